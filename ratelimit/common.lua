@@ -1,0 +1,96 @@
+-- Shared by all scripts. All instants and spans are whole microseconds, instants since the epoch on Redis's clock.
+--
+-- Per limit:
+--   …:log          ZSET, a member per permit. Its score is the permit's deadline while its call is in flight, then the
+--                  instant of the answer. It counts while score > now - window, and is in flight while score > now.
+--   …:share:<name> ZSET, the same for the members of one share.
+--   …:state        HASH
+--     not_before              nobody is granted before it; present until a probe was answered
+--     probe                   permit id of the one call that goes first after it
+--     probe_from, probe_until when it was granted, and its deadline
+--     window, window_used     the longest window that anybody applies to the log, and when it was last applied
+--     share:<name>            places that the share may hold, as last asked for
+-- Together:
+--   …:figures      HASH, limit name -> "N window", as last announced
+
+local DAY = 86400 * 1000000
+
+local function clock()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+-- Lua's own conversion of numbers keeps 14 digits; an instant has 16.
+local function text(n)
+  return string.format('%.0f', n)
+end
+
+local function number(key, field, value)
+  if not value then return nil end
+  if #value > 16 or not string.find(value, '^%d+$') then
+    error('garbage in ' .. key .. ': ' .. field .. ' is not a number')
+  end
+  return tonumber(value)
+end
+
+local function readState(key)
+  local v = redis.call('HMGET', key, 'not_before', 'probe', 'probe_from', 'probe_until', 'window', 'window_used')
+  local s = {
+    key = key,
+    notBefore = number(key, 'not_before', v[1]),
+    probe = v[2],
+    probeFrom = number(key, 'probe_from', v[3]),
+    probeUntil = number(key, 'probe_until', v[4]),
+    window = number(key, 'window', v[5]),
+    windowUsed = number(key, 'window_used', v[6]),
+  }
+  if (s.probe and not (s.probeFrom and s.probeUntil)) or (s.window and not s.windowUsed) then
+    error('garbage in ' .. key .. ': fields are missing')
+  end
+  return s
+end
+
+-- keep lets a key live for at least a span more, and never shortens its life.
+local function keep(key, span)
+  local ms = math.ceil(span / 1000) + 1
+  if redis.call('PTTL', key) < ms then
+    redis.call('PEXPIRE', key, text(ms))
+  end
+end
+
+-- The state must outlive its not-before, the time for which a longer window is remembered, and an idle day.
+local function keepState(s, now)
+  keep(s.key, math.max((s.notBefore or now) - now, 2 * (s.window or 0)) + DAY)
+end
+
+-- applyWindow notes that a window is applied to a log, and returns the longest that is: what is older is of no use to
+-- anybody. A longer one is forgotten when nobody has applied it for twice its length.
+local function applyWindow(s, window, now)
+  if not s.window or window >= s.window or now - s.windowUsed > 2 * s.window then
+    s.window, s.windowUsed = window, now
+    redis.call('HSET', s.key, 'window', text(window), 'window_used', text(now))
+  end
+  return s.window
+end
+
+-- gateWait is how long the not-before of a limit keeps everybody waiting. While a probe is under way nobody knows; then
+-- it is as long as the probe has taken so far, between 50 ms and a second.
+local function gateWait(s, now)
+  if not s.notBefore then return 0 end
+  if now < s.notBefore then return s.notBefore - now end
+  if s.probe and now < s.probeUntil then
+    local poll = math.min(math.max(now - s.probeFrom, 50000), 1000000)
+    return math.min(poll, s.probeUntil - now)
+  end
+  return 0
+end
+
+-- placeWait is how long it takes at least until fewer than n entries of a log count. A call in flight that is
+-- answered this very moment frees its place a window from now.
+local function placeWait(log, n, window, now)
+  local from = '(' .. text(now - window)
+  local used = redis.call('ZCOUNT', log, from, '+inf')
+  if used < n then return 0 end
+  local entry = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'WITHSCORES', 'LIMIT', used - n, 1)
+  return math.min(tonumber(entry[2]), now) + window - now
+end

@@ -1,0 +1,32 @@
+package ratelimit
+
+import (
+	_ "embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// What the scripts share, and the layout of the keys, is in common.lua; each file says what it takes and returns.
+var (
+	//go:embed common.lua
+	commonLua string
+	//go:embed acquire.lua
+	acquireLua string
+	//go:embed spend.lua
+	spendLua string
+	//go:embed release.lua
+	releaseLua string
+	//go:embed announce.lua
+	announceLua string
+	//go:embed figures.lua
+	figuresLua string
+	//go:embed usage.lua
+	usageLua string
+
+	acquireScript  = redis.NewScript(commonLua + acquireLua)
+	spendScript    = redis.NewScript(commonLua + spendLua)
+	releaseScript  = redis.NewScript(commonLua + releaseLua)
+	announceScript = redis.NewScript(commonLua + announceLua)
+	figuresScript  = redis.NewScript(commonLua + figuresLua)
+	usageScript    = redis.NewScript(commonLua + usageLua)
+)
