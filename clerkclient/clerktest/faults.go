@@ -1,0 +1,306 @@
+package clerktest
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// FaultKind is what goes wrong.
+type FaultKind string
+
+// The kinds of faults. Status, where the kind has one, is Fault.Status or the default given here.
+const (
+	FaultStatus       FaultKind = "status"       // Clerk's error JSON with any status; default 500
+	FaultHTML         FaultKind = "html"         // an HTML page, as an edge serves it; default 502
+	FaultEmpty        FaultKind = "empty"        // no body; default 200
+	FaultNotJSON      FaultKind = "not-json"     // a text that is not JSON; default 200
+	FaultTruncated    FaultKind = "truncated"    // half of the answer's JSON, as if that were all; default 200
+	FaultCut          FaultKind = "cut"          // the same, but the connection breaks in the middle; default 200
+	FaultReset        FaultKind = "reset"        // the connection is reset without an answer; net/http's client then repeats a GET by itself
+	FaultHang         FaultKind = "hang"         // no answer until Fault.For has passed (then the real one) or the client left
+	FaultThrottle     FaultKind = "throttle"     // 429, announced as Fault.RetryAfter and Fault.ThrottleBody say
+	FaultEdge         FaultKind = "edge"         // the edge's 403 with the text "error code: 1010"
+	FaultUnauthorized FaultKind = "unauthorized" // 401 clerk_key_invalid
+)
+
+// Fault is something that goes wrong with requests. It strikes requests that passed key, path and limits, so a struck request has
+// used up its place in the windows. Faults are tried in the order of their injection; the first that fits strikes.
+type Fault struct {
+	// ID is given by Inject.
+	ID   int       `json:"id"`
+	Kind FaultKind `json:"kind"`
+	// After lets the request be carried out before things go wrong: an invitation is made, its answer lost. Otherwise nothing
+	// is done, but see LateCommit.
+	After bool `json:"after"`
+
+	// Endpoint and Address choose the requests: those to this endpoint (empty: any), those that carry this address in any
+	// case, in a body or in the query of GET /users (empty: any).
+	Endpoint Endpoint `json:"endpoint"`
+	Address  string   `json:"email_address"`
+	// Times is how many requests are struck; 0 means all until it is cleared.
+	Times int `json:"times"`
+	// Probability is the share of fitting requests that are struck, by Config.Seed; 0 means all.
+	Probability float64 `json:"probability"`
+
+	// Status replaces the kind's default, Code the code of the error JSON, Body the body.
+	Status int    `json:"status"`
+	Code   string `json:"code"`
+	Body   string `json:"body"`
+	// For ends a hang; 0 means when the client leaves.
+	For time.Duration `json:"-"`
+	// LateCommit carries a request out, this long after its client left in a hang that was not After. 0 means
+	// Config.LateCommit.
+	LateCommit time.Duration `json:"-"`
+	// RetryIn is the wait that a throttle announces, in the style of RetryAfter; 0 means a second.
+	RetryIn      time.Duration `json:"-"`
+	RetryAfter   RetryAfter    `json:"retry_after"`
+	ThrottleBody ThrottleBody  `json:"throttle_body"`
+
+	// Struck counts the requests that it has struck.
+	Struck int `json:"struck"`
+}
+
+var faultKinds = []FaultKind{FaultStatus, FaultHTML, FaultEmpty, FaultNotJSON, FaultTruncated, FaultCut, FaultReset, FaultHang,
+	FaultThrottle, FaultEdge, FaultUnauthorized}
+
+// Validate tells what is wrong with a fault: an unknown word, or a number out of bounds.
+func (f Fault) Validate() error {
+	var errs []error
+	if !slices.Contains(faultKinds, f.Kind) {
+		errs = append(errs, fmt.Errorf("kind %q: want one of %v", f.Kind, faultKinds))
+	}
+	if !slices.Contains([]Endpoint{"", Create, Bulk, List, Revoke, Users}, f.Endpoint) {
+		errs = append(errs, fmt.Errorf("endpoint %q: want create, bulk, list, revoke, users or nothing for any", f.Endpoint))
+	}
+	if f.Probability < 0 || f.Probability > 1 {
+		errs = append(errs, fmt.Errorf("probability %v: want 0 to 1", f.Probability))
+	}
+	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
+		errs = append(errs, fmt.Errorf("status %d: want 200 to 599", f.Status))
+	}
+	if f.Times < 0 || f.For < 0 || f.LateCommit < 0 || f.RetryIn < 0 {
+		errs = append(errs, errors.New("times, for, late_commit and retry_in cannot be negative"))
+	}
+	if !f.RetryAfter.known() || !f.ThrottleBody.known() {
+		errs = append(errs, fmt.Errorf("retry_after %q, throttle_body %q: unknown word", f.RetryAfter, f.ThrottleBody))
+	}
+	return errors.Join(errs...)
+}
+
+// Inject adds a fault and gives its id. It panics if the fault is invalid (see [Fault.Validate]).
+func (s *Sandbox) Inject(f Fault) (id int) {
+	if err := f.Validate(); err != nil {
+		panic("clerktest: " + err.Error())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastFault++
+	f.ID, f.Struck = s.lastFault, 0
+	s.faults = append(s.faults, &f)
+	return f.ID
+}
+
+// Faults tells the faults that are in force, in the order of their injection, and how often each has struck.
+func (s *Sandbox) Faults() []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	faults := make([]Fault, len(s.faults))
+	for i, f := range s.faults {
+		faults[i] = *f
+	}
+	return faults
+}
+
+// ClearFault ends one fault; false means that there is none of this id, or no more. Hangs under way go on.
+func (s *Sandbox) ClearFault(id int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.faults)
+	s.faults = slices.DeleteFunc(s.faults, func(f *Fault) bool { return f.ID == id })
+	return len(s.faults) < before
+}
+
+// ClearFaults ends all faults. Hangs under way go on.
+func (s *Sandbox) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// strike chooses the fault for a request, if any, and records it.
+func (s *Sandbox) strike(c *call, addresses []string) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.endpoint == Create || c.endpoint == Bulk {
+		s.record(c.number).Recipients = len(addresses)
+	}
+	for i, f := range s.faults {
+		carries := func(a string) bool { return fold(a) == fold(f.Address) }
+		if (f.Endpoint != "" && f.Endpoint != c.endpoint) || (f.Address != "" && !slices.ContainsFunc(addresses, carries)) {
+			continue
+		}
+		if f.Probability > 0 && s.rng.Float64() >= f.Probability {
+			continue
+		}
+		f.Struck++
+		if f.Struck == f.Times {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+		r := s.record(c.number)
+		r.Fault, r.FaultID = f.Kind, f.ID
+		s.counts[c.endpoint].Faulted++
+		struck := *f
+		return &struck
+	}
+	return nil
+}
+
+// suffer plays a fault to the end.
+func (c *call) suffer(f *Fault, w work) {
+	real := &answer{status: http.StatusOK, raw: []byte(`{"object":"invitation","id":"inv_","status":"pending"}`)}
+	if f.Kind == FaultHang {
+		c.hang(f, w)
+		return
+	}
+	if !c.s.pause(c.r.Context(), c.latency) {
+		c.abandon(w, c.cfg.LateCommit)
+	}
+	if f.After {
+		real = c.s.do(w)
+	}
+	switch f.Kind {
+	case FaultReset:
+		tear(c.w)
+	case FaultCut:
+		half := real.half(f, c.trace)
+		half.header = map[string]string{"Content-Length": strconv.Itoa(2*len(half.raw) + 1)}
+		c.reply(half)
+		_ = http.NewResponseController(c.w).Flush()
+		panic(http.ErrAbortHandler) // an orderly close: a reset could overtake the half
+	case FaultTruncated:
+		c.reply(real.half(f, c.trace))
+	default:
+		c.reply(f.answer(c.s.clock()))
+	}
+}
+
+// hang keeps the client waiting, before or after the work.
+func (c *call) hang(f *Fault, w work) {
+	hold := func() bool {
+		if f.For > 0 {
+			return c.s.pause(c.r.Context(), f.For)
+		}
+		select {
+		case <-c.r.Context().Done():
+		case <-c.s.closed:
+		}
+		return false
+	}
+	if !f.After {
+		if !hold() {
+			c.abandon(w, cmp.Or(f.LateCommit, c.cfg.LateCommit))
+		}
+		c.reply(c.s.do(w))
+		return
+	}
+	done := c.s.do(w)
+	if !hold() {
+		c.abandon(w, 0)
+	}
+	c.reply(done)
+}
+
+// answer is what a fault of a kind that answers gives.
+func (f *Fault) answer(now time.Time) *answer {
+	var a *answer
+	switch f.Kind {
+	case FaultHTML:
+		status := cmp.Or(f.Status, http.StatusBadGateway)
+		a = &answer{status: status, raw: htmlPage(status), kind: "text/html; charset=UTF-8"}
+	case FaultEmpty:
+		a = &answer{status: cmp.Or(f.Status, http.StatusOK)}
+	case FaultNotJSON:
+		a = &answer{status: cmp.Or(f.Status, http.StatusOK), raw: []byte("upstream connect error")}
+	case FaultThrottle:
+		a = throttled(cmp.Or(f.RetryIn, time.Second), now, f.RetryAfter, f.ThrottleBody)
+	case FaultEdge:
+		a = errEdge()
+	case FaultUnauthorized:
+		a = errKeyInvalid()
+	default:
+		status := cmp.Or(f.Status, http.StatusInternalServerError)
+		code := cmp.Or(f.Code, codeOf(status))
+		a = refuse(status, apiError{Code: code, Message: http.StatusText(status), LongMessage: "A fault of the sandbox: " + code + "."})
+	}
+	if f.Body != "" {
+		a.raw = []byte(f.Body)
+	}
+	return a
+}
+
+// half is the first half of an answer's bytes.
+func (a *answer) half(f *Fault, trace string) *answer {
+	whole := a.encode(trace)
+	if f.Body != "" {
+		whole = []byte(f.Body)
+	}
+	return &answer{status: cmp.Or(f.Status, a.status), raw: bytes.Clone(whole[:len(whole)/2])}
+}
+
+// codeOf is the code that Clerk documents for a status.
+func codeOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "clerk_key_invalid"
+	case http.StatusForbidden:
+		return "not_allowed_access"
+	case http.StatusNotFound:
+		return "resource_not_found"
+	case http.StatusConflict:
+		return "resource_locked"
+	case http.StatusRequestEntityTooLarge:
+		return "request_body_too_large"
+	case http.StatusUnsupportedMediaType:
+		return "unsupported_content_type"
+	case http.StatusTooManyRequests:
+		return "too_many_requests"
+	case http.StatusInternalServerError:
+		return "internal_clerk_error"
+	case http.StatusServiceUnavailable:
+		return "service_unavailable"
+	case http.StatusGatewayTimeout:
+		return "gateway_timeout"
+	}
+	return "status_" + strconv.Itoa(status)
+}
+
+func htmlPage(status int) []byte {
+	title := strconv.Itoa(status) + " " + http.StatusText(status)
+	return []byte("<html>\r\n<head><title>" + title + "</title></head>\r\n<body>\r\n<center><h1>" + title +
+		"</h1></center>\r\n<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n")
+}
+
+// tear resets the connection and ends the handler by a panic that net/http expects: a handler that merely returned would
+// answer 200. Where the connection cannot be had (HTTP/2, a recorder) the panic alone comes to the same for the client.
+func tear(w http.ResponseWriter) {
+	defer panic(http.ErrAbortHandler)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	inner := conn
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		inner = t.NetConn() // TLS
+	}
+	if tcp, ok := inner.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // close with a reset
+	}
+}
