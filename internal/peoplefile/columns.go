@@ -1,0 +1,70 @@
+package peoplefile
+
+import (
+	"strings"
+	"unicode"
+)
+
+// Clerk's names of the request fields.
+const (
+	fieldEmail          = "email_address"
+	fieldMetadata       = "public_metadata"
+	fieldRedirect       = "redirect_url"
+	fieldNotify         = "notify"
+	fieldIgnoreExisting = "ignore_existing"
+	fieldExpires        = "expires_in_days"
+	fieldTemplate       = "template_slug"
+)
+
+// fields are the request fields by their folded names.
+var fields = map[string]string{
+	"email": fieldEmail, "emailaddress": fieldEmail, "publicmetadata": fieldMetadata, "redirecturl": fieldRedirect, "notify": fieldNotify,
+	"ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires, "templateslug": fieldTemplate,
+}
+
+// column is what a column, or a key of a JSON object, sets.
+type column struct {
+	field string // "" for a column that is passed over
+	key   string // of the metadata, for public_metadata.KEY
+}
+
+func (c column) String() string {
+	if c.key != "" {
+		return c.field + "." + c.key
+	}
+	return c.field
+}
+
+// column finds out what a name means.
+func (o Options) column(name string) (column, bool) {
+	folded := foldName(name)
+	if o.EmailColumn != "" && folded == foldName(o.EmailColumn) {
+		return column{field: fieldEmail}, true
+	}
+	if head, key, dotted := strings.Cut(name, "."); dotted {
+		key = strings.TrimSpace(key)
+		return column{field: fieldMetadata, key: key}, fields[foldName(head)] == fieldMetadata && key != ""
+	}
+	field := fields[folded]
+	return column{field: field}, field != "" && (field != fieldEmail || o.EmailColumn == "")
+}
+
+// foldName drops what names of columns may differ in.
+func foldName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || unicode.IsSpace(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, name)
+}
+
+// known lists the columns for a message.
+func (o Options) known() string {
+	email := "email_address (or email)"
+	if o.EmailColumn != "" {
+		email = show(o.EmailColumn)
+	}
+	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify, fieldIgnoreExisting,
+		fieldExpires, fieldTemplate}, ", ")
+}

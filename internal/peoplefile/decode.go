@@ -1,0 +1,90 @@
+package peoplefile
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/unicode"
+)
+
+// maxLineBytes bounds a line of CSV or JSON lines, so that a line of commas alone does not become millions of cells. A cell
+// with line breaks may be longer.
+const maxLineBytes = 1 << 20
+
+const saveAs = "save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file"
+
+// foreign are files that people take for a list, by their first bytes.
+var foreign = []struct{ magic, kind string }{
+	{"PK\x03\x04", "a spreadsheet such as .xlsx or .ods, or a zip archive"},
+	{"PK\x05\x06", "an empty zip archive"},
+	{"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old .xls spreadsheet"},
+	{"\x1F\x8B", "compressed with gzip"},
+	{"%PDF-", "a PDF"},
+}
+
+const (
+	bomUTF8    = "\xEF\xBB\xBF"
+	bomUTF16LE = "\xFF\xFE"
+	bomUTF16BE = "\xFE\xFF"
+)
+
+// decode gives the content as UTF-8 without a byte order mark, and refuses what is no text.
+func (rd *reader) decode(data []byte) ([]byte, error) {
+	for _, f := range foreign {
+		if bytes.HasPrefix(data, []byte(f.magic)) {
+			return nil, rd.fault(0, "is %s, not text: %s", f.kind, saveAs)
+		}
+	}
+	text := data
+	switch {
+	case bytes.HasPrefix(data, []byte(bomUTF8)):
+		rd.file.bom, text = true, data[len(bomUTF8):]
+	case bytes.HasPrefix(data, []byte(bomUTF16LE)), bytes.HasPrefix(data, []byte(bomUTF16BE)):
+		rd.file.bom = true
+		decoded, err := unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder().Bytes(data)
+		// The decoder puts U+FFFD where the file is damaged.
+		if err != nil || len(data)%2 != 0 || bytes.ContainsRune(decoded, utf8.RuneError) {
+			return nil, rd.fault(0, "begins like UTF-16 and is damaged: %s", saveAs)
+		}
+		text = decoded
+	}
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		return nil, rd.fault(lineOf(text, i), "has a zero byte, as files that are not text do, and UTF-16 without a byte order mark: %s", saveAs)
+	}
+	if i := invalidUTF8(text); i >= 0 {
+		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte %s): %s", fmt.Sprintf("0x%02X", text[i]), saveAs)
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, rd.fault(0, "is empty")
+	}
+	return text, nil
+}
+
+// invalidUTF8 finds the first byte that is not UTF-8, or -1.
+func invalidUTF8(text []byte) int {
+	if utf8.Valid(text) {
+		return -1
+	}
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+func lineOf(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }
+
+// checkLines bounds the lines.
+func (rd *reader) checkLines(text []byte) error {
+	number := 0
+	for line := range bytes.Lines(text) {
+		if number++; len(line) > maxLineBytes {
+			return rd.fault(number, "is longer than %d bytes", maxLineBytes)
+		}
+	}
+	return nil
+}

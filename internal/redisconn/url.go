@@ -1,0 +1,233 @@
+package redisconn
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/settings"
+)
+
+// parts of a URL with a list of hosts, which net/url does not know.
+type parts struct {
+	user  *url.Userinfo
+	hosts []string // host:port
+	path  string
+	query url.Values
+}
+
+const (
+	redisPort    = "6379"
+	sentinelPort = "26379"
+	// Counts beyond these are slips of the pen, and go-redis panics on some of them.
+	leastCount, mostCount = -1, 1 << 20
+)
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
+
+// notOurs are parameters of go-redis that the rest of the URL sets, or that read from replicas, where what was just written may
+// be missing.
+var notOurs = []string{
+	"addr", "master_name", "username", "password",
+	"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly", "use_disconnected_replicas",
+}
+
+// parse never repeats an error of net/url or go-redis: they quote what they were given, and with a slip in the URL that can
+// be a piece of the password.
+func parse(text string) (target, error) {
+	text = strings.TrimSpace(text)
+	fault := func(want string) (target, error) {
+		got := "nothing"
+		if text != "" {
+			got = settings.Show(settings.MaskURL(text))
+		}
+		return target{}, &settings.Error{Name: urlSetting, Got: got, Want: want}
+	}
+	scheme, rest, _ := strings.Cut(text, "://")
+	plain, kind, _ := strings.Cut(scheme, "+")
+	if plain != "redis" && plain != "rediss" && scheme != "unix" {
+		return fault("redis://host:port/0, rediss:// for TLS, redis+sentinel://host:port,host:port/master/0, " +
+			"redis+cluster://host:port,host:port or unix:///path")
+	}
+	defaultPort := redisPort
+	if kind == "sentinel" {
+		defaultPort = sentinelPort
+	}
+	p, want := split(rest, defaultPort, scheme == "unix")
+	if want != "" {
+		return fault(want)
+	}
+	var t target
+	switch {
+	case scheme == "unix" || kind == "" && scheme == plain:
+		t, want = p.single(plain)
+	case kind == "sentinel":
+		t, want = p.sentinel(plain)
+	case kind == "cluster":
+		t, want = p.cluster(plain)
+	default:
+		want = "redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
+	}
+	if want != "" {
+		return fault(want)
+	}
+	t.prepare()
+	return t, nil
+}
+
+// split takes a URL apart; want is what a bad one should have been.
+func split(rest, defaultPort string, socket bool) (p parts, want string) {
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	authority, tail := rest[:end], rest[end:]
+	userinfo, hosts := "", authority
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		userinfo, hosts = authority[:at+1], authority[at+1:]
+	}
+	parsed, err := url.Parse("redis://" + userinfo + "host" + tail)
+	if err != nil || parsed.Fragment != "" || strings.HasSuffix(tail, "#") {
+		return p, "a URL in which @ / ? # % and other special characters of user name and password are escaped (@ is %40)"
+	}
+	p.user, p.path = parsed.User, parsed.Path
+	if p.user != nil {
+		if _, ok := p.user.Password(); !ok {
+			return p, "user:password@, or :password@ without a user name"
+		}
+	}
+	if p.query, err = url.ParseQuery(parsed.RawQuery); err != nil {
+		return p, "a query of name=value&name=value in which special characters are escaped (; is %3B)"
+	}
+	for name, values := range p.query {
+		n, err := strconv.Atoi(values[len(values)-1])
+		switch {
+		case slices.Contains(notOurs, name):
+			return p, fmt.Sprintf("no parameter %s (servers and password stand before the path, and replicas are not read)", name)
+		case err == nil && (n < leastCount || n > mostCount):
+			return p, fmt.Sprintf("numbers from %d to %d", leastCount, mostCount)
+		}
+	}
+	if socket {
+		if hosts != "" {
+			return p, "unix:///path with three slashes, or unix://user:password@/path"
+		}
+		return p, ""
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		address, ok := hostPort(host, defaultPort)
+		if !ok {
+			return p, "host:port (several with commas between them only for redis+sentinel:// and redis+cluster://)"
+		}
+		p.hosts = append(p.hosts, address)
+	}
+	return p, ""
+}
+
+func hostPort(text, defaultPort string) (string, bool) {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		// No port, perhaps: with one added it has to be right.
+		if host, port, err = net.SplitHostPort(text + ":" + defaultPort); err != nil {
+			return "", false
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return net.JoinHostPort(host, port), err == nil && n > 0 && hostPattern.MatchString(host)
+}
+
+// url writes what go-redis parses, about the first host.
+func (p parts) url(scheme, path string, user *url.Userinfo, query url.Values) string {
+	u := url.URL{Scheme: scheme, User: user, Path: path, RawQuery: query.Encode()}
+	if len(p.hosts) > 0 {
+		u.Host = p.hosts[0]
+	}
+	return u.String()
+}
+
+const wantParameters = "parameters that go-redis knows, with values that suit them, such as ?dial_timeout=3s&pool_size=20"
+
+func (p parts) single(scheme string) (target, string) {
+	if len(p.hosts) > 1 {
+		return target{}, "one host; for several redis+sentinel:// or redis+cluster://"
+	}
+	path := p.path
+	if scheme != "unix" {
+		if _, ok := database(path); !ok {
+			return target{}, "a database number after the host, such as /0"
+		}
+	} else if strings.Trim(path, "/") == "" {
+		return target{}, "the path of a socket, such as unix:///run/redis.sock"
+	}
+	options, err := redis.ParseURL(p.url(scheme, path, p.user, p.query))
+	switch {
+	case err != nil || options.PoolSize < 0:
+		return target{}, wantParameters
+	case options.DB < 0:
+		return target{}, "a database number from 0"
+	}
+	return target{single: options}, ""
+}
+
+func (p parts) sentinel(scheme string) (target, string) {
+	master, number, _ := strings.Cut(strings.TrimPrefix(p.path, "/"), "/")
+	db, ok := database(number)
+	if master == "" || !ok {
+		return target{}, "the name of the master and a database number after the hosts, such as /master/0"
+	}
+	// go-redis has it the other way round: Sentinel's user before the host, Redis's in the query.
+	query := p.query
+	user, password := query.Get("sentinel_username"), query.Get("sentinel_password")
+	if user != "" && password == "" {
+		return target{}, "sentinel_username only together with sentinel_password"
+	}
+	query.Del("sentinel_username")
+	query.Del("sentinel_password")
+	var sentinelUser *url.Userinfo
+	if password != "" {
+		sentinelUser = url.UserPassword(user, password)
+	}
+	if p.user != nil {
+		password, _ := p.user.Password()
+		query.Set("username", p.user.Username())
+		query.Set("password", password)
+	}
+	query.Set("master_name", master)
+	query["addr"] = p.hosts[1:]
+	options, err := redis.ParseFailoverURL(p.url(scheme, "/"+strconv.Itoa(db), sentinelUser, query))
+	switch {
+	case err != nil || options.PoolSize < 0:
+		return target{}, wantParameters
+	case options.DB < 0:
+		return target{}, "a database number from 0"
+	}
+	return target{failover: options}, ""
+}
+
+func (p parts) cluster(scheme string) (target, string) {
+	if db, ok := database(p.path); !ok || db != 0 {
+		return target{}, "no database number: a cluster has database 0 only"
+	}
+	p.query["addr"] = p.hosts[1:]
+	options, err := redis.ParseClusterURL(p.url(scheme, "", p.user, p.query))
+	if err != nil || options.PoolSize < 0 {
+		return target{}, wantParameters
+	}
+	return target{cluster: options}, ""
+}
+
+// database reads the path after the host; without one it is 0.
+func database(path string) (int, bool) {
+	path = strings.Trim(path, "/")
+	if path == "" {
+		return 0, true
+	}
+	n, err := strconv.ParseUint(path, 10, 31)
+	return int(n), err == nil
+}

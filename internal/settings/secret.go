@@ -1,0 +1,174 @@
+package settings
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// MaxSecretBytes bounds the file of a secret.
+const MaxSecretBytes = 64 << 10
+
+// Secret gives the value, or the content of the file without the line break at its end. Neither gives "", both is an error.
+func Secret(name, value, filePath string) (string, error) {
+	fileName := name + "_FILE"
+	switch {
+	case value != "" && filePath != "":
+		return "", &Error{Name: name, Got: "both " + name + " and " + fileName, Want: "only one of them"}
+	case filePath == "":
+		return value, nil
+	}
+	content, err := File(fileName, filePath, MaxSecretBytes)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(content), "\r\n")
+	switch {
+	case strings.TrimSpace(secret) == "":
+		return "", fault(fileName, filePath, "a file that is not empty")
+	case strings.ContainsAny(secret, "\r\n"):
+		return "", fault(fileName, filePath, "a file of one line")
+	}
+	return secret, nil
+}
+
+// File reads a file that a setting names, of at most maxBytes.
+func File(name, path string, maxBytes int) ([]byte, error) {
+	content, err := readUpTo(path, maxBytes+1)
+	switch {
+	case err != nil:
+		// The path is shown once, by fault, which masks a secret put there by mistake.
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pathErr.Err
+		}
+		return nil, fault(name, path, "a file that can be read (%v)", err)
+	case len(content) > maxBytes:
+		return nil, fault(name, path, "a file of at most %d bytes", maxBytes)
+	}
+	return content, nil
+}
+
+func readUpTo(path string, maxBytes int) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, int64(maxBytes)))
+}
+
+// The kinds of a Clerk key: of a development instance and of a production instance.
+const (
+	KindTest = "test"
+	KindLive = "live"
+)
+
+// ClerkKey checks a secret key as Clerk documents it, sk_test_… or sk_live_…, and gives its kind. Errors never show the key.
+func ClerkKey(name, key string) (kind string, err error) {
+	switch prefix, _ := strings.CutSuffix(Mask(key), hidden); prefix {
+	case "sk_test_":
+		kind = KindTest
+	case "sk_live_":
+		kind = KindLive
+	}
+	unprintable := strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })
+	const want = "a Clerk secret key, sk_test_… or sk_live_…"
+	switch {
+	case key == "":
+		return "", &Error{Name: name, Got: "nothing", Want: want}
+	case kind == "":
+		return "", &Error{Name: name, Got: `"` + Mask(key) + `"`, Want: want}
+	case unprintable:
+		return "", &Error{Name: name, Got: `"` + Mask(key) + `" with spaces or characters outside ASCII`, Want: want}
+	case len(key) == len("sk_test_"):
+		return "", &Error{Name: name, Got: `"` + key + `" and nothing after it`, Want: want}
+	case len(key) > MaxSecretBytes:
+		return "", &Error{Name: name, Got: `"` + Mask(key) + `" of impossible length`, Want: want}
+	}
+	return kind, nil
+}
+
+// hidden stands for what is not shown.
+const hidden = "…"
+
+var keyPattern = regexp.MustCompile(`^[sp]k_(?:test|live)_`)
+
+// Mask shows of a secret only the prefix by which Clerk marks the kind of a key, such as sk_test_…, and of any other nothing.
+func Mask(secret string) string { return keyPattern.FindString(secret) + hidden }
+
+var (
+	schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,30}$`)
+	hostPattern   = regexp.MustCompile(`^(?:\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]*)(?::[0-9]{1,5})?$`)
+	userPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	pathPattern   = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
+)
+
+// MaskURL hides what may be secret in a URL: the password, a user name without one (it often is one), and the values of the
+// query. A URL that cannot be told apart shows its scheme only. It goes by the text and not by net/url, because the URLs that
+// need masking most are those that do not parse, and because ours may list several hosts.
+func MaskURL(text string) string {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found || !schemePattern.MatchString(scheme) {
+		return hidden
+	}
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	authority, tail := rest[:end], rest[end:]
+	if strings.Contains(tail, "@") {
+		return scheme + "://" + hidden // a password with an unescaped / ? or # ends the authority early
+	}
+	user := ""
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		user, authority = maskUser(authority[:at])+"@", authority[at+1:]
+	}
+	for host := range strings.SplitSeq(authority, ",") {
+		if !hostPattern.MatchString(host) {
+			return scheme + "://" + hidden
+		}
+	}
+	return scheme + "://" + user + authority + maskTail(tail)
+}
+
+func maskUser(userinfo string) string {
+	name, _, found := strings.Cut(userinfo, ":")
+	switch {
+	case !found:
+		return hidden
+	case name == "":
+		return ":" + hidden
+	case !userPattern.MatchString(name):
+		return hidden + ":" + hidden
+	}
+	return name + ":" + hidden
+}
+
+// maskTail keeps the path and the names in the query.
+func maskTail(tail string) string {
+	tail, _, fragment := strings.Cut(tail, "#")
+	path, query, queried := strings.Cut(tail, "?")
+	if !pathPattern.MatchString(path) {
+		path = "/" + hidden
+	}
+	if queried {
+		var names []string
+		for pair := range strings.SplitSeq(query, "&") {
+			name, _, found := strings.Cut(pair, "=")
+			if !found || !userPattern.MatchString(name) {
+				name = hidden
+			} else {
+				name += "=" + hidden
+			}
+			names = append(names, name)
+		}
+		path += "?" + strings.Join(names, "&")
+	}
+	if fragment {
+		path += "#" + hidden
+	}
+	return path
+}

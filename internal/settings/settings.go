@@ -1,0 +1,101 @@
+// Package settings reads settings from text, as flags, the environment and files give it. Every fault is one sentence that
+// names the setting, what it got (secrets masked) and what it wants.
+package settings
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Error says why a setting cannot be used.
+type Error struct {
+	Name string // the setting, such as USHER_LIMIT_CREATE
+	Got  string // as it is shown: text in quotes, secrets already masked
+	Want string // what would have been right
+}
+
+func (e *Error) Error() string { return e.Name + ": got " + e.Got + ", want " + e.Want }
+
+// fault quotes what was got.
+func fault(name, got, want string, args ...any) *Error {
+	return &Error{Name: name, Got: Show(got), Want: fmt.Sprintf(want, args...)}
+}
+
+// maxShown bounds how much of a wrong value is repeated, in bytes.
+const maxShown = 80
+
+// Show quotes a value for a message, on one line and of bounded length. A Clerk key or a URL that was put into the wrong
+// setting is masked.
+func Show(value string) string {
+	switch {
+	case value == "":
+		return "nothing"
+	case Mask(value) != hidden:
+		value = Mask(value)
+	case strings.Contains(value, "://"):
+		value = MaskURL(value)
+	}
+	if len(value) > maxShown {
+		value = strings.ToValidUTF8(value[:maxShown], "") + hidden
+	}
+	return strconv.Quote(value)
+}
+
+// Int reads a whole number between least and most.
+func Int(name, text string, least, most int) (int, error) {
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || n < least || n > most {
+		return 0, fault(name, text, "a whole number from %d to %d", least, most)
+	}
+	return n, nil
+}
+
+// OneOf reads one of the choices. Case does not matter.
+func OneOf(name, text string, choices ...string) (string, error) {
+	for _, choice := range choices {
+		if strings.EqualFold(strings.TrimSpace(text), choice) {
+			return choice, nil
+		}
+	}
+	return "", fault(name, text, "one of %s", strings.Join(choices, ", "))
+}
+
+var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
+
+// Namespace reads the prefix of queues and keys.
+func Namespace(name, text string) (string, error) {
+	if !namespacePattern.MatchString(text) {
+		return "", fault(name, text, "1 to 32 letters, digits, dots, dashes or underscores")
+	}
+	return text, nil
+}
+
+// HTTPURL reads the base of an HTTP API; it comes back without a slash at its end.
+func HTTPURL(name, text string) (string, error) {
+	text = strings.TrimSpace(text)
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.Hostname() == "" ||
+		parsed.User != nil || strings.ContainsAny(text, "?#") {
+		return "", fault(name, text, "an address such as https://api.clerk.com/v1, without user name, query or fragment")
+	}
+	return strings.TrimRight(text, "/"), nil
+}
+
+// ListenAddr reads where to listen; "off" gives "". loopback tells that only this machine can reach it.
+func ListenAddr(name, text string) (addr string, loopback bool, err error) {
+	text = strings.TrimSpace(text)
+	if strings.EqualFold(text, "off") {
+		return "", false, nil
+	}
+	host, port, err := net.SplitHostPort(text)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || strings.ContainsAny(host, " /@") {
+		return "", false, fault(name, text, "host:port such as 127.0.0.1:8080, or off")
+	}
+	ip, err := netip.ParseAddr(host)
+	return text, strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback(), nil
+}
