@@ -1,0 +1,218 @@
+// Package ledger keeps the recipients of each campaign in Redis, and what became of each. A bulk-invite task carries
+// only its campaign's name; its driver takes recipients from here, a call's worth at a time, and settles them.
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/record"
+)
+
+const version = 1
+
+// State is where a campaign stands.
+type State string
+
+// The states of a campaign.
+const (
+	Scheduled State = "scheduled"
+	Running   State = "running"
+	Paused    State = "paused"
+	Cancelled State = "cancelled"
+	Finished  State = "finished"
+)
+
+var (
+	// ErrNotFound means that there is no campaign of that name.
+	ErrNotFound = errors.New("no such campaign")
+	// ErrCancelled means that a campaign was cancelled and takes no more recipients.
+	ErrCancelled = errors.New("the campaign is cancelled")
+	// ErrNewer means that a newer version of Usher wrote the campaign.
+	ErrNewer = errors.New("the campaign was written by a newer version")
+	// ErrGarbage means that what Redis holds of a campaign cannot be read.
+	ErrGarbage = errors.New("what Redis holds of the campaign is garbage")
+)
+
+// ID identifies a recipient inside a campaign.
+type ID [16]byte
+
+// MarshalText writes an id in hexadecimal.
+func (id ID) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(id[:])), nil }
+
+// UnmarshalText reads an id in hexadecimal.
+func (id *ID) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(id) {
+		return errors.New("recipient id is not 32 hexadecimal digits")
+	}
+	*id = ID(raw)
+	return nil
+}
+
+// IDOf gives the id of a folded address.
+func IDOf(folded string) ID {
+	sum := sha256.Sum256([]byte(folded))
+	return ID(sum[:16])
+}
+
+// Travel says how a recipient may be sent.
+type Travel byte
+
+// The ways to travel.
+const (
+	InBulk Travel = 'b' // together with others
+	Singly Travel = 's' // alone: a bulk that it was in was refused without naming anybody
+)
+
+// Row is one recipient of a campaign. Its fields beside Recipient are what its attempts have come to so far.
+type Row struct {
+	ID        ID              `json:"-"`
+	Recipient json.RawMessage `json:"r"`
+	// Attempts counts the calls that failed for it; History is the latest of them.
+	Attempts     int              `json:"n,omitempty"`
+	History      []record.Attempt `json:"h,omitempty"`
+	InvitationID string           `json:"i,omitempty"`
+	// SettledAt is when its outcome was recorded, in Unix seconds.
+	SettledAt int64 `json:"t,omitempty"`
+	// Code is the cause of a dead one.
+	Code string `json:"c,omitempty"`
+}
+
+// Campaign is the head of a ledger.
+type Campaign struct {
+	Name        string
+	State       State
+	Generation  int // of its driver: one more at each start
+	Recipients  int
+	Sent        int
+	Dead        int
+	CreatedAt   time.Time
+	ScheduledAt time.Time
+	StartedAt   time.Time
+	FinishedAt  time.Time
+}
+
+// Remaining is how many recipients have no outcome yet.
+func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
+
+// Ledgers keeps the campaigns of one namespace.
+type Ledgers struct {
+	rdb       redis.UniversalClient
+	namespace string
+}
+
+// New gives the campaigns of a namespace.
+func New(rdb redis.UniversalClient, namespace string) *Ledgers {
+	return &Ledgers{rdb: rdb, namespace: namespace}
+}
+
+// TaskID is the id of the task that drives a campaign in a generation.
+func TaskID(campaign string, generation int) string {
+	return "bulk:" + campaign + ":" + strconv.Itoa(generation)
+}
+
+// All keys of a campaign share its hash tag, so that one script may touch them in a Redis Cluster.
+func (l *Ledgers) key(campaign, part string) string {
+	return l.namespace + ":{c:" + campaign + "}:" + part
+}
+
+func (l *Ledgers) keys(campaign string) []string {
+	parts := []string{"meta", "rows", "waiting", "singles", "later", "open"}
+	keys := make([]string, len(parts))
+	for i, part := range parts {
+		keys[i] = l.key(campaign, part)
+	}
+	return keys
+}
+
+func (l *Ledgers) indexKey() string { return l.namespace + ":campaigns" }
+
+// encode gives a row as it is stored: its state and way of travel as one byte each, then JSON.
+func encode(state byte, travel Travel, row Row) (string, error) {
+	data, err := json.Marshal(row)
+	if err != nil {
+		return "", fmt.Errorf("encoding a recipient: %w", err)
+	}
+	return string([]byte{state, byte(travel)}) + string(data), nil
+}
+
+func decode(id, value string) (Row, error) {
+	if len(id) != len(ID{}) || len(value) < 2 {
+		return Row{}, fmt.Errorf("a recipient: %w", ErrGarbage)
+	}
+	row := Row{ID: ID([]byte(id))}
+	if err := json.Unmarshal([]byte(value[2:]), &row); err != nil {
+		return Row{}, fmt.Errorf("a recipient: %w", ErrGarbage)
+	}
+	return row, nil
+}
+
+// Get gives the head of a campaign, or ErrNotFound.
+func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
+	fields, err := l.rdb.HGetAll(ctx, l.key(name, "meta")).Result()
+	if err != nil {
+		return Campaign{}, fmt.Errorf("reading campaign %s: %w", name, err)
+	}
+	if len(fields) == 0 {
+		return Campaign{}, fmt.Errorf("%s: %w", name, ErrNotFound)
+	}
+	return campaignOf(name, fields)
+}
+
+func campaignOf(name string, fields map[string]string) (Campaign, error) {
+	var errs []error
+	number := func(field string) int64 {
+		if fields[field] == "" {
+			return 0
+		}
+		n, err := strconv.ParseInt(fields[field], 10, 64)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("campaign %s, field %s: %w", name, field, ErrGarbage))
+		}
+		return n
+	}
+	at := func(field string) time.Time {
+		if ms := number(field); ms > 0 {
+			return time.UnixMilli(ms).UTC()
+		}
+		return time.Time{}
+	}
+	if number("v") > version {
+		return Campaign{}, fmt.Errorf("%s: %w", name, ErrNewer)
+	}
+	c := Campaign{
+		Name: name, State: State(fields["state"]), Generation: int(number("generation")),
+		Recipients: int(number("recipients")), Sent: int(number("sent")), Dead: int(number("dead")),
+		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"), StartedAt: at("started_at"), FinishedAt: at("finished_at"),
+	}
+	return c, errors.Join(errs...)
+}
+
+// List gives the newest campaigns first, at most limit of them.
+func (l *Ledgers) List(ctx context.Context, limit int) ([]Campaign, error) {
+	names, err := l.rdb.ZRevRange(ctx, l.indexKey(), 0, int64(limit)-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("listing campaigns: %w", err)
+	}
+	campaigns := make([]Campaign, 0, len(names))
+	for _, name := range names {
+		c, err := l.Get(ctx, name)
+		if errors.Is(err, ErrNotFound) {
+			continue // indexed just before its upload was committed, or never
+		}
+		if err != nil {
+			return nil, err
+		}
+		campaigns = append(campaigns, c)
+	}
+	return campaigns, nil
+}

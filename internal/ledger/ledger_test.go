@@ -1,0 +1,272 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/record"
+	"example.com/usher/internal/redistest"
+)
+
+type bundle struct {
+	*ledger.Ledgers
+	rdb *redis.Client
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	server := redistest.Start(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return bundle{ledger.New(rdb, "test"), rdb}
+}
+
+func people(from, to int) []ledger.Recipient {
+	var list []ledger.Recipient
+	for i := from; i < to; i++ {
+		address := fmt.Sprintf("p%d@example.com", i)
+		data, _ := json.Marshal(map[string]string{"email_address": address})
+		list = append(list, ledger.Recipient{Folded: address, Data: data})
+	}
+	return list
+}
+
+// add uploads and wants no error.
+func (b bundle) add(t *testing.T, name string, list []ledger.Recipient) ledger.Upload {
+	t.Helper()
+	upload, err := b.Add(t.Context(), name, time.Time{}, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return upload
+}
+
+func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Duration) ledger.Batch {
+	t.Helper()
+	batch, err := b.Take(t.Context(), "c", n, travel, hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch
+}
+
+func (b bundle) settle(t *testing.T, batch ledger.Batch, outcomes ...ledger.Outcome) int {
+	t.Helper()
+	n, err := b.Settle(t.Context(), "c", batch, outcomes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (b bundle) progress(t *testing.T) ledger.Progress {
+	t.Helper()
+	p, err := b.Progress(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func sent(batch ledger.Batch) []ledger.Outcome {
+	var outcomes []ledger.Outcome
+	for _, row := range batch.Rows {
+		outcomes = append(outcomes, ledger.SentAs(row, "inv_1", time.Now()))
+	}
+	return outcomes
+}
+
+func TestTheWayOfACampaign(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if upload := b.add(t, "c", people(0, 1234)); upload.Added != 1234 || upload.Campaign.Generation != 1 || upload.Campaign.State != ledger.Running {
+		t.Fatalf("%+v", upload)
+	}
+	if upload := b.add(t, "c", people(1200, 1240)); upload.Added != 6 || upload.Known != 34 || upload.Campaign.Recipients != 1240 || upload.Campaign.Generation != 1 {
+		t.Errorf("growing: %+v", upload)
+	}
+	if state, err := b.Start(t.Context(), "c"); err != nil || state != ledger.Running {
+		t.Fatalf("%s, %v", state, err)
+	}
+	seen := map[ledger.ID]bool{}
+	for {
+		batch := b.take(t, 10, ledger.InBulk, time.Minute)
+		if len(batch.Rows) == 0 {
+			break
+		}
+		for _, row := range batch.Rows {
+			if seen[row.ID] {
+				t.Fatal("a recipient was taken twice")
+			}
+			seen[row.ID] = true
+		}
+		if n := b.settle(t, batch, sent(batch)...); n != len(batch.Rows) {
+			t.Fatalf("%d settled of %d", n, len(batch.Rows))
+		}
+	}
+	if p := b.progress(t); p.State != ledger.Finished || len(seen) != 1240 {
+		t.Errorf("%+v after %d recipients", p, len(seen))
+	}
+	c, err := b.Get(t.Context(), "c")
+	if err != nil || c.Sent != 1240 || c.Remaining() != 0 || c.FinishedAt.IsZero() || c.StartedAt.IsZero() {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if upload := b.add(t, "c", people(0, 5)); upload.Campaign.State != ledger.Finished || upload.Campaign.Generation != 1 {
+		t.Errorf("nothing new reopened it: %+v", upload.Campaign)
+	}
+	if upload := b.add(t, "c", people(2000, 2001)); upload.Campaign.State != ledger.Running || upload.Campaign.Generation != 2 {
+		t.Errorf("something new did not reopen it: %+v", upload.Campaign)
+	}
+}
+
+func TestABatchWhoseHoldHasPassedIsGivenOutAgainAndCannotBeSettled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 3))
+	lost := b.take(t, 2, ledger.InBulk, 50*time.Millisecond)
+	var again ledger.Batch
+	deadline := time.Now().Add(30 * time.Second)
+	for len(again.Rows) < 3 {
+		if time.Now().After(deadline) {
+			t.Fatal("the lost ones were not given out again")
+		}
+		batch := b.take(t, 3, ledger.InBulk, time.Minute)
+		if again.Rows == nil {
+			again = batch
+		}
+		if len(batch.Rows) > 0 && len(batch.Rows) < 3 { // the hold had not passed yet: put back and try again
+			var back []ledger.Outcome
+			for _, row := range batch.Rows {
+				back = append(back, ledger.WaitFor(row, ledger.InBulk, 0))
+			}
+			b.settle(t, batch, back...)
+			again = ledger.Batch{}
+		}
+	}
+	if n := b.settle(t, lost, sent(lost)...); n != 0 {
+		t.Errorf("%d outcomes of a lost batch were recorded", n)
+	}
+	if n := b.settle(t, again, sent(again)...); n != 3 {
+		t.Errorf("%d outcomes were recorded, want 3", n)
+	}
+	if n := b.settle(t, again, sent(again)...); n != 0 {
+		t.Errorf("repeating a settlement recorded %d more", n)
+	}
+	if c, err := b.Get(t.Context(), "c"); err != nil || c.Sent != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestWaitingAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 12))
+	batch := b.take(t, 3, ledger.InBulk, time.Minute)
+	failed := batch.Rows[0]
+	failed.Attempts, failed.History = 1, record.Remember(nil, time.Now(), record.Failure{HTTPStatus: 503})
+	b.settle(t, batch, ledger.WaitFor(failed, ledger.InBulk, time.Hour), ledger.WaitFor(batch.Rows[1], ledger.Singly, 0), ledger.WaitFor(batch.Rows[2], ledger.InBulk, 0))
+	if p := b.progress(t); p.Waiting != 10 || p.Singles != 1 || p.Later != 1 || p.Open != 0 || p.NextDue < 59*time.Minute || p.State != ledger.Running {
+		t.Errorf("%+v", p)
+	}
+	if single := b.take(t, 5, ledger.Singly, time.Minute); len(single.Rows) != 1 || single.Rows[0].ID != batch.Rows[1].ID {
+		t.Errorf("singles: %+v", single.Rows)
+	}
+	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != batch.Rows[2].ID {
+		t.Error("one that waits again does not come before the others")
+	}
+	if err := b.rdb.ZAdd(t.Context(), "test:{c:c}:later", redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil { // its time has come
+		t.Fatal(err)
+	}
+	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 || len(next.Rows[0].History) != 1 {
+		t.Errorf("the failed one comes back as %+v", next.Rows)
+	}
+}
+
+func TestRevive(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 2))
+	batch := b.take(t, 2, ledger.InBulk, time.Minute)
+	batch.Rows[0].Attempts = 7
+	dead := batch.Rows[0]
+	b.settle(t, batch, ledger.DeadOf(dead, "duplicate_record", time.Now()), ledger.SentAs(batch.Rows[1], "inv_1", time.Now()))
+	if p := b.progress(t); p.State != ledger.Finished {
+		t.Fatalf("%+v", p)
+	}
+	for range 2 { // repeating it changes nothing
+		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Singly)
+		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || c.Sent != 1 || c.Remaining() != 1 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	revived := b.take(t, 2, ledger.Singly, time.Minute)
+	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
+		t.Errorf("revived: %+v", revived.Rows)
+	}
+	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, ledger.Singly); err != nil || c.Sent != 1 {
+		t.Errorf("reviving one that was sent: %+v, %v", c, err)
+	}
+	if _, err := b.Revive(t.Context(), "c", ledger.IDOf("nobody@example.com"), ledger.Singly); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("reviving nobody: %v", err)
+	}
+}
+
+func TestStatesAndGarbage(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	at := time.Now().Add(time.Hour)
+	upload, err := b.Add(ctx, "c", at, people(0, 1))
+	if err != nil || upload.Campaign.State != ledger.Scheduled || upload.Campaign.ScheduledAt.UnixMilli() != at.UnixMilli() {
+		t.Fatalf("%+v, %v", upload, err)
+	}
+	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
+		t.Error("a scheduled campaign gave out a recipient")
+	}
+	if _, err := b.Start(ctx, "c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Add(ctx, "c", at, people(1, 2)); !errors.Is(err, ledger.ErrBusy) {
+		t.Errorf("a start for a running campaign: %v", err)
+	}
+	if _, err := b.Start(ctx, "nobody"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("starting nothing: %v", err)
+	}
+	id := ledger.IDOf("p0@example.com")
+	b.rdb.HSet(ctx, "test:{c:c}:rows", string(id[:]), "wb{garbage")
+	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 || string(batch.Garbage[id]) != "wb{garbage" {
+		t.Errorf("garbage came out as %+v", batch)
+	}
+	b.rdb.HSet(ctx, "test:{c:c}:meta", "state", "cancelled")
+	if _, err := b.Add(ctx, "c", time.Time{}, people(5, 6)); !errors.Is(err, ledger.ErrCancelled) {
+		t.Errorf("adding to a cancelled campaign: %v", err)
+	}
+	b.rdb.HSet(ctx, "test:{c:c}:meta", "v", "99")
+	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrNewer) {
+		t.Errorf("a newer campaign: %v", err)
+	}
+	b.rdb.HSet(ctx, "test:{c:c}:meta", "v", "1", "sent", "many")
+	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrGarbage) {
+		t.Errorf("garbage: %v", err)
+	}
+	if stages := b.rdb.Keys(ctx, "*stage*").Val(); len(stages) != 0 && b.rdb.TTL(ctx, stages[0]).Val() <= 0 {
+		t.Errorf("an upload that was refused stays for ever: %v", stages)
+	}
+}
+
+// FuzzRow feeds garbage to what reads a stored recipient.
+func FuzzRow(f *testing.F) {
+	f.Add("wb", []byte(`{"r":{"email_address":"ada@example.com"},"n":1}`))
+	f.Add("", []byte(`{`))
+	f.Fuzz(func(t *testing.T, head string, data []byte) {
+		row, err := ledger.DecodeRow(string(make([]byte, 16)), head+string(data))
+		if err != nil && !errors.Is(err, ledger.ErrGarbage) {
+			t.Errorf("%+v, %v", row, err)
+		}
+	})
+}

@@ -1,0 +1,42 @@
+// Package queues names the queues of each lane and fixes how a task is put into one. Attempts, backoff and endings are
+// the worker's own, so asynq's are set out of reach here, in one place.
+package queues
+
+import (
+	"math"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+// Lane is a kind of work that has its own queue and its own workers, so that it can wait without stopping another kind.
+type Lane string
+
+// The lanes.
+const (
+	Interactive  Lane = "interactive"  // invite: somebody is waiting for it
+	Campaign     Lane = "campaign"     // bulk-invite: drives a list for hours
+	Housekeeping Lane = "housekeeping" // revoke and sync-list: never held up by the create limits
+)
+
+// Lanes lists every lane.
+func Lanes() []Lane { return []Lane{Interactive, Campaign, Housekeeping} }
+
+// Name is the asynq queue of a lane.
+func Name(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
+
+const (
+	// maxRetry is never reached: asynq archives a task on its last retry even when that retry was only a wait.
+	maxRetry = 1_000_000
+	// timeout is never reached: asynq counts the time a task waits for a permit, and takes 0 to mean 30 minutes.
+	timeout = math.MaxInt32 * time.Second
+)
+
+// Options are the asynq options of every task. A zero at means now.
+func Options(queue, id string, at time.Time) []asynq.Option {
+	opts := []asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(timeout)}
+	if !at.IsZero() {
+		opts = append(opts, asynq.ProcessAt(at))
+	}
+	return opts
+}

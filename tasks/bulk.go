@@ -1,0 +1,208 @@
+package tasks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/queues"
+	"example.com/usher/internal/record"
+)
+
+// MaxRecipients is how many recipients one BulkInvite takes; a campaign may grow by several.
+const MaxRecipients = 200_000
+
+// BulkRequest is a list of recipients to invite.
+type BulkRequest struct {
+	// Campaign names the list. Without a name it gets one that derives from its recipients and their options, so that
+	// asking for the same list again adds nothing.
+	Campaign   string
+	Recipients []Recipient
+}
+
+// BulkInvite puts recipients into a campaign, all of them or none, and enqueues the task that works through it. Those the
+// campaign has already are left as they are. Invalid input is one *InvalidError for each fault, joined.
+func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Option) (Task, error) {
+	options, err := Resolve(opts...)
+	if err != nil {
+		return Task{}, err
+	}
+	rows, name, err := request.prepare()
+	if err != nil {
+		return Task{}, err
+	}
+	queue := queues.Name(c.namespace, queues.Campaign)
+	exists := false
+	if options.ID != "" {
+		own := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: rowsDigest(name, rows)}
+		if exists, err = c.knownBulk(ctx, options.ID, own); err != nil {
+			return Task{}, err
+		}
+	}
+	start := options.At
+	if !start.After(time.Now()) {
+		start = time.Time{}
+	}
+	upload, err := c.ledgers.Add(ctx, name, start, rows)
+	if err != nil {
+		return Task{}, uploadError(err)
+	}
+	id := ledger.TaskID(name, upload.Campaign.Generation)
+	if upload.Campaign.State != ledger.Finished {
+		if err := c.drive(ctx, upload.Campaign); err != nil {
+			return Task{}, err
+		}
+	}
+	if options.ID != "" {
+		id = options.ID
+	}
+	task := bulkTask(id, queue, upload.Campaign)
+	task.Bulk.Added, task.Bulk.Known = upload.Added, upload.Known
+	task.Bulk.Duplicates = len(request.Recipients) - len(rows)
+	if exists {
+		return task, fmt.Errorf("%s: %w", id, ErrExists)
+	}
+	return task, nil
+}
+
+// knownBulk claims an id of the producer's own for a bulk and tells whether the same bulk has it already.
+func (c *Client) knownBulk(ctx context.Context, id string, own record.Record) (bool, error) {
+	own.State = record.Open
+	found, exists, err := c.records.Claim(ctx, id, own)
+	if err == nil && exists && (found.Type != own.Type || found.Digest != own.Digest) {
+		err = fmt.Errorf("%s: %w", id, ErrConflict)
+	}
+	return exists, err
+}
+
+// drive makes sure that a campaign has a task that drives it: the id of its generation is that task's.
+func (c *Client) drive(ctx context.Context, campaign ledger.Campaign) error {
+	task, err := DriverTask(campaign.Name)
+	if err != nil {
+		return err
+	}
+	queue := queues.Name(c.namespace, queues.Campaign)
+	_, err = c.put(ctx, task, queue, ledger.TaskID(campaign.Name, campaign.Generation), campaign.ScheduledAt)
+	return err
+}
+
+// DriverTask is the asynq task that drives a campaign.
+func DriverTask(campaign string) (*asynq.Task, error) {
+	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: campaign})
+	if err != nil {
+		return nil, fmt.Errorf("encoding a payload: %w", err)
+	}
+	return asynq.NewTask(TypeBulkInvite, data), nil
+}
+
+func uploadError(err error) error {
+	switch {
+	case errors.Is(err, ledger.ErrCancelled):
+		return &InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
+	case errors.Is(err, ledger.ErrBusy):
+		return &InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
+	}
+	return err
+}
+
+// prepare checks the whole list, drops repeated addresses (the first one stays) and finds the campaign's name.
+func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
+	var errs []error
+	if r.Campaign != "" {
+		errs = append(errs, ValidateCampaign(r.Campaign))
+	}
+	if n := len(r.Recipients); n == 0 || n > MaxRecipients {
+		reason := fmt.Sprintf("there are %d; a list has 1 to %d", n, MaxRecipients)
+		errs = append(errs, &InvalidError{Index: -1, Field: "recipients", Reason: reason})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, "", err
+	}
+	rows := make([]ledger.Recipient, 0, len(r.Recipients))
+	seen := make(map[string]bool, len(r.Recipients))
+	for i, recipient := range r.Recipients {
+		recipient = recipient.Normalize()
+		if err := recipient.Validate(); err != nil {
+			errs = append(errs, atIndex(err, i)...)
+			continue
+		}
+		folded := FoldAddress(recipient.EmailAddress)
+		if seen[folded] {
+			continue
+		}
+		seen[folded] = true
+		data, err := json.Marshal(recipient)
+		if err != nil {
+			return nil, "", fmt.Errorf("encoding recipient %d: %w", i, err)
+		}
+		rows = append(rows, ledger.Recipient{Folded: folded, Data: data})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, "", err
+	}
+	name := r.Campaign
+	if name == "" {
+		name = "bulk-" + rowsDigest("", rows)
+	}
+	return rows, name, nil
+}
+
+// Name is the campaign's name: the one that was given, or the one that derives from the list. It checks the whole list,
+// as BulkInvite does.
+func (r BulkRequest) Name() (string, error) {
+	_, name, err := r.prepare()
+	return name, err
+}
+
+// atIndex gives the faults of one recipient its place in the list.
+func atIndex(err error, index int) []error {
+	faults := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		faults = joined.Unwrap()
+	}
+	placed := make([]error, len(faults))
+	for i, fault := range faults {
+		placed[i] = fault
+		if invalid, ok := errors.AsType[*InvalidError](fault); ok {
+			placed[i] = &InvalidError{Index: index, Field: invalid.Field, Reason: invalid.Reason}
+		}
+	}
+	return placed
+}
+
+func rowsDigest(name string, rows []ledger.Recipient) string {
+	hash := sha256.New()
+	fmt.Fprintln(hash, name)
+	for _, row := range rows {
+		hash.Write(row.Data)
+		hash.Write([]byte{'\n'})
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:10])
+}
+
+func bulkTask(id, queue string, c ledger.Campaign) Task {
+	task := Task{
+		ID: id, Type: TypeBulkInvite, Queue: queue, ScheduledAt: c.ScheduledAt,
+		Bulk: &Bulk{Campaign: c.Name, Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead, Remaining: c.Remaining()},
+	}
+	switch {
+	case c.State == ledger.Scheduled:
+		task.State = StateScheduled
+	case c.State == ledger.Finished:
+		task.State = StateDone
+	case c.State == ledger.Cancelled:
+		task.State = StateCancelled
+	case c.State == ledger.Running && !c.StartedAt.IsZero():
+		task.State = StateActive
+	default:
+		task.State = StatePending
+	}
+	return task
+}

@@ -1,0 +1,193 @@
+package tasks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/queues"
+	"example.com/usher/internal/record"
+	"example.com/usher/internal/redisconn"
+)
+
+// DefaultRedisURL and DefaultNamespace are used by a client that is told no other.
+const (
+	DefaultRedisURL  = "redis://127.0.0.1:6379/0"
+	DefaultNamespace = "usher"
+)
+
+// Client enqueues tasks and tells what became of them. It is safe for concurrent use.
+type Client struct {
+	rdb       redis.UniversalClient
+	owned     bool
+	namespace string
+	asynq     *asynq.Client
+	inspector *asynq.Inspector
+	records   *record.Store
+	ledgers   *ledger.Ledgers
+}
+
+type clientConfig struct {
+	url, caFile, namespace string
+	rdb                    redis.UniversalClient
+}
+
+// ClientOption sets up a Client.
+type ClientOption func(*clientConfig)
+
+// RedisURL connects to a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://.
+func RedisURL(url string) ClientOption { return func(c *clientConfig) { c.url = url } }
+
+// RedisCAFile trusts the certificates in a PEM file, for rediss:// URLs.
+func RedisCAFile(path string) ClientOption { return func(c *clientConfig) { c.caFile = path } }
+
+// Redis uses a connection of the caller's, which stays open at Close.
+func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig) { c.rdb = rdb } }
+
+// Namespace is the prefix of queues and keys that the workers use.
+func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
+
+// NewClient makes a client. It does not connect yet: an unreachable Redis shows at the first call.
+func NewClient(opts ...ClientOption) (*Client, error) {
+	config := clientConfig{url: DefaultRedisURL, namespace: DefaultNamespace}
+	for _, set := range opts {
+		set(&config)
+	}
+	owned := config.rdb == nil
+	if owned {
+		rdb, err := redisconn.Open(config.url, redisconn.Options{CAFile: config.caFile})
+		if err != nil {
+			return nil, err
+		}
+		config.rdb = rdb
+	}
+	return &Client{
+		rdb: config.rdb, owned: owned, namespace: config.namespace,
+		asynq:     asynq.NewClientFromRedisClient(config.rdb),
+		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
+		records:   record.NewStore(config.rdb, config.namespace),
+		ledgers:   ledger.New(config.rdb, config.namespace),
+	}, nil
+}
+
+// Close closes the connection that the client opened.
+func (c *Client) Close() error {
+	if !c.owned {
+		return nil
+	}
+	return c.rdb.Close()
+}
+
+// Invite enqueues the invitation of one address. Invalid input is one *InvalidError for each fault, joined, and nothing
+// is enqueued.
+func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option) (Task, error) {
+	recipient = recipient.Normalize()
+	if err := recipient.Validate(); err != nil {
+		return Task{}, err
+	}
+	return c.enqueue(ctx, TypeInvite, queues.Interactive, InvitePayload{Version: Version, Recipient: recipient}, opts)
+}
+
+// Revoke enqueues the revocation of an invitation.
+func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option) (Task, error) {
+	if err := ValidateInvitationID(invitationID); err != nil {
+		return Task{}, err
+	}
+	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, RevokePayload{Version: Version, InvitationID: invitationID}, opts)
+}
+
+// SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
+func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
+	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, SyncListPayload{Version: Version}, opts)
+}
+
+func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, payload any, opts []Option) (Task, error) {
+	options, err := Resolve(opts...)
+	if err != nil {
+		return Task{}, err
+	}
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return Task{}, fmt.Errorf("encoding a payload: %w", err)
+	}
+	queue := queues.Name(c.namespace, lane)
+	id := options.ID
+	if id == "" {
+		id = uuid.NewString()
+	} else {
+		exists, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, data)})
+		if err != nil {
+			return Task{}, err
+		}
+		if exists {
+			return c.existing(ctx, id)
+		}
+	}
+	fresh, err := c.put(ctx, asynq.NewTask(kind, data), queue, id, options.At)
+	if err != nil {
+		return Task{}, err
+	}
+	if !fresh && options.ID != "" {
+		return c.existing(ctx, id)
+	}
+	return newTask(id, kind, queue, options.At), nil
+}
+
+// claim takes an id of the producer's own. It tells whether a task with this id and payload has ended already; one that
+// has not is enqueued again, which finishes an enqueue that was broken off and else adds nothing.
+func (c *Client) claim(ctx context.Context, id string, r record.Record) (ended bool, err error) {
+	r.State = record.Open
+	found, exists, err := c.records.Claim(ctx, id, r)
+	switch {
+	case err != nil:
+		return false, err
+	case !exists:
+		return false, nil
+	case found.Type != r.Type || found.Digest != r.Digest:
+		return false, fmt.Errorf("%s: %w", id, ErrConflict)
+	}
+	return found.State.Ended(), nil
+}
+
+func (c *Client) existing(ctx context.Context, id string) (Task, error) {
+	task, err := c.Status(ctx, id)
+	if err != nil {
+		return Task{}, err
+	}
+	return task, fmt.Errorf("%s: %w", id, ErrExists)
+}
+
+// put enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an
+// enqueue whose reply was lost.
+func (c *Client) put(ctx context.Context, task *asynq.Task, queue, id string, at time.Time) (fresh bool, err error) {
+	_, err = c.asynq.EnqueueContext(ctx, task, queues.Options(queue, id, at)...)
+	switch {
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("enqueuing task %s: %w", id, err)
+	}
+	return true, nil
+}
+
+func newTask(id, kind, queue string, at time.Time) Task {
+	task := Task{ID: id, Type: kind, Queue: queue, State: StatePending}
+	if at.After(time.Now()) {
+		task.State, task.ScheduledAt = StateScheduled, at.UTC()
+	}
+	return task
+}
+
+func digest(kind string, data []byte) string {
+	sum := sha256.Sum256(append([]byte(kind+"\n"), data...))
+	return hex.EncodeToString(sum[:16])
+}

@@ -1,0 +1,168 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+)
+
+// The types of tasks, as asynq knows them.
+const (
+	TypeInvite     = "invite"
+	TypeBulkInvite = "bulk-invite"
+	TypeRevoke     = "revoke"
+	TypeSyncList   = "sync-list"
+)
+
+// Version is the version of the payloads that this package writes. A worker leaves a newer one queued.
+const Version = 1
+
+// maxPayload bounds what is decoded of a payload: a recipient at its bounds, with room.
+const maxPayload = 256 << 10
+
+// ErrNewer means that a newer version of Usher wrote a payload.
+var ErrNewer = errors.New("payload was written by a newer version")
+
+// InvitePayload is what an invite task carries.
+type InvitePayload struct {
+	Version int `json:"v"`
+	Recipient
+}
+
+// BulkInvitePayload is what a bulk-invite task carries: the name of the campaign whose ledger it works through.
+type BulkInvitePayload struct {
+	Version  int    `json:"v"`
+	Campaign string `json:"campaign"`
+}
+
+// RevokePayload is what a revoke task carries.
+type RevokePayload struct {
+	Version      int    `json:"v"`
+	InvitationID string `json:"invitation_id"`
+}
+
+// SyncListPayload is what a sync-list task carries.
+type SyncListPayload struct {
+	Version int `json:"v"`
+}
+
+// DecodeInvite reads and validates the payload of an invite task.
+func DecodeInvite(data []byte) (InvitePayload, error) {
+	p, err := decode[InvitePayload](data)
+	if err != nil {
+		return p, err
+	}
+	return p, p.Recipient.Validate()
+}
+
+// DecodeBulkInvite reads and validates the payload of a bulk-invite task.
+func DecodeBulkInvite(data []byte) (BulkInvitePayload, error) {
+	p, err := decode[BulkInvitePayload](data)
+	if err != nil {
+		return p, err
+	}
+	return p, ValidateCampaign(p.Campaign)
+}
+
+// DecodeRevoke reads and validates the payload of a revoke task.
+func DecodeRevoke(data []byte) (RevokePayload, error) {
+	p, err := decode[RevokePayload](data)
+	if err != nil {
+		return p, err
+	}
+	return p, ValidateInvitationID(p.InvitationID)
+}
+
+// DecodeSyncList reads the payload of a sync-list task.
+func DecodeSyncList(data []byte) (SyncListPayload, error) { return decode[SyncListPayload](data) }
+
+// DecodeRecipient reads and validates a recipient of a campaign, as its ledger keeps it.
+func DecodeRecipient(data []byte) (Recipient, error) {
+	var r Recipient
+	if err := strictJSON(data, &r); err != nil {
+		return r, err
+	}
+	return r, r.Validate()
+}
+
+// decode looks at the version first: a newer payload may have fields that this version does not know.
+func decode[P any](data []byte) (P, error) {
+	var payload P
+	var head struct {
+		Version *int `json:"v"`
+	}
+	if len(data) > maxPayload {
+		return payload, fmt.Errorf("payload has %d bytes, at most %d are read", len(data), maxPayload)
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return payload, fmt.Errorf("payload is not a JSON object: %w", withoutContent(err))
+	}
+	switch {
+	case head.Version == nil || *head.Version < 1:
+		return payload, errors.New(`payload has no version ("v")`)
+	case *head.Version > Version:
+		return payload, fmt.Errorf("%w: it has version %d, this one knows %d", ErrNewer, *head.Version, Version)
+	}
+	return payload, strictJSON(data, &payload)
+}
+
+// strictJSON refuses unknown fields and anything behind the value; numbers of metadata keep all their digits.
+func strictJSON(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("payload cannot be read: %w", withoutContent(err))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("payload has something behind its end")
+	}
+	return nil
+}
+
+// withoutContent keeps what a decoding error says of the place and drops what it quotes: a payload holds an address.
+func withoutContent(err error) error {
+	var syntax *json.SyntaxError
+	var mistyped *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("JSON ends or breaks at byte %d", syntax.Offset)
+	case errors.As(err, &mistyped):
+		return fmt.Errorf("field %q has the wrong type", mistyped.Field)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("JSON ends too early")
+	}
+	return errors.New("it has a field that is unknown or malformed")
+}
+
+var (
+	campaignName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	invitationID = regexp.MustCompile(`^inv_[A-Za-z0-9]{1,60}$`)
+	taskID       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+)
+
+// ValidateCampaign checks a campaign's name: letters, digits, dot, underscore and hyphen, at most 64.
+func ValidateCampaign(name string) error {
+	if !campaignName.MatchString(name) {
+		return &InvalidError{Index: -1, Field: "campaign", Reason: fmt.Sprintf("%.80q is not a name of 1 to 64 letters, digits, dots, underscores and hyphens", name)}
+	}
+	return nil
+}
+
+// ValidateInvitationID checks the form of an invitation's id, "inv_" and letters and digits (observed at Clerk).
+func ValidateInvitationID(id string) error {
+	if !invitationID.MatchString(id) {
+		return &InvalidError{Index: -1, Field: "invitation_id", Reason: fmt.Sprintf("%.80q is not an invitation id such as inv_2bF7…", id)}
+	}
+	return nil
+}
+
+func validateTaskID(id string) error {
+	if !taskID.MatchString(id) {
+		return &InvalidError{Index: -1, Field: "id", Reason: fmt.Sprintf("%.140q is not an id of 1 to 128 letters, digits, dots, underscores and hyphens", id)}
+	}
+	return nil
+}

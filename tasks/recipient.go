@@ -1,0 +1,148 @@
+package tasks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/mail"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds on one recipient. Those that Clerk documents are Clerk's; the others keep one recipient from filling a queue.
+const (
+	MaxAddressBytes  = 254      // RFC 5321, 4.5.3.1.3 less the angle brackets
+	MaxExpiresInDays = 365      // Clerk's own bound
+	MaxMetadataBytes = 64 << 10 // ours; Clerk's is believed to be 8 KB, and Clerk is the judge of that
+	MaxURLBytes      = 4 << 10  // ours
+)
+
+// Recipient is one address to invite, with the options of its invitation. The zero value of every option means Clerk's default.
+type Recipient struct {
+	EmailAddress string `json:"email_address"`
+	// PublicMetadata becomes the user's public metadata at sign-up.
+	PublicMetadata map[string]any `json:"public_metadata,omitempty"`
+	// RedirectURL is where the link in the e-mail leads: an absolute URL, or a path that starts with a slash.
+	RedirectURL string `json:"redirect_url,omitempty"`
+	// NoNotify creates the invitation without sending an e-mail.
+	NoNotify bool `json:"no_notify,omitempty"`
+	// IgnoreExisting invites although an invitation for the address exists already.
+	IgnoreExisting bool `json:"ignore_existing,omitempty"`
+	// ExpiresInDays is between 1 and 365; 0 means Clerk's default of 30.
+	ExpiresInDays int `json:"expires_in_days,omitempty"`
+	// TemplateSlug is "invitation" or "waitlist_invitation"; empty means Clerk's default.
+	TemplateSlug string `json:"template_slug,omitempty"`
+}
+
+// TemplateSlugs are the e-mail templates that Clerk knows.
+func TemplateSlugs() []string { return []string{"invitation", "waitlist_invitation"} }
+
+// InvalidError says which field of a request cannot be accepted, and why. In a bulk, Index is the recipient's place in
+// the list, from 0; elsewhere it is -1.
+type InvalidError struct {
+	Index  int
+	Field  string
+	Reason string
+}
+
+func (e *InvalidError) Error() string {
+	if e.Index >= 0 {
+		return fmt.Sprintf("recipient %d: %s: %s", e.Index, e.Field, e.Reason)
+	}
+	return fmt.Sprintf("%s: %s", e.Field, e.Reason)
+}
+
+// Normalize trims the address. It is what Validate checks and what is enqueued.
+func (r Recipient) Normalize() Recipient {
+	r.EmailAddress = strings.TrimSpace(r.EmailAddress)
+	return r
+}
+
+// Validate reports everything that is wrong with the recipient: an *InvalidError with index -1 for each field, joined.
+func (r Recipient) Validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, &InvalidError{Index: -1, Field: field, Reason: fmt.Sprintf(format, args...)})
+	}
+	if reason := addressFault(r.EmailAddress); reason != "" {
+		bad("email_address", "%s", reason)
+	}
+	if reason := metadataFault(r.PublicMetadata); reason != "" {
+		bad("public_metadata", "%s", reason)
+	}
+	if reason := redirectFault(r.RedirectURL); reason != "" {
+		bad("redirect_url", "%s", reason)
+	}
+	if r.ExpiresInDays < 0 || r.ExpiresInDays > MaxExpiresInDays {
+		bad("expires_in_days", "%d is not between 1 and %d", r.ExpiresInDays, MaxExpiresInDays)
+	}
+	if r.TemplateSlug != "" && !slices.Contains(TemplateSlugs(), r.TemplateSlug) {
+		bad("template_slug", "%q is not one of %s", r.TemplateSlug, strings.Join(TemplateSlugs(), ", "))
+	}
+	return errors.Join(errs...)
+}
+
+// FoldAddress gives the form under which two spellings are one recipient: Clerk matches addresses without regard to case.
+func FoldAddress(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
+
+func addressFault(address string) string {
+	switch {
+	case address == "":
+		return "is missing"
+	case len(address) > MaxAddressBytes:
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(address), MaxAddressBytes)
+	case !utf8.ValidString(address) || strings.ContainsFunc(address, unicode.IsControl):
+		return "has bytes that are not printable text"
+	}
+	parsed, err := mail.ParseAddress(address)
+	if err != nil {
+		return "is not an e-mail address"
+	}
+	if parsed.Name != "" || parsed.Address != address {
+		return "must be the bare address, without a display name, quotes or brackets"
+	}
+	domain := address[strings.LastIndexByte(address, '@')+1:]
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") || strings.ContainsAny(label, "[]_ ") {
+			return "has a domain that cannot exist"
+		}
+	}
+	if !strings.Contains(domain, ".") {
+		return "has a domain without a dot"
+	}
+	return ""
+}
+
+func metadataFault(metadata map[string]any) string {
+	if metadata == nil {
+		return ""
+	}
+	encoded, err := json.Marshal(metadata)
+	if err != nil {
+		return "cannot be written as JSON: " + err.Error()
+	}
+	if len(encoded) > MaxMetadataBytes {
+		return fmt.Sprintf("is %d bytes as JSON, at most %d are allowed", len(encoded), MaxMetadataBytes)
+	}
+	return ""
+}
+
+func redirectFault(redirect string) string {
+	if redirect == "" {
+		return ""
+	}
+	if len(redirect) > MaxURLBytes {
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(redirect), MaxURLBytes)
+	}
+	parsed, err := url.Parse(redirect)
+	if err != nil || strings.ContainsFunc(redirect, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		return "is not a URL"
+	}
+	if strings.HasPrefix(redirect, "/") || parsed.Scheme != "" && parsed.Host != "" {
+		return ""
+	}
+	return "is neither an absolute URL nor a path that starts with a slash"
+}

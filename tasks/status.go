@@ -1,0 +1,136 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/queues"
+	"example.com/usher/internal/record"
+)
+
+// Status tells what is known of a task, or ErrNotFound.
+func (c *Client) Status(ctx context.Context, id string) (Task, error) {
+	if campaign, ok := campaignOf(id); ok {
+		return c.bulkStatus(ctx, id, campaign)
+	}
+	r, known, err := c.records.Get(ctx, id)
+	if err != nil {
+		return Task{}, err
+	}
+	if known && r.Campaign != "" {
+		return c.bulkStatus(ctx, id, r.Campaign)
+	}
+	if known && r.State.Ended() {
+		return taskOf(id, r), nil
+	}
+	for _, lane := range queues.Lanes() {
+		info, err := c.inspector.GetTaskInfo(queues.Name(c.namespace, lane), id)
+		if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
+			continue
+		}
+		if err != nil {
+			return Task{}, fmt.Errorf("looking up task %s: %w", id, err)
+		}
+		return liveTask(info, r), nil
+	}
+	return c.afterAll(ctx, id)
+}
+
+// afterAll looks again at the record of a task that asynq does not know: it may have ended meanwhile, or its enqueue may
+// have been broken off after the id was claimed.
+func (c *Client) afterAll(ctx context.Context, id string) (Task, error) {
+	r, known, err := c.records.Get(ctx, id)
+	if err != nil {
+		return Task{}, err
+	}
+	if !known {
+		return Task{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	return taskOf(id, r), nil
+}
+
+// Wait returns when the task has ended: done, dead or cancelled. It bears with a Redis that is away for a while.
+func (c *Client) Wait(ctx context.Context, id string) (Task, error) {
+	const patience, first, last = 30 * time.Second, 50 * time.Millisecond, time.Second
+	var failingSince time.Time
+	for pause := first; ; pause = min(pause*3/2, last) {
+		task, err := c.Status(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound) || ctx.Err() != nil:
+			return task, errors.Join(err, context.Cause(ctx))
+		case err == nil && task.State.Ended():
+			return task, nil
+		case err == nil:
+			failingSince = time.Time{}
+		case failingSince.IsZero():
+			failingSince = time.Now()
+		case time.Since(failingSince) > patience:
+			return task, err
+		}
+		select {
+		case <-ctx.Done():
+			return task, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) {
+	campaign, err := c.ledgers.Get(ctx, name)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return Task{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Task{}, err
+	}
+	return bulkTask(id, queues.Name(c.namespace, queues.Campaign), campaign), nil
+}
+
+// campaignOf reads the campaign from the id of a driver's task.
+func campaignOf(id string) (string, bool) {
+	rest, ok := strings.CutPrefix(id, "bulk:")
+	name, _, hasGeneration := strings.Cut(rest, ":")
+	return name, ok && hasGeneration
+}
+
+func taskOf(id string, r record.Record) Task {
+	task := Task{ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, Attempts: r.Attempts, InvitationID: r.InvitationID}
+	if r.State.Ended() {
+		task.State = State(r.State)
+	}
+	if r.Error != nil {
+		task.Error = failureOf(*r.Error)
+	}
+	return task
+}
+
+// liveTask joins what asynq knows of a task that has not ended with what its record says of its attempts.
+func liveTask(info *asynq.TaskInfo, r record.Record) Task {
+	task := Task{ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts}
+	if n := len(r.History); n > 0 {
+		task.Error = failureOf(r.History[n-1].Failure)
+	}
+	switch info.State {
+	case asynq.TaskStateScheduled:
+		task.State, task.ScheduledAt = StateScheduled, info.NextProcessAt.UTC()
+	case asynq.TaskStateActive:
+		task.State = StateActive
+	case asynq.TaskStateRetry:
+		task.State = StateRetry
+	case asynq.TaskStateArchived:
+		task.State = StateDead // only another program can have archived it
+	default:
+		task.State = StatePending
+	}
+	return task
+}
+
+func failureOf(f record.Failure) *Failure {
+	return &Failure{Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID}
+}

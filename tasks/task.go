@@ -1,0 +1,72 @@
+package tasks
+
+import (
+	"errors"
+	"time"
+)
+
+// State is where a task stands.
+type State string
+
+// The states of a task. Of a bulk-invite task it is its campaign's.
+const (
+	StateScheduled State = "scheduled" // its time has not come
+	StatePending   State = "pending"
+	StateActive    State = "active"
+	StateRetry     State = "retry"     // an attempt failed and the next one waits for its time
+	StateDone      State = "done"      // a bulk: every recipient has its outcome; some may be dead letters
+	StateDead      State = "dead"      // it is a dead letter
+	StateCancelled State = "cancelled" // a person stopped it
+)
+
+// Ended tells whether a task in this state will not run again by itself.
+func (s State) Ended() bool { return s == StateDone || s == StateDead || s == StateCancelled }
+
+// Failure is why a task is dead, or why its latest attempt failed.
+type Failure struct {
+	// Reason of a dead one: "rejected", "exhausted" or "invalid".
+	Reason     string `json:"reason,omitempty"`
+	HTTPStatus int    `json:"http_status,omitempty"`
+	Code       string `json:"code,omitempty"`
+	Message    string `json:"message,omitempty"`
+	TraceID    string `json:"trace_id,omitempty"`
+}
+
+// Task is what is known of a task.
+type Task struct {
+	ID    string `json:"task_id"`
+	Type  string `json:"type"`
+	Queue string `json:"queue"`
+	State State  `json:"state"`
+	// ScheduledAt is zero for a task that may run at once.
+	ScheduledAt time.Time `json:"scheduled_at"`
+	// Attempts counts the calls to Clerk that were made for it and answered or lost; waiting for a permit is none.
+	Attempts     int      `json:"attempts"`
+	InvitationID string   `json:"invitation_id"`
+	Error        *Failure `json:"error"`
+	// Bulk is set for bulk-invite tasks.
+	Bulk *Bulk `json:"bulk,omitempty"`
+}
+
+// Bulk is what is known of a bulk-invite task: its campaign, and the counts of its recipients.
+type Bulk struct {
+	Campaign   string `json:"campaign"`
+	Recipients int    `json:"recipients"`
+	Sent       int    `json:"sent"`
+	Dead       int    `json:"dead"`
+	Remaining  int    `json:"remaining"`
+	// Added, Known and Duplicates are set by BulkInvite: recipients new to the campaign, those it had already, and those
+	// that stood in the list more than once.
+	Added      int `json:"added"`
+	Known      int `json:"known"`
+	Duplicates int `json:"duplicates"`
+}
+
+var (
+	// ErrExists means that a task with this id and payload was enqueued before. The Task that comes with it is that one.
+	ErrExists = errors.New("a task with this id exists already")
+	// ErrConflict means that the id belongs to a task with another payload.
+	ErrConflict = errors.New("the id belongs to a task with another payload")
+	// ErrNotFound means that no task with this id is known: there was none, or its end was long ago.
+	ErrNotFound = errors.New("no such task")
+)

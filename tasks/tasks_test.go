@@ -1,0 +1,233 @@
+package tasks_test
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/tasks"
+)
+
+// bundle is a client with its Redis.
+type bundle struct {
+	client    *tasks.Client
+	redis     *miniredis.Miniredis
+	inspector *asynq.Inspector
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bundle{client: client, redis: server, inspector: asynq.NewInspectorFromRedisClient(rdb)}
+}
+
+func TestEveryTypeGoesToItsLane(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	invite, err1 := b.client.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"})
+	bulk, err2 := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "c", Recipients: []tasks.Recipient{{EmailAddress: "bob@example.com"}}})
+	revoke, err3 := b.client.Revoke(ctx, "inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h")
+	sync, err4 := b.client.SyncList(ctx)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		task        tasks.Task
+		kind, queue string
+	}{
+		{invite, "invite", "test:interactive"}, {bulk, "bulk-invite", "test:campaign"},
+		{revoke, "revoke", "test:housekeeping"}, {sync, "sync-list", "test:housekeeping"},
+	} {
+		info, err := b.inspector.GetTaskInfo(c.queue, c.task.ID)
+		if err != nil {
+			t.Fatalf("%s: %v", c.kind, err)
+		}
+		if info.Type != c.kind || c.task.Queue != c.queue || info.MaxRetry < 1_000_000 || info.Timeout < 1000*time.Hour {
+			t.Errorf("%s is in the queue as %+v", c.kind, info)
+		}
+		if strings.Contains(string(info.Payload), "bob@") {
+			t.Errorf("the payload of a bulk holds an address: %s", info.Payload)
+		}
+	}
+}
+
+func TestPayloadsAreReadAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	want := tasks.Recipient{
+		EmailAddress: "Ada.Lovelace@Example.com", PublicMetadata: map[string]any{"plan": "pro", "big": int64(9007199254740993)},
+		RedirectURL: "/welcome", NoNotify: true, IgnoreExisting: true, ExpiresInDays: 365, TemplateSlug: "waitlist_invitation",
+	}
+	task, err := b.client.Invite(t.Context(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := b.inspector.GetTaskInfo(task.Queue, task.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tasks.DecodeInvite(info.Payload)
+	if err != nil || fmt.Sprint(got.Recipient) != fmt.Sprint(want) {
+		t.Errorf("%v\n got %v\nwant %v", err, got.Recipient, want)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	for name, payload := range map[string]string{
+		"nothing":         ``,
+		"no JSON":         `hello`,
+		"null":            `null`,
+		"no version":      `{"email_address":"ada@example.com"}`,
+		"version 0":       `{"v":0,"email_address":"ada@example.com"}`,
+		"unknown field":   `{"v":1,"email_address":"ada@example.com","wish":1}`,
+		"wrong type":      `{"v":1,"email_address":["ada@example.com"]}`,
+		"bad address":     `{"v":1,"email_address":"ada@secret-host"}`,
+		"something after": `{"v":1,"email_address":"ada@example.com"}{}`,
+		"too long":        `{"v":1,"email_address":"` + strings.Repeat("a", 300<<10) + `@example.com"}`,
+	} {
+		_, err := tasks.DecodeInvite([]byte(payload))
+		if err == nil || errors.Is(err, tasks.ErrNewer) {
+			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "ada@") || strings.Contains(err.Error(), "secret-host") {
+			t.Errorf("%s: the error quotes the payload: %v", name, err)
+		}
+	}
+	if _, err := tasks.DecodeInvite([]byte(`{"v":2,"email_address":"ada@example.com","wish":1}`)); !errors.Is(err, tasks.ErrNewer) {
+		t.Errorf("a newer version: %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"v":1,"email_address":"ada@example.com","public_metadata":{"a":[1,{"b":null}]}}`))
+	f.Add([]byte(`{"v":1,"campaign":"c"}`))
+	f.Add([]byte(`{"v":1,"invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`))
+	f.Add([]byte(`{"v":1e3}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := tasks.DecodeInvite(data); err == nil && p.Recipient.Validate() != nil {
+			t.Errorf("accepted an invalid recipient: %+v", p)
+		}
+		if p, err := tasks.DecodeBulkInvite(data); err == nil && tasks.ValidateCampaign(p.Campaign) != nil {
+			t.Errorf("accepted an invalid campaign: %+v", p)
+		}
+		if p, err := tasks.DecodeRevoke(data); err == nil && tasks.ValidateInvitationID(p.InvitationID) != nil {
+			t.Errorf("accepted an invalid id: %+v", p)
+		}
+		_, _ = tasks.DecodeSyncList(data)
+		_, _ = tasks.DecodeRecipient(data)
+	})
+}
+
+// TestAHalfDoneEnqueueIsFinished plays a producer that died between claiming its id and enqueuing.
+func TestAHalfDoneEnqueueIsFinished(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	recipient := tasks.Recipient{EmailAddress: "ada@example.com"}
+	task, err := b.client.Invite(ctx, recipient, tasks.ID("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.inspector.DeleteTask(task.Queue, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.client.Invite(ctx, recipient, tasks.ID("x")); err != nil {
+		t.Errorf("finishing it: %v", err)
+	}
+	if _, err := b.inspector.GetTaskInfo(task.Queue, "x"); err != nil {
+		t.Errorf("it is not in its queue: %v", err)
+	}
+}
+
+func TestABulkIsWholeOrNothing(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	_, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "c", Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "x"}}})
+	invalid, ok := errors.AsType[*tasks.InvalidError](err)
+	if !ok || invalid.Index != 1 || invalid.Field != "email_address" {
+		t.Errorf("%v", err)
+	}
+	if keys := b.redis.Keys(); len(keys) != 0 {
+		t.Errorf("keys were written: %v", keys)
+	}
+	for name, request := range map[string]tasks.BulkRequest{
+		"empty": {Campaign: "c"}, "bad name": {Campaign: "a b", Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}}},
+	} {
+		if _, err := b.client.BulkInvite(ctx, request); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+func TestABulkWithoutANameAddsNothingWhenRepeated(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	list := make([]tasks.Recipient, 2500) // several chunks of an upload
+	for i := range list {
+		list[i].EmailAddress = fmt.Sprintf("p%d@example.com", i)
+	}
+	first, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Recipients: list})
+	if err != nil || first.Bulk.Added != 2500 {
+		t.Fatalf("%+v, %v", first.Bulk, err)
+	}
+	again, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Recipients: list})
+	if err != nil || again.Bulk.Added != 0 || again.Bulk.Known != 2500 || again.Bulk.Campaign != first.Bulk.Campaign || again.ID != first.ID {
+		t.Errorf("%+v, %v", again.Bulk, err)
+	}
+	list[0].NoNotify = true
+	other, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Recipients: list})
+	if err != nil || other.Bulk.Campaign == first.Bulk.Campaign {
+		t.Errorf("other options have the same name: %+v, %v", other.Bulk, err)
+	}
+	if _, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: first.Bulk.Campaign, Recipients: list}, tasks.In(time.Hour)); err == nil {
+		t.Error("a start was accepted for a campaign that has begun")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	recipient := tasks.Recipient{EmailAddress: "ada@example.com"}
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	task, err := b.client.Invite(ctx, recipient, tasks.At(at))
+	if err != nil || task.State != tasks.StateScheduled || !task.ScheduledAt.Equal(at) {
+		t.Errorf("%+v, %v", task, err)
+	}
+	if status, err := b.client.Status(ctx, task.ID); err != nil || status.State != tasks.StateScheduled || !status.ScheduledAt.Equal(at) {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	if _, err := b.client.Invite(ctx, recipient, tasks.ID("bulk:x:1")); err == nil {
+		t.Error("an id with a colon was accepted")
+	}
+	if _, err := b.client.Status(ctx, "nobody"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("status of nobody: %v", err)
+	}
+}
+
+// TestProducersStayLight: a program that enqueues does not carry the Clerk SDK or the worker.
+func TestProducersStayLight(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "example.com/usher/tasks").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, heavy := range []string{"clerk", "example.com/usher/internal/worker", "example.com/usher/ratelimit", "zerolog", "prometheus", "kong"} {
+		for dep := range strings.Lines(string(out)) {
+			if strings.Contains(dep, heavy) {
+				t.Errorf("tasks imports %s", strings.TrimSpace(dep))
+			}
+		}
+	}
+}
