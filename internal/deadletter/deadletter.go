@@ -1,0 +1,172 @@
+// Package deadletter keeps the recipients and tasks that will not be tried again without a person. Nothing here is ever
+// trimmed or expires: an entry stays until somebody retries or deletes it.
+package deadletter
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/record"
+)
+
+// ErrNotFound means that there is no dead letter with an id.
+var ErrNotFound = errors.New("no such dead letter")
+
+// Entry is one dead letter.
+type Entry struct {
+	ID           string           `json:"id"`
+	TaskID       string           `json:"task_id"`
+	Type         string           `json:"type"`
+	Queue        string           `json:"queue"`
+	Campaign     string           `json:"campaign,omitempty"`
+	Recipient    *ledger.ID       `json:"recipient,omitempty"` // its id in the campaign's ledger
+	EmailAddress string           `json:"email_address,omitempty"`
+	InvitationID string           `json:"invitation_id,omitempty"` // what a revoke was for
+	Failure      record.Failure   `json:"failure"`
+	Attempts     int              `json:"attempts"`
+	History      []record.Attempt `json:"history,omitempty"`
+	FailedAt     time.Time        `json:"failed_at"`
+	// Payload is the task's, byte for byte; of a recipient of a campaign, what its ledger holds.
+	Payload []byte `json:"payload"`
+	// Next is the id of the task that retries it, from the moment a retry has begun.
+	Next string `json:"-"`
+}
+
+// RecipientID is the id of the dead letter of a recipient of a campaign. That of a task is the task's id.
+func RecipientID(campaign string, id ledger.ID) string {
+	return campaign + ":" + hex.EncodeToString(id[:])
+}
+
+// Store keeps the dead letters of one namespace.
+type Store struct {
+	rdb    redis.UniversalClient
+	prefix string // with a hash tag, so that one script may touch an entry and the index
+}
+
+// NewStore gives the dead letters of a namespace.
+func NewStore(rdb redis.UniversalClient, namespace string) *Store {
+	return &Store{rdb: rdb, prefix: namespace + ":{dead}:"}
+}
+
+func (s *Store) indexKey() string          { return s.prefix + "index" }
+func (s *Store) entryKey(id string) string { return s.prefix + "e:" + id }
+
+// putScript writes an entry and its place in time. KEYS: entry, index. ARGV: id, entry (JSON), time in ms.
+// Writing one twice makes one. One that died again while its retry was not quite finished is a new one.
+var putScript = redis.NewScript(`
+redis.call('HSET', KEYS[1], 'entry', ARGV[2])
+redis.call('HDEL', KEYS[1], 'next')
+return redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+`)
+
+// deleteScript removes an entry. KEYS: entry, index. ARGV: id, the next id that it must have (or empty for any entry).
+// Returns 1 if it was removed.
+var deleteScript = redis.NewScript(`
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'next') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[1])
+`)
+
+// retryingScript fixes the id of the task that retries an entry, if none is yet. KEYS: entry. ARGV: next id.
+// Returns the id that counts, or nothing if the entry is gone.
+var retryingScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], 'entry') == 0 then return false end
+redis.call('HSETNX', KEYS[1], 'next', ARGV[1])
+return redis.call('HGET', KEYS[1], 'next')
+`)
+
+// Put writes dead letters. It is called before the task ends, so that none is lost between the two.
+func (s *Store) Put(ctx context.Context, entries ...Entry) error {
+	for _, e := range entries {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
+		}
+		keys := []string{s.entryKey(e.ID), s.indexKey()}
+		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli()).Err(); err != nil {
+			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
+		}
+	}
+	return nil
+}
+
+// Get gives one dead letter, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
+	fields, err := s.rdb.HGetAll(ctx, s.entryKey(id)).Result()
+	if err != nil {
+		return Entry{}, fmt.Errorf("reading dead letter %s: %w", id, err)
+	}
+	return entryOf(id, fields)
+}
+
+func entryOf(id string, fields map[string]string) (Entry, error) {
+	if fields["entry"] == "" {
+		return Entry{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	var e Entry
+	if err := json.Unmarshal([]byte(fields["entry"]), &e); err != nil {
+		return Entry{}, fmt.Errorf("dead letter %s is garbage: %w", id, err)
+	}
+	e.Next = fields["next"]
+	return e, nil
+}
+
+// Count is how many dead letters there are.
+func (s *Store) Count(ctx context.Context) (int, error) {
+	n, err := s.rdb.ZCard(ctx, s.indexKey()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("counting dead letters: %w", err)
+	}
+	return int(n), nil
+}
+
+// idsPage is how many ids are listed at a time.
+const idsPage = 5000
+
+// Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may delete.
+func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
+	var ids []string
+	for start := int64(0); ; start += idsPage {
+		found, err := s.rdb.ZRange(ctx, s.indexKey(), start, start+idsPage-1).Result()
+		if err != nil {
+			return fmt.Errorf("listing dead letters: %w", err)
+		}
+		ids = append(ids, found...)
+		if len(found) < idsPage {
+			break
+		}
+	}
+	for _, id := range ids {
+		entry, err := s.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // retried or deleted since
+		}
+		if err == nil {
+			err = do(entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete removes a dead letter for good and tells whether it was there.
+func (s *Store) Delete(ctx context.Context, id string) (bool, error) {
+	return s.delete(ctx, id, "")
+}
+
+func (s *Store) delete(ctx context.Context, id, next string) (bool, error) {
+	n, err := deleteScript.Run(ctx, s.rdb, []string{s.entryKey(id), s.indexKey()}, id, next).Int()
+	if err != nil {
+		return false, fmt.Errorf("deleting dead letter %s: %w", id, err)
+	}
+	return n == 1, nil
+}
