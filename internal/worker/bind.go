@@ -1,0 +1,38 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrNamespace means that the namespace belongs to keys of the other kind.
+var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
+
+// bind waits until Redis answers, and claims the namespace for test or live keys for good: a test worker must not send a
+// live system's invitations, nor the other way round.
+func (w *Worker) bind(ctx context.Context, kind string) error {
+	key := w.namespace + ":key-kind"
+	for {
+		err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
+		bound := ""
+		if err == nil || errors.Is(err, redis.Nil) {
+			bound, err = w.rdb.Get(ctx, key).Result()
+		}
+		if err == nil {
+			err = w.limiter.Announce(ctx)
+		}
+		switch {
+		case err == nil && bound != kind:
+			return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name", ErrNamespace, w.namespace, bound, kind)
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return nil // stopped before it began
+		}
+		w.log.Warn().Err(err).Msg("waiting for Redis")
+		_ = sleep(ctx, redisRest)
+	}
+}

@@ -1,0 +1,263 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/record"
+	"example.com/usher/tasks"
+)
+
+// run is one run of one task.
+type run struct {
+	id, kind, queue string
+	payload         []byte
+	record          record.Record
+	known           bool // the record is in Redis already
+	started         time.Time
+	waited          time.Duration // for permits and between attempts
+	about           deadletter.Entry
+}
+
+// ending is how a run ends: as a dead letter, later, or else done.
+type ending struct {
+	invitationID string
+	dead         *record.Failure
+	later        time.Duration
+	detail       map[string]int // figures for the log
+}
+
+// postponed is the error that sends a task through asynq's retry set. It is no failure: attempts are ours.
+type postponed struct{ delay time.Duration }
+
+func (p *postponed) Error() string { return fmt.Sprintf("waits %s for its next attempt", p.delay) }
+
+func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
+	if p, ok := errors.AsType[*postponed](err); ok {
+		return p.delay
+	}
+	return redisRest
+}
+
+// ProcessTask is what asynq calls. Every task ends here as done, as a dead letter, or waits for a later run; one that the
+// worker's stop interrupts goes back to its queue.
+func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
+	queue, _ := asynq.GetQueueName(ctx)
+	r := &run{id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(), started: time.Now()}
+	ctx, cancel := w.untilStop(ctx)
+	defer cancel()
+	end, err := w.process(ctx, r)
+	if errors.Is(err, errAlreadyEnded) {
+		return nil
+	}
+	if err == nil {
+		err = w.end(r, end)
+	}
+	switch _, waits := errors.AsType[*postponed](err); {
+	case err == nil, waits:
+		return err
+	case w.stopping() && r.kind == tasks.TypeBulkInvite:
+		return &postponed{} // no order to keep: another worker shall go on at once
+	case w.stopping():
+		<-w.abandoned // until asynq has put the task back at the head of its queue
+		return err
+	case ctx.Err() != nil:
+		return err // asynq has given up this run
+	}
+	w.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
+	return &postponed{delay: newerRest}
+}
+
+// process asks the task's record first: asynq may run a task again whose completion it could not write.
+func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
+	err = w.persist(ctx, func(ctx context.Context) (err error) {
+		r.record, r.known, err = w.records.Get(ctx, r.id)
+		return err
+	})
+	if err != nil {
+		return ending{}, err
+	}
+	if r.known && r.record.State.Ended() {
+		w.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
+		return ending{}, errAlreadyEnded
+	}
+	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
+	defer func() {
+		if p := recover(); p != nil {
+			w.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+			end, err = w.failed(ctx, r, record.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+			if end.dead == nil && end.later == 0 {
+				end.later = redisRest // the backoff was waited out; what panicked begins anew
+			}
+		}
+	}()
+	return w.dispatch(ctx, r)
+}
+
+// errAlreadyEnded ends a re-run without another ending.
+var errAlreadyEnded = errors.New("the task has ended already")
+
+func (w *Worker) dispatch(ctx context.Context, r *run) (ending, error) {
+	switch r.kind {
+	case tasks.TypeInvite:
+		payload, err := tasks.DecodeInvite(r.payload)
+		if err != nil {
+			return w.unreadable(r, err)
+		}
+		return w.invite(ctx, r, payload.Recipient)
+	case tasks.TypeRevoke:
+		payload, err := tasks.DecodeRevoke(r.payload)
+		if err != nil {
+			return w.unreadable(r, err)
+		}
+		return w.revoke(ctx, r, payload.InvitationID)
+	case tasks.TypeBulkInvite:
+		payload, err := tasks.DecodeBulkInvite(r.payload)
+		if err != nil {
+			return w.unreadable(r, err)
+		}
+		return w.drive(ctx, r, payload.Campaign)
+	case tasks.TypeSyncList:
+		if _, err := tasks.DecodeSyncList(r.payload); err != nil {
+			return w.unreadable(r, err)
+		}
+		return w.syncList(ctx, r)
+	}
+	return w.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+}
+
+// unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
+func (w *Worker) unreadable(r *run, err error) (ending, error) {
+	if errors.Is(err, tasks.ErrNewer) {
+		w.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
+		return ending{later: newerRest}, nil
+	}
+	return ending{dead: &record.Failure{Reason: record.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
+}
+
+// untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what was
+// asked; an *ended when the task ends otherwise; or the context's.
+func (w *Worker) untilAnswered(ctx context.Context, r *run, e endpoint, send func(ctx context.Context) error) error {
+	for {
+		t, err := w.caller.call(ctx, e, func(ctx context.Context, _ time.Time) error { return send(ctx) })
+		r.waited += t.waited
+		if err == nil {
+			r.record.Attempts++
+			return nil
+		}
+		refusal, answered := errors.AsType[*clerkclient.Error](err)
+		if !answered {
+			return err
+		}
+		switch refusal.Outcome {
+		case clerkclient.Throttled, clerkclient.Unauthorized:
+			continue // nothing is wrong with the task; the limiter holds it back
+		case clerkclient.Rejected:
+			failure := failureOf(refusal)
+			failure.Reason = record.Rejected
+			r.record.Attempts++
+			return &ended{ending{dead: &failure}}
+		}
+		end, err := w.failed(ctx, r, failureOf(refusal))
+		if err != nil {
+			return err
+		}
+		if end.dead != nil || end.later > 0 {
+			return &ended{end}
+		}
+	}
+}
+
+// ended carries an ending up through code that would otherwise go on.
+type ended struct{ ending ending }
+
+func (e *ended) Error() string { return "the task has ended" }
+
+// failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
+func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (ending, error) {
+	r.record.Attempts++
+	if r.record.Attempts >= w.policy.MaxAttempts {
+		failure.Reason = record.Exhausted
+		return ending{dead: &failure}, nil
+	}
+	r.record.History = record.Remember(r.record.History, time.Now(), failure)
+	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
+		return ending{}, err
+	}
+	backoff := w.policy.backoff(r.record.Attempts)
+	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", r.record.Attempts).Int("status", failure.HTTPStatus).
+		Str("code", failure.Code).Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
+	if backoff > longBackoff {
+		return ending{later: backoff}, nil
+	}
+	r.waited += backoff
+	return ending{}, sleep(ctx, backoff)
+}
+
+// end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
+// loses nothing and a repetition adds nothing.
+func (w *Worker) end(r *run, end ending) error {
+	if end.later > 0 {
+		return &postponed{delay: end.later}
+	}
+	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
+	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
+	entry := r.about
+	if end.dead != nil {
+		r.record.State = record.Dead
+		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
+		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
+		entry.History = record.Remember(r.record.History, entry.FailedAt, *end.dead)
+	}
+	r.record.History = nil
+	err := w.persist(w.settling, func(ctx context.Context) error {
+		if end.dead != nil {
+			if err := w.deadLetters.Put(ctx, entry); err != nil {
+				return err
+			}
+		}
+		return w.records.Put(ctx, r.id, r.record)
+	})
+	if err != nil {
+		return err
+	}
+	w.logEnd(r, end)
+	return nil
+}
+
+// persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is written in
+// the context settling, which outlives the run: that a run was given up does not undo it.
+func (w *Worker) persist(ctx context.Context, do func(context.Context) error) error {
+	for {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil || answeredByRedis(err) {
+			return err
+		}
+		w.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
+		if sleep(ctx, redisRest) != nil {
+			return err
+		}
+	}
+}
+
+// answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
+func answeredByRedis(err error) bool {
+	for _, answer := range []error{record.ErrNewer, record.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return false
+}
+
+func failureOf(e *clerkclient.Error) record.Failure {
+	return record.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID}
+}

@@ -1,0 +1,56 @@
+package worker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/usher/clerkclient"
+)
+
+// Metrics counts what a worker does. Labels never hold addresses.
+type Metrics struct {
+	tasks       *prometheus.CounterVec
+	calls       *prometheus.CounterVec
+	callSeconds *prometheus.HistogramVec
+	waitSeconds *prometheus.HistogramVec
+	deadLetters *prometheus.CounterVec
+}
+
+// NewMetrics registers a worker's metrics.
+func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "usher_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	info.Set(1)
+	callBuckets := prometheus.ExponentialBuckets(0.01, 2, 13)  // 10 ms to 41 s
+	waitBuckets := prometheus.ExponentialBuckets(0.001, 4, 13) // 1 ms to 4.7 h
+	m := &Metrics{
+		tasks:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_tasks_ended_total", Help: "Tasks that ended, by type and outcome."}, []string{"type", "outcome"}),
+		calls:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_calls_total", Help: "Calls to Clerk, by kind and outcome."}, []string{"call", "outcome"}),
+		callSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_call_duration_seconds", Help: "Time from a permit to Clerk's answer.", Buckets: callBuckets}, []string{"call"}),
+		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_permit_wait_seconds", Help: "Time a call waited for its permit.", Buckets: waitBuckets}, []string{"call"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason."}, []string{"reason"}),
+	}
+	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.deadLetters)
+	return m
+}
+
+func (m *Metrics) ended(kind, outcome string) {
+	m.tasks.WithLabelValues(knownKind(kind), outcome).Inc()
+}
+
+func (m *Metrics) called(e endpoint, outcome clerkclient.Outcome, t timing) {
+	m.calls.WithLabelValues(string(e), string(outcome)).Inc()
+	m.callSeconds.WithLabelValues(string(e)).Observe(t.took.Seconds())
+	m.waitSeconds.WithLabelValues(string(e)).Observe(t.waited.Seconds())
+}
+
+func (m *Metrics) buried(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
+
+// knownKind bounds the label: a task put into a queue by hand may be of any type.
+func knownKind(kind string) string {
+	switch kind {
+	case "invite", "bulk-invite", "revoke", "sync-list":
+		return kind
+	}
+	return "unknown"
+}

@@ -1,0 +1,165 @@
+// Package worker runs tasks: it takes them from their queues, makes the calls they ask for, and ends each as done, as a
+// dead letter, or with a later attempt.
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/directory"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/queues"
+	"example.com/usher/internal/record"
+	"example.com/usher/ratelimit"
+)
+
+// Config is what a worker is made of.
+type Config struct {
+	Redis          redis.UniversalClient
+	Namespace      string
+	Clerk          Clerk
+	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
+	Policy         Policy
+	Health         *Health
+	Metrics        *Metrics
+	Log            zerolog.Logger
+}
+
+// Worker runs the tasks of one namespace.
+type Worker struct {
+	namespace   string
+	rdb         redis.UniversalClient
+	policy      Policy
+	clerk       Clerk
+	limiter     *ratelimit.Limiter
+	caller      *caller
+	records     *record.Store
+	ledgers     *ledger.Ledgers
+	deadLetters *deadletter.Store
+	directory   *directory.Directory
+	health      *Health
+	metrics     *Metrics
+	log         zerolog.Logger
+
+	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
+	flight    context.Context // ends callGrace later: no call is under way any longer
+	settling  context.Context // ends settleGrace later: nothing is written any longer
+	abandoned chan struct{}   // closed when asynq has put back what is unfinished
+
+	stopAccepting, cutFlight, cutSettling context.CancelFunc
+}
+
+// New makes a worker; Run starts it.
+func New(c Config) (*Worker, error) {
+	limiter, err := ratelimit.New(c.Redis, c.Namespace, c.Policy.limits(c.KeyFingerprint)...)
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
+		records: record.NewStore(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
+		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
+		health: c.Health, metrics: c.Metrics, log: c.Log, abandoned: make(chan struct{}),
+	}
+	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
+	w.flight, w.cutFlight = context.WithCancel(context.Background())
+	w.settling, w.cutSettling = context.WithCancel(context.Background())
+	w.caller = &caller{
+		limiter: limiter, policy: c.Policy, key: c.KeyFingerprint, flight: w.flight,
+		health: c.Health, metrics: c.Metrics, log: c.Log,
+	}
+	return w, nil
+}
+
+// lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
+// may wait at once; calls are bounded by permits.
+type lane struct {
+	name        queues.Lane
+	concurrency int
+	pickup      time.Duration // how often an idle lane looks for a task
+}
+
+func lanes() []lane {
+	return []lane{
+		{queues.Interactive, 200, 200 * time.Millisecond},
+		{queues.Campaign, 500, 500 * time.Millisecond},
+		{queues.Housekeeping, 20, 500 * time.Millisecond},
+	}
+}
+
+// delayedCheck is how often tasks are looked for whose time has come.
+const delayedCheck = time.Second
+
+// Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may go on
+// for a while, and what is unfinished is put back at the head of its queue. It returns ErrNamespace if the namespace
+// belongs to the other kind of key.
+func (w *Worker) Run(ctx context.Context, keyKind string) error {
+	if err := w.bind(ctx, keyKind); err != nil {
+		return err
+	}
+	servers := make([]*asynq.Server, 0, len(lanes()))
+	for _, l := range lanes() {
+		server := w.server(l)
+		if err := server.Start(w); err != nil {
+			return err
+		}
+		servers = append(servers, server)
+	}
+	w.health.started()
+	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
+		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).Int("reserve", w.policy.Reserve).Msg("worker runs")
+	<-ctx.Done()
+	w.stop(servers)
+	return nil
+}
+
+func (w *Worker) server(l lane) *asynq.Server {
+	return asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
+		Concurrency:              l.concurrency,
+		Queues:                   map[string]int{queues.Name(w.namespace, l.name): 1},
+		TaskCheckInterval:        l.pickup,
+		DelayedTaskCheckInterval: delayedCheck,
+		RetryDelayFunc:           retryDelay,
+		IsFailure:                func(error) bool { return false }, // attempts are ours; asynq's count nothing
+		ShutdownTimeout:          lanesGrace,
+		Logger:                   &asynqLog{w.log},
+		LogLevel:                 asynq.WarnLevel,
+	})
+}
+
+func (w *Worker) stop(servers []*asynq.Server) {
+	w.log.Info().Msg("worker stops")
+	w.health.stopped()
+	w.stopAccepting()
+	flight := time.AfterFunc(callGrace, w.cutFlight)
+	settling := time.AfterFunc(callGrace+settleGrace, w.cutSettling)
+	var stopping sync.WaitGroup
+	for _, server := range servers {
+		stopping.Go(server.Shutdown)
+	}
+	stopping.Wait()
+	flight.Stop()
+	settling.Stop()
+	w.cutFlight()
+	w.cutSettling()
+	close(w.abandoned)
+	w.log.Info().Msg("worker stopped")
+}
+
+func (w *Worker) stopping() bool { return w.accepting.Err() != nil }
+
+// untilStop gives a context that also ends when the worker begins to stop.
+func (w *Worker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	detach := context.AfterFunc(w.accepting, cancel)
+	return ctx, func() {
+		detach()
+		cancel()
+	}
+}

@@ -1,0 +1,206 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/clerk/clerk-sdk-go/v2/invitation"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/deadletter"
+	"example.com/usher/tasks"
+)
+
+// fakeClerk answers with functions.
+type fakeClerk struct {
+	create func(*invitation.CreateParams) (clerkclient.Invitation, error)
+	bulk   func([]*invitation.CreateParams) ([]clerkclient.Invitation, error)
+}
+
+func (f *fakeClerk) Create(_ context.Context, p *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error) {
+	inv, err := f.create(p)
+	return inv, clerkclient.Answer{}, err
+}
+
+func (f *fakeClerk) CreateBulk(_ context.Context, p []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error) {
+	inv, err := f.bulk(p)
+	return inv, clerkclient.Answer{}, err
+}
+
+func (f *fakeClerk) Revoke(context.Context, string) (clerkclient.Invitation, clerkclient.Answer, error) {
+	return clerkclient.Invitation{}, clerkclient.Answer{}, nil
+}
+
+func (f *fakeClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	return clerkclient.Page{}, clerkclient.Answer{}, nil
+}
+
+// bundle is a worker that runs, and a producer.
+type bundle struct {
+	client *tasks.Client
+	dead   *deadletter.Store
+	log    *safeBuffer
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+func setup(t *testing.T, clerk Clerk, change func(*Policy)) bundle {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	p := policy()
+	p.BackoffMin, p.BackoffMax = time.Millisecond, 2*time.Millisecond
+	change(&p)
+	log := &safeBuffer{}
+	w, err := New(Config{
+		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Policy: p, Health: NewHealth(),
+		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx, "test") }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the worker ended with %v", err)
+		}
+	})
+	return bundle{client: client, dead: deadletter.NewStore(rdb, "test"), log: log}
+}
+
+// wait gives a task after its end.
+func (b bundle) wait(t *testing.T, task tasks.Task, err error) tasks.Task {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended, err := b.client.Wait(ctx, task.ID)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, b.log.String())
+	}
+	return ended
+}
+
+func TestAPanicIsAFailedAttemptAndNeverASuccess(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	clerk := &fakeClerk{create: func(*invitation.CreateParams) (clerkclient.Invitation, error) {
+		calls++
+		panic("secret ada@example.com")
+	}}
+	b := setup(t, clerk, func(p *Policy) { p.MaxAttempts = 3 })
+	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})
+	ended := b.wait(t, task, err)
+	if ended.State != tasks.StateDead || ended.Error.Reason != "exhausted" || ended.Error.Code != "panic" || calls != 3 {
+		t.Errorf("%+v, %+v, %d calls", ended, ended.Error, calls)
+	}
+	if strings.Contains(b.log.String(), "ada@") {
+		t.Errorf("the log holds an address:\n%s", b.log.String())
+	}
+}
+
+func invitations(params []*invitation.CreateParams) []clerkclient.Invitation {
+	made := make([]clerkclient.Invitation, len(params))
+	for i, p := range params {
+		made[i] = clerkclient.Invitation{ID: "inv_1", EmailAddress: p.EmailAddress}
+	}
+	return made
+}
+
+func people(addresses ...string) []tasks.Recipient {
+	list := make([]tasks.Recipient, len(addresses))
+	for i, address := range addresses {
+		list[i].EmailAddress = address
+	}
+	return list
+}
+
+// TestAFailedBulkRidesTogetherAgain: its recipients wait equally long, so that they do not take a bulk permit each.
+func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
+	t.Parallel()
+	var sizes []int
+	clerk := &fakeClerk{bulk: func(params []*invitation.CreateParams) ([]clerkclient.Invitation, error) {
+		sizes = append(sizes, len(params))
+		if len(sizes) <= 2 {
+			return nil, &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true}
+		}
+		return invitations(params), nil
+	}}
+	b := setup(t, clerk, func(p *Policy) { p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond })
+	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com", "c@example.com", "d@example.com")})
+	ended := b.wait(t, task, err)
+	if ended.Bulk.Sent != 4 || len(sizes) != 3 || sizes[1] != 4 || sizes[2] != 4 {
+		t.Errorf("%+v in bulks of %v", ended.Bulk, sizes)
+	}
+}
+
+func TestARefusalOfTheWholeIsNotTriedSingly(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{bulk: func([]*invitation.CreateParams) ([]clerkclient.Invitation, error) {
+		return nil, &clerkclient.Error{Outcome: clerkclient.Rejected, Status: 403, Code: "quota_exceeded", Whole: true, Sent: true}
+	}}
+	b := setup(t, clerk, func(*Policy) {})
+	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com")})
+	if ended := b.wait(t, task, err); ended.Bulk.Dead != 2 {
+		t.Errorf("%+v", ended.Bulk)
+	}
+	if n, err := b.dead.Count(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d dead letters, %v", n, err)
+	}
+}
+
+func TestMetadataMayTravelSingly(t *testing.T) {
+	t.Parallel()
+	var singly, together []string
+	clerk := &fakeClerk{
+		create: func(p *invitation.CreateParams) (clerkclient.Invitation, error) {
+			singly = append(singly, p.EmailAddress)
+			return clerkclient.Invitation{ID: "inv_1", EmailAddress: p.EmailAddress}, nil
+		},
+		bulk: func(params []*invitation.CreateParams) ([]clerkclient.Invitation, error) {
+			for _, p := range params {
+				together = append(together, p.EmailAddress)
+			}
+			return invitations(params), nil
+		},
+	}
+	b := setup(t, clerk, func(p *Policy) { p.BulkMetadata = MetadataNever })
+	list := people("a@example.com", "b@example.com", "c@example.com")
+	list[1].PublicMetadata = map[string]any{"plan": "pro"}
+	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: list})
+	if ended := b.wait(t, task, err); ended.Bulk.Sent != 3 || len(singly) != 1 || singly[0] != "b@example.com" || len(together) != 2 {
+		t.Errorf("%+v, singly %v, together %v", ended.Bulk, singly, together)
+	}
+}
