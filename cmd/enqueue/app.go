@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/mattn/go-isatty"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/tasks"
+)
+
+// app is what every command works with.
+type app struct {
+	ctx         context.Context
+	namespace   string
+	rdb         redis.UniversalClient
+	client      *tasks.Client
+	ledgers     *ledger.Ledgers
+	deadLetters *deadletter.Store
+	stdin       io.Reader
+	out         *output
+}
+
+func newApp(ctx context.Context, c common, stdin io.Reader, out *output) (*app, error) {
+	if c.Sandbox {
+		c.UseSandbox()
+	}
+	rdb, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	redis.SetLogger(quiet{}) // its errors reach the user as the command's own
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))
+	if err != nil {
+		return nil, err
+	}
+	return &app{
+		ctx: ctx, namespace: c.Namespace, rdb: rdb, client: client, stdin: stdin, out: out,
+		ledgers: ledger.New(rdb, c.Namespace), deadLetters: deadletter.NewStore(rdb, c.Namespace),
+	}, nil
+}
+
+func (a *app) close() { _ = a.rdb.Close() }
+
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// terminal tells whether a person sits at a stream.
+func terminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
+}

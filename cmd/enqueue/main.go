@@ -1,0 +1,71 @@
+// Command enqueue puts tasks into Redis for Usher's workers, and shows what became of them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	_ "time/tzdata" // images have no zone files
+
+	"github.com/alecthomas/kong"
+
+	"example.com/usher/internal/cmdline"
+)
+
+const description = `Enqueues invitations, revocations and synchronizations for Usher's workers, and shows what became of them.
+
+Exit: 0 done; 1 it could not be done; 2 bad usage or input, nothing was enqueued; 3 waited, and it ended dead or cancelled;
+4 --wait-timeout passed; 130 interrupted (the task stays).`
+
+type grammar struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+	common
+
+	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
+	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
+	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation."`
+	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
+	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
+	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
+	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
+}
+
+// common are the flags of every command.
+type common struct {
+	cmdline.Redis
+	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
+	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is main without the process: it gives the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var g grammar
+	exited := false
+	parser, err := cmdline.Parser(&g, "enqueue", description, stdout, stderr, func(int) { exited = true })
+	if err != nil {
+		fmt.Fprintln(stderr, "enqueue:", err)
+		return cmdline.ExitFailed
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		return cmdline.ExitDone
+	}
+	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
+	if err != nil {
+		return out.fail(&usageError{err})
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	app, err := newApp(ctx, g.common, stdin, out)
+	if err != nil {
+		return out.fail(err)
+	}
+	defer app.close()
+	return out.fail(parsed.Run(app))
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"time"
+
+	"example.com/usher/internal/settings"
+	"example.com/usher/tasks"
+)
+
+// timingFlags say when a task runs and under which id.
+type timingFlags struct {
+	At string `xor:"when" placeholder:"T" help:"When to run: RFC 3339, or \"2026-12-01 09:00\" in the time zone of TZ."`
+	In string `xor:"when" placeholder:"D" help:"Run after a while, such as 90m, 1h30m or 2d."`
+	ID string `name:"id" help:"An id of your own: repeating it with the same task adds nothing."`
+}
+
+func (f *timingFlags) options() ([]tasks.Option, error) {
+	var opts []tasks.Option
+	if f.ID != "" {
+		opts = append(opts, tasks.ID(f.ID))
+	}
+	switch {
+	case f.At != "":
+		at, err := settings.Instant(f.At, time.Now(), time.Local)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		opts = append(opts, tasks.At(at))
+	case f.In != "":
+		d, err := settings.Duration("--in", f.In)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, tasks.In(d))
+	}
+	_, err := tasks.Resolve(opts...)
+	return opts, err
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/usher/internal/settings"
+)
+
+const healthTimeout = 3 * time.Second
+
+type healthCommand struct{}
+
+// Run is called by kong.
+func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams) error {
+	addr, _, err := settings.ListenAddr("USHER_ADMIN_ADDR", flags.AdminAddr)
+	if err != nil {
+		return err
+	}
+	if addr == "" {
+		return &settings.Error{Name: "USHER_ADMIN_ADDR", Got: `"off"`, Want: "an address: without one the worker cannot be asked"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(addr)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("no worker answers at %s: %w", addr, err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
+	answer := strings.TrimSpace(string(body))
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", answer)
+	}
+	fmt.Fprintln(out.stdout, answer)
+	return nil
+}
+
+// dialable turns an address to listen on at every interface into one to call.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}

@@ -1,0 +1,98 @@
+// Command worker runs Usher's tasks against Clerk.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	_ "time/tzdata" // images have no zone files
+
+	"github.com/alecthomas/kong"
+
+	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/worker"
+)
+
+const description = `Runs Usher's tasks: invite, bulk-invite, revoke and sync-list, against Clerk's API, as fast as its limits allow.
+Without a command it runs until SIGTERM or SIGINT, and then stops within 8 seconds.
+
+Every flag can also be set by the variable that its help names; a flag comes before its variable.`
+
+type grammar struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+	workerFlags
+
+	Run         runCommand    `cmd:"" default:"1" hidden:"" help:"Run tasks until SIGTERM or SIGINT."`
+	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready: exit 0 if so, 1 with the reason if not."`
+	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for tests of other programs."`
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main without the process: it gives the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	var g grammar
+	exited := false
+	parser, err := cmdline.Parser(&g, "worker", description, stdout, stderr, func(int) { exited = true })
+	if err != nil {
+		fmt.Fprintln(stderr, "worker:", err)
+		return cmdline.ExitFailed
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		return cmdline.ExitDone
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "worker:", oneLine(err))
+		return cmdline.ExitUsage
+	}
+	ctx, stop := untilSignal(stderr)
+	defer stop()
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	parsed.Bind(&g.workerFlags, &streams{stdout: stdout, stderr: stderr})
+	return exitCode(parsed.Run(), stderr)
+}
+
+// streams are where a command writes.
+type streams struct{ stdout, stderr io.Writer }
+
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return cmdline.ExitDone
+	}
+	fmt.Fprintln(stderr, "worker:", oneLine(err))
+	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, worker.ErrNamespace) {
+		return cmdline.ExitUsage
+	}
+	return cmdline.ExitFailed
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") }
+
+// untilSignal gives a context that ends at the first SIGTERM or SIGINT; a second one ends the process at once.
+func untilSignal(stderr io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	go func() {
+		if _, open := <-signals; !open {
+			return
+		}
+		cancel()
+		if _, open := <-signals; open {
+			fmt.Fprintln(stderr, "worker: second signal: stopping at once")
+			os.Exit(cmdline.ExitFailed)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel()
+	}
+}

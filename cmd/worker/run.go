@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/admin"
+	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/worker"
+)
+
+// workerFlags are the worker's settings. They are text here, and read in one place, so that every fault is told alike.
+type workerFlags struct {
+	cmdline.Redis
+	clerkFlags
+
+	LimitCreate  string `env:"USHER_LIMIT_CREATE" default:"100/1h" help:"Single invitations that Clerk allows (N/duration; 0: no limit)."`
+	LimitBulk    string `env:"USHER_LIMIT_BULK" default:"25/1h" help:"Bulk calls that Clerk allows."`
+	LimitOverall string `env:"USHER_LIMIT_OVERALL" placeholder:"RATE" help:"All calls. Default: half of Clerk's limit, 500/10s with a live key and 50/10s with a test key."`
+	Reserve      string `env:"USHER_RESERVE" default:"20" help:"Single permits in every window that only invite tasks may use."`
+	Timeout      string `env:"USHER_TIMEOUT" default:"30s" help:"Longest time for one call to Clerk."`
+	Settle       string `env:"USHER_SETTLE" default:"30s" help:"How long after its deadline a lost request may still commit at Clerk."`
+	MaxAttempts  string `env:"USHER_MAX_ATTEMPTS" default:"20" help:"Transient failures before a dead letter."`
+	BackoffMin   string `env:"USHER_BACKOFF_MIN" default:"1s" help:"Wait after the first failed attempt; it doubles, with full jitter."`
+	BackoffMax   string `env:"USHER_BACKOFF_MAX" default:"30m" help:"Longest wait between attempts."`
+	BulkMetadata string `env:"USHER_BULK_METADATA" default:"as-asked" help:"May a recipient with metadata ride in a bulk: as-asked, always, never."`
+
+	adminFlags
+	LogLevel  string `env:"USHER_LOG_LEVEL" default:"info" help:"trace, debug, info, warn or error."`
+	LogFormat string `env:"USHER_LOG_FORMAT" placeholder:"FORMAT" help:"json or console. Default: console on a terminal, json elsewhere."`
+
+	Sandbox      bool   `help:"Run against an embedded Redis and a sandbox Clerk; nothing is kept. REDIS_URL and CLERK_… are ignored."`
+	SandboxSpeed string `default:"600" placeholder:"N" help:"With --sandbox: how many times shorter an hour is."`
+}
+
+// clerkFlags say which Clerk instance is served.
+type clerkFlags struct {
+	ClerkSecretKey     string `env:"CLERK_SECRET_KEY" placeholder:"KEY" help:"The instance's secret key, sk_test_… or sk_live_…. Required."`
+	ClerkSecretKeyFile string `env:"CLERK_SECRET_KEY_FILE" placeholder:"PATH" help:"File that holds the secret key."`
+	ClerkAPIURL        string `name:"clerk-api-url" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" help:"Base of Clerk's API."`
+}
+
+// adminFlags say where the worker answers operators.
+type adminFlags struct {
+	AdminAddr      string `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health and metrics, or off. Other than loopback needs a token."`
+	AdminToken     string `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz."`
+	AdminTokenFile string `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
+}
+
+// checked are the settings after reading.
+type checked struct {
+	policy       worker.Policy
+	key, keyKind string
+	apiURL       string
+	admin        admin.Config
+	level        zerolog.Level
+	console      bool
+	speed        int
+}
+
+type runCommand struct{}
+
+// Run is called by kong.
+func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error {
+	if c.Sandbox {
+		c.UseSandbox()
+		c.ClerkSecretKey, c.ClerkSecretKeyFile, c.ClerkAPIURL = sandboxKey, "", "http://"+cmdline.SandboxClerkAddr+"/v1"
+	}
+	s, err := c.read(out.stderr)
+	if err != nil {
+		return err
+	}
+	log := logger(out.stderr, s)
+	redis.SetLogger(&redisLog{log})
+	if c.Sandbox {
+		stop, err := startSandbox(ctx, s, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	rdb, err := c.Open()
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	return serve(ctx, rdb, c.Namespace, s, log)
+}
+
+func (c *workerFlags) read(stderr io.Writer) (checked, error) {
+	var s checked
+	var errs []error
+	keep := func(err error) { errs = append(errs, err) }
+	var err error
+
+	s.key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile)
+	keep(err)
+	if err == nil {
+		s.keyKind, err = settings.ClerkKey("CLERK_SECRET_KEY", s.key)
+		keep(err)
+	}
+	s.apiURL, err = settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL)
+	keep(err)
+	keep(c.readPolicy(&s))
+	keep(c.adminFlags.read(&s.admin))
+	s.level, err = logLevel(c.LogLevel)
+	keep(err)
+	s.console, err = consoleFormat(c.LogFormat, stderr)
+	keep(err)
+	s.speed, err = settings.Int("--sandbox-speed", c.SandboxSpeed, 1, 100_000)
+	keep(err)
+	if c.Sandbox && err == nil {
+		s.policy.Create.Window /= time.Duration(s.speed)
+		s.policy.Bulk.Window /= time.Duration(s.speed)
+	}
+	return s, errors.Join(errs...)
+}
+
+func (c *workerFlags) readPolicy(s *checked) error {
+	var errs []error
+	keep := func(err error) { errs = append(errs, err) }
+	var err error
+	p := &s.policy
+	p.Create, err = settings.ParseRate("USHER_LIMIT_CREATE", c.LimitCreate)
+	keep(err)
+	createErr := err
+	p.Bulk, err = settings.ParseRate("USHER_LIMIT_BULK", c.LimitBulk)
+	keep(err)
+	overall := c.LimitOverall
+	if overall == "" {
+		overall = map[string]string{"live": "500/10s"}[s.keyKind]
+	}
+	if overall == "" {
+		overall = "50/10s"
+	}
+	p.Overall, err = settings.ParseRate("USHER_LIMIT_OVERALL", overall)
+	keep(err)
+	p.Reserve, err = settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)
+	if err == nil && createErr == nil && !p.Create.Off() && p.Reserve >= p.Create.N {
+		err = &settings.Error{Name: "USHER_RESERVE", Got: fmt.Sprintf("%q", c.Reserve), Want: fmt.Sprintf("less than the create limit of %s", p.Create)}
+	}
+	keep(err)
+	positive := func(name, text string, into *time.Duration) {
+		d, err := settings.Duration(name, text)
+		if err == nil && d <= 0 {
+			err = &settings.Error{Name: name, Got: fmt.Sprintf("%q", text), Want: "more than 0"}
+		}
+		*into = d
+		keep(err)
+	}
+	positive("USHER_TIMEOUT", c.Timeout, &p.Timeout)
+	positive("USHER_BACKOFF_MIN", c.BackoffMin, &p.BackoffMin)
+	positive("USHER_BACKOFF_MAX", c.BackoffMax, &p.BackoffMax)
+	if p.BackoffMax > 0 && p.BackoffMin > p.BackoffMax {
+		keep(&settings.Error{Name: "USHER_BACKOFF_MIN", Got: fmt.Sprintf("%q", c.BackoffMin), Want: "at most USHER_BACKOFF_MAX, " + c.BackoffMax})
+	}
+	p.Settle, err = settings.Duration("USHER_SETTLE", c.Settle)
+	keep(err)
+	p.MaxAttempts, err = settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)
+	keep(err)
+	metadata, err := settings.OneOf("USHER_BULK_METADATA", c.BulkMetadata,
+		string(worker.MetadataAsAsked), string(worker.MetadataAlways), string(worker.MetadataNever))
+	keep(err)
+	p.BulkMetadata = worker.BulkMetadata(metadata)
+	return errors.Join(errs...)
+}
+
+func (a *adminFlags) read(into *admin.Config) error {
+	addr, loopback, err := settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr)
+	if err != nil {
+		return err
+	}
+	token, err := settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
+	if err != nil {
+		return err
+	}
+	if addr != "" && !loopback && token == "" {
+		return &settings.Error{Name: "USHER_ADMIN_TOKEN", Got: "nothing", Want: "a token, because USHER_ADMIN_ADDR " + addr + " can be reached from other machines"}
+	}
+	into.Addr, into.Token = addr, token
+	return nil
+}
+
+func logLevel(text string) (zerolog.Level, error) {
+	level, err := settings.OneOf("USHER_LOG_LEVEL", text, "trace", "debug", "info", "warn", "error")
+	if err != nil {
+		return zerolog.NoLevel, err
+	}
+	return zerolog.ParseLevel(level)
+}
+
+func consoleFormat(text string, stderr io.Writer) (bool, error) {
+	if text == "" {
+		file, isFile := stderr.(*os.File)
+		return isFile && isatty.IsTerminal(file.Fd()), nil
+	}
+	format, err := settings.OneOf("USHER_LOG_FORMAT", text, "json", "console")
+	return format == "console", err
+}
+
+func logger(stderr io.Writer, s checked) zerolog.Logger {
+	if s.console {
+		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly}
+	}
+	return zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
+}
+
+// redisLog lets go-redis write into our log. What it says is about connections.
+type redisLog struct{ log zerolog.Logger }
+
+func (l *redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.log.Debug().Str("from", "redis").Msg(fmt.Sprintf(format, args...))
+}
+
+// serve runs the worker and its admin address until the context ends or one of them fails.
+func serve(ctx context.Context, rdb redis.UniversalClient, namespace string, s checked, log zerolog.Logger) error {
+	clerk, err := clerkclient.New(clerkclient.Config{Key: s.key, BaseURL: s.apiURL, Version: cmdline.Version(), Timeout: s.policy.Timeout})
+	if err != nil {
+		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
+	}
+	defer clerk.Close()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	health := worker.NewHealth()
+	w, err := worker.New(worker.Config{
+		Redis: rdb, Namespace: namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
+		Health: health, Metrics: worker.NewMetrics(registry, cmdline.Version()), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
+	if s.admin.Addr != "" {
+		s.admin.NotReady, s.admin.Metrics = health.NotReady, registry
+		go func() {
+			if err := admin.Serve(serving, s.admin); err != nil {
+				cancel(err)
+			}
+		}()
+		log.Info().Str("addr", s.admin.Addr).Msg("admin address")
+	}
+	go health.Watch(serving, rdb)
+	if err := w.Run(ctx, s.keyKind); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}

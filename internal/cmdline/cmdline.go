@@ -1,0 +1,76 @@
+// Package cmdline is what the two commands share: how their arguments are read, where their Redis is, their version.
+package cmdline
+
+import (
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/redisconn"
+	"example.com/usher/internal/settings"
+	"example.com/usher/tasks"
+)
+
+// Exit codes of both commands; enqueue has more.
+const (
+	ExitDone   = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// SandboxRedisAddr is where the sandbox's Redis listens, and SandboxClerkAddr its Clerk.
+const (
+	SandboxRedisAddr = "127.0.0.1:6399"
+	SandboxClerkAddr = "127.0.0.1:6398"
+)
+
+// Version is the program's version: that of its module, or the commit it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && info.Main.Version == "(devel)" {
+			return "devel-" + setting.Value[:min(12, len(setting.Value))]
+		}
+	}
+	return strings.Trim(info.Main.Version, "()")
+}
+
+// Redis says where Redis is and which part of it is ours.
+type Redis struct {
+	RedisURL     string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://. Default: redis://127.0.0.1:6379/0."`
+	RedisURLFile string `name:"redis-url-file" env:"REDIS_URL_FILE" placeholder:"PATH" help:"File that holds the Redis URL."`
+	RedisCAFile  string `name:"redis-ca-file" env:"REDIS_CA_FILE" placeholder:"PATH" help:"File of certificates to trust, for TLS."`
+	Namespace    string `name:"namespace" env:"USHER_NAMESPACE" default:"usher" help:"Prefix of queues and keys."`
+}
+
+// UseSandbox points at the sandbox's Redis, whatever was set.
+func (r *Redis) UseSandbox() {
+	r.RedisURL, r.RedisURLFile, r.RedisCAFile = "redis://"+SandboxRedisAddr+"/0", "", ""
+}
+
+// Open checks the settings and gives a connection that is not made yet. Errors are for people, without secrets.
+func (r *Redis) Open() (redis.UniversalClient, error) {
+	if _, err := settings.Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
+		return nil, err
+	}
+	url, err := settings.Secret("REDIS_URL", r.RedisURL, r.RedisURLFile)
+	if err != nil {
+		return nil, err
+	}
+	if url == "" {
+		url = tasks.DefaultRedisURL
+	}
+	return redisconn.Open(url, redisconn.Options{CAFile: r.RedisCAFile})
+}
+
+// Parser reads arguments into a grammar. Help and version go to stdout; exit is called after them.
+func Parser(grammar any, name, description string, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(grammar, kong.Name(name), kong.Description(description), kong.Writers(stdout, stderr), kong.Exit(exit),
+		kong.Vars{"version": Version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+}
