@@ -1,0 +1,212 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"example.com/usher/clerkclient/clerktest"
+)
+
+// TestBadInputLeavesNothing runs every kind of bad setting, address, option and file: exit 2, one line that says what is
+// wrong, and an untouched Redis.
+func TestBadInputLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	good := s.write("good.csv", "email\nada@example.com\n")
+	bad := s.write("bad.csv", "email,expires_in_days\nada@example.com,5\nnot-an-address,5\nbob@example.com,999\n")
+	unknown := s.write("unknown.csv", "email,shoe size\nada@example.com,42\n")
+	xlsx := s.write("people.xlsx", "PK\x03\x04rest")
+	latin1 := s.write("latin1.csv", "email\nj\xe4rg@example.com\n")
+	empty := s.write("empty.csv", "email\n")
+	cases := map[string]struct {
+		args []string
+		says string
+	}{
+		"no command":            {nil, "expected one of"},
+		"unknown command":       {[]string{"invit"}, "unexpected argument"},
+		"unknown flag":          {[]string{"invite", "ada@example.com", "--frobnicate"}, "--frobnicate"},
+		"no address":            {[]string{"invite"}, "address"},
+		"not an address":        {[]string{"invite", "ada"}, "email_address"},
+		"a display name":        {[]string{"invite", "Ada <ada@example.com>"}, "display name"},
+		"two addresses":         {[]string{"invite", "a@example.com,b@example.com"}, "email_address"},
+		"no dot in the domain":  {[]string{"invite", "ada@localhost"}, "dot"},
+		"a long address":        {[]string{"invite", strings.Repeat("a", 250) + "@example.com"}, "254"},
+		"metadata":              {[]string{"invite", "ada@example.com", "--metadata", "[1]"}, "public_metadata"},
+		"metadata with a tail":  {[]string{"invite", "ada@example.com", "--metadata", "{} {}"}, "public_metadata"},
+		"expires in 0 days":     {[]string{"invite", "ada@example.com", "--expires-in-days", "0"}, "365"},
+		"expires in 366 days":   {[]string{"invite", "ada@example.com", "--expires-in-days", "366"}, "365"},
+		"redirect":              {[]string{"invite", "ada@example.com", "--redirect-url", "app.example.com"}, "redirect_url"},
+		"template":              {[]string{"invite", "ada@example.com", "--template-slug", "x"}, "template_slug"},
+		"at and in":             {[]string{"invite", "ada@example.com", "--at", "2099-01-01 09:00", "--in", "2d"}, "--in"},
+		"a past time":           {[]string{"invite", "ada@example.com", "--at", "2020-01-01 09:00"}, "past"},
+		"no time":               {[]string{"invite", "ada@example.com", "--at", "tomorrow"}, "tomorrow"},
+		"no duration":           {[]string{"invite", "ada@example.com", "--in", "soon"}, "soon"},
+		"an id":                 {[]string{"invite", "ada@example.com", "--id", "a b"}, "id"},
+		"invitation id":         {[]string{"revoke", "inv_../../users"}, "invitation_id"},
+		"campaign name":         {[]string{"bulk-invite", good, "--campaign", "a b"}, "campaign"},
+		"bad rows":              {[]string{"bulk-invite", bad}, "line 3"},
+		"unknown column":        {[]string{"bulk-invite", unknown}, "shoe size"},
+		"a workbook":            {[]string{"bulk-invite", xlsx}, "CSV"},
+		"another encoding":      {[]string{"bulk-invite", latin1}, "UTF-8"},
+		"no rows":               {[]string{"bulk-invite", empty}, "row"},
+		"no file":               {[]string{"bulk-invite", "no-such-file.csv"}, "no-such-file.csv"},
+		"stdin without a place": {[]string{"bulk-invite", "-", "--skip-invalid"}, "--invalid-to"},
+		"redis url":             {[]string{"status", "--redis-url", "http://:hunter2hunter2@x"}, "REDIS_URL"},
+		"redis url with a word": {[]string{"status", "--redis-url", "redis://u:hunter2hunter2@host:port/0"}, "REDIS_URL"},
+		"namespace":             {[]string{"status", "--namespace", "a{b}"}, "USHER_NAMESPACE"},
+		"retry nothing":         {[]string{"dead-letter", "retry"}, "--all"},
+		"delete nothing":        {[]string{"dead-letter", "delete", "--yes"}, "--all"},
+		"list status":           {[]string{"invitations", "--status", "gone"}, "gone"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			stdin := "email\nnot-an-address\n"
+			got := s.run(stdin, "enqueue", nil, c.args...)
+			if got.exit != 2 || !strings.Contains(got.stderr, c.says) || got.stdout != "" {
+				t.Errorf("exit %d, want 2 and %q in the message\nstdout: %s\nstderr: %s", got.exit, c.says, got.stdout, got.stderr)
+			}
+			if strings.Contains(got.stderr, "hunter2") {
+				t.Errorf("the message holds a password: %s", got.stderr)
+			}
+			asJSON := s.run(stdin, "enqueue", nil, append(c.args, "--json")...)
+			var failure struct {
+				Code, Message string
+				Rows          []struct {
+					Line          int
+					Field, Reason string
+				}
+			}
+			if err := json.Unmarshal([]byte(asJSON.stderr), &failure); err != nil || asJSON.exit != 2 || failure.Code == "" || failure.Message == "" || failure.Rows == nil {
+				t.Errorf("with --json: exit %d, %v: %s", asJSON.exit, err, asJSON.stderr)
+			}
+			if name == "bad rows" && (len(failure.Rows) != 2 || failure.Rows[0].Line != 3 || failure.Rows[1].Line != 4) {
+				t.Errorf("rows: %+v", failure.Rows)
+			}
+		})
+	}
+	if left := s.dump(); len(left) != 0 {
+		t.Errorf("bad input left keys in Redis: %v", left)
+	}
+}
+
+func TestBadSettingsStopTheWorker(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	cases := map[string]string{
+		"REDIS_URL=ftp://:hunter2hunter2@x":       "REDIS_URL",
+		"REDIS_URL_FILE=/no/such/file":            "REDIS_URL",
+		"REDIS_CA_FILE=/no/such/file":             "REDIS_CA_FILE",
+		"CLERK_SECRET_KEY=":                       "CLERK_SECRET_KEY",
+		"CLERK_SECRET_KEY=pk_test_hunter2hunter2": "CLERK_SECRET_KEY",
+		"CLERK_SECRET_KEY_FILE=/no/such/file":     "CLERK_SECRET_KEY",
+		"CLERK_API_URL=clerk":                     "CLERK_API_URL",
+		"CLERK_API_URL=http://api.clerk.com/v1":   "CLERK_API_URL",
+		"USHER_LIMIT_CREATE=abc":                  "USHER_LIMIT_CREATE",
+		"USHER_LIMIT_CREATE=100/0s":               "USHER_LIMIT_CREATE",
+		"USHER_LIMIT_BULK=-1/1h":                  "USHER_LIMIT_BULK",
+		"USHER_LIMIT_OVERALL=10":                  "USHER_LIMIT_OVERALL",
+		"USHER_RESERVE=100":                       "USHER_RESERVE",
+		"USHER_RESERVE=-1":                        "USHER_RESERVE",
+		"USHER_TIMEOUT=0s":                        "USHER_TIMEOUT",
+		"USHER_TIMEOUT=soon":                      "USHER_TIMEOUT",
+		"USHER_SETTLE=x":                          "USHER_SETTLE",
+		"USHER_MAX_ATTEMPTS=0":                    "USHER_MAX_ATTEMPTS",
+		"USHER_BACKOFF_MIN=2h":                    "USHER_BACKOFF_MIN",
+		"USHER_BACKOFF_MAX=later":                 "USHER_BACKOFF_MAX",
+		"USHER_BULK_METADATA=sometimes":           "USHER_BULK_METADATA",
+		"USHER_ADMIN_ADDR=nowhere":                "USHER_ADMIN_ADDR",
+		"USHER_ADMIN_ADDR=0.0.0.0:0":              "USHER_ADMIN_TOKEN",
+		"USHER_ADMIN_TOKEN_FILE=/no/such/file":    "USHER_ADMIN_TOKEN",
+		"USHER_NAMESPACE=a b":                     "USHER_NAMESPACE",
+		"USHER_LOG_LEVEL=loud":                    "USHER_LOG_LEVEL",
+		"USHER_LOG_FORMAT=xml":                    "USHER_LOG_FORMAT",
+	}
+	for setting, says := range cases {
+		t.Run(setting, func(t *testing.T) {
+			got := s.run("", "worker", []string{setting})
+			if got.exit != 2 || !strings.Contains(got.stderr, says) || strings.Count(got.stderr, "\n") != 1 {
+				t.Errorf("exit %d, want 2 and one line with %s\n%s", got.exit, says, got.stderr)
+			}
+			if strings.Contains(got.stderr, "hunter2") || strings.Contains(got.stderr, testKey) {
+				t.Errorf("the message holds a secret: %s", got.stderr)
+			}
+		})
+	}
+	if left := s.dump(); len(left) != 0 {
+		t.Errorf("bad settings left keys in Redis: %v", left)
+	}
+}
+
+func TestANamespaceIsBoundToOneKindOfKey(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.worker()
+	s.ok("invite", "ada@example.com", "--wait")
+	got := s.run("", "worker", []string{"CLERK_SECRET_KEY=sk_live_hunter2hunter2"})
+	if got.exit != 2 || !strings.Contains(got.stderr, "USHER_NAMESPACE") || strings.Contains(got.stderr, "hunter2") {
+		t.Errorf("a live key in a test namespace: exit %d: %s", got.exit, got.stderr)
+	}
+}
+
+func TestSkipInvalidSetsBadRowsAside(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	file := s.write("people.csv", "email,plan\nada@example.com,a\nbad,b\nADA@example.com,c\n")
+	got := s.ok("bulk-invite", file, "--skip-invalid", "--ignore-columns")
+	want(t, got, map[string]any{"added": 1, "invalid": 1, "duplicates": 1, "state": "pending"})
+	aside, err := os.ReadFile(file + ".invalid.csv")
+	if err != nil || !strings.Contains(string(aside), "bad") || strings.Contains(string(aside), "ada@") {
+		t.Errorf("%v: %s", err, aside)
+	}
+	if again := s.enqueue("bulk-invite", file, "--skip-invalid", "--ignore-columns"); again.exit != 2 {
+		t.Errorf("overwriting the file of bad rows: exit %d, want 2", again.exit)
+	}
+	dry := s.ok("bulk-invite", s.write("fine.csv", "email\nbob@example.com\n"), "--dry-run", "--campaign", "dry")
+	want(t, dry, map[string]any{"campaign": "dry", "recipients": 1, "dry_run": true})
+	if campaigns, _ := s.ok("status")["campaigns"].([]any); len(campaigns) != 1 {
+		t.Errorf("a dry run enqueued: %v", campaigns)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	first := s.ok("invite", "ada@example.com", "--id", "signup-1")
+	want(t, first, map[string]any{"task_id": "signup-1", "exists": false, "state": "pending"})
+	want(t, s.ok("invite", "ada@example.com", "--id", "signup-1"), map[string]any{"exists": true, "task_id": "signup-1"})
+	for _, other := range [][]string{{"invite", "bob@example.com"}, {"sync-list"}, {"bulk-invite", s.write("p.csv", "email\nada@example.com\n")}} {
+		if got := s.enqueue(append(other, "--id", "signup-1")...); got.exit != 2 {
+			t.Errorf("%v with a used id: exit %d, want 2: %s", other, got.exit, got.stdout)
+		}
+	}
+	s.worker()
+	eventually(t, "it is done", func() bool { return s.ok("status", "signup-1")["state"] == "done" })
+	want(t, s.ok("invite", "ada@example.com", "--id", "signup-1", "--wait"), map[string]any{"state": "done", "task_id": "signup-1"})
+	if n := len(s.clerk.Ledger()); n != 1 {
+		t.Errorf("%d invitations, want 1", n)
+	}
+}
+
+func TestScheduledTasksWait(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.worker()
+	later := s.ok("invite", "ada@example.com", "--in", "2d")
+	want(t, later, map[string]any{"state": "scheduled"})
+	bulk := s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--campaign", "later", "--at", "2099-12-01 09:00")
+	want(t, bulk, map[string]any{"state": "scheduled", "scheduled_at": "2099-12-01T09:00:00Z"})
+	soon := s.ok("invite", "eve@example.com", "--in", "1s", "--wait")
+	want(t, soon, map[string]any{"state": "done"})
+	if n := len(s.clerk.Ledger()); n != 1 {
+		t.Errorf("%d invitations, want 1", n)
+	}
+	if got := s.enqueue("invite", "zoe@example.com", "--in", "1h", "--wait", "--wait-timeout", "100ms"); got.exit != 4 {
+		t.Errorf("--wait-timeout: exit %d, want 4: %s", got.exit, fmt.Sprint(got))
+	}
+	if got := s.enqueue("status", "no-such-task"); got.exit != 1 {
+		t.Errorf("status of an unknown task: exit %d, want 1", got.exit)
+	}
+}
