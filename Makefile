@@ -1,0 +1,18 @@
+# Shortcuts. None of them is needed: each is one command.
+
+.PHONY: build test ci demo image
+
+build: ## Both commands into bin/.
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
+
+test: ## The tests; installs redis-server if there is none.
+	.ci/test
+
+ci: ## Format, vet, static checks and the tests with the race detector.
+	.ci/run
+
+demo: ## A worker with a sandbox Clerk, and a campaign.
+	sh examples/demo.sh
+
+image: ## One image with both commands.
+	docker build -t usher .

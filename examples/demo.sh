@@ -1,0 +1,36 @@
+#!/bin/sh
+# Shows Usher's main job end to end: a worker with an embedded Redis and a sandbox Clerk (an hour passes in six seconds),
+# and a file of addresses, some of which Clerk refuses. Needs only Go; nothing is sent, nothing is kept.
+set -eu
+cd "$(dirname "$0")/.."
+bin=$(mktemp -d)
+worker=
+cleanup() {
+    if [ -n "$worker" ]; then
+        kill "$worker" 2>/dev/null || true
+        wait "$worker" 2>/dev/null || true
+    fi
+    rm -rf "$bin"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+echo "Building both commands (the first time, their modules are downloaded) ..."
+go build -o "$bin/" ./cmd/worker ./cmd/enqueue
+echo "Starting a worker with an embedded Redis and a sandbox Clerk ..."
+"$bin/worker" --sandbox --admin-addr off --log-format json 2>"$bin/worker.log" &
+worker=$!
+until "$bin/enqueue" status --sandbox >/dev/null 2>&1; do
+    if ! kill -0 "$worker" 2>/dev/null; then
+        cat "$bin/worker.log" >&2
+        exit 1
+    fi
+    sleep 0.2
+done
+
+echo "Inviting everybody in examples/people.csv:"
+"$bin/enqueue" bulk-invite examples/people.csv --campaign demo --sandbox --wait --wait-timeout 50s
+echo
+echo "The directory, after enqueue sync-list, of everybody called Lovelace:"
+"$bin/enqueue" sync-list --sandbox --wait --wait-timeout 20s
+"$bin/enqueue" invitations --sandbox --query lovelace
