@@ -24,7 +24,7 @@ const (
 
 	dialTimeout = 10 * time.Second
 	idleTimeout = 30 * time.Second // shorter than servers keep connections: one that they closed may cost a lost answer
-	idleConns   = 64               // more than calls are ever made at once, so that each finds its connection again
+	idleConns   = 512              // more than calls are ever made at once, so that each finds its connection again
 )
 
 // Backend carries requests of Clerk's SDK to Clerk under this package's transport rules: bounded bodies, a deadline for

@@ -19,6 +19,7 @@ type line struct {
 
 	// Guarded by the turn.
 	next     time.Time // asking before this instant is in vain
+	open     time.Time // when a question was put to which the answer was that nothing is counted and no gate is closed
 	failure  error     // the last failure to ask Redis, which those who stood in line at failedAt share
 	failedAt time.Time
 
@@ -32,6 +33,13 @@ type line struct {
 // Goroutines that want the same are served in order, across processes by chance. A cancelled ctx ends the wait with
 // ctx's error and takes nothing. When Redis cannot answer the error is [ErrUnavailable], for all who wait.
 func (l *Limiter) Acquire(ctx context.Context, hold time.Duration, wants ...Want) (*Permit, error) {
+	return l.AcquireTold(ctx, hold, func(time.Time) {}, wants...)
+}
+
+// AcquireTold is [Limiter.Acquire], and tells after every answer before which instant asking for another is in vain; one in
+// the past says nothing. So the caller can look for another way meanwhile. One who waits behind others of the same process
+// is not told. told must not block.
+func (l *Limiter) AcquireTold(ctx context.Context, hold time.Duration, told func(next time.Time), wants ...Want) (*Permit, error) {
 	req, err := l.request(wants)
 	if err == nil {
 		err = checkHold(hold)
@@ -52,17 +60,31 @@ func (l *Limiter) Acquire(ctx context.Context, hold time.Duration, wants ...Want
 	if ln.failure != nil && !joined.After(ln.failedAt) {
 		return nil, ln.failure
 	}
+	if joined.Before(ln.open) && ctx.Err() == nil { // the same question, put after this one joined, has been answered
+		return &Permit{limiter: l, id: rand.Text(), req: req, deadline: l.now().Add(hold)}, nil
+	}
 	for {
-		if err := ln.sleep(ctx, ln.next.Sub(l.now())); err != nil {
+		wait := ln.next.Sub(l.now())
+		if wait > 0 {
+			told(ln.next)
+		}
+		if err := ln.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
+		asked := l.now()
 		permit, wait, err := l.ask(ctx, hold, req)
 		now := l.now()
+		if permit != nil && wait == 0 && !req.counted && !permit.probe {
+			ln.open = asked
+		}
 		ln.next = now.Add(wait)
 		if errors.Is(err, ErrUnavailable) {
 			ln.failure, ln.failedAt = err, now
 		}
 		if err != nil || permit != nil {
+			if permit != nil {
+				told(ln.next)
+			}
 			return permit, err
 		}
 	}
