@@ -17,6 +17,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/admin"
 	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/worker"
 )
@@ -61,7 +62,7 @@ type adminFlags struct {
 
 // checked are the settings after reading.
 type checked struct {
-	policy       worker.Policy
+	policy       policy.Policy
 	key, keyKind string
 	apiURL       string
 	admin        admin.Config
@@ -171,9 +172,9 @@ func (c *workerFlags) readPolicy(s *checked) error {
 	p.MaxAttempts, err = settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)
 	keep(err)
 	metadata, err := settings.OneOf("USHER_BULK_METADATA", c.BulkMetadata,
-		string(worker.MetadataAsAsked), string(worker.MetadataAlways), string(worker.MetadataNever))
+		string(policy.MetadataAsAsked), string(policy.MetadataAlways), string(policy.MetadataNever))
 	keep(err)
-	p.BulkMetadata = worker.BulkMetadata(metadata)
+	p.BulkMetadata = policy.BulkMetadata(metadata)
 	return errors.Join(errs...)
 }
 
@@ -232,7 +233,7 @@ func serve(ctx context.Context, rdb redis.UniversalClient, namespace string, s c
 	}
 	defer clerk.Close()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), worker.NewBudgets(rdb, namespace))
 	health := worker.NewHealth()
 	w, err := worker.New(worker.Config{
 		Redis: rdb, Namespace: namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,

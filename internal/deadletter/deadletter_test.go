@@ -173,7 +173,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	die := func(travel ledger.Travel) {
-		batch, err := b.ledgers.Take(ctx, "c", 1, travel, time.Minute)
+		batch, err := b.ledgers.Take(ctx, "c", 1, time.Minute, travel)
 		if err != nil || len(batch.Rows) != 1 {
 			t.Fatalf("%+v, %v", batch, err)
 		}

@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -8,60 +8,73 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/ratelimit"
 )
 
-// errNothingSent is what a call's send returns when it found nothing to send: the permit goes back.
-var errNothingSent = errors.New("nothing was sent")
+// ErrNothingSent is what a call's send returns when it found nothing to send: the permit goes back.
+var ErrNothingSent = errors.New("nothing was sent")
 
-// caller makes calls to Clerk: it waits for a permit, sends, and gives the permit back as the answer says.
-type caller struct {
-	limiter *ratelimit.Limiter
-	policy  Policy
-	key     string          // fingerprint of the key in use
-	flight  context.Context // ends when calls in flight must end
-	health  *Health
-	metrics *Metrics
-	log     zerolog.Logger
+// Observer is told of every call that was answered.
+type Observer interface {
+	Called(call policy.Call, outcome clerkclient.Outcome, t Timing)
+	// KeyAnswered tells whether Clerk took the key.
+	KeyAnswered(accepted bool)
 }
 
-// timing is where the time of a call went.
-type timing struct {
-	waited time.Duration // for a permit
-	took   time.Duration // for the answer
+// Caller makes calls to Clerk: it waits for a permit, sends, and gives the permit back as the answer says.
+type Caller struct {
+	Limiter  *ratelimit.Limiter
+	Policy   policy.Policy
+	Key      string          // fingerprint of the key in use
+	Flight   context.Context // ends when calls in flight must end
+	Observer Observer
+	Log      zerolog.Logger
 }
 
-// call waits for a permit and sends. The context ends the wait, never a call that is under way: that ends by its own
-// deadline, or when the worker's grace does. The error is a *clerkclient.Error, errNothingSent, or the context's.
-func (c *caller) call(ctx context.Context, e endpoint, send func(ctx context.Context, deadline time.Time) error) (timing, error) {
+// Timing is where the time of a call went.
+type Timing struct {
+	Permit time.Duration // waiting for a permit
+	Answer time.Duration // waiting for the answer
+}
+
+// Call waits for a permit and sends. The context ends the wait, never a call that is under way: that ends by its own
+// deadline, or when the worker's grace does. The error is a *clerkclient.Error, ErrNothingSent, or the context's.
+func (c *Caller) Call(ctx context.Context, call policy.Call, send func(ctx context.Context) error) (Timing, error) {
+	return c.callTold(ctx, call, func(time.Time) {}, send)
+}
+
+// callTold is Call, and tells what it learns of when the next permit can come free.
+func (c *Caller) callTold(ctx context.Context, call policy.Call, told func(next time.Time), send func(ctx context.Context) error) (t Timing, err error) {
 	start := time.Now()
-	wants, own := c.policy.wants(e, c.key)
-	permit, err := c.permit(ctx, wants)
-	t := timing{waited: time.Since(start)}
+	wants, own := c.Policy.Wants(call, c.Key)
+	permit, err := c.permit(ctx, told, wants)
+	t.Permit = time.Since(start)
 	if err != nil {
 		return t, err
 	}
-	flight, cancel := context.WithDeadline(c.flight, permit.Deadline())
+	flight, cancel := context.WithDeadline(c.Flight, permit.Deadline())
 	defer cancel()
 	sent := time.Now()
-	err = send(flight, permit.Deadline())
-	t.took = time.Since(sent)
+	err = send(flight)
+	t.Answer = time.Since(sent)
 	c.giveBack(permit, own, err)
-	if !errors.Is(err, errNothingSent) {
-		c.observe(e, t, err)
+	if !errors.Is(err, ErrNothingSent) {
+		c.observe(call, t, err)
 	}
 	return t, err
 }
 
 // permit asks until it has one. While Redis cannot answer nobody gets a permit, and the waiting goes on.
-func (c *caller) permit(ctx context.Context, wants []ratelimit.Want) (*ratelimit.Permit, error) {
+func (c *Caller) permit(ctx context.Context, told func(next time.Time), wants []ratelimit.Want) (*ratelimit.Permit, error) {
 	for {
-		permit, err := c.limiter.Acquire(ctx, c.policy.Timeout, wants...)
+		permit, err := c.Limiter.AcquireTold(ctx, c.Policy.Timeout, told, wants...)
 		if err == nil || ctx.Err() != nil {
 			return permit, err
 		}
-		c.log.Warn().Err(err).Msg("no permit: Redis cannot answer")
-		if err := sleep(ctx, redisRest); err != nil {
+		c.Log.Warn().Err(err).Msg("no permit: Redis cannot answer")
+		if err := clock.Sleep(ctx, policy.RedisRest); err != nil {
 			return nil, err
 		}
 	}
@@ -69,53 +82,39 @@ func (c *caller) permit(ctx context.Context, wants []ratelimit.Want) (*ratelimit
 
 // giveBack tells the limiter what became of a permit. If that fails, the place counts until the call's deadline and a
 // window have passed, which is safe.
-func (c *caller) giveBack(permit *ratelimit.Permit, own string, answer error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleGrace)
+func (c *Caller) giveBack(permit *ratelimit.Permit, own string, answer error) {
+	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
 	defer cancel()
 	var err error
 	refusal, refused := errors.AsType[*clerkclient.Error](answer)
 	switch {
-	case errors.Is(answer, errNothingSent) || refused && !refusal.Sent:
+	case errors.Is(answer, ErrNothingSent) || refused && !refusal.Sent:
 		err = permit.Release(ctx)
 	case refused && refusal.Outcome == clerkclient.Throttled:
-		err = permit.Refuse(ctx, own, c.policy.restAfter429(own, refusal.RetryAfter))
+		err = permit.Refuse(ctx, own, c.Policy.RestAfter429(own, refusal.RetryAfter))
 	case refused && refusal.Outcome == clerkclient.Unauthorized:
-		err = permit.Refuse(ctx, keyLimit(c.key), keyRest)
+		err = permit.Refuse(ctx, policy.KeyLimit(c.Key), policy.KeyRest)
 	default:
 		err = permit.Done(ctx)
 	}
 	if err != nil {
-		c.log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
+		c.Log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
 	}
 }
 
-func (c *caller) observe(e endpoint, t timing, err error) {
-	outcome, status, code := clerkclient.Created, 0, ""
+func (c *Caller) observe(call policy.Call, t Timing, err error) {
+	outcome, status, code := clerkclient.OutcomeOf(err), 0, ""
 	if refusal, refused := errors.AsType[*clerkclient.Error](err); refused {
-		outcome, status, code = refusal.Outcome, refusal.Status, refusal.Code
-	} else if err != nil {
-		outcome = clerkclient.Transient
+		status, code = refusal.Status, refusal.Code
 	}
 	if status != 0 || err == nil {
-		c.health.keyAnswered(outcome != clerkclient.Unauthorized)
+		c.Observer.KeyAnswered(outcome != clerkclient.Unauthorized)
 	}
-	c.metrics.called(e, outcome, t)
+	c.Observer.Called(call, outcome, t)
 	level := zerolog.DebugLevel
 	if outcome == clerkclient.Throttled || outcome == clerkclient.Unauthorized {
 		level = zerolog.WarnLevel
 	}
-	c.log.WithLevel(level).Str("call", string(e)).Str("outcome", string(outcome)).Int("status", status).Str("code", code).
-		Float64("wait_seconds", t.waited.Seconds()).Float64("duration_seconds", t.took.Seconds()).Msg("call answered")
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	c.Log.WithLevel(level).Str("call", string(call)).Str("outcome", string(outcome)).Int("status", status).Str("code", code).
+		Float64("wait_seconds", t.Permit.Seconds()).Float64("duration_seconds", t.Answer.Seconds()).Msg("call answered")
 }

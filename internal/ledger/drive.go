@@ -20,7 +20,7 @@ func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
 	return State(state), nil
 }
 
-// Batch is a call's worth of recipients, taken from a campaign. Until it is settled, or its hold has passed, nobody else
+// Batch is some recipients that were taken from a campaign. Until it is settled, or its hold has passed, nobody else
 // gets them.
 type Batch struct {
 	Rows []Row
@@ -29,10 +29,15 @@ type Batch struct {
 	token   string
 }
 
-// Take takes up to n waiting recipients of a running campaign for a call that ends within hold.
-func (l *Ledgers) Take(ctx context.Context, name string, n int, travel Travel, hold time.Duration) (Batch, error) {
+// Take takes up to n waiting recipients of a running campaign, from the given lists in their order, for a call or a look-up that
+// ends within hold.
+func (l *Ledgers) Take(ctx context.Context, name string, n int, hold time.Duration, from ...Travel) (Batch, error) {
+	travels := make([]byte, len(from))
+	for i, travel := range from {
+		travels[i] = byte(travel)
+	}
 	batch := Batch{Garbage: map[ID][]byte{}, token: uuid.NewString()}
-	flat, err := takeScript.Run(ctx, l.rdb, l.keys(name), n, batch.token, hold.Milliseconds(), string(travel)).StringSlice()
+	flat, err := takeScript.Run(ctx, l.rdb, l.keys(name), n, batch.token, hold.Milliseconds(), travels).StringSlice()
 	if err != nil {
 		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
 	}
@@ -78,6 +83,9 @@ func WaitFor(row Row, travel Travel, delay time.Duration) Outcome {
 	return Outcome{Row: row, state: 'w', travel: travel, delay: delay}
 }
 
+// GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
+func GoOn(row Row, travel Travel) Outcome { return Outcome{Row: row, state: 'w', travel: travel} }
+
 // Settle records outcomes of a batch and says how many: fewer than were given if its hold had passed.
 func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes []Outcome) (int, error) {
 	args := make([]any, 0, 1+3*len(outcomes))
@@ -99,10 +107,11 @@ func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes
 // Progress is what a driver has to do.
 type Progress struct {
 	State   State
-	Waiting int // in the bulk line
+	Waiting int // not looked up yet
+	Ready   int // looked up, to ride in a bulk
 	Singles int // waiting to travel alone
 	Later   int // waiting for their next attempt
-	Open    int // in a call
+	Open    int // in a call or a look-up
 	// NextDue is when the next of Later and Open is due, 0 for at once; it counts only if there are any.
 	NextDue time.Duration
 }
@@ -113,11 +122,11 @@ func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
-	if len(answer) != 6 {
+	if len(answer) != 7 {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
 	}
 	state, ok := answer[0].(string)
-	numbers := make([]int, 5)
+	numbers := make([]int, 6)
 	for i := range numbers {
 		n, isNumber := answer[i+1].(int64)
 		numbers[i], ok = int(n), ok && isNumber
@@ -126,7 +135,7 @@ func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
 	}
 	return Progress{
-		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3],
-		NextDue: time.Duration(numbers[4]) * time.Millisecond,
+		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4],
+		NextDue: time.Duration(numbers[5]) * time.Millisecond,
 	}, nil
 }

@@ -69,8 +69,9 @@ type Travel byte
 
 // The ways to travel.
 const (
-	InBulk Travel = 'b' // together with others
-	Singly Travel = 's' // alone: a bulk that it was in was refused without naming anybody
+	InBulk Travel = 'b' // together with others, after a look-up
+	Ready  Travel = 'r' // together with others: it was looked up
+	Singly Travel = 's' // alone: it may spoil a bulk, or a bulk may lose its metadata
 )
 
 // Row is one recipient of a campaign. Its fields beside Recipient are what its attempts have come to so far.
@@ -126,7 +127,7 @@ func (l *Ledgers) key(campaign, part string) string {
 }
 
 func (l *Ledgers) keys(campaign string) []string {
-	parts := []string{"meta", "rows", "waiting", "singles", "later", "open"}
+	parts := []string{"meta", "rows", "waiting", "singles", "later", "open", "ready"}
 	keys := make([]string, len(parts))
 	for i, part := range parts {
 		keys[i] = l.key(campaign, part)

@@ -49,7 +49,7 @@ func (b bundle) add(t *testing.T, name string, list []ledger.Recipient) ledger.U
 
 func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Duration) ledger.Batch {
 	t.Helper()
-	batch, err := b.Take(t.Context(), "c", n, travel, hold)
+	batch, err := b.Take(t.Context(), "c", n, hold, travel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,16 +3,18 @@ package ledger
 import "github.com/redis/go-redis/v9"
 
 // In every script KEYS are one campaign's: 1 meta (hash), 2 rows (hash: id → state, travel, JSON), 3 waiting (list of ids
-// that may ride in a bulk), 4 singles (list of ids that travel alone), 5 later (zset of ids by the instant, in ms, of
-// their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call holds them).
-// A row's state byte: w waiting, o open (in a call), s sent, d dead.
+// that nobody has looked up), 4 singles (list of ids that travel alone), 5 later (zset of ids by the instant, in ms, of
+// their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call or a look-up holds them),
+// 7 ready (list of ids that were looked up and may ride in a bulk).
+// A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready, s singles.
 
 // prelude defines what several scripts share: the time in ms, putting an id back into its list, and moving what is due.
 const prelude = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function stamp(n) return string.format('%.0f', n) end
-local function line(travel) if travel == 's' then return KEYS[4] end return KEYS[3] end
+local lines = { b = KEYS[3], s = KEYS[4], r = KEYS[7] }
+local function line(travel) return lines[travel] or KEYS[3] end
 local function wait_again(id)
   local row = redis.call('HGET', KEYS[2], id)
   if not row then return end
@@ -32,7 +34,7 @@ end
 `
 
 // commitScript moves a staged upload into the campaign, whole.
-// KEYS[7]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged.
+// KEYS[8]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged.
 // Returns {outcome, added, known}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
 // or incomplete (the stage expired).
 var commitScript = redis.NewScript(prelude + `
@@ -41,10 +43,10 @@ if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then re
 if state == 'cancelled' then return {'cancelled', 0, 0} end
 local start = tonumber(ARGV[2])
 if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0} end
-if redis.call('LLEN', KEYS[7]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
+if redis.call('LLEN', KEYS[8]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
 local added, known = 0, 0
 while true do
-  local staged = redis.call('LPOP', KEYS[7], 1000)
+  local staged = redis.call('LPOP', KEYS[8], 1000)
   if not staged or #staged == 0 then break end
   local fresh = {}
   for i = 1, #staged, 2 do
@@ -81,27 +83,31 @@ if state == 'running' then redis.call('HSETNX', KEYS[1], 'started_at', stamp(now
 return state or ''
 `)
 
-// takeScript takes waiting recipients for a call.
-// ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel. Returns {id, row, id, row, …}.
+// takeScript takes waiting recipients.
+// ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel bytes of the lists to take from, in this order.
+// Returns {id, row, id, row, …}.
 var takeScript = redis.NewScript(prelude + `
 if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {} end
 move_due()
 local taken = {}
-local ids = redis.call('LPOP', line(ARGV[4]), ARGV[1])
-for _, id in ipairs(ids or {}) do
-  local row = redis.call('HGET', KEYS[2], id)
-  if row then
-    redis.call('HSET', KEYS[2], id, 'o' .. string.sub(row, 2))
-    redis.call('ZADD', KEYS[6], stamp(now + tonumber(ARGV[3])), id .. ARGV[2])
-    taken[#taken + 1] = id
-    taken[#taken + 1] = row
+for travel in string.gmatch(ARGV[4], '.') do
+  local n = tonumber(ARGV[1]) - #taken / 2
+  for _, id in ipairs(n > 0 and redis.call('LPOP', line(travel), n) or {}) do
+    local row = redis.call('HGET', KEYS[2], id)
+    if row then
+      redis.call('HSET', KEYS[2], id, 'o' .. string.sub(row, 2))
+      redis.call('ZADD', KEYS[6], stamp(now + tonumber(ARGV[3])), id .. ARGV[2])
+      taken[#taken + 1] = id
+      taken[#taken + 1] = row
+    end
   end
 end
 return taken
 `)
 
 // settleScript records what became of recipients that a call held; of one that the call no longer holds, nothing.
-// ARGV: 1 token, then for each: id, row as it shall be, delay (ms; for a waiting one, -1 to its place at the head).
+// ARGV: 1 token, then for each: id, row as it shall be, delay (ms; for a waiting one, -1 to the head of its list,
+// 0 to its end).
 // Returns how many were recorded.
 var settleScript = redis.NewScript(prelude + `
 local settled = 0
@@ -117,6 +123,8 @@ for i = 2, #ARGV, 3 do
       redis.call('HINCRBY', KEYS[1], 'dead', 1)
     elseif delay < 0 then
       redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
+    elseif delay == 0 then
+      redis.call('RPUSH', line(string.sub(row, 2, 2)), id)
     else
       redis.call('ZADD', KEYS[5], stamp(now + delay), id)
     end
@@ -127,13 +135,13 @@ return settled
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it.
-// Returns {state, waiting, singles, later, open, ms until the next of later and open is due or -1}.
+// Returns {state, waiting, singles, later, open, ready, ms until the next of later and open is due or -1}.
 var progressScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 if state == 'running' then move_due() end
 local waiting, singles = redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4])
-local later, open = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6])
-if state == 'running' and waiting + singles + later + open == 0 then
+local later, open, ready = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('LLEN', KEYS[7])
+if state == 'running' and waiting + singles + later + open + ready == 0 then
   state = 'finished'
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', stamp(now))
 end
@@ -142,7 +150,7 @@ for k = 5, 6 do
   local first = redis.call('ZRANGE', KEYS[k], 0, 0, 'WITHSCORES')
   if first[2] and (due < 0 or tonumber(first[2]) - now < due) then due = math.max(0, tonumber(first[2]) - now) end
 end
-return {state, waiting, singles, later, open, due}
+return {state, waiting, singles, later, open, ready, due}
 `)
 
 // reviveScript lets a dead recipient wait again and reopens a finished campaign for it.

@@ -1,15 +1,15 @@
-package worker
+// Package policy holds every figure that says how fast, how often and how long, and the rules that follow from them.
+package policy
 
 import (
 	"math/rand/v2"
 	"time"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/settings"
-	"example.com/usher/ratelimit"
 )
 
-// Policy is every figure that says how fast, how often and how long. It comes from the settings; what nobody needs to
-// set stands in the constants below.
+// Policy is what an operator sets. What nobody needs to set stands in the constants below.
 type Policy struct {
 	Create, Bulk, Overall settings.Rate // Clerk's limits, as far as they are ours to spend
 	Reserve               int           // single permits in a window that only invite tasks may use
@@ -32,97 +32,66 @@ const (
 )
 
 const (
-	bulkSize = 10 // recipients that Clerk takes in one bulk call (documented)
-	listPage = 500
+	// BulkSize is how many recipients Clerk takes in one bulk call (documented).
+	BulkSize = 10
+	// ListPage is how many invitations are asked for at once (documented as the most).
+	ListPage = 500
+	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented).
+	LookupSize = clerkclient.MaxUserAddresses
+	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
+	LookupPatience = 10 * time.Second
+	// LookupsAtOnce is how many look-ups of one campaign, or of invites, are under way at once.
+	LookupsAtOnce = 3
+	// Gather is how long an invite that finds the singles short waits for others to share a bulk with, before it takes one of the last
+	// singles.
+	Gather = 100 * time.Millisecond
+	// ShortWait is the longest wait for a single permit that is no reason to spend a bulk permit on fewer invites than it carries.
+	ShortWait = 5 * time.Second
+	// keptSingles is how many singles in a window are kept for invites that fill no bulk: the rest of a burst, after its full bulks
+	// have left from several workers, is up to 9 in each.
+	keptSingles = 20
 
-	// longBackoff is the longest wait between attempts that holds a handler; a longer one frees it.
-	longBackoff = 5 * time.Second
+	// MaxFlight is how many calls of a kind a worker has under way at once: enough that latency costs no throughput.
+	MaxFlight = 128
+
+	// LongBackoff is the longest wait between attempts that holds a handler; a longer one frees it.
+	LongBackoff = 5 * time.Second
 	// retryAfterUnknown is how long an endpoint rests after a 429 that does not say.
 	retryAfterUnknown = 30 * time.Second
-	// keyRest is how long all calls rest after Clerk refused the key; then one goes first.
-	keyRest = 5 * time.Second
-	// redisRest is the wait before Redis is asked again after it could not answer.
-	redisRest = 500 * time.Millisecond
-	// newerRest is how long a task of a newer version is left alone.
-	newerRest = 30 * time.Second
-	// callGrace is how long a call in flight may go on when the worker stops, and settleGrace how long writing its
-	// outcome may take. lanesGrace is when asynq puts what is unfinished back; all end well before 8 seconds.
-	callGrace   = 5 * time.Second
-	settleGrace = time.Second
-	lanesGrace  = callGrace + settleGrace
-	// settleMargin is how long its recipients stay with a call after its deadline and the settling time, so that its
+	// KeyRest is how long all calls rest after Clerk refused the key; then one goes first.
+	KeyRest = 5 * time.Second
+	// RedisRest is the wait before Redis is asked again after it could not answer.
+	RedisRest = 500 * time.Millisecond
+	// NewerRest is how long a task of a newer version is left alone.
+	NewerRest = 30 * time.Second
+	// CallGrace is how long a call in flight may go on when the worker stops, and SettleGrace how long writing its
+	// outcome may take. LanesGrace is when asynq puts what is unfinished back; all end well before 8 seconds.
+	CallGrace   = 5 * time.Second
+	SettleGrace = time.Second
+	LanesGrace  = CallGrace + SettleGrace
+	// SettleMargin is how long its recipients stay with a call after its deadline and the settling time, so that its
 	// outcome can be recorded.
-	settleMargin = 10 * time.Second
-	// campaignSenders is how many calls of one campaign fly at once, of each kind: enough that latency costs no throughput.
-	campaignSenders = 32
-	// driverPoll is how long a driver whose recipients all wait for a later attempt sleeps before it looks again.
-	driverPoll = 2 * time.Second
+	SettleMargin = 10 * time.Second
+	// DriverPoll is how long a driver whose recipients all wait for a later attempt sleeps before it looks again.
+	DriverPoll = 2 * time.Second
 )
 
-// endpoint is a kind of call, by the permits that it needs.
-type endpoint string
-
-const (
-	createCall         endpoint = "create"
-	campaignCreateCall endpoint = "create-campaign" // leaves the reserve to invite tasks
-	bulkCall           endpoint = "bulk"
-	revokeCall         endpoint = "revoke"
-	readCall           endpoint = "list"
-)
-
-// limits are the limiter's: Clerk's three, and one without a figure that rests while Clerk refuses the key.
-func (p Policy) limits(keyFingerprint string) []ratelimit.Limit {
-	limit := func(name string, rate settings.Rate) ratelimit.Limit {
-		return ratelimit.Limit{Name: name, N: rate.N, Window: rate.Window}
-	}
-	return []ratelimit.Limit{
-		limit("create", p.Create), limit("bulk", p.Bulk), limit("overall", p.Overall),
-		{Name: keyLimit(keyFingerprint)},
-	}
-}
-
-func keyLimit(fingerprint string) string { return "key-" + fingerprint }
-
-// wants are the places that a call takes, and own is the limit that a 429 on its endpoint is about.
-func (p Policy) wants(e endpoint, keyFingerprint string) (wants []ratelimit.Want, own string) {
-	key, overall := ratelimit.Want{Limit: keyLimit(keyFingerprint)}, ratelimit.Want{Limit: "overall"}
-	switch e {
-	case createCall:
-		return []ratelimit.Want{{Limit: "create"}, overall, key}, "create"
-	case campaignCreateCall:
-		create := ratelimit.Want{Limit: "create"}
-		if p.Create.N > 0 {
-			create.Share, create.Max = "campaign", p.Create.N-p.Reserve
-		}
-		return []ratelimit.Want{create, overall, key}, "create"
-	case bulkCall:
-		return []ratelimit.Want{{Limit: "bulk"}, overall, key}, "bulk"
-	case readCall:
-		if p.Overall.N > 0 {
-			overall.Share, overall.Max = "reads", max(1, p.Overall.N/2)
-		}
-		return []ratelimit.Want{overall, key}, "overall"
-	}
-	return []ratelimit.Want{overall, key}, "overall"
-}
-
-// restAfter429 is how long an endpoint rests: what Clerk says, or else no longer than the limit's window.
-func (p Policy) restAfter429(own string, retryAfter time.Duration) time.Duration {
-	if retryAfter > 0 {
-		return retryAfter
-	}
-	windows := map[string]settings.Rate{"create": p.Create, "bulk": p.Bulk, "overall": p.Overall}
-	if rate := windows[own]; rate.N > 0 {
-		return min(rate.Window, retryAfterUnknown)
-	}
-	return retryAfterUnknown
-}
-
-// backoff is the wait after the given number of failed attempts: doubling, with full jitter.
-func (p Policy) backoff(attempts int) time.Duration {
+// Backoff is the wait after the given number of failed attempts: doubling, with full jitter.
+func (p Policy) Backoff(attempts int) time.Duration {
 	ceiling := p.BackoffMax
 	if shift := attempts - 1; shift < 30 && p.BackoffMin<<shift < ceiling {
 		ceiling = p.BackoffMin << max(0, shift)
 	}
 	return rand.N(ceiling + 1)
 }
+
+// RidesInBulk tells whether a recipient may share a bulk call.
+func (p Policy) RidesInBulk(metadata, fromCampaign bool) bool {
+	return !metadata || p.BulkMetadata == MetadataAlways || p.BulkMetadata == MetadataAsAsked && fromCampaign
+}
+
+// LooksUp tells whether recipients are looked up before they ride in a bulk: while bulk permits are scarce.
+func (p Policy) LooksUp() bool { return p.Bulk.N > 0 }
+
+// Ahead is how many recipients of a campaign are looked up before their permits come: what one window carries.
+func (p Policy) Ahead() int { return min(max(p.Bulk.N*BulkSize, LookupSize), 500) }

@@ -1,4 +1,4 @@
-package worker
+package policy
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"example.com/usher/internal/settings"
 )
 
-func policy() Policy {
+func standard() Policy {
 	return Policy{
 		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Overall: settings.Rate{N: 50, Window: 10 * time.Second},
 		Reserve: 20, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Second, BackoffMax: 30 * time.Minute,
@@ -16,11 +16,11 @@ func policy() Policy {
 
 func TestBackoffDoublesWithFullJitter(t *testing.T) {
 	t.Parallel()
-	p := policy()
+	p := standard()
 	for attempts, ceiling := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 12: 30 * time.Minute, 10_000: 30 * time.Minute} {
 		highest := time.Duration(0)
 		for range 2000 {
-			d := p.backoff(attempts)
+			d := p.Backoff(attempts)
 			if d < 0 || d > ceiling {
 				t.Fatalf("after %d attempts: %s, want at most %s", attempts, d, ceiling)
 			}
@@ -34,42 +34,33 @@ func TestBackoffDoublesWithFullJitter(t *testing.T) {
 
 func TestCampaignsLeaveTheReserve(t *testing.T) {
 	t.Parallel()
-	p := policy()
-	wants, own := p.wants(campaignCreateCall, "k")
+	p := standard()
+	wants, own := p.Wants(CreateCampaign, "k")
 	if own != "create" || wants[0].Share != "campaign" || wants[0].Max != 80 {
 		t.Errorf("%+v, %s", wants, own)
 	}
-	if wants, _ := p.wants(createCall, "k"); wants[0].Share != "" {
+	if wants, _ := p.Wants(Create, "k"); wants[0].Share != "" {
 		t.Errorf("an invite has a share: %+v", wants)
 	}
-	if wants, own := p.wants(readCall, "k"); own != "overall" || wants[0].Max != 25 {
+	if wants, own := p.Wants(Read, "k"); own != "overall" || wants[0].Max != 25 {
 		t.Errorf("reads: %+v, %s", wants, own)
 	}
 	p.Create.N = 0
-	if wants, _ := p.wants(campaignCreateCall, "k"); wants[0].Share != "" {
+	if wants, _ := p.Wants(CreateCampaign, "k"); wants[0].Share != "" {
 		t.Errorf("without a limit there is no share: %+v", wants)
 	}
 }
 
 func TestRestAfter429(t *testing.T) {
 	t.Parallel()
-	p := policy()
+	p := standard()
 	p.Bulk.Window = 6 * time.Second
 	for _, c := range []struct {
 		own         string
 		says, rests time.Duration
 	}{{"create", 7 * time.Second, 7 * time.Second}, {"create", 0, retryAfterUnknown}, {"bulk", 0, 6 * time.Second}} {
-		if got := p.restAfter429(c.own, c.says); got != c.rests {
+		if got := p.RestAfter429(c.own, c.says); got != c.rests {
 			t.Errorf("%s, which says %s: rests %s, want %s", c.own, c.says, got, c.rests)
-		}
-	}
-}
-
-func TestRedact(t *testing.T) {
-	t.Parallel()
-	for address, want := range map[string]string{"ada@example.com": "a***@example.com", "ünal@example.com": "ü***@example.com", "": "", "@x": ""} {
-		if got := Redact(address); got != want {
-			t.Errorf("%q: %q, want %q", address, got, want)
 		}
 	}
 }

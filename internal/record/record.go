@@ -51,6 +51,8 @@ type Failure struct {
 	Code       string `json:"code,omitempty"`
 	Message    string `json:"message,omitempty"`
 	TraceID    string `json:"trace_id,omitempty"`
+	// FoundBeforeSending: a look-up found what Clerk would have answered; no call was made.
+	FoundBeforeSending bool `json:"found_before_sending,omitempty"`
 }
 
 // Attempt is one failed try in the history of a task or recipient.

@@ -1,165 +1,155 @@
 package worker
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"slices"
+	"runtime/debug"
 	"time"
 
-	"github.com/clerk/clerk-sdk-go/v2/invitation"
-
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/record"
 	"example.com/usher/tasks"
 )
 
-// passenger is a recipient in a call.
-type passenger struct {
-	row       ledger.Row
-	recipient tasks.Recipient
-	params    *invitation.CreateParams
+// batch is some recipients taken from the ledger, for a call or a look-up.
+type batch struct {
+	ledger.Batch
+	rows       []ledger.Row
+	addresses  []string
+	recipients []dispatch.Recipient
 }
 
-// sendOnce makes one call for the campaign. Recipients are taken only when the permit is there, so that a bulk leaves
-// with all who wait at that moment; their outcomes are recorded before it returns.
-func (d *driver) sendOnce(ctx context.Context, travel ledger.Travel) {
-	e, n := bulkCall, bulkSize
-	if travel == ledger.Singly {
-		e, n = campaignCreateCall, 1
+// take takes recipients for a call, whose deadline is the context's. It is the dispatcher's to say when.
+func (d *driver) take(ctx context.Context, n int, alone bool) (dispatch.Batch, error) {
+	defer d.change()
+	from := []ledger.Travel{ledger.Ready}
+	switch {
+	case alone:
+		from = []ledger.Travel{ledger.Singly}
+	case !d.w.policy.LooksUp():
+		from = append(from, ledger.InBulk)
 	}
-	var batch ledger.Batch
-	var passengers []passenger
+	deadline, _ := ctx.Deadline()
+	b, err := d.read(ctx, n, time.Until(deadline)+d.w.policy.Settle+policy.SettleMargin, alone, from...)
+	if err != nil {
+		d.w.log.Warn().Err(err).Str("campaign", d.campaign).Msg("no recipients taken: Redis cannot answer")
+		return dispatch.Batch{}, err
+	}
+	return dispatch.Batch{Recipients: b.recipients, Settle: func(results []dispatch.Result) { d.settle(b, results, alone) }}, nil
+}
+
+// lookUp has some recipients looked up. Those that Clerk would refuse are dead letters without a call.
+func (d *driver) lookUp(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil { // its recipients are given out again when their hold has passed
+			d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+		}
+	}()
+	b, err := d.read(ctx, policy.LookupSize, policy.LookupPatience+policy.SettleMargin, false, ledger.InBulk)
+	if err != nil || len(b.recipients) == 0 {
+		_ = clock.Sleep(ctx, policy.RedisRest)
+		return
+	}
+	results := d.w.dispatcher.LookUp(ctx, b.recipients)
+	outcomes := make([]ledger.Outcome, len(results))
+	for i, result := range results {
+		switch row := b.rows[i]; {
+		case result.Found:
+			failure := failureOf(result)
+			failure.Reason = record.Rejected
+			outcomes[i] = d.bury(row, row.Recipient, b.addresses[i], failure)
+		case result.Alone:
+			outcomes[i] = ledger.GoOn(row, ledger.Singly)
+		default:
+			outcomes[i] = ledger.GoOn(row, ledger.Ready)
+		}
+	}
+	d.write(b.Batch, outcomes)
+}
+
+// read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not ride in a
+// bulk are put where they travel alone.
+func (d *driver) read(ctx context.Context, n int, hold time.Duration, alone bool, from ...ledger.Travel) (batch, error) {
+	taken, err := d.w.ledgers.Take(ctx, d.campaign, n, hold, from...)
+	b := batch{Batch: taken}
+	if err != nil {
+		return b, err
+	}
 	var outcomes []ledger.Outcome
-	var made map[string]clerkclient.Invitation
-	_, err := d.w.caller.call(ctx, e, func(ctx context.Context, deadline time.Time) (err error) {
-		batch, err = d.w.ledgers.Take(ctx, d.campaign, n, travel, time.Until(deadline)+d.w.policy.Settle+settleMargin)
-		if err != nil {
-			d.w.log.Warn().Err(err).Str("campaign", d.campaign).Msg("no recipients taken: Redis cannot answer")
-			return errNothingSent
-		}
-		if passengers, outcomes = d.board(batch, travel); len(passengers) == 0 {
-			return errNothingSent
-		}
-		made, err = d.carry(ctx, passengers, travel)
-		return err
-	})
-	if len(passengers) > 0 {
-		outcomes = append(outcomes, d.judge(passengers, travel, made, err)...)
+	invalid := func(row ledger.Row, payload []byte, address, message string) {
+		failure := record.Failure{Reason: record.Invalid, Code: "invalid_recipient", Message: message}
+		outcomes = append(outcomes, d.bury(row, payload, address, failure))
 	}
-	if len(outcomes) > 0 {
-		d.settle(batch, outcomes)
-	} else {
-		_ = sleep(ctx, redisRest) // nothing waits any more, or Redis is away: no hurry for the next permit
+	for id, data := range taken.Garbage {
+		invalid(ledger.Row{ID: id}, data, "", "the ledger's entry cannot be read")
 	}
-}
-
-// board reads a batch. Those that cannot be read become dead letters; those that may not ride in a bulk are put back to
-// travel alone.
-func (d *driver) board(batch ledger.Batch, travel ledger.Travel) (passengers []passenger, outcomes []ledger.Outcome) {
-	for id, data := range batch.Garbage {
-		row := ledger.Row{ID: id}
-		failure := record.Failure{Reason: record.Invalid, Code: "invalid_recipient", Message: "the ledger's entry cannot be read"}
-		outcomes = append(outcomes, d.bury(row, data, "", failure))
-	}
-	for _, row := range batch.Rows {
-		recipient, err := tasks.DecodeRecipient(row.Recipient)
-		var params *invitation.CreateParams
+	for _, row := range taken.Rows {
+		r, err := tasks.DecodeRecipient(row.Recipient)
+		var recipient dispatch.Recipient
 		if err == nil {
-			params, err = createParams(recipient)
+			recipient, err = dispatch.NewRecipient(r)
 		}
 		switch {
 		case err != nil:
-			failure := record.Failure{Reason: record.Invalid, Code: "invalid_recipient", Message: err.Error()}
-			outcomes = append(outcomes, d.bury(row, row.Recipient, recipient.EmailAddress, failure))
-		case travel == ledger.InBulk && d.w.policy.BulkMetadata == MetadataNever && len(recipient.PublicMetadata) > 0:
-			outcomes = append(outcomes, ledger.WaitFor(row, ledger.Singly, 0))
+			invalid(row, row.Recipient, r.EmailAddress, err.Error())
+		case !alone && !d.w.policy.RidesInBulk(recipient.HasMetadata(), true):
+			outcomes = append(outcomes, ledger.GoOn(row, ledger.Singly))
 		default:
-			passengers = append(passengers, passenger{row: row, recipient: recipient, params: params})
+			b.rows, b.addresses, b.recipients = append(b.rows, row), append(b.addresses, r.EmailAddress), append(b.recipients, recipient)
 		}
 	}
-	return passengers, outcomes
+	if len(outcomes) > 0 {
+		d.write(taken, outcomes)
+	}
+	return b, nil
 }
 
-// carry makes the call and gives the invitations by folded address.
-func (d *driver) carry(ctx context.Context, passengers []passenger, travel ledger.Travel) (map[string]clerkclient.Invitation, error) {
-	made := make(map[string]clerkclient.Invitation, len(passengers))
-	if travel == ledger.Singly {
-		inv, _, err := d.w.clerk.Create(ctx, passengers[0].params)
-		made[tasks.FoldAddress(inv.EmailAddress)] = inv
-		return made, err
+// settle records what became of a batch in a call.
+func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
+	travel := ledger.Ready
+	if alone {
+		travel = ledger.Singly
 	}
-	params := make([]*invitation.CreateParams, len(passengers))
-	for i, p := range passengers {
-		params[i] = p.params
+	tried := 0
+	for _, row := range b.rows {
+		tried = max(tried, row.Attempts)
 	}
-	invitations, _, err := d.w.clerk.CreateBulk(ctx, params)
-	for _, inv := range invitations {
-		made[tasks.FoldAddress(inv.EmailAddress)] = inv
-	}
-	return made, err
-}
-
-// judge says what an answer means for each passenger.
-func (d *driver) judge(passengers []passenger, travel ledger.Travel, made map[string]clerkclient.Invitation, err error) []ledger.Outcome {
-	outcomes := make([]ledger.Outcome, 0, len(passengers))
-	refusal, refused := errors.AsType[*clerkclient.Error](err)
-	if err != nil && !refused {
-		refusal = &clerkclient.Error{Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err)}
-	}
-	tried := slices.MaxFunc(passengers, func(a, b passenger) int { return cmp.Compare(a.row.Attempts, b.row.Attempts) }).row.Attempts
-	delay := d.w.policy.backoff(tried + 1) // one for all, so that they ride together again
-	for _, p := range passengers {
-		switch {
-		case err == nil:
-			inv := made[tasks.FoldAddress(p.recipient.EmailAddress)]
-			outcomes = append(outcomes, ledger.SentAs(p.row, inv.ID, time.Now()))
-		case refusal.Outcome == clerkclient.Throttled, refusal.Outcome == clerkclient.Unauthorized:
-			outcomes = append(outcomes, ledger.WaitFor(p.row, travel, 0))
-		case refusal.Outcome == clerkclient.Rejected:
-			outcomes = append(outcomes, d.rejected(p, passengers, travel, refusal))
+	delay := d.w.policy.Backoff(tried + 1) // one for all, so that they ride together again
+	outcomes := make([]ledger.Outcome, len(results))
+	for i, result := range results {
+		switch row := b.rows[i]; {
+		case result.Again && result.Alone:
+			outcomes[i] = ledger.WaitFor(row, ledger.Singly, 0)
+		case result.Again:
+			outcomes[i] = ledger.WaitFor(row, travel, 0)
+		case result.Refusal == nil:
+			outcomes[i] = ledger.SentAs(row, result.InvitationID, time.Now())
 		default:
-			outcomes = append(outcomes, d.failed(p, travel, failureOf(refusal), delay))
+			outcomes[i] = d.refused(row, b.addresses[i], travel, result, delay)
 		}
 	}
-	return outcomes
+	d.write(b.Batch, outcomes)
 }
 
-// rejected finds out whom a refusal is about. A bulk is refused whole for one bad address: those whom Clerk names are
-// dead letters and the others ride again; where it names nobody, everybody travels alone, so that a bad address costs
-// itself and nobody else.
-func (d *driver) rejected(p passenger, passengers []passenger, travel ledger.Travel, refusal *clerkclient.Error) ledger.Outcome {
-	failure := failureOf(refusal)
-	failure.Reason = record.Rejected
-	if travel == ledger.Singly || refusal.Whole {
-		p.row.Attempts++
-		return d.bury(p.row, p.row.Recipient, p.recipient.EmailAddress, failure)
-	}
-	named := func(p passenger) bool {
-		return slices.Contains(refusal.Offenders, tasks.FoldAddress(p.recipient.EmailAddress))
-	}
+// refused ends a recipient that Clerk rejected or that has failed too often, and lets another try later.
+func (d *driver) refused(row ledger.Row, address string, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
+	failure := failureOf(result)
+	row.Attempts++
 	switch {
-	case named(p):
-		p.row.Attempts++
-		return d.bury(p.row, p.row.Recipient, p.recipient.EmailAddress, failure)
-	case slices.ContainsFunc(passengers, named):
-		return ledger.WaitFor(p.row, ledger.InBulk, 0)
-	}
-	return ledger.WaitFor(p.row, ledger.Singly, 0)
-}
-
-func (d *driver) failed(p passenger, travel ledger.Travel, failure record.Failure, delay time.Duration) ledger.Outcome {
-	p.row.Attempts++
-	if p.row.Attempts >= d.w.policy.MaxAttempts {
+	case result.Refusal.Outcome == clerkclient.Rejected:
+		failure.Reason = record.Rejected
+	case row.Attempts >= d.w.policy.MaxAttempts:
 		failure.Reason = record.Exhausted
-		return d.bury(p.row, p.row.Recipient, p.recipient.EmailAddress, failure)
+	default:
+		row.History = record.Remember(row.History, time.Now(), failure)
+		return ledger.WaitFor(row, travel, delay)
 	}
-	p.row.History = record.Remember(p.row.History, time.Now(), failure)
-	return ledger.WaitFor(p.row, travel, delay)
+	return d.bury(row, row.Recipient, address, failure)
 }
 
 // bury writes the dead letter of a recipient, and then lets the ledger record that it is one.
@@ -178,16 +168,23 @@ func (d *driver) bury(row ledger.Row, payload []byte, address string, failure re
 	return ledger.DeadOf(row, failure.Code, now)
 }
 
-// settle records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
+// write records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
-func (d *driver) settle(batch ledger.Batch, outcomes []ledger.Outcome) {
+func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	settled := 0
 	err := d.w.persist(d.w.settling, func(ctx context.Context) (err error) {
-		settled, err = d.w.ledgers.Settle(ctx, d.campaign, batch, outcomes)
+		settled, err = d.w.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 		return err
 	})
 	if err != nil || settled < len(outcomes) {
 		d.w.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", settled).
 			Msg("outcomes could not be recorded in time")
 	}
+	d.change()
+}
+
+// failureOf says why a recipient got no invitation.
+func failureOf(result dispatch.Result) record.Failure {
+	e := result.Refusal
+	return record.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID, FoundBeforeSending: result.Found}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 )
 
 // ErrNamespace means that the namespace belongs to keys of the other kind.
@@ -33,6 +36,6 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return nil // stopped before it began
 		}
 		w.log.Warn().Err(err).Msg("waiting for Redis")
-		_ = sleep(ctx, redisRest)
+		_ = clock.Sleep(ctx, policy.RedisRest)
 	}
 }

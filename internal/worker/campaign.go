@@ -3,24 +3,27 @@ package worker
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"sync"
 	"time"
 
+	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
 )
 
-// driver works through the ledger of one campaign: it keeps as many calls under way as there is work for, and ends when
-// the ledger says that nothing is left.
+// driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are ready, and ends
+// when the ledger says that nothing is left.
 type driver struct {
 	w        *Worker
 	task     string // id of the task that drives
 	campaign string
 
-	senders  sync.WaitGroup
-	returned chan ledger.Travel // a sender of this kind has returned
-	flying   map[ledger.Travel]int
+	changed chan struct{} // something happened in the ledger
+
+	lookUps sync.WaitGroup
+	mu      sync.Mutex
+	looking int // look-ups under way
 }
 
 func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, error) {
@@ -36,19 +39,19 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 		return ending{dead: &record.Failure{Reason: record.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
 	case errors.Is(err, ledger.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
-		return ending{later: newerRest}, nil
+		return ending{later: policy.NewerRest}, nil
 	case err != nil:
 		return ending{}, err
 	case state == ledger.Running:
 		w.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
-	d := &driver{w: w, task: r.id, campaign: campaign, returned: make(chan ledger.Travel), flying: map[ledger.Travel]int{}}
+	d := &driver{w: w, task: r.id, campaign: campaign, changed: make(chan struct{}, 1)}
 	state, err = d.run(ctx)
 	if err != nil {
 		return ending{}, err
 	}
 	if state == ledger.Paused {
-		return ending{later: newerRest}, nil
+		return ending{later: policy.NewerRest}, nil
 	}
 	var head ledger.Campaign
 	err = w.persist(w.settling, func(ctx context.Context) (err error) {
@@ -59,12 +62,13 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	return ending{detail: map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}}, err
 }
 
-// run returns when the campaign no longer runs, or the context ends; no call of its own is under way then.
+// run returns when the campaign no longer runs, or the context ends; none of its recipients is in a call or a look-up then.
 func (d *driver) run(ctx context.Context) (ledger.State, error) {
-	senders, stop := context.WithCancel(ctx)
-	defer d.senders.Wait()
-	defer stop() // those that still wait for a permit
+	defer d.lookUps.Wait()
+	feed := d.w.dispatcher.Open(d.take)
+	defer feed.Close()
 	for {
+		feed.Reading()
 		var p ledger.Progress
 		err := d.w.persist(ctx, func(ctx context.Context) (err error) {
 			p, err = d.w.ledgers.Progress(ctx, d.campaign)
@@ -73,50 +77,63 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 		if err != nil || p.State != ledger.Running {
 			return p.State, err
 		}
-		d.send(senders, ledger.InBulk, (p.Waiting+bulkSize-1)/bulkSize)
-		d.send(senders, ledger.Singly, p.Singles)
-		if err := d.await(ctx, p); err != nil {
+		looking := d.lookAhead(ctx, p)
+		waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
+		if !d.w.policy.LooksUp() {
+			waiting.Ready += p.Waiting
+		}
+		feed.Offer(waiting)
+		if err := d.await(ctx, p, looking); err != nil {
 			return p.State, err
 		}
 	}
 }
 
-// send starts as many senders as there are calls to make, less those that are under way.
-func (d *driver) send(ctx context.Context, travel ledger.Travel, calls int) {
-	for d.flying[travel] < min(calls, campaignSenders) {
-		d.flying[travel]++
-		d.senders.Go(func() {
-			defer func() {
-				if p := recover(); p != nil { // its recipients are given out again when their hold has passed
-					d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-				}
-				select {
-				case d.returned <- travel:
-				case <-ctx.Done():
-				}
-			}()
-			d.sendOnce(ctx, travel)
-		})
-	}
-}
-
-// await sleeps until a sender has returned or a recipient is due. With no sender under way it looks again after a while:
-// recipients may have been added.
-func (d *driver) await(ctx context.Context, p ledger.Progress) error {
-	idle := d.flying[ledger.InBulk]+d.flying[ledger.Singly] == 0
+// await sleeps until something happened in the ledger or a recipient is due. With nothing under way it looks again after a
+// while: recipients may have been added.
+func (d *driver) await(ctx context.Context, p ledger.Progress, looking bool) error {
 	var due <-chan time.Time
 	switch pause := max(p.NextDue, 10*time.Millisecond); {
-	case idle:
-		due = time.After(min(pause, driverPoll))
+	case p.Ready+p.Waiting+p.Singles+p.Open == 0 && !looking:
+		due = time.After(min(pause, policy.DriverPoll))
 	case p.Later+p.Open > 0:
 		due = time.After(pause)
 	}
 	select {
-	case travel := <-d.returned:
-		d.flying[travel]--
+	case <-d.changed:
 	case <-due:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return nil
+}
+
+// change wakes the driver.
+func (d *driver) change() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// lookAhead has recipients looked up until enough are ready, and tells whether more will be.
+func (d *driver) lookAhead(ctx context.Context, p ledger.Progress) (coming bool) {
+	if !d.w.policy.LooksUp() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := p.Waiting
+	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.w.policy.Ahead() {
+		d.looking++
+		left -= policy.LookupSize
+		d.lookUps.Go(func() {
+			d.lookUp(ctx)
+			d.mu.Lock()
+			d.looking--
+			d.mu.Unlock()
+			d.change()
+		})
+	}
+	return d.looking > 0 || left > 0
 }

@@ -10,8 +10,11 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
 	"example.com/usher/tasks"
 )
@@ -44,7 +47,7 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	if p, ok := errors.AsType[*postponed](err); ok {
 		return p.delay
 	}
-	return redisRest
+	return policy.RedisRest
 }
 
 // ProcessTask is what asynq calls. Every task ends here as done, as a dead letter, or waits for a later run; one that the
@@ -73,7 +76,7 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		return err // asynq has given up this run
 	}
 	w.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
-	return &postponed{delay: newerRest}
+	return &postponed{delay: policy.NewerRest}
 }
 
 // process asks the task's record first: asynq may run a task again whose completion it could not write.
@@ -94,18 +97,18 @@ func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
 		if p := recover(); p != nil {
 			w.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
 			end, err = w.failed(ctx, r, record.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
-			if end.dead == nil && end.later == 0 {
-				end.later = redisRest // the backoff was waited out; what panicked begins anew
+			if !end.over() {
+				end.later = policy.RedisRest // the backoff was waited out; what panicked begins anew
 			}
 		}
 	}()
-	return w.dispatch(ctx, r)
+	return w.runTask(ctx, r)
 }
 
 // errAlreadyEnded ends a re-run without another ending.
 var errAlreadyEnded = errors.New("the task has ended already")
 
-func (w *Worker) dispatch(ctx context.Context, r *run) (ending, error) {
+func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
 	switch r.kind {
 	case tasks.TypeInvite:
 		payload, err := tasks.DecodeInvite(r.payload)
@@ -138,17 +141,17 @@ func (w *Worker) dispatch(ctx context.Context, r *run) (ending, error) {
 func (w *Worker) unreadable(r *run, err error) (ending, error) {
 	if errors.Is(err, tasks.ErrNewer) {
 		w.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
-		return ending{later: newerRest}, nil
+		return ending{later: policy.NewerRest}, nil
 	}
 	return ending{dead: &record.Failure{Reason: record.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
 }
 
 // untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what was
 // asked; an *ended when the task ends otherwise; or the context's.
-func (w *Worker) untilAnswered(ctx context.Context, r *run, e endpoint, send func(ctx context.Context) error) error {
+func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, send func(ctx context.Context) error) error {
 	for {
-		t, err := w.caller.call(ctx, e, func(ctx context.Context, _ time.Time) error { return send(ctx) })
-		r.waited += t.waited
+		t, err := w.caller.Call(ctx, call, send)
+		r.waited += t.Permit
 		if err == nil {
 			r.record.Attempts++
 			return nil
@@ -157,24 +160,34 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, e endpoint, send fun
 		if !answered {
 			return err
 		}
-		switch refusal.Outcome {
-		case clerkclient.Throttled, clerkclient.Unauthorized:
+		if refusal.Outcome == clerkclient.Throttled || refusal.Outcome == clerkclient.Unauthorized {
 			continue // nothing is wrong with the task; the limiter holds it back
-		case clerkclient.Rejected:
-			failure := failureOf(refusal)
-			failure.Reason = record.Rejected
-			r.record.Attempts++
-			return &ended{ending{dead: &failure}}
 		}
-		end, err := w.failed(ctx, r, failureOf(refusal))
+		end, err := w.refused(ctx, r, dispatch.Result{Refusal: refusal})
 		if err != nil {
 			return err
 		}
-		if end.dead != nil || end.later > 0 {
+		if end.over() {
 			return &ended{end}
 		}
 	}
 }
+
+// refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the call failed.
+func (w *Worker) refused(ctx context.Context, r *run, result dispatch.Result) (ending, error) {
+	failure := failureOf(result)
+	if result.Refusal.Outcome != clerkclient.Rejected {
+		return w.failed(ctx, r, failure)
+	}
+	failure.Reason = record.Rejected
+	if !result.Found {
+		r.record.Attempts++
+	}
+	return ending{dead: &failure}, nil
+}
+
+// over tells whether the run ends.
+func (e ending) over() bool { return e.dead != nil || e.later > 0 }
 
 // ended carries an ending up through code that would otherwise go on.
 type ended struct{ ending ending }
@@ -192,14 +205,14 @@ func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (en
 	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
 		return ending{}, err
 	}
-	backoff := w.policy.backoff(r.record.Attempts)
+	backoff := w.policy.Backoff(r.record.Attempts)
 	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", r.record.Attempts).Int("status", failure.HTTPStatus).
 		Str("code", failure.Code).Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
-	if backoff > longBackoff {
+	if backoff > policy.LongBackoff {
 		return ending{later: backoff}, nil
 	}
 	r.waited += backoff
-	return ending{}, sleep(ctx, backoff)
+	return ending{}, clock.Sleep(ctx, backoff)
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
@@ -242,7 +255,7 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 			return err
 		}
 		w.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
-		if sleep(ctx, redisRest) != nil {
+		if clock.Sleep(ctx, policy.RedisRest) != nil {
 			return err
 		}
 	}
@@ -256,8 +269,4 @@ func answeredByRedis(err error) bool {
 		}
 	}
 	return false
-}
-
-func failureOf(e *clerkclient.Error) record.Failure {
-	return record.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/clock"
 )
 
 const (
@@ -43,7 +45,7 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 			h.set(func() { h.redisSeen = time.Now() })
 		}
 		cancel()
-		_ = sleep(ctx, redisPing)
+		_ = clock.Sleep(ctx, redisPing)
 	}
 }
 

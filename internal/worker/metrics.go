@@ -4,6 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/policy"
 )
 
 // Metrics counts what a worker does. Labels never hold addresses.
@@ -12,6 +14,7 @@ type Metrics struct {
 	calls       *prometheus.CounterVec
 	callSeconds *prometheus.HistogramVec
 	waitSeconds *prometheus.HistogramVec
+	lookUps     prometheus.Histogram
 	deadLetters *prometheus.CounterVec
 }
 
@@ -28,9 +31,10 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 		calls:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_calls_total", Help: "Calls to Clerk, by kind and outcome."}, []string{"call", "outcome"}),
 		callSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_call_duration_seconds", Help: "Time from a permit to Clerk's answer.", Buckets: callBuckets}, []string{"call"}),
 		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_permit_wait_seconds", Help: "Time a call waited for its permit.", Buckets: waitBuckets}, []string{"call"}),
+		lookUps:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "usher_look_up_duration_seconds", Help: "Time of a look-up before bulk calls, its waits for permits included.", Buckets: callBuckets}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason."}, []string{"reason"}),
 	}
-	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.deadLetters)
+	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.lookUps, m.deadLetters)
 	return m
 }
 
@@ -38,10 +42,10 @@ func (m *Metrics) ended(kind, outcome string) {
 	m.tasks.WithLabelValues(knownKind(kind), outcome).Inc()
 }
 
-func (m *Metrics) called(e endpoint, outcome clerkclient.Outcome, t timing) {
-	m.calls.WithLabelValues(string(e), string(outcome)).Inc()
-	m.callSeconds.WithLabelValues(string(e)).Observe(t.took.Seconds())
-	m.waitSeconds.WithLabelValues(string(e)).Observe(t.waited.Seconds())
+func (m *Metrics) called(call policy.Call, outcome clerkclient.Outcome, t dispatch.Timing) {
+	m.calls.WithLabelValues(string(call), string(outcome)).Inc()
+	m.callSeconds.WithLabelValues(string(call)).Observe(t.Answer.Seconds())
+	m.waitSeconds.WithLabelValues(string(call)).Observe(t.Permit.Seconds())
 }
 
 func (m *Metrics) buried(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }

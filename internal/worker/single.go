@@ -2,71 +2,46 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-
-	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/clerk/clerk-sdk-go/v2/invitation"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/directory"
+	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
 // Clerk is what the worker asks of Clerk.
 type Clerk interface {
-	Create(ctx context.Context, params *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error)
-	CreateBulk(ctx context.Context, params []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error)
+	dispatch.Clerk
 	Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error)
-	List(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error)
-}
-
-// createParams says of a recipient what Clerk asks for; what is zero is left out, so that Clerk's default counts.
-func createParams(r tasks.Recipient) (*invitation.CreateParams, error) {
-	params := &invitation.CreateParams{EmailAddress: r.EmailAddress}
-	if r.PublicMetadata != nil {
-		data, err := json.Marshal(r.PublicMetadata)
-		if err != nil {
-			return nil, fmt.Errorf("encoding public_metadata: %w", err)
-		}
-		params.PublicMetadata = (*json.RawMessage)(&data)
-	}
-	if r.RedirectURL != "" {
-		params.RedirectURL = &r.RedirectURL
-	}
-	if r.NoNotify {
-		params.Notify = clerk.Bool(false)
-	}
-	if r.IgnoreExisting {
-		params.IgnoreExisting = clerk.Bool(true)
-	}
-	if r.ExpiresInDays != 0 {
-		params.ExpiresInDays = clerk.Int64(int64(r.ExpiresInDays))
-	}
-	if r.TemplateSlug != "" {
-		params.TemplateSlug = &r.TemplateSlug
-	}
-	return params, nil
 }
 
 func (w *Worker) invite(ctx context.Context, r *run, recipient tasks.Recipient) (ending, error) {
 	r.about.EmailAddress = recipient.EmailAddress
-	params, err := createParams(recipient)
+	person, err := dispatch.NewRecipient(recipient)
 	if err != nil {
 		return w.unreadable(r, err)
 	}
-	var made clerkclient.Invitation
-	err = w.untilAnswered(ctx, r, createCall, func(ctx context.Context) (err error) {
-		made, _, err = w.clerk.Create(ctx, params)
-		return err
-	})
-	return endingOf(err, made.ID)
+	for {
+		result, waited, err := w.dispatcher.Send(ctx, person)
+		r.waited += waited
+		if err != nil {
+			return ending{}, err
+		}
+		if result.Refusal == nil {
+			r.record.Attempts++
+			return ending{invitationID: result.InvitationID}, nil
+		}
+		if end, err := w.refused(ctx, r, result); err != nil || end.over() {
+			return end, err
+		}
+	}
 }
 
 func (w *Worker) revoke(ctx context.Context, r *run, id string) (ending, error) {
 	r.about.InvitationID = id
-	err := w.untilAnswered(ctx, r, revokeCall, func(ctx context.Context) error {
+	err := w.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) error {
 		_, _, err := w.clerk.Revoke(ctx, id)
 		return err
 	})
@@ -88,8 +63,8 @@ func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
 	for _, status := range []string{"", "revoked"} {
 		for offset := 0; ; {
 			var page clerkclient.Page
-			err := w.untilAnswered(ctx, r, readCall, func(ctx context.Context) (err error) {
-				query := clerkclient.ListQuery{Limit: listPage, Offset: offset, Status: status, OrderBy: "+created_at"}
+			err := w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
+				query := clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: status, OrderBy: "+created_at"}
 				page, _, err = w.clerk.List(ctx, query)
 				return err
 			})
@@ -102,7 +77,7 @@ func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
 				return ending{}, err
 			}
 			offset += len(page.Invitations)
-			if len(page.Invitations) < listPage {
+			if len(page.Invitations) < policy.ListPage {
 				break
 			}
 		}

@@ -11,11 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/directory"
+	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/record"
+	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 )
 
@@ -25,7 +29,7 @@ type Config struct {
 	Namespace      string
 	Clerk          Clerk
 	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
-	Policy         Policy
+	Policy         policy.Policy
 	Health         *Health
 	Metrics        *Metrics
 	Log            zerolog.Logger
@@ -35,21 +39,23 @@ type Config struct {
 type Worker struct {
 	namespace   string
 	rdb         redis.UniversalClient
-	policy      Policy
+	policy      policy.Policy
 	clerk       Clerk
 	limiter     *ratelimit.Limiter
-	caller      *caller
+	caller      *dispatch.Caller
+	dispatcher  *dispatch.Dispatcher
 	records     *record.Store
 	ledgers     *ledger.Ledgers
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
 	health      *Health
 	metrics     *Metrics
+	timings     *timings.Recorder
 	log         zerolog.Logger
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
-	flight    context.Context // ends callGrace later: no call is under way any longer
-	settling  context.Context // ends settleGrace later: nothing is written any longer
+	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
+	settling  context.Context // ends policy.SettleGrace later: nothing is written any longer
 	abandoned chan struct{}   // closed when asynq has put back what is unfinished
 
 	stopAccepting, cutFlight, cutSettling context.CancelFunc
@@ -57,7 +63,7 @@ type Worker struct {
 
 // New makes a worker; Run starts it.
 func New(c Config) (*Worker, error) {
-	limiter, err := ratelimit.New(c.Redis, c.Namespace, c.Policy.limits(c.KeyFingerprint)...)
+	limiter, err := ratelimit.New(c.Redis, c.Namespace, c.Policy.Limits(c.KeyFingerprint)...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,17 +71,32 @@ func New(c Config) (*Worker, error) {
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
 		records: record.NewStore(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		health: c.Health, metrics: c.Metrics, log: c.Log, abandoned: make(chan struct{}),
+		health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.settling, w.cutSettling = context.WithCancel(context.Background())
-	w.caller = &caller{
-		limiter: limiter, policy: c.Policy, key: c.KeyFingerprint, flight: w.flight,
-		health: c.Health, metrics: c.Metrics, log: c.Log,
+	w.caller = &dispatch.Caller{
+		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Flight: w.flight, Observer: w, Log: c.Log,
 	}
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w)
 	return w, nil
 }
+
+// Called is told of every call.
+func (w *Worker) Called(call policy.Call, outcome clerkclient.Outcome, t dispatch.Timing) {
+	w.metrics.called(call, outcome, t)
+	w.timings.Record(string(call), t.Permit, t.Answer)
+}
+
+// LookedUp is told how long each look-up took.
+func (w *Worker) LookedUp(took time.Duration) {
+	w.metrics.lookUps.Observe(took.Seconds())
+	w.timings.Record(timings.LookUp, 0, took)
+}
+
+// KeyAnswered is told whether Clerk took the key.
+func (w *Worker) KeyAnswered(accepted bool) { w.health.keyAnswered(accepted) }
 
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
 // may wait at once; calls are bounded by permits.
@@ -112,6 +133,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		servers = append(servers, server)
 	}
 	w.health.started()
+	go w.timings.Publish(w.accepting, w.rdb)
 	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
 		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).Int("reserve", w.policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
@@ -127,7 +149,7 @@ func (w *Worker) server(l lane) *asynq.Server {
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           retryDelay,
 		IsFailure:                func(error) bool { return false }, // attempts are ours; asynq's count nothing
-		ShutdownTimeout:          lanesGrace,
+		ShutdownTimeout:          policy.LanesGrace,
 		Logger:                   &asynqLog{w.log},
 		LogLevel:                 asynq.WarnLevel,
 	})
@@ -137,8 +159,8 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	w.log.Info().Msg("worker stops")
 	w.health.stopped()
 	w.stopAccepting()
-	flight := time.AfterFunc(callGrace, w.cutFlight)
-	settling := time.AfterFunc(callGrace+settleGrace, w.cutSettling)
+	flight := time.AfterFunc(policy.CallGrace, w.cutFlight)
+	settling := time.AfterFunc(policy.LanesGrace, w.cutSettling)
 	var stopping sync.WaitGroup
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)

@@ -16,6 +16,8 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
 
@@ -43,6 +45,10 @@ func (f *fakeClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Pa
 	return clerkclient.Page{}, clerkclient.Answer{}, nil
 }
 
+func (f *fakeClerk) UsersByEmail(context.Context, []string) ([]string, clerkclient.Answer, error) {
+	return nil, clerkclient.Answer{}, nil
+}
+
 // bundle is a worker that runs, and a producer.
 type bundle struct {
 	client *tasks.Client
@@ -67,12 +73,14 @@ func (b *safeBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func setup(t *testing.T, clerk Clerk, change func(*Policy)) bundle {
+func setup(t *testing.T, clerk Clerk, change func(*policy.Policy)) bundle {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	p := policy()
-	p.BackoffMin, p.BackoffMax = time.Millisecond, 2*time.Millisecond
+	rate := settings.Rate{N: 100, Window: time.Hour}
+	p := policy.Policy{
+		Create: rate, Bulk: rate, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond,
+	}
 	change(&p)
 	log := &safeBuffer{}
 	w, err := New(Config{
@@ -120,7 +128,7 @@ func TestAPanicIsAFailedAttemptAndNeverASuccess(t *testing.T) {
 		calls++
 		panic("secret ada@example.com")
 	}}
-	b := setup(t, clerk, func(p *Policy) { p.MaxAttempts = 3 })
+	b := setup(t, clerk, func(p *policy.Policy) { p.MaxAttempts = 3 })
 	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})
 	ended := b.wait(t, task, err)
 	if ended.State != tasks.StateDead || ended.Error.Reason != "exhausted" || ended.Error.Code != "panic" || calls != 3 {
@@ -158,7 +166,7 @@ func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
 		}
 		return invitations(params), nil
 	}}
-	b := setup(t, clerk, func(p *Policy) { p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond })
+	b := setup(t, clerk, func(p *policy.Policy) { p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond })
 	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com", "c@example.com", "d@example.com")})
 	ended := b.wait(t, task, err)
 	if ended.Bulk.Sent != 4 || len(sizes) != 3 || sizes[1] != 4 || sizes[2] != 4 {
@@ -171,7 +179,7 @@ func TestARefusalOfTheWholeIsNotTriedSingly(t *testing.T) {
 	clerk := &fakeClerk{bulk: func([]*invitation.CreateParams) ([]clerkclient.Invitation, error) {
 		return nil, &clerkclient.Error{Outcome: clerkclient.Rejected, Status: 403, Code: "quota_exceeded", Whole: true, Sent: true}
 	}}
-	b := setup(t, clerk, func(*Policy) {})
+	b := setup(t, clerk, func(*policy.Policy) {})
 	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com")})
 	if ended := b.wait(t, task, err); ended.Bulk.Dead != 2 {
 		t.Errorf("%+v", ended.Bulk)
@@ -196,7 +204,7 @@ func TestMetadataMayTravelSingly(t *testing.T) {
 			return invitations(params), nil
 		},
 	}
-	b := setup(t, clerk, func(p *Policy) { p.BulkMetadata = MetadataNever })
+	b := setup(t, clerk, func(p *policy.Policy) { p.BulkMetadata = policy.MetadataNever })
 	list := people("a@example.com", "b@example.com", "c@example.com")
 	list[1].PublicMetadata = map[string]any{"plan": "pro"}
 	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: list})

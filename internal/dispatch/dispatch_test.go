@@ -1,0 +1,210 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
+)
+
+func TestAnInviteAloneGoesAtOnceAndIsNotLookedUp(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{users: []string{"p0@example.com"}}
+	d := setup(t, clerk, 100, 25)
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.InvitationID != "inv_p0@example.com" {
+		t.Errorf("%+v", a)
+	}
+	if len(clerk.singles) != 1 || len(clerk.bulks) != 0 || clerk.lookUps != 0 {
+		t.Errorf("singles %v, bulks %v, %d look-ups", clerk.singles, clerk.bulks, clerk.lookUps)
+	}
+}
+
+// TestABurstOfInvitesFitsIntoBothBudgets: several workers share the budgets, and none of them wastes a bulk on a few.
+func TestABurstOfInvitesFitsIntoBothBudgets(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 20, 4)
+	for _, a := range sendAll(t, d, people(t, "p", 20+4*10-4)) { // kept singles: 4
+		if a.err != nil || a.Refusal != nil || a.InvitationID == "" {
+			t.Errorf("%+v", a)
+		}
+	}
+	for address, times := range clerk.sent() {
+		if times != 1 {
+			t.Errorf("%s was sent %d times", address, times)
+		}
+	}
+	for _, bulk := range clerk.bulks {
+		if len(bulk) != policy.BulkSize {
+			t.Errorf("a bulk left with %d", len(bulk))
+		}
+	}
+}
+
+func TestWhoMayNotShareACallTravelsAlone(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{users: []string{"user@example.com"}}
+	d := setup(t, clerk, 1, 25)
+	sendAll(t, d, people(t, "first", 1)) // takes the only single
+	recipients := people(t, "p", 9)
+	recipients = append(recipients, recipients[0]) // the same address
+	sendAll(t, d, recipients)
+	for _, bulk := range clerk.bulks {
+		seen := map[string]bool{}
+		for _, address := range bulk {
+			if seen[address] {
+				t.Errorf("%s is twice in %v", address, bulk)
+			}
+			seen[address] = true
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := []tasks.Recipient{
+		{EmailAddress: "meta@example.com", PublicMetadata: map[string]any{"plan": "pro"}},
+		{EmailAddress: "user@example.com", IgnoreExisting: true},
+	}
+	ended := make(chan error)
+	for _, r := range waiting {
+		go func() {
+			_, _, err := d.Send(ctx, person(t, r))
+			ended <- err
+		}()
+	}
+	sendAll(t, d, people(t, "q", 10)) // they pass those who wait for a single
+	cancel()
+	for range waiting {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("one that gave up: %v", err)
+		}
+	}
+	for address := range clerk.sent() {
+		if strings.HasPrefix(address, "meta") || strings.HasPrefix(address, "user") {
+			t.Errorf("%s was sent", address)
+		}
+	}
+}
+
+func TestACallInFlightIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	started, goOn := make(chan struct{}), make(chan struct{})
+	clerk := &fakeClerk{answer: func([]string) error {
+		close(started)
+		<-goOn
+		return nil
+	}}
+	d := setup(t, clerk, 100, 25)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan answer)
+	go func() {
+		result, _, err := d.Send(ctx, people(t, "p", 1)[0])
+		ended <- answer{result, err}
+	}()
+	<-started
+	cancel()
+	close(goOn)
+	if a := <-ended; a.err != nil || a.InvitationID == "" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestThrottledOnesTravelAgainUncounted(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	clerk := &fakeClerk{}
+	clerk.answer = func([]string) error {
+		if calls++; calls == 1 {
+			return &clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429, RetryAfter: 1, Sent: true}
+		}
+		return nil
+	}
+	d := setup(t, clerk, 100, 25)
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.InvitationID == "" || calls != 2 {
+		t.Errorf("%+v after %d calls", a, calls)
+	}
+}
+
+func TestCampaignsFillBulksAndThenUseSinglesAboveTheReserve(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 20, 3)
+	d.policy.Reserve, d.caller.Policy.Reserve = 5, 5
+	l := open(d, people(t, "p", 3*10+15+10))
+	l.wait(t, 3*10+15)
+	if len(clerk.bulks) != 3 || len(clerk.singles) != 15 {
+		t.Errorf("%d bulks and %d singles", len(clerk.bulks), len(clerk.singles))
+	}
+	for _, bulk := range clerk.bulks {
+		if len(bulk) != policy.BulkSize {
+			t.Errorf("a bulk left with %d", len(bulk))
+		}
+	}
+	sendAll(t, d, people(t, "invite", 5)) // the reserve
+	l.feed.Close()
+	if n := len(clerk.sent()); n != 3*10+15+5 {
+		t.Errorf("%d were sent", n)
+	}
+}
+
+func TestABulkWaitsForThoseWhoAreBeingLookedUp(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 20, 3)
+	l := open(d, nil)
+	l.ready = people(t, "p", 13)
+	l.feed.Reading()
+	l.feed.Offer(Waiting{Ready: 13, Coming: true})
+	l.wait(t, 10)
+	l.ready = append(l.ready, people(t, "q", 7)...)
+	l.offer()
+	l.wait(t, 10)
+	if len(clerk.bulks) != 2 || len(clerk.bulks[1]) != 10 {
+		t.Errorf("%v", clerk.bulks)
+	}
+	l.feed.Close()
+}
+
+func TestCampaignsTakeTurns(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 1, 30)
+	hold := make(chan struct{})
+	clerk.answer = func([]string) error { <-hold; return nil }
+	big, small := &list{ready: people(t, "big", 200), settled: make(chan int, 300)}, &list{ready: people(t, "small", 30), settled: make(chan int, 300)}
+	d.mu.Lock() // both offer before the first call leaves
+	big.feed, small.feed = &Feed{d: d, take: big.take}, &Feed{d: d, take: small.take}
+	big.feed.waiting.Ready, small.feed.waiting.Ready = 200, 30
+	d.feeds = []*Feed{big.feed, small.feed}
+	d.balance()
+	d.mu.Unlock()
+	close(hold)
+	small.wait(t, 30)
+	big.wait(t, 200)
+	last := 0
+	for i, bulk := range clerk.bulks {
+		if strings.HasPrefix(bulk[0], "small") {
+			last = i
+		}
+	}
+	if last > 12 { // its third turn is the sixth call; calls that fly at once may overtake each other
+		t.Errorf("the small campaign was in call %d of %d at last", last+1, len(clerk.bulks))
+	}
+	big.feed.Close()
+	small.feed.Close()
+}
+
+func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{answer: func([]string) error { panic("secret") }}
+	d := setup(t, clerk, 100, 25)
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Refusal == nil || a.Refusal.Code != "panic" {
+		t.Errorf("%+v", a)
+	}
+	clerk.answer = nil
+	if a := sendAll(t, d, people(t, "q", 1))[0]; a.InvitationID == "" {
+		t.Errorf("after a panic: %+v", a)
+	}
+}

@@ -1,0 +1,52 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"example.com/usher/clerkclient"
+)
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	rejected := func(offenders ...string) *clerkclient.Error {
+		return &clerkclient.Error{Outcome: clerkclient.Rejected, Offenders: offenders}
+	}
+	whole := rejected("p0@example.com")
+	whole.Whole = true
+	const again, alone, refused = "again", "alone", "refused"
+	for name, c := range map[string]struct {
+		n    int
+		err  error
+		want []string
+	}{
+		"one is named":       {3, rejected("p1@example.com"), []string{again, refused, again}},
+		"nobody is named":    {2, rejected(), []string{alone, alone}},
+		"a stranger is":      {2, rejected("stranger@example.com"), []string{alone, alone}},
+		"one alone":          {1, rejected(), []string{refused}},
+		"all as a whole":     {2, whole, []string{refused, refused}},
+		"throttled":          {2, &clerkclient.Error{Outcome: clerkclient.Throttled}, []string{again, again}},
+		"unauthorized":       {1, &clerkclient.Error{Outcome: clerkclient.Unauthorized}, []string{again}},
+		"failed":             {2, &clerkclient.Error{Outcome: clerkclient.Transient}, []string{refused, refused}},
+		"an unknown failure": {1, errors.New("boom"), []string{refused}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i, result := range judge(people(t, "p", c.n), nil, c.err) {
+				got := fmt.Sprintf("%+v", result)
+				switch {
+				case result.Again && result.Alone:
+					got = alone
+				case result.Again:
+					got = again
+				case result.Refusal != nil:
+					got = refused
+				}
+				if got != c.want[i] {
+					t.Errorf("number %d: %s, want %s", i, got, c.want[i])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,168 @@
+package dispatch
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
+)
+
+// lookupsAtOnce is how many queries of one look-up are under way at once.
+const lookupsAtOnce = 8
+
+// LookUp finds out before a call which recipients Clerk would refuse: a bulk permit is precious, and one bad address
+// spoils a bulk for all. The results are in the order of the recipients: a refusal as Clerk would have made it, Alone, or Again for
+// one of whom nothing is known. It is done as well as it can be: what could not be asked in time counts as good.
+func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Result {
+	ctx, cancel := context.WithTimeout(ctx, policy.LookupPatience)
+	defer cancel()
+	started := time.Now()
+	var users, pending map[string]bool
+	var asking sync.WaitGroup
+	asking.Go(func() { users = d.users(ctx, recipients) })
+	asking.Go(func() { pending = d.pending(ctx, recipients) })
+	asking.Wait()
+	results := make([]Result, len(recipients))
+	doomed := 0
+	for i, r := range recipients {
+		switch {
+		case r.ignoreExisting:
+			// Whether Clerk admits users with it is not known, and spoiling a bulk is dear: alone it can be found out.
+			results[i] = Result{Again: true, Alone: users[r.folded]}
+		case users[r.folded]:
+			results[i] = found(http.StatusUnprocessableEntity, "form_identifier_exists", "The address belongs to a user already.")
+		case pending[r.folded]:
+			results[i] = found(http.StatusBadRequest, "duplicate_record", "A pending invitation for the address exists already.")
+		default:
+			results[i].Again = true
+		}
+		if results[i].Found {
+			doomed++
+		}
+	}
+	took := time.Since(started)
+	d.observer.LookedUp(took)
+	d.log.Debug().Int("recipients", len(recipients)).Int("doomed", doomed).Float64("duration_seconds", took.Seconds()).Msg("looked up")
+	return results
+}
+
+func found(status int, code, message string) Result {
+	return Result{Found: true, Refusal: &clerkclient.Error{Outcome: clerkclient.Rejected, Status: status, Code: code, Message: message}}
+}
+
+func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) map[string]bool {
+	addresses := make([]string, len(recipients))
+	for i, r := range recipients {
+		addresses[i] = r.folded
+	}
+	var found []string
+	err := d.read(ctx, func(ctx context.Context) (err error) {
+		found, _, err = d.clerk.UsersByEmail(ctx, addresses)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return set(found)
+}
+
+// pending asks for the pending invitations in the way that takes fewer calls: all of them, page by page, or those of each
+// address. Whoever ignores existing ones is not asked about.
+func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[string]bool {
+	var addresses []string
+	for _, r := range recipients {
+		if !r.ignoreExisting {
+			addresses = append(addresses, r.folded)
+		}
+	}
+	if len(addresses) == 0 {
+		return nil
+	}
+	first, err := d.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending"})
+	if err != nil {
+		return nil
+	}
+	folded := foldedOf(first.Invitations)
+	if len(first.Invitations) < policy.ListPage {
+		return set(folded)
+	}
+	queries := pagesAfter(first)
+	if first.TotalCount < 0 || len(queries) > len(addresses) {
+		queries = queries[:0]
+		for _, address := range addresses {
+			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending", Query: address})
+		}
+	}
+	return set(append(folded, d.ask(ctx, queries)...))
+}
+
+// ask asks several queries at once. One that fails is left out: what is known is better than nothing.
+func (d *Dispatcher) ask(ctx context.Context, queries []clerkclient.ListQuery) (folded []string) {
+	next := make(chan clerkclient.ListQuery)
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for range min(lookupsAtOnce, len(queries)) {
+		asking.Go(func() {
+			for query := range next {
+				if page, err := d.page(ctx, query); err == nil {
+					mu.Lock()
+					folded = append(folded, foldedOf(page.Invitations)...)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, query := range queries {
+		next <- query
+	}
+	close(next)
+	asking.Wait()
+	return folded
+}
+
+func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {
+	var queries []clerkclient.ListQuery
+	for offset := policy.ListPage; offset < first.TotalCount; offset += policy.ListPage {
+		queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: "pending"})
+	}
+	return queries
+}
+
+func (d *Dispatcher) page(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
+	err = d.read(ctx, func(ctx context.Context) (err error) {
+		page, _, err = d.clerk.List(ctx, query)
+		return err
+	})
+	return page, err
+}
+
+// read makes one call that changes nothing. It also ends when the patience does, not only with its permit.
+func (d *Dispatcher) read(ctx context.Context, ask func(ctx context.Context) error) error {
+	_, err := d.caller.Call(ctx, policy.Read, func(flight context.Context) error {
+		flight, cancel := context.WithCancel(flight)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return ask(flight)
+	})
+	return err
+}
+
+func foldedOf(invitations []clerkclient.Invitation) []string {
+	folded := make([]string, len(invitations))
+	for i, inv := range invitations {
+		folded[i] = tasks.FoldAddress(inv.EmailAddress)
+	}
+	return folded
+}
+
+func set(items []string) map[string]bool {
+	s := make(map[string]bool, len(items))
+	for _, item := range items {
+		s[item] = true
+	}
+	return s
+}

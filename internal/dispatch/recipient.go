@@ -1,0 +1,75 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/clerk/clerk-sdk-go/v2/invitation"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/tasks"
+)
+
+// Clerk is what the dispatcher asks of Clerk.
+type Clerk interface {
+	Create(ctx context.Context, params *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error)
+	CreateBulk(ctx context.Context, params []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error)
+	List(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error)
+	UsersByEmail(ctx context.Context, addresses []string) ([]string, clerkclient.Answer, error)
+}
+
+// Recipient is one to invite.
+type Recipient struct {
+	folded         string
+	ignoreExisting bool
+	metadata       bool
+	params         *invitation.CreateParams
+}
+
+// NewRecipient says of a recipient what Clerk asks for; what is zero is left out, so that Clerk's default counts.
+func NewRecipient(r tasks.Recipient) (Recipient, error) {
+	params := &invitation.CreateParams{EmailAddress: r.EmailAddress}
+	if r.PublicMetadata != nil {
+		data, err := json.Marshal(r.PublicMetadata)
+		if err != nil {
+			return Recipient{}, fmt.Errorf("encoding public_metadata: %w", err)
+		}
+		params.PublicMetadata = (*json.RawMessage)(&data)
+	}
+	if r.RedirectURL != "" {
+		params.RedirectURL = &r.RedirectURL
+	}
+	if r.NoNotify {
+		params.Notify = clerk.Bool(false)
+	}
+	if r.IgnoreExisting {
+		params.IgnoreExisting = clerk.Bool(true)
+	}
+	if r.ExpiresInDays != 0 {
+		params.ExpiresInDays = clerk.Int64(int64(r.ExpiresInDays))
+	}
+	if r.TemplateSlug != "" {
+		params.TemplateSlug = &r.TemplateSlug
+	}
+	return Recipient{
+		folded: tasks.FoldAddress(r.EmailAddress), ignoreExisting: r.IgnoreExisting, metadata: len(r.PublicMetadata) > 0, params: params,
+	}, nil
+}
+
+// HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
+func (r Recipient) HasMetadata() bool { return r.metadata }
+
+// Result is what became of a recipient in a call, or in a look-up before one.
+type Result struct {
+	InvitationID string
+	// Refusal is why no invitation was made; nil if one was, or if the recipient travels again.
+	Refusal *clerkclient.Error
+	// Found: it was refused by a look-up, before any call.
+	Found bool
+	// Again: the call said nothing about this recipient; it travels again, uncounted.
+	Again bool
+	// Alone: from now on it may not share a call.
+	Alone bool
+}

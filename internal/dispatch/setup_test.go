@@ -1,0 +1,216 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/clerk/clerk-sdk-go/v2/invitation"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+// fakeClerk makes every invitation, and remembers the addresses of each call.
+type fakeClerk struct {
+	users   []string // who are users already
+	pending []string // who are invited already
+	answer  func(addresses []string) error
+	refuse  error // what look-ups answer
+
+	mu      sync.Mutex
+	singles [][]string
+	bulks   [][]string
+	lookUps int
+}
+
+func (f *fakeClerk) called(calls *[][]string, addresses []string) ([]clerkclient.Invitation, error) {
+	f.mu.Lock()
+	*calls = append(*calls, addresses)
+	f.mu.Unlock()
+	if f.answer != nil {
+		if err := f.answer(addresses); err != nil {
+			return nil, err
+		}
+	}
+	made := make([]clerkclient.Invitation, len(addresses))
+	for i, address := range addresses {
+		made[i] = clerkclient.Invitation{ID: "inv_" + address, EmailAddress: address}
+	}
+	slices.Reverse(made) // the order of a bulk's answer is not promised
+	return made, nil
+}
+
+func (f *fakeClerk) Create(_ context.Context, p *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error) {
+	made, err := f.called(&f.singles, []string{p.EmailAddress})
+	if err != nil {
+		return clerkclient.Invitation{}, clerkclient.Answer{}, err
+	}
+	return made[0], clerkclient.Answer{}, nil
+}
+
+func (f *fakeClerk) CreateBulk(_ context.Context, params []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error) {
+	addresses := make([]string, len(params))
+	for i, p := range params {
+		addresses[i] = p.EmailAddress
+	}
+	made, err := f.called(&f.bulks, addresses)
+	return made, clerkclient.Answer{}, err
+}
+
+func (f *fakeClerk) List(_ context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	var page clerkclient.Page
+	for _, address := range f.pending {
+		page.Invitations = append(page.Invitations, clerkclient.Invitation{EmailAddress: address})
+	}
+	return page, clerkclient.Answer{}, f.refuse
+}
+
+func (f *fakeClerk) UsersByEmail(_ context.Context, addresses []string) ([]string, clerkclient.Answer, error) {
+	f.mu.Lock()
+	f.lookUps++
+	f.mu.Unlock()
+	var found []string
+	for _, address := range addresses {
+		if slices.Contains(f.users, address) {
+			found = append(found, address)
+		}
+	}
+	return found, clerkclient.Answer{}, f.refuse
+}
+
+// sent gives how often each address was in a call.
+func (f *fakeClerk) sent() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	times := map[string]int{}
+	for _, call := range append(slices.Clone(f.singles), f.bulks...) {
+		for _, address := range call {
+			times[address]++
+		}
+	}
+	return times
+}
+
+type silent struct{}
+
+func (silent) Called(policy.Call, clerkclient.Outcome, Timing) {}
+func (silent) KeyAnswered(bool)                                {}
+func (silent) LookedUp(time.Duration)                          {}
+
+// setup gives a dispatcher with so many singles and bulks for the whole test.
+func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	p := policy.Policy{
+		Create: settings.Rate{N: singles, Window: time.Hour}, Bulk: settings.Rate{N: bulks, Window: time.Hour}, Timeout: 30 * time.Second,
+		BulkMetadata: policy.MetadataAsAsked,
+	}
+	limiter, err := ratelimit.New(rdb, "test", p.Limits("k")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, silent{})
+}
+
+func person(t *testing.T, r tasks.Recipient) Recipient {
+	t.Helper()
+	recipient, err := NewRecipient(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recipient
+}
+
+func people(t *testing.T, name string, n int) []Recipient {
+	t.Helper()
+	list := make([]Recipient, n)
+	for i := range list {
+		list[i] = person(t, tasks.Recipient{EmailAddress: fmt.Sprintf("%s%d@example.com", name, i)})
+	}
+	return list
+}
+
+type answer struct {
+	Result
+	err error
+}
+
+// sendAll hands over everybody at once and gives what became of each.
+func sendAll(t *testing.T, d *Dispatcher, recipients []Recipient) []answer {
+	t.Helper()
+	answers := make([]answer, len(recipients))
+	var sending sync.WaitGroup
+	for i, r := range recipients {
+		sending.Go(func() { answers[i].Result, _, answers[i].err = d.Send(t.Context(), r) })
+	}
+	done := make(chan struct{})
+	go func() { sending.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("not everybody was sent within a minute")
+	}
+	return answers
+}
+
+// list is a campaign whose ledger is in memory.
+type list struct {
+	feed    *Feed
+	mu      sync.Mutex
+	ready   []Recipient
+	results []Result
+	settled chan int // how many were settled, batch by batch
+}
+
+func open(d *Dispatcher, recipients []Recipient) *list {
+	l := &list{ready: recipients, settled: make(chan int, len(recipients)+100)}
+	l.feed = d.Open(l.take)
+	l.offer()
+	return l
+}
+
+func (l *list) offer() {
+	l.feed.Reading()
+	l.mu.Lock()
+	n := len(l.ready)
+	l.mu.Unlock()
+	l.feed.Offer(Waiting{Ready: n})
+}
+
+func (l *list) take(_ context.Context, n int, _ bool) (Batch, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n = min(n, len(l.ready))
+	taken := l.ready[:n]
+	l.ready = l.ready[n:]
+	return Batch{Recipients: taken, Settle: func(results []Result) {
+		l.mu.Lock()
+		l.results = append(l.results, results...)
+		l.mu.Unlock()
+		l.settled <- len(results)
+	}}, nil
+}
+
+// wait returns when so many have been settled.
+func (l *list) wait(t *testing.T, n int) {
+	t.Helper()
+	for n > 0 {
+		select {
+		case some := <-l.settled:
+			n -= some
+		case <-time.After(time.Minute):
+			t.Fatalf("%d are not settled within a minute", n)
+		}
+	}
+}
