@@ -136,6 +136,7 @@ func (c *deadShowCommand) Run(a *app) error {
 	for _, h := range e.History {
 		history = append(history, map[string]any{
 			"at": timeOrNull(h.At), "http_status": orNull(h.HTTPStatus), "code": orNull(h.Code), "message": orNull(h.Message), "trace_id": orNull(h.TraceID),
+			"found_before_sending": h.FoundBeforeSending,
 		})
 	}
 	view["history"] = history
@@ -152,7 +153,11 @@ func (c *deadShowCommand) Run(a *app) error {
 	a.out.say("  trace id  %s", e.Failure.TraceID)
 	a.out.say("  failed    %s, after %s", local(e.FailedAt), plural(e.Attempts, "attempt"))
 	for _, h := range e.History {
-		a.out.say("    %s  %d %s: %s", local(h.At), h.HTTPStatus, h.Code, h.Message)
+		found := ""
+		if h.FoundBeforeSending {
+			found = " (found by a look-up; no call was made)"
+		}
+		a.out.say("    %s  %d %s: %s%s", local(h.At), h.HTTPStatus, h.Code, h.Message, found)
 	}
 	a.out.say("  payload   %q", e.Payload)
 	return nil
