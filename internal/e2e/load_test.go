@@ -16,12 +16,7 @@ import (
 // mixed enqueues work of every kind: a campaign, single invitations, revocations and a synchronization.
 func (s *system) mixed(recipients, singles int) {
 	s.t.Helper()
-	var csv strings.Builder
-	csv.WriteString("email\n")
-	for i := range recipients {
-		fmt.Fprintf(&csv, "bulk%d@example.com\n", i)
-	}
-	s.ok("bulk-invite", s.write("bulk.csv", csv.String()), "--campaign", "load")
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", recipients)), "--campaign", "load")
 	for i := range singles {
 		s.ok("invite", fmt.Sprintf("single%d@example.com", i))
 	}

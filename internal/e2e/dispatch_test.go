@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/tasks"
+)
+
+// invites enqueues invite tasks, many at once.
+func (s *system) invites(name string, n int) {
+	s.t.Helper()
+	client, err := tasks.NewClient(tasks.RedisURL(s.redis.URL()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close()
+	numbers := make(chan int)
+	var enqueuing sync.WaitGroup
+	for range 8 {
+		enqueuing.Go(func() {
+			for i := range numbers {
+				if _, err := client.Invite(s.t.Context(), tasks.Recipient{EmailAddress: fmt.Sprintf("%s%d@example.com", name, i)}); err != nil {
+					s.t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	enqueuing.Wait()
+}
+
+func csv(name string, n int) string {
+	var b strings.Builder
+	b.WriteString("email\n")
+	for i := range n {
+		fmt.Fprintf(&b, "%s%d@example.com\n", name, i)
+	}
+	return b.String()
+}
+
+// TestInvitesSpendBothBudgets: with windows of an hour, whoever is not sent in the first one is not sent in this test.
+func TestInvitesSpendBothBudgets(t *testing.T) {
+	t.Parallel()
+	for _, workers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
+			t.Parallel()
+			s := start(t, clerktest.Config{
+				Create: clerktest.Limit{N: 100, Window: time.Hour}, Bulk: clerktest.Limit{N: 25, Window: time.Hour},
+				MinLatency: 60 * time.Millisecond, MaxLatency: 60 * time.Millisecond,
+			}, "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0")
+			s.invites("single", 340)
+			for range workers {
+				s.worker()
+			}
+			eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 340 })
+			s.onceEach(0, 340)
+		})
+	}
+}
+
+func TestNoBulkIsWastedOnUsers(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=100/1s", "USHER_LIMIT_BULK=25/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0")
+	for i := range 30 {
+		s.clerk.AddUser(fmt.Sprintf("bulk%d@example.com", 10*i))
+	}
+	s.worker()
+	s.worker()
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 300)), "--campaign", "load", "--wait")
+	if stats := s.clerk.Stats().Endpoints[clerktest.Bulk]; stats.Failed != 0 {
+		t.Errorf("%d bulk calls were refused", stats.Failed)
+	}
+	if n := len(s.clerk.Ledger()); n != 270 {
+		t.Errorf("%d were sent, want 270", n)
+	}
+	letters := s.list("dead-letter", "list", "--campaign", "load")
+	if len(letters) != 30 {
+		t.Fatalf("%d dead letters, want 30", len(letters))
+	}
+	letter := s.ok("dead-letter", "show", fmt.Sprint(letters[0]["id"]))
+	want(t, letter, map[string]any{"reason": "rejected", "http_status": 422, "code": "form_identifier_exists", "attempts": 0})
+	want(t, letter["history"].([]any)[0].(map[string]any), map[string]any{"found_before_sending": true})
+}
+
+func TestInvitesHaveTheReserveToThemselves(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{
+		Create: clerktest.Limit{N: 20, Window: time.Hour}, Bulk: clerktest.Limit{N: 3, Window: time.Hour},
+	}, "USHER_LIMIT_CREATE=20/1h", "USHER_LIMIT_BULK=3/1h", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=5")
+	s.worker()
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 200)), "--campaign", "load")
+	eventually(t, "the campaign has used up its share", func() bool { return len(s.clerk.Ledger()) == 3*10+15 })
+	s.worker() // the campaign is driven by the other one
+	s.invites("single", 5)
+	eventually(t, "invites have the rest", func() bool { return len(s.clerk.Ledger()) == 3*10+20 })
+	for _, limit := range s.ok("status")["limits"].([]any) {
+		if l := limit.(map[string]any); l["name"] == "create" {
+			want(t, l, map[string]any{"limit": 20, "used": 20})
+			if l["next_permit_at"] == nil {
+				t.Errorf("no next permit is foretold: %v", l)
+			}
+		}
+	}
+}
+
+// TestAfterAThrottlingOneGoesFirst: another program has used the endpoint up.
+func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
+	t.Parallel()
+	const rest = 3 * time.Second
+	s := start(t, clerktest.Config{MinLatency: 50 * time.Millisecond, MaxLatency: 50 * time.Millisecond}, "USHER_LIMIT_BULK=0")
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Create, Times: 1, RetryIn: rest})
+	for range 3 {
+		s.worker()
+	}
+	s.ok("invite", "first@example.com")
+	eventually(t, "the first call is refused", func() bool {
+		requests := s.clerk.Requests()
+		return len(requests) > 0 && requests[0].Status == 429
+	})
+	s.invites("single", 30)
+	eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 31 })
+	requests := s.clerk.Requests()
+	if len(requests) != 32 {
+		t.Fatalf("%d requests, want 32: an attempt was spent", len(requests))
+	}
+	refused := requests[0].Arrived
+	if rested := requests[1].Arrived.Sub(refused); rested < rest {
+		t.Errorf("a call started %s after the refusal, which asked for %s", rested, rest)
+	}
+	if alone := requests[2].Arrived.Sub(requests[1].Arrived); alone < 50*time.Millisecond {
+		t.Errorf("another call followed the first one after %s, before its answer", alone)
+	}
+}
