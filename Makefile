@@ -1,6 +1,6 @@
 # Shortcuts. None of them is needed: each is one command.
 
-.PHONY: build test ci demo image
+.PHONY: build test ci demo bench image
 
 build: ## Both commands into bin/.
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
@@ -13,6 +13,9 @@ ci: ## Format, vet, static checks and the tests with the race detector.
 
 demo: ## A worker with a sandbox Clerk, and a campaign.
 	sh examples/demo.sh
+
+bench: ## Usher beside a plain asynq worker, in one run; takes five minutes.
+	go run ./internal/bench
 
 image: ## One image with both commands.
 	docker build -t usher .

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"math"
+	"regexp"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+)
+
+func TestPercentile(t *testing.T) {
+	t.Parallel()
+	twenty := make([]float64, 20)
+	for i := range twenty {
+		twenty[i] = float64(20 - i)
+	}
+	for _, c := range []struct {
+		values []float64
+		p      int
+		want   float64
+	}{
+		{twenty, 50, 10}, {twenty, 95, 19}, {twenty, 100, 20},
+		{[]float64{7}, 50, 7}, {[]float64{3, 1, 2}, 50, 2}, {[]float64{1, math.Inf(1)}, 95, math.Inf(1)},
+	} {
+		if got := percentile(c.values, c.p); got != c.want {
+			t.Errorf("percentile(%v, %d) = %v, want %v", c.values, c.p, got, c.want)
+		}
+	}
+	if got := percentile(nil, 50); !math.IsNaN(got) {
+		t.Errorf("of nothing it is %v, want not a number", got)
+	}
+}
+
+func TestParseInfo(t *testing.T) {
+	t.Parallel()
+	const info = "# Stats\r\ntotal_connections_received:3\r\ntotal_commands_processed:12\r\nused_memory_human:1.1M\r\n"
+	if n, err := parseInfo(info, "total_commands_processed"); n != 12 || err != nil {
+		t.Errorf("total_commands_processed is %d, %v; want 12", n, err)
+	}
+	for _, name := range []string{"total_commands", "used_memory_human"} {
+		if n, err := parseInfo(info, name); err == nil {
+			t.Errorf("%s is %d, want an error", name, n)
+		}
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	t.Parallel()
+	const stat = "4711 (a (bad) name) S 1 4711 4711 0 -1 4194304 1200 0 3 0 150 50 0 0 20 0 9 0 12345 1000 200\n"
+	if cpu, err := parseStat(stat); cpu != 2*time.Second || err != nil {
+		t.Errorf("got %s, %v; want 2s: 150 ticks in the program and 50 in the kernel", cpu, err)
+	}
+	for _, bad := range []string{"", "4711 (short) S 1 2", "1 (x) S 1 1 1 0 -1 1 1 0 3 0 many 50 0"} {
+		if cpu, err := parseStat(bad); err == nil {
+			t.Errorf("%q gives %s, want an error", bad, cpu)
+		}
+	}
+}
+
+func TestParseCPUInfo(t *testing.T) {
+	t.Parallel()
+	const info = "processor\t: 0\nmodel name\t: Example 3000\n\nprocessor\t: 1\nmodel name\t: Example 3000\n"
+	if model, count := parseCPUInfo(info); model != "Example 3000" || count != 2 {
+		t.Errorf("got %d × %q", count, model)
+	}
+}
+
+// calls makes up requests: one each 100 ms, every fifth refused, each preceded by a look-up that is no call for an
+// invitation.
+func calls(n int) []clerktest.Request {
+	start := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
+	var requests []clerktest.Request
+	for i := range n {
+		at, status := start.Add(time.Duration(i)*100*time.Millisecond), 200
+		if i%5 == 0 {
+			status = 429
+		}
+		requests = append(requests,
+			clerktest.Request{Endpoint: clerktest.Users, Arrived: at.Add(-time.Hour), Status: 200},
+			clerktest.Request{Endpoint: clerktest.Bulk, Arrived: at, Status: status, Recipients: 10})
+	}
+	return requests
+}
+
+func TestSpanAndPace(t *testing.T) {
+	t.Parallel()
+	requests := calls(101) // the last one, number 100, is refused
+	if got := span(requests); got != 9900*time.Millisecond {
+		t.Errorf("span is %s, want 9.9 s: from the first call, refused or not, to the last that succeeded", got)
+	}
+	if got := pace(requests); math.Abs(got-80) > 1 {
+		t.Errorf("pace is %v recipients/s, want 80: four calls of ten in half a second", got)
+	}
+	if got := pace(calls(2)); !math.IsNaN(got) {
+		t.Errorf("pace of too few calls is %v, want not a number", got)
+	}
+	if got := span(nil); got != 0 {
+		t.Errorf("span of nothing is %s", got)
+	}
+}
+
+func TestBestSpan(t *testing.T) {
+	t.Parallel()
+	const window = 6 * time.Second
+	for n, want := range map[int]time.Duration{350: 0, 351: window, 440: window, 1390: 3 * window} {
+		if got := bestSpan(n); got != want {
+			t.Errorf("bestSpan(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[float64]string{
+		0: "0", 0.5: "0.50", 12.34: "12.3", 999.6: "1,000", 1234567: "1,234,567", -150: "-150", -1500: "-1,500",
+	} {
+		if got := number(value); got != want {
+			t.Errorf("number(%v) = %s, want %s", value, got, want)
+		}
+	}
+	bounded := row{answer: answer{usher: figure{value: 90}, baseline: figure{value: 30_000, atLeast: true}}}
+	if got := bounded.ratioText(); got != "< 0.0030" {
+		t.Errorf("ratio to a bound is %s", got)
+	}
+	missing := row{answer: answer{usher: measured(math.NaN(), nil), baseline: figure{value: 1}}}
+	if got := missing.ratioText(); got != "-" || missing.remarks() == "" {
+		t.Errorf("ratio of a missing figure is %s, remarks %q; want - and why", got, missing.remarks())
+	}
+}
+
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	if got := choose(measurements(), regexp.MustCompile("memory of Redis, invite tasks")); len(got) != 1 {
+		t.Errorf("%d measurements chosen, want the one that has the row", len(got))
+	}
+	if got := choose(measurements(), regexp.MustCompile("")); len(got) != len(measurements()) {
+		t.Errorf("%d measurements chosen, want all", len(got))
+	}
+}
