@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/record"
 )
@@ -46,13 +48,14 @@ func RecipientID(campaign string, id ledger.ID) string {
 
 // Store keeps the dead letters of one namespace.
 type Store struct {
-	rdb    redis.UniversalClient
-	prefix string // with a hash tag, so that one script may touch an entry and the index
+	rdb       redis.UniversalClient
+	namespace string
+	prefix    string
 }
 
 // NewStore gives the dead letters of a namespace.
 func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{rdb: rdb, prefix: namespace + ":{dead}:"}
+	return &Store{rdb: rdb, namespace: namespace, prefix: namespace + intent.Tag + "d:"}
 }
 
 func (s *Store) indexKey() string          { return s.prefix + "index" }
@@ -81,6 +84,38 @@ if redis.call('HEXISTS', KEYS[1], 'entry') == 0 then return false end
 redis.call('HSETNX', KEYS[1], 'next', ARGV[1])
 return redis.call('HGET', KEYS[1], 'next')
 `)
+
+// Letter gives a dead letter as it is written together with the settlement of an intent.
+func (s *Store) Letter(e Entry) (*intent.Letter, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
+	}
+	return &intent.Letter{Key: s.entryKey(e.ID), IndexKey: s.indexKey(), ID: e.ID, Entry: data, FailedAt: e.FailedAt}, nil
+}
+
+// owner owns the intent of a dead letter's recipient, at an address. A letter that is not about a recipient has none.
+func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
+	switch {
+	case e.Recipient != nil:
+		return intent.CampaignOwner(e.Campaign), *e.Recipient, true
+	case e.EmailAddress != "":
+		return intent.TaskOwner(e.ID), ledger.IDOf(strings.ToLower(strings.TrimSpace(e.EmailAddress))), true
+	}
+	return "", ledger.ID{}, false
+}
+
+// doubtSince is when the first call was made that may have made the invitation without our knowing, in ms; 0 if there is no such
+// call, as far as the letter tells: a refusal is the proof that nothing was made.
+func (e Entry) doubtSince() int64 {
+	switch {
+	case e.Failure.Reason != record.Exhausted:
+		return 0
+	case len(e.History) > 0:
+		return e.History[0].At.UnixMilli()
+	}
+	return e.FailedAt.UnixMilli()
+}
 
 // Put writes dead letters. It is called before the task ends, so that none is lost between the two.
 func (s *Store) Put(ctx context.Context, entries ...Entry) error {
@@ -160,6 +195,15 @@ func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 
 // Delete removes a dead letter for good and tells whether it was there.
 func (s *Store) Delete(ctx context.Context, id string) (bool, error) {
+	entry, err := s.Get(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if owner, address, ok := entry.owner(); err == nil && ok {
+		if err := intent.Forget(ctx, s.rdb, s.namespace, owner, address); err != nil {
+			return false, err
+		}
+	}
 	return s.delete(ctx, id, "")
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/record"
 	"example.com/usher/tasks"
@@ -64,7 +65,7 @@ func TestWritingOneTwiceMakesOne(t *testing.T) {
 	if err != nil || string(got.Payload) != "payload \x00\xff" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if ttl := b.rdb.TTL(t.Context(), "test:{dead}:e:a").Val(); ttl >= 0 {
+	if ttl := b.rdb.TTL(t.Context(), "test:{once}:d:e:a").Val(); ttl >= 0 {
 		t.Errorf("a dead letter expires after %s", ttl)
 	}
 	if was, err := b.Delete(t.Context(), "a"); !was || err != nil {
@@ -133,7 +134,7 @@ func TestABrokenOffRetryIsFinishedByRepeatingIt(t *testing.T) {
 		if err := b.Put(ctx, letter("a")); err != nil {
 			t.Fatal(err)
 		}
-		b.rdb.HSet(ctx, "test:{dead}:e:a", "next", "a:retry1") // marked, then broken off
+		b.rdb.HSet(ctx, "test:{once}:d:e:a", "next", "a:retry1") // marked, then broken off
 	}
 	put()
 	if next, err := b.Retry(ctx, "a"); err != nil || next != "a:retry1" {
@@ -173,7 +174,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	die := func(travel ledger.Travel) {
-		batch, err := b.ledgers.Take(ctx, "c", 1, time.Minute, travel)
+		batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, travel)
 		if err != nil || len(batch.Rows) != 1 {
 			t.Fatalf("%+v, %v", batch, err)
 		}
@@ -182,14 +183,21 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		if err := b.Put(ctx, entry); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], "x", time.Now())}); err != nil {
+		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], intent.Refused, "x", time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	die(ledger.InBulk)
 	dead := deadletter.RecipientID("c", id)
-	b.rdb.HSet(ctx, "test:{dead}:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Singly); err != nil {
+	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
+	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Singly, 1); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)
+	if err != nil || len(asked.Rows) != 1 {
+		t.Fatalf("%+v, %v", asked, err)
+	}
+	if _, err := b.ledgers.Settle(ctx, "c", asked, []ledger.Outcome{ledger.WaitFor(asked.Rows[0], intent.Absent, ledger.Singly, 0)}); err != nil {
 		t.Fatal(err)
 	}
 	die(ledger.Singly) // and before it deletes the letter, the recipient dies again

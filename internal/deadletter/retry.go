@@ -11,6 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/record"
@@ -80,6 +81,11 @@ func (r *Retrier) enqueue(ctx context.Context, entry Entry, next string) error {
 	if exists && known.State.Ended() {
 		return nil // enqueued by a retry that was broken off, and run since
 	}
+	if owner, address, ok := entry.owner(); ok {
+		if err := intent.Reopen(ctx, r.store.rdb, r.store.namespace, owner, address, entry.doubtSince()); err != nil {
+			return err
+		}
+	}
 	task := asynq.NewTask(entry.Type, entry.Payload)
 	_, err = r.asynq.EnqueueContext(ctx, task, queues.Options(entry.Queue, next, time.Time{})...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
@@ -95,7 +101,7 @@ func (r *Retrier) revive(ctx context.Context, entry Entry) (string, error) {
 	if entry.Failure.Reason == record.Exhausted {
 		travel = ledger.InBulk
 	}
-	campaign, err := r.ledgers.Revive(ctx, entry.Campaign, *entry.Recipient, travel)
+	campaign, err := r.ledgers.Revive(ctx, entry.Campaign, *entry.Recipient, travel, entry.doubtSince())
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/policy"
 )
 
@@ -19,13 +20,21 @@ type LookUpObserver interface {
 	LookedUp(took time.Duration)
 }
 
+// Intents claims the addresses of invite tasks for a call. Those of campaigns are claimed when they are taken.
+type Intents interface {
+	Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error)
+	Settle(ctx context.Context, s intent.Settlement) error
+}
+
 // Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
 type Dispatcher struct {
 	caller   *Caller
 	clerk    Clerk
 	policy   policy.Policy
+	intents  Intents
 	observer LookUpObserver
 	log      zerolog.Logger
+	skew     skew
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first
@@ -39,6 +48,8 @@ type Dispatcher struct {
 // rider is a recipient of an invite task.
 type rider struct {
 	Recipient
+	wish    intent.Wish
+	claim   intent.Claim
 	rides   bool // may share a bulk
 	since   time.Time
 	waited  time.Duration // until it was in a call
@@ -59,9 +70,9 @@ type line struct {
 }
 
 // New gives a dispatcher that makes its calls through the caller.
-func New(caller *Caller, clerk Clerk, observer LookUpObserver) *Dispatcher {
+func New(caller *Caller, clerk Clerk, intents Intents, observer LookUpObserver) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, policy: caller.Policy, observer: observer, log: caller.Log,
+		caller: caller, clerk: clerk, policy: caller.Policy, intents: intents, observer: observer, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}
 	for _, call := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
@@ -72,12 +83,13 @@ func New(caller *Caller, clerk Clerk, observer LookUpObserver) *Dispatcher {
 	return d
 }
 
-// Send hands over the recipient of an invite task, and returns what became of it in one call. waited is how long it was in no call.
-// When the context ends before the recipient is in a call, the error is the context's and nothing was sent.
-func (d *Dispatcher) Send(ctx context.Context, recipient Recipient) (result Result, waited time.Duration, err error) {
+// Send hands over the recipient of an invite task, and returns what became of it in one call, or why its address could not be claimed
+// for one. waited is how long it was in no call. The claim is the caller's to settle. When the context ends before the
+// recipient is in a call, the error is the context's and nothing was sent.
+func (d *Dispatcher) Send(ctx context.Context, recipient Recipient, wish intent.Wish) (result Result, waited time.Duration, err error) {
 	r := &rider{
-		Recipient: recipient, since: time.Now(), result: make(chan Result, 1),
-		rides: d.policy.LooksUp() && d.policy.RidesInBulk(recipient.metadata, false),
+		Recipient: recipient, wish: wish, since: time.Now(), result: make(chan Result, 1),
+		rides: !recipient.alone && d.policy.LooksUp() && d.policy.RidesInBulk(recipient.metadata, false),
 	}
 	d.change(func() { d.queue = append(d.queue, r) })
 	select {
@@ -109,8 +121,8 @@ func (d *Dispatcher) leave(r *rider) bool {
 }
 
 // requeue lets a recipient wait again, before all others.
-func (d *Dispatcher) requeue(r *rider, alone bool) {
-	if r.rides = r.rides && !alone; r.leaving {
+func (d *Dispatcher) requeue(r *rider) {
+	if r.leaving {
 		r.result <- Result{Again: true}
 		return
 	}

@@ -70,7 +70,7 @@ func TestWhoMayNotShareACallTravelsAlone(t *testing.T) {
 	ended := make(chan error)
 	for _, r := range waiting {
 		go func() {
-			_, _, err := d.Send(ctx, person(t, r))
+			_, _, err := d.Send(ctx, person(t, r), wish(person(t, r)))
 			ended <- err
 		}()
 	}
@@ -100,7 +100,7 @@ func TestACallInFlightIsNotTakenBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan answer)
 	go func() {
-		result, _, err := d.Send(ctx, people(t, "p", 1)[0])
+		result, _, err := d.Send(ctx, people(t, "p", 1)[0], wish(people(t, "p", 1)[0]))
 		ended <- answer{result, err}
 	}()
 	<-started

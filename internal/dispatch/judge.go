@@ -39,7 +39,7 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []R
 				results[i].Refusal = refusal
 				continue
 			}
-			results[i].Again, results[i].Alone = true, !anybody
+			results[i].Doubt, results[i].Alone = true, !anybody
 		}
 	default:
 		for i := range results {

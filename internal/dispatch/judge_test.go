@@ -15,13 +15,13 @@ func TestJudge(t *testing.T) {
 	}
 	whole := rejected("p0@example.com")
 	whole.Whole = true
-	const again, alone, refused = "again", "alone", "refused"
+	const again, doubt, alone, refused = "again", "doubt", "alone", "refused"
 	for name, c := range map[string]struct {
 		n    int
 		err  error
 		want []string
 	}{
-		"one is named":       {3, rejected("p1@example.com"), []string{again, refused, again}},
+		"one is named":       {3, rejected("p1@example.com"), []string{doubt, refused, doubt}},
 		"nobody is named":    {2, rejected(), []string{alone, alone}},
 		"a stranger is":      {2, rejected("stranger@example.com"), []string{alone, alone}},
 		"one alone":          {1, rejected(), []string{refused}},
@@ -36,8 +36,10 @@ func TestJudge(t *testing.T) {
 			for i, result := range judge(people(t, "p", c.n), nil, c.err) {
 				got := fmt.Sprintf("%+v", result)
 				switch {
-				case result.Again && result.Alone:
+				case result.Doubt && result.Alone:
 					got = alone
+				case result.Doubt:
+					got = doubt
 				case result.Again:
 					got = again
 				case result.Refusal != nil:

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -101,18 +102,23 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 }
 
 // ask asks several queries at once. One that fails is left out: what is known is better than nothing.
-func (d *Dispatcher) ask(ctx context.Context, queries []clerkclient.ListQuery) (folded []string) {
+func (d *Dispatcher) ask(ctx context.Context, queries []clerkclient.ListQuery) []string {
+	invitations, _ := d.askAll(ctx, queries)
+	return foldedOf(invitations)
+}
+
+// askAll asks several queries at once and gives what they found, and the errors of those that failed.
+func (d *Dispatcher) askAll(ctx context.Context, queries []clerkclient.ListQuery) (invitations []clerkclient.Invitation, failed error) {
 	next := make(chan clerkclient.ListQuery)
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for range min(lookupsAtOnce, len(queries)) {
 		asking.Go(func() {
 			for query := range next {
-				if page, err := d.page(ctx, query); err == nil {
-					mu.Lock()
-					folded = append(folded, foldedOf(page.Invitations)...)
-					mu.Unlock()
-				}
+				page, err := d.page(ctx, query)
+				mu.Lock()
+				invitations, failed = append(invitations, page.Invitations...), errors.Join(failed, err)
+				mu.Unlock()
 			}
 		})
 	}
@@ -121,7 +127,7 @@ func (d *Dispatcher) ask(ctx context.Context, queries []clerkclient.ListQuery) (
 	}
 	close(next)
 	asking.Wait()
-	return folded
+	return invitations, failed
 }
 
 func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {
@@ -134,7 +140,9 @@ func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {
 
 func (d *Dispatcher) page(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
 	err = d.read(ctx, func(ctx context.Context) (err error) {
-		page, _, err = d.clerk.List(ctx, query)
+		var answer clerkclient.Answer
+		page, answer, err = d.clerk.List(ctx, query)
+		d.skew.observe(answer.Date)
 		return err
 	})
 	return page, err

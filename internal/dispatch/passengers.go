@@ -3,10 +3,13 @@ package dispatch
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
+	"github.com/google/uuid"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/policy"
 )
 
@@ -77,11 +80,9 @@ func (p *passengers) claimFeeds(n int, alone bool) {
 	}
 }
 
-// fetch lets aboard whom the call has claimed.
+// fetch lets aboard whom the call has chosen and whose address can be claimed for it.
 func (p *passengers) fetch(ctx context.Context) {
-	for _, r := range p.riders {
-		p.board([]Recipient{r.Recipient}, func(results []Result) { p.d.settleRider(r, results[0]) })
-	}
+	p.fetchRiders(ctx)
 	for len(p.claims) > 0 {
 		c := p.claims[0]
 		p.claims = p.claims[1:]
@@ -92,6 +93,41 @@ func (p *passengers) fetch(ctx context.Context) {
 		}
 	}
 }
+
+func (p *passengers) fetchRiders(ctx context.Context) {
+	var wishes []intent.Wish
+	var riders []*rider
+	for _, r := range p.riders {
+		if slices.ContainsFunc(wishes, func(other intent.Wish) bool { return other.Address == r.wish.Address }) {
+			p.leaveBehind(r)
+			continue
+		}
+		wishes, riders = append(wishes, r.wish), append(riders, r)
+	}
+	if len(wishes) == 0 {
+		return
+	}
+	deadline, _ := ctx.Deadline()
+	claims, err := p.d.intents.Claim(ctx, "t"+uuid.NewString(), time.Until(deadline), wishes)
+	if err != nil {
+		p.d.log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
+		p.unreachable = true
+	}
+	for i, r := range riders {
+		switch {
+		case err != nil:
+			p.leaveBehind(r)
+		case claims[i].Verdict != intent.Granted:
+			r.result <- Result{Claim: claims[i]}
+		default:
+			r.claim = claims[i]
+			p.board([]Recipient{r.Recipient}, func(results []Result) { p.d.settleRider(r, results[0]) })
+		}
+	}
+}
+
+// leaveBehind lets an invite wait again that has not been in the call.
+func (p *passengers) leaveBehind(r *rider) { p.d.change(func() { p.d.requeue(r) }) }
 
 // board gives seats. Two recipients with one address never share a call: the second is left behind.
 func (p *passengers) board(recipients []Recipient, settle func([]Result)) {
@@ -108,10 +144,10 @@ func (p *passengers) board(recipients []Recipient, settle func([]Result)) {
 }
 
 // travel makes the call.
-func (p *passengers) travel(ctx context.Context, call policy.Call) (err error) {
+func (p *passengers) travel(ctx context.Context, call policy.Call) error {
 	if call != policy.Bulk {
-		var inv clerkclient.Invitation
-		inv, _, err = p.d.clerk.Create(ctx, p.aboard[0].params)
+		inv, answer, err := p.d.clerk.Create(ctx, p.aboard[0].params)
+		p.d.skew.observe(answer.Date)
 		p.made = []clerkclient.Invitation{inv}
 		return err
 	}
@@ -119,7 +155,9 @@ func (p *passengers) travel(ctx context.Context, call policy.Call) (err error) {
 	for i, r := range p.aboard {
 		params[i] = r.params
 	}
-	p.made, _, err = p.d.clerk.CreateBulk(ctx, params)
+	made, answer, err := p.d.clerk.CreateBulk(ctx, params)
+	p.d.skew.observe(answer.Date)
+	p.made = made
 	return err
 }
 
@@ -141,9 +179,16 @@ func (p *passengers) settle(answer error) {
 
 // settleRider tells an invite task what became of its recipient, or lets it wait on.
 func (d *Dispatcher) settleRider(r *rider, result Result) {
+	result.Claim = r.claim
 	if !result.Again {
 		r.result <- result
 		return
 	}
-	d.change(func() { d.requeue(r, result.Alone) })
+	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
+	defer cancel()
+	err := d.intents.Settle(ctx, intent.Settlement{Wish: r.wish, Token: r.claim.Token, End: r.claim.Release()})
+	if err != nil { // it is asked about when its deadline has passed
+		d.log.Warn().Err(err).Msg("claim could not be given back")
+	}
+	d.change(func() { d.requeue(r) })
 }

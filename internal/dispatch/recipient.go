@@ -9,6 +9,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/intent"
 	"example.com/usher/tasks"
 )
 
@@ -25,6 +26,7 @@ type Recipient struct {
 	folded         string
 	ignoreExisting bool
 	metadata       bool
+	alone          bool
 	params         *invitation.CreateParams
 }
 
@@ -58,6 +60,15 @@ func NewRecipient(r tasks.Recipient) (Recipient, error) {
 	}, nil
 }
 
+// Alone gives the recipient as one that may not share a call.
+func (r Recipient) Alone() Recipient {
+	r.alone = true
+	return r
+}
+
+// Folded is the folded address.
+func (r Recipient) Folded() string { return r.folded }
+
 // HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
 func (r Recipient) HasMetadata() bool { return r.metadata }
 
@@ -68,8 +79,12 @@ type Result struct {
 	Refusal *clerkclient.Error
 	// Found: it was refused by a look-up, before any call.
 	Found bool
-	// Again: the call said nothing about this recipient; it travels again, uncounted.
+	// Again: the call says nothing about this recipient and has made nothing; it travels again, uncounted.
 	Again bool
+	// Doubt: the call was refused for another's sake. It should have made nothing, but Clerk is to be asked.
+	Doubt bool
 	// Alone: from now on it may not share a call.
 	Alone bool
+	// Claim is what became of the claim for the call. Unless it was granted there was no call.
+	Claim intent.Claim
 }

@@ -19,7 +19,7 @@ func (d *Dispatcher) send(ctx context.Context, l *line) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			d.log.Error().Str("call", string(l.call)).Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-			p.settle(&clerkclient.Error{Outcome: clerkclient.Transient, Code: "panic", Message: "the worker panicked; its log has the stack"})
+			p.settle(&clerkclient.Error{Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack"})
 		}
 		d.change(func() {
 			if permitted {

@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/intent"
+	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/ratelimit"
@@ -120,7 +122,7 @@ func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, silent{})
+	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"), silent{})
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {
@@ -141,6 +143,12 @@ func people(t *testing.T, name string, n int) []Recipient {
 	return list
 }
 
+// wish is that of a task for each recipient.
+func wish(r Recipient) intent.Wish {
+	id := ledger.IDOf(r.Folded())
+	return intent.Wish{Owner: "t:" + r.Folded(), Address: id, RecordKey: "test:{once}:t:" + r.Folded()}
+}
+
 type answer struct {
 	Result
 	err error
@@ -152,7 +160,7 @@ func sendAll(t *testing.T, d *Dispatcher, recipients []Recipient) []answer {
 	answers := make([]answer, len(recipients))
 	var sending sync.WaitGroup
 	for i, r := range recipients {
-		sending.Go(func() { answers[i].Result, _, answers[i].err = d.Send(t.Context(), r) })
+		sending.Go(func() { answers[i].Result, _, answers[i].err = d.Send(t.Context(), r, wish(r)) })
 	}
 	done := make(chan struct{})
 	go func() { sending.Wait(); close(done) }()

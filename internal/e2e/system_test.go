@@ -74,7 +74,7 @@ func start(t *testing.T, config clerktest.Config, env ...string) *system {
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "REDIS_URL=" + server.URL(),
 		"CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
-		"USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms",
+		"USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms", "USHER_SETTLE=300ms",
 	}, env...)
 	t.Cleanup(s.checkLogs)
 	return s

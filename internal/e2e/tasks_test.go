@@ -71,7 +71,7 @@ func TestServerErrorsAreRetried(t *testing.T) {
 func TestTooManyFailuresAreADeadLetterWithItsHistory(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{}, "USHER_MAX_ATTEMPTS=3")
-	fault := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Code: "internal_clerk_error"})
+	fault := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Code: "internal_clerk_error", Endpoint: clerktest.Create})
 	s.worker()
 	failed := s.enqueue("invite", "ada@example.com", "--wait", "--json")
 	if failed.exit != 3 {

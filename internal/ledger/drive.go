@@ -3,9 +3,12 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
+
+	"example.com/usher/internal/intent"
 )
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
@@ -20,32 +23,56 @@ func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
 	return State(state), nil
 }
 
-// Batch is some recipients that were taken from a campaign. Until it is settled, or its hold has passed, nobody else
-// gets them.
+// Batch is some recipients that were taken from a campaign, for a call or for a question to Clerk. Until it is settled, or its hold
+// has passed, nobody else gets them.
 type Batch struct {
 	Rows []Row
 	// Garbage are those that cannot be read: their bytes, by id.
 	Garbage map[ID][]byte
-	token   string
+	// Now is Redis's clock when they were taken.
+	Now   time.Time
+	token string
 }
 
-// Take takes up to n waiting recipients of a running campaign, from the given lists in their order, for a call or a look-up that
-// ends within hold.
-func (l *Ledgers) Take(ctx context.Context, name string, n int, hold time.Duration, from ...Travel) (Batch, error) {
+// TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims their addresses for
+// a call that ends within a time. Their hold lasts as much longer as the margin says.
+func (l *Ledgers) TakeForCall(ctx context.Context, name string, n int, within, margin time.Duration, from ...Travel) (Batch, error) {
+	return l.take(ctx, name, n, "c"+uuid.NewString(), within+margin, within, from)
+}
+
+// TakeToAsk takes up to n waiting recipients for a question to Clerk that ends within hold. It claims nothing.
+func (l *Ledgers) TakeToAsk(ctx context.Context, name string, n int, hold time.Duration, from ...Travel) (Batch, error) {
+	return l.take(ctx, name, n, "q"+uuid.NewString(), hold, 0, from)
+}
+
+func (l *Ledgers) take(ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel) (Batch, error) {
 	travels := make([]byte, len(from))
 	for i, travel := range from {
 		travels[i] = byte(travel)
 	}
-	batch := Batch{Garbage: map[ID][]byte{}, token: uuid.NewString()}
-	flat, err := takeScript.Run(ctx, l.rdb, l.keys(name), n, batch.token, hold.Milliseconds(), travels).StringSlice()
+	batch := Batch{Garbage: map[ID][]byte{}, token: token}
+	flat, err := takeScript.Run(ctx, l.rdb, l.keys(name), n, token, hold.Milliseconds(), travels,
+		intent.Prefix(l.namespace), intent.CampaignOwner(name), call.Milliseconds()).StringSlice()
 	if err != nil {
 		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
 	}
-	for i := 0; i+1 < len(flat); i += 2 {
+	if len(flat)%3 != 1 {
+		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, ErrGarbage)
+	}
+	if batch.Now, err = instant(flat[0]); err != nil {
+		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
+	}
+	for i := 1; i < len(flat); i += 3 {
 		if len(flat[i]) != len(ID{}) {
 			return Batch{}, fmt.Errorf("campaign %s: an id of %d bytes: %w", name, len(flat[i]), ErrGarbage)
 		}
 		row, err := decode(flat[i], flat[i+1])
+		if err == nil && call > 0 {
+			row.Intent = intent.Standing{Token: token}
+			row.Intent.Since, err = instant(flat[i+2])
+		} else if err == nil {
+			row.Intent, err = intent.Parse(flat[i+2])
+		}
 		if err != nil {
 			batch.Garbage[ID([]byte(flat[i]))] = []byte(flat[i+1])
 			continue
@@ -55,47 +82,58 @@ func (l *Ledgers) Take(ctx context.Context, name string, n int, hold time.Durati
 	return batch, nil
 }
 
-// Outcome is what to record of a recipient: sent, dead, or to wait again.
+func instant(text string) (time.Time, error) {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("an instant: %w", ErrGarbage)
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// Outcome is what to record of a recipient: sent, dead, or to wait again; and what becomes of its intent.
 type Outcome struct {
 	Row    Row
 	state  byte
 	travel Travel
 	delay  time.Duration
+	end    intent.End
 }
 
-// SentAs records that the recipient's invitation exists.
-func SentAs(row Row, invitationID string, at time.Time) Outcome {
-	row.InvitationID, row.SettledAt, row.Attempts, row.History = invitationID, at.Unix(), 0, nil
-	return Outcome{Row: row, state: 's', travel: InBulk}
+// SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it.
+func SentAs(row Row, end intent.End, invitationID string, at time.Time) Outcome {
+	row.InvitationID, row.SettledAt, row.Attempts, row.History, row.Refusal = invitationID, at.Unix(), 0, nil, nil
+	return Outcome{Row: row, state: 's', travel: InBulk, end: end}
 }
 
 // DeadOf records that the recipient is a dead letter. Its history is there.
-func DeadOf(row Row, code string, at time.Time) Outcome {
-	row.Code, row.SettledAt, row.Attempts, row.History = code, at.Unix(), 0, nil
-	return Outcome{Row: row, state: 'd', travel: InBulk}
+func DeadOf(row Row, end intent.End, code string, at time.Time) Outcome {
+	row.Code, row.SettledAt, row.Attempts, row.History, row.Refusal = code, at.Unix(), 0, nil, nil
+	return Outcome{Row: row, state: 'd', travel: InBulk, end: end}
 }
 
 // WaitFor lets the recipient wait for another try: before all others now, or after a delay.
-func WaitFor(row Row, travel Travel, delay time.Duration) Outcome {
+func WaitFor(row Row, end intent.End, travel Travel, delay time.Duration) Outcome {
 	if delay <= 0 {
 		delay = -time.Millisecond
 	}
-	return Outcome{Row: row, state: 'w', travel: travel, delay: delay}
+	return Outcome{Row: row, state: 'w', travel: travel, delay: max(delay, -time.Millisecond), end: end}
 }
 
 // GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
-func GoOn(row Row, travel Travel) Outcome { return Outcome{Row: row, state: 'w', travel: travel} }
+func GoOn(row Row, end intent.End, travel Travel) Outcome {
+	return Outcome{Row: row, state: 'w', travel: travel, end: end}
+}
 
 // Settle records outcomes of a batch and says how many: fewer than were given if its hold had passed.
 func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes []Outcome) (int, error) {
-	args := make([]any, 0, 1+3*len(outcomes))
-	args = append(args, batch.token)
+	args := make([]any, 0, 3+6*len(outcomes))
+	args = append(args, batch.token, intent.Prefix(l.namespace), intent.CampaignOwner(name))
 	for _, o := range outcomes {
 		row, err := encode(o.state, o.travel, o.Row)
 		if err != nil {
 			return 0, err
 		}
-		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds())
+		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), o.Row.Intent.Token, o.Row.InvitationID)
 	}
 	settled, err := settleScript.Run(ctx, l.rdb, l.keys(name), args...).Int()
 	if err != nil {
@@ -111,7 +149,8 @@ type Progress struct {
 	Ready   int // looked up, to ride in a bulk
 	Singles int // waiting to travel alone
 	Later   int // waiting for their next attempt
-	Open    int // in a call or a look-up
+	Open    int // in a call or a question to Clerk
+	Unsure  int // whose last call's outcome is not known
 	// NextDue is when the next of Later and Open is due, 0 for at once; it counts only if there are any.
 	NextDue time.Duration
 }
@@ -122,11 +161,11 @@ func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
-	if len(answer) != 7 {
+	if len(answer) != 8 {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
 	}
 	state, ok := answer[0].(string)
-	numbers := make([]int, 6)
+	numbers := make([]int, 7)
 	for i := range numbers {
 		n, isNumber := answer[i+1].(int64)
 		numbers[i], ok = int(n), ok && isNumber
@@ -135,7 +174,7 @@ func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
 	}
 	return Progress{
-		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4],
-		NextDue: time.Duration(numbers[5]) * time.Millisecond,
+		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4], Unsure: numbers[5],
+		NextDue: time.Duration(numbers[6]) * time.Millisecond,
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/record"
 )
 
@@ -72,6 +73,7 @@ const (
 	InBulk Travel = 'b' // together with others, after a look-up
 	Ready  Travel = 'r' // together with others: it was looked up
 	Singly Travel = 's' // alone: it may spoil a bulk, or a bulk may lose its metadata
+	Unsure Travel = 'u' // not before Clerk was asked what became of its last call
 )
 
 // Row is one recipient of a campaign. Its fields beside Recipient are what its attempts have come to so far.
@@ -86,6 +88,12 @@ type Row struct {
 	SettledAt int64 `json:"t,omitempty"`
 	// Code is the cause of a dead one.
 	Code string `json:"c,omitempty"`
+	// Alone: once Clerk knows nothing of its last call, it travels alone.
+	Alone bool `json:"a,omitempty"`
+	// Refusal is what Clerk said to its last call; it is believed when Clerk knows nothing of an earlier one.
+	Refusal *record.Failure `json:"f,omitempty"`
+	// Intent is how its intent stands, if it was taken for a call or is unsure.
+	Intent intent.Standing `json:"-"`
 }
 
 // Campaign is the head of a ledger.
@@ -121,13 +129,12 @@ func TaskID(campaign string, generation int) string {
 	return "bulk:" + campaign + ":" + strconv.Itoa(generation)
 }
 
-// All keys of a campaign share its hash tag, so that one script may touch them in a Redis Cluster.
 func (l *Ledgers) key(campaign, part string) string {
-	return l.namespace + ":{c:" + campaign + "}:" + part
+	return l.namespace + intent.Tag + "c:" + campaign + ":" + part
 }
 
 func (l *Ledgers) keys(campaign string) []string {
-	parts := []string{"meta", "rows", "waiting", "singles", "later", "open", "ready"}
+	parts := []string{"meta", "rows", "waiting", "singles", "later", "open", "ready", "unsure"}
 	keys := make([]string, len(parts))
 	for i, part := range parts {
 		keys[i] = l.key(campaign, part)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/record"
 	"example.com/usher/internal/redistest"
@@ -49,7 +50,7 @@ func (b bundle) add(t *testing.T, name string, list []ledger.Recipient) ledger.U
 
 func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Duration) ledger.Batch {
 	t.Helper()
-	batch, err := b.Take(t.Context(), "c", n, hold, travel)
+	batch, err := b.TakeForCall(t.Context(), "c", n, hold, 0, travel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func (b bundle) progress(t *testing.T) ledger.Progress {
 func sent(batch ledger.Batch) []ledger.Outcome {
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {
-		outcomes = append(outcomes, ledger.SentAs(row, "inv_1", time.Now()))
+		outcomes = append(outcomes, ledger.SentAs(row, intent.Made, "inv_1", time.Now()))
 	}
 	return outcomes
 }
@@ -125,35 +126,49 @@ func TestTheWayOfACampaign(t *testing.T) {
 	}
 }
 
-func TestABatchWhoseHoldHasPassedIsGivenOutAgainAndCannotBeSettled(t *testing.T) {
+// askLost takes for a question whoever is unsure, once there are so many.
+func (b bundle) askLost(t *testing.T, n int) ledger.Batch {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for b.progress(t).Unsure < n {
+		if time.Now().After(deadline) {
+			t.Fatal("the lost ones are not unsure")
+		}
+	}
+	batch, err := b.TakeToAsk(t.Context(), "c", 100, time.Minute, ledger.Unsure)
+	if err != nil || len(batch.Rows) != n {
+		t.Fatalf("%+v, %v, want %d", batch, err, n)
+	}
+	return batch
+}
+
+// TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled: nobody is given out for a call again before Clerk was asked.
+func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 3))
 	lost := b.take(t, 2, ledger.InBulk, 50*time.Millisecond)
-	var again ledger.Batch
-	deadline := time.Now().Add(30 * time.Second)
-	for len(again.Rows) < 3 {
-		if time.Now().After(deadline) {
-			t.Fatal("the lost ones were not given out again")
+	asked := b.askLost(t, 2)
+	if other := b.take(t, 3, ledger.InBulk, time.Minute); len(other.Rows) != 1 {
+		t.Fatalf("%d were given out for a call, want the one that was in none", len(other.Rows))
+	} else if n := b.settle(t, other, sent(other)...); n != 1 {
+		t.Errorf("%d settled", n)
+	}
+	for _, row := range asked.Rows {
+		if !row.Intent.Open() || row.Intent.Since.After(row.Intent.Till) {
+			t.Errorf("intent %+v", row.Intent)
 		}
-		batch := b.take(t, 3, ledger.InBulk, time.Minute)
-		if again.Rows == nil {
-			again = batch
-		}
-		if len(batch.Rows) > 0 && len(batch.Rows) < 3 { // the hold had not passed yet: put back and try again
-			var back []ledger.Outcome
-			for _, row := range batch.Rows {
-				back = append(back, ledger.WaitFor(row, ledger.InBulk, 0))
-			}
-			b.settle(t, batch, back...)
-			again = ledger.Batch{}
-		}
+	}
+	b.settle(t, asked, ledger.SentAs(asked.Rows[0], intent.Found, "inv_found", time.Now()), ledger.WaitFor(asked.Rows[1], intent.Absent, ledger.Ready, 0))
+	again := b.take(t, 3, ledger.Ready, time.Minute)
+	if len(again.Rows) != 1 || again.Rows[0].ID != asked.Rows[1].ID || again.Rows[0].Intent.Since.UnixMilli() != asked.Rows[1].Intent.Since.UnixMilli() {
+		t.Fatalf("%+v: the absent one waits for a call again, and keeps its first call's time", again.Rows)
 	}
 	if n := b.settle(t, lost, sent(lost)...); n != 0 {
 		t.Errorf("%d outcomes of a lost batch were recorded", n)
 	}
-	if n := b.settle(t, again, sent(again)...); n != 3 {
-		t.Errorf("%d outcomes were recorded, want 3", n)
+	if n := b.settle(t, again, sent(again)...); n != 1 {
+		t.Errorf("%d outcomes were recorded, want 1", n)
 	}
 	if n := b.settle(t, again, sent(again)...); n != 0 {
 		t.Errorf("repeating a settlement recorded %d more", n)
@@ -170,7 +185,7 @@ func TestWaitingAgain(t *testing.T) {
 	batch := b.take(t, 3, ledger.InBulk, time.Minute)
 	failed := batch.Rows[0]
 	failed.Attempts, failed.History = 1, record.Remember(nil, time.Now(), record.Failure{HTTPStatus: 503})
-	b.settle(t, batch, ledger.WaitFor(failed, ledger.InBulk, time.Hour), ledger.WaitFor(batch.Rows[1], ledger.Singly, 0), ledger.WaitFor(batch.Rows[2], ledger.InBulk, 0))
+	b.settle(t, batch, ledger.WaitFor(failed, intent.Refused, ledger.InBulk, time.Hour), ledger.WaitFor(batch.Rows[1], intent.Refused, ledger.Singly, 0), ledger.WaitFor(batch.Rows[2], intent.Refused, ledger.InBulk, 0))
 	if p := b.progress(t); p.Waiting != 10 || p.Singles != 1 || p.Later != 1 || p.Open != 0 || p.NextDue < 59*time.Minute || p.State != ledger.Running {
 		t.Errorf("%+v", p)
 	}
@@ -180,7 +195,7 @@ func TestWaitingAgain(t *testing.T) {
 	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != batch.Rows[2].ID {
 		t.Error("one that waits again does not come before the others")
 	}
-	if err := b.rdb.ZAdd(t.Context(), "test:{c:c}:later", redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil { // its time has come
+	if err := b.rdb.ZAdd(t.Context(), "test:{once}:c:c:later", redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil { // its time has come
 		t.Fatal(err)
 	}
 	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 || len(next.Rows[0].History) != 1 {
@@ -195,24 +210,29 @@ func TestRevive(t *testing.T) {
 	batch := b.take(t, 2, ledger.InBulk, time.Minute)
 	batch.Rows[0].Attempts = 7
 	dead := batch.Rows[0]
-	b.settle(t, batch, ledger.DeadOf(dead, "duplicate_record", time.Now()), ledger.SentAs(batch.Rows[1], "inv_1", time.Now()))
+	b.settle(t, batch, ledger.DeadOf(dead, intent.Refused, "duplicate_record", time.Now()), ledger.SentAs(batch.Rows[1], intent.Made, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}
 	for range 2 { // repeating it changes nothing
-		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Singly)
+		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Singly, 1)
 		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || c.Sent != 1 || c.Remaining() != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}
+	asked := b.askLost(t, 1) // a retry begins with a question
+	if !asked.Rows[0].Alone || !asked.Rows[0].Intent.Open() {
+		t.Errorf("revived: %+v", asked.Rows)
+	}
+	b.settle(t, asked, ledger.WaitFor(asked.Rows[0], intent.Absent, ledger.Singly, 0))
 	revived := b.take(t, 2, ledger.Singly, time.Minute)
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)
 	}
-	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, ledger.Singly); err != nil || c.Sent != 1 {
+	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, ledger.Singly, 1); err != nil || c.Sent != 1 {
 		t.Errorf("reviving one that was sent: %+v, %v", c, err)
 	}
-	if _, err := b.Revive(t.Context(), "c", ledger.IDOf("nobody@example.com"), ledger.Singly); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := b.Revive(t.Context(), "c", ledger.IDOf("nobody@example.com"), ledger.Singly, 1); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("reviving nobody: %v", err)
 	}
 }
@@ -238,19 +258,19 @@ func TestStatesAndGarbage(t *testing.T) {
 		t.Errorf("starting nothing: %v", err)
 	}
 	id := ledger.IDOf("p0@example.com")
-	b.rdb.HSet(ctx, "test:{c:c}:rows", string(id[:]), "wb{garbage")
+	b.rdb.HSet(ctx, "test:{once}:c:c:rows", string(id[:]), "wb{garbage")
 	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 || string(batch.Garbage[id]) != "wb{garbage" {
 		t.Errorf("garbage came out as %+v", batch)
 	}
-	b.rdb.HSet(ctx, "test:{c:c}:meta", "state", "cancelled")
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "state", "cancelled")
 	if _, err := b.Add(ctx, "c", time.Time{}, people(5, 6)); !errors.Is(err, ledger.ErrCancelled) {
 		t.Errorf("adding to a cancelled campaign: %v", err)
 	}
-	b.rdb.HSet(ctx, "test:{c:c}:meta", "v", "99")
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "v", "99")
 	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrNewer) {
 		t.Errorf("a newer campaign: %v", err)
 	}
-	b.rdb.HSet(ctx, "test:{c:c}:meta", "v", "1", "sent", "many")
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "v", "1", "sent", "many")
 	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrGarbage) {
 		t.Errorf("garbage: %v", err)
 	}

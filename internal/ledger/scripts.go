@@ -1,25 +1,39 @@
 package ledger
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/intent"
+)
 
 // In every script KEYS are one campaign's: 1 meta (hash), 2 rows (hash: id → state, travel, JSON), 3 waiting (list of ids
 // that nobody has looked up), 4 singles (list of ids that travel alone), 5 later (zset of ids by the instant, in ms, of
 // their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call or a look-up holds them),
-// 7 ready (list of ids that were looked up and may ride in a bulk).
-// A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready, s singles.
+// 7 ready (list of ids that were looked up and may ride in a bulk), 8 unsure (list of ids of which nobody knows what became
+// of their last call). A token that begins with c holds for a call, any other for a question to Clerk.
+// A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready,
+// s singles, u unsure.
+// The intents of a recipient are at the prefix and its id: scripts that touch them get the prefix as an argument, since they
+// learn the ids only from the lists. They have the ledger's hash tag.
 
 // prelude defines what several scripts share: the time in ms, putting an id back into its list, and moving what is due.
 const prelude = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function stamp(n) return string.format('%.0f', n) end
-local lines = { b = KEYS[3], s = KEYS[4], r = KEYS[7] }
+local lines = { b = KEYS[3], s = KEYS[4], r = KEYS[7], u = KEYS[8] }
 local function line(travel) return lines[travel] or KEYS[3] end
 local function wait_again(id)
   local row = redis.call('HGET', KEYS[2], id)
   if not row then return end
   redis.call('HSET', KEYS[2], id, 'w' .. string.sub(row, 2))
   redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
+end
+local function doubt(id)
+  local row = redis.call('HGET', KEYS[2], id)
+  if not row then return end
+  redis.call('HSET', KEYS[2], id, 'wu' .. string.sub(row, 3))
+  redis.call('RPUSH', KEYS[8], id)
 end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
@@ -28,13 +42,13 @@ local function move_due()
   end
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
     redis.call('ZREM', KEYS[6], member)
-    wait_again(string.sub(member, 1, 16))
+    if string.sub(member, 17, 17) == 'c' then doubt(string.sub(member, 1, 16)) else wait_again(string.sub(member, 1, 16)) end
   end
 end
 `
 
 // commitScript moves a staged upload into the campaign, whole.
-// KEYS[8]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged.
+// KEYS[9]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged.
 // Returns {outcome, added, known}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
 // or incomplete (the stage expired).
 var commitScript = redis.NewScript(prelude + `
@@ -43,10 +57,10 @@ if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then re
 if state == 'cancelled' then return {'cancelled', 0, 0} end
 local start = tonumber(ARGV[2])
 if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0} end
-if redis.call('LLEN', KEYS[8]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
+if redis.call('LLEN', KEYS[9]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
 local added, known = 0, 0
 while true do
-  local staged = redis.call('LPOP', KEYS[8], 1000)
+  local staged = redis.call('LPOP', KEYS[9], 1000)
   if not staged or #staged == 0 then break end
   local fresh = {}
   for i = 1, #staged, 2 do
@@ -83,50 +97,73 @@ if state == 'running' then redis.call('HSETNX', KEYS[1], 'started_at', stamp(now
 return state or ''
 `)
 
-// takeScript takes waiting recipients.
-// ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel bytes of the lists to take from, in this order.
-// Returns {id, row, id, row, …}.
-var takeScript = redis.NewScript(prelude + `
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return {} end
+// takeScript takes waiting recipients. For a call it claims their addresses: one whose address somebody else has claimed waits
+// a while longer, and one of whose earlier call nobody knows the end is unsure.
+// ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel bytes of the lists to take from, in this order, 5 prefix of intents,
+// 6 their owner, 7 how long the call may last (ms; 0: no call, nothing is claimed).
+// Returns now and, for each, its id, its row, and its intent: since when it is claimed, or how it stands.
+var takeScript = redis.NewScript(prelude + intent.Lua + `
+local taken = { stamp(now) }
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return taken end
 move_due()
-local taken = {}
+local for_call = tonumber(ARGV[7]) > 0
+local function take(id)
+  local row = redis.call('HGET', KEYS[2], id)
+  if not row then return end
+  local key, about = ARGV[5] .. id, ''
+  if for_call then
+    local verdict, at = intent.claim(key, ARGV[6], ARGV[2], now + tonumber(ARGV[7]))
+    if verdict == 'busy' then return redis.call('ZADD', KEYS[5], stamp(at), id) end
+    if verdict == 'unsure' then return doubt(id) end
+    about = stamp(at)
+  else
+    about = intent.standing(key, ARGV[6])
+  end
+  redis.call('HSET', KEYS[2], id, 'o' .. string.sub(row, 2))
+  redis.call('ZADD', KEYS[6], stamp(now + tonumber(ARGV[3])), id .. ARGV[2])
+  taken[#taken + 1] = id
+  taken[#taken + 1] = row
+  taken[#taken + 1] = about
+end
 for travel in string.gmatch(ARGV[4], '.') do
-  local n = tonumber(ARGV[1]) - #taken / 2
-  for _, id in ipairs(n > 0 and redis.call('LPOP', line(travel), n) or {}) do
-    local row = redis.call('HGET', KEYS[2], id)
-    if row then
-      redis.call('HSET', KEYS[2], id, 'o' .. string.sub(row, 2))
-      redis.call('ZADD', KEYS[6], stamp(now + tonumber(ARGV[3])), id .. ARGV[2])
-      taken[#taken + 1] = id
-      taken[#taken + 1] = row
-    end
+  while true do
+    local n = tonumber(ARGV[1]) - (#taken - 1) / 3
+    local ids = n > 0 and redis.call('LPOP', line(travel), n)
+    if not ids or #ids == 0 then break end
+    for _, id in ipairs(ids) do take(id) end
   end
 end
 return taken
 `)
 
-// settleScript records what became of recipients that a call held; of one that the call no longer holds, nothing.
-// ARGV: 1 token, then for each: id, row as it shall be, delay (ms; for a waiting one, -1 to the head of its list,
-// 0 to its end).
+// settleScript records what became of recipients that a call or a question held, and settles their intents; of one that it no
+// longer holds, nothing. An invitation that was found but has settled another intent settles nothing: its recipient is unsure still.
+// ARGV: 1 token, 2 prefix of intents, 3 their owner, then for each: id, row as it shall be, delay (ms; for a waiting one, -1 to
+// the head of its list, 0 to its end), end of its intent (untold: none), token of the intent, invitation.
 // Returns how many were recorded.
-var settleScript = redis.NewScript(prelude + `
+var settleScript = redis.NewScript(prelude + intent.Lua + `
 local settled = 0
-for i = 2, #ARGV, 3 do
-  local id, row, delay = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+for i = 4, #ARGV, 6 do
+  local id, row, delay, ending = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   if redis.call('ZREM', KEYS[6], id .. ARGV[1]) == 1 then
-    settled = settled + 1
-    redis.call('HSET', KEYS[2], id, row)
+    local told = ending == 'untold' or intent.settle(ARGV[2] .. id, ARGV[3], ARGV[i + 4], ending, ARGV[i + 5])
     local state = string.sub(row, 1, 1)
-    if state == 's' then
-      redis.call('HINCRBY', KEYS[1], 'sent', 1)
-    elseif state == 'd' then
-      redis.call('HINCRBY', KEYS[1], 'dead', 1)
-    elseif delay < 0 then
-      redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
-    elseif delay == 0 then
-      redis.call('RPUSH', line(string.sub(row, 2, 2)), id)
+    if not told and ending == 'found' then
+      doubt(id)
     else
-      redis.call('ZADD', KEYS[5], stamp(now + delay), id)
+      settled = settled + 1
+      redis.call('HSET', KEYS[2], id, row)
+      if state == 's' then
+        redis.call('HINCRBY', KEYS[1], 'sent', 1)
+      elseif state == 'd' then
+        redis.call('HINCRBY', KEYS[1], 'dead', 1)
+      elseif delay < 0 then
+        redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
+      elseif delay == 0 then
+        redis.call('RPUSH', line(string.sub(row, 2, 2)), id)
+      else
+        redis.call('ZADD', KEYS[5], stamp(now + delay), id)
+      end
     end
   end
 end
@@ -135,13 +172,14 @@ return settled
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it.
-// Returns {state, waiting, singles, later, open, ready, ms until the next of later and open is due or -1}.
+// Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1}.
 var progressScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 if state == 'running' then move_due() end
 local waiting, singles = redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4])
 local later, open, ready = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('LLEN', KEYS[7])
-if state == 'running' and waiting + singles + later + open + ready == 0 then
+local unsure = redis.call('LLEN', KEYS[8])
+if state == 'running' and waiting + singles + later + open + ready + unsure == 0 then
   state = 'finished'
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', stamp(now))
 end
@@ -150,17 +188,18 @@ for k = 5, 6 do
   local first = redis.call('ZRANGE', KEYS[k], 0, 0, 'WITHSCORES')
   if first[2] and (due < 0 or tonumber(first[2]) - now < due) then due = math.max(0, tonumber(first[2]) - now) end
 end
-return {state, waiting, singles, later, open, ready, due}
+return {state, waiting, singles, later, open, ready, unsure, due}
 `)
 
-// reviveScript lets a dead recipient wait again and reopens a finished campaign for it.
-// ARGV: id, row as it shall be. Returns ok, cancelled or missing.
-var reviveScript = redis.NewScript(prelude + `
+// reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign for it.
+// ARGV: id, row as it shall be, prefix of intents, their owner, since when there may have been calls (ms). Returns ok, cancelled or missing.
+var reviveScript = redis.NewScript(prelude + intent.Lua + `
 local state = redis.call('HGET', KEYS[1], 'state')
 local row = redis.call('HGET', KEYS[2], ARGV[1])
 if not state or not row then return 'missing' end
 if state == 'cancelled' then return 'cancelled' end
 if string.sub(row, 1, 1) ~= 'd' then return 'ok' end
+intent.reopen(ARGV[3] .. ARGV[1], ARGV[4], tonumber(ARGV[5]))
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('RPUSH', line(string.sub(ARGV[2], 2, 2)), ARGV[1])
 redis.call('HINCRBY', KEYS[1], 'dead', -1)

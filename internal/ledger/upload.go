@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/intent"
 )
 
 const (
@@ -105,9 +107,9 @@ func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient)
 	return nil
 }
 
-// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, and reopens the
-// campaign if it had finished. One that is not dead is left alone, so repeating it changes nothing.
-func (l *Ledgers) Revive(ctx context.Context, name string, id ID, travel Travel) (Campaign, error) {
+// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been asked what
+// became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the campaign if it had finished. One that is not dead is left alone, so repeating it changes nothing.
+func (l *Ledgers) Revive(ctx context.Context, name string, id ID, travel Travel, since int64) (Campaign, error) {
 	failed := func(err error) (Campaign, error) {
 		return Campaign{}, fmt.Errorf("reviving a recipient of campaign %s: %w", name, err)
 	}
@@ -122,11 +124,12 @@ func (l *Ledgers) Revive(ctx context.Context, name string, id ID, travel Travel)
 	if err != nil {
 		return failed(err)
 	}
-	revived, err := encode('w', travel, Row{Recipient: row.Recipient})
+	revived, err := encode('w', Unsure, Row{Recipient: row.Recipient, Alone: travel == Singly})
 	if err != nil {
 		return failed(err)
 	}
-	outcome, err := reviveScript.Run(ctx, l.rdb, l.keys(name), string(id[:]), revived).Text()
+	outcome, err := reviveScript.Run(ctx, l.rdb, l.keys(name), string(id[:]), revived,
+		intent.Prefix(l.namespace), intent.CampaignOwner(name), since).Text()
 	switch {
 	case err != nil:
 		return failed(err)

@@ -40,6 +40,15 @@ const (
 	LookupSize = clerkclient.MaxUserAddresses
 	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
 	LookupPatience = 10 * time.Second
+	// FewAddresses are asked about each by itself, and so are all when their first call was not lately.
+	FewAddresses = 2
+	Lately       = time.Hour
+	// SkewMargin is how much earlier than its call an invitation may seem to be made, beyond what Clerk's clock is seen to be behind;
+	// MaxSkew bounds that.
+	SkewMargin = 2 * time.Second
+	MaxSkew    = 5 * time.Minute
+	// BusyRest is the longest wait before an address is claimed again that another intent holds.
+	BusyRest = 2 * time.Second
 	// LookupsAtOnce is how many look-ups of one campaign, or of invites, are under way at once.
 	LookupsAtOnce = 3
 	// Gather is how long an invite that finds the singles short waits for others to share a bulk with, before it takes one of the last

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/intent"
 )
 
 // Keep is how long a task's id and outcome are kept after its end.
@@ -97,8 +99,11 @@ type Store struct {
 
 // NewStore keeps the records of one namespace.
 func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{rdb: rdb, prefix: namespace + ":task:"}
+	return &Store{rdb: rdb, prefix: namespace + intent.Tag + "t:"}
 }
+
+// Key is the key of a task's record.
+func (s *Store) Key(id string) string { return s.prefix + id }
 
 // Get gives the record of a task, and false if there is none.
 func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
@@ -121,7 +126,7 @@ func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
 
 // Claim writes the record of a new task unless there is one already, and then gives that one and true.
 func (s *Store) Claim(ctx context.Context, id string, r Record) (Record, bool, error) {
-	data, err := encode(r)
+	data, _, err := Encode(r)
 	if err != nil {
 		return Record{}, false, err
 	}
@@ -143,13 +148,9 @@ func (s *Store) Claim(ctx context.Context, id string, r Record) (Record, bool, e
 
 // Put writes a record; that of an ended task is kept for a while and then forgotten.
 func (s *Store) Put(ctx context.Context, id string, r Record) error {
-	data, err := encode(r)
+	data, keep, err := Encode(r)
 	if err != nil {
 		return err
-	}
-	keep := time.Duration(0)
-	if r.State.Ended() {
-		keep = Keep
 	}
 	if err := s.rdb.Set(ctx, s.prefix+id, data, keep).Err(); err != nil {
 		return fmt.Errorf("writing the record of task %s: %w", id, err)
@@ -162,11 +163,14 @@ func (s *Store) Forget(ctx context.Context, id string) error {
 	return s.rdb.Del(ctx, s.prefix+id).Err()
 }
 
-func encode(r Record) ([]byte, error) {
+// Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it ends.
+func Encode(r Record) (data []byte, keep time.Duration, err error) {
 	r.Version = version
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a record: %w", err)
+	if data, err = json.Marshal(r); err != nil {
+		return nil, 0, fmt.Errorf("encoding a record: %w", err)
 	}
-	return data, nil
+	if r.State.Ended() {
+		keep = Keep
+	}
+	return data, keep, nil
 }

@@ -2,13 +2,13 @@ package worker
 
 import (
 	"context"
-	"runtime/debug"
 	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
@@ -35,7 +35,9 @@ func (d *driver) take(ctx context.Context, n int, alone bool) (dispatch.Batch, e
 		from = append(from, ledger.InBulk)
 	}
 	deadline, _ := ctx.Deadline()
-	b, err := d.read(ctx, n, time.Until(deadline)+d.w.policy.Settle+policy.SettleMargin, alone, from...)
+	b, err := d.read(func() (ledger.Batch, error) {
+		return d.w.ledgers.TakeForCall(ctx, d.campaign, n, time.Until(deadline), policy.SettleMargin, from...)
+	}, alone)
 	if err != nil {
 		d.w.log.Warn().Err(err).Str("campaign", d.campaign).Msg("no recipients taken: Redis cannot answer")
 		return dispatch.Batch{}, err
@@ -45,12 +47,9 @@ func (d *driver) take(ctx context.Context, n int, alone bool) (dispatch.Batch, e
 
 // lookUp has some recipients looked up. Those that Clerk would refuse are dead letters without a call.
 func (d *driver) lookUp(ctx context.Context) {
-	defer func() {
-		if p := recover(); p != nil { // its recipients are given out again when their hold has passed
-			d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-		}
-	}()
-	b, err := d.read(ctx, policy.LookupSize, policy.LookupPatience+policy.SettleMargin, false, ledger.InBulk)
+	b, err := d.read(func() (ledger.Batch, error) {
+		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LookupSize, policy.LookupPatience+policy.SettleMargin, ledger.InBulk)
+	}, false)
 	if err != nil || len(b.recipients) == 0 {
 		_ = clock.Sleep(ctx, policy.RedisRest)
 		return
@@ -62,11 +61,11 @@ func (d *driver) lookUp(ctx context.Context) {
 		case result.Found:
 			failure := failureOf(result)
 			failure.Reason = record.Rejected
-			outcomes[i] = d.bury(row, row.Recipient, b.addresses[i], failure)
+			outcomes[i] = d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
 		case result.Alone:
-			outcomes[i] = ledger.GoOn(row, ledger.Singly)
+			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Singly)
 		default:
-			outcomes[i] = ledger.GoOn(row, ledger.Ready)
+			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Ready)
 		}
 	}
 	d.write(b.Batch, outcomes)
@@ -74,8 +73,8 @@ func (d *driver) lookUp(ctx context.Context) {
 
 // read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not ride in a
 // bulk are put where they travel alone.
-func (d *driver) read(ctx context.Context, n int, hold time.Duration, alone bool, from ...ledger.Travel) (batch, error) {
-	taken, err := d.w.ledgers.Take(ctx, d.campaign, n, hold, from...)
+func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, error) {
+	taken, err := take()
 	b := batch{Batch: taken}
 	if err != nil {
 		return b, err
@@ -83,7 +82,7 @@ func (d *driver) read(ctx context.Context, n int, hold time.Duration, alone bool
 	var outcomes []ledger.Outcome
 	invalid := func(row ledger.Row, payload []byte, address, message string) {
 		failure := record.Failure{Reason: record.Invalid, Code: "invalid_recipient", Message: message}
-		outcomes = append(outcomes, d.bury(row, payload, address, failure))
+		outcomes = append(outcomes, d.bury(row, release(row, taken), payload, address, failure))
 	}
 	for id, data := range taken.Garbage {
 		invalid(ledger.Row{ID: id}, data, "", "the ledger's entry cannot be read")
@@ -98,7 +97,7 @@ func (d *driver) read(ctx context.Context, n int, hold time.Duration, alone bool
 		case err != nil:
 			invalid(row, row.Recipient, r.EmailAddress, err.Error())
 		case !alone && !d.w.policy.RidesInBulk(recipient.HasMetadata(), true):
-			outcomes = append(outcomes, ledger.GoOn(row, ledger.Singly))
+			outcomes = append(outcomes, ledger.GoOn(row, release(row, taken), ledger.Singly))
 		default:
 			b.rows, b.addresses, b.recipients = append(b.rows, row), append(b.addresses, r.EmailAddress), append(b.recipients, recipient)
 		}
@@ -122,38 +121,58 @@ func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
 	delay := d.w.policy.Backoff(tried + 1) // one for all, so that they ride together again
 	outcomes := make([]ledger.Outcome, len(results))
 	for i, result := range results {
-		switch row := b.rows[i]; {
-		case result.Again && result.Alone:
-			outcomes[i] = ledger.WaitFor(row, ledger.Singly, 0)
+		row := b.rows[i]
+		row.Alone = alone || result.Alone
+		switch {
 		case result.Again:
-			outcomes[i] = ledger.WaitFor(row, travel, 0)
+			outcomes[i] = ledger.WaitFor(row, release(row, b.Batch), travel, 0)
+		case result.Doubt:
+			outcomes[i] = ledger.GoOn(row, intent.Unknown, ledger.Unsure)
 		case result.Refusal == nil:
-			outcomes[i] = ledger.SentAs(row, result.InvitationID, time.Now())
+			outcomes[i] = ledger.SentAs(row, intent.Made, result.InvitationID, time.Now())
 		default:
-			outcomes[i] = d.refused(row, b.addresses[i], travel, result, delay)
+			outcomes[i] = d.refused(row, b, b.addresses[i], travel, result, delay)
 		}
 	}
 	d.write(b.Batch, outcomes)
 }
 
-// refused ends a recipient that Clerk rejected or that has failed too often, and lets another try later.
-func (d *driver) refused(row ledger.Row, address string, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
+// release is the end of the intent of a recipient whose call was not made, or says nothing.
+func release(row ledger.Row, taken ledger.Batch) intent.End {
+	if !row.Intent.Open() {
+		return intent.Untold
+	}
+	return intent.Claim{Fresh: row.Intent.Since.Equal(taken.Now)}.Release()
+}
+
+// refused ends a recipient that Clerk rejected or that has failed too often, and lets another try later. Whoever may have been
+// invited all the same, by this call or an earlier one, is asked about first.
+func (d *driver) refused(row ledger.Row, b batch, address string, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
 	failure := failureOf(result)
 	row.Attempts++
-	switch {
-	case result.Refusal.Outcome == clerkclient.Rejected:
+	released := release(row, b.Batch)
+	rejected := result.Refusal.Outcome == clerkclient.Rejected
+	switch exhausted := row.Attempts >= d.w.policy.MaxAttempts; {
+	case rejected && released == intent.Absent:
 		failure.Reason = record.Rejected
-	case row.Attempts >= d.w.policy.MaxAttempts:
+		row.Refusal = &failure
+		return ledger.GoOn(row, intent.Unknown, ledger.Unsure)
+	case rejected:
+		failure.Reason = record.Rejected
+		return d.bury(row, released, row.Recipient, address, failure)
+	case !result.Refusal.Sent && exhausted:
 		failure.Reason = record.Exhausted
-	default:
-		row.History = record.Remember(row.History, time.Now(), failure)
-		return ledger.WaitFor(row, travel, delay)
+		return d.bury(row, released, row.Recipient, address, failure)
 	}
-	return d.bury(row, row.Recipient, address, failure)
+	row.History = record.Remember(row.History, time.Now(), failure)
+	if !result.Refusal.Sent {
+		return ledger.WaitFor(row, released, travel, delay)
+	}
+	return ledger.WaitFor(row, intent.Unknown, ledger.Unsure, delay)
 }
 
 // bury writes the dead letter of a recipient, and then lets the ledger record that it is one.
-func (d *driver) bury(row ledger.Row, payload []byte, address string, failure record.Failure) ledger.Outcome {
+func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address string, failure record.Failure) ledger.Outcome {
 	now := time.Now().UTC()
 	entry := deadletter.Entry{
 		ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite, Queue: queues.Name(d.w.namespace, queues.Campaign),
@@ -162,10 +181,10 @@ func (d *driver) bury(row ledger.Row, payload []byte, address string, failure re
 	}
 	err := d.w.persist(d.w.settling, func(ctx context.Context) error { return d.w.deadLetters.Put(ctx, entry) })
 	if err != nil {
-		return ledger.WaitFor(row, ledger.Singly, 0) // never dead without its letter
+		return ledger.WaitFor(row, end, ledger.Singly, 0) // never dead without its letter
 	}
 	d.w.logDead(entry)
-	return ledger.DeadOf(row, failure.Code, now)
+	return ledger.DeadOf(row, end, failure.Code, now)
 }
 
 // write records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out

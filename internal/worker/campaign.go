@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -21,9 +22,10 @@ type driver struct {
 
 	changed chan struct{} // something happened in the ledger
 
-	lookUps sync.WaitGroup
+	asking  sync.WaitGroup
 	mu      sync.Mutex
 	looking int // look-ups under way
+	lost    int // questions about lost calls under way
 }
 
 func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, error) {
@@ -64,7 +66,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 
 // run returns when the campaign no longer runs, or the context ends; none of its recipients is in a call or a look-up then.
 func (d *driver) run(ctx context.Context) (ledger.State, error) {
-	defer d.lookUps.Wait()
+	defer d.asking.Wait()
 	feed := d.w.dispatcher.Open(d.take)
 	defer feed.Close()
 	for {
@@ -78,6 +80,7 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 			return p.State, err
 		}
 		looking := d.lookAhead(ctx, p)
+		d.lookBack(ctx, p)
 		waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
 		if !d.w.policy.LooksUp() {
 			waiting.Ready += p.Waiting
@@ -94,7 +97,7 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 func (d *driver) await(ctx context.Context, p ledger.Progress, looking bool) error {
 	var due <-chan time.Time
 	switch pause := max(p.NextDue, 10*time.Millisecond); {
-	case p.Ready+p.Waiting+p.Singles+p.Open == 0 && !looking:
+	case p.Ready+p.Waiting+p.Singles+p.Open+p.Unsure == 0 && !looking:
 		due = time.After(min(pause, policy.DriverPoll))
 	case p.Later+p.Open > 0:
 		due = time.After(pause)
@@ -125,15 +128,34 @@ func (d *driver) lookAhead(ctx context.Context, p ledger.Progress) (coming bool)
 	defer d.mu.Unlock()
 	left := p.Waiting
 	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.w.policy.Ahead() {
-		d.looking++
 		left -= policy.LookupSize
-		d.lookUps.Go(func() {
-			d.lookUp(ctx)
-			d.mu.Lock()
-			d.looking--
-			d.mu.Unlock()
-			d.change()
-		})
+		d.ask(&d.looking, func() { d.lookUp(ctx) })
 	}
 	return d.looking > 0 || left > 0
+}
+
+// lookBack has Clerk asked about recipients whose last call's outcome is not known.
+func (d *driver) lookBack(ctx context.Context, p ledger.Progress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p.Unsure > 0 && d.lost < policy.LookupsAtOnce {
+		d.ask(&d.lost, func() { d.askLost(ctx) })
+	}
+}
+
+// ask lets a question to Clerk run beside the driver and wakes it afterwards. The driver is locked.
+func (d *driver) ask(running *int, question func()) {
+	*running++
+	d.asking.Go(func() {
+		defer func() {
+			if p := recover(); p != nil { // its recipients are given out again when their hold has passed
+				d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+			}
+			d.mu.Lock()
+			*running--
+			d.mu.Unlock()
+			d.change()
+		}()
+		question()
+	})
 }

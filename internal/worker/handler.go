@@ -13,6 +13,7 @@ import (
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
@@ -25,6 +26,7 @@ type run struct {
 	payload         []byte
 	record          record.Record
 	known           bool // the record is in Redis already
+	again           bool // asynq has run the task before
 	started         time.Time
 	waited          time.Duration // for permits and between attempts
 	about           deadletter.Entry
@@ -36,6 +38,7 @@ type ending struct {
 	dead         *record.Failure
 	later        time.Duration
 	detail       map[string]int // figures for the log
+	written      bool           // with the settlement of an intent
 }
 
 // postponed is the error that sends a task through asynq's retry set. It is no failure: attempts are ours.
@@ -54,19 +57,24 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 // worker's stop interrupts goes back to its queue.
 func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
-	r := &run{id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(), started: time.Now()}
+	retries, _ := asynq.GetRetryCount(ctx)
+	r := &run{
+		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
+	}
 	ctx, cancel := w.untilStop(ctx)
 	defer cancel()
 	end, err := w.process(ctx, r)
 	if errors.Is(err, errAlreadyEnded) {
 		return nil
 	}
-	if err == nil {
+	if err == nil && !end.written {
 		err = w.end(r, end)
 	}
 	switch _, waits := errors.AsType[*postponed](err); {
 	case err == nil, waits:
 		return err
+	case errors.Is(err, intent.ErrTaken):
+		return &postponed{delay: policy.RedisRest} // another run of the task goes on with it
 	case w.stopping() && r.kind == tasks.TypeBulkInvite:
 		return &postponed{} // no order to keep: another worker shall go on at once
 	case w.stopping():
@@ -205,14 +213,24 @@ func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (en
 	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
 		return ending{}, err
 	}
+	return w.backOff(ctx, r, failure)
+}
+
+// backOff waits before the next attempt.
+func (w *Worker) backOff(ctx context.Context, r *run, failure record.Failure) (ending, error) {
 	backoff := w.policy.Backoff(r.record.Attempts)
 	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", r.record.Attempts).Int("status", failure.HTTPStatus).
 		Str("code", failure.Code).Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
-	if backoff > policy.LongBackoff {
-		return ending{later: backoff}, nil
+	return w.pause(ctx, r, backoff)
+}
+
+// pause waits a short while; a long one is for a later run.
+func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, error) {
+	if d > policy.LongBackoff {
+		return ending{later: d}, nil
 	}
-	r.waited += backoff
-	return ending{}, clock.Sleep(ctx, backoff)
+	r.waited += d
+	return ending{}, clock.Sleep(ctx, d)
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
@@ -221,16 +239,7 @@ func (w *Worker) end(r *run, end ending) error {
 	if end.later > 0 {
 		return &postponed{delay: end.later}
 	}
-	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
-	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
-	entry := r.about
-	if end.dead != nil {
-		r.record.State = record.Dead
-		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
-		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
-		entry.History = record.Remember(r.record.History, entry.FailedAt, *end.dead)
-	}
-	r.record.History = nil
+	entry := w.conclude(r, end)
 	err := w.persist(w.settling, func(ctx context.Context) error {
 		if end.dead != nil {
 			if err := w.deadLetters.Put(ctx, entry); err != nil {
@@ -244,6 +253,21 @@ func (w *Worker) end(r *run, end ending) error {
 	}
 	w.logEnd(r, end)
 	return nil
+}
+
+// conclude completes the record of a task that ends, and gives its dead letter, if it ends as one.
+func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
+	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
+	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
+	entry := r.about
+	if end.dead != nil {
+		r.record.State = record.Dead
+		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
+		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
+		entry.History = record.Remember(r.record.History, entry.FailedAt, *end.dead)
+	}
+	r.record.History = nil
+	return entry
 }
 
 // persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is written in
@@ -263,7 +287,7 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 
 // answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
 func answeredByRedis(err error) bool {
-	for _, answer := range []error{record.ErrNewer, record.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound} {
+	for _, answer := range []error{record.ErrNewer, record.ErrGarbage, intent.ErrTaken, intent.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound} {
 		if errors.Is(err, answer) {
 			return true
 		}

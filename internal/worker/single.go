@@ -8,35 +8,12 @@ import (
 	"example.com/usher/internal/directory"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
-	"example.com/usher/tasks"
 )
 
 // Clerk is what the worker asks of Clerk.
 type Clerk interface {
 	dispatch.Clerk
 	Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error)
-}
-
-func (w *Worker) invite(ctx context.Context, r *run, recipient tasks.Recipient) (ending, error) {
-	r.about.EmailAddress = recipient.EmailAddress
-	person, err := dispatch.NewRecipient(recipient)
-	if err != nil {
-		return w.unreadable(r, err)
-	}
-	for {
-		result, waited, err := w.dispatcher.Send(ctx, person)
-		r.waited += waited
-		if err != nil {
-			return ending{}, err
-		}
-		if result.Refusal == nil {
-			r.record.Attempts++
-			return ending{invitationID: result.InvitationID}, nil
-		}
-		if end, err := w.refused(ctx, r, result); err != nil || end.over() {
-			return end, err
-		}
-	}
 }
 
 func (w *Worker) revoke(ctx context.Context, r *run, id string) (ending, error) {

@@ -15,6 +15,7 @@ import (
 	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/directory"
 	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
@@ -45,6 +46,7 @@ type Worker struct {
 	caller      *dispatch.Caller
 	dispatcher  *dispatch.Dispatcher
 	records     *record.Store
+	intents     *intent.Tasks
 	ledgers     *ledger.Ledgers
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
@@ -69,7 +71,7 @@ func New(c Config) (*Worker, error) {
 	}
 	w := &Worker{
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
-		records: record.NewStore(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
+		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
 		health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
 	}
@@ -79,7 +81,7 @@ func New(c Config) (*Worker, error) {
 	w.caller = &dispatch.Caller{
 		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Flight: w.flight, Observer: w, Log: c.Log,
 	}
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w)
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents, w)
 	return w, nil
 }
 

@@ -1,0 +1,103 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
+)
+
+// Lost is a recipient of whom nobody knows whether a call has made an invitation.
+type Lost struct {
+	Folded string
+	Since  time.Time // of its first such call, on our clock
+}
+
+// FindLost asks Clerk for invitations that were made for recipients since their calls, by folded address, the oldest first; revoked ones
+// and accepted ones too. Anything that could not be asked is an error: an answer proves absence only if it is whole.
+func (d *Dispatcher) FindLost(ctx context.Context, lost []Lost) (map[string][]clerkclient.Invitation, error) {
+	ctx, cancel := context.WithTimeout(ctx, policy.LookupPatience)
+	defer cancel()
+	since := make(map[string]time.Time, len(lost))
+	earliest := time.Now()
+	for _, l := range lost {
+		since[l.Folded] = l.Since
+		if l.Since.Before(earliest) {
+			earliest = l.Since
+		}
+	}
+	invitations, err := d.madeSince(ctx, since, earliest.Add(-policy.MaxSkew-policy.SkewMargin))
+	if err != nil {
+		return nil, fmt.Errorf("asking what became of %d calls: %w", len(lost), err)
+	}
+	found := map[string][]clerkclient.Invitation{}
+	for _, inv := range invitations {
+		folded := tasks.FoldAddress(inv.EmailAddress)
+		known := slices.ContainsFunc(found[folded], func(other clerkclient.Invitation) bool { return other.ID == inv.ID })
+		if from, asked := since[folded]; asked && !known && !inv.CreatedAt.Before(d.skew.earliest(from)) {
+			found[folded] = append(found[folded], inv)
+		}
+	}
+	for _, list := range found {
+		slices.SortFunc(list, func(a, b clerkclient.Invitation) int {
+			return cmp.Compare(a.CreatedAt.UnixMilli(), b.CreatedAt.UnixMilli())
+		})
+	}
+	return found, nil
+}
+
+// madeSince asks in the way that takes fewer calls: for few addresses or a long time each by itself, else for all that was
+// made lately.
+func (d *Dispatcher) madeSince(ctx context.Context, addresses map[string]time.Time, earliest time.Time) ([]clerkclient.Invitation, error) {
+	var all []clerkclient.Invitation
+	var queries []clerkclient.ListQuery
+	for _, status := range []string{"", "revoked"} {
+		if len(addresses) > policy.FewAddresses && time.Since(earliest) < policy.Lately {
+			lately, err := d.latest(ctx, status, earliest)
+			if err == nil {
+				all = append(all, lately...)
+				continue
+			}
+			if !errors.Is(err, errSlid) {
+				return nil, err
+			}
+		}
+		for address := range addresses {
+			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: address})
+		}
+	}
+	found, err := d.askAll(ctx, queries)
+	return append(all, found...), err
+}
+
+// errSlid: rows slid from one page to another while they were read.
+var errSlid = errors.New("the list changed while it was read")
+
+// latest reads a list, the newest first, until rows are older than an instant. Pages overlap: if the row that both must hold is not in
+// both, rows may have been missed.
+func (d *Dispatcher) latest(ctx context.Context, status string, since time.Time) ([]clerkclient.Invitation, error) {
+	var all []clerkclient.Invitation
+	for offset := 0; ; offset += policy.ListPage - 1 {
+		page, err := d.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: status, OrderBy: "-created_at"})
+		if err != nil {
+			return nil, err
+		}
+		rows := page.Invitations
+		if offset > 0 {
+			last := all[len(all)-1].ID
+			if !slices.ContainsFunc(rows, func(inv clerkclient.Invitation) bool { return inv.ID == last }) {
+				return nil, errSlid
+			}
+		}
+		all = append(all, rows...)
+		if len(rows) < policy.ListPage || rows[len(rows)-1].CreatedAt.Before(since) {
+			return all, nil
+		}
+	}
+}

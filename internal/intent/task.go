@@ -1,0 +1,234 @@
+package intent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Wish is an invite task that wants to make a call.
+type Wish struct {
+	Owner     string
+	Address   [16]byte // id of the folded address
+	RecordKey string   // of the task
+}
+
+// Verdict is what became of a wish.
+type Verdict string
+
+// The verdicts.
+const (
+	Granted Verdict = "ok"
+	Busy    Verdict = "busy"   // somebody else's intent for the address is open; see Again
+	Unsure  Verdict = "unsure" // an earlier call's outcome is not known: Clerk is to be asked first
+	Ended   Verdict = "ended"  // the task has ended before
+)
+
+// Claim is the answer to a wish.
+type Claim struct {
+	Verdict Verdict
+	Token   string        // of a granted one
+	Fresh   bool          // no earlier call of the owner was of unknown outcome
+	Since   time.Time     // of the first call that nobody knows the end of, this one included
+	Again   time.Duration // when asking again makes sense, of a busy one
+}
+
+// Release is the end of a claim whose call was not made, or says nothing.
+func (c Claim) Release() End {
+	if c.Fresh {
+		return Refused
+	}
+	return Absent
+}
+
+// Tasks claims and settles the intents of invite tasks.
+type Tasks struct {
+	rdb    redis.UniversalClient
+	prefix string
+}
+
+// NewTasks gives the intents of a namespace.
+func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
+	return &Tasks{rdb: rdb, prefix: Prefix(namespace)}
+}
+
+const clock = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function stamp(n) return string.format('%.0f', n) end
+`
+
+// claimScript claims several addresses, each or not. KEYS: for each the intents, the task's record. ARGV: token, duration of the
+// call (ms), then the owner of each. Returns for each: verdict, instant (since, or when to ask again); and now first.
+var claimScript = redis.NewScript(clock + Lua + `
+local answer = { stamp(now) }
+for i = 1, #KEYS, 2 do
+  local verdict, at = 'ended', 0
+  local known, record = pcall(cjson.decode, redis.call('GET', KEYS[i + 1]) or '{}')
+  local state = known and type(record) == 'table' and record.state
+  if state ~= 'done' and state ~= 'dead' and state ~= 'cancelled' then
+    verdict, at = intent.claim(KEYS[i], ARGV[(i + 1) / 2 + 2], ARGV[1], now + tonumber(ARGV[2]))
+  end
+  answer[#answer + 1] = verdict
+  answer[#answer + 1] = stamp(at)
+end
+return answer
+`)
+
+// Claim claims addresses for calls that end within a time. Two wishes for one address may not be in one call.
+func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, wishes []Wish) ([]Claim, error) {
+	keys := make([]string, 0, 2*len(wishes))
+	args := []any{token, within.Milliseconds()}
+	for _, wish := range wishes {
+		keys = append(keys, t.key(wish.Address), wish.RecordKey)
+		args = append(args, wish.Owner)
+	}
+	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
+	}
+	if len(answer) != 1+2*len(wishes) {
+		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
+	}
+	now, err := instant(answer[0])
+	claims := make([]Claim, len(wishes))
+	for i := range wishes {
+		verdict, ok := answer[1+2*i].(string)
+		at, err2 := instant(answer[2+2*i])
+		if err != nil || err2 != nil || !ok {
+			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
+		}
+		c := Claim{Verdict: Verdict(verdict), Token: token, Since: at, Fresh: at.Equal(now)}
+		if c.Verdict == Busy {
+			c.Again = max(0, at.Sub(now))
+		}
+		claims[i] = c
+	}
+	return claims, nil
+}
+
+func (t *Tasks) key(address [16]byte) string { return t.prefix + string(address[:]) }
+
+func instant(value any) (time.Time, error) {
+	text, ok := value.(string)
+	if !ok {
+		return time.Time{}, ErrGarbage
+	}
+	var ms int64
+	if _, err := fmt.Sscanf(text, "%d", &ms); err != nil {
+		return time.Time{}, ErrGarbage
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// standingScript reads one intent. KEYS: the intents. ARGV: owner. Returns now, and the standing as Parse reads it.
+var standingScript = redis.NewScript(clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
+
+// Standing tells how the intent of a task stands, and what time Redis has.
+func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.Time, err error) {
+	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(wish.Address)}, wish.Owner).StringSlice()
+	if err == nil && len(answer) != 2 {
+		err = ErrGarbage
+	}
+	if err != nil {
+		return Standing{}, now, fmt.Errorf("reading the intent of a task: %w", err)
+	}
+	if now, err = instant(answer[0]); err == nil {
+		s, err = Parse(answer[1])
+	}
+	return s, now, err
+}
+
+// Settlement is what becomes of an intent, and what is written with it.
+type Settlement struct {
+	Wish         Wish
+	Token        string
+	End          End
+	InvitationID string // that was made or found
+	Record       []byte // of the task; none: it stays
+	Keep         time.Duration
+	Letter       *Letter
+}
+
+// Letter is a dead letter that is written with the settlement.
+type Letter struct {
+	Key, IndexKey, ID string
+	Entry             []byte
+	FailedAt          time.Time
+}
+
+// settleScript settles an intent and writes what belongs to it, or neither. KEYS: the intents, the task's record, the dead letter,
+// the index of dead letters. ARGV: owner, token, end, invitation id, record, how long it is kept (ms; 0: for good), dead letter's
+// id, its entry, its time (ms). Returns 1 if it was settled.
+var settleScript = redis.NewScript(clock + Lua + `
+if not intent.settle(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
+if ARGV[7] ~= '' then
+  redis.call('HSET', KEYS[3], 'entry', ARGV[8])
+  redis.call('HDEL', KEYS[3], 'next')
+  redis.call('ZADD', KEYS[4], ARGV[9], ARGV[7])
+end
+if ARGV[5] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[5])
+  if tonumber(ARGV[6]) > 0 then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
+end
+return 1
+`)
+
+// ErrTaken means that nothing was settled: the claim has passed to another run of the task, or the invitation found
+// has settled another intent.
+var ErrTaken = errors.New("the claim is another's, or the invitation has settled another intent")
+
+// Settle settles an intent, or gives ErrTaken.
+func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
+	letter := Letter{Key: s.Wish.RecordKey, IndexKey: s.Wish.RecordKey} // keys are needed even if nothing is written to them
+	if s.Letter != nil {
+		letter = *s.Letter
+	}
+	keys := []string{t.key(s.Wish.Address), s.Wish.RecordKey, letter.Key, letter.IndexKey}
+	n, err := settleScript.Run(ctx, t.rdb, keys, s.Wish.Owner, s.Token, string(s.End), s.InvitationID,
+		s.Record, s.Keep.Milliseconds(), letter.ID, letter.Entry, letter.FailedAt.UnixMilli()).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("settling the intent of a task: %w", err)
+	case n != 1:
+		return ErrTaken
+	}
+	return nil
+}
+
+// reopenScript lets a dead letter's owner ask Clerk before it calls again. KEYS: the intents. ARGV: owner, since (ms).
+var reopenScript = redis.NewScript(clock + Lua + `
+intent.reopen(KEYS[1], ARGV[1], tonumber(ARGV[2]))
+return 1
+`)
+
+// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead letter that is
+// retried starts with a question.
+func Reopen(ctx context.Context, rdb redis.UniversalClient, namespace, owner string, address [16]byte, since int64) error {
+	err := reopenScript.Run(ctx, rdb, []string{Prefix(namespace) + string(address[:])}, owner, since).Err()
+	if err != nil {
+		return fmt.Errorf("reopening an intent: %w", err)
+	}
+	return nil
+}
+
+// forgetScript forgets what is known of an owner that will never call again. KEYS: the intents. ARGV: owner.
+var forgetScript = redis.NewScript(clock + Lua + `
+if intent.read(KEYS[1], ARGV[1]) == 'p' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  intent.tidy(KEYS[1])
+end
+return 1
+`)
+
+// Forget forgets an owner whose dead letter was deleted.
+func Forget(ctx context.Context, rdb redis.UniversalClient, namespace, owner string, address [16]byte) error {
+	err := forgetScript.Run(ctx, rdb, []string{Prefix(namespace) + string(address[:])}, owner).Err()
+	if err != nil {
+		return fmt.Errorf("forgetting an intent: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/intent"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/record"
+	"example.com/usher/tasks"
+)
+
+// inviteRun is one run of an invite task.
+type inviteRun struct {
+	w      *Worker
+	r      *run
+	person dispatch.Recipient
+	wish   intent.Wish
+	// doubt: nobody knows what became of an earlier call; Clerk is asked before the next one.
+	doubt bool
+	asked int // questions in vain
+	// refusal is what Clerk said to the last call; it is believed when Clerk knows nothing of an earlier one.
+	refusal *record.Failure
+}
+
+func (w *Worker) invite(ctx context.Context, r *run, recipient tasks.Recipient) (ending, error) {
+	r.about.EmailAddress = recipient.EmailAddress
+	person, err := dispatch.NewRecipient(recipient)
+	if err != nil {
+		return w.unreadable(r, err)
+	}
+	i := &inviteRun{w: w, r: r, person: person, wish: intent.Wish{
+		Owner: intent.TaskOwner(r.id), Address: ledger.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
+	}}
+	// A first run has nothing to ask about; if it should, its claim says so.
+	i.doubt = r.known || r.again
+	for {
+		var end ending
+		if i.doubt {
+			end, err = i.ask(ctx)
+		} else {
+			end, err = i.call(ctx)
+		}
+		if err != nil || end.over() || end.written {
+			return end, err
+		}
+	}
+}
+
+// call makes one call for the task.
+func (i *inviteRun) call(ctx context.Context) (ending, error) {
+	result, waited, err := i.w.dispatcher.Send(ctx, i.person, i.wish)
+	i.r.waited += waited
+	if err != nil {
+		return ending{}, err
+	}
+	switch claim := result.Claim; {
+	case result.Found:
+		return i.found(ctx, result)
+	case claim.Verdict == intent.Ended:
+		return ending{}, errAlreadyEnded
+	case claim.Verdict == intent.Busy:
+		return ending{}, clock.Sleep(ctx, min(max(claim.Again, 10*time.Millisecond), policy.BusyRest))
+	case claim.Verdict == intent.Unsure:
+		i.doubt = true
+		return ending{}, nil
+	case result.Doubt:
+		i.doubt = true
+		if result.Alone {
+			i.person = i.person.Alone()
+		}
+		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
+	case result.Refusal == nil:
+		i.r.record.Attempts++
+		return i.end(claim.Token, intent.Made, ending{invitationID: result.InvitationID})
+	case result.Refusal.Outcome == clerkclient.Rejected:
+		return i.rejected(claim, failureOf(result))
+	}
+	return i.failed(ctx, result.Claim, result)
+}
+
+// found is told that a look-up before the call found what Clerk would answer. It is not believed before Clerk was asked whether the
+// invitation that is in the way was made by an earlier call of the task.
+func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, error) {
+	failure := failureOf(result)
+	failure.Reason = record.Rejected
+	standing, _, err := i.standing(ctx)
+	if err != nil {
+		return ending{}, err
+	}
+	if standing.Open() {
+		i.refusal, i.doubt = &failure, true
+		return ending{}, nil
+	}
+	return ending{dead: &failure}, nil
+}
+
+// rejected is told that Clerk refuses. Where an earlier call's outcome was unknown for a while, Clerk is asked once more before it is
+// believed: the refusal may be about the invitation that it made.
+func (i *inviteRun) rejected(claim intent.Claim, failure record.Failure) (ending, error) {
+	i.r.record.Attempts++
+	failure.Reason = record.Rejected
+	if claim.Fresh {
+		return i.end(claim.Token, intent.Refused, ending{dead: &failure})
+	}
+	i.refusal, i.doubt = &failure, true
+	return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
+}
+
+// failed counts a failed attempt and waits out a short backoff. If the call may have made the invitation all the same, Clerk is
+// asked next.
+func (i *inviteRun) failed(ctx context.Context, claim intent.Claim, result dispatch.Result) (ending, error) {
+	failure := failureOf(result)
+	r := i.r
+	r.record.Attempts++
+	failure.Reason = record.Exhausted
+	exhausted := r.record.Attempts >= i.w.policy.MaxAttempts
+	if !result.Refusal.Sent && exhausted {
+		return i.end(claim.Token, claim.Release(), ending{dead: &failure})
+	}
+	failure.Reason = ""
+	r.record.History = record.Remember(r.record.History, time.Now(), failure)
+	s := i.settlement(claim.Token, intent.Unknown)
+	if i.doubt = result.Refusal.Sent; !i.doubt {
+		s.End = claim.Release()
+	}
+	data, keep, err := record.Encode(r.record)
+	if err != nil {
+		return ending{}, err
+	}
+	s.Record, s.Keep = data, keep
+	if err := i.write(s); err != nil {
+		return ending{}, err
+	}
+	return i.w.backOff(ctx, r, failure)
+}
+
+// ask finds out what became of earlier calls: an invitation that was made ends the task; that there is none counts only when the last call
+// could no longer make it.
+func (i *inviteRun) ask(ctx context.Context) (ending, error) {
+	standing, now, err := i.standing(ctx)
+	if err != nil {
+		return ending{}, err
+	}
+	if !standing.Open() {
+		i.doubt = false
+		return ending{}, nil
+	}
+	asked := time.Now()
+	found, err := i.w.dispatcher.FindLost(ctx, []dispatch.Lost{{Folded: i.person.Folded(), Since: asked.Add(standing.Since.Sub(now))}})
+	if err != nil {
+		i.asked++
+		return i.w.pause(ctx, i.r, i.w.policy.Backoff(i.asked))
+	}
+	for _, inv := range found[i.person.Folded()] {
+		end, err := i.end(standing.Token, intent.Found, ending{invitationID: inv.ID})
+		if err == nil || !errors.Is(err, intent.ErrTaken) {
+			return end, err
+		}
+	}
+	if quiet := standing.Till.Add(i.w.policy.Settle).Sub(now); quiet > 0 {
+		return i.w.pause(ctx, i.r, quiet)
+	}
+	return i.absent(standing.Token)
+}
+
+// absent is told that no call so far has made the invitation: a refusal may be believed now, and an end of attempts.
+func (i *inviteRun) absent(token string) (ending, error) {
+	if i.refusal != nil {
+		return i.end(token, intent.Absent, ending{dead: i.refusal})
+	}
+	if history := i.r.record.History; i.r.record.Attempts >= i.w.policy.MaxAttempts && len(history) > 0 {
+		failure := history[len(history)-1].Failure
+		failure.Reason = record.Exhausted
+		i.r.record.History = history[:len(history)-1] // the ending is the last one
+		return i.end(token, intent.Absent, ending{dead: &failure})
+	}
+	i.doubt = false
+	return ending{}, i.write(i.settlement(token, intent.Absent))
+}
+
+func (i *inviteRun) standing(ctx context.Context) (standing intent.Standing, now time.Time, err error) {
+	err = i.w.persist(ctx, func(ctx context.Context) (err error) {
+		standing, now, err = i.w.intents.Standing(ctx, i.wish)
+		return err
+	})
+	return standing, now, err
+}
+
+func (i *inviteRun) settlement(token string, end intent.End) intent.Settlement {
+	return intent.Settlement{Wish: i.wish, Token: token, End: end}
+}
+
+// end settles the intent and writes the task's ending in one go.
+func (i *inviteRun) end(token string, settled intent.End, end ending) (ending, error) {
+	s := i.settlement(token, settled)
+	s.InvitationID = end.invitationID
+	before := i.r.record
+	entry := i.w.conclude(i.r, end)
+	var err error
+	if s.Record, s.Keep, err = record.Encode(i.r.record); err != nil {
+		return ending{}, err
+	}
+	if end.dead != nil {
+		if s.Letter, err = i.w.deadLetters.Letter(entry); err != nil {
+			return ending{}, err
+		}
+	}
+	if err := i.write(s); err != nil {
+		i.r.record = before
+		return ending{}, err
+	}
+	i.w.logEnd(i.r, end)
+	end.written = true
+	return end, nil
+}
+
+// write settles, until Redis takes it or the worker's last grace ends.
+func (i *inviteRun) write(s intent.Settlement) error {
+	return i.w.persist(i.w.settling, func(ctx context.Context) error { return i.w.intents.Settle(ctx, s) })
+}
