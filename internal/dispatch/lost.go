@@ -22,7 +22,7 @@ type Lost struct {
 // FindLost asks Clerk for invitations that were made for recipients since their calls, by folded address, the oldest first; revoked ones
 // and accepted ones too. Anything that could not be asked is an error: an answer proves absence only if it is whole.
 func (d *Dispatcher) FindLost(ctx context.Context, lost []Lost) (map[string][]clerkclient.Invitation, error) {
-	ctx, cancel := context.WithTimeout(ctx, policy.LookupPatience)
+	ctx, cancel := context.WithTimeout(ctx, policy.LostPatience)
 	defer cancel()
 	since := make(map[string]time.Time, len(lost))
 	earliest := time.Now()

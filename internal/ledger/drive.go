@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
 func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
-	state, err := startScript.Run(ctx, l.rdb, l.keys(name)).Text()
+	state, err := startScript.Run(ctx, l.rdb, l.keys(name), name).Text()
 	if err != nil {
 		return "", fmt.Errorf("starting campaign %s: %w", name, err)
 	}
@@ -153,19 +154,25 @@ type Progress struct {
 	Unsure  int // whose last call's outcome is not known
 	// NextDue is when the next of Later and Open is due, 0 for at once; it counts only if there are any.
 	NextDue time.Duration
+	// Generation is the campaign's latest: a driver of an earlier one has been replaced.
+	Generation int
 }
 
-// Progress tells what there is to do in a campaign; a running one with nothing left is finished by it.
-func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
-	answer, err := progressScript.Run(ctx, l.rdb, l.keys(name)).Slice()
+// Lease is how long a campaign stays its driver's after each Progress; then the sweep gives it another.
+const Lease = 10 * time.Second
+
+// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running campaign with nothing
+// left is finished by it.
+func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Progress, error) {
+	answer, err := progressScript.Run(ctx, l.rdb, l.keys(name), generation, name, Lease.Milliseconds()).Slice()
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
-	if len(answer) != 8 {
+	if len(answer) != 9 {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
 	}
 	state, ok := answer[0].(string)
-	numbers := make([]int, 7)
+	numbers := make([]int, 8)
 	for i := range numbers {
 		n, isNumber := answer[i+1].(int64)
 		numbers[i], ok = int(n), ok && isNumber
@@ -175,6 +182,29 @@ func (l *Ledgers) Progress(ctx context.Context, name string) (Progress, error) {
 	}
 	return Progress{
 		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4], Unsure: numbers[5],
-		NextDue: time.Duration(numbers[6]) * time.Millisecond,
+		NextDue: time.Duration(numbers[6]) * time.Millisecond, Generation: numbers[7],
 	}, nil
+}
+
+// Orphan is a running campaign that had no driver, and its new generation.
+type Orphan struct {
+	Name       string
+	Generation int
+}
+
+// Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep finds it again.
+func (l *Ledgers) Sweep(ctx context.Context) ([]Orphan, error) {
+	answer, err := sweepScript.Run(ctx, l.rdb, []string{l.runningKey()}, l.namespace+intent.Tag+"c:", Lease.Milliseconds()).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("sweeping campaigns: %w", err)
+	}
+	var orphans []Orphan
+	for pair := range slices.Chunk(answer, 2) {
+		generation, err := strconv.Atoi(pair[len(pair)-1])
+		if err != nil {
+			return nil, fmt.Errorf("sweeping campaigns: %w", ErrGarbage)
+		}
+		orphans = append(orphans, Orphan{Name: pair[0], Generation: generation})
+	}
+	return orphans, nil
 }

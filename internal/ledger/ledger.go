@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -129,6 +130,15 @@ func TaskID(campaign string, generation int) string {
 	return "bulk:" + campaign + ":" + strconv.Itoa(generation)
 }
 
+// GenerationOf reads the generation from the id of a driver's task; 0 if there is none.
+func GenerationOf(taskID string) int {
+	n, err := strconv.Atoi(taskID[strings.LastIndexByte(taskID, ':')+1:])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (l *Ledgers) key(campaign, part string) string {
 	return l.namespace + intent.Tag + "c:" + campaign + ":" + part
 }
@@ -139,8 +149,10 @@ func (l *Ledgers) keys(campaign string) []string {
 	for i, part := range parts {
 		keys[i] = l.key(campaign, part)
 	}
-	return keys
+	return append(keys, l.runningKey())
 }
+
+func (l *Ledgers) runningKey() string { return l.namespace + intent.Tag + "running" }
 
 func (l *Ledgers) indexKey() string { return l.namespace + ":campaigns" }
 

@@ -68,7 +68,7 @@ func (b bundle) settle(t *testing.T, batch ledger.Batch, outcomes ...ledger.Outc
 
 func (b bundle) progress(t *testing.T) ledger.Progress {
 	t.Helper()
-	p, err := b.Progress(t.Context(), "c")
+	p, err := b.Progress(t.Context(), "c", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,4 +289,41 @@ func FuzzRow(f *testing.F) {
 			t.Errorf("%+v, %v", row, err)
 		}
 	})
+}
+
+func TestTheSweepFindsACampaignWhoseDriverIsGone(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.add(t, "c", people(0, 1))
+	sweep := func() []ledger.Orphan {
+		orphans, err := b.Sweep(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return orphans
+	}
+	if orphans := sweep(); len(orphans) != 0 {
+		t.Errorf("it has just been enqueued: %v", orphans)
+	}
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1) // the driver has not been heard of for a while
+	if orphans := sweep(); len(orphans) != 1 || orphans[0] != (ledger.Orphan{Name: "c", Generation: 2}) {
+		t.Errorf("%v", orphans)
+	}
+	if orphans := sweep(); len(orphans) != 0 {
+		t.Errorf("found twice: %v", orphans)
+	}
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1)
+	if p := b.progress(t); p.Generation != 2 { // the driver of generation 1 wakes up
+		t.Errorf("%+v", p)
+	}
+	if orphans := sweep(); len(orphans) != 1 {
+		t.Errorf("a replaced driver keeps the campaign: %v", orphans)
+	}
+	batch := b.take(t, 1, ledger.InBulk, time.Minute)
+	b.settle(t, batch, sent(batch)...)
+	b.progress(t)
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1)
+	if orphans := sweep(); len(orphans) != 0 {
+		t.Errorf("a finished campaign: %v", orphans)
+	}
 }

@@ -11,6 +11,7 @@ import (
 // their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call or a look-up holds them),
 // 7 ready (list of ids that were looked up and may ride in a bulk), 8 unsure (list of ids of which nobody knows what became
 // of their last call). A token that begins with c holds for a call, any other for a question to Clerk.
+// 9 running (set of the names of running campaigns, for the sweep).
 // A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready,
 // s singles, u unsure.
 // The intents of a recipient are at the prefix and its id: scripts that touch them get the prefix as an argument, since they
@@ -28,6 +29,11 @@ local function wait_again(id)
   if not row then return end
   redis.call('HSET', KEYS[2], id, 'w' .. string.sub(row, 2))
   redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
+end
+-- begin gives a running campaign time to get a driver before the sweep does.
+local function begin(name)
+  redis.call('SADD', KEYS[9], name)
+  redis.call('HSET', KEYS[1], 'lease_until', stamp(now + 10000))
 end
 local function doubt(id)
   local row = redis.call('HGET', KEYS[2], id)
@@ -48,7 +54,8 @@ end
 `
 
 // commitScript moves a staged upload into the campaign, whole.
-// KEYS[9]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged.
+// KEYS[10]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged,
+// 4 the campaign's name.
 // Returns {outcome, added, known}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
 // or incomplete (the stage expired).
 var commitScript = redis.NewScript(prelude + `
@@ -57,10 +64,10 @@ if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then re
 if state == 'cancelled' then return {'cancelled', 0, 0} end
 local start = tonumber(ARGV[2])
 if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0} end
-if redis.call('LLEN', KEYS[9]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
+if redis.call('LLEN', KEYS[10]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
 local added, known = 0, 0
 while true do
-  local staged = redis.call('LPOP', KEYS[9], 1000)
+  local staged = redis.call('LPOP', KEYS[10], 1000)
   if not staged or #staged == 0 then break end
   local fresh = {}
   for i = 1, #staged, 2 do
@@ -80,18 +87,19 @@ if not state or (state == 'finished' and added > 0) then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HDEL', KEYS[1], 'finished_at', 'scheduled_at')
   redis.call('HSET', KEYS[1], 'state', start > 0 and 'scheduled' or 'running')
-  if start > 0 then redis.call('HSET', KEYS[1], 'scheduled_at', stamp(start)) end
+  if start > 0 then redis.call('HSET', KEYS[1], 'scheduled_at', stamp(start)) else begin(ARGV[4]) end
 end
 redis.call('HINCRBY', KEYS[1], 'recipients', added)
 return {'ok', added, known}
 `)
 
-// startScript turns a scheduled campaign into a running one and gives its state.
+// startScript turns a scheduled campaign into a running one and gives its state. ARGV: the campaign's name.
 var startScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'scheduled' then
   state = 'running'
   redis.call('HSET', KEYS[1], 'state', state)
+  begin(ARGV[1])
 end
 if state == 'running' then redis.call('HSETNX', KEYS[1], 'started_at', stamp(now)) end
 return state or ''
@@ -171,28 +179,34 @@ return settled
 `)
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
-// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it.
-// Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1}.
+// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's lease,
+// unless a later generation has taken over. ARGV: the driver's generation, the campaign's name, how long the lease lasts (ms).
+// Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1, generation}.
 var progressScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state') or ''
-if state == 'running' then move_due() end
+local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
+if state == 'running' then
+  move_due()
+  if generation == tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'lease_until', stamp(now + tonumber(ARGV[3]))) end
+end
 local waiting, singles = redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4])
 local later, open, ready = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('LLEN', KEYS[7])
 local unsure = redis.call('LLEN', KEYS[8])
 if state == 'running' and waiting + singles + later + open + ready + unsure == 0 then
   state = 'finished'
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', stamp(now))
+  redis.call('SREM', KEYS[9], ARGV[2])
 end
 local due = -1
 for k = 5, 6 do
   local first = redis.call('ZRANGE', KEYS[k], 0, 0, 'WITHSCORES')
   if first[2] and (due < 0 or tonumber(first[2]) - now < due) then due = math.max(0, tonumber(first[2]) - now) end
 end
-return {state, waiting, singles, later, open, ready, unsure, due}
+return {state, waiting, singles, later, open, ready, unsure, due, generation}
 `)
 
 // reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign for it.
-// ARGV: id, row as it shall be, prefix of intents, their owner, since when there may have been calls (ms). Returns ok, cancelled or missing.
+// ARGV: id, row as it shall be, prefix of intents, their owner, since when there may have been calls (ms), the campaign's name. Returns ok, cancelled or missing.
 var reviveScript = redis.NewScript(prelude + intent.Lua + `
 local state = redis.call('HGET', KEYS[1], 'state')
 local row = redis.call('HGET', KEYS[2], ARGV[1])
@@ -207,6 +221,28 @@ if state == 'finished' then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HSET', KEYS[1], 'state', 'running')
   redis.call('HDEL', KEYS[1], 'finished_at')
+  begin(ARGV[6])
 end
 return 'ok'
+`)
+
+// sweepScript finds running campaigns without a driver and begins a new generation of each. KEYS: running. ARGV: what the key of
+// a campaign's head begins with (its name and ":meta" follow; it has the same hash tag), how long the new driver has to begin (ms).
+// Returns {name, generation, …}.
+var sweepScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local orphans = {}
+for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
+  local key = ARGV[1] .. name .. ':meta'
+  local head = redis.call('HMGET', key, 'state', 'lease_until')
+  if head[1] ~= 'running' then
+    redis.call('SREM', KEYS[1], name)
+  elseif tonumber(head[2] or '0') < now then
+    redis.call('HSET', key, 'lease_until', string.format('%.0f', now + tonumber(ARGV[2])))
+    orphans[#orphans + 1] = name
+    orphans[#orphans + 1] = tostring(redis.call('HINCRBY', key, 'generation', 1))
+  end
+end
+return orphans
 `)

@@ -50,7 +50,7 @@ func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipie
 	if !start.IsZero() {
 		startMS = start.UnixMilli()
 	}
-	answer, err := commitScript.Run(ctx, l.rdb, append(l.keys(name), stage), version, startMS, 2*len(recipients)).Slice()
+	answer, err := commitScript.Run(ctx, l.rdb, append(l.keys(name), stage), version, startMS, 2*len(recipients), name).Slice()
 	if err != nil {
 		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
 	}
@@ -129,7 +129,7 @@ func (l *Ledgers) Revive(ctx context.Context, name string, id ID, travel Travel,
 		return failed(err)
 	}
 	outcome, err := reviveScript.Run(ctx, l.rdb, l.keys(name), string(id[:]), revived,
-		intent.Prefix(l.namespace), intent.CampaignOwner(name), since).Text()
+		intent.Prefix(l.namespace), intent.CampaignOwner(name), since, name).Text()
 	switch {
 	case err != nil:
 		return failed(err)

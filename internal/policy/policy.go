@@ -40,6 +40,10 @@ const (
 	LookupSize = clerkclient.MaxUserAddresses
 	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
 	LookupPatience = 10 * time.Second
+	// LostSize is how many recipients are asked about together whose last call was lost, and LostPatience bounds the question: each
+	// may take two calls, and only half of the overall limit is for reading.
+	LostSize     = 20
+	LostPatience = time.Minute
 	// FewAddresses are asked about each by itself, and so are all when their first call was not lately.
 	FewAddresses = 2
 	Lately       = time.Hour
@@ -81,8 +85,10 @@ const (
 	// SettleMargin is how long its recipients stay with a call after its deadline and the settling time, so that its
 	// outcome can be recorded.
 	SettleMargin = 10 * time.Second
-	// DriverPoll is how long a driver whose recipients all wait for a later attempt sleeps before it looks again.
-	DriverPoll = 2 * time.Second
+	// DriverPoll is how long a driver sleeps at most before it looks at its ledger again, and renews its lease by that.
+	DriverPoll = 3 * time.Second
+	// SweepInterval is how often each worker looks for running campaigns without a driver.
+	SweepInterval = 2 * time.Second
 )
 
 // Backoff is the wait after the given number of failed attempts: doubling, with full jitter.

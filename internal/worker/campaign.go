@@ -16,9 +16,10 @@ import (
 // driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are ready, and ends
 // when the ledger says that nothing is left.
 type driver struct {
-	w        *Worker
-	task     string // id of the task that drives
-	campaign string
+	w          *Worker
+	task       string // id of the task that drives
+	campaign   string
+	generation int
 
 	changed chan struct{} // something happened in the ledger
 
@@ -47,7 +48,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	case state == ledger.Running:
 		w.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
-	d := &driver{w: w, task: r.id, campaign: campaign, changed: make(chan struct{}, 1)}
+	d := &driver{w: w, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
 	state, err = d.run(ctx)
 	if err != nil {
 		return ending{}, err
@@ -73,11 +74,15 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 		feed.Reading()
 		var p ledger.Progress
 		err := d.w.persist(ctx, func(ctx context.Context) (err error) {
-			p, err = d.w.ledgers.Progress(ctx, d.campaign)
+			p, err = d.w.ledgers.Progress(ctx, d.campaign, d.generation)
 			return err
 		})
 		if err != nil || p.State != ledger.Running {
 			return p.State, err
+		}
+		if p.Generation > d.generation {
+			d.w.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
+			return p.State, errAlreadyEnded
 		}
 		looking := d.lookAhead(ctx, p)
 		d.lookBack(ctx, p)
@@ -86,25 +91,23 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 			waiting.Ready += p.Waiting
 		}
 		feed.Offer(waiting)
-		if err := d.await(ctx, p, looking); err != nil {
+		if err := d.await(ctx, p); err != nil {
 			return p.State, err
 		}
 	}
 }
 
-// await sleeps until something happened in the ledger or a recipient is due. With nothing under way it looks again after a
-// while: recipients may have been added.
-func (d *driver) await(ctx context.Context, p ledger.Progress, looking bool) error {
-	var due <-chan time.Time
-	switch pause := max(p.NextDue, 10*time.Millisecond); {
-	case p.Ready+p.Waiting+p.Singles+p.Open+p.Unsure == 0 && !looking:
-		due = time.After(min(pause, policy.DriverPoll))
-	case p.Later+p.Open > 0:
-		due = time.After(pause)
+// await sleeps until something happened in the ledger or a recipient is due, and no longer than the lease allows.
+func (d *driver) await(ctx context.Context, p ledger.Progress) error {
+	pause := policy.DriverPoll
+	if p.Later+p.Open > 0 {
+		pause = min(pause, max(p.NextDue, 10*time.Millisecond))
 	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	select {
 	case <-d.changed:
-	case <-due:
+	case <-timer.C:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -18,7 +18,7 @@ import (
 // counts only when the last call could no longer make it, and then the recipient may be sent again.
 func (d *driver) askLost(ctx context.Context) {
 	b, err := d.read(func() (ledger.Batch, error) {
-		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LookupSize, policy.LookupPatience+policy.SettleMargin, ledger.Unsure)
+		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LostSize, policy.LostPatience+policy.SettleMargin, ledger.Unsure)
 	}, true)
 	if err != nil || len(b.rows) == 0 {
 		_ = clock.Sleep(ctx, policy.RedisRest)

@@ -136,6 +136,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	}
 	w.health.started()
 	go w.timings.Publish(w.accepting, w.rdb)
+	go w.sweep(w.accepting)
 	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
 		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).Int("reserve", w.policy.Reserve).Msg("worker runs")
 	<-ctx.Done()

@@ -1,0 +1,41 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/queues"
+	"example.com/usher/tasks"
+)
+
+// sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a minute or
+// two to run its task again.
+func (w *Worker) sweep(ctx context.Context) {
+	client := asynq.NewClientFromRedisClient(w.rdb)
+	for clock.Sleep(ctx, policy.SweepInterval) == nil {
+		orphans, err := w.ledgers.Sweep(ctx)
+		for _, orphan := range orphans {
+			err = errors.Join(err, w.enqueueDriver(ctx, client, orphan))
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn().Err(err).Msg("campaigns without a driver could not all be given one; it is tried again")
+		}
+	}
+}
+
+func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan ledger.Orphan) error {
+	task, err := tasks.DriverTask(orphan.Name)
+	if err != nil {
+		return err
+	}
+	id := ledger.TaskID(orphan.Name, orphan.Generation)
+	w.log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
+	_, err = client.EnqueueContext(ctx, task, queues.Options(queues.Name(w.namespace, queues.Campaign), id, time.Time{})...)
+	return err
+}
