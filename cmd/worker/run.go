@@ -97,7 +97,7 @@ func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error 
 		return err
 	}
 	defer rdb.Close()
-	return serve(ctx, rdb, c.Namespace, s, log)
+	return c.serve(ctx, rdb, s, log)
 }
 
 func (c *workerFlags) read(stderr io.Writer) (checked, error) {
@@ -106,12 +106,8 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 	keep := func(err error) { errs = append(errs, err) }
 	var err error
 
-	s.key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile)
+	s.key, s.keyKind, err = c.readKey()
 	keep(err)
-	if err == nil {
-		s.keyKind, err = settings.ClerkKey("CLERK_SECRET_KEY", s.key)
-		keep(err)
-	}
 	s.apiURL, err = settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL)
 	keep(err)
 	keep(c.readPolicy(&s))
@@ -127,6 +123,15 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 		s.policy.Bulk.Window /= time.Duration(s.speed)
 	}
 	return s, errors.Join(errs...)
+}
+
+// readKey reads the secret key and tells whether it is a test or a live one.
+func (c *workerFlags) readKey() (key, kind string, err error) {
+	if key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
+		return "", "", err
+	}
+	kind, err = settings.ClerkKey("CLERK_SECRET_KEY", key)
+	return key, kind, err
 }
 
 func (c *workerFlags) readPolicy(s *checked) error {
@@ -225,23 +230,12 @@ func (l *redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.log.Debug().Str("from", "redis").Msg(fmt.Sprintf(format, args...))
 }
 
-// serve runs the worker and its admin address until the context ends or one of them fails.
-func serve(ctx context.Context, rdb redis.UniversalClient, namespace string, s checked, log zerolog.Logger) error {
-	clerk, err := clerkclient.New(clerkclient.Config{Key: s.key, BaseURL: s.apiURL, Version: cmdline.Version(), Timeout: s.policy.Timeout})
-	if err != nil {
-		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
-	}
-	defer clerk.Close()
+// serve runs the worker and its admin address until the context ends or one of them fails. When the key's file holds a new key, the
+// worker is started anew with it.
+func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s checked, log zerolog.Logger) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), worker.NewBudgets(rdb, namespace))
-	health := worker.NewHealth()
-	w, err := worker.New(worker.Config{
-		Redis: rdb, Namespace: namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
-		Health: health, Metrics: worker.NewMetrics(registry, cmdline.Version()), Log: log,
-	})
-	if err != nil {
-		return err
-	}
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), worker.NewBudgets(rdb, c.Namespace))
+	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, cmdline.Version())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -256,11 +250,38 @@ func serve(ctx context.Context, rdb redis.UniversalClient, namespace string, s c
 		log.Info().Str("addr", s.admin.Addr).Msg("admin address")
 	}
 	go health.Watch(serving, rdb)
-	if err := w.Run(ctx, s.keyKind); err != nil {
+	for {
+		err := c.work(ctx, rdb, s, health, metrics, log)
+		if errors.Is(err, worker.ErrKeyChanged) {
+			if s.key, s.keyKind, err = c.readKey(); err == nil {
+				log.Info().Msg("the secret key has changed; starting anew with it")
+				continue
+			}
+		}
+		if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
 		return err
 	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+}
+
+// work runs one worker with one key.
+func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s checked, health *worker.Health, metrics *worker.Metrics, log zerolog.Logger) error {
+	clerk, err := clerkclient.New(clerkclient.Config{Key: s.key, BaseURL: s.apiURL, Version: cmdline.Version(), Timeout: s.policy.Timeout})
+	if err != nil {
+		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
 	}
-	return nil
+	defer clerk.Close()
+	w, err := worker.New(worker.Config{
+		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
+		KeyChanged: func() bool {
+			key, _, err := c.readKey()
+			return err == nil && key != s.key
+		},
+		Health: health, Metrics: metrics, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx, s.keyKind)
 }

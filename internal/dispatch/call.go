@@ -27,7 +27,8 @@ type Observer interface {
 type Caller struct {
 	Limiter  *ratelimit.Limiter
 	Policy   policy.Policy
-	Key      string          // fingerprint of the key in use
+	Key      string // fingerprint of the key in use
+	Gate     *KeyGate
 	Flight   context.Context // ends when calls in flight must end
 	Observer Observer
 	Log      zerolog.Logger
@@ -45,25 +46,57 @@ func (c *Caller) Call(ctx context.Context, call policy.Call, send func(ctx conte
 	return c.callTold(ctx, call, func(time.Time) {}, send)
 }
 
+// Probe is Call for a cheap question that finds out whether Clerk takes the key: the gate does not hold it back.
+func (c *Caller) Probe(ctx context.Context, ask func(ctx context.Context) error) error {
+	wants, own := c.Policy.Wants(policy.Read, c.Key)
+	permit, err := c.permit(ctx, func(time.Time) {}, wants)
+	if err != nil {
+		return err
+	}
+	_, err = c.make(permit, own, true, ask)
+	return err
+}
+
 // callTold is Call, and tells what it learns of when the next permit can come free.
 func (c *Caller) callTold(ctx context.Context, call policy.Call, told func(next time.Time), send func(ctx context.Context) error) (t Timing, err error) {
 	start := time.Now()
+	if err := c.Gate.wait(ctx); err != nil {
+		return t, err
+	}
 	wants, own := c.Policy.Wants(call, c.Key)
 	permit, err := c.permit(ctx, told, wants)
+	for err == nil && !c.Gate.Open() { // it closed while this call waited
+		c.giveBack(permit, own, ErrNothingSent)
+		if err = c.Gate.wait(ctx); err == nil {
+			permit, err = c.permit(ctx, told, wants)
+		}
+	}
 	t.Permit = time.Since(start)
 	if err != nil {
 		return t, err
 	}
-	flight, cancel := context.WithDeadline(c.Flight, permit.Deadline())
-	defer cancel()
-	sent := time.Now()
-	err = send(flight)
-	t.Answer = time.Since(sent)
-	c.giveBack(permit, own, err)
+	t.Answer, err = c.make(permit, own, false, send)
 	if !errors.Is(err, ErrNothingSent) {
 		c.observe(call, t, err)
 	}
 	return t, err
+}
+
+// make makes the call that a permit is for.
+func (c *Caller) make(permit *ratelimit.Permit, own string, probe bool, send func(ctx context.Context) error) (took time.Duration, err error) {
+	flight, cancel := context.WithDeadline(c.Flight, permit.Deadline())
+	defer cancel()
+	sent := time.Now()
+	err = send(flight)
+	took = time.Since(sent)
+	switch outcome := clerkclient.OutcomeOf(err); {
+	case errors.Is(err, ErrNothingSent), outcome == clerkclient.Transient: // says nothing about the key
+	default:
+		c.Gate.answered(outcome != clerkclient.Unauthorized, probe)
+		c.Observer.KeyAnswered(outcome != clerkclient.Unauthorized)
+	}
+	c.giveBack(permit, own, err)
+	return took, err
 }
 
 // permit asks until it has one. While Redis cannot answer nobody gets a permit, and the waiting goes on.
@@ -93,7 +126,7 @@ func (c *Caller) giveBack(permit *ratelimit.Permit, own string, answer error) {
 	case refused && refusal.Outcome == clerkclient.Throttled:
 		err = permit.Refuse(ctx, own, c.Policy.RestAfter429(own, refusal.RetryAfter))
 	case refused && refusal.Outcome == clerkclient.Unauthorized:
-		err = permit.Refuse(ctx, policy.KeyLimit(c.Key), policy.KeyRest)
+		err = permit.Refuse(ctx, policy.KeyLimit(c.Key), c.Gate.rest())
 	default:
 		err = permit.Done(ctx)
 	}
@@ -106,9 +139,6 @@ func (c *Caller) observe(call policy.Call, t Timing, err error) {
 	outcome, status, code := clerkclient.OutcomeOf(err), 0, ""
 	if refusal, refused := errors.AsType[*clerkclient.Error](err); refused {
 		status, code = refusal.Status, refusal.Code
-	}
-	if status != 0 || err == nil {
-		c.Observer.KeyAnswered(outcome != clerkclient.Unauthorized)
 	}
 	c.Observer.Called(call, outcome, t)
 	level := zerolog.DebugLevel

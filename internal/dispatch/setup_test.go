@@ -122,7 +122,7 @@ func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"), silent{})
+	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"), silent{})
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {

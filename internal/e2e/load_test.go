@@ -118,7 +118,7 @@ func TestACallInFlightIsWaitedForAtTheStop(t *testing.T) {
 
 func TestAnotherProgramsThrottlingCostsNoAttempt(t *testing.T) {
 	t.Parallel()
-	s := start(t, clerktest.Config{})
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_BULK=0") // so that nobody takes a bulk instead
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Create, Times: 1, RetryIn: 2 * time.Second})
 	s.worker()
 	s.worker()

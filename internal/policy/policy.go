@@ -71,8 +71,9 @@ const (
 	LongBackoff = 5 * time.Second
 	// retryAfterUnknown is how long an endpoint rests after a 429 that does not say.
 	retryAfterUnknown = 30 * time.Second
-	// KeyRest is how long all calls rest after Clerk refused the key; then one goes first.
-	KeyRest = 5 * time.Second
+	// KeyRest is how long all calls rest after Clerk refused the key, twice as long each time up to KeyRestMax; then one goes first.
+	KeyRest    = time.Second
+	KeyRestMax = time.Minute
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
 	// NewerRest is how long a task of a newer version is left alone.

@@ -33,7 +33,9 @@ func (h *Health) set(change func()) {
 	change()
 }
 
-func (h *Health) started()                  { h.set(func() { h.running = true }) }
+func (h *Health) started() {
+	h.set(func() { h.running, h.stopping, h.keyRefused = true, false, false })
+}
 func (h *Health) stopped()                  { h.set(func() { h.stopping = true }) }
 func (h *Health) keyAnswered(accepted bool) { h.set(func() { h.keyRefused = !accepted }) }
 

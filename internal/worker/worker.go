@@ -4,6 +4,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -31,9 +32,11 @@ type Config struct {
 	Clerk          Clerk
 	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
 	Policy         policy.Policy
-	Health         *Health
-	Metrics        *Metrics
-	Log            zerolog.Logger
+	// KeyChanged tells whether there is another key by now; it is asked while Clerk refuses this one.
+	KeyChanged func() bool
+	Health     *Health
+	Metrics    *Metrics
+	Log        zerolog.Logger
 }
 
 // Worker runs the tasks of one namespace.
@@ -50,6 +53,7 @@ type Worker struct {
 	ledgers     *ledger.Ledgers
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
+	keyChanged  func() bool
 	health      *Health
 	metrics     *Metrics
 	timings     *timings.Recorder
@@ -73,13 +77,13 @@ func New(c Config) (*Worker, error) {
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
 		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
+		keyChanged: c.KeyChanged, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.settling, w.cutSettling = context.WithCancel(context.Background())
 	w.caller = &dispatch.Caller{
-		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Flight: w.flight, Observer: w, Log: c.Log,
+		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: dispatch.NewKeyGate(), Flight: w.flight, Observer: w, Log: c.Log,
 	}
 	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents, w)
 	return w, nil
@@ -121,7 +125,7 @@ const delayedCheck = time.Second
 
 // Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may go on
 // for a while, and what is unfinished is put back at the head of its queue. It returns ErrNamespace if the namespace
-// belongs to the other kind of key.
+// belongs to the other kind of key, and ErrKeyChanged when it has stopped because there is a new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil {
 		return err
@@ -137,10 +141,16 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	w.health.started()
 	go w.timings.Publish(w.accepting, w.rdb)
 	go w.sweep(w.accepting)
+	ctx, changed := context.WithCancelCause(ctx)
+	defer changed(nil)
+	go w.watchKey(w.accepting, changed)
 	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
 		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).Int("reserve", w.policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
 	w.stop(servers)
+	if errors.Is(context.Cause(ctx), ErrKeyChanged) {
+		return ErrKeyChanged
+	}
 	return nil
 }
 

@@ -1,0 +1,46 @@
+package worker
+
+import (
+	"context"
+	"errors"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
+)
+
+// ErrKeyChanged ends a worker whose secret key is another by now: it is to be started anew with that one.
+var ErrKeyChanged = errors.New("the secret key has changed")
+
+// watchKey probes a key that Clerk refuses until it works again, and ends the worker when there is a new one. Its context ends when the
+// worker begins to stop.
+func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) {
+	for {
+		select {
+		case <-w.caller.Gate.Refused():
+		case <-ctx.Done():
+			return
+		}
+		w.log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
+		for !w.caller.Gate.Open() {
+			if clock.Sleep(ctx, policy.KeyRest) != nil { // at least; the limiter holds a probe back for longer each time
+				return
+			}
+			if w.keyChanged() {
+				changed(ErrKeyChanged)
+				return
+			}
+			if err := w.probeKey(ctx); err != nil {
+				w.log.Debug().Err(err).Msg("probed the secret key")
+			}
+		}
+		w.log.Info().Msg("Clerk takes the secret key again")
+	}
+}
+
+func (w *Worker) probeKey(ctx context.Context) error {
+	return w.caller.Probe(ctx, func(ctx context.Context) error {
+		_, _, err := w.clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
+		return err
+	})
+}
