@@ -94,7 +94,13 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if err := recipient.Validate(); err != nil {
 		return Task{}, err
 	}
-	return c.enqueue(ctx, TypeInvite, queues.Interactive, InvitePayload{Version: Version, Recipient: recipient}, opts)
+	payload := InvitePayload{Version: Version, Recipient: recipient}
+	identity, err := json.Marshal(payload)
+	if err != nil {
+		return Task{}, fmt.Errorf("encoding a payload: %w", err)
+	}
+	payload.EnqueuedAt = time.Now().UnixMilli()
+	return c.enqueue(ctx, TypeInvite, queues.Interactive, identity, payload, opts)
 }
 
 // Revoke enqueues the revocation of an invitation.
@@ -102,15 +108,16 @@ func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option
 	if err := ValidateInvitationID(invitationID); err != nil {
 		return Task{}, err
 	}
-	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, RevokePayload{Version: Version, InvitationID: invitationID}, opts)
+	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, nil, RevokePayload{Version: Version, InvitationID: invitationID}, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, SyncListPayload{Version: Version}, opts)
+	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
 }
 
-func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, payload any, opts []Option) (Task, error) {
+// enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
+func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, identity []byte, payload any, opts []Option) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
 		return Task{}, err
@@ -119,12 +126,15 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, pay
 	if err != nil {
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
 	}
+	if identity == nil {
+		identity = data
+	}
 	queue := queues.Name(c.namespace, lane)
 	id := options.ID
 	if id == "" {
 		id = uuid.NewString()
 	} else {
-		exists, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, data)})
+		exists, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
 		if err != nil {
 			return Task{}, err
 		}

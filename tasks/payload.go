@@ -30,6 +30,8 @@ var ErrNewer = errors.New("payload was written by a newer version")
 type InvitePayload struct {
 	Version int `json:"v"`
 	Recipient
+	// EnqueuedAt is when the task was enqueued, in Unix milliseconds; 0 is unknown. No call was made for it before.
+	EnqueuedAt int64 `json:"enqueued_at,omitempty"`
 }
 
 // BulkInvitePayload is what a bulk-invite task carries: the name of the campaign whose ledger it works through.

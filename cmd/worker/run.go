@@ -42,6 +42,8 @@ type workerFlags struct {
 	LogLevel  string `env:"USHER_LOG_LEVEL" default:"info" help:"trace, debug, info, warn or error."`
 	LogFormat string `env:"USHER_LOG_FORMAT" placeholder:"FORMAT" help:"json or console. Default: console on a terminal, json elsewhere."`
 
+	Strict bool `env:"USHER_STRICT" help:"Refuse to start with a Redis that may lose what it is given."`
+
 	Sandbox      bool   `help:"Run against an embedded Redis and a sandbox Clerk; nothing is kept. REDIS_URL and CLERK_… are ignored."`
 	SandboxSpeed string `default:"600" placeholder:"N" help:"With --sandbox: how many times shorter an hour is."`
 }
@@ -278,7 +280,7 @@ func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s che
 			key, _, err := c.readKey()
 			return err == nil && key != s.key
 		},
-		Health: health, Metrics: metrics, Log: log,
+		Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ type system struct {
 	env      []string
 
 	mu   sync.Mutex
-	logs []*bytes.Buffer
+	logs []*logBuffer
 }
 
 // start gives a system. Every line that its processes logged is searched for secrets when the test ends.
@@ -99,11 +99,29 @@ func (s *system) checkLogs() {
 	}
 }
 
+// logBuffer may be read while it is written.
+type logBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
 // process is a worker that runs.
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	log    *bytes.Buffer
+	log    *logBuffer
 	ended  chan struct{}
 	result error
 }
@@ -111,7 +129,7 @@ type process struct {
 // worker starts a worker and stops it with the test, which must not have failed it.
 func (s *system) worker(env ...string) *process {
 	s.t.Helper()
-	p := &process{t: s.t, log: &bytes.Buffer{}, ended: make(chan struct{})}
+	p := &process{t: s.t, log: &logBuffer{}, ended: make(chan struct{})}
 	p.cmd = exec.Command(filepath.Join(binaries, "worker"))
 	p.cmd.Env = append(append([]string{}, s.env...), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -220,6 +238,14 @@ func (s *system) write(name, content string) string {
 		s.t.Fatal(err)
 	}
 	return path
+}
+
+// overwrite changes a file that is read meanwhile.
+func overwrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // eventually waits for a condition, generously: machines are slow at times.

@@ -20,6 +20,9 @@ const Tag = ":{once}:"
 // Prefix begins the key of an address's intents; the 16 bytes of its id follow.
 func Prefix(namespace string) string { return namespace + Tag + "i:" }
 
+// LostKey is the key of the instant (ms) at which Redis may have lost its memory last.
+func LostKey(namespace string) string { return namespace + Tag + "lost" }
+
 // CampaignOwner owns the intents of a campaign's recipients.
 func CampaignOwner(campaign string) string { return "c:" + campaign }
 
@@ -80,7 +83,8 @@ const (
 
 // Lua is what scripts that claim or settle intents begin with. They need now, in ms, and stamp, which writes a number in full.
 //
-//	claim(key, owner, token, till): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and since
+//	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and
+//	  since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may have had one
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is used
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
 //	standing(key, owner): as Parse reads it
@@ -93,7 +97,7 @@ function intent.read(key, owner)
   local value = redis.call('HGET', key, owner)
   if not value then return nil end
   local state, token, till, since = string.match(value, '^(%a)|([^|]+)|(%d+)|(%d+)$')
-  if not state then return 'u', 'garbage', now, now end
+  if not state then return 'u', 'garbage', now, now end -- Clerk is asked, and it is written anew
   return state, token, tonumber(till), tonumber(since)
 end
 function intent.write(key, owner, state, token, till, since)
@@ -106,7 +110,7 @@ function intent.tidy(key)
   end
   redis.call('PEXPIRE', key, 600000)
 end
-function intent.claim(key, owner, token, till)
+function intent.claim(key, owner, token, till, born, lost)
   for _, other in ipairs(redis.call('HKEYS', key)) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
@@ -116,6 +120,10 @@ function intent.claim(key, owner, token, till)
   local state, _, until_, since = intent.read(key, owner)
   if state == 'c' and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' then return 'unsure', 0 end
+  if not state and born < lost then
+    intent.write(key, owner, 'r', 'reopened', born, born)
+    return 'unsure', 0
+  end
   intent.write(key, owner, 'c', token, till, since or now)
   return 'ok', since or now
 end
@@ -144,8 +152,9 @@ function intent.reopen(key, owner, since)
   intent.write(key, owner, 'r', 'reopened', since, since)
 end
 function intent.standing(key, owner)
-  local value = redis.call('HGET', key, owner)
-  if not value then return '' end
+  local state, token, till, since = intent.read(key, owner)
+  if not state then return '' end
+  local value = state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since)
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 1) == '=' then value = value .. '\n' .. string.sub(field, 2) end
   end

@@ -14,6 +14,7 @@ type Wish struct {
 	Owner     string
 	Address   [16]byte // id of the folded address
 	RecordKey string   // of the task
+	Born      int64    // when it was enqueued, in ms; no call was made for it before
 }
 
 // Verdict is what became of a wish.
@@ -46,13 +47,14 @@ func (c Claim) Release() End {
 
 // Tasks claims and settles the intents of invite tasks.
 type Tasks struct {
-	rdb    redis.UniversalClient
-	prefix string
+	rdb     redis.UniversalClient
+	prefix  string
+	lostKey string
 }
 
 // NewTasks gives the intents of a namespace.
 func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
-	return &Tasks{rdb: rdb, prefix: Prefix(namespace)}
+	return &Tasks{rdb: rdb, prefix: Prefix(namespace), lostKey: LostKey(namespace)}
 }
 
 const clock = `
@@ -61,16 +63,17 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function stamp(n) return string.format('%.0f', n) end
 `
 
-// claimScript claims several addresses, each or not. KEYS: for each the intents, the task's record. ARGV: token, duration of the
-// call (ms), then the owner of each. Returns for each: verdict, instant (since, or when to ask again); and now first.
+// claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, then for each the intents, the task's
+// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms). Returns for each: verdict, instant (since, or when to ask again); and now first.
 var claimScript = redis.NewScript(clock + Lua + `
 local answer = { stamp(now) }
-for i = 1, #KEYS, 2 do
+local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
+for i = 2, #KEYS, 2 do
   local verdict, at = 'ended', 0
   local known, record = pcall(cjson.decode, redis.call('GET', KEYS[i + 1]) or '{}')
   local state = known and type(record) == 'table' and record.state
   if state ~= 'done' and state ~= 'dead' and state ~= 'cancelled' then
-    verdict, at = intent.claim(KEYS[i], ARGV[(i + 1) / 2 + 2], ARGV[1], now + tonumber(ARGV[2]))
+    verdict, at = intent.claim(KEYS[i], ARGV[i + 1], ARGV[1], now + tonumber(ARGV[2]), tonumber(ARGV[i + 2]), lost)
   end
   answer[#answer + 1] = verdict
   answer[#answer + 1] = stamp(at)
@@ -80,11 +83,11 @@ return answer
 
 // Claim claims addresses for calls that end within a time. Two wishes for one address may not be in one call.
 func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, wishes []Wish) ([]Claim, error) {
-	keys := make([]string, 0, 2*len(wishes))
+	keys := append(make([]string, 0, 1+2*len(wishes)), t.lostKey)
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), wish.RecordKey)
-		args = append(args, wish.Owner)
+		args = append(args, wish.Owner, wish.Born)
 	}
 	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).Slice()
 	if err != nil {

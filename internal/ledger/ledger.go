@@ -149,7 +149,7 @@ func (l *Ledgers) keys(campaign string) []string {
 	for i, part := range parts {
 		keys[i] = l.key(campaign, part)
 	}
-	return append(keys, l.runningKey())
+	return append(keys, l.runningKey(), intent.LostKey(l.namespace))
 }
 
 func (l *Ledgers) runningKey() string { return l.namespace + intent.Tag + "running" }

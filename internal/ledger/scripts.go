@@ -11,7 +11,7 @@ import (
 // their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call or a look-up holds them),
 // 7 ready (list of ids that were looked up and may ride in a bulk), 8 unsure (list of ids of which nobody knows what became
 // of their last call). A token that begins with c holds for a call, any other for a question to Clerk.
-// 9 running (set of the names of running campaigns, for the sweep).
+// 9 running (set of the names of running campaigns, for the sweep), 10 lost (when Redis may have lost its memory, in ms).
 // A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready,
 // s singles, u unsure.
 // The intents of a recipient are at the prefix and its id: scripts that touch them get the prefix as an argument, since they
@@ -54,7 +54,7 @@ end
 `
 
 // commitScript moves a staged upload into the campaign, whole.
-// KEYS[10]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged,
+// KEYS[11]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged,
 // 4 the campaign's name.
 // Returns {outcome, added, known}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
 // or incomplete (the stage expired).
@@ -64,10 +64,10 @@ if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then re
 if state == 'cancelled' then return {'cancelled', 0, 0} end
 local start = tonumber(ARGV[2])
 if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0} end
-if redis.call('LLEN', KEYS[10]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
+if redis.call('LLEN', KEYS[11]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
 local added, known = 0, 0
 while true do
-  local staged = redis.call('LPOP', KEYS[10], 1000)
+  local staged = redis.call('LPOP', KEYS[11], 1000)
   if not staged or #staged == 0 then break end
   local fresh = {}
   for i = 1, #staged, 2 do
@@ -115,12 +115,14 @@ local taken = { stamp(now) }
 if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return taken end
 move_due()
 local for_call = tonumber(ARGV[7]) > 0
+local born = tonumber(redis.call('HGET', KEYS[1], 'created_at') or '0')
+local lost = tonumber(redis.call('GET', KEYS[10]) or '0')
 local function take(id)
   local row = redis.call('HGET', KEYS[2], id)
   if not row then return end
   local key, about = ARGV[5] .. id, ''
   if for_call then
-    local verdict, at = intent.claim(key, ARGV[6], ARGV[2], now + tonumber(ARGV[7]))
+    local verdict, at = intent.claim(key, ARGV[6], ARGV[2], now + tonumber(ARGV[7]), born, lost)
     if verdict == 'busy' then return redis.call('ZADD', KEYS[5], stamp(at), id) end
     if verdict == 'unsure' then return doubt(id) end
     about = stamp(at)

@@ -88,6 +88,8 @@ const (
 	SettleMargin = 10 * time.Second
 	// DriverPoll is how long a driver sleeps at most before it looks at its ledger again, and renews its lease by that.
 	DriverPoll = 3 * time.Second
+	// MemoryCheck is how often each worker looks whether Redis was started anew.
+	MemoryCheck = 2 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
 )

@@ -27,11 +27,17 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 		if err == nil {
 			err = w.limiter.Announce(ctx)
 		}
+		if err == nil && bound == kind {
+			err = w.check(ctx)
+		}
+		if err == nil && bound == kind && !w.embedded {
+			_, err = w.memory.restarted(ctx)
+		}
 		switch {
 		case err == nil && bound != kind:
 			return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name", ErrNamespace, w.namespace, bound, kind)
-		case err == nil:
-			return nil
+		case err == nil, errors.Is(err, ErrRedis):
+			return err
 		case ctx.Err() != nil:
 			return nil // stopped before it began
 		}

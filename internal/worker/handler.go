@@ -123,7 +123,7 @@ func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
 		if err != nil {
 			return w.unreadable(r, err)
 		}
-		return w.invite(ctx, r, payload.Recipient)
+		return w.invite(ctx, r, payload)
 	case tasks.TypeRevoke:
 		payload, err := tasks.DecodeRevoke(r.payload)
 		if err != nil {

@@ -28,7 +28,8 @@ type inviteRun struct {
 	refusal *record.Failure
 }
 
-func (w *Worker) invite(ctx context.Context, r *run, recipient tasks.Recipient) (ending, error) {
+func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
+	recipient := payload.Recipient
 	r.about.EmailAddress = recipient.EmailAddress
 	person, err := dispatch.NewRecipient(recipient)
 	if err != nil {
@@ -36,6 +37,7 @@ func (w *Worker) invite(ctx context.Context, r *run, recipient tasks.Recipient) 
 	}
 	i := &inviteRun{w: w, r: r, person: person, wish: intent.Wish{
 		Owner: intent.TaskOwner(r.id), Address: ledger.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
+		Born: payload.EnqueuedAt,
 	}}
 	// A first run has nothing to ask about; if it should, its claim says so.
 	i.doubt = r.known || r.again

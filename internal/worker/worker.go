@@ -34,6 +34,8 @@ type Config struct {
 	Policy         policy.Policy
 	// KeyChanged tells whether there is another key by now; it is asked while Clerk refuses this one.
 	KeyChanged func() bool
+	Embedded   bool // Redis keeps nothing, and everybody knows
+	Strict     bool // Redis must be set up to keep everything
 	Health     *Health
 	Metrics    *Metrics
 	Log        zerolog.Logger
@@ -54,6 +56,9 @@ type Worker struct {
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
 	keyChanged  func() bool
+	memory      memory
+	embedded    bool
+	strict      bool
 	health      *Health
 	metrics     *Metrics
 	timings     *timings.Recorder
@@ -77,7 +82,7 @@ func New(c Config) (*Worker, error) {
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
 		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		keyChanged: c.KeyChanged, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
+		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
@@ -125,7 +130,8 @@ const delayedCheck = time.Second
 
 // Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may go on
 // for a while, and what is unfinished is put back at the head of its queue. It returns ErrNamespace if the namespace
-// belongs to the other kind of key, and ErrKeyChanged when it has stopped because there is a new key.
+// belongs to the other kind of key, ErrRedis if Redis
+// is not what a strict worker wants, and ErrKeyChanged when it has stopped because there is a new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil {
 		return err
@@ -141,6 +147,9 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	w.health.started()
 	go w.timings.Publish(w.accepting, w.rdb)
 	go w.sweep(w.accepting)
+	if !w.embedded {
+		go w.watchMemory(w.accepting)
+	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
 	go w.watchKey(w.accepting, changed)

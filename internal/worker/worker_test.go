@@ -84,7 +84,7 @@ func setup(t *testing.T, clerk Clerk, change func(*policy.Policy)) bundle {
 	change(&p)
 	log := &safeBuffer{}
 	w, err := New(Config{
-		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false }, Policy: p, Health: NewHealth(),
+		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false }, Embedded: true, Policy: p, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),
 	})
 	if err != nil {
