@@ -15,7 +15,7 @@ import (
 )
 
 // ErrRedis means that Redis is not set up to keep what it is given, and the worker was told to be strict about it.
-var ErrRedis = errors.New("Redis may lose what it is given")
+var ErrRedis = errors.New("redis may lose what it is given")
 
 // oldestRedis is the first version with every command that is needed.
 var oldestRedis = [2]int{6, 2}
