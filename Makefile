@@ -1,6 +1,6 @@
 # Shortcuts. None of them is needed: each is one command.
 
-.PHONY: build test ci demo bench image
+.PHONY: build test ci demo bench chaos image
 
 build: ## Both commands into bin/.
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
@@ -16,6 +16,9 @@ demo: ## A worker with a sandbox Clerk, and a campaign.
 
 bench: ## Usher beside a plain asynq worker, in one run; takes five minutes.
 	go run ./internal/bench
+
+chaos: ## Kills, restarts, lost answers and garbage, from a printed seed; takes a long while.
+	go run ./internal/chaos
 
 image: ## One image with both commands.
 	docker build -t usher .
