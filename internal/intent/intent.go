@@ -102,7 +102,6 @@ function intent.read(key, owner)
 end
 function intent.write(key, owner, state, token, till, since)
   redis.call('HSET', key, owner, state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since))
-  redis.call('PERSIST', key)
 end
 function intent.tidy(key)
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -111,13 +110,18 @@ function intent.tidy(key)
   redis.call('PEXPIRE', key, 600000)
 end
 function intent.claim(key, owner, token, till, born, lost)
-  for _, other in ipairs(redis.call('HKEYS', key)) do
+  local fields = redis.call('HKEYS', key)
+  for _, other in ipairs(fields) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
       if state == 'c' or state == 'u' then return 'busy', math.max(until_, now + 1000) end
     end
   end
-  local state, _, until_, since = intent.read(key, owner)
+  local state, until_, since, _
+  if #fields > 0 then
+    state, _, until_, since = intent.read(key, owner)
+    redis.call('PERSIST', key)
+  end
   if state == 'c' and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' then return 'unsure', 0 end
   if not state and born < lost then
@@ -150,6 +154,7 @@ function intent.reopen(key, owner, since)
   if state == 'c' or state == 'u' or (not state and since == 0) then return end
   since = since == 0 and first or math.min(first or now, since)
   intent.write(key, owner, 'r', 'reopened', since, since)
+  redis.call('PERSIST', key)
 end
 function intent.standing(key, owner)
   local state, token, till, since = intent.read(key, owner)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +36,7 @@ type Claim struct {
 	Fresh   bool          // no earlier call of the owner was of unknown outcome
 	Since   time.Time     // of the first call that nobody knows the end of, this one included
 	Again   time.Duration // when asking again makes sense, of a busy one
+	Record  []byte        // of the task, as it is stored; nothing if there is none
 }
 
 // Release is the end of a claim whose call was not made, or says nothing.
@@ -64,19 +66,23 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, then for each the intents, the task's
-// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms). Returns for each: verdict, instant (since, or when to ask again); and now first.
+// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms). Returns for each: verdict, instant (since, or when to ask again), record; and now first.
 var claimScript = redis.NewScript(clock + Lua + `
 local answer = { stamp(now) }
 local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
 for i = 2, #KEYS, 2 do
   local verdict, at = 'ended', 0
-  local known, record = pcall(cjson.decode, redis.call('GET', KEYS[i + 1]) or '{}')
-  local state = known and type(record) == 'table' and record.state
+  local text, state = redis.call('GET', KEYS[i + 1]) or '', nil
+  if text ~= '' then
+    local known, record = pcall(cjson.decode, text)
+    state = known and type(record) == 'table' and record.state
+  end
   if state ~= 'done' and state ~= 'dead' and state ~= 'cancelled' then
     verdict, at = intent.claim(KEYS[i], ARGV[i + 1], ARGV[1], now + tonumber(ARGV[2]), tonumber(ARGV[i + 2]), lost)
   end
   answer[#answer + 1] = verdict
   answer[#answer + 1] = stamp(at)
+  answer[#answer + 1] = text
 end
 return answer
 `)
@@ -93,18 +99,19 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 	if err != nil {
 		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
 	}
-	if len(answer) != 1+2*len(wishes) {
+	if len(answer) != 1+3*len(wishes) {
 		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
 	}
 	now, err := instant(answer[0])
 	claims := make([]Claim, len(wishes))
 	for i := range wishes {
-		verdict, ok := answer[1+2*i].(string)
-		at, err2 := instant(answer[2+2*i])
-		if err != nil || err2 != nil || !ok {
+		verdict, ok := answer[1+3*i].(string)
+		at, err2 := instant(answer[2+3*i])
+		text, ok2 := answer[3+3*i].(string)
+		if err != nil || err2 != nil || !ok || !ok2 {
 			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
 		}
-		c := Claim{Verdict: Verdict(verdict), Token: token, Since: at, Fresh: at.Equal(now)}
+		c := Claim{Verdict: Verdict(verdict), Token: token, Since: at, Fresh: at.Equal(now), Record: []byte(text)}
 		if c.Verdict == Busy {
 			c.Again = max(0, at.Sub(now))
 		}
@@ -120,8 +127,8 @@ func instant(value any) (time.Time, error) {
 	if !ok {
 		return time.Time{}, ErrGarbage
 	}
-	var ms int64
-	if _, err := fmt.Sscanf(text, "%d", &ms); err != nil {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
 		return time.Time{}, ErrGarbage
 	}
 	return time.UnixMilli(ms), nil
@@ -174,8 +181,7 @@ if ARGV[7] ~= '' then
   redis.call('ZADD', KEYS[4], ARGV[9], ARGV[7])
 end
 if ARGV[5] ~= '' then
-  redis.call('SET', KEYS[2], ARGV[5])
-  if tonumber(ARGV[6]) > 0 then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
+  if tonumber(ARGV[6]) > 0 then redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6]) else redis.call('SET', KEYS[2], ARGV[5]) end
 end
 return 1
 `)

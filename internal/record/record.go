@@ -114,14 +114,23 @@ func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
 	if err != nil {
 		return Record{}, false, fmt.Errorf("reading the record of task %s: %w", id, err)
 	}
-	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
-		return Record{}, false, fmt.Errorf("task %s: %w", id, ErrGarbage)
-	}
-	if r.Version > version {
-		return Record{}, false, fmt.Errorf("task %s: %w", id, ErrNewer)
+	r, err := Decode(data)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("task %s: %w", id, err)
 	}
 	return r, true, nil
+}
+
+// Decode reads a record as it is stored.
+func Decode(data []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Record{}, ErrGarbage
+	}
+	if r.Version > version {
+		return Record{}, ErrNewer
+	}
+	return r, nil
 }
 
 // Claim writes the record of a new task unless there is one already, and then gives that one and true.

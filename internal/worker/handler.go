@@ -25,7 +25,7 @@ type run struct {
 	id, kind, queue string
 	payload         []byte
 	record          record.Record
-	known           bool // the record is in Redis already
+	read            bool // the record was read
 	again           bool // asynq has run the task before
 	started         time.Time
 	waited          time.Duration // for permits and between attempts
@@ -37,12 +37,22 @@ type ending struct {
 	invitationID string
 	dead         *record.Failure
 	later        time.Duration
+	failed       bool           // of a later run: an attempt has failed
 	detail       map[string]int // figures for the log
 	written      bool           // with the settlement of an intent
 }
 
-// postponed is the error that sends a task through asynq's retry set. It is no failure: attempts are ours.
-type postponed struct{ delay time.Duration }
+// postponed is the error that sends a task through asynq's retry set. Attempts are ours; asynq counts those that have failed only so that
+// the next run knows of them.
+type postponed struct {
+	delay  time.Duration
+	failed bool
+}
+
+func isFailure(err error) bool {
+	p, ok := errors.AsType[*postponed](err)
+	return ok && p.failed
+}
 
 func (p *postponed) Error() string { return fmt.Sprintf("waits %s for its next attempt", p.delay) }
 
@@ -64,11 +74,11 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	ctx, cancel := w.untilStop(ctx)
 	defer cancel()
 	end, err := w.process(ctx, r)
-	if errors.Is(err, errAlreadyEnded) {
-		return nil
-	}
 	if err == nil && !end.written {
 		err = w.end(r, end)
+	}
+	if errors.Is(err, errAlreadyEnded) {
+		return nil
 	}
 	switch _, waits := errors.AsType[*postponed](err); {
 	case err == nil, waits:
@@ -87,20 +97,15 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	return &postponed{delay: policy.NewerRest}
 }
 
-// process asks the task's record first: asynq may run a task again whose completion it could not write.
+// process asks the task's record first: asynq may run a task again whose completion it could not write. The first run of an invite
+// does not: whoever claims its address for a call asks in the same step.
 func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
-	err = w.persist(ctx, func(ctx context.Context) (err error) {
-		r.record, r.known, err = w.records.Get(ctx, r.id)
-		return err
-	})
-	if err != nil {
-		return ending{}, err
-	}
-	if r.known && r.record.State.Ended() {
-		w.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
-		return ending{}, errAlreadyEnded
-	}
 	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
+	if r.kind != tasks.TypeInvite || r.again {
+		if err := w.readRecord(ctx, r); err != nil {
+			return ending{}, err
+		}
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
@@ -111,6 +116,37 @@ func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
 		}
 	}()
 	return w.runTask(ctx, r)
+}
+
+// readRecord reads the task's record, if it was not read yet. The error is errAlreadyEnded if the task has ended.
+func (w *Worker) readRecord(ctx context.Context, r *run) error {
+	if r.read {
+		return nil
+	}
+	var found record.Record
+	known := false
+	err := w.persist(ctx, func(ctx context.Context) (err error) {
+		found, known, err = w.records.Get(ctx, r.id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if known {
+		r.adopt(found)
+	}
+	r.read = true
+	if r.record.State.Ended() {
+		w.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
+		return errAlreadyEnded
+	}
+	return nil
+}
+
+// adopt makes the record that is in Redis the run's.
+func (r *run) adopt(found record.Record) {
+	r.record, r.read = found, true
+	r.record.Type, r.record.Queue = r.kind, r.queue
 }
 
 // errAlreadyEnded ends a re-run without another ending.
@@ -204,6 +240,9 @@ func (e *ended) Error() string { return "the task has ended" }
 
 // failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
 func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (ending, error) {
+	if err := w.readRecord(ctx, r); err != nil {
+		return ending{}, err
+	}
 	r.record.Attempts++
 	if r.record.Attempts >= w.policy.MaxAttempts {
 		failure.Reason = record.Exhausted
@@ -227,7 +266,7 @@ func (w *Worker) backOff(ctx context.Context, r *run, failure record.Failure) (e
 // pause waits a short while; a long one is for a later run.
 func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, error) {
 	if d > policy.LongBackoff {
-		return ending{later: d}, nil
+		return ending{later: d, failed: true}, nil
 	}
 	r.waited += d
 	return ending{}, clock.Sleep(ctx, d)
@@ -237,7 +276,10 @@ func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, er
 // loses nothing and a repetition adds nothing.
 func (w *Worker) end(r *run, end ending) error {
 	if end.later > 0 {
-		return &postponed{delay: end.later}
+		return &postponed{delay: end.later, failed: end.failed}
+	}
+	if err := w.readRecord(w.settling, r); err != nil {
+		return err
 	}
 	entry := w.conclude(r, end)
 	err := w.persist(w.settling, func(ctx context.Context) error {

@@ -39,8 +39,7 @@ func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload
 		Owner: intent.TaskOwner(r.id), Address: ledger.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
 		Born: payload.EnqueuedAt,
 	}}
-	// A first run has nothing to ask about; if it should, its claim says so.
-	i.doubt = r.known || r.again
+	i.doubt = r.again // a first run has nothing to ask about; if it should, its claim says so
 	for {
 		var end ending
 		if i.doubt {
@@ -59,6 +58,9 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 	result, waited, err := i.w.dispatcher.Send(ctx, i.person, i.wish)
 	i.r.waited += waited
 	if err != nil {
+		return ending{}, err
+	}
+	if err := i.adopt(result.Claim); err != nil {
 		return ending{}, err
 	}
 	switch claim := result.Claim; {
@@ -84,6 +86,23 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 		return i.rejected(claim, failureOf(result))
 	}
 	return i.failed(ctx, result.Claim, result)
+}
+
+// adopt takes over the record that the claim has found.
+func (i *inviteRun) adopt(claim intent.Claim) error {
+	if i.r.read || claim.Verdict == "" {
+		return nil
+	}
+	i.r.read = true
+	if len(claim.Record) == 0 {
+		return nil
+	}
+	found, err := record.Decode(claim.Record)
+	if err != nil {
+		return errors.Join(err, i.write(i.settlement(claim.Token, claim.Release())))
+	}
+	i.r.adopt(found)
+	return nil
 }
 
 // found is told that a look-up before the call found what Clerk would answer. It is not believed before Clerk was asked whether the

@@ -170,7 +170,7 @@ func (w *Worker) server(l lane) *asynq.Server {
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           retryDelay,
-		IsFailure:                func(error) bool { return false }, // attempts are ours; asynq's count nothing
+		IsFailure:                isFailure,
 		ShutdownTimeout:          policy.LanesGrace,
 		Logger:                   &asynqLog{w.log},
 		LogLevel:                 asynq.WarnLevel,
