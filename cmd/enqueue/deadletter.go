@@ -150,7 +150,9 @@ func (c *deadShowCommand) Run(a *app) error {
 	}
 	a.out.say("  for       %s", aboutWhom(e))
 	a.out.say("  cause     %s", causeOf(e))
-	a.out.say("  trace id  %s", e.Failure.TraceID)
+	if e.Failure.TraceID != "" {
+		a.out.say("  trace id  %s", e.Failure.TraceID)
+	}
 	a.out.say("  failed    %s, after %s", local(e.FailedAt), plural(e.Attempts, "attempt"))
 	for _, h := range e.History {
 		found := ""
