@@ -148,3 +148,56 @@ func TestAGrantThatTookLongerThanTheHold(t *testing.T) {
 		t.Errorf("%d scripts were sent, want 2: it must be given back", n)
 	}
 }
+
+// Where nothing is counted, an answer serves all who stood in line when its question was put, and nobody who came later.
+func TestAnAnswerThatCountsNothingIsShared(t *testing.T) {
+	t.Parallel()
+	var s scripted
+	s.acquire = func() ([]any, error) {
+		time.Sleep(time.Second) // in the bubble: until everybody stands in line
+		return reply(1, 0), nil
+	}
+	synctest.Test(t, func(t *testing.T) {
+		rdb := redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379"})
+		defer rdb.Close()
+		rdb.AddHook(&s)
+		l := newLimiter(t, rdb, Limit{Name: "off"})
+		acquired := make(chan error, 20)
+		for range 20 {
+			go func() {
+				_, err := l.Acquire(t.Context(), time.Minute, Want{Limit: "off"})
+				acquired <- err
+			}()
+		}
+		for range 20 {
+			if err := <-acquired; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if n := s.scripts.Load(); n < 2 || n > 3 { // the first asks for itself, the second for all behind it
+		t.Errorf("%d scripts were sent, want two or three", n)
+	}
+}
+
+func TestAWaiterIsToldWhenTheNextPermitComes(t *testing.T) {
+	t.Parallel()
+	var s scripted
+	answers := [][]any{reply(0, time.Minute), reply(1, time.Hour)}
+	s.acquire = func() ([]any, error) {
+		answer := answers[0]
+		answers = answers[1:]
+		return answer, nil
+	}
+	synctest.Test(t, func(t *testing.T) {
+		rdb := redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379"})
+		defer rdb.Close()
+		rdb.AddHook(&s)
+		start := time.Now()
+		var told []time.Duration
+		_, err := newLimiter(t, rdb, calls).AcquireTold(t.Context(), hold, func(next time.Time) { told = append(told, next.Sub(start)) }, Want{Limit: "calls"})
+		if want := []time.Duration{time.Minute, time.Minute + time.Hour}; err != nil || !slices.Equal(told, want) {
+			t.Errorf("told %v, %v, want %v", told, err, want)
+		}
+	})
+}

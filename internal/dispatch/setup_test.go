@@ -103,6 +103,12 @@ func (f *fakeClerk) sent() map[string]int {
 	return times
 }
 
+func (f *fakeClerk) singleCalls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.singles)
+}
+
 type silent struct{}
 
 func (silent) Called(policy.Call, clerkclient.Outcome, Timing) {}
