@@ -77,7 +77,7 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 	var addresses []string
 	for _, r := range recipients {
 		if !r.ignoreExisting {
-			addresses = append(addresses, r.folded)
+			addresses = append(addresses, r.spellings()...)
 		}
 	}
 	if len(addresses) == 0 {

@@ -15,8 +15,8 @@ import (
 
 // Lost is a recipient of whom nobody knows whether a call has made an invitation.
 type Lost struct {
-	Folded string
-	Since  time.Time // of its first such call, on our clock
+	Recipient Recipient
+	Since     time.Time // of its first such call, on our clock
 }
 
 // FindLost asks Clerk for invitations that were made for recipients since their calls, by folded address, the oldest first; revoked ones
@@ -27,12 +27,12 @@ func (d *Dispatcher) FindLost(ctx context.Context, lost []Lost) (map[string][]cl
 	since := make(map[string]time.Time, len(lost))
 	earliest := time.Now()
 	for _, l := range lost {
-		since[l.Folded] = l.Since
+		since[l.Recipient.folded] = l.Since
 		if l.Since.Before(earliest) {
 			earliest = l.Since
 		}
 	}
-	invitations, err := d.madeSince(ctx, since, earliest.Add(-policy.MaxSkew-policy.SkewMargin))
+	invitations, err := d.madeSince(ctx, lost, earliest.Add(-policy.MaxSkew-policy.SkewMargin))
 	if err != nil {
 		return nil, fmt.Errorf("asking what became of %d calls: %w", len(lost), err)
 	}
@@ -54,11 +54,11 @@ func (d *Dispatcher) FindLost(ctx context.Context, lost []Lost) (map[string][]cl
 
 // madeSince asks in the way that takes fewer calls: for few addresses or a long time each by itself, else for all that was
 // made lately.
-func (d *Dispatcher) madeSince(ctx context.Context, addresses map[string]time.Time, earliest time.Time) ([]clerkclient.Invitation, error) {
+func (d *Dispatcher) madeSince(ctx context.Context, lost []Lost, earliest time.Time) ([]clerkclient.Invitation, error) {
 	var all []clerkclient.Invitation
 	var queries []clerkclient.ListQuery
 	for _, status := range []string{"", "revoked"} {
-		if len(addresses) > policy.FewAddresses && time.Since(earliest) < policy.Lately {
+		if len(lost) > policy.FewAddresses && time.Since(earliest) < policy.Lately {
 			lately, err := d.latest(ctx, status, earliest)
 			if err == nil {
 				all = append(all, lately...)
@@ -68,8 +68,10 @@ func (d *Dispatcher) madeSince(ctx context.Context, addresses map[string]time.Ti
 				return nil, err
 			}
 		}
-		for address := range addresses {
-			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: address})
+		for _, l := range lost {
+			for _, address := range l.Recipient.spellings() {
+				queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: address})
+			}
 		}
 	}
 	found, err := d.askAll(ctx, queries)

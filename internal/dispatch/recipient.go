@@ -66,6 +66,15 @@ func (r Recipient) Alone() Recipient {
 	return r
 }
 
+// spellings are those under which Clerk may list the address: whether it keeps upper case, and whether a query minds it, is
+// not known.
+func (r Recipient) spellings() []string {
+	if r.params.EmailAddress == r.folded {
+		return []string{r.folded}
+	}
+	return []string{r.folded, r.params.EmailAddress}
+}
+
 // Folded is the folded address.
 func (r Recipient) Folded() string { return r.folded }
 

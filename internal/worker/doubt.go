@@ -27,7 +27,7 @@ func (d *driver) askLost(ctx context.Context) {
 	asked := time.Now()
 	lost := make([]dispatch.Lost, len(b.rows))
 	for i, row := range b.rows {
-		lost[i] = dispatch.Lost{Folded: b.recipients[i].Folded(), Since: asked.Add(row.Intent.Since.Sub(b.Now))}
+		lost[i] = dispatch.Lost{Recipient: b.recipients[i], Since: asked.Add(row.Intent.Since.Sub(b.Now))}
 		if !row.Intent.Open() {
 			lost[i].Since = asked // nothing was lost: it is let go on
 		}
@@ -35,7 +35,7 @@ func (d *driver) askLost(ctx context.Context) {
 	found, err := d.w.dispatcher.FindLost(ctx, lost)
 	outcomes := make([]ledger.Outcome, len(b.rows))
 	for i, row := range b.rows {
-		switch inv, made := unused(found[lost[i].Folded], row.Intent.Used); {
+		switch inv, made := unused(found[b.recipients[i].Folded()], row.Intent.Used); {
 		case err != nil:
 			outcomes[i] = ledger.WaitFor(row, intent.Untold, ledger.Unsure, d.w.policy.Backoff(row.Attempts+1)+time.Millisecond)
 		case !row.Intent.Open():

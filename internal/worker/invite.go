@@ -173,7 +173,7 @@ func (i *inviteRun) ask(ctx context.Context) (ending, error) {
 		return ending{}, nil
 	}
 	asked := time.Now()
-	found, err := i.w.dispatcher.FindLost(ctx, []dispatch.Lost{{Folded: i.person.Folded(), Since: asked.Add(standing.Since.Sub(now))}})
+	found, err := i.w.dispatcher.FindLost(ctx, []dispatch.Lost{{Recipient: i.person, Since: asked.Add(standing.Since.Sub(now))}})
 	if err != nil {
 		i.asked++
 		return i.w.pause(ctx, i.r, i.w.policy.Backoff(i.asked))

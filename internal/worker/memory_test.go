@@ -1,0 +1,77 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/redistest"
+)
+
+func TestAtLeast(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]bool{"6.2.0": true, "7.0.15": true, "10.0": true, "6.0.16": false, "5.9": false, "": false, "7": false, "x.y": false} {
+		if got := atLeast(version, oldestRedis); got != want {
+			t.Errorf("%q: %t", version, got)
+		}
+	}
+}
+
+func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	m := memory{rdb, "test"}
+	faults := func() string {
+		t.Helper()
+		faults, err := m.faults(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(faults, "\n")
+	}
+	if got := faults(); got != "" {
+		t.Errorf("nothing is wrong, and it says %s", got)
+	}
+	for setting, bad := range map[string]string{"maxmemory-policy": "allkeys-lru", "appendonly": "no", "appendfsync": "everysec"} {
+		good := rdb.ConfigGet(t.Context(), setting).Val()[setting]
+		rdb.ConfigSet(t.Context(), setting, bad)
+		if got := faults(); !strings.Contains(got, setting) || !strings.Contains(got, bad) || strings.Contains(got, "\n") {
+			t.Errorf("with %s %s: %s", setting, bad, got)
+		}
+		rdb.ConfigSet(t.Context(), setting, good)
+	}
+	rdb.Do(t.Context(), "ACL", "SETUSER", "small", "on", "nopass", "~*", "+@connection") // may neither ask INFO nor CONFIG
+	small := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "small", Password: "x"})
+	t.Cleanup(func() { _ = small.Close() })
+	m.rdb = small
+	if got := faults(); strings.Count(got, "does not tell") != 4 {
+		t.Errorf("to a user of little rights: %s", got)
+	}
+}
+
+func TestARestartIsNoticedOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	m := memory{rdb, "test"}
+	noticed := func() bool {
+		t.Helper()
+		restarted, err := m.restarted(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return restarted
+	}
+	if noticed() || noticed() {
+		t.Error("the first Redis that was ever seen is taken for a restarted one")
+	}
+	server.Kill()
+	server.Restart()
+	if !noticed() || noticed() {
+		t.Error("a restart is not noticed, or twice")
+	}
+}
