@@ -5,6 +5,7 @@ package dispatch
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -156,10 +157,10 @@ func (d *Dispatcher) balance() {
 // staff starts calls of a line until enough wait; when there is no demand left, nobody waits on.
 func (d *Dispatcher) staff(l *line, demand int) {
 	if demand == 0 {
-		if l.waiting > 0 {
+		if l.ctx != nil {
 			l.cancel()
+			l.ctx = nil
 		}
-		l.ctx = nil
 		return
 	}
 	if l.ctx == nil {
@@ -179,18 +180,29 @@ func (d *Dispatcher) lookUpRiders(riders []*rider) {
 		r.looking, recipients[i] = true, r.Recipient
 	}
 	go func() {
-		results := d.LookUp(d.caller.Flight, recipients)
-		d.change(func() {
-			d.lookUps--
-			for i, r := range riders {
-				r.looking, r.looked = false, true
-				r.rides = r.rides && !results[i].Alone
-				if results[i].Found && d.leave(r) {
-					r.result <- results[i]
-				}
+		results := make([]Result, len(riders))
+		defer func() {
+			if panicked := recover(); panicked != nil { // they are sent without a look-up
+				d.log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
 			}
-		})
+			d.lookedUp(riders, results)
+		}()
+		results = d.LookUp(d.caller.Flight, recipients)
 	}()
+}
+
+// lookedUp tells recipients of invite tasks what their look-up has found.
+func (d *Dispatcher) lookedUp(riders []*rider, results []Result) {
+	d.change(func() {
+		d.lookUps--
+		for i, r := range riders {
+			r.looking, r.looked = false, true
+			r.rides = r.rides && !results[i].Alone
+			if results[i].Found && d.leave(r) {
+				r.result <- results[i]
+			}
+		}
+	})
 }
 
 var _ Clerk = (*clerkclient.Client)(nil)

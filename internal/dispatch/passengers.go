@@ -56,6 +56,7 @@ func (p *passengers) claimRiders(n int, fits func(*rider) bool) {
 	left := make([]*rider, 0, len(p.d.queue))
 	for _, r := range p.d.queue {
 		if len(p.riders) < n && fits(r) {
+			r.waited = time.Since(r.since)
 			p.riders = append(p.riders, r)
 			continue
 		}
