@@ -232,7 +232,7 @@ func (c *deadDeleteCommand) Run(a *app) error {
 // confirm asks on a terminal; elsewhere --yes is needed.
 func (a *app) confirm(question string) error {
 	if !terminal(a.stdin) || a.out.json {
-		return &usageError{errors.New("this deletes for good: repeat it with --yes")}
+		return &usageError{errors.New("this cannot be undone: repeat it with --yes")}
 	}
 	fmt.Fprintf(a.out.stderr, "%s [y/N] ", question)
 	answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')

@@ -30,6 +30,7 @@ type grammar struct {
 	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
+	Campaign    campaignCommand    `cmd:"" help:"List, show, pause, resume or cancel campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 }

@@ -14,6 +14,7 @@ import (
 
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -129,8 +130,10 @@ func verdict(err error) (exit int, code, message string) {
 		return cmdline.ExitUsage, "invalid", message
 	case usage:
 		return cmdline.ExitUsage, "usage", message
-	case is(tasks.ErrNotFound), is(deadletter.ErrNotFound):
+	case is(tasks.ErrNotFound), is(deadletter.ErrNotFound), is(ledger.ErrNotFound):
 		return cmdline.ExitFailed, "not_found", message
+	case is(ledger.ErrOver):
+		return cmdline.ExitFailed, "over", message
 	case network, is(redis.ErrPoolTimeout), is(io.EOF):
 		return cmdline.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
 	}

@@ -175,11 +175,7 @@ func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, call
 	if len(campaigns) == 0 {
 		return
 	}
-	t = a.table("campaign", "state", "recipients", "sent", "dead", "remaining")
-	for _, c := range campaigns {
-		t.AppendRow(table.Row{c.Name, c.State, c.Recipients, c.Sent, c.Dead, c.Remaining()})
-	}
-	a.out.say("%s\n", t.Render())
+	a.campaignTable(campaigns)
 }
 
 func allowed(l ratelimit.Usage) string {

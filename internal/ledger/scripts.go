@@ -41,6 +41,13 @@ local function doubt(id)
   redis.call('HSET', KEYS[2], id, 'wu' .. string.sub(row, 3))
   redis.call('RPUSH', KEYS[8], id)
 end
+-- drop empties the lists of a cancelled campaign of whoever was in no call; who is unsure stays until Clerk was asked.
+local function drop()
+  redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+    if string.sub(redis.call('HGET', KEYS[2], id) or '', 2, 2) ~= 'u' then redis.call('ZREM', KEYS[5], id) end
+  end
+end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
     redis.call('ZREM', KEYS[5], id)
@@ -105,16 +112,17 @@ if state == 'running' then redis.call('HSETNX', KEYS[1], 'started_at', stamp(now
 return state or ''
 `)
 
-// takeScript takes waiting recipients. For a call it claims their addresses: one whose address somebody else has claimed waits
+// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose address somebody else has claimed waits
 // a while longer, and one of whose earlier call nobody knows the end is unsure.
 // ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel bytes of the lists to take from, in this order, 5 prefix of intents,
 // 6 their owner, 7 how long the call may last (ms; 0: no call, nothing is claimed).
 // Returns now and, for each, its id, its row, and its intent: since when it is claimed, or how it stands.
 var takeScript = redis.NewScript(prelude + intent.Lua + `
 local taken = { stamp(now) }
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return taken end
-move_due()
 local for_call = tonumber(ARGV[7]) > 0
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'running' and (for_call or ARGV[4] ~= 'u') then return taken end
+move_due()
 local born = tonumber(redis.call('HGET', KEYS[1], 'created_at') or '0')
 local lost = tonumber(redis.call('GET', KEYS[10]) or '0')
 local function take(id)
@@ -182,13 +190,15 @@ return settled
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's lease,
-// unless a later generation has taken over. ARGV: the driver's generation, the campaign's name, how long the lease lasts (ms).
+// unless a later generation has taken over. A paused campaign keeps its driver, which goes on asking what became of calls; so does a
+// cancelled one until nothing is open or unsure. ARGV: the driver's generation, the campaign's name, how long the lease lasts (ms).
 // Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1, generation}.
 var progressScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
-if state == 'running' then
+if state == 'running' or state == 'paused' or state == 'cancelled' then
   move_due()
+  if state == 'cancelled' then drop() end
   if generation == tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'lease_until', stamp(now + tonumber(ARGV[3]))) end
 end
 local waiting, singles = redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4])
@@ -228,7 +238,7 @@ end
 return 'ok'
 `)
 
-// sweepScript finds running campaigns without a driver and begins a new generation of each. KEYS: running. ARGV: what the key of
+// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. KEYS: running. ARGV: what the key of
 // a campaign's head begins with (its name and ":meta" follow; it has the same hash tag), how long the new driver has to begin (ms).
 // Returns {name, generation, …}.
 var sweepScript = redis.NewScript(`
@@ -238,7 +248,9 @@ local orphans = {}
 for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
   local key = ARGV[1] .. name .. ':meta'
   local head = redis.call('HMGET', key, 'state', 'lease_until')
-  if head[1] ~= 'running' then
+  local function left(part, count) return redis.call(count, ARGV[1] .. name .. ':' .. part) end
+  local draining = head[1] == 'cancelled' and left('unsure', 'LLEN') + left('open', 'ZCARD') + left('later', 'ZCARD') > 0
+  if head[1] ~= 'running' and head[1] ~= 'paused' and not draining then
     redis.call('SREM', KEYS[1], name)
   elseif tonumber(head[2] or '0') < now then
     redis.call('HSET', key, 'lease_until', string.format('%.0f', now + tonumber(ARGV[2])))
@@ -247,4 +259,34 @@ for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
   end
 end
 return orphans
+`)
+
+// controlScript pauses, resumes or cancels a campaign. ARGV: what, the campaign's name. Returns missing, over (it has finished, or was
+// cancelled), or ok; and the state it is in.
+var controlScript = redis.NewScript(prelude + `
+local state, what = redis.call('HGET', KEYS[1], 'state'), ARGV[1]
+if not state then return {'missing', ''} end
+if state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then return {'over', state} end
+local function become(new)
+  if state ~= new then redis.call('HSET', KEYS[1], 'state', new) end
+  state = new
+end
+if what == 'cancel' and state ~= 'cancelled' then
+  become('cancelled')
+  redis.call('HSET', KEYS[1], 'finished_at', stamp(now))
+  drop()
+elseif what == 'pause' then
+  become('paused')
+elseif what == 'resume' and state == 'paused' then
+  if tonumber(redis.call('HGET', KEYS[1], 'scheduled_at') or '0') > now then
+    become('scheduled')
+  else
+    become('running')
+    redis.call('HSETNX', KEYS[1], 'started_at', stamp(now))
+  end
+end
+if state == 'running' or state == 'paused' then
+  redis.call('SADD', KEYS[9], ARGV[2])
+end
+return {'ok', state}
 `)

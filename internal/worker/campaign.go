@@ -49,12 +49,8 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 		w.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
 	d := &driver{w: w, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
-	state, err = d.run(ctx)
-	if err != nil {
+	if _, err = d.run(ctx); err != nil {
 		return ending{}, err
-	}
-	if state == ledger.Paused {
-		return ending{later: policy.NewerRest}, nil
 	}
 	var head ledger.Campaign
 	err = w.persist(w.settling, func(ctx context.Context) (err error) {
@@ -65,7 +61,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	return ending{detail: map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}}, err
 }
 
-// run returns when the campaign no longer runs, or the context ends; none of its recipients is in a call or a look-up then.
+// run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) (ledger.State, error) {
 	defer d.asking.Wait()
 	feed := d.w.dispatcher.Open(d.take)
@@ -77,24 +73,34 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 			p, err = d.w.ledgers.Progress(ctx, d.campaign, d.generation)
 			return err
 		})
-		if err != nil || p.State != ledger.Running {
+		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
+		if err != nil || p.State != ledger.Running && p.State != ledger.Paused && !draining {
 			return p.State, err
 		}
 		if p.Generation > d.generation {
 			d.w.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
 			return p.State, errAlreadyEnded
 		}
-		looking := d.lookAhead(ctx, p)
-		d.lookBack(ctx, p)
-		waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
-		if !d.w.policy.LooksUp() {
-			waiting.Ready += p.Waiting
-		}
-		feed.Offer(waiting)
+		feed.Offer(d.prepare(ctx, p))
 		if err := d.await(ctx, p); err != nil {
 			return p.State, err
 		}
 	}
+}
+
+// prepare has Clerk asked what must be known, and tells how many recipients wait for calls. A campaign that does not run makes
+// none.
+func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
+	d.lookBack(ctx, p)
+	if p.State != ledger.Running {
+		return dispatch.Waiting{}
+	}
+	looking := d.lookAhead(ctx, p)
+	waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
+	if !d.w.policy.LooksUp() {
+		waiting.Ready += p.Waiting
+	}
+	return waiting
 }
 
 // await sleeps until something happened in the ledger or a recipient is due, and no longer than the lease allows.

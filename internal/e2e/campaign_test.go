@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+)
+
+// still waits until no call is in flight and nothing is unsettled: what the campaign says it has sent is what Clerk has made.
+func (s *system) still(name string) (sent int) {
+	s.t.Helper()
+	eventually(s.t, "the campaign stands still", func() bool {
+		for _, l := range s.ok("status")["limits"].([]any) {
+			if l.(map[string]any)["in_flight"] != 0.0 {
+				return false
+			}
+		}
+		sent = int(s.ok("campaign", "status", name)["sent"].(float64))
+		return sent == s.bulkSent()
+	})
+	return sent
+}
+
+// bulkSent is how many of a campaign's recipients Clerk has invited.
+func (s *system) bulkSent() (n int) {
+	for _, sent := range s.clerk.Ledger() {
+		if strings.HasPrefix(sent.Folded, "bulk") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{MinLatency: 50 * time.Millisecond, MaxLatency: 200 * time.Millisecond},
+		"USHER_LIMIT_CREATE=5/1s", "USHER_LIMIT_BULK=2/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=1")
+	s.worker()
+	s.worker()
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 300)), "--campaign", "load")
+	eventually(t, "it has begun", func() bool { return len(s.clerk.Ledger()) > 20 })
+	want(t, s.ok("campaign", "pause", "load"), map[string]any{"state": "paused"})
+	paused := s.still("load")
+	want(t, s.ok("campaign", "pause", "load"), map[string]any{"state": "paused"})
+	s.ok("invite", "meanwhile@example.com", "--wait")
+	eventually(t, "a window has passed", func() bool {
+		for _, l := range s.ok("status")["limits"].([]any) {
+			if limit := l.(map[string]any); limit["name"] == "bulk" && limit["used"] != 0.0 {
+				return false
+			}
+		}
+		return true
+	})
+	if sent := int(s.ok("campaign", "status", "load")["sent"].(float64)); sent != paused {
+		t.Errorf("%d were sent while it was paused", sent-paused)
+	}
+	want(t, s.ok("campaign", "resume", "load"), map[string]any{"state": "running"})
+	eventually(t, "it goes on", func() bool { return len(s.clerk.Ledger()) > paused+30 })
+	if a := s.enqueue("campaign", "cancel", "load", "--json"); a.exit != 2 {
+		t.Errorf("cancelling without --yes: exit %d", a.exit)
+	}
+	cancelled := s.ok("campaign", "cancel", "load", "--yes")
+	want(t, cancelled, map[string]any{"state": "cancelled"})
+	eventually(t, "its task has ended", func() bool { return s.ok("status", "bulk:load:1")["state"] == "cancelled" })
+	s.still("load")
+	status := s.ok("campaign", "status", "load")
+	if sum := status["sent"].(float64) + status["dead"].(float64) + status["remaining"].(float64); sum != 300 || status["remaining"] == 0.0 {
+		t.Errorf("%v", status)
+	}
+	for _, args := range [][]string{{"campaign", "resume", "load"}, {"campaign", "pause", "nobody"}} {
+		if a := s.enqueue(args...); a.exit != 1 {
+			t.Errorf("%v: exit %d, %s", args, a.exit, a.stderr)
+		}
+	}
+	if list := s.list("campaign", "list"); len(list) != 1 || fmt.Sprint(list[0]["campaign"]) != "load" {
+		t.Errorf("%v", list)
+	}
+}
