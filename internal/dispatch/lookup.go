@@ -15,6 +15,9 @@ import (
 // lookupsAtOnce is how many queries of one look-up are under way at once.
 const lookupsAtOnce = 8
 
+// asksOfAQuery is how often one of several queries is asked until it is answered: without it, all of them are in vain.
+const asksOfAQuery = 3
+
 // LookUp finds out before a call which recipients Clerk would refuse: a bulk permit is precious, and one bad address
 // spoils a bulk for all. The results are in the order of the recipients: a refusal as Clerk would have made it, Alone, or Again for
 // one of whom nothing is known. It is done as well as it can be: what could not be asked in time counts as good.
@@ -116,6 +119,9 @@ func (d *Dispatcher) askAll(ctx context.Context, queries []clerkclient.ListQuery
 		asking.Go(func() {
 			for query := range next {
 				page, err := d.page(ctx, query)
+				for again := 1; err != nil && again < asksOfAQuery && ctx.Err() == nil; again++ {
+					page, err = d.page(ctx, query)
+				}
 				mu.Lock()
 				invitations, failed = append(invitations, page.Invitations...), errors.Join(failed, err)
 				mu.Unlock()

@@ -279,6 +279,32 @@ func TestStatesAndGarbage(t *testing.T) {
 	}
 }
 
+func TestANewDriverTakesBackWhatItsPredecessorAskedAbout(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.add(t, "c", people(0, 5))
+	b.progress(t)
+	asked, err := b.TakeToAsk(ctx, "c", 2, time.Hour, ledger.InBulk)
+	if err != nil || len(asked.Rows) != 2 {
+		t.Fatalf("%+v, %v", asked, err)
+	}
+	called := b.take(t, 1, ledger.InBulk, time.Hour)
+	if p := b.progress(t); p.Open != 3 {
+		t.Errorf("the driver took back its own: %+v", p)
+	}
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1)
+	if _, err := b.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Progress(ctx, "c", 2)
+	if err != nil || p.Open != 1 || p.Waiting != 4 {
+		t.Errorf("%+v, %v; want only the call open", p, err)
+	}
+	if n := b.settle(t, called, sent(called)...); n != 1 {
+		t.Error("the predecessor's call could not be settled")
+	}
+}
+
 // FuzzRow feeds garbage to what reads a stored recipient.
 func FuzzRow(f *testing.F) {
 	f.Add("wb", []byte(`{"r":{"email_address":"ada@example.com"},"n":1}`))

@@ -48,6 +48,15 @@ local function drop()
     if string.sub(redis.call('HGET', KEYS[2], id) or '', 2, 2) ~= 'u' then redis.call('ZREM', KEYS[5], id) end
   end
 end
+-- take_back_questions ends the holds of a driver that has been replaced, but for those of its calls.
+local function take_back_questions()
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[6], 0, -1)) do
+    if string.sub(member, 17, 17) ~= 'c' then
+      redis.call('ZREM', KEYS[6], member)
+      wait_again(string.sub(member, 1, 16))
+    end
+  end
+end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
     redis.call('ZREM', KEYS[5], id)
@@ -190,7 +199,7 @@ return settled
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's lease,
-// unless a later generation has taken over. A paused campaign keeps its driver, which goes on asking what became of calls; so does a
+// unless a later generation has taken over; the first time it takes back what its predecessor was asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does a
 // cancelled one until nothing is open or unsure. ARGV: the driver's generation, the campaign's name, how long the lease lasts (ms).
 // Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1, generation}.
 var progressScript = redis.NewScript(prelude + `
@@ -199,7 +208,13 @@ local generation = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
 if state == 'running' or state == 'paused' or state == 'cancelled' then
   move_due()
   if state == 'cancelled' then drop() end
-  if generation == tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'lease_until', stamp(now + tonumber(ARGV[3]))) end
+  if generation == tonumber(ARGV[1]) then
+    redis.call('HSET', KEYS[1], 'lease_until', stamp(now + tonumber(ARGV[3])))
+    if redis.call('HGET', KEYS[1], 'driven') ~= ARGV[1] then
+      redis.call('HSET', KEYS[1], 'driven', ARGV[1])
+      take_back_questions()
+    end
+  end
 end
 local waiting, singles = redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4])
 local later, open, ready = redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('LLEN', KEYS[7])
