@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"example.com/usher/clerkclient/clerktest"
 )
 
 // kills says how a killer goes about it.
@@ -11,19 +13,20 @@ type kills struct {
 	together int           // how many workers at once
 	most     int           // strikes; 0: any number
 	last     time.Duration // for how long it goes on
-	aimAll   bool          // at open intents; else every other strike
-	aim      time.Duration // how long it waits for an open intent
+	aimAll   bool          // at a worker amid a call; else every other strike
+	aim      time.Duration // how long it waits for a call
 }
 
 // killer kills workers, every now and then, and has each replaced at once.
 type killer struct {
-	s   *stage
-	rng *rand.Rand
+	s    *stage
+	rng  *rand.Rand
+	seen int // the number of a request that has ended, as have those before it
 	kills
 }
 
 // leastMercy and mostMercy are the time between two strikes, without that of aiming. The least is more than a call takes:
-// what is open after it is open because its worker was killed.
+// a claim that stands after it stands because its worker was killed.
 const (
 	leastMercy = 1100 * time.Millisecond
 	mostMercy  = 2 * time.Second
@@ -36,13 +39,15 @@ func (k *killer) run(ctx context.Context) error {
 		if err := pause(ctx, between(k.rng, 0, mostMercy-leastMercy)); err != nil {
 			return err
 		}
-		victims := k.rng.Perm(crew)[:k.together]
-		aimed = !aimed
-		open := k.untilOpen(ctx, aimed || k.aimAll)
+		victims := k.rng.Perm(crew)
+		if aimed = !aimed; aimed || k.aimAll {
+			k.takeAim(ctx, victims)
+		}
+		open, _ := k.s.intents.underWay(ctx) // a Redis that is away tells of none
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := k.s.replace(victims); err != nil {
+		if err := k.s.replace(victims[:k.together]); err != nil {
 			return err
 		}
 		if err := pause(ctx, leastMercy); err != nil {
@@ -53,53 +58,43 @@ func (k *killer) run(ctx context.Context) error {
 	return nil
 }
 
-// untilOpen gives the calls that may be under way, none if nobody knows. To aim is to wait, not too long, until there are some.
-func (k *killer) untilOpen(ctx context.Context, aimed bool) (open calls) {
-	limit := k.aim
-	if !aimed {
-		limit = time.Second
-	}
-	_ = poll(ctx, pollSoon, limit, "a call is under way", func(ctx context.Context) (bool, error) {
-		var err error
-		open, err = k.s.intents.open(ctx)
-		return !aimed || err == nil && len(open) > 0, nil
-	}) // in vain is fine too: then it kills at any instant
-	return open
+// takeAim waits, not too long, until a worker is amid a call for invitations, and puts it first among the victims. In vain is
+// fine too: then any worker is killed at any instant.
+func (k *killer) takeAim(ctx context.Context, victims []int) {
+	_ = poll(ctx, pollSoon, k.aim, "a call is under way", func(ctx context.Context) (bool, error) {
+		requests, err := k.s.clerk.requests(ctx, k.seen)
+		if err != nil || len(requests) == 0 {
+			return false, err
+		}
+		const backlog = 100 // requests, among which all that are under way are
+		k.seen = max(k.seen, requests[len(requests)-1].Number-backlog)
+		for _, r := range requests {
+			if underWay(r) {
+				place := placeOf(r.Path)
+				victims[0], victims[1] = place, 1-place
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+}
+
+// underWay tells whether a call for invitations has arrived and not ended.
+func underWay(r clerktest.Request) bool {
+	return asksForInvitations(r) && r.Status == 0 && !r.Abandoned && r.Fault != clerktest.FaultReset
+}
+
+func asksForInvitations(r clerktest.Request) bool {
+	return r.Endpoint == clerktest.Create || r.Endpoint == clerktest.Bulk
 }
 
 // count counts a strike: whether calls may have been under way, and whether one of them was cut off, so that its claim still stands.
-func (k *killer) count(ctx context.Context, open calls) {
-	now, err := k.s.intents.open(ctx)
-	cut := err == nil && open.shares(now)
+func (k *killer) count(ctx context.Context, open claims) {
+	left, err := k.s.intents.claimed(ctx)
+	cut := err == nil && open.shares(left)
 	k.s.count(func(t *tally) {
 		t.Kills += k.together
 		t.KillsAtIntent += oneIf(len(open) > 0)
 		t.KillsCut += oneIf(cut)
 	})
-}
-
-// breakRedis kills Redis when a share of the invitations exists, and starts it again after a while.
-func (s *stage) breakRedis(ctx context.Context, recipients int) error {
-	rng := s.rng("redis")
-	atLeast := recipients*3/10 + rng.IntN(recipients*4/10)
-	away := between(rng, 0, 1500*time.Millisecond)
-	err := poll(ctx, pollSoon, workLimit, "the middle of the work is reached", func(ctx context.Context) (bool, error) {
-		made, err := s.clerk.created(ctx)
-		return made >= atLeast, err
-	})
-	if err != nil {
-		return err
-	}
-	return s.restartRedis(ctx, away)
-}
-
-// restartRedis kills Redis and starts it again after a while. It is not left away when the context ends meanwhile.
-func (s *stage) restartRedis(ctx context.Context, away time.Duration) error {
-	s.redis.kill()
-	_ = pause(ctx, away)
-	if err := s.redis.start(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
-	s.count(func(t *tally) { t.RedisRestarts++ })
-	return nil
 }

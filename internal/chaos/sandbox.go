@@ -52,8 +52,8 @@ func (s *sandbox) untilUp(ctx context.Context) error {
 	})
 }
 
-// url is Clerk's base URL for a worker.
-func (s *sandbox) url() string { return "http://" + s.addr + "/v1" }
+// url is what the paths of Clerk's API come after.
+func (s *sandbox) url() string { return "http://" + s.addr }
 
 func (s *sandbox) stats(ctx context.Context) (stats clerktest.Stats, err error) {
 	return stats, s.control(ctx, http.MethodGet, "/stats", nil, &stats)

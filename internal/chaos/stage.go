@@ -27,7 +27,7 @@ type stage struct {
 	intents  intents
 
 	mu         sync.Mutex
-	workers    []*process // all that were started and not killed
+	workers    []*process // by place; nil while one is replaced
 	tally      tally
 	violations []string
 	notes      []string

@@ -72,7 +72,7 @@ func (s *stage) stopDuringCall(ctx context.Context) (*process, error) {
 	err = poll(ctx, pollSoon, time.Minute, "a call is under way", func(ctx context.Context) (bool, error) {
 		requests, err := s.clerk.requests(ctx, 0)
 		for _, r := range requests {
-			under += oneIf(asksForInvitations(r) && r.Status == 0)
+			under += oneIf(underWay(r))
 		}
 		return under > 0, err
 	})
@@ -128,8 +128,4 @@ func (s *stage) stop(p *process) error {
 func (s *stage) calls(ctx context.Context) (int, error) {
 	stats, err := s.clerk.stats(ctx)
 	return stats.Endpoints[clerktest.Create].Arrivals + stats.Endpoints[clerktest.Bulk].Arrivals, err
-}
-
-func asksForInvitations(r clerktest.Request) bool {
-	return r.Endpoint == clerktest.Create || r.Endpoint == clerktest.Bulk
 }

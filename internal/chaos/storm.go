@@ -24,7 +24,7 @@ type storm struct {
 func fullStorm() storm {
 	return storm{
 		campaign: 600, invites: 60, limit: workLimit,
-		kills: kills{together: 1, last: 150 * time.Second, aim: time.Second},
+		kills: kills{together: 1, last: 150 * time.Second, aim: 2 * time.Second},
 	}
 }
 

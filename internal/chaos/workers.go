@@ -2,54 +2,74 @@ package main
 
 import (
 	"errors"
-	"slices"
+	"fmt"
+	"strings"
 )
 
 // maxAttempts is out of the reach of what the scenarios break.
 const maxAttempts = "50"
 
+// prefixes are what the paths of Clerk's API begin with, for a worker at an even place and at an odd one: the sandbox knows
+// both, and its record of requests tells by them whose they are.
+func prefixes() []string { return []string{"/v1", ""} }
+
+// placeOf is the place of the worker, among two, that sent a request of this path.
+func placeOf(path string) int { return oneIf(!strings.HasPrefix(path, prefixes()[0]+"/")) }
+
 // startWorkers starts n workers.
-func (s *stage) startWorkers(n int, env ...string) error {
+func (s *stage) startWorkers(n int) error {
 	for range n {
-		if _, err := s.startWorker(env...); err != nil {
+		if _, err := s.startWorker(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// startWorker starts a worker, which ends with the stage.
+// startWorker starts a worker at the next place, which ends with the stage.
 func (s *stage) startWorker(env ...string) (*process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.workerAt(len(s.workers), env...)
+	if err == nil {
+		s.workers = append(s.workers, p)
+	}
+	return p, err
+}
+
+func (s *stage) workerAt(place int, env ...string) (*process, error) {
 	set := s.scenario.setting
+	prefix := prefixes()[place%len(prefixes())]
 	base := []string{
-		"REDIS_URL=" + s.redis.url(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.url(),
+		"REDIS_URL=" + s.redis.url(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.url() + prefix,
 		"USHER_LIMIT_CREATE=" + set.create, "USHER_LIMIT_BULK=" + set.bulk, "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0",
 		"USHER_TIMEOUT=" + set.timeout.String(), "USHER_SETTLE=" + set.settle.String(), "USHER_MAX_ATTEMPTS=" + maxAttempts,
 		"USHER_BACKOFF_MIN=200ms", "USHER_BACKOFF_MAX=2s", "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
 	}
-	p, err := start(command{name: "worker", path: s.commands.worker(), env: append(base, env...), dir: s.dir})
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.workers = append(s.workers, p)
-	return p, nil
+	name := fmt.Sprintf("worker-%d", place)
+	return start(command{name: name, path: s.commands.worker(), env: append(base, env...), dir: s.dir})
 }
 
-// replace kills workers and starts others in their places.
+// replace kills the workers at some places and starts others there.
 func (s *stage) replace(places []int) error {
+	victims := make([]*process, len(places))
 	s.mu.Lock()
-	var victims []*process
-	for _, place := range places {
-		victims = append(victims, s.workers[place])
+	for i, place := range places {
+		victims[i], s.workers[place] = s.workers[place], nil
 	}
-	s.workers = slices.DeleteFunc(s.workers, func(p *process) bool { return slices.Contains(victims, p) })
 	s.mu.Unlock()
 	for _, victim := range victims {
 		victim.kill()
 	}
-	return s.startWorkers(len(victims))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, place := range places {
+		var err error
+		if s.workers[place], err = s.workerAt(place); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // workersAlive is an error when one has ended by itself.
@@ -58,7 +78,9 @@ func (s *stage) workersAlive() error {
 	defer s.mu.Unlock()
 	var errs []error
 	for _, p := range s.workers {
-		errs = append(errs, p.alive())
+		if p != nil {
+			errs = append(errs, p.alive())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -67,7 +89,9 @@ func (s *stage) killWorkers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.workers {
-		p.kill()
+		if p != nil {
+			p.kill()
+		}
 	}
 	s.workers = nil
 }
