@@ -94,8 +94,7 @@ func parseBaseURL(raw string) (*url.URL, error) {
 	case base.Scheme != "https" && base.Scheme != "http":
 		return nil, fmt.Errorf("the base URL of Clerk's API has the scheme %q: only https is spoken", redact(base.Scheme))
 	case base.Scheme == "http" && !isLoopback(base.Hostname()):
-		return nil, fmt.Errorf("the base URL of Clerk's API is http to %q: without TLS the secret key would be readable on the way; "+
-			"use https (http is for loopback hosts only)", base.Hostname())
+		return nil, fmt.Errorf("an https URL: over http to %q the secret key could be read on the way (http is for loopback hosts only)", base.Hostname())
 	}
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), ""
 	return base, nil

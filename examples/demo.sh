@@ -17,6 +17,10 @@ trap 'exit 130' INT TERM
 
 echo "Building both commands (the first time, their modules are downloaded) ..."
 go build -o "$bin/" ./cmd/worker ./cmd/enqueue
+if "$bin/enqueue" status --sandbox >/dev/null 2>&1; then
+    echo "A worker with a sandbox runs on this machine already (127.0.0.1:6398 and 6399): stop it first." >&2
+    exit 1
+fi
 echo "Starting a worker with an embedded Redis and a sandbox Clerk ..."
 "$bin/worker" --sandbox --admin-addr off --log-format json 2>"$bin/worker.log" &
 worker=$!

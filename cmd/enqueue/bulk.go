@@ -31,6 +31,9 @@ type bulkWaitFlags struct {
 
 // Run is called by kong.
 func (c *bulkCommand) Run(a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	defaults, err := c.defaults()
 	if err != nil {
 		return err
@@ -175,7 +178,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	}
 	ended, err := a.waitBulk(task, c.bulkWaitFlags)
 	if err != nil {
-		return err
+		return errors.Join(err, a.out.object(view(ended))) // it goes on, and this is how to find it
 	}
 	if err := a.out.object(view(ended)); err != nil {
 		return err

@@ -134,6 +134,8 @@ func verdict(err error) (exit int, code, message string) {
 		return cmdline.ExitFailed, "not_found", message
 	case is(ledger.ErrOver):
 		return cmdline.ExitFailed, "over", message
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+		return cmdline.ExitFailed, "redis_unavailable", "Redis refuses the user or the password (is REDIS_URL right?): " + message
 	case network, is(redis.ErrPoolTimeout), is(io.EOF):
 		return cmdline.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
 	}

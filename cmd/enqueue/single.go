@@ -15,6 +15,9 @@ type inviteCommand struct {
 
 // Run is called by kong.
 func (c *inviteCommand) Run(a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	recipient, err := c.recipient(c.Address)
 	if err != nil {
 		return err
@@ -35,6 +38,9 @@ type revokeCommand struct {
 
 // Run is called by kong.
 func (c *revokeCommand) Run(a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	opts, err := c.options()
 	if err != nil {
 		return err
@@ -50,6 +56,9 @@ type syncCommand struct {
 
 // Run is called by kong.
 func (c *syncCommand) Run(a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	opts, err := c.options()
 	if err != nil {
 		return err

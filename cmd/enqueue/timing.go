@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"example.com/usher/internal/settings"
@@ -21,7 +24,11 @@ func (f *timingFlags) options() ([]tasks.Option, error) {
 	}
 	switch {
 	case f.At != "":
-		at, err := settings.Instant(f.At, time.Now(), time.Local)
+		zone, err := zone()
+		if err != nil {
+			return nil, err
+		}
+		at, err := settings.Instant(f.At, time.Now(), zone)
 		if err != nil {
 			return nil, &usageError{err}
 		}
@@ -35,4 +42,17 @@ func (f *timingFlags) options() ([]tasks.Option, error) {
 	}
 	_, err := tasks.Resolve(opts...)
 	return opts, err
+}
+
+// zone is that of TZ, which Go takes for UTC in silence where it does not know it.
+func zone() (*time.Location, error) {
+	name := os.Getenv("TZ")
+	if name == "" {
+		return time.Local, nil
+	}
+	zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
+	if err != nil {
+		return nil, &settings.Error{Name: "TZ", Got: fmt.Sprintf("%q", name), Want: "a time zone such as Europe/Berlin"}
+	}
+	return zone, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,29 +16,34 @@ type waitFlags struct {
 	WaitTimeout string `placeholder:"D" help:"With --wait: longest stay, such as 5m."`
 }
 
-// context ends when the wait has lasted long enough.
-func (f *waitFlags) context(ctx context.Context) (context.Context, context.CancelFunc, error) {
+// check refuses bad flags before anything is enqueued.
+func (f *waitFlags) check() error {
 	if f.WaitTimeout == "" {
-		return ctx, func() {}, nil
+		return nil
 	}
+	if !f.Wait {
+		return &usageError{errors.New("--wait-timeout needs --wait")}
+	}
+	_, err := settings.Duration("--wait-timeout", f.WaitTimeout)
+	return err
+}
+
+// context ends when the wait has lasted long enough. The flags were checked.
+func (f *waitFlags) context(ctx context.Context) (context.Context, context.CancelFunc) {
 	d, err := settings.Duration("--wait-timeout", f.WaitTimeout)
 	if err != nil {
-		return nil, nil, err
+		return context.WithCancel(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d, errTimeout)
-	return ctx, cancel, nil
+	return context.WithTimeoutCause(ctx, d, errTimeout)
 }
 
 // wait stays until a task has ended and tells how.
 func (a *app) wait(task tasks.Task, flags waitFlags) error {
-	ctx, cancel, err := flags.context(a.ctx)
-	if err != nil {
-		return err
-	}
+	ctx, cancel := flags.context(a.ctx)
 	defer cancel()
 	ended, err := a.client.Wait(ctx, task.ID)
 	if err != nil {
-		return err
+		return errors.Join(err, a.out.object(taskView(task))) // it goes on, and this is how to find it
 	}
 	if err := a.out.object(taskView(ended)); err != nil {
 		return err
@@ -58,6 +64,8 @@ func cause(f *tasks.Failure) string {
 	switch {
 	case f == nil:
 		return "no cause is known"
+	case f.Reason == "": // of an attempt that failed, and is not the end
+		return fmt.Sprintf("the last attempt failed: %s", f.Message)
 	case f.HTTPStatus != 0:
 		return fmt.Sprintf("%s: %d %s: %s", f.Reason, f.HTTPStatus, f.Code, f.Message)
 	}
@@ -66,10 +74,7 @@ func cause(f *tasks.Failure) string {
 
 // waitBulk stays until a campaign is finished, shows how far it is, and tells of its dead letters.
 func (a *app) waitBulk(task tasks.Task, flags bulkWaitFlags) (tasks.Task, error) {
-	ctx, cancel, err := flags.context(a.ctx)
-	if err != nil {
-		return task, err
-	}
+	ctx, cancel := flags.context(a.ctx)
 	defer cancel()
 	show := a.progress(task.Bulk.Recipients)
 	followed := make(chan struct{})

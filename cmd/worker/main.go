@@ -67,7 +67,7 @@ func exitCode(err error, stderr io.Writer) int {
 		return cmdline.ExitDone
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
-	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, worker.ErrNamespace) || errors.Is(err, worker.ErrRedis) {
+	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, worker.ErrNamespace) || errors.Is(err, worker.ErrRedis) || errors.Is(err, worker.ErrLogin) {
 		return cmdline.ExitUsage
 	}
 	return cmdline.ExitFailed

@@ -73,6 +73,9 @@ type checked struct {
 	speed        int
 }
 
+// sandboxSettle is enough for the sandbox Clerk, which is prompt.
+const sandboxSettle = time.Second
+
 type runCommand struct{}
 
 // Run is called by kong.
@@ -123,6 +126,7 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 	if c.Sandbox && err == nil {
 		s.policy.Create.Window /= time.Duration(s.speed)
 		s.policy.Bulk.Window /= time.Duration(s.speed)
+		s.policy.Settle = min(s.policy.Settle, sandboxSettle)
 	}
 	return s, errors.Join(errs...)
 }

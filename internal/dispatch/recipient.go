@@ -78,6 +78,9 @@ func (r Recipient) spellings() []string {
 // Folded is the folded address.
 func (r Recipient) Folded() string { return r.folded }
 
+// IgnoresExisting tells whether a second call for the recipient would make a second invitation. Without it Clerk refuses.
+func (r Recipient) IgnoresExisting() bool { return r.ignoreExisting }
+
 // HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
 func (r Recipient) HasMetadata() bool { return r.metadata }
 

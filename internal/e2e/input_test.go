@@ -43,6 +43,8 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		"at and in":             {[]string{"invite", "ada@example.com", "--at", "2099-01-01 09:00", "--in", "2d"}, "--in"},
 		"a past time":           {[]string{"invite", "ada@example.com", "--at", "2020-01-01 09:00"}, "past"},
 		"no time":               {[]string{"invite", "ada@example.com", "--at", "tomorrow"}, "tomorrow"},
+		"no wait timeout":       {[]string{"invite", "ada@example.com", "--wait", "--wait-timeout", "soon"}, "--wait-timeout"},
+		"no wait":               {[]string{"revoke", "inv_SftISK7GFJOAPfh0WxgHZZBcsQQ", "--wait-timeout", "5s"}, "--wait"},
 		"no duration":           {[]string{"invite", "ada@example.com", "--in", "soon"}, "soon"},
 		"an id":                 {[]string{"invite", "ada@example.com", "--id", "a b"}, "id"},
 		"invitation id":         {[]string{"revoke", "inv_../../users"}, "invitation_id"},
@@ -89,6 +91,30 @@ func TestBadInputLeavesNothing(t *testing.T) {
 	}
 	if left := s.dump(); len(left) != 0 {
 		t.Errorf("bad input left keys in Redis: %v", left)
+	}
+}
+
+func TestAWrongRedisPasswordStopsBoth(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.rdb.ConfigSet(t.Context(), "requirepass", "sesame")
+	for _, url := range []string{"redis://" + s.redis.Addr + "/0", "redis://:hunter2@" + s.redis.Addr + "/0"} {
+		for command, exit := range map[string]int{"worker": 2, "enqueue": 1} {
+			args := map[string][]string{"enqueue": {"status"}}[command]
+			got := s.run("", command, []string{"REDIS_URL=" + url}, args...)
+			if got.exit != exit || !strings.Contains(got.stderr, "refuses the user or the password") || strings.Contains(got.stderr, "hunter2") {
+				t.Errorf("%s: exit %d, %s", command, got.exit, got.stderr)
+			}
+		}
+	}
+}
+
+func TestAnUnknownTimeZoneIsNotTakenForAnother(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	got := s.run("", "enqueue", []string{"TZ=Nowhere/Foo"}, "invite", "ada@example.com", "--at", "2099-01-01 09:00")
+	if got.exit != 2 || !strings.Contains(got.stderr, "Nowhere/Foo") {
+		t.Errorf("%+v", got)
 	}
 }
 

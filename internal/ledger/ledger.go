@@ -91,6 +91,8 @@ type Row struct {
 	Code string `json:"c,omitempty"`
 	// Alone: once Clerk knows nothing of its last call, it travels alone.
 	Alone bool `json:"a,omitempty"`
+	// Answered: its last call was refused for another's sake, so that nothing of it is to come.
+	Answered bool `json:"d,omitempty"`
 	// Refusal is what Clerk said to its last call; it is believed when Clerk knows nothing of an earlier one.
 	Refusal *record.Failure `json:"f,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.

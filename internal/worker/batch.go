@@ -127,6 +127,7 @@ func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
 		case result.Again:
 			outcomes[i] = ledger.WaitFor(row, release(row, b.Batch), travel, 0)
 		case result.Doubt:
+			row.Answered = !b.recipients[i].IgnoresExisting()
 			outcomes[i] = ledger.GoOn(row, intent.Unknown, ledger.Unsure)
 		case result.Refusal == nil:
 			outcomes[i] = ledger.SentAs(row, intent.Made, result.InvitationID, time.Now())

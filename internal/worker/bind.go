@@ -14,6 +14,13 @@ import (
 // ErrNamespace means that the namespace belongs to keys of the other kind.
 var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
 
+// ErrLogin means that Redis refuses the user or the password.
+var ErrLogin = errors.New("redis refuses the user or the password")
+
+func refusedLogin(err error) bool {
+	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "ERR AUTH")
+}
+
 // bind waits until Redis answers, and claims the namespace for test or live keys for good: a test worker must not send a
 // live system's invitations, nor the other way round.
 func (w *Worker) bind(ctx context.Context, kind string) error {
@@ -38,6 +45,8 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name", ErrNamespace, w.namespace, bound, kind)
 		case err == nil, errors.Is(err, ErrRedis):
 			return err
+		case refusedLogin(err):
+			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
 		case ctx.Err() != nil:
 			return nil // stopped before it began
 		}

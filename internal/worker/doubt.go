@@ -14,8 +14,8 @@ import (
 	"example.com/usher/internal/record"
 )
 
-// askLost asks Clerk about recipients of whom nobody knows what became of their last call. An invitation that was made settles one; that there is none
-// counts only when the last call could no longer make it, and then the recipient may be sent again.
+// askLost asks Clerk about recipients of whom nobody knows what became of their last call. An invitation that was made settles
+// one; that there is none counts only when the last call could no longer make it, and then the recipient may be sent again.
 func (d *driver) askLost(ctx context.Context) {
 	b, err := d.read(func() (ledger.Batch, error) {
 		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LostSize, policy.LostPatience+policy.SettleMargin, ledger.Unsure)
@@ -59,9 +59,10 @@ func unused(found []clerkclient.Invitation, used []string) (clerkclient.Invitati
 	return clerkclient.Invitation{}, false
 }
 
-// absent is told that Clerk knows of no invitation.
+// absent is told that Clerk knows of no invitation. After a refusal for another's sake there is nothing to wait for: if Clerk has made
+// one all the same and its list lags, it refuses the next call, and is asked again. Only where it would not refuse, absence must be sure.
 func (d *driver) absent(row ledger.Row, b batch, address string) ledger.Outcome {
-	if quiet := row.Intent.Till.Add(d.w.policy.Settle).Sub(b.Now); quiet > 0 {
+	if quiet := row.Intent.Till.Add(d.w.policy.Settle).Sub(b.Now); quiet > 0 && !row.Answered {
 		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, quiet)
 	}
 	if row.Refusal != nil {
@@ -77,6 +78,7 @@ func (d *driver) absent(row ledger.Row, b batch, address string) ledger.Outcome 
 }
 
 func (d *driver) goOn(row ledger.Row, end intent.End) ledger.Outcome {
+	row.Answered = false
 	if row.Alone {
 		return ledger.WaitFor(row, end, ledger.Singly, 0)
 	}

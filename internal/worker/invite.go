@@ -24,6 +24,8 @@ type inviteRun struct {
 	// doubt: nobody knows what became of an earlier call; Clerk is asked before the next one.
 	doubt bool
 	asked int // questions in vain
+	// answered: the last call was refused for another's sake, so that nothing of it is to come; see driver.absent.
+	answered bool
 	// refusal is what Clerk said to the last call; it is believed when Clerk knows nothing of an earlier one.
 	refusal *record.Failure
 }
@@ -55,6 +57,7 @@ func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload
 
 // call makes one call for the task.
 func (i *inviteRun) call(ctx context.Context) (ending, error) {
+	i.answered = false
 	result, waited, err := i.w.dispatcher.Send(ctx, i.person, i.wish)
 	i.r.waited += waited
 	if err != nil {
@@ -74,7 +77,7 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 		i.doubt = true
 		return ending{}, nil
 	case result.Doubt:
-		i.doubt = true
+		i.doubt, i.answered = true, !i.person.IgnoresExisting()
 		if result.Alone {
 			i.person = i.person.Alone()
 		}
@@ -184,7 +187,7 @@ func (i *inviteRun) ask(ctx context.Context) (ending, error) {
 			return end, err
 		}
 	}
-	if quiet := standing.Till.Add(i.w.policy.Settle).Sub(now); quiet > 0 {
+	if quiet := standing.Till.Add(i.w.policy.Settle).Sub(now); quiet > 0 && !i.answered {
 		return i.w.pause(ctx, i.r, quiet)
 	}
 	return i.absent(standing.Token)
