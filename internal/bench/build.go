@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
+
+	"example.com/usher/internal/rig"
 )
 
 // The binaries that the benchmark builds. The worker is also the sandbox Clerk.
@@ -14,13 +14,11 @@ const (
 	baselineBinary = "baseline"
 )
 
-// build builds them as make build does.
+// build never builds them with the race detector, which would be measured too.
 func (b *bench) build(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.dir+string(filepath.Separator),
-		"example.com/usher/cmd/worker", "example.com/usher/internal/bench/baseline")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the workers: %w\n%s", err, out)
+	const race = false
+	if err := rig.Build(ctx, b.dir, race, "example.com/usher/cmd/worker", "example.com/usher/internal/bench/baseline"); err != nil {
+		return fmt.Errorf("building the workers: %w", err)
 	}
 	return nil
 }

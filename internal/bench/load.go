@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"example.com/usher/internal/clock"
 )
 
 // load is what Redis and the first worker did in a span, or had done by an instant.
@@ -15,7 +17,7 @@ type load struct {
 
 // reading is the load since Redis and the worker were started.
 func (s *stage) reading(ctx context.Context) (load, error) {
-	cpu, err := cpuTime(s.workers[0].pid())
+	cpu, err := cpuTime(s.workers[0].PID())
 	if err != nil {
 		return load{}, err
 	}
@@ -37,7 +39,7 @@ func (s *stage) watch(ctx context.Context, span time.Duration) (load, error) {
 	if err != nil {
 		return load{}, err
 	}
-	if err := pause(ctx, span); err != nil {
+	if err := clock.Sleep(ctx, span); err != nil {
 		return load{}, err
 	}
 	return s.since(ctx, before)

@@ -3,73 +3,35 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/rig"
 )
 
-// startupLimit is how long a server may take to answer.
-const startupLimit = 15 * time.Second
-
-// redisServer is a redis-server as it is run for real: every accepted task is on disk before it is answered.
+// redisServer is a redis-server and what is asked of it.
 type redisServer struct {
-	*process
-	addr string
-	data string // folder
-	rdb  *redis.Client
+	*rig.Redis
+	rdb *redis.Client
 }
 
 func startRedis(ctx context.Context, dir string) (*redisServer, error) {
-	var server *redisServer
-	err := onFreePort(func(addr string) (err error) {
-		server, err = startRedisAt(ctx, dir, addr)
-		return err
-	})
-	return server, err
-}
-
-func startRedisAt(ctx context.Context, dir, addr string) (*redisServer, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("address of redis-server: %w", err)
-	}
-	data, err := os.MkdirTemp(dir, "redis-")
-	if err != nil {
-		return nil, fmt.Errorf("making a folder for redis-server: %w", err)
-	}
-	p, err := start(ctx, command{name: "redis-server", path: "redis-server", dir: data, args: []string{
-		"--bind", host, "--port", port, "--dir", data, "--save", "", "--maxmemory-policy", "noeviction",
-		"--appendonly", "yes", "--appendfsync", "always",
-		"--auto-aof-rewrite-percentage", "0", // no rewrite amid a measurement
-	}})
+	server, err := rig.StartRedis(ctx, dir, "--auto-aof-rewrite-percentage", "0") // no rewrite amid a measurement
 	if err != nil {
 		return nil, err
 	}
-	s := &redisServer{process: p, addr: addr, data: data, rdb: redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1})}
-	err = poll(ctx, startupLimit, "redis-server answers", func(ctx context.Context) (bool, error) {
-		if err := p.alive(); err != nil {
-			return false, err
-		}
-		pid, err := s.figure(ctx, "server", "process_id")
-		return err == nil && pid == int64(p.pid()), nil // while it is not up there is no connection, which is no fault
-	})
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+	return &redisServer{Redis: server, rdb: redis.NewClient(&redis.Options{Addr: server.Addr, PoolSize: 1})}, nil
 }
 
-func (s *redisServer) url() string { return "redis://" + s.addr + "/0" }
-
+// close leaves nothing of it: what one run has put on the disk is of no use to the next.
 func (s *redisServer) close() {
 	_ = s.rdb.Close()
-	s.kill()
-	_ = os.RemoveAll(s.data)
+	s.Kill()
+	_ = os.RemoveAll(s.Dir)
 }
 
 // commands is how many commands were processed so far, those of scripts included. Asking is one of them.
@@ -80,10 +42,13 @@ func (s *redisServer) commands(ctx context.Context) (int64, error) {
 // memory is used_memory when it has come to rest: buffers of connections are freed a moment after they close, and a
 // table that grew is moved in steps.
 func (s *redisServer) memory(ctx context.Context) (int64, error) {
-	const rest = 10 // looks with the same answer, give or take
-	const tolerance = 2048
+	const (
+		limit     = 15 * time.Second
+		rest      = 10 // looks with the same answer, give or take
+		tolerance = 2048
+	)
 	last, same := int64(0), 0
-	err := poll(ctx, startupLimit, "Redis's memory comes to rest", func(ctx context.Context) (bool, error) {
+	err := rig.Poll(ctx, pollEvery, limit, "Redis's memory comes to rest", func(ctx context.Context) (bool, error) {
 		used, err := s.figure(ctx, "memory", "used_memory")
 		if err != nil {
 			return false, err

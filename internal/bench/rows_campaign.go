@@ -69,17 +69,17 @@ func (b *bench) sendAll(ctx context.Context, c contender, n int) sending {
 		if err := c.enqueue(ctx, s, people("person", n)); err != nil {
 			return err
 		}
-		if err := s.work(ctx, c.binary, 2); err != nil {
+		if err := s.work(c.binary, 2); err != nil {
 			return err
 		}
 		if err := s.untilCreated(ctx, limit, n); err != nil {
 			return err
 		}
-		requests, err := s.clerk.requests(ctx)
+		requests, err := s.clerk.Requests(ctx, 0)
 		if err != nil {
 			return err
 		}
-		stats, err := s.clerk.stats(ctx)
+		stats, err := s.clerk.Stats(ctx)
 		result.span, result.refused = span(requests), throttled(stats)
 		return err
 	})

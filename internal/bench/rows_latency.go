@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/rig"
 	"example.com/usher/tasks"
 )
 
@@ -83,7 +85,7 @@ func (b *bench) latencies(ctx context.Context, c contender, t trial) latencies {
 		if err := t.other.enqueue(ctx, s, people("backlog", t.backlog)); err != nil {
 			return err
 		}
-		if err := s.work(ctx, c.binary, 1); err != nil {
+		if err := s.work(c.binary, 1); err != nil {
 			return err
 		}
 		if err := s.untilSettled(ctx, limit, quiet); err != nil {
@@ -108,7 +110,7 @@ func (s *stage) inviteSteadily(ctx context.Context, c contender, n int) (map[str
 			return nil, err
 		}
 		enqueued[person.EmailAddress] = time.Now()
-		if err := pause(ctx, inviteEvery); err != nil {
+		if err := clock.Sleep(ctx, inviteEvery); err != nil {
 			return nil, err
 		}
 	}
@@ -118,12 +120,12 @@ func (s *stage) inviteSteadily(ctx context.Context, c contender, n int) (map[str
 // collect waits for the invitations and reckons how long each took to the arrival of the call that made it.
 func (s *stage) collect(ctx context.Context, enqueued map[string]time.Time, result *latencies) error {
 	var arrived map[string]time.Time
-	err := poll(ctx, inviteLimit, "the invitations are made", func(ctx context.Context) (bool, error) {
+	err := rig.Poll(ctx, pollEvery, inviteLimit, "the invitations are made", func(ctx context.Context) (bool, error) {
 		var err error
 		arrived, err = s.arrivalsOf(ctx, enqueued)
 		return len(arrived) == len(enqueued), err
 	})
-	if err != nil && !errors.Is(err, errTooLate) {
+	if err != nil && !errors.Is(err, rig.ErrTooLate) {
 		return err
 	}
 	last := slices.MaxFunc(slices.Collect(maps.Values(enqueued)), time.Time.Compare)
@@ -141,11 +143,11 @@ func (s *stage) collect(ctx context.Context, enqueued map[string]time.Time, resu
 
 // arrivalsOf tells when the calls arrived that made invitations for these addresses.
 func (s *stage) arrivalsOf(ctx context.Context, addresses map[string]time.Time) (map[string]time.Time, error) {
-	sent, err := s.clerk.ledger(ctx)
+	sent, err := s.clerk.Ledger(ctx)
 	if err != nil {
 		return nil, err
 	}
-	requests, err := s.clerk.requests(ctx)
+	requests, err := s.clerk.Requests(ctx, 0)
 	if err != nil {
 		return nil, err
 	}

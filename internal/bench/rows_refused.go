@@ -34,20 +34,20 @@ func (b *bench) refusedBulks(ctx context.Context, c contender) (refused int, err
 	list := people("person", refusedSize)
 	err = b.on(ctx, setup{create: "100/2s", bulk: "25/2s", latency: 20 * time.Millisecond}, func(s *stage) error {
 		for i := 0; i < len(list); i += refusedEvery {
-			if err := s.clerk.addUser(ctx, list[i].EmailAddress); err != nil {
+			if err := s.addUser(ctx, list[i].EmailAddress); err != nil {
 				return err
 			}
 		}
 		if err := c.enqueue(ctx, s, list); err != nil {
 			return err
 		}
-		if err := s.work(ctx, c.binary, 1); err != nil {
+		if err := s.work(c.binary, 1); err != nil {
 			return err
 		}
 		if err := s.untilCreated(ctx, limit, refusedSize-refusedSize/refusedEvery); err != nil {
 			return err
 		}
-		stats, err := s.clerk.stats(ctx)
+		stats, err := s.clerk.Stats(ctx)
 		bulk := stats.Endpoints[clerktest.Bulk]
 		refused = bulk.Failed - bulk.Throttled // a call that 429 refused has no permit at Clerk
 		return err

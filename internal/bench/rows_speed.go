@@ -53,13 +53,13 @@ func (b *bench) addPace(ctx context.Context, to *paces, c contender, n int) {
 		if err := c.enqueue(ctx, s, people("person", n)); err != nil {
 			return err
 		}
-		if err := s.work(ctx, c.binary, 1); err != nil {
+		if err := s.work(c.binary, 1); err != nil {
 			return err
 		}
 		if err := s.untilCreated(ctx, limit, n); err != nil {
 			return err
 		}
-		requests, err := s.clerk.requests(ctx)
+		requests, err := s.clerk.Requests(ctx, 0)
 		one = pace(requests)
 		return err
 	})

@@ -71,7 +71,7 @@ func (b *bench) wait(ctx context.Context, c contender, n int) waiting {
 		if err != nil {
 			return err
 		}
-		if err := s.work(ctx, c.binary, 1); err != nil {
+		if err := s.work(c.binary, 1); err != nil {
 			return err
 		}
 		began := load{at: time.Now(), commands: unused} // a worker that has just started has had no processor
@@ -82,7 +82,7 @@ func (b *bench) wait(ctx context.Context, c contender, n int) waiting {
 			return err
 		}
 		result.settling.span -= quiet
-		stats, err := s.clerk.stats(ctx)
+		stats, err := s.clerk.Stats(ctx)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/rig"
 	"example.com/usher/tasks"
 )
 
@@ -25,8 +26,8 @@ type stage struct {
 	bench   *bench
 	setup   setup
 	redis   *redisServer
-	clerk   *sandbox
-	workers []*process
+	clerk   *rig.Sandbox
+	workers []*rig.Process
 	usher   *tasks.Client // enqueues for Usher
 	plain   *asynq.Client // enqueues for the baseline
 }
@@ -42,27 +43,27 @@ func (b *bench) on(ctx context.Context, setup setup, play func(s *stage) error) 
 	if err != nil {
 		return err
 	}
-	defer clerk.kill()
+	defer clerk.Kill()
 	s := &stage{bench: b, setup: setup, redis: redis, clerk: clerk}
 	defer s.killWorkers()
-	if s.usher, err = tasks.NewClient(tasks.RedisURL(redis.url())); err != nil {
+	if s.usher, err = tasks.NewClient(tasks.RedisURL(redis.URL())); err != nil {
 		return fmt.Errorf("making a client of Usher's: %w", err)
 	}
 	defer s.usher.Close()
-	s.plain = asynq.NewClient(asynq.RedisClientOpt{Addr: redis.addr})
+	s.plain = asynq.NewClient(asynq.RedisClientOpt{Addr: redis.Addr})
 	defer s.plain.Close()
 	return play(s)
 }
 
 // work starts n workers.
-func (s *stage) work(ctx context.Context, binary string, n int) error {
+func (s *stage) work(binary string, n int) error {
 	env := []string{
-		"REDIS_URL=" + s.redis.url(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.url(),
+		"REDIS_URL=" + s.redis.URL(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.URL() + "/v1",
 		"USHER_LIMIT_CREATE=" + s.setup.create, "USHER_LIMIT_BULK=" + s.setup.bulk, "USHER_LIMIT_OVERALL=0",
 		"USHER_RESERVE=" + strconv.Itoa(s.setup.reserve), "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=warn",
 	}
 	for range n {
-		p, err := start(ctx, command{name: binary, path: s.bench.binary(binary), env: env, dir: s.bench.dir})
+		p, err := rig.Start(rig.Command{Name: binary, Path: s.bench.binary(binary), Env: env, Dir: s.bench.dir})
 		if err != nil {
 			return err
 		}
@@ -73,19 +74,22 @@ func (s *stage) work(ctx context.Context, binary string, n int) error {
 
 func (s *stage) killWorkers() {
 	for _, p := range s.workers {
-		p.kill()
+		p.Kill()
 	}
 }
 
+// pollEvery is how often a condition is looked at: seldom enough to leave the processors to what is measured.
+const pollEvery = 100 * time.Millisecond
+
 // until waits for what the sandbox has seen to satisfy done. A worker that ends meanwhile is an error.
 func (s *stage) until(ctx context.Context, limit time.Duration, what string, done func(clerktest.Stats) bool) error {
-	return poll(ctx, limit, what, func(ctx context.Context) (bool, error) {
+	return rig.Poll(ctx, pollEvery, limit, what, func(ctx context.Context) (bool, error) {
 		for _, p := range s.workers {
-			if err := p.alive(); err != nil {
+			if err := p.Alive(); err != nil {
 				return false, err
 			}
 		}
-		stats, err := s.clerk.stats(ctx)
+		stats, err := s.clerk.Stats(ctx)
 		return err == nil && done(stats), err
 	})
 }
@@ -97,7 +101,7 @@ func (s *stage) untilCreated(ctx context.Context, limit time.Duration, n int) er
 		made = created(stats)
 		return made >= n
 	})
-	if errors.Is(err, errTooLate) {
+	if errors.Is(err, rig.ErrTooLate) {
 		return fmt.Errorf("%w; there were %d", err, made)
 	}
 	return err

@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/rig"
 )
 
 const (
@@ -25,7 +28,7 @@ func playRedisAway(ctx context.Context, s *stage) error {
 		return err
 	}
 	which := 1 + rng.IntN(awayPeople/2) // of the answers
-	err := poll(ctx, pollOften, time.Minute, "a task completes", func(ctx context.Context) (bool, error) {
+	err := rig.Poll(ctx, pollOften, time.Minute, "a task completes", func(ctx context.Context) (bool, error) {
 		answered, err := s.answered(ctx)
 		return answered >= which, err
 	})
@@ -40,7 +43,7 @@ func playRedisAway(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.note("Redis away at answer %d of %d", which, answered)
-	if err := pause(ctx, rerunLimit); err != nil {
+	if err := clock.Sleep(ctx, rerunLimit); err != nil {
 		return err
 	}
 	if err := s.bear(s.untilEnded(ctx, w, workLimit)); err != nil {
@@ -51,7 +54,7 @@ func playRedisAway(ctx context.Context, s *stage) error {
 
 // answered is how many calls for invitations were answered well.
 func (s *stage) answered(ctx context.Context) (n int, err error) {
-	requests, err := s.clerk.requests(ctx, 0)
+	requests, err := s.clerk.Requests(ctx, 0)
 	for _, r := range requests {
 		n += oneIf(asksForInvitations(r) && r.Status == http.StatusOK)
 	}

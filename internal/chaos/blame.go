@@ -72,7 +72,7 @@ func (s *stage) checkCauses(ctx context.Context, guilty map[string]string) error
 
 // checkRefusals wants no more calls refused than it takes to tell the guilty from the others.
 func (s *stage) checkRefusals(ctx context.Context) error {
-	requests, err := s.clerk.requests(ctx, 0)
+	requests, err := s.clerk.Requests(ctx, 0)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/clock"
 	"example.com/usher/tasks"
 )
 
@@ -21,10 +22,10 @@ const calmDown = 2 * time.Second
 // checkWork compares what Clerk sent with what was asked, and what the tasks say with what Clerk sent. dead is how many are
 // refused for good.
 func (s *stage) checkWork(ctx context.Context, w work, want map[string]int, dead int) error {
-	if err := pause(ctx, s.scenario.setting.settle+calmDown); err != nil {
+	if err := clock.Sleep(ctx, s.scenario.setting.settle+calmDown); err != nil {
 		return err
 	}
-	sent, err := s.clerk.ledger(ctx)
+	sent, err := s.clerk.Ledger(ctx)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/rig"
 )
 
 // kills says how a killer goes about it.
@@ -36,7 +38,7 @@ const (
 func (k *killer) run(ctx context.Context) error {
 	aimed := k.rng.IntN(2) == 0
 	for end, n := time.Now().Add(k.last), 0; time.Now().Before(end) && (k.most == 0 || n < k.most); n++ {
-		if err := pause(ctx, between(k.rng, 0, mostMercy-leastMercy)); err != nil {
+		if err := clock.Sleep(ctx, between(k.rng, 0, mostMercy-leastMercy)); err != nil {
 			return err
 		}
 		victims := k.rng.Perm(crew)
@@ -50,7 +52,7 @@ func (k *killer) run(ctx context.Context) error {
 		if err := k.s.replace(victims[:k.together]); err != nil {
 			return err
 		}
-		if err := pause(ctx, leastMercy); err != nil {
+		if err := clock.Sleep(ctx, leastMercy); err != nil {
 			return err
 		}
 		k.count(ctx, open)
@@ -61,8 +63,8 @@ func (k *killer) run(ctx context.Context) error {
 // takeAim waits, not too long, until a worker is amid a call for invitations, and puts it first among the victims. In vain is
 // fine too: then any worker is killed at any instant.
 func (k *killer) takeAim(ctx context.Context, victims []int) {
-	_ = poll(ctx, pollSoon, k.aim, "a call is under way", func(ctx context.Context) (bool, error) {
-		requests, err := k.s.clerk.requests(ctx, k.seen)
+	_ = rig.Poll(ctx, pollSoon, k.aim, "a call is under way", func(ctx context.Context) (bool, error) {
+		requests, err := k.s.clerk.Requests(ctx, k.seen)
 		if err != nil || len(requests) == 0 {
 			return false, err
 		}

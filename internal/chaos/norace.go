@@ -2,6 +2,4 @@
 
 package main
 
-func buildEnv() []string { return []string{"CGO_ENABLED=0"} }
-
-func buildFlags() []string { return nil }
+const race = false

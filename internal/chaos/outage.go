@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"time"
+
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/rig"
 )
 
 // breakRedis kills Redis when a share of the invitations exists, and starts it again after a while.
@@ -10,7 +13,7 @@ func (s *stage) breakRedis(ctx context.Context, recipients int) error {
 	rng := s.rng("redis")
 	atLeast := recipients*3/10 + rng.IntN(recipients*4/10)
 	away := between(rng, 0, 1500*time.Millisecond)
-	err := poll(ctx, pollSoon, workLimit, "the middle of the work is reached", func(ctx context.Context) (bool, error) {
+	err := rig.Poll(ctx, pollSoon, workLimit, "the middle of the work is reached", func(ctx context.Context) (bool, error) {
 		made, err := s.clerk.created(ctx)
 		return made >= atLeast, err
 	})
@@ -22,9 +25,9 @@ func (s *stage) breakRedis(ctx context.Context, recipients int) error {
 
 // restartRedis kills Redis and starts it again after a while. It is not left away when the context ends meanwhile.
 func (s *stage) restartRedis(ctx context.Context, away time.Duration) error {
-	s.redis.kill()
-	_ = pause(ctx, away)
-	if err := s.redis.start(context.WithoutCancel(ctx)); err != nil {
+	s.redis.Kill()
+	_ = clock.Sleep(ctx, away)
+	if err := s.redis.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	s.count(func(t *tally) { t.RedisRestarts++ })

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/rig"
 )
 
 // binaries is the folder of the commands under test.
@@ -19,11 +20,8 @@ func (b binaries) worker() string  { return filepath.Join(string(b), "worker") }
 func (b binaries) enqueue() string { return filepath.Join(string(b), "enqueue") }
 
 func (b binaries) build(ctx context.Context) error {
-	args := append([]string{"build", "-trimpath", "-o", string(b) + string(filepath.Separator)}, buildFlags()...)
-	build := exec.CommandContext(ctx, "go", append(args, "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue")...)
-	build.Env = append(os.Environ(), buildEnv()...)
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the commands: %w\n%s", err, out)
+	if err := rig.Build(ctx, string(b), race, "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue"); err != nil {
+		return fmt.Errorf("building the commands: %w", err)
 	}
 	return nil
 }

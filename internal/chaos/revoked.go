@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/rig"
 )
 
 const (
@@ -26,7 +27,7 @@ func playRevokedKey(ctx context.Context, s *stage) error {
 	if err := s.askCampaign(ctx, &w, everybody); err != nil {
 		return err
 	}
-	addr, err := freeAddr()
+	addr, err := rig.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func playRevokedKey(ctx context.Context, s *stage) error {
 		return err
 	}
 	atLeast := revokedPeople/4 + s.rng("revocation").IntN(revokedPeople/3)
-	err = poll(ctx, pollSoon, workLimit, "the campaign is in its middle", func(ctx context.Context) (bool, error) {
+	err = rig.Poll(ctx, pollSoon, workLimit, "the campaign is in its middle", func(ctx context.Context) (bool, error) {
 		made, err := s.clerk.created(ctx)
 		return made >= atLeast, err
 	})
@@ -45,7 +46,7 @@ func playRevokedKey(ctx context.Context, s *stage) error {
 	if err := s.withoutKey(ctx, &watch); err != nil {
 		return err
 	}
-	err = poll(ctx, pollSeldom, time.Minute, "the worker is ready again", func(ctx context.Context) (bool, error) {
+	err = rig.Poll(ctx, pollSeldom, time.Minute, "the worker is ready again", func(ctx context.Context) (bool, error) {
 		status, _ := watch.ask(ctx)
 		return status == http.StatusOK, nil
 	})
@@ -71,7 +72,7 @@ func (s *stage) withoutKey(ctx context.Context, watch *readiness) error {
 	if err := s.clerk.restoreKey(ctx); err != nil {
 		return err
 	}
-	requests, err := s.clerk.requests(ctx, 0)
+	requests, err := s.clerk.Requests(ctx, 0)
 	if err != nil {
 		return err
 	}

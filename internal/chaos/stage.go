@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/rig"
 	"example.com/usher/tasks"
 )
 
@@ -21,13 +24,13 @@ type stage struct {
 	seed     uint64
 	commands binaries
 	dir      string
-	redis    *redisServer
+	redis    *rig.Redis
 	clerk    *sandbox
 	client   *tasks.Client
 	intents  intents
 
 	mu         sync.Mutex
-	workers    []*process // by place; nil while one is replaced
+	workers    []*rig.Process // by place; nil while one is replaced
 	tally      tally
 	violations []string
 	notes      []string
@@ -35,17 +38,19 @@ type stage struct {
 
 // on sets the stage, plays, and clears it away.
 func (s *stage) on(ctx context.Context, play func(ctx context.Context, s *stage) error) (err error) {
-	if s.redis, err = startRedis(ctx, s.dir); err != nil {
+	if s.redis, err = rig.StartRedis(ctx, s.dir); err != nil {
 		return err
 	}
-	defer func() { s.redis.close() }()
-	s.intents = intents{rdb: s.redis.rdb}
+	defer s.redis.Kill()
+	rdb := redis.NewClient(&redis.Options{Addr: s.redis.Addr})
+	defer rdb.Close()
+	s.intents = intents{rdb: rdb}
 	if s.clerk, err = startSandbox(ctx, s.commands.worker(), s.dir, s.scenario.setting, s.rng("sandbox").Uint64()); err != nil {
 		return err
 	}
-	defer s.clerk.kill()
+	defer s.clerk.Kill()
 	defer s.killWorkers()
-	if s.client, err = tasks.NewClient(tasks.RedisURL(s.redis.url())); err != nil {
+	if s.client, err = tasks.NewClient(tasks.RedisURL(s.redis.URL())); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	defer s.client.Close()
@@ -54,7 +59,7 @@ func (s *stage) on(ctx context.Context, play func(ctx context.Context, s *stage)
 
 // conclude takes down what the sandbox saw, and looks through the logs.
 func (s *stage) conclude(ctx context.Context) error {
-	requests, err := s.clerk.requests(ctx, 0)
+	requests, err := s.clerk.Requests(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -62,7 +67,7 @@ func (s *stage) conclude(ctx context.Context) error {
 	if err := s.checkLogs(); err != nil {
 		return err
 	}
-	sent, err := s.clerk.ledger(ctx)
+	sent, err := s.clerk.Ledger(ctx)
 	if err != nil {
 		return err
 	}
@@ -111,7 +116,7 @@ func (s *stage) count(change func(t *tally)) {
 
 // bear lets a scenario that waited in vain go on to its checks, which tell what is missing.
 func (s *stage) bear(err error) error {
-	if errors.Is(err, errTooLate) {
+	if errors.Is(err, rig.ErrTooLate) {
 		s.wrong("%v", err)
 		return nil
 	}

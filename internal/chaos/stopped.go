@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/rig"
 )
 
 // stoppedFor is how long a worker stands still: longer than its claims and its leases of campaigns and tasks last.
@@ -41,13 +44,13 @@ func playStopped(ctx context.Context, s *stage) error {
 		return err
 	}
 	for _, stopped := range []struct {
-		*process
+		*rig.Process
 		at time.Time
 	}{{calling, firstStop}, {writing, secondStop}} {
-		if err := pause(ctx, time.Until(stopped.at.Add(stoppedFor))); err != nil {
+		if err := clock.Sleep(ctx, time.Until(stopped.at.Add(stoppedFor))); err != nil {
 			return err
 		}
-		if err := stopped.thaw(); err != nil {
+		if err := stopped.Signal(syscall.SIGCONT); err != nil {
 			return err
 		}
 	}
@@ -63,14 +66,14 @@ func playStopped(ctx context.Context, s *stage) error {
 }
 
 // stopDuringCall starts a worker and stops it while calls of it are under way.
-func (s *stage) stopDuringCall(ctx context.Context) (*process, error) {
+func (s *stage) stopDuringCall(ctx context.Context) (*rig.Process, error) {
 	p, err := s.startWorker()
 	if err != nil {
 		return nil, err
 	}
 	under := 0
-	err = poll(ctx, pollSoon, time.Minute, "a call is under way", func(ctx context.Context) (bool, error) {
-		requests, err := s.clerk.requests(ctx, 0)
+	err = rig.Poll(ctx, pollSoon, time.Minute, "a call is under way", func(ctx context.Context) (bool, error) {
+		requests, err := s.clerk.Requests(ctx, 0)
 		for _, r := range requests {
 			under += oneIf(underWay(r))
 		}
@@ -79,7 +82,7 @@ func (s *stage) stopDuringCall(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, between(s.rng("call"), 0, 500*time.Millisecond)); err != nil {
+	if err := clock.Sleep(ctx, between(s.rng("call"), 0, 500*time.Millisecond)); err != nil {
 		return nil, err
 	}
 	s.note("a worker stopped during %d calls", under)
@@ -87,7 +90,7 @@ func (s *stage) stopDuringCall(ctx context.Context) (*process, error) {
 }
 
 // stopAtFullSpeed starts a worker on more invites, whose answers come soon, and stops it at any instant while it makes calls.
-func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*process, error) {
+func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*rig.Process, error) {
 	rng := s.rng("speed")
 	if err := s.clerk.configure(ctx, map[string]any{"min_latency": "10ms", "max_latency": "100ms"}); err != nil {
 		return nil, err
@@ -103,21 +106,21 @@ func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*pro
 	if err := s.askInvites(ctx, w, people); err != nil {
 		return nil, err
 	}
-	err = poll(ctx, pollOften, workLimit, "another worker makes calls", func(ctx context.Context) (bool, error) {
+	err = rig.Poll(ctx, pollOften, workLimit, "another worker makes calls", func(ctx context.Context) (bool, error) {
 		now, err := s.calls(ctx)
 		return now > earlier, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, between(rng, 0, 200*time.Millisecond)); err != nil {
+	if err := clock.Sleep(ctx, between(rng, 0, 200*time.Millisecond)); err != nil {
 		return nil, err
 	}
 	return p, s.stop(p)
 }
 
-func (s *stage) stop(p *process) error {
-	if err := p.freeze(); err != nil {
+func (s *stage) stop(p *rig.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	s.count(func(t *tally) { t.Stops++ })
@@ -126,6 +129,6 @@ func (s *stage) stop(p *process) error {
 
 // calls is how many calls for invitations have arrived.
 func (s *stage) calls(ctx context.Context) (int, error) {
-	stats, err := s.clerk.stats(ctx)
+	stats, err := s.clerk.Stats(ctx)
 	return stats.Endpoints[clerktest.Create].Arrivals + stats.Endpoints[clerktest.Bulk].Arrivals, err
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/usher/internal/clock"
 	"example.com/usher/tasks"
 )
 
@@ -27,7 +28,7 @@ func playTwins(ctx context.Context, s *stage) error {
 		if err := s.playTwin(ctx, number, "first"); err != nil {
 			return err
 		}
-		if err := pause(ctx, between(rng, 0, 2*time.Second)); err != nil {
+		if err := clock.Sleep(ctx, between(rng, 0, 2*time.Second)); err != nil {
 			return err
 		}
 		reset := map[string]any{"kind": "reset", "endpoint": "create", "email_address": address(number), "times": 1}
@@ -57,7 +58,7 @@ func (s *stage) playTwin(ctx context.Context, number int, which string) error {
 
 // checkTwins wants each task's record to name one of its address's invitations, and the two another one each.
 func (s *stage) checkTwins(ctx context.Context) error {
-	sent, err := s.clerk.ledger(ctx)
+	sent, err := s.clerk.Ledger(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (s *stage) checkTwins(ctx context.Context) error {
 
 // checkStruck wants each second one's call to have failed: otherwise nothing was proved.
 func (s *stage) checkStruck(ctx context.Context) error {
-	requests, err := s.clerk.requests(ctx, 0)
+	requests, err := s.clerk.Requests(ctx, 0)
 	if err != nil {
 		return err
 	}

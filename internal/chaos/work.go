@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/usher/internal/rig"
 	"example.com/usher/tasks"
 )
 
@@ -24,7 +25,7 @@ type work struct {
 // enqueue runs the command and reads the objects that it answers, one a line.
 func (s *stage) enqueue(ctx context.Context, stdin string, args ...string) ([]map[string]any, error) {
 	cmd := exec.CommandContext(ctx, s.commands.enqueue(), append(args, "--json")...)
-	cmd.Env = environment(s.dir, []string{"REDIS_URL=" + s.redis.url()})
+	cmd.Env = rig.Environment(s.dir, []string{"REDIS_URL=" + s.redis.URL()})
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -89,7 +90,7 @@ func (s *stage) untilEnded(ctx context.Context, w work, limit time.Duration) err
 	for id := range w.invites {
 		open[id] = true
 	}
-	err := poll(ctx, pollSeldom, limit, "every task has ended", func(ctx context.Context) (bool, error) {
+	err := rig.Poll(ctx, pollSeldom, limit, "every task has ended", func(ctx context.Context) (bool, error) {
 		for id := range open {
 			task, err := s.client.Status(ctx, id)
 			if err == nil && task.State.Ended() {
@@ -98,7 +99,7 @@ func (s *stage) untilEnded(ctx context.Context, w work, limit time.Duration) err
 		}
 		return len(open) == 0, s.workersAlive()
 	})
-	if errors.Is(err, errTooLate) {
+	if errors.Is(err, rig.ErrTooLate) {
 		return fmt.Errorf("%w; open: %s", err, w.openText(open))
 	}
 	return err

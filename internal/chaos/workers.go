@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"example.com/usher/internal/rig"
 )
 
 // maxAttempts is out of the reach of what the scenarios break.
@@ -27,7 +29,7 @@ func (s *stage) startWorkers(n int) error {
 }
 
 // startWorker starts a worker at the next place, which ends with the stage.
-func (s *stage) startWorker(env ...string) (*process, error) {
+func (s *stage) startWorker(env ...string) (*rig.Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.workerAt(len(s.workers), env...)
@@ -37,29 +39,29 @@ func (s *stage) startWorker(env ...string) (*process, error) {
 	return p, err
 }
 
-func (s *stage) workerAt(place int, env ...string) (*process, error) {
+func (s *stage) workerAt(place int, env ...string) (*rig.Process, error) {
 	set := s.scenario.setting
 	prefix := prefixes()[place%len(prefixes())]
 	base := []string{
-		"REDIS_URL=" + s.redis.url(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.url() + prefix,
+		"REDIS_URL=" + s.redis.URL(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.URL() + prefix,
 		"USHER_LIMIT_CREATE=" + set.create, "USHER_LIMIT_BULK=" + set.bulk, "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0",
 		"USHER_TIMEOUT=" + set.timeout.String(), "USHER_SETTLE=" + set.settle.String(), "USHER_MAX_ATTEMPTS=" + maxAttempts,
 		"USHER_BACKOFF_MIN=200ms", "USHER_BACKOFF_MAX=2s", "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
 	}
 	name := fmt.Sprintf("worker-%d", place)
-	return start(command{name: name, path: s.commands.worker(), env: append(base, env...), dir: s.dir})
+	return rig.Start(rig.Command{Name: name, Path: s.commands.worker(), Env: append(base, env...), Dir: s.dir})
 }
 
 // replace kills the workers at some places and starts others there.
 func (s *stage) replace(places []int) error {
-	victims := make([]*process, len(places))
+	victims := make([]*rig.Process, len(places))
 	s.mu.Lock()
 	for i, place := range places {
 		victims[i], s.workers[place] = s.workers[place], nil
 	}
 	s.mu.Unlock()
 	for _, victim := range victims {
-		victim.kill()
+		victim.Kill()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +81,7 @@ func (s *stage) workersAlive() error {
 	var errs []error
 	for _, p := range s.workers {
 		if p != nil {
-			errs = append(errs, p.alive())
+			errs = append(errs, p.Alive())
 		}
 	}
 	return errors.Join(errs...)
@@ -90,7 +92,7 @@ func (s *stage) killWorkers() {
 	defer s.mu.Unlock()
 	for _, p := range s.workers {
 		if p != nil {
-			p.kill()
+			p.Kill()
 		}
 	}
 	s.workers = nil
