@@ -13,14 +13,13 @@ import (
 	"example.com/usher/ratelimit"
 )
 
-// ErrNothingSent is what a call's send returns when it found nothing to send: the permit goes back.
-var ErrNothingSent = errors.New("nothing was sent")
+// errNothingSent is what a call's send returns when it found nothing to send: the permit goes back.
+var errNothingSent = errors.New("nothing was sent")
 
-// Observer is told of every call that was answered.
+// Observer is told of every call that was answered, and of every look-up.
 type Observer interface {
 	Called(call policy.Call, outcome clerkclient.Outcome, t Timing)
-	// KeyAnswered tells whether Clerk took the key.
-	KeyAnswered(accepted bool)
+	LookedUp(took time.Duration)
 }
 
 // Caller makes calls to Clerk: it waits for a permit, sends, and gives the permit back as the answer says.
@@ -41,7 +40,7 @@ type Timing struct {
 }
 
 // Call waits for a permit and sends. The context ends the wait, never a call that is under way: that ends by its own
-// deadline, or when the worker's grace does. The error is a *clerkclient.Error, ErrNothingSent, or the context's.
+// deadline, or when the worker's grace does. The error is a *clerkclient.Error, errNothingSent, or the context's.
 func (c *Caller) Call(ctx context.Context, call policy.Call, send func(ctx context.Context) error) (Timing, error) {
 	return c.callTold(ctx, call, func(time.Time) {}, send)
 }
@@ -66,7 +65,7 @@ func (c *Caller) callTold(ctx context.Context, call policy.Call, told func(next 
 	wants, own := c.Policy.Wants(call, c.Key)
 	permit, err := c.permit(ctx, told, wants)
 	for err == nil && !c.Gate.Open() { // it closed while this call waited
-		c.giveBack(permit, own, ErrNothingSent)
+		c.giveBack(permit, own, errNothingSent)
 		if err = c.Gate.wait(ctx); err == nil {
 			permit, err = c.permit(ctx, told, wants)
 		}
@@ -76,7 +75,7 @@ func (c *Caller) callTold(ctx context.Context, call policy.Call, told func(next 
 		return t, err
 	}
 	t.Answer, err = c.make(permit, own, false, send)
-	if !errors.Is(err, ErrNothingSent) {
+	if !errors.Is(err, errNothingSent) {
 		c.observe(call, t, err)
 	}
 	return t, err
@@ -90,10 +89,9 @@ func (c *Caller) make(permit *ratelimit.Permit, own string, probe bool, send fun
 	err = send(flight)
 	took = time.Since(sent)
 	switch outcome := clerkclient.OutcomeOf(err); {
-	case errors.Is(err, ErrNothingSent), outcome == clerkclient.Transient: // says nothing about the key
+	case errors.Is(err, errNothingSent), outcome == clerkclient.Transient: // says nothing about the key
 	default:
 		c.Gate.answered(outcome != clerkclient.Unauthorized, probe)
-		c.Observer.KeyAnswered(outcome != clerkclient.Unauthorized)
 	}
 	c.giveBack(permit, own, err)
 	return took, err
@@ -121,7 +119,7 @@ func (c *Caller) giveBack(permit *ratelimit.Permit, own string, answer error) {
 	var err error
 	refusal, refused := errors.AsType[*clerkclient.Error](answer)
 	switch {
-	case errors.Is(answer, ErrNothingSent) || refused && !refusal.Sent:
+	case errors.Is(answer, errNothingSent) || refused && !refusal.Sent:
 		err = permit.Release(ctx)
 	case refused && refusal.Outcome == clerkclient.Throttled:
 		err = permit.Refuse(ctx, own, c.Policy.RestAfter429(own, refusal.RetryAfter))

@@ -16,11 +16,6 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// LookUpObserver is told how long each look-up took.
-type LookUpObserver interface {
-	LookedUp(took time.Duration)
-}
-
 // Intents claims the addresses of invite tasks for a call. Those of campaigns are claimed when they are taken.
 type Intents interface {
 	Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error)
@@ -29,13 +24,12 @@ type Intents interface {
 
 // Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
 type Dispatcher struct {
-	caller   *Caller
-	clerk    Clerk
-	policy   policy.Policy
-	intents  Intents
-	observer LookUpObserver
-	log      zerolog.Logger
-	skew     skew
+	caller  *Caller
+	clerk   Clerk
+	policy  policy.Policy
+	intents Intents
+	log     zerolog.Logger
+	skew    skew
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first
@@ -71,9 +65,9 @@ type line struct {
 }
 
 // New gives a dispatcher that makes its calls through the caller.
-func New(caller *Caller, clerk Clerk, intents Intents, observer LookUpObserver) *Dispatcher {
+func New(caller *Caller, clerk Clerk, intents Intents) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, policy: caller.Policy, intents: intents, observer: observer, log: caller.Log,
+		caller: caller, clerk: clerk, policy: caller.Policy, intents: intents, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}
 	for _, call := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {

@@ -49,7 +49,7 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 		}
 	}
 	took := time.Since(started)
-	d.observer.LookedUp(took)
+	d.caller.Observer.LookedUp(took)
 	d.log.Debug().Int("recipients", len(recipients)).Int("doomed", doomed).Float64("duration_seconds", took.Seconds()).Msg("looked up")
 	return results
 }

@@ -37,11 +37,11 @@ func (d *Dispatcher) send(ctx context.Context, l *line) {
 			p.claim(l.call)
 		})
 		if p.fetch(flight); len(p.aboard) == 0 {
-			return ErrNothingSent
+			return errNothingSent
 		}
 		return p.travel(flight, l.call)
 	})
-	if errors.Is(err, ErrNothingSent) && p.unreachable {
+	if errors.Is(err, errNothingSent) && p.unreachable {
 		_ = clock.Sleep(ctx, policy.RedisRest) // no hurry for the next permit
 	}
 	p.settle(err)

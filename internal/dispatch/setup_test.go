@@ -112,7 +112,6 @@ func (f *fakeClerk) singleCalls() int {
 type silent struct{}
 
 func (silent) Called(policy.Call, clerkclient.Outcome, Timing) {}
-func (silent) KeyAnswered(bool)                                {}
 func (silent) LookedUp(time.Duration)                          {}
 
 // setup gives a dispatcher with so many singles and bulks for the whole test.
@@ -128,7 +127,7 @@ func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"), silent{})
+	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"))
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {

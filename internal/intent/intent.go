@@ -81,7 +81,14 @@ const (
 	Untold  End = "untold"  // the intent stays as it is
 )
 
-// Lua is what scripts that claim or settle intents begin with. They need now, in ms, and stamp, which writes a number in full.
+// Clock gives a script now, in ms on Redis's clock, and stamp, which writes a number in full.
+const Clock = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function stamp(n) return string.format('%.0f', n) end
+`
+
+// Lua is what scripts that claim or settle intents begin with, after Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and
 //	  since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may have had one

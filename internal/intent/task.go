@@ -59,15 +59,10 @@ func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
 	return &Tasks{rdb: rdb, prefix: Prefix(namespace), lostKey: LostKey(namespace)}
 }
 
-const clock = `
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local function stamp(n) return string.format('%.0f', n) end
-`
-
 // claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, then for each the intents, the task's
-// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms). Returns for each: verdict, instant (since, or when to ask again), record; and now first.
-var claimScript = redis.NewScript(clock + Lua + `
+// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms).
+// Returns now, and for each its verdict, an instant (since, or when to ask again), and its record.
+var claimScript = redis.NewScript(Clock + Lua + `
 local answer = { stamp(now) }
 local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
 for i = 2, #KEYS, 2 do
@@ -135,7 +130,7 @@ func instant(value any) (time.Time, error) {
 }
 
 // standingScript reads one intent. KEYS: the intents. ARGV: owner. Returns now, and the standing as Parse reads it.
-var standingScript = redis.NewScript(clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
+var standingScript = redis.NewScript(Clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
 
 // Standing tells how the intent of a task stands, and what time Redis has.
 func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.Time, err error) {
@@ -173,7 +168,7 @@ type Letter struct {
 // settleScript settles an intent and writes what belongs to it, or neither. KEYS: the intents, the task's record, the dead letter,
 // the index of dead letters. ARGV: owner, token, end, invitation id, record, how long it is kept (ms; 0: for good), dead letter's
 // id, its entry, its time (ms). Returns 1 if it was settled.
-var settleScript = redis.NewScript(clock + Lua + `
+var settleScript = redis.NewScript(Clock + Lua + `
 if not intent.settle(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
 if ARGV[7] ~= '' then
   redis.call('HSET', KEYS[3], 'entry', ARGV[8])
@@ -209,7 +204,7 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
 }
 
 // reopenScript lets a dead letter's owner ask Clerk before it calls again. KEYS: the intents. ARGV: owner, since (ms).
-var reopenScript = redis.NewScript(clock + Lua + `
+var reopenScript = redis.NewScript(Clock + Lua + `
 intent.reopen(KEYS[1], ARGV[1], tonumber(ARGV[2]))
 return 1
 `)
@@ -225,7 +220,7 @@ func Reopen(ctx context.Context, rdb redis.UniversalClient, namespace, owner str
 }
 
 // forgetScript forgets what is known of an owner that will never call again. KEYS: the intents. ARGV: owner.
-var forgetScript = redis.NewScript(clock + Lua + `
+var forgetScript = redis.NewScript(Clock + Lua + `
 if intent.read(KEYS[1], ARGV[1]) == 'p' then
   redis.call('HDEL', KEYS[1], ARGV[1])
   intent.tidy(KEYS[1])

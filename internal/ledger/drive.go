@@ -117,7 +117,7 @@ func WaitFor(row Row, end intent.End, travel Travel, delay time.Duration) Outcom
 	if delay <= 0 {
 		delay = -time.Millisecond
 	}
-	return Outcome{Row: row, state: 'w', travel: travel, delay: max(delay, -time.Millisecond), end: end}
+	return Outcome{Row: row, state: 'w', travel: travel, delay: delay, end: end}
 }
 
 // GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
@@ -158,13 +158,10 @@ type Progress struct {
 	Generation int
 }
 
-// Lease is how long a campaign stays its driver's after each Progress; then the sweep gives it another.
-const Lease = 10 * time.Second
-
 // Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running campaign with nothing
 // left is finished by it.
 func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Progress, error) {
-	answer, err := progressScript.Run(ctx, l.rdb, l.keys(name), generation, name, Lease.Milliseconds()).Slice()
+	answer, err := progressScript.Run(ctx, l.rdb, l.keys(name), generation, name).Slice()
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
@@ -194,7 +191,7 @@ type Orphan struct {
 
 // Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep finds it again.
 func (l *Ledgers) Sweep(ctx context.Context) ([]Orphan, error) {
-	answer, err := sweepScript.Run(ctx, l.rdb, []string{l.runningKey()}, l.namespace+intent.Tag+"c:", Lease.Milliseconds()).StringSlice()
+	answer, err := sweepScript.Run(ctx, l.rdb, []string{l.runningKey()}, l.namespace+intent.Tag+"c:").StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("sweeping campaigns: %w", err)
 	}

@@ -17,11 +17,13 @@ import (
 // The intents of a recipient are at the prefix and its id: scripts that touch them get the prefix as an argument, since they
 // learn the ids only from the lists. They have the ledger's hash tag.
 
+// lease is how long a campaign stays its driver's after each look at its ledger, in ms; then the sweep gives it another.
+const lease = `
+local lease = 10000
+`
+
 // prelude defines what several scripts share: the time in ms, putting an id back into its list, and moving what is due.
-const prelude = `
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local function stamp(n) return string.format('%.0f', n) end
+const prelude = intent.Clock + lease + `
 local lines = { b = KEYS[3], s = KEYS[4], r = KEYS[7], u = KEYS[8] }
 local function line(travel) return lines[travel] or KEYS[3] end
 local function wait_again(id)
@@ -33,7 +35,7 @@ end
 -- begin gives a running campaign time to get a driver before the sweep does.
 local function begin(name)
   redis.call('SADD', KEYS[9], name)
-  redis.call('HSET', KEYS[1], 'lease_until', stamp(now + 10000))
+  redis.call('HSET', KEYS[1], 'lease_until', stamp(now + lease))
 end
 local function doubt(id)
   local row = redis.call('HGET', KEYS[2], id)
@@ -121,8 +123,8 @@ if state == 'running' then redis.call('HSETNX', KEYS[1], 'started_at', stamp(now
 return state or ''
 `)
 
-// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose address somebody else has claimed waits
-// a while longer, and one of whose earlier call nobody knows the end is unsure.
+// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose address
+// somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is unsure.
 // ARGV: 1 how many, 2 token, 3 for how long (ms), 4 travel bytes of the lists to take from, in this order, 5 prefix of intents,
 // 6 their owner, 7 how long the call may last (ms; 0: no call, nothing is claimed).
 // Returns now and, for each, its id, its row, and its intent: since when it is claimed, or how it stands.
@@ -199,8 +201,9 @@ return settled
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's lease,
-// unless a later generation has taken over; the first time it takes back what its predecessor was asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does a
-// cancelled one until nothing is open or unsure. ARGV: the driver's generation, the campaign's name, how long the lease lasts (ms).
+// unless a later generation has taken over; the first time it takes back what its predecessor was asking about. A paused campaign
+// keeps its driver, which goes on asking what became of calls; so does a cancelled one until nothing is open or unsure.
+// ARGV: the driver's generation, the campaign's name.
 // Returns {state, waiting, singles, later, open, ready, unsure, ms until the next of later and open is due or -1, generation}.
 var progressScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state') or ''
@@ -209,7 +212,7 @@ if state == 'running' or state == 'paused' or state == 'cancelled' then
   move_due()
   if state == 'cancelled' then drop() end
   if generation == tonumber(ARGV[1]) then
-    redis.call('HSET', KEYS[1], 'lease_until', stamp(now + tonumber(ARGV[3])))
+    redis.call('HSET', KEYS[1], 'lease_until', stamp(now + lease))
     if redis.call('HGET', KEYS[1], 'driven') ~= ARGV[1] then
       redis.call('HSET', KEYS[1], 'driven', ARGV[1])
       take_back_questions()
@@ -233,7 +236,8 @@ return {state, waiting, singles, later, open, ready, unsure, due, generation}
 `)
 
 // reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign for it.
-// ARGV: id, row as it shall be, prefix of intents, their owner, since when there may have been calls (ms), the campaign's name. Returns ok, cancelled or missing.
+// ARGV: id, row as it shall be, prefix of intents, their owner, since when there may have been calls (ms), the
+// campaign's name. Returns ok, cancelled or missing.
 var reviveScript = redis.NewScript(prelude + intent.Lua + `
 local state = redis.call('HGET', KEYS[1], 'state')
 local row = redis.call('HGET', KEYS[2], ARGV[1])
@@ -253,12 +257,10 @@ end
 return 'ok'
 `)
 
-// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. KEYS: running. ARGV: what the key of
-// a campaign's head begins with (its name and ":meta" follow; it has the same hash tag), how long the new driver has to begin (ms).
+// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. KEYS: running.
+// ARGV: what the key of a campaign's head begins with (its name and ":meta" follow; it has the same hash tag).
 // Returns {name, generation, …}.
-var sweepScript = redis.NewScript(`
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+var sweepScript = redis.NewScript(intent.Clock + lease + `
 local orphans = {}
 for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
   local key = ARGV[1] .. name .. ':meta'
@@ -268,7 +270,7 @@ for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
   if head[1] ~= 'running' and head[1] ~= 'paused' and not draining then
     redis.call('SREM', KEYS[1], name)
   elseif tonumber(head[2] or '0') < now then
-    redis.call('HSET', key, 'lease_until', string.format('%.0f', now + tonumber(ARGV[2])))
+    redis.call('HSET', key, 'lease_until', stamp(now + lease))
     orphans[#orphans + 1] = name
     orphans[#orphans + 1] = tostring(redis.call('HINCRBY', key, 'generation', 1))
   end

@@ -49,7 +49,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 		w.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
 	d := &driver{w: w, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
-	if _, err = d.run(ctx); err != nil {
+	if err := d.run(ctx); err != nil {
 		return ending{}, err
 	}
 	var head ledger.Campaign
@@ -62,7 +62,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 }
 
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
-func (d *driver) run(ctx context.Context) (ledger.State, error) {
+func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
 	feed := d.w.dispatcher.Open(d.take)
 	defer feed.Close()
@@ -75,15 +75,15 @@ func (d *driver) run(ctx context.Context) (ledger.State, error) {
 		})
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
 		if err != nil || p.State != ledger.Running && p.State != ledger.Paused && !draining {
-			return p.State, err
+			return err
 		}
 		if p.Generation > d.generation {
 			d.w.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
-			return p.State, errAlreadyEnded
+			return errAlreadyEnded
 		}
 		feed.Offer(d.prepare(ctx, p))
 		if err := d.await(ctx, p); err != nil {
-			return p.State, err
+			return err
 		}
 	}
 }

@@ -207,7 +207,7 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, se
 		if refusal.Outcome == clerkclient.Throttled || refusal.Outcome == clerkclient.Unauthorized {
 			continue // nothing is wrong with the task; the limiter holds it back
 		}
-		end, err := w.refused(ctx, r, dispatch.Result{Refusal: refusal})
+		end, err := w.refused(ctx, r, refusal)
 		if err != nil {
 			return err
 		}
@@ -218,15 +218,13 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, se
 }
 
 // refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the call failed.
-func (w *Worker) refused(ctx context.Context, r *run, result dispatch.Result) (ending, error) {
-	failure := failureOf(result)
-	if result.Refusal.Outcome != clerkclient.Rejected {
+func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
+	failure := failureOf(dispatch.Result{Refusal: refusal})
+	if refusal.Outcome != clerkclient.Rejected {
 		return w.failed(ctx, r, failure)
 	}
 	failure.Reason = record.Rejected
-	if !result.Found {
-		r.record.Attempts++
-	}
+	r.record.Attempts++
 	return ending{dead: &failure}, nil
 }
 

@@ -36,8 +36,8 @@ func (h *Health) set(change func()) {
 func (h *Health) started() {
 	h.set(func() { h.running, h.stopping, h.keyRefused = true, false, false })
 }
-func (h *Health) stopped()                  { h.set(func() { h.stopping = true }) }
-func (h *Health) keyAnswered(accepted bool) { h.set(func() { h.keyRefused = !accepted }) }
+func (h *Health) stopped()         { h.set(func() { h.stopping = true }) }
+func (h *Health) refused(key bool) { h.set(func() { h.keyRefused = key }) }
 
 // Watch asks Redis every second until the context ends.
 func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {

@@ -21,6 +21,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 		case <-ctx.Done():
 			return
 		}
+		w.health.refused(true)
 		w.log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
 		for !w.caller.Gate.Open() {
 			if clock.Sleep(ctx, policy.KeyRest) != nil { // at least; the limiter holds a probe back for longer each time
@@ -34,6 +35,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 				w.log.Debug().Err(err).Msg("probed the secret key")
 			}
 		}
+		w.health.refused(false)
 		w.log.Info().Msg("Clerk takes the secret key again")
 	}
 }

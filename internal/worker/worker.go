@@ -90,7 +90,7 @@ func New(c Config) (*Worker, error) {
 	w.caller = &dispatch.Caller{
 		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: dispatch.NewKeyGate(), Flight: w.flight, Observer: w, Log: c.Log,
 	}
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents, w)
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents)
 	return w, nil
 }
 
@@ -105,9 +105,6 @@ func (w *Worker) LookedUp(took time.Duration) {
 	w.metrics.lookUps.Observe(took.Seconds())
 	w.timings.Record(timings.LookUp, 0, took)
 }
-
-// KeyAnswered is told whether Clerk took the key.
-func (w *Worker) KeyAnswered(accepted bool) { w.health.keyAnswered(accepted) }
 
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
 // may wait at once; calls are bounded by permits.
