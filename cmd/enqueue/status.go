@@ -144,7 +144,7 @@ func campaignViews(campaigns []ledger.Campaign) []map[string]any {
 	views := make([]map[string]any, 0, len(campaigns))
 	for _, c := range campaigns {
 		views = append(views, map[string]any{
-			"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead, "remaining": c.Remaining(),
+			"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead, "remaining": c.Remaining(), "dead_by_code": c.DeadByCode,
 			"scheduled_at": timeOrNull(c.ScheduledAt), "started_at": timeOrNull(c.StartedAt), "finished_at": timeOrNull(c.FinishedAt),
 		})
 	}

@@ -107,6 +107,7 @@ type Campaign struct {
 	Recipients  int
 	Sent        int
 	Dead        int
+	DeadByCode  map[string]int // the cause of each dead one; never nil
 	CreatedAt   time.Time
 	ScheduledAt time.Time
 	StartedAt   time.Time
@@ -213,8 +214,13 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	}
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: int(number("generation")),
-		Recipients: int(number("recipients")), Sent: int(number("sent")), Dead: int(number("dead")),
+		Recipients: int(number("recipients")), Sent: int(number("sent")), Dead: int(number("dead")), DeadByCode: map[string]int{},
 		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"), StartedAt: at("started_at"), FinishedAt: at("finished_at"),
+	}
+	for field := range fields {
+		if code, ok := strings.CutPrefix(field, "dead:"); ok {
+			c.DeadByCode[code] = int(number(field))
+		}
 	}
 	return c, errors.Join(errs...)
 }

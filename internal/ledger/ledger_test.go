@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -214,9 +215,12 @@ func TestRevive(t *testing.T) {
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}
+	if c, err := b.Get(t.Context(), "c"); err != nil || c.Dead != 1 || !maps.Equal(c.DeadByCode, map[string]int{"duplicate_record": 1}) {
+		t.Errorf("%+v, %v", c, err)
+	}
 	for range 2 { // repeating it changes nothing
 		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Singly, 1)
-		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || c.Sent != 1 || c.Remaining() != 1 {
+		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || len(c.DeadByCode) != 0 || c.Sent != 1 || c.Remaining() != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}

@@ -59,6 +59,13 @@ local function take_back_questions()
     end
   end
 end
+-- count_dead counts a dead recipient, in all and by its code.
+local function count_dead(row, n)
+  local known, fields = pcall(cjson.decode, string.sub(row, 3))
+  local code = known and type(fields) == 'table' and fields.c or ''
+  redis.call('HINCRBY', KEYS[1], 'dead', n)
+  if redis.call('HINCRBY', KEYS[1], 'dead:' .. code, n) <= 0 then redis.call('HDEL', KEYS[1], 'dead:' .. code) end
+end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
     redis.call('ZREM', KEYS[5], id)
@@ -185,7 +192,7 @@ for i = 4, #ARGV, 6 do
       if state == 's' then
         redis.call('HINCRBY', KEYS[1], 'sent', 1)
       elseif state == 'd' then
-        redis.call('HINCRBY', KEYS[1], 'dead', 1)
+        count_dead(row, 1)
       elseif delay < 0 then
         redis.call('LPUSH', line(string.sub(row, 2, 2)), id)
       elseif delay == 0 then
@@ -247,7 +254,7 @@ if string.sub(row, 1, 1) ~= 'd' then return 'ok' end
 intent.reopen(ARGV[3] .. ARGV[1], ARGV[4], tonumber(ARGV[5]))
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('RPUSH', line(string.sub(ARGV[2], 2, 2)), ARGV[1])
-redis.call('HINCRBY', KEYS[1], 'dead', -1)
+count_dead(row, -1)
 if state == 'finished' then
   redis.call('HINCRBY', KEYS[1], 'generation', 1)
   redis.call('HSET', KEYS[1], 'state', 'running')

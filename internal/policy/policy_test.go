@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
 	"example.com/usher/internal/settings"
 )
 
@@ -61,6 +64,31 @@ func TestRestAfter429(t *testing.T) {
 	}{{"create", 7 * time.Second, 7 * time.Second}, {"create", 0, retryAfterUnknown}, {"bulk", 0, 6 * time.Second}} {
 		if got := p.RestAfter429(c.own, c.says); got != c.rests {
 			t.Errorf("%s, which says %s: rests %s, want %s", c.own, c.says, got, c.rests)
+		}
+	}
+}
+
+func TestAnnouncedPolicyIsReadBack(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	if _, known, err := Announced(t.Context(), rdb, "test"); known || err != nil {
+		t.Errorf("before any worker: %v, %v", known, err)
+	}
+	p := standard()
+	p.Bulk = settings.Rate{}
+	if err := p.Announce(t.Context(), rdb, "test"); err != nil {
+		t.Fatal(err)
+	}
+	got, known, err := Announced(t.Context(), rdb, "test")
+	want := Policy{Create: p.Create, Overall: p.Overall, Reserve: p.Reserve, Timeout: p.Timeout}
+	if !known || err != nil || got != want {
+		t.Errorf("%+v, %v, %v, want %+v", got, known, err, want)
+	}
+	for _, garbage := range []string{"{", `{"create":"x","timeout":1}`, `{"create":"0","bulk":"0","overall":"0","reserve":-1,"timeout":1}`} {
+		rdb.Set(t.Context(), "test:policy", garbage, 0)
+		if _, known, err := Announced(t.Context(), rdb, "test"); known || err == nil {
+			t.Errorf("%s was taken", garbage)
 		}
 	}
 }

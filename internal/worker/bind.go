@@ -35,6 +35,9 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			err = w.limiter.Announce(ctx)
 		}
 		if err == nil && bound == kind {
+			err = w.policy.Announce(ctx, w.rdb, w.namespace)
+		}
+		if err == nil && bound == kind {
 			err = w.check(ctx)
 		}
 		if err == nil && bound == kind && !w.embedded {
