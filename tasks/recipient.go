@@ -31,10 +31,27 @@ type Recipient struct {
 	NoNotify bool `json:"no_notify,omitempty"`
 	// IgnoreExisting invites although an invitation for the address exists already.
 	IgnoreExisting bool `json:"ignore_existing,omitempty"`
+	// OnDuplicate says what becomes of the recipient if an invitation for the address is pending already. It and IgnoreExisting exclude each other.
+	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
 	// ExpiresInDays is between 1 and 365; 0 means Clerk's default of 30.
 	ExpiresInDays int `json:"expires_in_days,omitempty"`
 	// TemplateSlug is "invitation" or "waitlist_invitation"; empty means Clerk's default.
 	TemplateSlug string `json:"template_slug,omitempty"`
+}
+
+// OnDuplicate is what to do about a pending invitation that stands in the way of another.
+type OnDuplicate string
+
+// The ways to treat a duplicate.
+const (
+	DeadLetterDuplicate OnDuplicate = "dead-letter" // the recipient becomes a dead letter; so it does if nothing is said
+	AcceptDuplicate     OnDuplicate = "accept"      // the pending invitation counts as the recipient's
+	ResendDuplicate     OnDuplicate = "resend"      // the pending invitation is revoked and a new one made
+)
+
+// OnDuplicates are the ways to treat a duplicate.
+func OnDuplicates() []OnDuplicate {
+	return []OnDuplicate{DeadLetterDuplicate, AcceptDuplicate, ResendDuplicate}
 }
 
 // TemplateSlugs are the e-mail templates that Clerk knows.
@@ -55,9 +72,12 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Field, e.Reason)
 }
 
-// Normalize trims the address. It is what Validate checks and what is enqueued.
+// Normalize trims the address, and leaves out what goes without saying. It is what Validate checks and what is enqueued.
 func (r Recipient) Normalize() Recipient {
 	r.EmailAddress = strings.TrimSpace(r.EmailAddress)
+	if r.OnDuplicate == DeadLetterDuplicate {
+		r.OnDuplicate = ""
+	}
 	return r
 }
 
@@ -81,6 +101,12 @@ func (r Recipient) Validate() error {
 	}
 	if r.TemplateSlug != "" && !slices.Contains(TemplateSlugs(), r.TemplateSlug) {
 		bad("template_slug", "%q is not one of %s", r.TemplateSlug, strings.Join(TemplateSlugs(), ", "))
+	}
+	switch {
+	case r.OnDuplicate != "" && !slices.Contains(OnDuplicates(), r.OnDuplicate):
+		bad("on_duplicate", "%.40q is not one of dead-letter, accept, resend", r.OnDuplicate)
+	case r.IgnoreExisting && (r.OnDuplicate == AcceptDuplicate || r.OnDuplicate == ResendDuplicate):
+		bad("on_duplicate", "%s and ignore_existing exclude each other: with it no duplicate is ever met", r.OnDuplicate)
 	}
 	return errors.Join(errs...)
 }

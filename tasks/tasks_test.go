@@ -85,6 +85,23 @@ func TestPayloadsAreReadAsTheyWereWritten(t *testing.T) {
 	}
 }
 
+func TestOnDuplicate(t *testing.T) {
+	t.Parallel()
+	r := tasks.Recipient{EmailAddress: "ada@example.com", OnDuplicate: tasks.DeadLetterDuplicate}
+	if r.Validate() != nil || r.Normalize().OnDuplicate != "" {
+		t.Errorf("what goes without saying stays in %+v", r.Normalize())
+	}
+	for _, bad := range []tasks.Recipient{
+		{EmailAddress: "ada@example.com", OnDuplicate: "ignore"},
+		{EmailAddress: "ada@example.com", OnDuplicate: tasks.AcceptDuplicate, IgnoreExisting: true},
+		{EmailAddress: "ada@example.com", OnDuplicate: tasks.ResendDuplicate, IgnoreExisting: true},
+	} {
+		if invalid, ok := errors.AsType[*tasks.InvalidError](bad.Validate()); !ok || invalid.Field != "on_duplicate" {
+			t.Errorf("%+v: %v", bad, bad.Validate())
+		}
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for name, payload := range map[string]string{

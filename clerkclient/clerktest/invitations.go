@@ -230,6 +230,17 @@ func (s *Sandbox) AddInvitation(address string) Invitation {
 	return s.add(now, defaultAsk(address), false).view(now)
 }
 
+// Invitation shows an invitation as it is now; false if there is none with this id.
+func (s *Sandbox) Invitation(id string) (Invitation, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.byID[id]
+	if v == nil {
+		return Invitation{}, false
+	}
+	return v.view(s.now()), true
+}
+
 // Accept makes the address of a pending invitation a user, with the invitation's metadata. It fails for any other invitation.
 func (s *Sandbox) Accept(id string) error {
 	s.mu.Lock()

@@ -17,12 +17,13 @@ type recipientFlags struct {
 	NoNotify       bool   `help:"Create the invitation without sending an e-mail."`
 	IgnoreExisting bool   `help:"Invite although an invitation exists already."`
 	TemplateSlug   string `placeholder:"S" help:"E-mail template: invitation or waitlist_invitation."`
+	OnDuplicate    string `placeholder:"WHAT" help:"If an invitation is pending already: dead-letter (default), accept (it counts as this one) or resend (it is revoked, and a new one made)."`
 }
 
 func (f *recipientFlags) recipient(address string) (tasks.Recipient, error) {
 	r := tasks.Recipient{
 		EmailAddress: address, RedirectURL: f.RedirectURL, NoNotify: f.NoNotify,
-		IgnoreExisting: f.IgnoreExisting, TemplateSlug: f.TemplateSlug,
+		IgnoreExisting: f.IgnoreExisting, TemplateSlug: f.TemplateSlug, OnDuplicate: tasks.OnDuplicate(f.OnDuplicate),
 	}
 	if f.ExpiresInDays != nil {
 		if r.ExpiresInDays = *f.ExpiresInDays; r.ExpiresInDays == 0 {

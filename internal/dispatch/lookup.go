@@ -25,7 +25,8 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	ctx, cancel := context.WithTimeout(ctx, policy.LookupPatience)
 	defer cancel()
 	started := time.Now()
-	var users, pending map[string]bool
+	var users map[string]bool
+	var pending map[string]string
 	var asking sync.WaitGroup
 	asking.Go(func() { users = d.users(ctx, recipients) })
 	asking.Go(func() { pending = d.pending(ctx, recipients) })
@@ -39,8 +40,9 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 			results[i] = Result{Again: true, Alone: users[r.folded]}
 		case users[r.folded]:
 			results[i] = found(http.StatusUnprocessableEntity, "form_identifier_exists", "The address belongs to a user already.")
-		case pending[r.folded]:
-			results[i] = found(http.StatusBadRequest, "duplicate_record", "A pending invitation for the address exists already.")
+		case pending[r.folded] != "":
+			results[i] = found(http.StatusBadRequest, CodeDuplicate, "A pending invitation for the address exists already.")
+			results[i].InvitationID = pending[r.folded]
 		default:
 			results[i].Again = true
 		}
@@ -75,8 +77,8 @@ func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) map[stri
 }
 
 // pending asks for the pending invitations in the way that takes fewer calls: all of them, page by page, or those of each
-// address. Whoever ignores existing ones is not asked about.
-func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[string]bool {
+// address. Whoever ignores existing ones is not asked about. It gives the invitations' ids by folded address.
+func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[string]string {
 	var addresses []string
 	for _, r := range recipients {
 		if !r.ignoreExisting {
@@ -90,9 +92,8 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 	if err != nil {
 		return nil
 	}
-	folded := foldedOf(first.Invitations)
 	if len(first.Invitations) < policy.ListPage {
-		return set(folded)
+		return idsOf(first.Invitations)
 	}
 	queries := pagesAfter(first)
 	if first.TotalCount < 0 || len(queries) > len(addresses) {
@@ -101,13 +102,8 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending", Query: address})
 		}
 	}
-	return set(append(folded, d.ask(ctx, queries)...))
-}
-
-// ask asks several queries at once. One that fails is left out: what is known is better than nothing.
-func (d *Dispatcher) ask(ctx context.Context, queries []clerkclient.ListQuery) []string {
-	invitations, _ := d.askAll(ctx, queries)
-	return foldedOf(invitations)
+	more, _ := d.askAll(ctx, queries) // one that failed is left out: what is known is better than nothing
+	return idsOf(append(first.Invitations, more...))
 }
 
 // askAll asks several queries at once and gives what they found, and the errors of those that failed.
@@ -165,12 +161,13 @@ func (d *Dispatcher) read(ctx context.Context, ask func(ctx context.Context) err
 	return err
 }
 
-func foldedOf(invitations []clerkclient.Invitation) []string {
-	folded := make([]string, len(invitations))
-	for i, inv := range invitations {
-		folded[i] = tasks.FoldAddress(inv.EmailAddress)
+// idsOf gives the ids of invitations by their folded addresses.
+func idsOf(invitations []clerkclient.Invitation) map[string]string {
+	ids := make(map[string]string, len(invitations))
+	for _, inv := range invitations {
+		ids[tasks.FoldAddress(inv.EmailAddress)] = inv.ID
 	}
-	return folded
+	return ids
 }
 
 func set(items []string) map[string]bool {

@@ -27,6 +27,7 @@ type Recipient struct {
 	ignoreExisting bool
 	metadata       bool
 	alone          bool
+	onDuplicate    tasks.OnDuplicate
 	params         *invitation.CreateParams
 }
 
@@ -56,7 +57,8 @@ func NewRecipient(r tasks.Recipient) (Recipient, error) {
 		params.TemplateSlug = &r.TemplateSlug
 	}
 	return Recipient{
-		folded: tasks.FoldAddress(r.EmailAddress), ignoreExisting: r.IgnoreExisting, metadata: len(r.PublicMetadata) > 0, params: params,
+		folded: tasks.FoldAddress(r.EmailAddress), ignoreExisting: r.IgnoreExisting, metadata: len(r.PublicMetadata) > 0,
+		onDuplicate: r.OnDuplicate, params: params,
 	}, nil
 }
 
@@ -81,6 +83,17 @@ func (r Recipient) Folded() string { return r.folded }
 // IgnoresExisting tells whether a second call for the recipient would make a second invitation. Without it Clerk refuses.
 func (r Recipient) IgnoresExisting() bool { return r.ignoreExisting }
 
+// OnDuplicate says what is to become of the recipient if an invitation is pending already.
+func (r Recipient) OnDuplicate() tasks.OnDuplicate { return r.onDuplicate }
+
+// IgnoringExisting gives the recipient as one whose next call makes an invitation although there is or was another.
+func (r Recipient) IgnoringExisting() Recipient {
+	params := *r.params
+	params.IgnoreExisting = clerk.Bool(true)
+	r.ignoreExisting, r.params = true, &params
+	return r
+}
+
 // HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
 func (r Recipient) HasMetadata() bool { return r.metadata }
 
@@ -89,7 +102,7 @@ type Result struct {
 	InvitationID string
 	// Refusal is why no invitation was made; nil if one was, or if the recipient travels again.
 	Refusal *clerkclient.Error
-	// Found: it was refused by a look-up, before any call.
+	// Found: it was refused by a look-up, before any call. If that was for a pending invitation, InvitationID is that one's.
 	Found bool
 	// Again: the call says nothing about this recipient and has made nothing; it travels again, uncounted.
 	Again bool

@@ -79,6 +79,7 @@ const (
 	Absent  End = "absent"  // no call so far made one; the intent keeps its first call's time and may be claimed again
 	Unknown End = "unknown" // nobody knows whether the call made one
 	Untold  End = "untold"  // the intent stays as it is
+	Opened  End = "opened"  // there was no call; an intent is opened to keep others from calling, unless another's is open
 )
 
 // Clock gives a script now, in ms on Redis's clock, and stamp, which writes a number in full.
@@ -92,7 +93,8 @@ local function stamp(n) return string.format('%.0f', n) end
 //
 //	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and
 //	  since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may have had one
-//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is used
+//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is used. With
+//	  absent, id may be a list, with commas, of invitations that no call of the owner's has made
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
 //	standing(key, owner): as Parse reads it
 //
@@ -116,14 +118,24 @@ function intent.tidy(key)
   end
   redis.call('PEXPIRE', key, 600000)
 end
-function intent.claim(key, owner, token, till, born, lost)
-  local fields = redis.call('HKEYS', key)
+function intent.busy(key, owner, fields)
   for _, other in ipairs(fields) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
-      if state == 'c' or state == 'u' then return 'busy', math.max(until_, now + 1000) end
+      if state == 'c' or state == 'u' then return math.max(until_, now + 1000) end
     end
   end
+end
+function intent.open(key, owner, token)
+  if intent.busy(key, owner, redis.call('HKEYS', key)) then return end
+  local _, _, _, since = intent.read(key, owner)
+  intent.write(key, owner, 'u', token, now, since or now)
+  redis.call('PERSIST', key)
+end
+function intent.claim(key, owner, token, till, born, lost)
+  local fields = redis.call('HKEYS', key)
+  local again = intent.busy(key, owner, fields)
+  if again then return 'busy', again end
   local state, until_, since, _
   if #fields > 0 then
     state, _, until_, since = intent.read(key, owner)
@@ -139,6 +151,10 @@ function intent.claim(key, owner, token, till, born, lost)
   return 'ok', since or now
 end
 function intent.settle(key, owner, token, ending, id)
+  if ending == 'opened' then
+    intent.open(key, owner, token)
+    return true
+  end
   local state, held, till, since = intent.read(key, owner)
   if held ~= token then return false end
   if ending == 'untold' then return true end
@@ -146,6 +162,7 @@ function intent.settle(key, owner, token, ending, id)
   if ending == 'made' or ending == 'found' then
     redis.call('HSET', key, '=' .. id, stamp(now))
   elseif ending == 'absent' then
+    for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
     intent.write(key, owner, 'p', token, till, since)
     return true
   elseif ending == 'unknown' then

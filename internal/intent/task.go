@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -153,9 +154,11 @@ type Settlement struct {
 	Token        string
 	End          End
 	InvitationID string // that was made or found
-	Record       []byte // of the task; none: it stays
-	Keep         time.Duration
-	Letter       *Letter
+	// Used are invitations that no call of the task has made; with Absent.
+	Used   []string
+	Record []byte // of the task; none: it stays
+	Keep   time.Duration
+	Letter *Letter
 }
 
 // Letter is a dead letter that is written with the settlement.
@@ -192,7 +195,7 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
 		letter = *s.Letter
 	}
 	keys := []string{t.key(s.Wish.Address), s.Wish.RecordKey, letter.Key, letter.IndexKey}
-	n, err := settleScript.Run(ctx, t.rdb, keys, s.Wish.Owner, s.Token, string(s.End), s.InvitationID,
+	n, err := settleScript.Run(ctx, t.rdb, keys, s.Wish.Owner, s.Token, string(s.End), s.InvitationID+strings.Join(s.Used, ","),
 		s.Record, s.Keep.Milliseconds(), letter.ID, letter.Entry, letter.FailedAt.UnixMilli()).Int()
 	switch {
 	case err != nil:

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"example.com/usher/internal/intent"
+	"example.com/usher/internal/record"
 )
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
@@ -98,6 +100,7 @@ type Outcome struct {
 	travel Travel
 	delay  time.Duration
 	end    intent.End
+	used   []string // invitations that no call of the recipient's has made; with intent.Absent
 }
 
 // SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it.
@@ -120,6 +123,21 @@ func WaitFor(row Row, end intent.End, travel Travel, delay time.Duration) Outcom
 	return Outcome{Row: row, state: 'w', travel: travel, delay: delay, end: end}
 }
 
+// Clear lets the recipient wait for a call that ignores the invitations that stood in its way and were revoked.
+func Clear(row Row, end intent.End, travel Travel, revoked []string) Outcome {
+	row.Foreign, row.Answered, row.Refusal, row.Cleared = false, false, nil, true
+	o := WaitFor(row, end, travel, 0)
+	o.used = revoked
+	return o
+}
+
+// Reserve lets the recipient be unsure about an invitation that stands in its way and that none of its calls has made, and keeps others from
+// calling for its address meanwhile.
+func Reserve(row Row, refusal record.Failure, end intent.End) Outcome {
+	row.Refusal, row.Foreign, row.Answered = &refusal, true, true
+	return GoOn(row, end, Unsure)
+}
+
 // GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
 func GoOn(row Row, end intent.End, travel Travel) Outcome {
 	return Outcome{Row: row, state: 'w', travel: travel, end: end}
@@ -134,7 +152,11 @@ func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes
 		if err != nil {
 			return 0, err
 		}
-		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), o.Row.Intent.Token, o.Row.InvitationID)
+		token := o.Row.Intent.Token
+		if o.end == intent.Opened {
+			token = batch.token
+		}
+		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), token, o.Row.InvitationID+strings.Join(o.used, ","))
 	}
 	settled, err := settleScript.Run(ctx, l.rdb, l.keys(name), args...).Int()
 	if err != nil {

@@ -93,6 +93,10 @@ type Row struct {
 	Alone bool `json:"a,omitempty"`
 	// Answered: its last call was refused for another's sake, so that nothing of it is to come.
 	Answered bool `json:"d,omitempty"`
+	// Foreign: Refusal is about an invitation that none of its calls has made.
+	Foreign bool `json:"o,omitempty"`
+	// Cleared: invitations that stood in its way were revoked, and its next call ignores them.
+	Cleared bool `json:"x,omitempty"`
 	// Refusal is what Clerk said to its last call; it is believed when Clerk knows nothing of an earlier one.
 	Refusal *record.Failure `json:"f,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.

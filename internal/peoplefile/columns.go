@@ -5,7 +5,7 @@ import (
 	"unicode"
 )
 
-// Clerk's names of the request fields.
+// Clerk's names of the request fields, but for the last one.
 const (
 	fieldEmail          = "email_address"
 	fieldMetadata       = "public_metadata"
@@ -14,12 +14,13 @@ const (
 	fieldIgnoreExisting = "ignore_existing"
 	fieldExpires        = "expires_in_days"
 	fieldTemplate       = "template_slug"
+	fieldOnDuplicate    = "on_duplicate" // ours
 )
 
 // fields are the request fields by their folded names.
 var fields = map[string]string{
 	"email": fieldEmail, "emailaddress": fieldEmail, "publicmetadata": fieldMetadata, "redirecturl": fieldRedirect, "notify": fieldNotify,
-	"ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires, "templateslug": fieldTemplate,
+	"ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires, "templateslug": fieldTemplate, "onduplicate": fieldOnDuplicate,
 }
 
 // column is what a column, or a key of a JSON object, sets.
@@ -66,5 +67,5 @@ func (o Options) known() string {
 		email = show(o.EmailColumn)
 	}
 	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify, fieldIgnoreExisting,
-		fieldExpires, fieldTemplate}, ", ")
+		fieldExpires, fieldTemplate, fieldOnDuplicate}, ", ")
 }

@@ -113,6 +113,8 @@ func (d *draft) setText(field, text string) {
 		d.recipient.RedirectURL = text
 	case fieldTemplate:
 		d.recipient.TemplateSlug = text
+	case fieldOnDuplicate:
+		d.recipient.OnDuplicate = tasks.OnDuplicate(text)
 	}
 }
 

@@ -285,7 +285,7 @@ null
 func TestReadFaults(t *testing.T) {
 	t.Parallel()
 	const (
-		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ignore_existing, expires_in_days, template_slug; --ignore-columns passes over the others`
+		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ignore_existing, expires_in_days, template_slug, on_duplicate; --ignore-columns passes over the others`
 		save  = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
 		quote = `double the quotes inside it, as in "{""plan"": ""pro""}"`
 	)

@@ -57,10 +57,13 @@ func (d *driver) lookUp(ctx context.Context) {
 	results := d.w.dispatcher.LookUp(ctx, b.recipients)
 	outcomes := make([]ledger.Outcome, len(results))
 	for i, result := range results {
+		failure := rejection(result)
 		switch row := b.rows[i]; {
+		case result.Found && overcomes(b.recipients[i], failure) && b.recipients[i].OnDuplicate() == tasks.AcceptDuplicate:
+			outcomes[i] = ledger.SentAs(row, settled(row, intent.Refused), result.InvitationID, time.Now())
+		case result.Found && overcomes(b.recipients[i], failure):
+			outcomes[i] = ledger.Reserve(row, failure, intent.Opened)
 		case result.Found:
-			failure := failureOf(result)
-			failure.Reason = record.Rejected
 			outcomes[i] = d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
 		case result.Alone:
 			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Singly)
@@ -92,6 +95,9 @@ func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, err
 		var recipient dispatch.Recipient
 		if err == nil {
 			recipient, err = dispatch.NewRecipient(r)
+		}
+		if row.Cleared && err == nil {
+			recipient = recipient.IgnoringExisting()
 		}
 		switch {
 		case err != nil:
@@ -132,7 +138,7 @@ func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
 		case result.Refusal == nil:
 			outcomes[i] = ledger.SentAs(row, intent.Made, result.InvitationID, time.Now())
 		default:
-			outcomes[i] = d.refused(row, b, b.addresses[i], travel, result, delay)
+			outcomes[i] = d.refused(row, b, i, travel, result, delay)
 		}
 	}
 	d.write(b.Batch, outcomes)
@@ -148,16 +154,20 @@ func release(row ledger.Row, taken ledger.Batch) intent.End {
 
 // refused ends a recipient that Clerk rejected or that has failed too often, and lets another try later. Whoever may have been
 // invited all the same, by this call or an earlier one, is asked about first.
-func (d *driver) refused(row ledger.Row, b batch, address string, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
+func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
 	failure := failureOf(result)
 	row.Attempts++
 	released := release(row, b.Batch)
 	rejected := result.Refusal.Outcome == clerkclient.Rejected
+	recipient, address := b.recipients[i], b.addresses[i]
 	switch exhausted := row.Attempts >= d.w.policy.MaxAttempts; {
 	case rejected && released == intent.Absent:
 		failure.Reason = record.Rejected
 		row.Refusal = &failure
 		return ledger.GoOn(row, intent.Unknown, ledger.Unsure)
+	case rejected && overcomes(recipient, failure):
+		failure.Reason = record.Rejected
+		return ledger.Reserve(row, failure, intent.Unknown)
 	case rejected:
 		failure.Reason = record.Rejected
 		return d.bury(row, released, row.Recipient, address, failure)
@@ -201,6 +211,24 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 			Msg("outcomes could not be recorded in time")
 	}
 	d.change()
+}
+
+// settled is the end of the intent of a recipient that is in no call; not every one has an intent.
+func settled(row ledger.Row, end intent.End) intent.End {
+	if !row.Intent.Open() {
+		return intent.Untold
+	}
+	return end
+}
+
+// rejection is the failure of a recipient that a look-up has found doomed.
+func rejection(result dispatch.Result) record.Failure {
+	if result.Refusal == nil {
+		return record.Failure{}
+	}
+	failure := failureOf(result)
+	failure.Reason = record.Rejected
+	return failure
 }
 
 // failureOf says why a recipient got no invitation.

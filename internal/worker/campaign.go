@@ -148,7 +148,7 @@ func (d *driver) lookBack(ctx context.Context, p ledger.Progress) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p.Unsure > 0 && d.lost < policy.LookupsAtOnce {
-		d.ask(&d.lost, func() { d.askLost(ctx) })
+		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 // askLost asks Clerk about recipients of whom nobody knows what became of their last call. An invitation that was made settles
 // one; that there is none counts only when the last call could no longer make it, and then the recipient may be sent again.
-func (d *driver) askLost(ctx context.Context) {
+func (d *driver) askLost(ctx context.Context, state ledger.State) {
 	b, err := d.read(func() (ledger.Batch, error) {
 		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LostSize, policy.LostPatience+policy.SettleMargin, ledger.Unsure)
 	}, true)
@@ -25,17 +25,20 @@ func (d *driver) askLost(ctx context.Context) {
 		return
 	}
 	asked := time.Now()
-	lost := make([]dispatch.Lost, len(b.rows))
+	var lost []dispatch.Lost
 	for i, row := range b.rows {
-		lost[i] = dispatch.Lost{Recipient: b.recipients[i], Since: asked.Add(row.Intent.Since.Sub(b.Now))}
-		if !row.Intent.Open() {
-			lost[i].Since = asked // nothing was lost: it is let go on
+		if row.Intent.Open() && !row.Foreign { // of others nothing was lost
+			lost = append(lost, dispatch.Lost{Recipient: b.recipients[i], Since: asked.Add(row.Intent.Since.Sub(b.Now))})
 		}
 	}
 	found, err := d.w.dispatcher.FindLost(ctx, lost)
+	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
+	defer cancel()
 	outcomes := make([]ledger.Outcome, len(b.rows))
 	for i, row := range b.rows {
 		switch inv, made := unused(found[b.recipients[i].Folded()], row.Intent.Used); {
+		case row.Foreign:
+			outcomes[i] = d.overcome(ctx, state, row, b, i)
 		case err != nil:
 			outcomes[i] = ledger.WaitFor(row, intent.Untold, ledger.Unsure, d.w.policy.Backoff(row.Attempts+1)+time.Millisecond)
 		case !row.Intent.Open():
@@ -43,7 +46,7 @@ func (d *driver) askLost(ctx context.Context) {
 		case made:
 			outcomes[i] = ledger.SentAs(row, intent.Found, inv.ID, time.Now())
 		default:
-			outcomes[i] = d.absent(row, b, b.addresses[i])
+			outcomes[i] = d.absent(ctx, state, row, b, i)
 		}
 	}
 	d.write(b.Batch, outcomes)
@@ -61,9 +64,13 @@ func unused(found []clerkclient.Invitation, used []string) (clerkclient.Invitati
 
 // absent is told that Clerk knows of no invitation. After a refusal for another's sake there is nothing to wait for: if Clerk has made
 // one all the same and its list lags, it refuses the next call, and is asked again. Only where it would not refuse, absence must be sure.
-func (d *driver) absent(row ledger.Row, b batch, address string) ledger.Outcome {
+func (d *driver) absent(ctx context.Context, state ledger.State, row ledger.Row, b batch, i int) ledger.Outcome {
+	address := b.addresses[i]
 	if quiet := row.Intent.Till.Add(d.w.policy.Settle).Sub(b.Now); quiet > 0 && !row.Answered {
 		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, quiet)
+	}
+	if row.Refusal != nil && overcomes(b.recipients[i], *row.Refusal) {
+		return d.overcome(ctx, state, row, b, i)
 	}
 	if row.Refusal != nil {
 		return d.bury(row, intent.Absent, row.Recipient, address, *row.Refusal)
@@ -79,8 +86,34 @@ func (d *driver) absent(row ledger.Row, b batch, address string) ledger.Outcome 
 
 func (d *driver) goOn(row ledger.Row, end intent.End) ledger.Outcome {
 	row.Answered = false
+	return ledger.WaitFor(row, end, travelOf(row), 0)
+}
+
+// travelOf says how a recipient goes on about whom nothing is left to ask.
+func travelOf(row ledger.Row) ledger.Travel {
 	if row.Alone {
-		return ledger.WaitFor(row, end, ledger.Singly, 0)
+		return ledger.Singly
 	}
-	return ledger.WaitFor(row, end, ledger.Ready, 0)
+	return ledger.Ready
+}
+
+// overcome goes on with a recipient that meets a duplicate. For a campaign that does not run nothing is revoked.
+func (d *driver) overcome(ctx context.Context, state ledger.State, row ledger.Row, b batch, i int) ledger.Outcome {
+	switch state {
+	case ledger.Running:
+	case ledger.Cancelled:
+		return d.goOn(row, settled(row, intent.Absent))
+	default:
+		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, policy.DriverPoll)
+	}
+	found, err := d.w.overcome(ctx, b.recipients[i], *row.Refusal)
+	switch {
+	case err != nil:
+		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, d.w.policy.Backoff(row.Attempts+1)+time.Millisecond)
+	case found.accepted != "":
+		return ledger.SentAs(row, settled(row, intent.Refused), found.accepted, time.Now())
+	case found.refusal != nil:
+		return d.bury(row, settled(row, intent.Absent), row.Recipient, b.addresses[i], *found.refusal)
+	}
+	return ledger.Clear(row, settled(row, intent.Absent), travelOf(row), found.cleared)
 }

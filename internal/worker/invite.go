@@ -26,6 +26,8 @@ type inviteRun struct {
 	asked int // questions in vain
 	// answered: the last call was refused for another's sake, so that nothing of it is to come; see driver.absent.
 	answered bool
+	// foreign: the refusal is about an invitation that no call of the task has made.
+	foreign bool
 	// refusal is what Clerk said to the last call; it is believed when Clerk knows nothing of an earlier one.
 	refusal *record.Failure
 }
@@ -121,6 +123,9 @@ func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, 
 		i.refusal, i.doubt = &failure, true
 		return ending{}, nil
 	}
+	if overcomes(i.person, failure) {
+		return i.reserve(ctx, failure)
+	}
 	return ending{dead: &failure}, nil
 }
 
@@ -129,6 +134,10 @@ func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, 
 func (i *inviteRun) rejected(claim intent.Claim, failure record.Failure) (ending, error) {
 	i.r.record.Attempts++
 	failure.Reason = record.Rejected
+	if claim.Fresh && overcomes(i.person, failure) {
+		i.refusal, i.foreign, i.doubt = &failure, true, true
+		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
+	}
 	if claim.Fresh {
 		return i.end(claim.Token, intent.Refused, ending{dead: &failure})
 	}
@@ -175,6 +184,9 @@ func (i *inviteRun) ask(ctx context.Context) (ending, error) {
 		i.doubt = false
 		return ending{}, nil
 	}
+	if i.foreign {
+		return i.overcome(ctx, standing.Token)
+	}
 	asked := time.Now()
 	found, err := i.w.dispatcher.FindLost(ctx, []dispatch.Lost{{Recipient: i.person, Since: asked.Add(standing.Since.Sub(now))}})
 	if err != nil {
@@ -190,11 +202,14 @@ func (i *inviteRun) ask(ctx context.Context) (ending, error) {
 	if quiet := standing.Till.Add(i.w.policy.Settle).Sub(now); quiet > 0 && !i.answered {
 		return i.w.pause(ctx, i.r, quiet)
 	}
-	return i.absent(standing.Token)
+	return i.absent(ctx, standing.Token)
 }
 
 // absent is told that no call so far has made the invitation: a refusal may be believed now, and an end of attempts.
-func (i *inviteRun) absent(token string) (ending, error) {
+func (i *inviteRun) absent(ctx context.Context, token string) (ending, error) {
+	if i.refusal != nil && overcomes(i.person, *i.refusal) {
+		return i.overcome(ctx, token)
+	}
 	if i.refusal != nil {
 		return i.end(token, intent.Absent, ending{dead: i.refusal})
 	}

@@ -22,17 +22,22 @@ type Clerk interface {
 func (w *Worker) revoke(ctx context.Context, r *run, id string) (ending, error) {
 	r.about.InvitationID = id
 	err := w.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) error {
-		_, _, err := w.clerk.Revoke(ctx, id)
-		if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
-			return nil
-		}
-		return err
+		return w.revokeOne(ctx, id)
 	})
 	end, err := endingOf(err, id)
 	if err == nil && end.dead != nil && end.dead.Reason == record.Exhausted && w.isRevoked(ctx, id) {
 		return ending{invitationID: id}, nil
 	}
 	return end, err
+}
+
+// revokeOne makes one call that revokes an invitation. One that is revoked already is no error.
+func (w *Worker) revokeOne(ctx context.Context, id string) error {
+	_, _, err := w.clerk.Revoke(ctx, id)
+	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
+		return nil
+	}
+	return err
 }
 
 // codeAlreadyRevoked is Clerk's answer to the second revocation of an invitation (documented).

@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/policy"
+)
+
+func TestAPendingInvitationIsAccepted(t *testing.T) {
+	t.Parallel()
+	for _, bulkLimit := range []string{"25/1h", "0"} { // with and without look-ups
+		t.Run("bulk limit "+bulkLimit, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, clerktest.Config{}, "USHER_LIMIT_BULK="+bulkLimit)
+			pending := s.clerk.AddInvitation("Ada@example.com")
+			s.old(s.clerk.AddInvitation("bob@example.com").ID)
+			s.clerk.AddUser("user@example.com")
+			s.worker()
+			done := s.ok("invite", "ada@example.com", "--on-duplicate", "accept", "--wait")
+			want(t, done, map[string]any{"state": "done", "invitation_id": pending.ID})
+			file := s.write("people.csv", "email,on duplicate\nADA@example.com,\nnew@example.com,\nuser@example.com,\nbob@example.com,dead-letter\n")
+			bulk := s.ok("bulk-invite", file, "--on-duplicate", "accept", "--wait")
+			want(t, bulk, map[string]any{"sent": 2, "dead": 2})
+			if sent := s.clerk.Ledger(); len(sent) != 1 || sent[0].Address != "new@example.com" {
+				t.Errorf("the sandbox made %+v", sent)
+			}
+			if n := s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals; n != 0 {
+				t.Errorf("%d were revoked", n)
+			}
+			if a := s.enqueue("invite", "ada@example.com", "--on-duplicate", "accept", "--ignore-existing"); a.exit != 2 {
+				t.Errorf("both: exit %d, %s", a.exit, a.stderr)
+			}
+		})
+	}
+}
+
+// TestAPendingInvitationIsResentOnce: the pending one is revoked and one is made anew, whatever is lost on the way.
+func TestAPendingInvitationIsResentOnce(t *testing.T) {
+	t.Parallel()
+	for _, revokedCounts := range []bool{false, true} {
+		t.Run(fmt.Sprintf("revoked counts %t", revokedCounts), func(t *testing.T) {
+			t.Parallel()
+			s := start(t, clerktest.Config{RevokedCountsAsDuplicate: revokedCounts}, "USHER_LIMIT_OVERALL=0")
+			old := map[string]string{}
+			for i := range 24 {
+				address := fmt.Sprintf("bulk%d@example.com", i)
+				if i == 0 {
+					address = "single@example.com"
+				}
+				old[address] = s.clerk.AddInvitation(address).ID
+			}
+			s.old(old["bulk1@example.com"])
+			for _, endpoint := range []clerktest.Endpoint{clerktest.Revoke, clerktest.Create, clerktest.Bulk} {
+				s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 2, Endpoint: endpoint})
+				s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503, Times: 2, Endpoint: endpoint})
+			}
+			s.worker()
+			done := s.ok("invite", "single@example.com", "--on-duplicate", "resend", "--wait")
+			if done["invitation_id"] == old["single@example.com"] {
+				t.Errorf("%v is the old one's", done)
+			}
+			bulk := s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 40)), "--on-duplicate", "resend", "--wait")
+			want(t, bulk, map[string]any{"sent": 40, "dead": 0})
+			s.resent(old, 41)
+		})
+	}
+}
+
+// old waits until an invitation is so old that nobody takes it for that of a call which is still to come.
+func (s *system) old(id string) {
+	s.t.Helper()
+	eventually(s.t, "an invitation is old", func() bool {
+		inv, _ := s.clerk.Invitation(id)
+		return time.Since(time.UnixMilli(inv.CreatedAt)) > policy.SkewMargin+time.Second
+	})
+}
+
+// resent wants n invitations made, one for each address, and the old ones revoked.
+func (s *system) resent(old map[string]string, n int) {
+	s.t.Helper()
+	made := map[string]int{}
+	for _, sent := range s.clerk.Ledger() {
+		made[sent.Folded]++
+	}
+	for address, times := range made {
+		if times != 1 {
+			s.t.Errorf("%s was invited %d times", address, times)
+		}
+	}
+	if len(made) != n {
+		s.t.Errorf("%d were invited, want %d", len(made), n)
+	}
+	for address, id := range old {
+		if inv, _ := s.clerk.Invitation(id); inv.Status != "revoked" {
+			s.t.Errorf("the old invitation of %s is %s", address, inv.Status)
+		}
+	}
+}
+
+func TestResendingSurvivesKills(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 80 * time.Millisecond, RevokedCountsAsDuplicate: true}, "USHER_LIMIT_OVERALL=0", "USHER_TIMEOUT=1s")
+	old := map[string]string{}
+	for i := range 60 {
+		address := fmt.Sprintf("bulk%d@example.com", i)
+		old[address] = s.clerk.AddInvitation(address).ID
+	}
+	s.old(old["bulk59@example.com"])
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 60)), "--campaign", "load", "--on-duplicate", "resend")
+	for _, calls := range []int{10, 45} {
+		worker := s.worker()
+		eventually(t, "it works", func() bool { return s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals >= calls })
+		worker.stop(syscall.SIGKILL)
+	}
+	s.worker()
+	eventually(t, "it is finished", func() bool { return s.ok("campaign", "status", "load")["state"] == "finished" })
+	want(t, s.ok("campaign", "status", "load"), map[string]any{"sent": 60, "dead": 0})
+	s.resent(old, 60)
+}
