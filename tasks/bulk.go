@@ -64,7 +64,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		id = options.ID
 	}
 	task := bulkTask(id, queue, upload.Campaign)
-	task.Bulk.Added, task.Bulk.Known = upload.Added, upload.Known
+	task.Bulk.Added, task.Bulk.Known, task.Bulk.Forgotten = upload.Added, upload.Known, upload.Forgotten
 	task.Bulk.Duplicates = len(request.Recipients) - len(rows)
 	if exists {
 		return task, fmt.Errorf("%s: %w", id, ErrExists)

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/record"
@@ -34,6 +35,7 @@ type Client struct {
 	inspector *asynq.Inspector
 	records   *record.Store
 	ledgers   *ledger.Ledgers
+	erased    *intent.Tombstones
 }
 
 type clientConfig struct {
@@ -76,6 +78,7 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
 		records:   record.NewStore(config.rdb, config.namespace),
 		ledgers:   ledger.New(config.rdb, config.namespace),
+		erased:    intent.NewTombstones(config.rdb, config.namespace),
 	}, nil
 }
 
@@ -88,11 +91,18 @@ func (c *Client) Close() error {
 }
 
 // Invite enqueues the invitation of one address. Invalid input is one *InvalidError for each fault, joined, and nothing
-// is enqueued.
+// is enqueued. An address that was forgotten on request is ErrForgotten.
 func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option) (Task, error) {
 	recipient = recipient.Normalize()
 	if err := recipient.Validate(); err != nil {
 		return Task{}, err
+	}
+	forgotten, err := c.erased.Forgotten(ctx, ledger.IDOf(FoldAddress(recipient.EmailAddress)))
+	if err != nil {
+		return Task{}, err
+	}
+	if forgotten[0] {
+		return Task{}, ErrForgotten
 	}
 	payload := InvitePayload{Version: Version, Recipient: recipient}
 	identity, err := json.Marshal(payload)

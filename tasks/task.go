@@ -55,11 +55,12 @@ type Bulk struct {
 	Sent       int    `json:"sent"`
 	Dead       int    `json:"dead"`
 	Remaining  int    `json:"remaining"`
-	// Added, Known and Duplicates are set by BulkInvite: recipients new to the campaign, those it had already, and those
-	// that stood in the list more than once.
+	// Added, Known, Duplicates and Forgotten are set by BulkInvite: recipients new to the campaign, those it had already, and those
+	// that stood in the list more than once. Forgotten are left out: their addresses were forgotten on request.
 	Added      int `json:"added"`
 	Known      int `json:"known"`
 	Duplicates int `json:"duplicates"`
+	Forgotten  int `json:"forgotten"`
 }
 
 var (
@@ -67,6 +68,8 @@ var (
 	ErrExists = errors.New("a task with this id exists already")
 	// ErrConflict means that the id belongs to a task with another payload.
 	ErrConflict = errors.New("the id belongs to a task with another payload")
+	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is lifted.
+	ErrForgotten = errors.New("the address was forgotten on request (enqueue forget --lift ends that)")
 	// ErrNotFound means that no task with this id is known: there was none, or its end was long ago.
 	ErrNotFound = errors.New("no such task")
 )

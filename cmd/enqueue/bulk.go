@@ -162,6 +162,9 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	b := task.Bulk
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
 		plural(badRows(file), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
+	if b.Forgotten > 0 {
+		a.out.say("%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
+	}
 	if task.State == tasks.StateScheduled {
 		a.out.say("It starts at %s.", local(task.ScheduledAt))
 	}
@@ -170,6 +173,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 		delete(view, "invitation_id")
 		view["campaign"], view["exists"] = b.Campaign, exists
 		view["added"], view["known"], view["invalid"], view["duplicates"] = b.Added, b.Known, badRows(file), len(file.Duplicates)
+		view["forgotten"] = b.Forgotten
 		view["recipients"], view["sent"], view["dead"], view["remaining"] = task.Bulk.Recipients, task.Bulk.Sent, task.Bulk.Dead, task.Bulk.Remaining
 		return view
 	}

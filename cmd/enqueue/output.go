@@ -124,6 +124,8 @@ func verdict(err error) (exit int, code, message string) {
 		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
 	case is(tasks.ErrConflict):
 		return cmdline.ExitUsage, "conflict", message
+	case is(tasks.ErrForgotten):
+		return cmdline.ExitUsage, "forgotten", message
 	case setting:
 		return cmdline.ExitUsage, "setting", message
 	case invalid, rows:

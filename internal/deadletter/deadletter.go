@@ -61,9 +61,11 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 func (s *Store) indexKey() string          { return s.prefix + "index" }
 func (s *Store) entryKey(id string) string { return s.prefix + "e:" + id }
 
-// putScript writes an entry and its place in time. KEYS: entry, index. ARGV: id, entry (JSON), time in ms.
+// putScript writes an entry and its place in time, unless its address was forgotten on request. KEYS: entry, index, tombstones. ARGV: id, entry
+// (JSON), time in ms, id of the address.
 // Writing one twice makes one. One that died again while its retry was not quite finished is a new one.
-var putScript = redis.NewScript(`
+var putScript = redis.NewScript(intent.TombstoneLua + `
+if forgotten(KEYS[3], ARGV[4]) then return 0 end
 redis.call('HSET', KEYS[1], 'entry', ARGV[2])
 redis.call('HDEL', KEYS[1], 'next')
 return redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
@@ -105,6 +107,14 @@ func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
 	return "", ledger.ID{}, false
 }
 
+// address is the id of the address that the letter is about; of one that is about none, nothing.
+func (e Entry) address() string {
+	if _, address, ok := e.owner(); ok {
+		return string(address[:])
+	}
+	return ""
+}
+
 // doubtSince is when the first call was made that may have made the invitation without our knowing, in ms; 0 if there is no such
 // call, as far as the letter tells: a refusal is the proof that nothing was made.
 func (e Entry) doubtSince() int64 {
@@ -124,8 +134,8 @@ func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 		if err != nil {
 			return fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
 		}
-		keys := []string{s.entryKey(e.ID), s.indexKey()}
-		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli()).Err(); err != nil {
+		keys := []string{s.entryKey(e.ID), s.indexKey(), intent.TombstonesKey(s.namespace)}
+		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli(), e.address()).Err(); err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
 		}
 	}

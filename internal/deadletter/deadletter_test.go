@@ -215,3 +215,22 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+func TestOneAboutAForgottenAddressIsNotWritten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := ledger.IDOf("ada@example.com")
+	if _, err := intent.NewTombstones(b.rdb, "test").Set(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	task, recipient, neighbour := letter("task"), letter("recipient"), letter("neighbour")
+	task.EmailAddress = " Ada@Example.com"
+	recipient.Campaign, recipient.Recipient = "c", &id
+	neighbour.EmailAddress = "grace@example.com"
+	if err := b.Put(t.Context(), task, recipient, neighbour); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ids(t); fmt.Sprint(got) != "[neighbour]" {
+		t.Errorf("written are %v", got)
+	}
+}

@@ -34,15 +34,16 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	results := make([]Result, len(recipients))
 	doomed := 0
 	for i, r := range recipients {
+		id, isPending := pending[r.folded]
 		switch {
 		case r.ignoreExisting:
 			// Whether Clerk admits users with it is not known, and spoiling a bulk is dear: alone it can be found out.
 			results[i] = Result{Again: true, Alone: users[r.folded]}
 		case users[r.folded]:
 			results[i] = found(http.StatusUnprocessableEntity, "form_identifier_exists", "The address belongs to a user already.")
-		case pending[r.folded] != "":
+		case isPending:
 			results[i] = found(http.StatusBadRequest, CodeDuplicate, "A pending invitation for the address exists already.")
-			results[i].InvitationID = pending[r.folded]
+			results[i].InvitationID = id
 		default:
 			results[i].Again = true
 		}

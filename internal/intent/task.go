@@ -28,6 +28,7 @@ const (
 	Busy    Verdict = "busy"   // somebody else's intent for the address is open; see Again
 	Unsure  Verdict = "unsure" // an earlier call's outcome is not known: Clerk is to be asked first
 	Ended   Verdict = "ended"  // the task has ended before
+	Erased  Verdict = "erased" // the address was forgotten on request
 )
 
 // Claim is the answer to a wish.
@@ -50,23 +51,25 @@ func (c Claim) Release() End {
 
 // Tasks claims and settles the intents of invite tasks.
 type Tasks struct {
-	rdb     redis.UniversalClient
-	prefix  string
-	lostKey string
+	rdb        redis.UniversalClient
+	prefix     string
+	lostKey    string
+	tombstones string
 }
 
 // NewTasks gives the intents of a namespace.
 func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
-	return &Tasks{rdb: rdb, prefix: Prefix(namespace), lostKey: LostKey(namespace)}
+	return &Tasks{rdb: rdb, prefix: Prefix(namespace), lostKey: LostKey(namespace), tombstones: TombstonesKey(namespace)}
 }
 
-// claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, then for each the intents, the task's
-// record. ARGV: token, duration of the call (ms), then for each its owner, and when it was enqueued (ms).
+// claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, tombstones, then for each the intents, the
+// task's record. ARGV: token, duration of the call (ms), then for each its owner, when it was enqueued (ms), and the address's id.
 // Returns now, and for each its verdict, an instant (since, or when to ask again), and its record.
-var claimScript = redis.NewScript(Clock + Lua + `
+var claimScript = redis.NewScript(Clock + Lua + TombstoneLua + `
 local answer = { stamp(now) }
 local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
-for i = 2, #KEYS, 2 do
+local arg = 3
+for i = 3, #KEYS, 2 do
   local verdict, at = 'ended', 0
   local text, state = redis.call('GET', KEYS[i + 1]) or '', nil
   if text ~= '' then
@@ -74,8 +77,13 @@ for i = 2, #KEYS, 2 do
     state = known and type(record) == 'table' and record.state
   end
   if state ~= 'done' and state ~= 'dead' and state ~= 'cancelled' then
-    verdict, at = intent.claim(KEYS[i], ARGV[i + 1], ARGV[1], now + tonumber(ARGV[2]), tonumber(ARGV[i + 2]), lost)
+    if forgotten(KEYS[2], ARGV[arg + 2]) then
+      verdict = 'erased'
+    else
+      verdict, at = intent.claim(KEYS[i], ARGV[arg], ARGV[1], now + tonumber(ARGV[2]), tonumber(ARGV[arg + 1]), lost)
+    end
   end
+  arg = arg + 3
   answer[#answer + 1] = verdict
   answer[#answer + 1] = stamp(at)
   answer[#answer + 1] = text
@@ -85,11 +93,11 @@ return answer
 
 // Claim claims addresses for calls that end within a time. Two wishes for one address may not be in one call.
 func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, wishes []Wish) ([]Claim, error) {
-	keys := append(make([]string, 0, 1+2*len(wishes)), t.lostKey)
+	keys := append(make([]string, 0, 2+2*len(wishes)), t.lostKey, t.tombstones)
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), wish.RecordKey)
-		args = append(args, wish.Owner, wish.Born)
+		args = append(args, wish.Owner, wish.Born, string(wish.Address[:]))
 	}
 	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).Slice()
 	if err != nil {
@@ -168,12 +176,17 @@ type Letter struct {
 	FailedAt          time.Time
 }
 
-// settleScript settles an intent and writes what belongs to it, or neither. KEYS: the intents, the task's record, the dead letter,
-// the index of dead letters. ARGV: owner, token, end, invitation id, record, how long it is kept (ms; 0: for good), dead letter's
-// id, its entry, its time (ms). Returns 1 if it was settled.
-var settleScript = redis.NewScript(Clock + Lua + `
-if not intent.settle(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
-if ARGV[7] ~= '' then
+// settleScript settles an intent and writes what belongs to it, or neither; of an address that was forgotten, only the record, which does not
+// hold it. KEYS: the intents, the task's record, the dead letter, the index of dead letters, tombstones. ARGV: owner, token, end, invitation id,
+// record, how long it is kept (ms; 0: for good), dead letter's id, its entry, its time (ms), the address's id. Returns 1 if it was settled.
+var settleScript = redis.NewScript(Clock + Lua + TombstoneLua + `
+local erased = forgotten(KEYS[5], ARGV[10])
+if erased then
+  redis.call('DEL', KEYS[1])
+elseif not intent.settle(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
+  return 0
+end
+if ARGV[7] ~= '' and not erased then
   redis.call('HSET', KEYS[3], 'entry', ARGV[8])
   redis.call('HDEL', KEYS[3], 'next')
   redis.call('ZADD', KEYS[4], ARGV[9], ARGV[7])
@@ -194,9 +207,9 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
 	if s.Letter != nil {
 		letter = *s.Letter
 	}
-	keys := []string{t.key(s.Wish.Address), s.Wish.RecordKey, letter.Key, letter.IndexKey}
+	keys := []string{t.key(s.Wish.Address), s.Wish.RecordKey, letter.Key, letter.IndexKey, t.tombstones}
 	n, err := settleScript.Run(ctx, t.rdb, keys, s.Wish.Owner, s.Token, string(s.End), s.InvitationID+strings.Join(s.Used, ","),
-		s.Record, s.Keep.Milliseconds(), letter.ID, letter.Entry, letter.FailedAt.UnixMilli()).Int()
+		s.Record, s.Keep.Milliseconds(), letter.ID, letter.Entry, letter.FailedAt.UnixMilli(), string(s.Wish.Address[:])).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("settling the intent of a task: %w", err)
@@ -230,6 +243,15 @@ if intent.read(KEYS[1], ARGV[1]) == 'p' then
 end
 return 1
 `)
+
+// Erase removes all intents of an address that was forgotten on request, and tells whether there were any.
+func (t *Tasks) Erase(ctx context.Context, address [16]byte) (bool, error) {
+	n, err := t.rdb.Del(ctx, t.key(address)).Result()
+	if err != nil {
+		return false, fmt.Errorf("erasing intents: %w", err)
+	}
+	return n == 1, nil
+}
 
 // Forget forgets an owner whose dead letter was deleted.
 func Forget(ctx context.Context, rdb redis.UniversalClient, namespace, owner string, address [16]byte) error {

@@ -111,6 +111,7 @@ type Campaign struct {
 	Recipients  int
 	Sent        int
 	Dead        int
+	Forgotten   int            // recipients that were removed on request; they count nowhere else
 	DeadByCode  map[string]int // the cause of each dead one; never nil
 	CreatedAt   time.Time
 	ScheduledAt time.Time
@@ -156,7 +157,7 @@ func (l *Ledgers) keys(campaign string) []string {
 	for i, part := range parts {
 		keys[i] = l.key(campaign, part)
 	}
-	return append(keys, l.runningKey(), intent.LostKey(l.namespace))
+	return append(keys, l.runningKey(), intent.LostKey(l.namespace), intent.TombstonesKey(l.namespace))
 }
 
 func (l *Ledgers) runningKey() string { return l.namespace + intent.Tag + "running" }
@@ -218,7 +219,7 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	}
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: int(number("generation")),
-		Recipients: int(number("recipients")), Sent: int(number("sent")), Dead: int(number("dead")), DeadByCode: map[string]int{},
+		Recipients: int(number("recipients")), Sent: int(number("sent")), Dead: int(number("dead")), Forgotten: int(number("forgotten")), DeadByCode: map[string]int{},
 		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"), StartedAt: at("started_at"), FinishedAt: at("finished_at"),
 	}
 	for field := range fields {

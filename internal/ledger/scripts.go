@@ -11,7 +11,8 @@ import (
 // their next attempt), 6 open (zset of id+token by the instant, in ms, until which a call or a look-up holds them),
 // 7 ready (list of ids that were looked up and may ride in a bulk), 8 unsure (list of ids of which nobody knows what became
 // of their last call). A token that begins with c holds for a call, any other for a question to Clerk.
-// 9 running (set of the names of running campaigns, for the sweep), 10 lost (when Redis may have lost its memory, in ms).
+// 9 running (set of the names of running campaigns, for the sweep), 10 lost (when Redis may have lost its memory, in ms), 11 forgotten
+// (tombstones of addresses that were forgotten on request).
 // A row's state byte: w waiting, o open, s sent, d dead. Its travel byte says in which list it waits: b waiting, r ready,
 // s singles, u unsure.
 // The intents of a recipient are at the prefix and its id: scripts that touch them get the prefix as an argument, since they
@@ -23,7 +24,7 @@ local lease = 10000
 `
 
 // prelude defines what several scripts share: the time in ms, putting an id back into its list, and moving what is due.
-const prelude = intent.Clock + lease + `
+const prelude = intent.Clock + intent.TombstoneLua + lease + `
 local lines = { b = KEYS[3], s = KEYS[4], r = KEYS[7], u = KEYS[8] }
 local function line(travel) return lines[travel] or KEYS[3] end
 local function wait_again(id)
@@ -66,6 +67,20 @@ local function count_dead(row, n)
   redis.call('HINCRBY', KEYS[1], 'dead', n)
   if redis.call('HINCRBY', KEYS[1], 'dead:' .. code, n) <= 0 then redis.call('HDEL', KEYS[1], 'dead:' .. code) end
 end
+-- erase removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is not written.
+local function erase(id)
+  local row = redis.call('HGET', KEYS[2], id)
+  if not row then return 0 end
+  redis.call('HDEL', KEYS[2], id)
+  redis.call('HINCRBY', KEYS[1], 'recipients', -1)
+  redis.call('HINCRBY', KEYS[1], 'forgotten', 1)
+  local state = string.sub(row, 1, 1)
+  if state == 's' then redis.call('HINCRBY', KEYS[1], 'sent', -1) end
+  if state == 'd' then count_dead(row, -1) end
+  for _, list in pairs(lines) do redis.call('LREM', list, 1, id) end
+  redis.call('ZREM', KEYS[5], id)
+  return 1
+end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', stamp(now), 'LIMIT', 0, 1000)) do
     redis.call('ZREM', KEYS[5], id)
@@ -79,24 +94,26 @@ end
 `
 
 // commitScript moves a staged upload into the campaign, whole.
-// KEYS[11]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged,
+// KEYS[12]: the stage (list of id, row, id, row, …). ARGV: 1 version, 2 start (ms, or 0 for now), 3 how many list entries were staged,
 // 4 the campaign's name.
-// Returns {outcome, added, known}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
+// Returns {outcome, added, known, left out because they were forgotten}; outcome is ok, cancelled, newer, busy (a start was asked for but the campaign has begun)
 // or incomplete (the stage expired).
 var commitScript = redis.NewScript(prelude + `
 local state = redis.call('HGET', KEYS[1], 'state')
-if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then return {'newer', 0, 0} end
-if state == 'cancelled' then return {'cancelled', 0, 0} end
+if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') > tonumber(ARGV[1]) then return {'newer', 0, 0, 0} end
+if state == 'cancelled' then return {'cancelled', 0, 0, 0} end
 local start = tonumber(ARGV[2])
-if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0} end
-if redis.call('LLEN', KEYS[11]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0} end
-local added, known = 0, 0
+if start > 0 and (state == 'running' or state == 'paused') then return {'busy', 0, 0, 0} end
+if redis.call('LLEN', KEYS[12]) ~= tonumber(ARGV[3]) then return {'incomplete', 0, 0, 0} end
+local added, known, erased = 0, 0, 0
 while true do
-  local staged = redis.call('LPOP', KEYS[11], 1000)
+  local staged = redis.call('LPOP', KEYS[12], 1000)
   if not staged or #staged == 0 then break end
   local fresh = {}
   for i = 1, #staged, 2 do
-    if redis.call('HSETNX', KEYS[2], staged[i], staged[i + 1]) == 1 then
+    if forgotten(KEYS[11], staged[i]) then
+      erased = erased + 1
+    elseif redis.call('HSETNX', KEYS[2], staged[i], staged[i + 1]) == 1 then
       fresh[#fresh + 1] = staged[i]
     else
       known = known + 1
@@ -115,7 +132,7 @@ if not state or (state == 'finished' and added > 0) then
   if start > 0 then redis.call('HSET', KEYS[1], 'scheduled_at', stamp(start)) else begin(ARGV[4]) end
 end
 redis.call('HINCRBY', KEYS[1], 'recipients', added)
-return {'ok', added, known}
+return {'ok', added, known, erased}
 `)
 
 // startScript turns a scheduled campaign into a running one and gives its state. ARGV: the campaign's name.
@@ -145,7 +162,7 @@ local born = tonumber(redis.call('HGET', KEYS[1], 'created_at') or '0')
 local lost = tonumber(redis.call('GET', KEYS[10]) or '0')
 local function take(id)
   local row = redis.call('HGET', KEYS[2], id)
-  if not row then return end
+  if not row or (forgotten(KEYS[11], id) and erase(id)) then return end
   local key, about = ARGV[5] .. id, ''
   if for_call then
     local verdict, at = intent.claim(key, ARGV[6], ARGV[2], now + tonumber(ARGV[7]), born, lost)
@@ -181,7 +198,12 @@ var settleScript = redis.NewScript(prelude + intent.Lua + `
 local settled = 0
 for i = 4, #ARGV, 6 do
   local id, row, delay, ending = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  if redis.call('ZREM', KEYS[6], id .. ARGV[1]) == 1 then
+  local held = redis.call('ZREM', KEYS[6], id .. ARGV[1]) == 1
+  if held and forgotten(KEYS[11], id) then
+    settled = settled + 1
+    erase(id)
+    redis.call('DEL', ARGV[2] .. id)
+  elseif held then
     local told = ending == 'untold' or intent.settle(ARGV[2] .. id, ARGV[3], ARGV[i + 4], ending, ARGV[i + 5])
     local state = string.sub(row, 1, 1)
     if not told and ending == 'found' then
@@ -314,3 +336,6 @@ if state == 'running' or state == 'paused' then
 end
 return {'ok', state}
 `)
+
+// eraseScript removes a recipient that was forgotten on request. ARGV: id. Returns 1 if it was there.
+var eraseScript = redis.NewScript(prelude + `return erase(ARGV[1])`)

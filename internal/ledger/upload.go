@@ -32,6 +32,8 @@ type Upload struct {
 	Campaign Campaign
 	Added    int // recipients that are new to the campaign
 	Known    int // recipients that it had already; they keep their first options and their outcome
+	// Forgotten are left out: their addresses were forgotten on request.
+	Forgotten int
 }
 
 // Add puts recipients into a campaign, all of them or none, and makes or reopens it as needed. A start that is not zero
@@ -54,7 +56,7 @@ func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipie
 	if err != nil {
 		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
 	}
-	outcome, added, known, err := commitAnswer(answer)
+	outcome, counts, err := commitAnswer(answer)
 	if err != nil {
 		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
 	}
@@ -67,22 +69,24 @@ func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipie
 		return Upload{}, fmt.Errorf("%s: %w", name, ErrBusy)
 	case "ok":
 		campaign, err := l.Get(ctx, name)
-		return Upload{Campaign: campaign, Added: added, Known: known}, err
+		return Upload{Campaign: campaign, Added: counts[0], Known: counts[1], Forgotten: counts[2]}, err
 	}
 	return Upload{}, fmt.Errorf("uploading to campaign %s: the upload took too long (%s); try again", name, outcome)
 }
 
-func commitAnswer(answer []any) (outcome string, added, known int, err error) {
-	if len(answer) != 3 {
-		return "", 0, 0, fmt.Errorf("the script answered %d values", len(answer))
+func commitAnswer(answer []any) (outcome string, counts [3]int, err error) {
+	if len(answer) != 1+len(counts) {
+		return "", counts, fmt.Errorf("the script answered %d values", len(answer))
 	}
-	outcome, ok1 := answer[0].(string)
-	a, ok2 := answer[1].(int64)
-	k, ok3 := answer[2].(int64)
-	if !ok1 || !ok2 || !ok3 {
-		return "", 0, 0, errors.New("the script's answer is garbage")
+	outcome, ok := answer[0].(string)
+	for i := range counts {
+		n, isNumber := answer[1+i].(int64)
+		counts[i], ok = int(n), ok && isNumber
 	}
-	return outcome, int(a), int(k), nil
+	if !ok {
+		return "", counts, errors.New("the script's answer is garbage")
+	}
+	return outcome, counts, nil
 }
 
 func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient) error {

@@ -32,10 +32,11 @@ type run struct {
 	about           deadletter.Entry
 }
 
-// ending is how a run ends: as a dead letter, later, or else done.
+// ending is how a run ends: as a dead letter, later, cancelled, or else done.
 type ending struct {
 	invitationID string
 	dead         *record.Failure
+	cancelled    bool
 	later        time.Duration
 	failed       bool           // of a later run: an attempt has failed
 	detail       map[string]int // figures for the log
@@ -229,7 +230,7 @@ func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error
 }
 
 // over tells whether the run ends.
-func (e ending) over() bool { return e.dead != nil || e.later > 0 }
+func (e ending) over() bool { return e.dead != nil || e.later > 0 || e.cancelled }
 
 // ended carries an ending up through code that would otherwise go on.
 type ended struct{ ending ending }
@@ -298,6 +299,9 @@ func (w *Worker) end(r *run, end ending) error {
 // conclude completes the record of a task that ends, and gives its dead letter, if it ends as one.
 func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
 	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
+	if end.cancelled {
+		r.record.State = record.Cancelled
+	}
 	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
 	entry := r.about
 	if end.dead != nil {

@@ -73,6 +73,8 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 		return i.found(ctx, result)
 	case claim.Verdict == intent.Ended:
 		return ending{}, errAlreadyEnded
+	case claim.Verdict == intent.Erased:
+		return ending{cancelled: true}, nil
 	case claim.Verdict == intent.Busy:
 		return ending{}, clock.Sleep(ctx, min(max(claim.Again, 10*time.Millisecond), policy.BusyRest))
 	case claim.Verdict == intent.Unsure:

@@ -23,8 +23,11 @@ func Redact(address string) string {
 // logEnd writes the one line of a task that has ended.
 func (w *Worker) logEnd(r *run, end ending) {
 	outcome, level := "done", zerolog.InfoLevel
-	if end.dead != nil {
+	switch {
+	case end.dead != nil:
 		outcome, level = "dead", zerolog.WarnLevel
+	case end.cancelled:
+		outcome = "cancelled"
 	}
 	w.metrics.ended(r.kind, outcome)
 	line := w.log.WithLevel(level).Str("id", r.id).Str("type", r.kind).Str("outcome", outcome).Int("attempts", r.record.Attempts).

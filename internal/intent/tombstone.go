@@ -1,0 +1,93 @@
+package intent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// TombstonesKey is the key of the tombstones: a hash of salted hashes of the ids of addresses that were forgotten on request, and of the salt.
+func TombstonesKey(namespace string) string { return namespace + Tag + "forgotten" }
+
+// TombstoneLua is what scripts begin with that would write something about an address. forgotten(key, id) tells whether the address was
+// forgotten on request, so that nothing may be written.
+const TombstoneLua = `
+local salt
+local function forgotten(key, id)
+  salt = salt or redis.call('HGET', key, 'salt') or ''
+  return salt ~= '' and redis.call('HEXISTS', key, redis.sha1hex(salt .. id)) == 1
+end
+`
+
+// Tombstones say which addresses were forgotten on request. Whoever has an address can find its tombstone; nobody finds an address from a
+// tombstone but by trying.
+type Tombstones struct {
+	rdb redis.UniversalClient
+	key string
+}
+
+// NewTombstones gives the tombstones of a namespace.
+func NewTombstones(rdb redis.UniversalClient, namespace string) *Tombstones {
+	return &Tombstones{rdb: rdb, key: TombstonesKey(namespace)}
+}
+
+// buryScript sets a tombstone. KEYS: tombstones. ARGV: id of the address, salt to use if there is none yet. Returns 1 if there was none for it.
+var buryScript = redis.NewScript(Clock + `
+redis.call('HSETNX', KEYS[1], 'salt', ARGV[2])
+return redis.call('HSETNX', KEYS[1], redis.sha1hex(redis.call('HGET', KEYS[1], 'salt') .. ARGV[1]), stamp(now))
+`)
+
+// liftScript takes a tombstone away. KEYS: tombstones. ARGV: id of the address. Returns 1 if there was one.
+var liftScript = redis.NewScript(`
+return redis.call('HDEL', KEYS[1], redis.sha1hex((redis.call('HGET', KEYS[1], 'salt') or '') .. ARGV[1]))
+`)
+
+// Set sets a tombstone for an address and tells whether it had none.
+func (t *Tombstones) Set(ctx context.Context, address [16]byte) (fresh bool, err error) {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // it never fails
+	fresh, err = buryScript.Run(ctx, t.rdb, []string{t.key}, string(address[:]), hex.EncodeToString(salt)).Bool()
+	if err != nil {
+		return false, fmt.Errorf("setting a tombstone: %w", err)
+	}
+	return fresh, nil
+}
+
+// Lift takes the tombstone of an address away and tells whether it had one.
+func (t *Tombstones) Lift(ctx context.Context, address [16]byte) (lifted bool, err error) {
+	lifted, err = liftScript.Run(ctx, t.rdb, []string{t.key}, string(address[:])).Bool()
+	if err != nil {
+		return false, fmt.Errorf("lifting a tombstone: %w", err)
+	}
+	return lifted, nil
+}
+
+// Forgotten tells which of some addresses have a tombstone, in their order.
+func (t *Tombstones) Forgotten(ctx context.Context, addresses ...[16]byte) ([]bool, error) {
+	forgotten := make([]bool, len(addresses))
+	salt, err := t.rdb.HGet(ctx, t.key, "salt").Result()
+	if errors.Is(err, redis.Nil) || len(addresses) == 0 {
+		return forgotten, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading tombstones: %w", err)
+	}
+	fields := make([]string, len(addresses))
+	for i, address := range addresses {
+		sum := sha1.Sum(append([]byte(salt), address[:]...))
+		fields[i] = hex.EncodeToString(sum[:])
+	}
+	found, err := t.rdb.HMGet(ctx, t.key, fields...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading tombstones: %w", err)
+	}
+	for i := range found {
+		forgotten[i] = found[i] != nil
+	}
+	return forgotten, nil
+}
