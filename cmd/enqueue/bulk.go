@@ -49,10 +49,7 @@ func (c *bulkCommand) Run(a *app) error {
 	if err := c.judgeInvalid(a, file); err != nil {
 		return err
 	}
-	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: make([]tasks.Recipient, len(file.Rows))}
-	for i, row := range file.Rows {
-		request.Recipients[i] = row.Recipient
-	}
+	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: file.Recipients()}
 	if c.DryRun {
 		return c.dryRun(a, file, request)
 	}
@@ -76,19 +73,14 @@ func (c *bulkCommand) defaults() (tasks.Recipient, error) {
 }
 
 func (c *bulkCommand) read(a *app, defaults tasks.Recipient) (peoplefile.File, error) {
-	source, name := a.stdin, "standard input"
-	if c.File != "-" {
-		name = c.File
-		file, err := os.Open(c.File)
-		if err != nil {
-			return peoplefile.File{}, &usageError{err}
-		}
-		defer file.Close()
-		source = file
+	opts := peoplefile.Options{Name: c.name(), Defaults: defaults, EmailColumn: c.EmailColumn, IgnoreColumns: c.IgnoreColumns}
+	var file peoplefile.File
+	var err error
+	if c.File == "-" {
+		file, err = peoplefile.Read(a.stdin, opts)
+	} else {
+		file, err = peoplefile.ReadFile(c.File, opts)
 	}
-	file, err := peoplefile.Read(source, peoplefile.Options{
-		Name: name, Defaults: defaults, EmailColumn: c.EmailColumn, IgnoreColumns: c.IgnoreColumns,
-	})
 	if err != nil {
 		return file, &usageError{err}
 	}
@@ -126,17 +118,8 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	if err != nil {
 		return fmt.Errorf("writing bad rows to %s: %w", path, err)
 	}
-	a.out.note("%s left out, see %s.", plural(badRows(file), "bad row"), path)
+	a.out.note("%s left out, see %s.", plural(file.BadRows(), "bad row"), path)
 	return nil
-}
-
-// badRows counts rows: one may be bad for several reasons.
-func badRows(file peoplefile.File) int {
-	lines := map[int]bool{}
-	for _, bad := range file.Invalid {
-		lines[bad.Line] = true
-	}
-	return len(lines)
 }
 
 func (c *bulkCommand) name() string {
@@ -152,16 +135,16 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		return err
 	}
 	a.out.say("%s: %s to invite, %s, %s. Campaign: %s. Nothing was enqueued.", c.name(), plural(len(file.Rows), "recipient"),
-		plural(len(file.Duplicates), "duplicate"), plural(badRows(file), "bad row"), name)
+		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), name)
 	return a.out.object(map[string]any{
-		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": badRows(file), "duplicates": len(file.Duplicates),
+		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(), "duplicates": len(file.Duplicates),
 	})
 }
 
 func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists bool) error {
 	b := task.Bulk
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
-		plural(badRows(file), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
+		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
 	if b.Forgotten > 0 {
 		a.out.say("%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
 	}
@@ -172,7 +155,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 		view := taskView(task)
 		delete(view, "invitation_id")
 		view["campaign"], view["exists"] = b.Campaign, exists
-		view["added"], view["known"], view["invalid"], view["duplicates"] = b.Added, b.Known, badRows(file), len(file.Duplicates)
+		view["added"], view["known"], view["invalid"], view["duplicates"] = b.Added, b.Known, file.BadRows(), len(file.Duplicates)
 		view["forgotten"] = b.Forgotten
 		view["recipients"], view["sent"], view["dead"], view["remaining"] = task.Bulk.Recipients, task.Bulk.Sent, task.Bulk.Dead, task.Bulk.Remaining
 		return view

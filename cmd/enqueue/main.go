@@ -33,6 +33,7 @@ type grammar struct {
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, pause, resume or cancel campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
+	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
 }

@@ -18,8 +18,10 @@ import (
 	"example.com/usher/internal/admin"
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/worker"
+	"example.com/usher/tasks"
 )
 
 // workerFlags are the worker's settings. They are text here, and read in one place, so that every fault is told alike.
@@ -37,6 +39,8 @@ type workerFlags struct {
 	BackoffMin   string `env:"USHER_BACKOFF_MIN" default:"1s" help:"Wait after the first failed attempt; it doubles, with full jitter."`
 	BackoffMax   string `env:"USHER_BACKOFF_MAX" default:"30m" help:"Longest wait between attempts."`
 	BulkMetadata string `env:"USHER_BULK_METADATA" default:"as-asked" help:"May a recipient with metadata ride in a bulk: as-asked, always, never."`
+
+	ScheduleFile string `env:"USHER_SCHEDULE_FILE" placeholder:"PATH" help:"YAML file of tasks that repeat. Default: none do."`
 
 	adminFlags
 	LogLevel  string `env:"USHER_LOG_LEVEL" default:"info" help:"trace, debug, info, warn or error."`
@@ -68,6 +72,7 @@ type checked struct {
 	key, keyKind string
 	apiURL       string
 	admin        admin.Config
+	schedules    []schedule.Schedule
 	level        zerolog.Level
 	console      bool
 	speed        int
@@ -117,6 +122,8 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 	keep(err)
 	keep(c.readPolicy(&s))
 	keep(c.adminFlags.read(&s.admin))
+	s.schedules, err = c.readSchedules()
+	keep(err)
 	s.level, err = logLevel(c.LogLevel)
 	keep(err)
 	s.console, err = consoleFormat(c.LogFormat, stderr)
@@ -129,6 +136,18 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 		s.policy.Settle = min(s.policy.Settle, sandboxSettle)
 	}
 	return s, errors.Join(errs...)
+}
+
+// readSchedules reads the file of schedules, if there is one.
+func (c *workerFlags) readSchedules() ([]schedule.Schedule, error) {
+	if c.ScheduleFile == "" {
+		return nil, nil
+	}
+	schedules, err := schedule.Read(c.ScheduleFile)
+	if err != nil {
+		return nil, &settings.Error{Name: "USHER_SCHEDULE_FILE", Got: settings.Show(c.ScheduleFile), Want: "a file of schedules without faults: " + oneLine(err)}
+	}
+	return schedules, nil
 }
 
 // readKey reads the secret key and tells whether it is a test or a live one.
@@ -278,6 +297,10 @@ func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s che
 		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
 	}
 	defer clerk.Close()
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))
+	if err != nil {
+		return err
+	}
 	w, err := worker.New(worker.Config{
 		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
 		KeyChanged: func() bool {
@@ -285,6 +308,7 @@ func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s che
 			return err == nil && key != s.key
 		},
 		Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
+		Schedules: schedule.NewRunner(rdb, c.Namespace, s.schedules, client, log),
 	})
 	if err != nil {
 		return err

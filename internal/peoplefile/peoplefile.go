@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -140,6 +141,34 @@ func Read(r io.Reader, opts Options) (File, error) {
 		return File{}, err
 	}
 	return rd.file, nil
+}
+
+// ReadFile reads the file at a path. One that cannot be opened is an *fs.PathError.
+func ReadFile(path string, opts Options) (File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer file.Close()
+	return Read(file, opts)
+}
+
+// Recipients are those of the valid rows.
+func (f File) Recipients() []tasks.Recipient {
+	recipients := make([]tasks.Recipient, len(f.Rows))
+	for i, row := range f.Rows {
+		recipients[i] = row.Recipient
+	}
+	return recipients
+}
+
+// BadRows counts the rows in Invalid: one may be there for several reasons.
+func (f File) BadRows() int {
+	places := map[Place]bool{}
+	for _, bad := range f.Invalid {
+		places[bad.Place] = true
+	}
+	return len(places)
 }
 
 // reader gathers a File.

@@ -92,6 +92,17 @@ const (
 	MemoryCheck = 2 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
+
+	// MissedTick is how late a tick of a schedule may happen: a worker that comes back after lunch makes up for what it missed, but
+	// nobody wants yesterday's invitation today.
+	MissedTick = time.Hour
+	// TickHold is how long a worker may take to enqueue a tick before another one does it: a list of 200,000 takes seconds.
+	TickHold = 30 * time.Second
+	// SchedulePoll is the longest sleep before a worker looks at a schedule again, for what became of others' ticks.
+	SchedulePoll = time.Second
+	// ScheduleSeen is how often it is noted that a worker has a schedule in its file, and ScheduleLost after how long none has it.
+	ScheduleSeen = 30 * time.Second
+	ScheduleLost = 2 * time.Minute
 )
 
 // Backoff is the wait after the given number of failed attempts: doubling, with full jitter.

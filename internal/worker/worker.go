@@ -21,6 +21,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/record"
+	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	Strict     bool // Redis must be set up to keep everything
 	Health     *Health
 	Metrics    *Metrics
+	Schedules  *schedule.Runner // may be nil
 	Log        zerolog.Logger
 }
 
@@ -62,6 +64,7 @@ type Worker struct {
 	health      *Health
 	metrics     *Metrics
 	timings     *timings.Recorder
+	schedules   *schedule.Runner
 	log         zerolog.Logger
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
@@ -82,7 +85,7 @@ func New(c Config) (*Worker, error) {
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
 		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), log: c.Log, abandoned: make(chan struct{}),
+		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
@@ -144,6 +147,9 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	w.health.started()
 	go w.timings.Publish(w.accepting, w.rdb)
 	go w.sweep(w.accepting)
+	if w.schedules != nil {
+		go w.schedules.Run(w.accepting)
+	}
 	if !w.embedded {
 		go w.watchMemory(w.accepting)
 	}

@@ -1,0 +1,227 @@
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode"
+
+	"example.com/usher/tasks"
+)
+
+// folder is one with a good list and a bad one.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"people.csv": "email,notify\nada@example.com,no\ngrace@example.com,\n",
+		"bad.csv":    "email,notify\nada@example.com,no\nx,maybe\n",
+		"odd.csv":    "who,wish\nada@example.com,none\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestAFileIsRead(t *testing.T) {
+	t.Parallel()
+	schedules, err := parse([]byte("\xEF\xBB\xBF"+`# everything that there is
+schedules:
+  - name: weekly
+    cron: "0 9 * * 1"
+    timezone: Europe/Berlin
+    task: bulk-invite
+    file: people.csv
+    email_column: email
+    ignore_columns: false
+    skip_invalid: true
+    options: {redirect_url: /welcome, public_metadata: {plan: pro, seats: 9007199254740993, tags: [a, null]}, expires_in_days: 7}
+  - name: hello
+    cron: '@every 2s'
+    task: invite
+    email_address: " ada@example.com "
+    options:
+      no_notify: true
+      ignore_existing: true
+      template_slug: waitlist_invitation
+  - {name: sync, cron: 30 0 9 * * 1-5, task: sync-list}
+`), "schedules.yaml", folder(t))
+	if err != nil || len(schedules) != 3 {
+		t.Fatalf("%d schedules, %v", len(schedules), err)
+	}
+	weekly, hello, sync := schedules[0], schedules[1], schedules[2]
+	if weekly.list.campaign != "weekly" || !weekly.list.skipInvalid || weekly.TimeZone != "Europe/Berlin" || weekly.recipient.EmailAddress != "" {
+		t.Errorf("%+v", weekly)
+	}
+	if got := fmt.Sprint(weekly.recipient.PublicMetadata); got != "map[plan:pro seats:9007199254740993 tags:[a <nil>]]" {
+		t.Errorf("metadata %s", got)
+	}
+	list, err := weekly.list.read(weekly.recipient)
+	if err != nil || len(list) != 2 || !list[0].NoNotify || list[1].NoNotify || list[1].ExpiresInDays != 7 || list[0].RedirectURL != "/welcome" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	want := tasks.Recipient{EmailAddress: "ada@example.com", NoNotify: true, IgnoreExisting: true, TemplateSlug: "waitlist_invitation"}
+	if fmt.Sprint(hello.recipient) != fmt.Sprint(want) || hello.TimeZone != "UTC" {
+		t.Errorf("%+v", hello)
+	}
+	if sync.Cron != "30 0 9 * * 1-5" || sync.Task != tasks.TypeSyncList {
+		t.Errorf("%+v", sync)
+	}
+}
+
+func TestAFileMayBeEmptyOfSchedules(t *testing.T) {
+	t.Parallel()
+	if schedules, err := parse([]byte("schedules: []\n"), "s.yaml", "."); err != nil || len(schedules) != 0 {
+		t.Errorf("%v, %v", schedules, err)
+	}
+}
+
+func TestEveryFaultIsToldWithItsLine(t *testing.T) {
+	t.Parallel()
+	head := "schedules:\n  - name: a\n    cron: 0 9 * * 1\n    task: sync-list\n"
+	dir := folder(t)
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"nothing":           {"", []string{"s.yaml: has 0 documents"}},
+		"two documents":     {head + "---\na: 1\n", []string{"s.yaml: has 2 documents"}},
+		"no YAML":           {"schedules:\n  - name: a\n\tcron: x\n", []string{"s.yaml:3: is not YAML: found character"}},
+		"a star":            {"schedules:\n  - name: a\n    cron: * * * * *\n", []string{`s.yaml:3: is not YAML`, `needs quotes`}},
+		"a descriptor":      {"schedules:\n  - name: a\n    cron: @daily\n", []string{`s.yaml:3: is not YAML`, `cron: "@daily"`}},
+		"a key twice":       {head + "    task: invite\n", []string{"s.yaml:5: is not YAML: mapping key \"task\" already defined"}},
+		"no key":            {"{}\n", []string{"s.yaml: has no key schedules"}},
+		"other keys":        {"plans: []\n", []string{`s.yaml:1: has an unknown key "plans"`}},
+		"a list":            {"- a\n", []string{"s.yaml:1: is a list, not the key schedules"}},
+		"no list":           {"schedules: 7\n", []string{"s.yaml:1: schedules: is a number, not a list"}},
+		"null":              {"schedules:\n", []string{"s.yaml:1: schedules: is nothing, not a list"}},
+		"no mapping":        {"schedules:\n  - x\n", []string{"s.yaml:2: schedule 1: is text, not a mapping"}},
+		"an alias":          {"schedules:\n  - name: &n a\n    cron: \"* * * * *\"\n    task: *n\n", []string{"s.yaml:2: has an anchor", "s.yaml:4: has an anchor"}},
+		"no UTF-8":          {head + "#\xff\n", []string{"s.yaml: is not UTF-8"}},
+		"too large":         {head + strings.Repeat("#\n", MaxBytes), []string{"s.yaml: is larger than 65536 bytes"}},
+		"too many":          {"schedules:\n" + strings.Repeat("  - {}\n", 101), []string{"s.yaml:102: has 101 schedules, at most 100"}},
+		"missing keys":      {"schedules:\n  - {}\n", []string{"s.yaml:2: schedule 1: name: is missing", "s.yaml:2: schedule 1: cron: is missing", "s.yaml:2: schedule 1: task: is missing"}},
+		"a bad name":        {"schedules:\n  - task: sync-list\n    cron: '@daily'\n    name: a b\n", []string{`s.yaml:4: schedule 1: name: "a b" is not 1 to 64`}},
+		"a name of numbers": {"schedules:\n  - name: 7\n    task: sync-list\n    cron: '@daily'\n", []string{"s.yaml:2: schedule 1: name: is a number, not text; put it in quotes"}},
+		"a name twice":      {head + "  - name: a\n    cron: '@daily'\n    task: sync-list\n", []string{`s.yaml:5: schedule "a": name: is that of the schedule in line 2`}},
+		"an unknown key":    {head + "    tasks: x\n", []string{`s.yaml:5: schedule "a": tasks: is no key of a schedule`}},
+		"a foreign key":     {head + "    email_address: ada@example.com\n    options: {}\n", []string{`s.yaml:5: schedule "a": email_address: is no key of sync-list`, `s.yaml:6: schedule "a": options: is no key of sync-list`}},
+		"a bad cron":        {strings.Replace(head, "0 9 * * 1", "0 9 * * 8", 1), []string{`s.yaml:3: schedule "a": cron: "0 9 * * 8": end of range (8) above maximum (6)`}},
+		"too few fields":    {strings.Replace(head, "0 9 * * 1", "0 9 * *", 1), []string{`s.yaml:3: schedule "a": cron: "0 9 * *": expected 5 to 6 fields`}},
+		"a zone in cron":    {strings.Replace(head, "0 9 * * 1", "TZ=UTC", 1), []string{`s.yaml:3: schedule "a": cron: "TZ=UTC": names a time zone`}},
+		"never":             {strings.Replace(head, "0 9 * * 1", "0 0 30 2 *", 1), []string{`s.yaml:3: schedule "a": cron: "0 0 30 2 *": never comes`}},
+		"an empty field":    {strings.Replace(head, "0 9 * * 1", "\", 9 * * 1\"", 1), []string{`s.yaml:3: schedule "a": cron: ", 9 * * 1": has an empty field`}},
+		"half a second":     {strings.Replace(head, "0 9 * * 1", "'@every 500ms'", 1), []string{`s.yaml:3: schedule "a": cron: "@every 500ms": must be @every and whole seconds`}},
+		"a negative delay":  {strings.Replace(head, "0 9 * * 1", "'@every -5s'", 1), []string{`s.yaml:3: schedule "a": cron: "@every -5s": must be @every`}},
+		"a bad zone":        {head + "    timezone: Berlin\n", []string{`s.yaml:5: schedule "a": timezone: "Berlin" is no time zone`}},
+		"the own zone":      {head + "    timezone: Local\n", []string{`s.yaml:5: schedule "a": timezone: "Local" is no time zone`}},
+		"an unknown task":   {strings.Replace(head, "sync-list", "revoke", 1), []string{`s.yaml:4: schedule "a": task: "revoke" is no task that repeats`}},
+		"no address":        {strings.Replace(head, "sync-list", "invite", 1), []string{`s.yaml:2: schedule "a": email_address: is missing, and invite needs it`}},
+		"a bad address":     {strings.Replace(head, "sync-list", "invite", 1) + "    email_address: ada\n", []string{`s.yaml:5: schedule "a": email_address: is not an e-mail address`}},
+		"bad options": {strings.Replace(head, "sync-list", "invite", 1) + "    email_address: ada@example.com\n    options:\n      expires_in_days: 0\n      no_notify: please\n" +
+			"      wish: 1\n      REDIRECT_URL: /x\n      email_address: x\n      redirect_url: x\n      template_slug: nice\n      public_metadata: [1]\n", []string{
+			`s.yaml:7: schedule "a": options.expires_in_days: 0 is not between 1 and 365`, `s.yaml:8: schedule "a": options.no_notify: is string, not bool`,
+			`s.yaml:9: schedule "a": options.wish: is no option`, `s.yaml:10: schedule "a": options.REDIRECT_URL: is no option`, `s.yaml:11: schedule "a": options.email_address: is no option`,
+			`s.yaml:12: schedule "a": redirect_url: is neither`, `s.yaml:13: schedule "a": template_slug: "nice" is not one of`, `s.yaml:14: schedule "a": options.public_metadata: is array, not map`,
+		}},
+		"no options": {strings.Replace(head, "sync-list", "invite", 1) + "    email_address: ada@example.com\n    options: x\n", []string{`s.yaml:6: schedule "a": options: is text, not a mapping`}},
+		"no file":    {strings.Replace(head, "sync-list", "bulk-invite", 1) + "    file: none.csv\n", []string{`s.yaml:5: schedule "a": file: `, "no such file"}},
+		"a folder":   {strings.Replace(head, "sync-list", "bulk-invite", 1) + "    file: .\n", []string{`s.yaml:5: schedule "a": file: . is not a regular file`}},
+		"bad rows":   {strings.Replace(head, "sync-list", "bulk-invite", 1) + "    file: bad.csv\n", []string{`s.yaml:5: schedule "a": file: bad.csv has 1 bad rows, the first at line 3: notify`}},
+		"bad column": {strings.Replace(head, "sync-list", "bulk-invite", 1) + "    file: odd.csv\n    email_column: who\n", []string{`s.yaml:5: schedule "a": file: odd.csv: has unknown columns: "wish"`}},
+		"a bad list": {strings.Replace(head, "sync-list", "bulk-invite", 1) + "    file: 7\n    campaign: a b\n    skip_invalid: maybe\n    options: {expires_in_days: 999}\n", []string{
+			`s.yaml:5: schedule "a": file: is a number`, `s.yaml:6: schedule "a": campaign: "a b" is not a name`, `s.yaml:7: schedule "a": skip_invalid: is text, not true or false`,
+			`s.yaml:8: schedule "a": expires_in_days: 999 is not between`,
+		}},
+	} {
+		_, err := parse([]byte(c.text), "s.yaml", dir)
+		if err == nil {
+			t.Errorf("%s: no fault", name)
+			continue
+		}
+		rest := err.Error()
+		for _, want := range c.want {
+			_, after, found := strings.Cut(rest, want)
+			if !found {
+				t.Errorf("%s: got\n%v\nwithout, or not in this order, %q", name, err, want)
+				break
+			}
+			rest = after
+		}
+		if faults := strings.Count(err.Error(), "s.yaml"); faults != strings.Count(strings.Join(c.want, "\n"), "s.yaml") {
+			t.Errorf("%s: %d faults:\n%v", name, faults, err)
+		}
+	}
+}
+
+func TestDigestsTellSchedulesApart(t *testing.T) {
+	t.Parallel()
+	const text = "schedules: [{name: a, cron: '@daily', task: invite, email_address: ada@example.com, options: {no_notify: true}}]"
+	seen := map[string]string{}
+	for _, change := range [][2]string{{"", ""}, {"name: a", "name: b"}, {"@daily", "@hourly"}, {"task:", "timezone: Asia/Tokyo, task:"}, {"ada@", "bob@"}, {"true", "false"}} {
+		schedules, err := parse([]byte(strings.Replace(text, change[0], change[1], 1)), "s.yaml", ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := schedules[0].digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, found := seen[digest]; found != (change[0] == "name: a") {
+			t.Errorf("%q has the digest of %q", change[1], other)
+		}
+		seen[digest] = change[1]
+	}
+}
+
+// FuzzParse: whatever is in a file, it gives schedules that can be digested and enqueued, or faults of one line each.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"schedules:\n  - name: a\n    cron: 0 9 * * 1\n    task: sync-list\n",
+		"schedules: [{name: a, cron: '@every 2s', task: invite, email_address: a@example.com, options: {public_metadata: {a: [1, .inf]}}}]",
+		"schedules:\n- name: b\n  timezone: Europe/Berlin\n  cron: \"0 0 29 2 *\"\n  task: bulk-invite\n  file: people.csv\n  skip_invalid: yes\n",
+		"a: &x [*x]\n<<: !!binary x\n", "? {a: 1}\n: |\n  b\n", "schedules:\n  - cron: TZ=\n", "- - -\n", "{a: [", "schedules:\n - options:\n    : 1\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	dir := folder(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 8<<10 {
+			t.Skip("the parser takes long for deep nesting")
+		}
+		schedules, err := parse(data, "s.yaml", dir)
+		if err != nil {
+			checkFaults(t, err)
+			return
+		}
+		for _, s := range schedules {
+			_, err := s.digest()
+			if _, optionErr := tasks.Resolve(tasks.ID(s.taskID(s.times.after(fixed)))); err != nil || optionErr != nil {
+				t.Fatalf("%+v: %v, %v", s, err, optionErr)
+			}
+			if s.Task == tasks.TypeInvite && s.recipient.Validate() != nil {
+				t.Fatalf("%+v", s)
+			}
+			if tick, following := s.times.latest(fixed, fixed.Add(1)); following.Before(fixed) || tick.After(fixed.Add(1)) {
+				t.Fatalf("%s: after %s comes %s, and then %s", s.Cron, fixed, tick, following)
+			}
+		}
+	})
+}
+
+func checkFaults(t *testing.T, err error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) > maxFaults+1 {
+		t.Fatalf("%v is not joined, or of too many", err)
+	}
+	for _, one := range joined.Unwrap() {
+		if _, ok := errors.AsType[*Fault](one); !ok || len(one.Error()) > 4<<10 || strings.ContainsFunc(one.Error(), unicode.IsControl) {
+			t.Fatalf("%q of type %T", one, one)
+		}
+	}
+}

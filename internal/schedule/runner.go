@@ -1,0 +1,144 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
+)
+
+// Runner has the tasks of schedules enqueued, together with the runners of other workers.
+type Runner struct {
+	schedules []Schedule
+	store     *store
+	to        Enqueuer
+	worker    string
+	log       zerolog.Logger
+}
+
+// NewRunner gives a runner of the schedules of a file.
+func NewRunner(rdb redis.UniversalClient, namespace string, schedules []Schedule, to Enqueuer, log zerolog.Logger) *Runner {
+	return &Runner{schedules: schedules, store: newStore(rdb, namespace), to: to, worker: uuid.NewString(), log: log}
+}
+
+// Run works until the context ends. Each schedule waits by itself, so that a long list holds up no other.
+func (r *Runner) Run(ctx context.Context) {
+	var keeping sync.WaitGroup
+	for _, s := range r.schedules {
+		k := &keeper{Runner: r, schedule: s, log: r.log.With().Str("schedule", s.Name).Logger()}
+		keeping.Go(func() { k.keep(ctx) })
+	}
+	keeping.Wait()
+}
+
+// keeper sees to one schedule.
+type keeper struct {
+	*Runner
+	schedule Schedule
+	log      zerolog.Logger
+
+	adopted bool // the stored schedule was this worker's once
+	foreign bool // it is another's now, and that was told
+	failing bool // the last step failed, and that was told
+}
+
+func (k *keeper) keep(ctx context.Context) {
+	for {
+		pause, err := k.step(ctx)
+		if err != nil {
+			pause = policy.RedisRest
+			if !k.failing && ctx.Err() == nil {
+				k.log.Warn().Err(err).Msg("schedule cannot go on; it is tried again")
+			}
+		}
+		k.failing = err != nil
+		if clock.Sleep(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+// step does what is to be done now and tells how long there is nothing.
+func (k *keeper) step(ctx context.Context) (time.Duration, error) {
+	if !k.adopted {
+		changed, err := k.store.adopt(ctx, k.schedule, false)
+		if err != nil {
+			return 0, err
+		}
+		k.adopted = true
+		k.log.Info().Bool("changed", changed).Str("cron", k.schedule.Cron).Str("timezone", k.schedule.TimeZone).Str("task", k.schedule.Task).Msg("schedule is kept")
+	}
+	at, err := k.store.look(ctx, k.schedule, k.worker)
+	if err != nil {
+		return 0, err
+	}
+	if at.foreign && !k.foreign {
+		k.log.Warn().Msg("a worker that started later has another schedule of this name; this one rests")
+	}
+	k.foreign = at.foreign
+	switch {
+	case at.missing: // Redis was emptied, or holds garbage
+		_, err := k.store.adopt(ctx, k.schedule, true)
+		return policy.RedisRest, err
+	case at.foreign:
+		return policy.SchedulePoll, nil
+	case !at.pending.IsZero():
+		return 0, k.finish(ctx, at.pending, at.now)
+	case at.next.After(at.now):
+		return min(policy.SchedulePoll, at.next.Sub(at.now)), nil
+	}
+	return 0, k.advance(ctx, at)
+}
+
+// advance takes the tick that is due and finishes it.
+func (k *keeper) advance(ctx context.Context, at glance) error {
+	tick, following := k.schedule.times.latest(at.next, at.now)
+	taken, err := k.store.take(ctx, k.schedule, k.worker, at.next, tick, following)
+	if err != nil || !taken {
+		return err
+	}
+	if tick.IsZero() || tick.After(at.next) {
+		k.log.Warn().Time("first", at.next).Time("next", following).Bool("made_up", !tick.IsZero()).
+			Msg("ticks were missed; the last one happens now if it is not too old, the others do not")
+	}
+	if tick.IsZero() {
+		return nil
+	}
+	return k.finish(ctx, tick, at.now)
+}
+
+// finish enqueues the task of a pending tick and confirms it. It stops when the worker's hold on the tick does, so that one that was
+// stopped for a while does nothing late.
+func (k *keeper) finish(ctx context.Context, tick, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, policy.TickHold)
+	defer cancel()
+	var id string
+	var err error
+	if late := now.Sub(tick); late > policy.MissedTick {
+		err = &futile{fmt.Errorf("the tick could not be enqueued within %s", policy.MissedTick)}
+	} else {
+		id, err = k.schedule.enqueue(ctx, k.to, tick)
+	}
+	_, over := errors.AsType[*futile](err)
+	if err != nil && !over {
+		return err
+	}
+	confirmed, failed := k.store.confirm(ctx, k.schedule.Name, tick, id, err)
+	if failed != nil || !confirmed {
+		return failed
+	}
+	if err != nil {
+		k.log.Error().Err(err).Time("tick", tick).Msg("tick came to nothing")
+		return nil
+	}
+	k.log.Info().Time("tick", tick).Str("id", id).Msg("tick is enqueued")
+	return nil
+}

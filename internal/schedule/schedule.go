@@ -1,0 +1,129 @@
+// Package schedule lets tasks repeat: it reads a file of schedules, and has each tick of each enqueued exactly once, however many
+// workers read the file.
+//
+// A tick is an instant at which a schedule is due. A script on Redis's clock takes it: the schedule's next instant moves on, and
+// the tick is pending. Whoever took it enqueues its task, under an id that is made of the schedule's name and the instant, and
+// confirms it. A tick that stays pending is finished by another worker in the same way; the id makes one task of both.
+package schedule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/tasks"
+)
+
+// Schedule is a task that repeats.
+type Schedule struct {
+	Name     string
+	Cron     string
+	TimeZone string // an IANA name
+	Task     string // a type of the tasks package
+
+	times     timetable
+	recipient tasks.Recipient // of an invite; of a bulk-invite, what its rows do not say
+	list      list
+}
+
+// list is where the recipients of a bulk-invite are.
+type list struct {
+	path          string // as it is opened
+	file          string // as the schedule names it
+	campaign      string
+	emailColumn   string
+	ignoreColumns bool
+	skipInvalid   bool
+}
+
+// digestVersion is a part of every digest: a version of Usher that means something else by the same file counts it up.
+const digestVersion = 1
+
+// digest tells a schedule from what another file says under its name. Where the file of a list lies is not a part of it:
+// that may differ between machines.
+func (s Schedule) digest() (string, error) {
+	data, err := json.Marshal([]any{digestVersion, s.Cron, s.TimeZone, s.Task, s.recipient,
+		s.list.file, s.list.campaign, s.list.emailColumn, s.list.ignoreColumns, s.list.skipInvalid})
+	if err != nil {
+		return "", fmt.Errorf("encoding schedule %s: %w", s.Name, err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// taskID is the id of a tick's task.
+func (s Schedule) taskID(tick time.Time) string {
+	return "schedule." + s.Name + "." + strconv.FormatInt(tick.Unix(), 10)
+}
+
+// Enqueuer enqueues; *tasks.Client is one.
+type Enqueuer interface {
+	Invite(ctx context.Context, recipient tasks.Recipient, opts ...tasks.Option) (tasks.Task, error)
+	BulkInvite(ctx context.Context, request tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error)
+	SyncList(ctx context.Context, opts ...tasks.Option) (tasks.Task, error)
+}
+
+// futile is why a tick came to nothing: trying it again would bring the same.
+type futile struct{ error }
+
+func (f *futile) Unwrap() error { return f.error }
+
+// enqueue enqueues the task of a tick and gives its id; repeating it makes no second one. A *futile error ends the tick.
+func (s Schedule) enqueue(ctx context.Context, to Enqueuer, tick time.Time) (id string, err error) {
+	var task tasks.Task
+	id = s.taskID(tick)
+	switch s.Task {
+	case tasks.TypeInvite:
+		task, err = to.Invite(ctx, s.recipient, tasks.ID(id))
+	case tasks.TypeBulkInvite:
+		var recipients []tasks.Recipient
+		if recipients, err = s.list.read(s.recipient); err != nil {
+			return "", &futile{err}
+		}
+		// The ledger knows whom it has, so that a repeated upload needs no id, and the file may have changed since the first.
+		task, err = to.BulkInvite(ctx, tasks.BulkRequest{Campaign: s.list.campaign, Recipients: recipients})
+	default:
+		task, err = to.SyncList(ctx, tasks.ID(id))
+	}
+	_, invalid := errors.AsType[*tasks.InvalidError](err)
+	switch {
+	case err == nil, errors.Is(err, tasks.ErrExists):
+		return task.ID, nil
+	case errors.Is(err, tasks.ErrConflict):
+		return id, &futile{fmt.Errorf("the tick was enqueued before, as an earlier schedule of this name has it: %w", err)}
+	case invalid:
+		return "", &futile{err}
+	}
+	return "", err
+}
+
+// read reads the whole list.
+func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", l.file)
+	}
+	file, err := peoplefile.ReadFile(l.path, peoplefile.Options{
+		Name: l.file, Defaults: defaults, EmailColumn: l.emailColumn, IgnoreColumns: l.ignoreColumns, MaxRows: tasks.MaxRecipients,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if bad := file.BadRows(); bad > 0 && !l.skipInvalid {
+		return nil, fmt.Errorf("%s has %d bad rows, the first at %s; correct them, or set skip_invalid: true", l.file, bad, file.Invalid[0])
+	}
+	if len(file.Rows) == 0 {
+		return nil, fmt.Errorf("%s has no valid row", l.file)
+	}
+	return file.Recipients(), nil
+}

@@ -1,0 +1,72 @@
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/policy"
+)
+
+// Standing is how a schedule stands. Instants are zero where there is none.
+type Standing struct {
+	Name, Cron, TimeZone, Task string
+	// Next is zero while no worker has the schedule in its file: nothing will come then.
+	Next time.Time
+	// Last is the last tick that is over; LastTask is its task, or LastError why there is none.
+	Last      time.Time
+	LastTask  string
+	LastError string
+	Pending   bool // a tick was taken and is not confirmed
+}
+
+// List gives the schedules that workers have or had in their files in the last 30 days, by name.
+func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]Standing, error) {
+	st := newStore(rdb, namespace)
+	failed := func(err error) ([]Standing, error) { return nil, fmt.Errorf("reading schedules: %w", err) }
+	now, err := rdb.Time(ctx).Result()
+	if err != nil {
+		return failed(err)
+	}
+	names, err := rdb.ZRevRangeWithScores(ctx, st.keys("")[1], 0, maxListed-1).Result()
+	if err != nil {
+		return failed(err)
+	}
+	hashes := make([]*redis.MapStringStringCmd, len(names))
+	pipe := rdb.Pipeline()
+	for i, name := range names {
+		hashes[i] = pipe.HGetAll(ctx, st.keys(fmt.Sprint(name.Member))[0])
+	}
+	if _, err := pipe.Exec(ctx); err != nil && len(names) > 0 {
+		return failed(err)
+	}
+	standings := make([]Standing, 0, len(names))
+	for i, name := range names {
+		if hash := hashes[i].Val(); len(hash) > 0 {
+			kept := now.Sub(time.UnixMilli(int64(name.Score))) <= policy.ScheduleLost
+			standings = append(standings, standing(fmt.Sprint(name.Member), hash, kept))
+		}
+	}
+	slices.SortFunc(standings, func(a, b Standing) int { return cmp.Compare(a.Name, b.Name) })
+	return standings, nil
+}
+
+// standing reads a hash; instants that are garbage are unknown.
+func standing(name string, hash map[string]string, kept bool) Standing {
+	instant := func(field string) time.Time {
+		t, _ := parseInstant(hash[field]) // zero where there is none
+		return t
+	}
+	s := Standing{
+		Name: name, Cron: hash["cron"], TimeZone: hash["timezone"], Task: hash["task"],
+		Last: instant("last"), LastTask: hash["last_task"], LastError: hash["last_error"], Pending: !instant("pending").IsZero(),
+	}
+	if kept {
+		s.Next = instant("next")
+	}
+	return s
+}
