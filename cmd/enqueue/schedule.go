@@ -51,5 +51,5 @@ func (a *app) scheduleTable(standings []schedule.Standing) {
 		t.AppendRow(table.Row{s.Name, s.Cron, s.TimeZone, s.Task, shown(s.Next, "never: in no worker's file"), shown(s.Last, "-"),
 			cmp.Or(s.LastTask, "-"), cmp.Or(s.LastError, "-")})
 	}
-	a.out.say("%s\n", t.Render())
+	a.out.say("%s", t.Render())
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,16 +67,23 @@ func oneLine(text string) string {
 // its lines.
 func Read(path string) ([]Schedule, error) {
 	name := filepath.Base(path)
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, &Fault{File: name, Reason: err.Error()}
+	data, err := readUpTo(path, MaxBytes+1)
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err // whoever tells the fault knows the path
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, MaxBytes+1))
 	if err != nil {
-		return nil, &Fault{File: name, Reason: err.Error()}
+		return nil, &Fault{File: name, Reason: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	return parse(data, name, filepath.Dir(path))
+}
+
+func readUpTo(path string, most int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, most))
 }
 
 // parse reads the content of a file. The lists' files are relative to its folder.

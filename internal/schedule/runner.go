@@ -91,7 +91,7 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 	case at.foreign:
 		return policy.SchedulePoll, nil
 	case !at.pending.IsZero():
-		return 0, k.finish(ctx, at.pending, at.now)
+		return 0, k.finish(ctx, at, at.pending)
 	case at.next.After(at.now):
 		return min(policy.SchedulePoll, at.next.Sub(at.now)), nil
 	}
@@ -112,17 +112,17 @@ func (k *keeper) advance(ctx context.Context, at glance) error {
 	if tick.IsZero() {
 		return nil
 	}
-	return k.finish(ctx, tick, at.now)
+	return k.finish(ctx, at, tick)
 }
 
-// finish enqueues the task of a pending tick and confirms it. It stops when the worker's hold on the tick does, so that one that was
-// stopped for a while does nothing late.
-func (k *keeper) finish(ctx context.Context, tick, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, policy.TickHold)
+// finish enqueues the task of a pending tick and confirms it. It gives up no later than the worker's hold on the tick ends, so that one
+// that was stopped for a while does nothing late.
+func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, at.asked.Add(policy.TickHold))
 	defer cancel()
 	var id string
 	var err error
-	if late := now.Sub(tick); late > policy.MissedTick {
+	if late := at.now.Sub(tick); late > policy.MissedTick {
 		err = &futile{fmt.Errorf("the tick could not be enqueued within %s", policy.MissedTick)}
 	} else {
 		id, err = k.schedule.enqueue(ctx, k.to, tick)

@@ -139,6 +139,7 @@ func (st *store) adopt(ctx context.Context, s Schedule, onlyMissing bool) (chang
 
 // glance is what a worker sees of a schedule, on Redis's clock.
 type glance struct {
+	asked   time.Time // on our clock
 	now     time.Time
 	missing bool // there is none, or it is garbage
 	foreign bool // it is not what this worker's file says
@@ -151,12 +152,13 @@ func (st *store) look(ctx context.Context, s Schedule, worker string) (glance, e
 	if err != nil {
 		return glance{}, err
 	}
+	asked := time.Now()
 	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, digest, worker, policy.TickHold.Milliseconds(),
 		policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return glance{}, fmt.Errorf("looking at schedule %s: %w", s.Name, err)
 	}
-	g := glance{missing: len(answer) == 1, foreign: len(answer) == 2}
+	g := glance{asked: asked, missing: len(answer) == 1, foreign: len(answer) == 2}
 	for i, into := range map[int]*time.Time{0: &g.now, 2: &g.next, 3: &g.pending} {
 		if i < len(answer) {
 			instant, err := parseInstant(answer[i])

@@ -274,7 +274,10 @@ type recorder struct {
 	lists   []tasks.BulkRequest
 }
 
-func (r *recorder) enqueue(id string, opts []tasks.Option) (tasks.Task, error) {
+func (r *recorder) enqueue(ctx context.Context, id string, opts []tasks.Option) (tasks.Task, error) {
+	if err := ctx.Err(); err != nil {
+		return tasks.Task{}, err
+	}
 	options, err := tasks.Resolve(opts...)
 	if options.ID != "" {
 		id = options.ID
@@ -286,18 +289,18 @@ func (r *recorder) enqueue(id string, opts []tasks.Option) (tasks.Task, error) {
 	return tasks.Task{ID: id}, err
 }
 
-func (r *recorder) Invite(_ context.Context, recipient tasks.Recipient, opts ...tasks.Option) (tasks.Task, error) {
+func (r *recorder) Invite(ctx context.Context, recipient tasks.Recipient, opts ...tasks.Option) (tasks.Task, error) {
 	r.invites = append(r.invites, recipient)
-	return r.enqueue("", opts)
+	return r.enqueue(ctx, "", opts)
 }
 
-func (r *recorder) BulkInvite(_ context.Context, request tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error) {
+func (r *recorder) BulkInvite(ctx context.Context, request tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error) {
 	r.lists = append(r.lists, request)
-	return r.enqueue("bulk:"+request.Campaign+":1", opts)
+	return r.enqueue(ctx, "bulk:"+request.Campaign+":1", opts)
 }
 
-func (r *recorder) SyncList(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
-	return r.enqueue("", opts)
+func (r *recorder) SyncList(ctx context.Context, opts ...tasks.Option) (tasks.Task, error) {
+	return r.enqueue(ctx, "", opts)
 }
 
 // keeper gives the keeper of a schedule that is due.
@@ -374,6 +377,19 @@ func TestAnOldPendingTickIsGivenUp(t *testing.T) {
 		k.mustStep(t)
 		if got := b.standing(t); len(to.ids) != 0 || !got.Last.Equal(old) || got.LastError == "" || got.Pending {
 			t.Errorf("%+v, %+v", to, got)
+		}
+	})
+}
+
+// TestAWorkerThatWasStoppedEnqueuesNothingLate: its hold on the tick has ended, and somebody else has it.
+func TestAWorkerThatWasStoppedEnqueuesNothingLate(t *testing.T) {
+	onBoth(t, func(t *testing.T, b bundle) {
+		var to recorder
+		k, tick := b.keeper(t, one(t, yearly), &to)
+		at := b.seen(t, k.schedule, k.worker)
+		at.asked = at.asked.Add(-policy.TickHold)
+		if err := k.finish(t.Context(), at, tick); !errors.Is(err, context.DeadlineExceeded) || len(to.ids) != 0 {
+			t.Errorf("%v, %v", err, to.ids)
 		}
 	})
 }
