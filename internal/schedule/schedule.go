@@ -120,7 +120,7 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		return nil, err
 	}
 	if bad := file.BadRows(); bad > 0 && !l.skipInvalid {
-		return nil, fmt.Errorf("%s has %d bad rows, the first at %s; correct them, or set skip_invalid: true", l.file, bad, file.Invalid[0])
+		return nil, fmt.Errorf("%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true", l.file, bad, file.Invalid[0])
 	}
 	if len(file.Rows) == 0 {
 		return nil, fmt.Errorf("%s has no valid row", l.file)

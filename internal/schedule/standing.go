@@ -55,18 +55,21 @@ func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]S
 	return standings, nil
 }
 
-// standing reads a hash; instants that are garbage are unknown.
+// standing reads a hash, whatever it holds: instants that are garbage are unknown, texts are short and of one line.
 func standing(name string, hash map[string]string, kept bool) Standing {
+	text := func(field string) string { return bounded(hash[field]) }
 	instant := func(field string) time.Time {
 		t, _ := parseInstant(hash[field]) // zero where there is none
 		return t
 	}
 	s := Standing{
-		Name: name, Cron: hash["cron"], TimeZone: hash["timezone"], Task: hash["task"],
-		Last: instant("last"), LastTask: hash["last_task"], LastError: hash["last_error"], Pending: !instant("pending").IsZero(),
+		Name: bounded(name), Cron: text("cron"), TimeZone: text("timezone"), Task: text("task"),
+		Last: instant("last"), LastTask: text("last_task"), LastError: text("last_error"), Pending: !instant("pending").IsZero(),
 	}
 	if kept {
 		s.Next = instant("next")
 	}
 	return s
 }
+
+func bounded(text string) string { return oneLine(text[:min(len(text), maxShown)]) }

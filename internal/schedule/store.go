@@ -16,7 +16,7 @@ import (
 const (
 	// stateKeep is how long the state of a schedule is kept that no worker has in its file any more.
 	stateKeep = 30 * 24 * time.Hour
-	// maxListed and maxShown bound what is read for a list, and what is kept of an error, in bytes.
+	// maxListed and maxShown bound what is read for a list, and what is kept of an error and shown of any text, in bytes.
 	maxListed = 10_000
 	maxShown  = 500
 )
@@ -204,8 +204,7 @@ func (st *store) take(ctx context.Context, s Schedule, worker string, saw, tick,
 func (st *store) confirm(ctx context.Context, name string, tick time.Time, taskID string, futile error) (bool, error) {
 	text := ""
 	if futile != nil {
-		text = futile.Error()
-		text = text[:min(len(text), maxShown)]
+		text = bounded(futile.Error())
 	}
 	confirmed, err := confirmScript.Run(ctx, st.rdb, st.keys(name)[:1], tick.UnixMilli(), taskID, text).Bool()
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -227,8 +229,8 @@ func TestGarbageIsReplaced(t *testing.T) {
 		}
 		b.adopted(t, s, true, true)
 		for _, garbage := range []string{"soon", "", "-1", "1e300", "0", "999999999999999"} {
-			b.set(t, "next", garbage, "pending", "x", "held_until", "y", "last", "z")
-			if got := b.standing(t); !got.Next.IsZero() || got.Pending || !got.Last.IsZero() {
+			b.set(t, "next", garbage, "pending", "x", "held_until", "y", "last", "z", "last_error", "\x1b[2J"+strings.Repeat("é", maxShown))
+			if got := b.standing(t); strings.ContainsFunc(got.LastError, unicode.IsControl) || len(got.LastError) > maxShown+1 || !got.Next.IsZero() || got.Pending || !got.Last.IsZero() {
 				t.Errorf("%+v", got)
 			}
 			if g := b.seen(t, s, "w"); !g.missing {
