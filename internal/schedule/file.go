@@ -25,8 +25,8 @@ import (
 
 // Bounds of a file.
 const (
-	MaxBytes     = 64 << 10
-	MaxSchedules = 100
+	maxBytes     = 64 << 10
+	maxSchedules = 100
 	maxFaults    = 100 // that are told
 )
 
@@ -67,7 +67,7 @@ func oneLine(text string) string {
 // its lines.
 func Read(path string) ([]Schedule, error) {
 	name := filepath.Base(path)
-	data, err := readUpTo(path, MaxBytes+1)
+	data, err := readUpTo(path, maxBytes+1)
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err // whoever tells the fault knows the path
 	}
@@ -122,8 +122,8 @@ func (rd *reader) fault(line int, format string, args ...any) {
 func (rd *reader) items(data []byte) []ast.Node {
 	data = bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))
 	switch {
-	case len(data) > MaxBytes:
-		rd.fault(0, "is larger than %d bytes", MaxBytes)
+	case len(data) > maxBytes:
+		rd.fault(0, "is larger than %d bytes", maxBytes)
 		return nil
 	case !utf8.Valid(data):
 		rd.fault(0, "is not UTF-8")
@@ -199,8 +199,8 @@ func (rd *reader) nodes(body ast.Node) []ast.Node {
 	if !found && len(rd.faults) == 0 {
 		rd.fault(0, "has no key schedules")
 	}
-	if len(items) > MaxSchedules {
-		rd.fault(lineOf(items[MaxSchedules]), "has %d schedules, at most %d are taken", len(items), MaxSchedules)
+	if len(items) > maxSchedules {
+		rd.fault(lineOf(items[maxSchedules]), "has %d schedules, at most %d are taken", len(items), maxSchedules)
 		return nil
 	}
 	return items

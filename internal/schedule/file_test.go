@@ -134,7 +134,7 @@ func TestFaultsOfTheFileAreTold(t *testing.T) {
 		"no mapping":    {"schedules:\n  - x\n", []string{"s.yaml:2: schedule 1: is text, not a mapping"}},
 		"an alias":      {"schedules:\n  - name: &n a\n    cron: \"* * * * *\"\n    task: *n\n", []string{"s.yaml:2: has an anchor", "s.yaml:4: has an anchor"}},
 		"no UTF-8":      {good + "#\xff\n", []string{"s.yaml: is not UTF-8"}},
-		"too large":     {good + strings.Repeat("#\n", MaxBytes), []string{"s.yaml: is larger than 65536 bytes"}},
+		"too large":     {good + strings.Repeat("#\n", maxBytes), []string{"s.yaml: is larger than 65536 bytes"}},
 		"too many":      {"schedules:\n" + strings.Repeat("  - {}\n", 101), []string{"s.yaml:102: has 101 schedules, at most 100"}},
 	}.check(t)
 }
