@@ -98,7 +98,7 @@ func (s Schedule) enqueue(ctx context.Context, to Enqueuer, tick time.Time) (id 
 		return task.ID, nil
 	case errors.Is(err, tasks.ErrConflict):
 		return id, &futile{fmt.Errorf("the tick was enqueued before, as an earlier schedule of this name has it: %w", err)}
-	case invalid:
+	case invalid, errors.Is(err, tasks.ErrForgotten):
 		return "", &futile{err}
 	}
 	return "", err
