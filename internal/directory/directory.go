@@ -160,3 +160,32 @@ func (d *Directory) Each(ctx context.Context, filter Filter, do func(Invitation)
 		}
 	}
 }
+
+// Get gives the invitations with these ids, as far as the copy has them, and when the copy was begun: zero if there is none.
+func (d *Directory) Get(ctx context.Context, ids []string) (found map[string]Invitation, syncedAt time.Time, err error) {
+	found = make(map[string]Invitation, len(ids))
+	meta, err := d.rdb.HGetAll(ctx, d.metaKey()).Result()
+	if err != nil || meta["copy"] == "" || len(ids) == 0 {
+		return found, time.Time{}, err
+	}
+	ms, err := strconv.ParseInt(meta["synced_at"], 10, 64)
+	if err != nil {
+		return nil, time.Time{}, errors.New("the directory's head is garbage; run sync-list again")
+	}
+	rows, err := d.rdb.HMGet(ctx, d.copyKey(meta["copy"]), ids...).Result()
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("reading the directory: %w", err)
+	}
+	for i, row := range rows {
+		text, ok := row.(string)
+		if !ok {
+			continue
+		}
+		var inv Invitation
+		if err := json.Unmarshal([]byte(text), &inv); err != nil {
+			return nil, time.Time{}, fmt.Errorf("the directory's copy of invitation %q is garbage; run sync-list again", ids[i])
+		}
+		found[ids[i]] = inv
+	}
+	return found, time.UnixMilli(ms).UTC(), nil
+}
