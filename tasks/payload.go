@@ -49,6 +49,8 @@ type RevokePayload struct {
 // SyncListPayload is what a sync-list task carries.
 type SyncListPayload struct {
 	Version int `json:"v"`
+	// Whole reads all of Clerk's list, and not only what can have changed since the last time.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // DecodeInvite reads and validates the payload of an invite task.

@@ -1,10 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
-	"slices"
-	"strings"
+	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -16,8 +17,11 @@ import (
 type invitationsCommand struct {
 	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
 	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
-	CSV    bool   `name:"csv" help:"Write CSV."`
+	CSV    bool   `name:"csv" help:"Write all as CSV."`
 }
+
+// shownInvitations is how many a person is shown.
+const shownInvitations = 200
 
 // Run is called by kong.
 func (c *invitationsCommand) Run(a *app) error {
@@ -31,38 +35,63 @@ func (c *invitationsCommand) Run(a *app) error {
 		}
 		c.Status = status
 	}
-	var found []directory.Invitation
-	dir := directory.New(a.rdb, a.namespace)
-	syncedAt, err := dir.Each(a.ctx, directory.Filter{Status: c.Status, Query: c.Query}, func(inv directory.Invitation) error {
-		found = append(found, inv)
+	copy, err := directory.New(a.rdb, a.namespace).Copy(a.ctx)
+	if errors.Is(err, directory.ErrNoCopy) {
+		return c.noCopy(a, err)
+	}
+	if err != nil {
+		return err
+	}
+	filter := directory.Filter{Status: c.Status, Query: c.Query}
+	switch {
+	case a.out.json:
+		return writeJSON(a, copy, filter)
+	case c.CSV:
+		return writeCSV(a, copy, filter)
+	}
+	return show(a, copy, filter)
+}
+
+// noCopy says that there is nothing to list, which is not the same as an empty list.
+func (c *invitationsCommand) noCopy(a *app, why error) error {
+	switch {
+	case a.out.json:
+		return json.NewEncoder(a.out.stderr).Encode(map[string]any{"code": "never_synced", "message": why.Error(), "rows": []badRow{}})
+	case c.CSV:
+		a.out.note("%s", sentence(why))
+		return nil
+	}
+	a.out.say("%s", sentence(why))
+	return nil
+}
+
+// sentence makes one of an error.
+func sentence(err error) string {
+	text := err.Error()
+	return string(text[0]-'a'+'A') + text[1:] + "."
+}
+
+// show lists the newest for a person, and tells how many there are and how old the copy is.
+func show(a *app, copy directory.Copy, filter directory.Filter) error {
+	t := a.table("id", "address", "status", "created", "expires")
+	found := 0
+	err := copy.Each(a.ctx, filter, func(inv directory.Invitation) error {
+		if found++; found <= shownInvitations {
+			t.AppendRow(table.Row{inv.ID, inv.EmailAddress, inv.Status, local(inv.CreatedAt), expiry(inv, local)})
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(found, func(x, y directory.Invitation) int {
-		if byTime := y.CreatedAt.Compare(x.CreatedAt); byTime != 0 {
-			return byTime
-		}
-		return strings.Compare(x.ID, y.ID)
-	})
-	switch {
-	case a.out.json:
-		return c.writeJSON(a, found, syncedAt)
-	case c.CSV:
-		return c.writeCSV(a, found, syncedAt)
-	case syncedAt.IsZero():
-		a.out.say("The directory was never synced: run enqueue sync-list.")
-		return nil
-	}
-	t := a.table("id", "address", "status", "created", "expires")
-	for _, inv := range found {
-		t.AppendRow(table.Row{inv.ID, inv.EmailAddress, inv.Status, local(inv.CreatedAt), expiry(inv, local)})
-	}
-	if len(found) > 0 {
+	if found > 0 {
 		a.out.say("%s", t.Render())
 	}
-	a.out.say("%s, as synced at %s.", plural(len(found), "invitation"), local(syncedAt))
+	if more := found - shownInvitations; more > 0 {
+		a.out.say("… and %d older ones; --csv or --json lists all.", more)
+	}
+	age := max(0, time.Since(copy.SyncedAt)).Truncate(time.Second)
+	a.out.say("%s, as synced at %s, %s ago.", plural(found, "invitation"), local(copy.SyncedAt), settings.FormatDuration(age))
 	return nil
 }
 
@@ -73,27 +102,30 @@ func expiry(inv directory.Invitation, format func(time.Time) string) string {
 	return format(*inv.ExpiresAt)
 }
 
-func (c *invitationsCommand) writeJSON(a *app, found []directory.Invitation, syncedAt time.Time) error {
-	for _, inv := range found {
-		row := struct {
+func writeJSON(a *app, copy directory.Copy, filter directory.Filter) error {
+	buffered := bufio.NewWriter(a.out.stdout)
+	encoder := json.NewEncoder(buffered)
+	encoder.SetEscapeHTML(false)
+	err := copy.Each(a.ctx, filter, func(inv directory.Invitation) error {
+		return encoder.Encode(struct {
 			directory.Invitation
 			SyncedAt time.Time `json:"synced_at"`
-		}{inv, syncedAt}
-		if err := a.out.object(row); err != nil {
-			return err
-		}
-	}
-	return nil
+		}{inv, copy.SyncedAt})
+	})
+	return errors.Join(err, buffered.Flush())
 }
 
-func (c *invitationsCommand) writeCSV(a *app, found []directory.Invitation, syncedAt time.Time) error {
+func writeCSV(a *app, copy directory.Copy, filter directory.Filter) error {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	w := csv.NewWriter(a.out.stdout)
-	rows := [][]string{{"id", "email_address", "status", "public_metadata", "created_at", "updated_at", "expires_at", "synced_at"}}
-	for _, inv := range found {
-		rows = append(rows, []string{
-			inv.ID, inv.EmailAddress, inv.Status, string(inv.PublicMetadata), stamp(inv.CreatedAt), stamp(inv.UpdatedAt), expiry(inv, stamp), stamp(syncedAt),
-		})
+	if err := w.Write([]string{"id", "email_address", "status", "public_metadata", "created_at", "updated_at", "expires_at", "synced_at"}); err != nil {
+		return fmt.Errorf("writing the list: %w", err)
 	}
-	return w.WriteAll(rows)
+	err := copy.Each(a.ctx, filter, func(inv directory.Invitation) error {
+		return w.Write([]string{
+			inv.ID, inv.EmailAddress, inv.Status, string(inv.PublicMetadata), stamp(inv.CreatedAt), stamp(inv.UpdatedAt), expiry(inv, stamp), stamp(copy.SyncedAt),
+		})
+	})
+	w.Flush()
+	return errors.Join(err, w.Error())
 }

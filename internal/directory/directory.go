@@ -11,26 +11,29 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 )
 
-// draftKeep is how long a copy that was broken off is kept.
-const draftKeep = 24 * time.Hour
+var (
+	// ErrNoCopy means that there is no copy to read; its text says what to do.
+	ErrNoCopy = errors.New("the directory was never synced: run enqueue sync-list")
+	// errEarlier: there is one in a layout of an earlier version.
+	errEarlier = fmt.Errorf("the directory was synced by an earlier version of Usher, so this one takes it as if there were none (%w)", ErrNoCopy)
+	// ErrReplaced means that another copy took this one's place, long enough ago that this one is gone.
+	ErrReplaced = errors.New("the directory was synced again while its copy was read; run the command again")
+	// ErrGarbage means that what is in Redis is not what was written.
+	ErrGarbage = errors.New("the directory's copy is garbage; run enqueue sync-list")
+)
 
-// Invitation is an invitation as Clerk last showed it, without its ticket.
-type Invitation struct {
-	ID             string          `json:"id"`
-	EmailAddress   string          `json:"email_address"`
-	Status         string          `json:"status"` // pending, accepted, revoked or expired
-	Revoked        bool            `json:"revoked"`
-	PublicMetadata json.RawMessage `json:"public_metadata"`
-	CreatedAt      time.Time       `json:"created_at"`
-	UpdatedAt      time.Time       `json:"updated_at"`
-	ExpiresAt      *time.Time      `json:"expires_at"`
-}
+// pageRows is how many invitations are read of a copy at once.
+const pageRows = 500
 
 // Directory is the copy of one namespace.
+//
+// Its head is the hash "meta": copy is the name of the copy that counts, synced_at and full_at are those of Copy, in Unix milliseconds.
+// A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has two more of those, "shown" and
+// "revoked", which tell in which of Clerk's two lists an invitation was seen. "copies" is a sorted set of the names of all copies and drafts that
+// may exist, by when they were begun.
 type Directory struct {
 	rdb    redis.UniversalClient
 	prefix string // with a hash tag, so that one script may touch all keys
@@ -41,65 +44,70 @@ func New(rdb redis.UniversalClient, namespace string) *Directory {
 	return &Directory{rdb: rdb, prefix: namespace + ":{directory}:"}
 }
 
-func (d *Directory) metaKey() string            { return d.prefix + "meta" }
-func (d *Directory) copyKey(copy string) string { return d.prefix + "copy:" + copy }
+func (d *Directory) metaKey() string   { return d.prefix + "meta" }
+func (d *Directory) copiesKey() string { return d.prefix + "copies" }
 
-// Draft is a copy that is being written.
-type Draft struct {
+// rowsKey is the key of a copy's rows; its other keys append to it.
+func (d *Directory) rowsKey(copy string) string    { return d.prefix + "copy:" + copy }
+func (d *Directory) orderKey(copy string) string   { return d.rowsKey(copy) + ":order" }
+func (d *Directory) shownKey(copy string) string   { return d.rowsKey(copy) + ":shown" }
+func (d *Directory) revokedKey(copy string) string { return d.rowsKey(copy) + ":revoked" }
+
+// layout begins the names of copies that this version can read.
+const layout = "2-"
+
+// Copy is a copy that was published. It can be read for readersKeep after another one took its place.
+type Copy struct {
+	SyncedAt time.Time // when it was begun, on Redis's clock
+	FullAt   time.Time // when the copy was begun that it goes back to and for which Clerk's list was read whole
+
 	directory *Directory
 	name      string
-	startedAt time.Time
+	count     int
 }
 
-// Begin starts a new copy.
-func (d *Directory) Begin() *Draft {
-	return &Draft{directory: d, name: uuid.NewString(), startedAt: time.Now().UTC()}
-}
-
-// Add writes invitations into the draft; one that is there already is replaced.
-func (w *Draft) Add(ctx context.Context, invitations []Invitation) error {
-	if len(invitations) == 0 {
-		return nil
+// Copy gives the copy that counts. The error is ErrNoCopy if there is none.
+func (d *Directory) Copy(ctx context.Context) (Copy, error) {
+	meta, err := d.rdb.HGetAll(ctx, d.metaKey()).Result()
+	switch {
+	case err != nil:
+		return Copy{}, fmt.Errorf("reading the directory: %w", err)
+	case meta["copy"] == "":
+		return Copy{}, ErrNoCopy
+	case !strings.HasPrefix(meta["copy"], layout):
+		return Copy{}, errEarlier
 	}
-	values := make([]any, 0, 2*len(invitations))
-	for _, inv := range invitations {
-		data, err := json.Marshal(inv)
-		if err != nil {
-			return fmt.Errorf("encoding invitation %s: %w", inv.ID, err)
+	synced, err1 := strconv.ParseInt(meta["synced_at"], 10, 64)
+	full, err2 := strconv.ParseInt(meta["full_at"], 10, 64)
+	count, err3 := strconv.Atoi(meta["count"])
+	if errors.Join(err1, err2, err3) != nil {
+		return Copy{}, fmt.Errorf("its head cannot be read: %w", ErrGarbage)
+	}
+	return Copy{SyncedAt: time.UnixMilli(synced).UTC(), FullAt: time.UnixMilli(full).UTC(), directory: d, name: meta["copy"], count: count}, nil
+}
+
+// Get gives the invitations with these ids, as far as the copy has them, and when the copy was begun: zero if there is none.
+func (d *Directory) Get(ctx context.Context, ids []string) (found map[string]Invitation, syncedAt time.Time, err error) {
+	found = make(map[string]Invitation, len(ids))
+	c, err := d.Copy(ctx)
+	if errors.Is(err, ErrNoCopy) {
+		return found, time.Time{}, nil
+	}
+	for len(ids) > 0 && err == nil {
+		n := min(pageRows, len(ids))
+		var rows []Invitation
+		rows, err = c.rows(ctx, ids[:n])
+		for _, inv := range rows {
+			if !inv.forgotten() {
+				found[inv.ID] = inv
+			}
 		}
-		values = append(values, inv.ID, data)
+		ids = ids[n:]
 	}
-	key := w.directory.copyKey(w.name)
-	pipe := w.directory.rdb.Pipeline()
-	pipe.HSet(ctx, key, values...)
-	pipe.Expire(ctx, key, draftKeep)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("writing the directory: %w", err)
-	}
-	return nil
-}
-
-// publishScript makes a draft the copy that counts and removes the one before.
-// KEYS: meta, the draft. ARGV: the draft's name, when it was begun (ms), prefix of copies. Returns how many it holds.
-// The old copy's key is built here and not passed: its name is known only inside; it has the same hash tag.
-var publishScript = redis.NewScript(`
-local old = redis.call('HGET', KEYS[1], 'copy')
-redis.call('PERSIST', KEYS[2])
-local count = redis.call('HLEN', KEYS[2])
-redis.call('HSET', KEYS[1], 'copy', ARGV[1], 'synced_at', ARGV[2], 'count', count)
-if old and old ~= ARGV[1] then redis.call('UNLINK', ARGV[3] .. old) end
-return count
-`)
-
-// Publish makes the draft the copy that is read and gives how many invitations it holds.
-func (w *Draft) Publish(ctx context.Context) (int, error) {
-	d := w.directory
-	keys := []string{d.metaKey(), d.copyKey(w.name)}
-	count, err := publishScript.Run(ctx, d.rdb, keys, w.name, w.startedAt.UnixMilli(), d.copyKey("")).Int()
 	if err != nil {
-		return 0, fmt.Errorf("publishing the directory: %w", err)
+		return nil, time.Time{}, err
 	}
-	return count, nil
+	return found, c.SyncedAt, nil
 }
 
 // Filter chooses invitations; empty fields match all.
@@ -116,76 +124,127 @@ func (f Filter) matches(inv Invitation) bool {
 	return strings.Contains(strings.ToLower(inv.EmailAddress), query) || strings.Contains(strings.ToLower(inv.ID), query)
 }
 
-// scanCount is how many invitations are asked for at a time.
-const scanCount = 500
-
-// Each calls do for every invitation that matches, in no order, and gives when the copy was begun: zero if there is none.
-func (d *Directory) Each(ctx context.Context, filter Filter, do func(Invitation) error) (syncedAt time.Time, err error) {
-	meta, err := d.rdb.HGetAll(ctx, d.metaKey()).Result()
-	if err != nil {
-		return time.Time{}, fmt.Errorf("reading the directory: %w", err)
-	}
-	if meta["copy"] == "" {
-		return time.Time{}, nil
-	}
-	ms, err := strconv.ParseInt(meta["synced_at"], 10, 64)
-	if err != nil {
-		return time.Time{}, errors.New("the directory's head is garbage; run sync-list again")
-	}
-	syncedAt = time.UnixMilli(ms).UTC()
-	seen := make(map[string]bool) // HSCAN may give one twice
-	for cursor := uint64(0); ; {
-		flat, next, err := d.rdb.HScan(ctx, d.copyKey(meta["copy"]), cursor, "", scanCount).Result()
-		if err != nil {
-			return syncedAt, fmt.Errorf("reading the directory: %w", err)
-		}
-		for i := 0; i+1 < len(flat); i += 2 {
-			if seen[flat[i]] {
-				continue
-			}
-			seen[flat[i]] = true
-			var inv Invitation
-			if err := json.Unmarshal([]byte(flat[i+1]), &inv); err != nil {
-				return syncedAt, fmt.Errorf("the directory's copy of invitation %q is garbage; run sync-list again", flat[i])
-			}
-			if !filter.matches(inv) {
+// Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error may be
+// ErrReplaced, after some were given.
+func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error) error {
+	return c.pages(ctx, c.directory.rdb.ZRevRange, func(rows []Invitation) (bool, error) {
+		for _, inv := range rows {
+			if inv.forgotten() || !filter.matches(inv) {
 				continue
 			}
 			if err := do(inv); err != nil {
-				return syncedAt, err
+				return false, err
 			}
 		}
-		if cursor = next; cursor == 0 {
-			return syncedAt, nil
-		}
-	}
+		return true, nil
+	})
 }
 
-// Get gives the invitations with these ids, as far as the copy has them, and when the copy was begun: zero if there is none.
-func (d *Directory) Get(ctx context.Context, ids []string) (found map[string]Invitation, syncedAt time.Time, err error) {
-	found = make(map[string]Invitation, len(ids))
-	meta, err := d.rdb.HGetAll(ctx, d.metaKey()).Result()
-	if err != nil || meta["copy"] == "" || len(ids) == 0 {
-		return found, time.Time{}, err
+// pages calls do for each page of the copy, in the order of a command that gives ids by rank, as long as it wants more.
+func (c Copy) pages(ctx context.Context, byRank func(ctx context.Context, key string, start, stop int64) *redis.StringSliceCmd, do func([]Invitation) (more bool, err error)) error {
+	for start := 0; start < c.count; start += pageRows {
+		ids, err := byRank(ctx, c.directory.orderKey(c.name), int64(start), int64(start+pageRows-1)).Result()
+		if err != nil {
+			return fmt.Errorf("reading the directory: %w", err)
+		}
+		if len(ids) < min(pageRows, c.count-start) {
+			return ErrReplaced
+		}
+		rows, err := c.rows(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if len(rows) < len(ids) {
+			return ErrReplaced
+		}
+		if more, err := do(rows); err != nil || !more {
+			return err
+		}
 	}
-	ms, err := strconv.ParseInt(meta["synced_at"], 10, 64)
+	return nil
+}
+
+// rows gives the invitations with these ids in their order, without those that the copy has not.
+func (c Copy) rows(ctx context.Context, ids []string) ([]Invitation, error) {
+	values, err := c.directory.rdb.HMGet(ctx, c.directory.rowsKey(c.name), ids...).Result()
 	if err != nil {
-		return nil, time.Time{}, errors.New("the directory's head is garbage; run sync-list again")
+		return nil, fmt.Errorf("reading the directory: %w", err)
 	}
-	rows, err := d.rdb.HMGet(ctx, d.copyKey(meta["copy"]), ids...).Result()
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("reading the directory: %w", err)
-	}
-	for i, row := range rows {
-		text, ok := row.(string)
+	rows := make([]Invitation, 0, len(ids))
+	for i, value := range values {
+		text, ok := value.(string)
 		if !ok {
 			continue
 		}
-		var inv Invitation
-		if err := json.Unmarshal([]byte(text), &inv); err != nil {
-			return nil, time.Time{}, fmt.Errorf("the directory's copy of invitation %q is garbage; run sync-list again", ids[i])
+		inv, err := decode(ids[i], text)
+		if err != nil {
+			return nil, err
 		}
-		found[ids[i]] = inv
+		rows = append(rows, inv)
 	}
-	return found, time.UnixMilli(ms).UTC(), nil
+	return rows, nil
+}
+
+// Invitation is an invitation as Clerk last showed it, without its ticket.
+type Invitation struct {
+	ID             string          `json:"id"`
+	EmailAddress   string          `json:"email_address"`
+	Status         string          `json:"status"` // pending, accepted, revoked or expired
+	Revoked        bool            `json:"revoked"`
+	PublicMetadata json.RawMessage `json:"public_metadata"`
+	CreatedAt      time.Time       `json:"created_at"`
+	UpdatedAt      time.Time       `json:"updated_at"`
+	ExpiresAt      *time.Time      `json:"expires_at"`
+}
+
+// forgotten tells whether the row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is shown it.
+func (i Invitation) forgotten() bool { return i.EmailAddress == "" }
+
+// row is an invitation as it is kept under its id: short names, because there are many.
+type row struct {
+	Address   string          `json:"a,omitempty"` // none: see Invitation.forgotten
+	Status    string          `json:"s"`
+	Revoked   bool            `json:"r,omitempty"`
+	Metadata  json.RawMessage `json:"m,omitempty"` // left out when it is {}
+	CreatedAt int64           `json:"c"`           // this and the following: Unix milliseconds
+	UpdatedAt int64           `json:"u"`
+	ExpiresAt *int64          `json:"e,omitempty"`
+}
+
+const noMetadata = "{}"
+
+func encode(inv Invitation) ([]byte, error) {
+	r := row{
+		Address: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked, Metadata: inv.PublicMetadata,
+		CreatedAt: inv.CreatedAt.UnixMilli(), UpdatedAt: inv.UpdatedAt.UnixMilli(),
+	}
+	if len(r.Metadata) == 0 {
+		r.Metadata = json.RawMessage("null")
+	} else if string(r.Metadata) == noMetadata {
+		r.Metadata = nil
+	}
+	if inv.ExpiresAt != nil {
+		ms := inv.ExpiresAt.UnixMilli()
+		r.ExpiresAt = &ms
+	}
+	return json.Marshal(r)
+}
+
+func decode(id, text string) (Invitation, error) {
+	var r row
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return Invitation{}, fmt.Errorf("invitation %.80q cannot be read: %w", id, ErrGarbage)
+	}
+	inv := Invitation{
+		ID: id, EmailAddress: r.Address, Status: r.Status, Revoked: r.Revoked, PublicMetadata: r.Metadata,
+		CreatedAt: time.UnixMilli(r.CreatedAt).UTC(), UpdatedAt: time.UnixMilli(r.UpdatedAt).UTC(),
+	}
+	if r.Metadata == nil {
+		inv.PublicMetadata = json.RawMessage(noMetadata)
+	}
+	if r.ExpiresAt != nil {
+		at := time.UnixMilli(*r.ExpiresAt).UTC()
+		inv.ExpiresAt = &at
+	}
+	return inv, nil
 }

@@ -36,6 +36,17 @@ const (
 	BulkSize = 10
 	// ListPage is how many invitations are asked for at once (documented as the most).
 	ListPage = 500
+	// ListOverlap is how many rows before the end of what was read the next page begins, when no more slid before: more than a bulk, whose
+	// rows may have one time, and some that are revoked meanwhile. MaxListOverlap is the most, so that a page always leads on.
+	ListOverlap    = 20
+	MaxListOverlap = ListPage / 4
+	// ListSlides is how often rows may slide before a page while a list is read, until it changes too fast to be read.
+	ListSlides = 200
+	// SyncWhole is how long the directory is synced by reading only what can have changed, until Clerk's list is read whole again.
+	SyncWhole = 24 * time.Hour
+	// SyncMargin is how much earlier than a copy was begun an invitation was made of which it is certain that the copy has it: lists may
+	// lag, and clocks differ.
+	SyncMargin = time.Hour
 	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented).
 	LookupSize = clerkclient.MaxUserAddresses
 	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.

@@ -12,6 +12,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/directory"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
@@ -174,10 +175,11 @@ func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
 		}
 		return w.drive(ctx, r, payload.Campaign)
 	case tasks.TypeSyncList:
-		if _, err := tasks.DecodeSyncList(r.payload); err != nil {
+		payload, err := tasks.DecodeSyncList(r.payload)
+		if err != nil {
 			return w.unreadable(r, err)
 		}
-		return w.syncList(ctx, r)
+		return w.syncList(ctx, r, payload.Whole)
 	}
 	return w.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 }
@@ -331,7 +333,10 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 
 // answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
 func answeredByRedis(err error) bool {
-	for _, answer := range []error{record.ErrNewer, record.ErrGarbage, intent.ErrTaken, intent.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound} {
+	for _, answer := range []error{
+		record.ErrNewer, record.ErrGarbage, intent.ErrTaken, intent.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound,
+		directory.ErrNoCopy, directory.ErrReplaced, directory.ErrGarbage, directory.ErrGone,
+	} {
 		if errors.Is(err, answer) {
 			return true
 		}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/directory"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
@@ -59,53 +58,4 @@ func endingOf(err error, invitationID string) (ending, error) {
 		return e.ending, nil
 	}
 	return ending{invitationID: invitationID}, err
-}
-
-// syncList copies Clerk's list into the directory: what is not revoked, then what is, each oldest first, so that rows
-// added meanwhile come last.
-func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
-	draft := w.directory.Begin()
-	for _, status := range []string{"", "revoked"} {
-		for offset := 0; ; {
-			var page clerkclient.Page
-			err := w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
-				query := clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: status, OrderBy: "+created_at"}
-				page, _, err = w.clerk.List(ctx, query)
-				return err
-			})
-			if err != nil {
-				return endingOf(err, "")
-			}
-			r.record.Attempts = 0 // a list is many calls; what counts is how often the same one failed
-			err = w.persist(ctx, func(ctx context.Context) error { return draft.Add(ctx, directoryRows(page.Invitations)) })
-			if err != nil {
-				return ending{}, err
-			}
-			offset += len(page.Invitations)
-			if len(page.Invitations) < policy.ListPage {
-				break
-			}
-		}
-	}
-	count := 0
-	err := w.persist(ctx, func(ctx context.Context) (err error) {
-		count, err = draft.Publish(ctx)
-		return err
-	})
-	r.record.Attempts = 1
-	return ending{detail: map[string]int{"invitations": count}}, err
-}
-
-func directoryRows(invitations []clerkclient.Invitation) []directory.Invitation {
-	rows := make([]directory.Invitation, len(invitations))
-	for i, inv := range invitations {
-		rows[i] = directory.Invitation{
-			ID: inv.ID, EmailAddress: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked, PublicMetadata: inv.PublicMetadata,
-			CreatedAt: inv.CreatedAt, UpdatedAt: inv.UpdatedAt,
-		}
-		if !inv.ExpiresAt.IsZero() {
-			rows[i].ExpiresAt = &inv.ExpiresAt
-		}
-	}
-	return rows
 }

@@ -29,6 +29,8 @@ type Enqueued struct {
 	Recipients []tasks.Recipient
 	// InvitationID is what a revoke asks for.
 	InvitationID string
+	// Whole is whether a sync-list reads all of Clerk's list.
+	Whole bool
 	// Options as the producer gave them; At is zero for a task that runs at once.
 	Options tasks.Options
 }
@@ -130,6 +132,11 @@ func (c *Client) Revoke(_ context.Context, invitationID string, opts ...tasks.Op
 // SyncList records a sync-list task.
 func (c *Client) SyncList(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
 	return c.record(tasks.TypeSyncList, queues.Housekeeping, Enqueued{}, opts)
+}
+
+// SyncListWhole records a sync-list task that reads all of Clerk's list.
+func (c *Client) SyncListWhole(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
+	return c.record(tasks.TypeSyncList, queues.Housekeeping, Enqueued{Whole: true}, opts)
 }
 
 func (c *Client) record(kind string, lane queues.Lane, e Enqueued, opts []tasks.Option) (tasks.Task, error) {

@@ -16,6 +16,7 @@ type client interface {
 	BulkInvite(context.Context, tasks.BulkRequest, ...tasks.Option) (tasks.Task, error)
 	Revoke(context.Context, string, ...tasks.Option) (tasks.Task, error)
 	SyncList(context.Context, ...tasks.Option) (tasks.Task, error)
+	SyncListWhole(context.Context, ...tasks.Option) (tasks.Task, error)
 	Status(context.Context, string) (tasks.Task, error)
 	Wait(context.Context, string) (tasks.Task, error)
 	Close() error
