@@ -36,8 +36,8 @@ type syncRun struct {
 	w      *Worker
 	r      *run
 	draft  *directory.Draft
-	fullAt time.Time // that of the copy it becomes
-	before time.Time // what was created before it was kept from the copy before; zero: nothing was
+	fullAt time.Time      // that of the copy it becomes
+	before time.Time      // what was created before it was kept from the copy before; zero: nothing was
 	totals map[string]int // of the final statuses, as Clerk counted them at the beginning; nil unless something was kept
 	detail map[string]int // figures for the log
 }

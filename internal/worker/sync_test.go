@@ -1,0 +1,206 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/directory"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/record"
+)
+
+// synced runs a sync-list and gives its figures.
+func synced(t rapid.TB, w *Worker, whole bool) map[string]int {
+	t.Helper()
+	end, err := w.syncList(context.Background(), &run{id: "t", read: true}, whole)
+	if err != nil || end.dead != nil {
+		t.Fatalf("%+v, %v", end.dead, err)
+	}
+	return end.detail
+}
+
+// same compares the directory with Clerk's list.
+func same(t rapid.TB, w *Worker, c *movingClerk) {
+	t.Helper()
+	copy, err := w.directory.Copy(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	err = copy.Each(context.Background(), directory.Filter{}, func(inv directory.Invitation) error {
+		if got[inv.ID] != "" {
+			t.Errorf("%s is there twice", inv.ID)
+		}
+		got[inv.ID] = inv.Status
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, inv := range c.rows {
+		if got[inv.ID] != inv.Status {
+			t.Errorf("%s is %q in the copy and %s at Clerk", inv.ID, got[inv.ID], inv.Status)
+		}
+	}
+	if len(got) != len(c.rows) {
+		t.Errorf("%d rows in the copy, %d at Clerk", len(got), len(c.rows))
+	}
+}
+
+// settled has rows of every kind: the older ones can change no more.
+func settled() *movingClerk {
+	c := &movingClerk{}
+	c.add(3000, 4)
+	c.set("accepted", 0, 2700)
+	c.set("expired", 300, 600)
+	c.set("revoked", 1000, 1400)
+	return c
+}
+
+func TestOnlyWhatCanHaveChangedIsReadAgain(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change func(c *movingClerk)
+		whole  bool // all is read again
+	}{
+		"nothing":                   {change: func(*movingClerk) {}},
+		"rows come":                 {change: func(c *movingClerk) { c.add(30, 1) }},
+		"many rows come":            {change: func(c *movingClerk) { c.add(1500, 1) }},
+		"open rows are settled":     {change: func(c *movingClerk) { c.set("accepted", 2700, 2710); c.set("revoked", 2710, 2720) }},
+		"all open rows are settled": {change: func(c *movingClerk) { c.set("expired", 2700, 3000) }},
+		"an expired row is revoked": {change: func(c *movingClerk) { c.set("revoked", 350, 351) }, whole: true},
+		"an expired row is accepted": {change: func(c *movingClerk) {
+			c.set("accepted", 350, 351)
+		}, whole: true},
+		"an accepted row is gone": {change: func(c *movingClerk) { c.rows = slices.Delete(c.rows, 20, 21) }, whole: true},
+		"a revoked row is gone":   {change: func(c *movingClerk) { c.rows = slices.Delete(c.rows, 1200, 1201) }, whole: true},
+		"an old row shows late": {change: func(c *movingClerk) {
+			c.rows = slices.Insert(c.rows, 100, clerkclient.Invitation{ID: "inv_late", EmailAddress: "late@example.com", Status: "accepted", CreatedAt: c.rows[100].CreatedAt})
+		}, whole: true},
+		"Clerk tells no counts": {change: func(c *movingClerk) { c.untold = true }, whole: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := settled()
+			w := idle(t, c)
+			if first := synced(t, w, false); first["kept"] != 0 || first["invitations"] != 3000 {
+				t.Errorf("the first time: %v", first)
+			}
+			same(t, w, c)
+			test.change(c)
+			c.calls = nil
+			again := synced(t, w, false)
+			same(t, w, c)
+			if (again["kept"] == 0) != test.whole || !test.whole && again["kept"] < 2690 {
+				t.Errorf("the second time: %v", again)
+			}
+			if !test.whole && name != "many rows come" && len(c.calls) > 6 {
+				t.Errorf("%d calls", len(c.calls))
+			}
+		})
+	}
+}
+
+func TestAllIsReadAgainWhenItIsTime(t *testing.T) {
+	t.Parallel()
+	c := settled()
+	w := idle(t, c)
+	synced(t, w, false)
+	if asked := synced(t, w, true); asked["kept"] != 0 {
+		t.Errorf("it was asked for: %v", asked)
+	}
+	before := time.Now().Add(-policy.SyncWhole - time.Minute)
+	if err := w.rdb.HSet(t.Context(), "test:{directory}:meta", "full_at", before.UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if due := synced(t, w, false); due["kept"] != 0 {
+		t.Errorf("it was due: %v", due)
+	}
+	// A row that was made shortly before the copy may have been missing in it: it is not taken over.
+	c.rows[10].CreatedAt, c.rows[10].Status = time.Now().Add(-policy.SyncMargin/2), "accepted"
+	slices.SortStableFunc(c.rows, func(a, b clerkclient.Invitation) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	synced(t, w, true)
+	if young := synced(t, w, false); young["kept"] == 0 || young["kept"] > 2700 {
+		t.Errorf("a young one is settled: %v", young)
+	}
+	same(t, w, c)
+}
+
+// TestACopyBuiltOnAnotherIsAsOneReadWhole makes any changes that Clerk may make between two synchronizations.
+func TestACopyBuiltOnAnotherIsAsOneReadWhole(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		c := &movingClerk{unstable: rapid.Bool().Draw(r, "unstable")}
+		c.add(rapid.IntRange(400, 1500).Draw(r, "rows"), rapid.SampledFrom([]int{1, 10, 40}).Draw(r, "at a time"))
+		c.set("accepted", 0, rapid.IntRange(0, len(c.rows)).Draw(r, "settled"))
+		for range rapid.IntRange(0, 60).Draw(r, "others") {
+			at := rapid.IntRange(0, len(c.rows)-1).Draw(r, "row")
+			c.set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, min(at+20, len(c.rows)))
+		}
+		w := idle(t, c)
+		synced(r, w, false)
+		for range rapid.IntRange(1, 3).Draw(r, "times") {
+			c.add(rapid.IntRange(0, 20).Draw(r, "new"), 1)
+			for range rapid.IntRange(0, 10).Draw(r, "changes") {
+				at := rapid.IntRange(0, len(c.rows)-1).Draw(r, "row")
+				switch c.rows[at].Status {
+				case "pending":
+					c.set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, at+1)
+				case "expired":
+					c.set("revoked", at, at+1)
+				}
+			}
+			synced(r, w, false)
+			same(r, w, c)
+		}
+	})
+}
+
+// TestTheOldCopyStaysUntilTheNewOneIsWhole: a list that cannot be read whole is a failed attempt like any other.
+func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
+	t.Parallel()
+	c := settled()
+	w := idle(t, c)
+	synced(t, w, false)
+	c.lie = 5
+	c.add(10, 1)
+	r := &run{id: "t", read: true}
+	end, err := w.syncList(t.Context(), r, true)
+	if err != nil || end.dead == nil || end.dead.Reason != record.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
+		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
+	}
+	copy, err := w.directory.Copy(t.Context())
+	n := 0
+	_ = copy.Each(t.Context(), directory.Filter{}, func(directory.Invitation) error { n++; return nil })
+	if err != nil || n != 3000 {
+		t.Errorf("%d rows in the copy, %v", n, err)
+	}
+	if keys := w.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 4 { // head, names, rows and order
+		t.Errorf("drafts were left: %v", keys)
+	}
+	c.lie = 0
+	synced(t, w, false)
+	same(t, w, c)
+}
+
+func TestTheOneBegunLaterCounts(t *testing.T) {
+	t.Parallel()
+	c := settled()
+	w := idle(t, c)
+	c.before = func(call int) {
+		if call == 2 { // another one begins and ends meanwhile
+			for began := w.rdb.Time(t.Context()).Val(); !w.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
+			}
+			c.add(1, 1)
+			synced(t, w, true)
+		}
+	}
+	synced(t, w, false)
+	same(t, w, c)
+}
