@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -68,7 +69,7 @@ func (c *invitationsCommand) noCopy(a *app, why error) error {
 // sentence makes one of an error.
 func sentence(err error) string {
 	text := err.Error()
-	return string(text[0]-'a'+'A') + text[1:] + "."
+	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // show lists the newest for a person, and tells how many there are and how old the copy is.

@@ -17,13 +17,19 @@ import (
 var (
 	// ErrNoCopy means that there is no copy to read; its text says what to do.
 	ErrNoCopy = errors.New("the directory was never synced: run enqueue sync-list")
-	// errEarlier: there is one in a layout of an earlier version.
-	errEarlier = fmt.Errorf("the directory was synced by an earlier version of Usher, so this one takes it as if there were none (%w)", ErrNoCopy)
 	// ErrReplaced means that another copy took this one's place, long enough ago that this one is gone.
 	ErrReplaced = errors.New("the directory was synced again while its copy was read; run the command again")
 	// ErrGarbage means that what is in Redis is not what was written.
 	ErrGarbage = errors.New("the directory's copy is garbage; run enqueue sync-list")
 )
+
+// errEarlier is ErrNoCopy where there is one, in the layout of an earlier version.
+const errEarlier = noCopy("the directory was synced by an earlier version of Usher: run enqueue sync-list")
+
+type noCopy string
+
+func (e noCopy) Error() string        { return string(e) }
+func (e noCopy) Is(target error) bool { return target == ErrNoCopy }
 
 // pageRows is how many invitations are read of a copy at once.
 const pageRows = 500

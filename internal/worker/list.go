@@ -12,10 +12,10 @@ import (
 )
 
 // errList means that a list could not be read so that nothing is missing. It may be so the next time.
-var errList = errors.New("Clerk's list could not be read whole")
+var errList = errors.New("the list at Clerk could not be read whole")
 
 // errTail means that a list does not begin as the reader was told.
-var errTail = errors.New("Clerk's list has changed where it should not")
+var errTail = errors.New("the list at Clerk has changed where it should not")
 
 // listing is the reading of one of Clerk's lists while rows are added to it and taken from it.
 type listing struct {
@@ -28,6 +28,8 @@ type listing struct {
 	known tail
 
 	pages, slides int // figures: pages that were read, and how often it was gone back
+	count         int // how many rows there must be at least; negative: Clerk does not tell
+	short         int // how far was gone back because there were fewer
 }
 
 // tail is the end of what is known of a list: all that was created before an instant, of which the rows from an offset on have these ids.
@@ -42,7 +44,6 @@ type tail struct {
 // changes too fast, errTail when it does not have the known tail, or what ended the task.
 func (w *Worker) readList(ctx context.Context, r *run, l *listing) error {
 	at := newPlace(l.known)
-	count, back := -1, 0 // how many rows there must be; how far was gone back because there were fewer
 	for {
 		page, err := w.listPage(ctx, r, clerkclient.ListQuery{Limit: policy.ListPage, Offset: at.offset, Status: l.status, OrderBy: "+created_at"})
 		if err != nil {
@@ -51,10 +52,11 @@ func (w *Worker) readList(ctx context.Context, r *run, l *listing) error {
 		if l.pages++; l.pages == 1 && !l.known.begins(page.Invitations) {
 			return errTail
 		}
-		switch follows, err := at.take(page); {
-		case err != nil:
+		follows, err := at.take(page.Invitations)
+		if err != nil {
 			return err
-		case !follows:
+		}
+		if !follows {
 			if l.slides++; l.slides > policy.ListSlides {
 				return fmt.Errorf("%w: it changed too fast", errList)
 			}
@@ -63,38 +65,43 @@ func (w *Worker) readList(ctx context.Context, r *run, l *listing) error {
 		if err := l.each(ctx, page.Invitations); err != nil {
 			return err
 		}
-		if count < 0 || l.shrinks() {
-			count = page.TotalCount
+		if l.pages == 1 || l.shrinks() {
+			l.count = page.TotalCount
 		}
 		if len(page.Invitations) == policy.ListPage {
 			continue
 		}
-		enough, err := l.enough(ctx, count)
-		if err != nil || enough && at.seen >= page.TotalCount {
+		if at, err = l.end(ctx, at, page.TotalCount); err != nil || at == nil {
 			return err
 		}
-		if back >= at.seen {
-			return fmt.Errorf("%w: Clerk counts more rows than it shows", errList)
-		}
-		l.slides++
-		back = goBackFactor * max(back, policy.ListPage)
-		at = &place{offset: max(0, at.seen-back), overlap: policy.ListOverlap, anew: true}
 	}
+}
+
+// end is what follows a page that was not full: nothing if the rows are as many as Clerk counts, or else the place from which the list is read
+// again, further back each time.
+func (l *listing) end(ctx context.Context, at *place, total int) (*place, error) {
+	have := l.count
+	if l.have != nil && l.count >= 0 {
+		var err error
+		if have, err = l.have(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if have >= l.count && at.seen >= total {
+		return nil, nil
+	}
+	if l.short >= at.seen {
+		return nil, fmt.Errorf("%w: Clerk counts more rows than it shows", errList)
+	}
+	l.slides++
+	l.short = goBackFactor * max(l.short, policy.ListPage)
+	return &place{offset: max(0, at.seen-l.short), overlap: policy.ListOverlap, anew: true}, nil
 }
 
 // shrinks tells which count has to be reached. All but revoked, or pending: rows come at the end and leave anywhere, so the latest
 // count does. To the others rows come anywhere and none leaves: the first count does, for those that came meanwhile may come before the
 // page that is read.
 func (l *listing) shrinks() bool { return l.status == "" || l.status == "pending" }
-
-// enough tells whether as many rows were taken as there must be at least.
-func (l *listing) enough(ctx context.Context, count int) (bool, error) {
-	if l.have == nil || count < 0 {
-		return true, nil
-	}
-	have, err := l.have(ctx)
-	return have >= count, err
-}
 
 // begins tells whether the first page has exactly the known tail: if a row before it had left the list or come to it, the page would begin
 // elsewhere.
@@ -145,8 +152,7 @@ func newPlace(known tail) *place {
 }
 
 // take judges whether a page follows and says where the next one begins: further back if it does not.
-func (p *place) take(page clerkclient.Page) (follows bool, err error) {
-	rows := page.Invitations
+func (p *place) take(rows []clerkclient.Invitation) (follows bool, err error) {
 	if !slices.IsSortedFunc(rows, func(a, b clerkclient.Invitation) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
 		return false, fmt.Errorf("%w: it is not in the order of creation that was asked for", errList)
 	}

@@ -75,9 +75,11 @@ func (c *movingClerk) set(status string, from, to int) {
 }
 
 // idle is a worker that does not run, on a Redis in memory.
-func idle(t testing.TB, clerk Clerk) *Worker {
+func idle(t testing.TB, clerk Clerk) *Worker { return idleOn(t, miniredis.RunT(t).Addr(), clerk) }
+
+func idleOn(t testing.TB, addr string, clerk Clerk) *Worker {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { _ = rdb.Close() })
 	w, err := New(Config{
 		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),

@@ -52,9 +52,9 @@ func (w *Worker) syncOnce(ctx context.Context, r *run, whole bool) (ending, erro
 	if err != nil {
 		return ending{}, err
 	}
-	published := false
+	broken := true
 	defer func() {
-		if !published {
+		if broken {
 			_ = s.draft.Discard(w.settling) // or else it expires
 		}
 	}()
@@ -72,15 +72,21 @@ func (w *Worker) syncOnce(ctx context.Context, r *run, whole bool) (ending, erro
 	if err := s.verify(ctx); err != nil {
 		return endingOf(err, "")
 	}
-	err = w.persist(w.settling, func(ctx context.Context) (err error) {
+	broken = false // whatever is heard of its publication
+	return s.publish()
+}
+
+// publish puts the draft in the place of the copy before.
+func (s *syncRun) publish() (ending, error) {
+	published := false
+	err := s.w.persist(s.w.settling, func(ctx context.Context) (err error) {
 		s.detail["invitations"], published, err = s.draft.Publish(ctx, s.fullAt)
 		return err
 	})
-	r.record.Attempts = 1
 	if err == nil && !published {
-		published = true // a later one is, and the draft is gone
-		w.log.Info().Str("id", r.id).Msg("the directory has a later copy already")
+		s.w.log.Info().Str("id", s.r.id).Msg("the directory has a copy that was begun later, which stays")
 	}
+	s.r.record.Attempts = 1
 	return ending{detail: s.detail}, err
 }
 
