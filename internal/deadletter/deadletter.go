@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -102,7 +101,7 @@ func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
 	case e.Recipient != nil:
 		return intent.CampaignOwner(e.Campaign), *e.Recipient, true
 	case e.EmailAddress != "":
-		return intent.TaskOwner(e.ID), ledger.IDOf(strings.ToLower(strings.TrimSpace(e.EmailAddress))), true
+		return intent.TaskOwner(e.ID), ledger.IDOf(e.EmailAddress), true
 	}
 	return "", ledger.ID{}, false
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/intent"
 )
 
 var (
@@ -41,13 +43,14 @@ const pageRows = 500
 // "revoked", which tell in which of Clerk's two lists an invitation was seen. "copies" is a sorted set of the names of all copies and drafts that
 // may exist, by when they were begun.
 type Directory struct {
-	rdb    redis.UniversalClient
-	prefix string // with a hash tag, so that one script may touch all keys
+	rdb        redis.UniversalClient
+	prefix     string // with a hash tag, so that one script may touch all keys
+	tombstones *intent.Tombstones
 }
 
 // New gives the directory of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Directory {
-	return &Directory{rdb: rdb, prefix: namespace + ":{directory}:"}
+	return &Directory{rdb: rdb, prefix: namespace + ":{directory}:", tombstones: intent.NewTombstones(rdb, namespace)}
 }
 
 func (d *Directory) metaKey() string   { return d.prefix + "meta" }

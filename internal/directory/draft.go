@@ -64,11 +64,28 @@ for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return 1
 `)
 
-// Add writes invitations into the draft; one that is there already is replaced. The error may be ErrGone.
+// Add writes invitations into the draft; one that is there already is replaced. Of one about an address that was forgotten on request only the id,
+// the status and the times are written. The error may be ErrGone.
 func (w *Draft) Add(ctx context.Context, invitations []Invitation) error {
 	if len(invitations) == 0 {
 		return nil
 	}
+	forgotten, err := w.directory.forgotten(ctx, invitations)
+	for err == nil {
+		if err := w.write(ctx, withoutForgotten(invitations, forgotten)); err != nil {
+			return err
+		}
+		// Whoever forgets an address meanwhile sets its tombstone and then looks here; one of both sees the other.
+		var now []bool
+		if now, err = w.directory.forgotten(ctx, invitations); err == nil && slices.Equal(now, forgotten) {
+			return nil
+		}
+		forgotten = now
+	}
+	return fmt.Errorf("writing the directory: %w", err)
+}
+
+func (w *Draft) write(ctx context.Context, invitations []Invitation) error {
 	args := make([]any, 0, 4+4*len(invitations))
 	args = append(args, w.name, w.BegunAt.UnixMilli(), int(draftKeep.Seconds()), w.rows)
 	for _, inv := range invitations {

@@ -4,12 +4,20 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// AddressID is the id of an address, under which its intents and rows are kept; spellings that are one recipient have one id.
+func AddressID(address string) [16]byte {
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(address))))
+	return [16]byte(sum[:16])
+}
 
 // TombstonesKey is the key of the tombstones: a hash of salted hashes of the ids of addresses that were forgotten on request, and of the salt.
 func TombstonesKey(namespace string) string { return namespace + Tag + "forgotten" }

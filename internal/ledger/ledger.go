@@ -4,7 +4,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -60,11 +59,8 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// IDOf gives the id of a folded address.
-func IDOf(folded string) ID {
-	sum := sha256.Sum256([]byte(folded))
-	return ID(sum[:16])
-}
+// IDOf gives the id of an address.
+func IDOf(address string) ID { return intent.AddressID(address) }
 
 // Travel says how a recipient may be sent.
 type Travel byte

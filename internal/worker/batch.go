@@ -60,7 +60,7 @@ func (d *driver) lookUp(ctx context.Context) {
 		failure := rejection(result)
 		switch row := b.rows[i]; {
 		case result.Found && overcomes(b.recipients[i], failure) && b.recipients[i].OnDuplicate() == tasks.AcceptDuplicate:
-			outcomes[i] = ledger.SentAs(row, settled(row, intent.Refused), result.InvitationID, time.Now())
+			outcomes[i] = ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
 		case result.Found && overcomes(b.recipients[i], failure):
 			outcomes[i] = ledger.Reserve(row, failure, intent.Opened)
 		case result.Found:
@@ -213,8 +213,8 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	d.change()
 }
 
-// settled is the end of the intent of a recipient that is in no call; not every one has an intent.
-func settled(row ledger.Row, end intent.End) intent.End {
+// ifOpen is the end of the intent of a recipient that is in no call; not every one has an intent.
+func ifOpen(row ledger.Row, end intent.End) intent.End {
 	if !row.Intent.Open() {
 		return intent.Untold
 	}

@@ -102,7 +102,7 @@ func (d *driver) overcome(ctx context.Context, state ledger.State, row ledger.Ro
 	switch state {
 	case ledger.Running:
 	case ledger.Cancelled:
-		return d.goOn(row, settled(row, intent.Absent))
+		return d.goOn(row, ifOpen(row, intent.Absent))
 	default:
 		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, policy.DriverPoll)
 	}
@@ -111,9 +111,9 @@ func (d *driver) overcome(ctx context.Context, state ledger.State, row ledger.Ro
 	case err != nil:
 		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, d.w.policy.Backoff(row.Attempts+1)+time.Millisecond)
 	case found.accepted != "":
-		return ledger.SentAs(row, settled(row, intent.Refused), found.accepted, time.Now())
+		return ledger.SentAs(row, ifOpen(row, intent.Refused), found.accepted, time.Now())
 	case found.refusal != nil:
-		return d.bury(row, settled(row, intent.Absent), row.Recipient, b.addresses[i], *found.refusal)
+		return d.bury(row, ifOpen(row, intent.Absent), row.Recipient, b.addresses[i], *found.refusal)
 	}
-	return ledger.Clear(row, settled(row, intent.Absent), travelOf(row), found.cleared)
+	return ledger.Clear(row, ifOpen(row, intent.Absent), travelOf(row), found.cleared)
 }
