@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	maxLimits = 64 // that ReadUsage reads
-	maxShares = 64 // of one limit, that ReadUsage reads
+	maxLimits = 64     // that ReadUsage reads
+	maxShares = 64     // of one limit, that ReadUsage reads
+	maxFrees  = 10_000 // of one limit or share, that ReadFrees reads
 )
 
 // Usage is the standing of one limit. All instants are on Redis's clock.
@@ -170,4 +171,52 @@ func readShares(ctx context.Context, rdb redis.UniversalClient, prefix string, u
 	}
 	slices.SortFunc(shares, func(a, b ShareUsage) int { return strings.Compare(a.Name, b.Name) })
 	return shares, nil
+}
+
+// Frees tells when the used places of a limit, or of a share of one, come free again.
+type Frees struct {
+	Limit string
+	Share string      // empty for the whole limit
+	At    []time.Time // the earliest first, 10,000 at most
+}
+
+// ReadFrees tells when the places come free that [ReadUsage] counted, for every limit that is switched on and each of its shares. Of a
+// call in flight it says a window after the reading, which is the earliest. It changes nothing in Redis.
+func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string, usages []Usage) ([]Frees, error) {
+	type reading struct {
+		usage Usage
+		frees Frees
+		log   *redis.ZSliceCmd
+	}
+	var readings []reading
+	pipe := rdb.Pipeline()
+	read := func(u Usage, share, key string) {
+		from := fmt.Sprintf("(%d", u.At.Add(-u.Window).UnixMicro())
+		log := pipe.ZRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{Min: from, Max: "+inf", Count: maxFrees})
+		readings = append(readings, reading{u, Frees{Limit: u.Name, Share: share}, log})
+	}
+	for _, u := range usages {
+		if u.N == 0 {
+			continue
+		}
+		read(u, "", logKey(prefix, u.Name))
+		for _, share := range u.Shares {
+			read(u, share.Name, shareKey(prefix, u.Name, share.Name))
+		}
+	}
+	if len(readings) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, cmp.Or(ctx.Err(), unavailable("reading when places come free", err))
+	}
+	all := make([]Frees, 0, len(readings))
+	for _, r := range readings {
+		for _, entry := range r.log.Val() {
+			used := min(entry.Score, float64(r.usage.At.UnixMicro())) // of a call in flight it is the deadline
+			r.frees.At = append(r.frees.At, time.UnixMicro(int64(used)).Add(r.usage.Window))
+		}
+		all = append(all, r.frees)
+	}
+	return all, nil
 }

@@ -232,16 +232,35 @@ func (l *Ledgers) List(ctx context.Context, limit int) ([]Campaign, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing campaigns: %w", err)
 	}
-	campaigns := make([]Campaign, 0, len(names))
-	for _, name := range names {
-		c, err := l.Get(ctx, name)
-		if errors.Is(err, ErrNotFound) {
+	campaigns, unreadable, err := l.heads(ctx, names)
+	return campaigns, errors.Join(err, unreadable)
+}
+
+// heads gives the heads of campaigns in the order of their names. Those that are not there are left out, and so are those that cannot be
+// read, which unreadable says.
+func (l *Ledgers) heads(ctx context.Context, names []string) (campaigns []Campaign, unreadable, err error) {
+	if len(names) == 0 {
+		return nil, nil, nil
+	}
+	pipe := l.rdb.Pipeline()
+	read := make([]*redis.MapStringStringCmd, len(names))
+	for i, name := range names {
+		read[i] = pipe.HGetAll(ctx, l.key(name, "meta"))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, fmt.Errorf("reading campaigns: %w", err)
+	}
+	campaigns = make([]Campaign, 0, len(names))
+	for i, name := range names {
+		if len(read[i].Val()) == 0 {
 			continue // indexed just before its upload was committed, or never
 		}
+		c, err := campaignOf(name, read[i].Val())
 		if err != nil {
-			return nil, err
+			unreadable = errors.Join(unreadable, err)
+			continue
 		}
 		campaigns = append(campaigns, c)
 	}
-	return campaigns, nil
+	return campaigns, unreadable, nil
 }

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"example.com/usher/clerkclient"
 	"example.com/usher/internal/settings"
 )
 
@@ -47,8 +46,9 @@ const (
 	// SyncMargin is how much earlier than a copy was begun an invitation was made of which it is certain that the copy has it: lists may
 	// lag, and clocks differ.
 	SyncMargin = time.Hour
-	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented).
-	LookupSize = clerkclient.MaxUserAddresses
+	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented). It is not taken from
+	// clerkclient, because programs that only reckon with the policy do without the Clerk SDK.
+	LookupSize = 100
 	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
 	LookupPatience = 10 * time.Second
 	// LostSize is how many recipients are asked about together whose last call was lost, and LostPatience bounds the question: each

@@ -7,6 +7,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/settings"
 )
 
@@ -90,5 +91,12 @@ func TestAnnouncedPolicyIsReadBack(t *testing.T) {
 		if _, known, err := Announced(t.Context(), rdb, "test"); known || err == nil {
 			t.Errorf("%s was taken", garbage)
 		}
+	}
+}
+
+func TestALookUpIsOneCallForUsers(t *testing.T) {
+	t.Parallel()
+	if LookupSize != clerkclient.MaxUserAddresses {
+		t.Errorf("%d are looked up together, and one call takes %d", LookupSize, clerkclient.MaxUserAddresses)
 	}
 }
