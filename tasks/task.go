@@ -70,6 +70,6 @@ var (
 	ErrConflict = errors.New("the id belongs to a task with another payload")
 	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is lifted.
 	ErrForgotten = errors.New("the address was forgotten on request (enqueue forget --lift ends that)")
-	// ErrNotFound means that no task with this id is known: there was none, or its end was long ago.
-	ErrNotFound = errors.New("no such task")
+	// ErrNotFound means that no task with this id is known, because there was none or its end was long ago, or no campaign of this name.
+	ErrNotFound = errors.New("no such task or campaign")
 )

@@ -21,11 +21,11 @@ const (
 	Read           Call = "read" // lists, and look-ups of users
 )
 
-// The names of the limits.
+// The names of Clerk's limits in the limiter.
 const (
-	limitCreate  = "create"
-	limitBulk    = "bulk"
-	limitOverall = "overall"
+	LimitCreate  = "create"
+	LimitBulk    = "bulk"
+	LimitOverall = "overall"
 )
 
 // KeyLimit is the limit without a figure that rests while Clerk refuses the key.
@@ -37,7 +37,7 @@ func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 		return ratelimit.Limit{Name: name, N: rate.N, Window: rate.Window}
 	}
 	return []ratelimit.Limit{
-		limit(limitCreate, p.Create), limit(limitBulk, p.Bulk), limit(limitOverall, p.Overall),
+		limit(LimitCreate, p.Create), limit(LimitBulk, p.Bulk), limit(LimitOverall, p.Overall),
 		{Name: KeyLimit(keyFingerprint)},
 	}
 }
@@ -52,13 +52,13 @@ func (p Policy) Kept() int {
 
 // Wants are the places that a call takes, and own is the limit that a 429 on its endpoint is about.
 func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want, own string) {
-	key, overall := ratelimit.Want{Limit: KeyLimit(keyFingerprint)}, ratelimit.Want{Limit: limitOverall}
+	key, overall := ratelimit.Want{Limit: KeyLimit(keyFingerprint)}, ratelimit.Want{Limit: LimitOverall}
 	single := func(share string, left int) ([]ratelimit.Want, string) {
-		create := ratelimit.Want{Limit: limitCreate}
+		create := ratelimit.Want{Limit: LimitCreate}
 		if share != "" && p.Create.N > 0 {
 			create.Share, create.Max = share, p.Create.N-left
 		}
-		return []ratelimit.Want{create, overall, key}, limitCreate
+		return []ratelimit.Want{create, overall, key}, LimitCreate
 	}
 	switch call {
 	case Create:
@@ -68,13 +68,13 @@ func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want,
 	case CreateCampaign:
 		return single("campaign", p.Reserve)
 	case Bulk:
-		return []ratelimit.Want{{Limit: limitBulk}, overall, key}, limitBulk
+		return []ratelimit.Want{{Limit: LimitBulk}, overall, key}, LimitBulk
 	case Read:
 		if p.Overall.N > 0 {
 			overall.Share, overall.Max = "reads", max(1, p.Overall.N/2)
 		}
 	}
-	return []ratelimit.Want{overall, key}, limitOverall
+	return []ratelimit.Want{overall, key}, LimitOverall
 }
 
 // RestAfter429 is how long an endpoint rests: what Clerk says, or else no longer than the limit's window.
@@ -82,7 +82,7 @@ func (p Policy) RestAfter429(own string, retryAfter time.Duration) time.Duration
 	if retryAfter > 0 {
 		return retryAfter
 	}
-	windows := map[string]settings.Rate{limitCreate: p.Create, limitBulk: p.Bulk, limitOverall: p.Overall}
+	windows := map[string]settings.Rate{LimitCreate: p.Create, LimitBulk: p.Bulk, LimitOverall: p.Overall}
 	if rate := windows[own]; rate.N > 0 {
 		return min(rate.Window, retryAfterUnknown)
 	}

@@ -1,0 +1,135 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/ledger"
+)
+
+// CampaignState is where a campaign stands.
+type CampaignState string
+
+// The states of a campaign.
+const (
+	CampaignScheduled CampaignState = "scheduled" // its time has not come
+	CampaignRunning   CampaignState = "running"
+	CampaignPaused    CampaignState = "paused"
+	CampaignCancelled CampaignState = "cancelled" // a person stopped it for good
+	CampaignFinished  CampaignState = "finished"  // every recipient has its outcome
+)
+
+// Over tells whether a campaign in this state makes no more calls by itself.
+func (s CampaignState) Over() bool { return s == CampaignFinished || s == CampaignCancelled }
+
+// ErrCampaignOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
+var ErrCampaignOver = ledger.ErrOver
+
+// Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Remaining.
+type Campaign struct {
+	Name       string        `json:"campaign"`
+	State      CampaignState `json:"state"`
+	Recipients int           `json:"recipients"`
+	Sent       int           `json:"sent"`
+	Dead       int           `json:"dead"`
+	Remaining  int           `json:"remaining"`
+	// DeadByCode counts the dead ones by cause. It is never nil.
+	DeadByCode map[string]int `json:"dead_by_code"`
+	// ETA is when its last recipient is expected to have its outcome: by the limits, the invites that wait and the other campaigns.
+	ETA time.Time `json:"eta,omitzero"`
+	// Assumption is what the ETA rests on, or why there is none, for a person to read; empty for a campaign that is over.
+	Assumption string `json:"eta_assumption"`
+	// NextCallAt is when it makes its next call, if it stands still until then and that is known.
+	NextCallAt time.Time `json:"next_call_at,omitzero"`
+	// Standstill is why it makes no call at present, for a person to read; empty if it does.
+	Standstill  string    `json:"standstill"`
+	ScheduledAt time.Time `json:"scheduled_at,omitzero"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	FinishedAt  time.Time `json:"finished_at,omitzero"`
+}
+
+// Campaign tells how a campaign stands, or ErrNotFound.
+func (c *Client) Campaign(ctx context.Context, name string) (Campaign, error) {
+	return c.campaign(ctx, c.ledgers.Get, name)
+}
+
+// Campaigns tells how the newest campaigns stand, the newest first, at most limit of them.
+func (c *Client) Campaigns(ctx context.Context, limit int) ([]Campaign, error) {
+	heads, err := c.ledgers.List(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	return c.foretold(ctx, heads...), nil
+}
+
+// Pause stops a campaign from making calls, but for those under way. Pausing it again changes nothing. The error is ErrNotFound or
+// ErrCampaignOver.
+func (c *Client) Pause(ctx context.Context, name string) (Campaign, error) {
+	return c.campaign(ctx, c.ledgers.Pause, name)
+}
+
+// Resume lets a paused campaign go on; one that runs is left alone. The error is ErrNotFound or ErrCampaignOver.
+func (c *Client) Resume(ctx context.Context, name string) (Campaign, error) {
+	return c.campaign(ctx, c.ledgers.Resume, name)
+}
+
+// Cancel stops a campaign for good: whoever is in no call is not invited any more. What becomes of calls under way is recorded. Cancelling
+// it again changes nothing. The error is ErrNotFound or ErrCampaignOver, if it has finished.
+func (c *Client) Cancel(ctx context.Context, name string) (Campaign, error) {
+	return c.campaign(ctx, c.ledgers.Cancel, name)
+}
+
+// campaign does something to one campaign, or only reads it, and tells how it stands.
+func (c *Client) campaign(ctx context.Context, do func(context.Context, string) (ledger.Campaign, error), name string) (Campaign, error) {
+	head, err := do(ctx, name)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return Campaign{}, fmt.Errorf("campaign %s: %w", name, ErrNotFound)
+	case err != nil:
+		return Campaign{}, err
+	}
+	return c.foretold(ctx, head)[0], nil
+}
+
+// foretold adds to campaigns what can be foretold of them, from one reading. Without it they are told all the same.
+func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campaign {
+	campaigns := make([]Campaign, len(heads))
+	moving := false
+	for i, head := range heads {
+		campaigns[i] = headOf(head)
+		moving = moving || head.State == ledger.Running || head.State == ledger.Scheduled
+	}
+	if !moving {
+		return campaigns
+	}
+	outlook, err := forecast.Read(ctx, c.rdb, c.namespace)
+	forecasts := outlook.Foresee()
+	for i := range campaigns {
+		campaign := &campaigns[i]
+		switch f, known := forecasts[campaign.Name]; {
+		case campaign.State != CampaignRunning && campaign.State != CampaignScheduled:
+		case err != nil:
+			campaign.Assumption = "no ETA: " + err.Error()
+		case known:
+			campaign.ETA, campaign.Assumption, campaign.NextCallAt, campaign.Standstill = f.ETA, f.Assumption, f.NextCall, f.Standstill
+		default: // it changed its state just now, or there are too many
+			campaign.Assumption = "no ETA: it is not among those that can be foretold"
+		}
+	}
+	return campaigns
+}
+
+func headOf(head ledger.Campaign) Campaign {
+	c := Campaign{
+		Name: head.Name, State: CampaignState(head.State), Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead,
+		Remaining: head.Remaining(), DeadByCode: head.DeadByCode,
+		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
+	}
+	if c.State == CampaignPaused {
+		c.Assumption, c.Standstill = "no ETA: it is paused", "it is paused"
+	}
+	return c
+}
