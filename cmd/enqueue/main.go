@@ -31,7 +31,7 @@ type grammar struct {
 	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
-	Campaign    campaignCommand    `cmd:"" help:"List, show, pause, resume or cancel campaigns."`
+	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume or cancel campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
 	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`

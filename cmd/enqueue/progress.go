@@ -3,86 +3,141 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"example.com/usher/internal/forecast"
 	"example.com/usher/tasks"
 )
 
-// progress shows how far a campaign is.
-type progress interface {
-	update(tasks.Bulk)
-	end(*tasks.Bulk) // nil if it is not known
+// display shows how a campaign goes on.
+type display interface {
+	update(c tasks.Campaign, perHour float64) error
+	end() // of the watch; the campaign may go on
 }
 
-// progress is a bar on a terminal, a line now and then elsewhere, and nothing with --json.
-func (a *app) progress(recipients int) progress {
+// display is a bar on a terminal and a line now and then elsewhere. With --json it is an object whenever something changed, if the
+// changes are the answer, and else nothing.
+func (a *app) display(changes bool) display {
 	switch {
+	case a.out.json && changes:
+		return &objects{out: a.out}
 	case a.out.json:
 		return silent{}
 	case terminal(a.out.stderr):
-		return newBar(a.out.stderr, recipients)
+		return newBar(a.out.stderr)
 	}
-	return &lines{out: a.out, last: -1}
+	return &lines{out: a.out, tenth: -1}
 }
 
 type silent struct{}
 
-func (silent) update(tasks.Bulk) {}
-func (silent) end(*tasks.Bulk)   {}
+func (silent) update(tasks.Campaign, float64) error { return nil }
+func (silent) end()                                 {}
+
+// standing is what changes when a campaign goes on; its ETA alone may waver.
+type standing struct {
+	state                  tasks.CampaignState
+	recipients, sent, dead int
+	standstill             string
+}
+
+func standingOf(c tasks.Campaign) standing {
+	return standing{c.State, c.Recipients, c.Sent, c.Dead, c.Standstill}
+}
+
+// objects writes an object for a program whenever something changed.
+type objects struct {
+	out  *output
+	last standing
+}
+
+func (o *objects) update(c tasks.Campaign, perHour float64) error {
+	now := standingOf(c)
+	if now == o.last {
+		return nil
+	}
+	o.last = now
+	view := campaignView(c)
+	view["recipients_per_hour"] = orNull(perHour)
+	return o.out.object(view)
+}
+
+func (o *objects) end() {}
 
 type bar struct {
 	container *mpb.Progress
 	bar       *mpb.Bar
-	now       atomic.Pointer[tasks.Bulk]
+	text      atomic.Pointer[string]
+	complete  bool
 }
 
-func newBar(w io.Writer, recipients int) *bar {
-	b := &bar{container: mpb.New(mpb.WithOutput(w), mpb.WithWidth(50))}
-	b.now.Store(&tasks.Bulk{Recipients: recipients})
-	b.bar = b.container.AddBar(int64(max(1, recipients)),
+const barWidth = 24 // leaves room for what stands beside it
+
+func newBar(w io.Writer) *bar {
+	b := &bar{container: mpb.New(mpb.WithOutput(w), mpb.WithWidth(barWidth))}
+	b.text.Store(new(string))
+	b.bar = b.container.AddBar(1,
 		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d")),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return counts(*b.now.Load()) }), decor.OnComplete(decor.Elapsed(decor.ET_STYLE_GO, decor.WC{W: 8}), "")),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *b.text.Load() })),
 	)
 	return b
 }
 
-func counts(b tasks.Bulk) string { return fmt.Sprintf(" %d sent, %d dead", b.Sent, b.Dead) }
-
-func (b *bar) update(now tasks.Bulk) {
-	b.now.Store(&now)
-	b.bar.SetTotal(int64(max(1, now.Recipients)), false)
-	b.bar.SetCurrent(int64(now.Sent + now.Dead))
+func (b *bar) update(c tasks.Campaign, perHour float64) error {
+	text := " " + progressWords(c, perHour)
+	b.text.Store(&text)
+	b.bar.SetTotal(int64(max(1, c.Recipients)), false)
+	b.bar.SetCurrent(int64(c.Sent + c.Dead))
+	b.complete = c.State == tasks.CampaignFinished
+	return nil
 }
 
-func (b *bar) end(now *tasks.Bulk) {
-	if now == nil {
-		b.bar.Abort(false)
-	} else {
-		b.update(*now)
+func (b *bar) end() {
+	if b.complete {
 		b.bar.SetTotal(-1, true)
+	} else {
+		b.bar.Abort(false)
 	}
 	b.container.Wait()
 }
 
-// lines writes a line at every tenth of the way.
+// progressWords tells on one line how far a campaign is.
+func progressWords(c tasks.Campaign, perHour float64) string {
+	words := []string{fmt.Sprintf("%d sent, %d dead, %d remaining", c.Sent, c.Dead, c.Remaining)}
+	if c.State != tasks.CampaignRunning {
+		return strings.Join(append(words, string(c.State)), ", ")
+	}
+	if perHour > 0 {
+		words = append(words, forecast.Pace(perHour))
+	}
+	if c.ETA.IsZero() {
+		return strings.Join(append(words, c.Assumption), ", ")
+	}
+	return strings.Join(append(words, "ETA "+clockTime(c.ETA)), ", ")
+}
+
+// lines writes a line at every tenth of the way, and when the campaign is paused, resumed or stands still for another reason.
 type lines struct {
-	out  *output
-	last int
+	out   *output
+	tenth int
+	last  standing
 }
 
-func (l *lines) update(b tasks.Bulk) {
-	ended := b.Sent + b.Dead
-	if tenth := ended * 10 / max(1, b.Recipients); tenth > l.last {
-		l.last = tenth
-		l.out.note("%d of %d recipients:%s", ended, b.Recipients, counts(b))
+func (l *lines) update(c tasks.Campaign, perHour float64) error {
+	ended := c.Sent + c.Dead
+	now := standing{state: c.State, standstill: c.Standstill}
+	if !c.NextCallAt.IsZero() { // a window that is closed is no news
+		now.standstill = ""
 	}
+	if tenth := ended * 10 / max(1, c.Recipients); tenth > l.tenth || now != l.last {
+		l.tenth, l.last = tenth, now
+		l.out.note("%d of %d recipients: %s", ended, c.Recipients, progressWords(c, perHour))
+	}
+	return nil
 }
 
-func (l *lines) end(b *tasks.Bulk) {
-	if b != nil {
-		l.update(*b)
-	}
-}
+func (l *lines) end() {}

@@ -7,11 +7,11 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
 )
 
 type statusCommand struct {
@@ -38,7 +38,7 @@ func (c *statusCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	campaigns, err := a.ledgers.List(a.ctx, campaignsShown)
+	campaigns, err := a.client.Campaigns(a.ctx, campaignsShown)
 	if err != nil {
 		return err
 	}
@@ -140,18 +140,7 @@ func callViews(calls []timings.Mean) []map[string]any {
 	return views
 }
 
-func campaignViews(campaigns []ledger.Campaign) []map[string]any {
-	views := make([]map[string]any, 0, len(campaigns))
-	for _, c := range campaigns {
-		views = append(views, map[string]any{
-			"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead, "remaining": c.Remaining(), "dead_by_code": c.DeadByCode,
-			"scheduled_at": timeOrNull(c.ScheduledAt), "started_at": timeOrNull(c.StartedAt), "finished_at": timeOrNull(c.FinishedAt),
-		})
-	}
-	return views
-}
-
-func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, calls []timings.Mean, campaigns []ledger.Campaign) {
+func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, calls []timings.Mean, campaigns []tasks.Campaign) {
 	t := a.table("queue", "pending", "active", "scheduled", "retry")
 	for _, q := range queueRows {
 		t.AppendRow(table.Row{q.Queue, q.Pending, q.Active, q.Scheduled, q.Retry})

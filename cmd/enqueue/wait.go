@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/settings"
@@ -76,39 +75,14 @@ func cause(f *tasks.Failure) string {
 func (a *app) waitBulk(task tasks.Task, flags bulkWaitFlags) (tasks.Task, error) {
 	ctx, cancel := flags.context(a.ctx)
 	defer cancel()
-	show := a.progress(task.Bulk.Recipients)
-	followed := make(chan struct{})
-	stop, stopFollowing := context.WithCancel(ctx)
-	go func() {
-		defer close(followed)
-		a.follow(stop, task.ID, show)
-	}()
-	ended, err := a.client.Wait(ctx, task.ID)
-	stopFollowing()
-	<-followed
-	if err != nil {
-		show.end(nil)
+	if _, err := a.watch(ctx, task.Bulk.Campaign, a.display(false)); err != nil {
 		return task, err
 	}
-	show.end(ended.Bulk)
-	return ended, nil
-}
-
-const followEvery = 200 * time.Millisecond
-
-func (a *app) follow(ctx context.Context, id string, show progress) {
-	ticker := time.NewTicker(followEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if task, err := a.client.Status(ctx, id); err == nil && task.Bulk != nil {
-				show.update(*task.Bulk)
-			}
-		}
+	ended, err := a.client.Wait(ctx, task.ID)
+	if err != nil {
+		return task, err
 	}
+	return ended, nil
 }
 
 // deadOf gives the dead letters of a campaign.

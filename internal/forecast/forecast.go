@@ -53,6 +53,7 @@ const standstill = time.Second
 
 // Foresee foretells the end of all campaigns, by name.
 func (o Outlook) Foresee() map[string]Forecast {
+	o = o.sane()
 	forecasts := make(map[string]Forecast, len(o.Campaigns))
 	if o.Trouble != "" {
 		for _, c := range o.Campaigns {
@@ -71,6 +72,31 @@ func (o Outlook) Foresee() map[string]Forecast {
 		forecasts[c.Name] = o.foretold(c, runners[i], runners)
 	}
 	return forecasts
+}
+
+// most bounds counts, so that sums of them cannot overflow.
+const most = 1 << 40
+
+// sane keeps every figure within reason: what comes from Redis may be garbage.
+func (o Outlook) sane() Outlook {
+	number := func(n *int) { *n = min(max(0, *n), most) }
+	for _, p := range []*Places{&o.Create, &o.Share, &o.Bulk, &o.Overall} {
+		number(&p.N)
+		p.Window = bounded(p.Window)
+		if p.Window == 0 {
+			p.N = 0
+		}
+	}
+	o.SingleAnswer, o.BulkAnswer = bounded(o.SingleAnswer), bounded(o.BulkAnswer)
+	number(&o.Invites)
+	o.Campaigns = slices.Clone(o.Campaigns)
+	for i := range o.Campaigns {
+		c := &o.Campaigns[i]
+		for _, n := range []*int{&c.Remaining, &c.InCalls, &c.Alone, &c.Done} {
+			number(n)
+		}
+	}
+	return o
 }
 
 // Hypothetical foretells the end of a campaign of n recipients that would start at an instant, or now if that has passed.
@@ -111,12 +137,10 @@ func (o Outlook) play() []*runner {
 	runners := make([]*runner, len(o.Campaigns))
 	for i, c := range o.Campaigns {
 		r := &runner{start: c.Start.Sub(o.At)}
-		left := max(0, c.Remaining-max(0, c.InCalls))
-		r.alone = min(max(0, c.Alone), left)
+		left := max(0, c.Remaining-c.InCalls)
+		r.alone = min(c.Alone, left)
 		r.rides = left - r.alone
-		if c.InCalls > 0 || c.Remaining > 0 {
-			r.end = max(0, r.start) + o.BulkAnswer
-		}
+		r.end = bounded(r.start) + o.BulkAnswer // of those in calls
 		if runners[i] = r; left > 0 {
 			p.turns = append(p.turns, r)
 		}

@@ -8,6 +8,9 @@ import (
 // span is how long after the reading something happens.
 type span = time.Duration
 
+// bounded keeps a span between none and the horizon, so that sums of a few cannot overflow.
+func bounded(s span) span { return min(max(0, s), horizon) }
+
 // Places are those of one limit: N in any window. With N zero there is no limit.
 type Places struct {
 	N      int

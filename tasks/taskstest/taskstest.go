@@ -25,7 +25,7 @@ import (
 // Enqueued is one task as a producer asked for it.
 type Enqueued struct {
 	Task tasks.Task
-	// Recipients of an invite (one) or bulk-invite, normalized; of a bulk, without repeated addresses.
+	// Recipients of an invite (one) or bulk-invite, normalized; of a bulk, those that are new to its campaign.
 	Recipients []tasks.Recipient
 	// InvitationID is what a revoke asks for.
 	InvitationID string
@@ -33,20 +33,23 @@ type Enqueued struct {
 	Whole bool
 	// Options as the producer gave them; At is zero for a task that runs at once.
 	Options tasks.Options
+
+	asked []tasks.Recipient // of a bulk, those that the campaign knew before too
 }
 
 // Client records tasks. The zero value is not ready; use New. It is safe for concurrent use.
 type Client struct {
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at every change
-	order   []string
-	tasks   map[string]*Enqueued
-	err     error
+	mu        sync.Mutex
+	changed   chan struct{} // closed and replaced at every change
+	order     []string
+	tasks     map[string]*Enqueued
+	campaigns map[string]*campaign
+	err       error
 }
 
 // New gives a client that has recorded nothing.
 func New() *Client {
-	return &Client{tasks: map[string]*Enqueued{}, changed: make(chan struct{})}
+	return &Client{tasks: map[string]*Enqueued{}, campaigns: map[string]*campaign{}, changed: make(chan struct{})}
 }
 
 // FailWith makes every later call return an error, as if Redis were away; nil ends that.
@@ -86,9 +89,17 @@ func (c *Client) Finish(id string, change func(*tasks.Task)) error {
 	}
 	found.Task.State = tasks.StateDone
 	change(&found.Task)
+	if found.Task.Bulk != nil {
+		c.campaigns[found.Task.Bulk.Campaign].follow(found.Task)
+	}
+	c.announce()
+	return nil
+}
+
+// announce wakes those that wait. The client is locked.
+func (c *Client) announce() {
 	close(c.changed)
 	c.changed = make(chan struct{})
-	return nil
 }
 
 // Invite records an invite task.
@@ -98,27 +109,6 @@ func (c *Client) Invite(_ context.Context, r tasks.Recipient, opts ...tasks.Opti
 		return tasks.Task{}, err
 	}
 	return c.record(tasks.TypeInvite, queues.Interactive, Enqueued{Recipients: []tasks.Recipient{r}}, opts)
-}
-
-// BulkInvite records a bulk-invite task. Every call makes a task of its own, also for a campaign that it knows.
-func (c *Client) BulkInvite(_ context.Context, request tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error) {
-	name, err := request.Name()
-	if err != nil {
-		return tasks.Task{}, err
-	}
-	seen := map[string]bool{}
-	var recipients []tasks.Recipient
-	for _, r := range request.Recipients {
-		if folded := tasks.FoldAddress(r.EmailAddress); !seen[folded] {
-			seen[folded] = true
-			recipients = append(recipients, r.Normalize())
-		}
-	}
-	bulk := &tasks.Bulk{
-		Campaign: name, Recipients: len(recipients), Remaining: len(recipients), Added: len(recipients),
-		Duplicates: len(request.Recipients) - len(recipients),
-	}
-	return c.record(tasks.TypeBulkInvite, queues.Campaign, Enqueued{Recipients: recipients, Task: tasks.Task{Bulk: bulk}}, opts)
 }
 
 // Revoke records a revoke task.
@@ -149,6 +139,32 @@ func (c *Client) record(kind string, lane queues.Lane, e Enqueued, opts []tasks.
 	if c.err != nil {
 		return tasks.Task{}, c.err
 	}
+	if known, task, err := c.exists(options.ID, kind, e); known {
+		return task, err
+	}
+	return c.put(kind, lane, e, options), nil
+}
+
+// exists tells whether an id of the producer's own is known already, and what the real client answers then. The client is locked.
+func (c *Client) exists(id, kind string, e Enqueued) (bool, tasks.Task, error) {
+	known, ok := c.tasks[id]
+	if !ok {
+		return false, tasks.Task{}, nil
+	}
+	asked := func(e Enqueued) []tasks.Recipient {
+		if e.asked != nil {
+			return e.asked
+		}
+		return e.Recipients
+	}
+	if known.Task.Type != kind || known.InvitationID != e.InvitationID || !reflect.DeepEqual(asked(*known), asked(e)) {
+		return true, tasks.Task{}, fmt.Errorf("%s: %w", id, tasks.ErrConflict)
+	}
+	return true, known.Task, fmt.Errorf("%s: %w", id, tasks.ErrExists)
+}
+
+// put records a task. The client is locked.
+func (c *Client) put(kind string, lane queues.Lane, e Enqueued, options tasks.Options) tasks.Task {
 	id := options.ID
 	if id == "" {
 		id = fmt.Sprintf("task-%d", len(c.order)+1)
@@ -159,16 +175,9 @@ func (c *Client) record(kind string, lane queues.Lane, e Enqueued, opts []tasks.
 	if options.At.After(time.Now()) {
 		e.Task.State, e.Task.ScheduledAt = tasks.StateScheduled, options.At
 	}
-	if known, ok := c.tasks[id]; ok {
-		same := known.Task.Type == kind && known.InvitationID == e.InvitationID && reflect.DeepEqual(known.Recipients, e.Recipients)
-		if !same {
-			return tasks.Task{}, fmt.Errorf("%s: %w", id, tasks.ErrConflict)
-		}
-		return known.Task, fmt.Errorf("%s: %w", id, tasks.ErrExists)
-	}
 	c.order = append(c.order, id)
 	c.tasks[id] = &e
-	return e.Task, nil
+	return e.Task
 }
 
 // Status tells what is known of a recorded task, or ErrNotFound.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"example.com/usher/tasks"
 	"example.com/usher/tasks/taskstest"
 )
@@ -17,6 +19,11 @@ type client interface {
 	Revoke(context.Context, string, ...tasks.Option) (tasks.Task, error)
 	SyncList(context.Context, ...tasks.Option) (tasks.Task, error)
 	SyncListWhole(context.Context, ...tasks.Option) (tasks.Task, error)
+	Campaign(context.Context, string) (tasks.Campaign, error)
+	Campaigns(context.Context, int) ([]tasks.Campaign, error)
+	Pause(context.Context, string) (tasks.Campaign, error)
+	Resume(context.Context, string) (tasks.Campaign, error)
+	Cancel(context.Context, string) (tasks.Campaign, error)
 	Status(context.Context, string) (tasks.Task, error)
 	Wait(context.Context, string) (tasks.Task, error)
 	Close() error
@@ -65,5 +72,69 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	c.FailWith(away)
 	if _, err := c.SyncList(ctx); !errors.Is(err, away) {
 		t.Errorf("with Redis away: %v", err)
+	}
+}
+
+// TestBothClientsTreatCampaignsAlike asks the real client, on a Redis without a worker, and the one for tests the same things.
+func TestBothClientsTreatCampaignsAlike(t *testing.T) {
+	t.Parallel()
+	real, err := tasks.NewClient(tasks.RedisURL("redis://" + miniredis.RunT(t).Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = real.Close() })
+	for name, c := range map[string]client{"real": real, "in memory": taskstest.New()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			ask := func(addresses ...string) tasks.BulkRequest {
+				request := tasks.BulkRequest{Campaign: "spring"}
+				for _, a := range addresses {
+					request.Recipients = append(request.Recipients, tasks.Recipient{EmailAddress: a + "@example.com"})
+				}
+				return request
+			}
+			if _, err := c.Campaign(ctx, "spring"); !errors.Is(err, tasks.ErrNotFound) {
+				t.Errorf("before it is there: %v", err)
+			}
+			first, err := c.BulkInvite(ctx, ask("ada", "bob"))
+			if err != nil || first.Bulk.Added != 2 || first.Bulk.Known != 0 {
+				t.Errorf("%+v, %v", first.Bulk, err)
+			}
+			again, err := c.BulkInvite(ctx, ask("ADA", "cy", "cy"))
+			if b := again.Bulk; err != nil || b.Added != 1 || b.Known != 1 || b.Duplicates != 1 || b.Recipients != 3 || b.Remaining != 3 {
+				t.Errorf("%+v, %v", b, err)
+			}
+			if _, err := c.BulkInvite(ctx, ask("dan"), tasks.In(time.Hour)); err == nil {
+				t.Error("a start was taken for a campaign that has begun")
+			}
+			if paused, err := c.Pause(ctx, "spring"); err != nil || paused.State != tasks.CampaignPaused || paused.Recipients != 3 || !paused.ETA.IsZero() {
+				t.Errorf("%+v, %v", paused, err)
+			}
+			if resumed, err := c.Resume(ctx, "spring"); err != nil || resumed.State != tasks.CampaignRunning {
+				t.Errorf("%+v, %v", resumed, err)
+			}
+			for range 2 {
+				if cancelled, err := c.Cancel(ctx, "spring"); err != nil || cancelled.State != tasks.CampaignCancelled || cancelled.Remaining != 3 {
+					t.Errorf("%+v, %v", cancelled, err)
+				}
+			}
+			if _, err := c.Resume(ctx, "spring"); !errors.Is(err, tasks.ErrCampaignOver) {
+				t.Errorf("resuming a cancelled one: %v", err)
+			}
+			if _, err := c.BulkInvite(ctx, ask("dan")); err == nil {
+				t.Error("a cancelled campaign took recipients")
+			}
+			if task, err := c.Wait(ctx, first.ID); err != nil || task.State != tasks.StateCancelled {
+				t.Errorf("its task: %+v, %v", task, err)
+			}
+			if _, err := c.BulkInvite(ctx, tasks.BulkRequest{Campaign: "later", Recipients: ask("ada").Recipients}, tasks.In(time.Hour)); err != nil {
+				t.Error(err)
+			}
+			list, err := c.Campaigns(ctx, 10)
+			if err != nil || len(list) != 2 || list[0].Name != "later" || list[0].State != tasks.CampaignScheduled || list[1].Name != "spring" {
+				t.Errorf("%+v, %v", list, err)
+			}
+		})
 	}
 }

@@ -1,0 +1,230 @@
+package forecast
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// now is when every outlook of these tests was read.
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func after(d time.Duration) time.Time { return now.Add(d) }
+
+// used are n places that come free at one instant.
+func used(n int, at time.Duration) []time.Time { return slices.Repeat([]time.Time{after(at)}, n) }
+
+// hourly are Clerk's limits with the default reserve, unused.
+func hourly(campaigns ...Campaign) Outlook {
+	return Outlook{
+		At: now, Create: Places{N: 100, Window: time.Hour}, Share: Places{N: 80, Window: time.Hour}, Bulk: Places{N: 25, Window: time.Hour},
+		Overall: Places{N: 50, Window: 10 * time.Second}, Campaigns: campaigns,
+	}
+}
+
+// short are limits of 70 recipients in 4 s, without a reserve.
+func short(campaigns ...Campaign) Outlook {
+	return Outlook{
+		At: now, Create: Places{N: 20, Window: 4 * time.Second}, Share: Places{N: 20, Window: 4 * time.Second}, Bulk: Places{N: 5, Window: 4 * time.Second},
+		Campaigns: campaigns,
+	}
+}
+
+func running(name string, n int) Campaign { return Campaign{Name: name, Remaining: n, Start: now} }
+
+func with(o Outlook, change func(*Outlook)) Outlook {
+	change(&o)
+	return o
+}
+
+func TestTheEndIsForetold(t *testing.T) {
+	t.Parallel()
+	const never = -1
+	for name, c := range map[string]struct {
+		outlook Outlook
+		want    map[string]time.Duration
+	}{
+		"one call":                         {short(running("c", 10)), map[string]time.Duration{"c": 0}},
+		"one window":                       {short(running("c", 70)), map[string]time.Duration{"c": 0}},
+		"one more than a window":           {short(running("c", 71)), map[string]time.Duration{"c": 4 * time.Second}},
+		"1,390 in 20 windows":              {short(running("c", 1390)), map[string]time.Duration{"c": 19 * 4 * time.Second}},
+		"1,401 in 21 windows":              {short(running("c", 1401)), map[string]time.Duration{"c": 20 * 4 * time.Second}},
+		"350 an hour, 20 of them reserved": {hourly(running("c", 331)), map[string]time.Duration{"c": time.Hour}},
+		"all that the reserve leaves":      {hourly(running("c", 330)), map[string]time.Duration{"c": 20 * time.Second}}, // the overall limit: 105 calls and 4 for look-ups
+		"answers take their time": {
+			with(short(running("c", 210)), func(o *Outlook) { o.BulkAnswer, o.SingleAnswer = 200*time.Millisecond, 100*time.Millisecond }),
+			map[string]time.Duration{"c": 8*time.Second + 600*time.Millisecond},
+		},
+		"the windows are used up": {
+			with(short(running("c", 140)), func(o *Outlook) {
+				o.Bulk.Frees, o.Create.Frees, o.Share.Frees = used(5, 3*time.Second), used(20, 2*time.Second), used(20, 2*time.Second)
+			}),
+			map[string]time.Duration{"c": 7 * time.Second},
+		},
+		"invites first": {
+			with(short(running("c", 70)), func(o *Outlook) { o.Invites = 10 }),
+			map[string]time.Duration{"c": 4 * time.Second},
+		},
+		"invites have the reserve to themselves": {
+			with(hourly(running("c", 330)), func(o *Outlook) { o.Invites, o.Overall = 20, Places{} }),
+			map[string]time.Duration{"c": 0},
+		},
+		"two campaigns take turns": {short(running("a", 500), running("b", 30)), map[string]time.Duration{"a": 28 * time.Second, "b": 0}},
+		"a bulk is filled by the next": {
+			with(short(running("a", 5), running("b", 5)), func(o *Outlook) { o.Bulk.N, o.Reserved = 1, true }),
+			map[string]time.Duration{"a": 0, "b": 0},
+		},
+		"a scheduled one comes later": {
+			short(running("a", 140), Campaign{Name: "b", Remaining: 70, Start: after(time.Minute)}),
+			map[string]time.Duration{"a": 4 * time.Second, "b": time.Minute},
+		},
+		"a scheduled one comes between": {
+			short(running("a", 140), Campaign{Name: "b", Remaining: 35, Start: after(2 * time.Second)}),
+			map[string]time.Duration{"a": 8 * time.Second, "b": 4 * time.Second},
+		},
+		"nothing before a 429 is over": {
+			with(short(running("c", 10)), func(o *Outlook) {
+				o.Bulk.BlockedUntil, o.Create.BlockedUntil = after(30*time.Second), after(40*time.Second)
+			}),
+			map[string]time.Duration{"c": 30 * time.Second},
+		},
+		"no singles for campaigns": {
+			with(short(running("c", 100)), func(o *Outlook) { o.Reserved = true }),
+			map[string]time.Duration{"c": 4 * time.Second},
+		},
+		"no bulk limit: the overall one binds": {
+			with(hourly(running("c", 1000)), func(o *Outlook) { o.Bulk = Places{} }),
+			map[string]time.Duration{"c": 10 * time.Second},
+		},
+		"no limit: the pace so far": {
+			Outlook{At: now, Campaigns: []Campaign{{Name: "c", Remaining: 300, Done: 100, Start: after(-10 * time.Second)}}},
+			map[string]time.Duration{"c": 30 * time.Second},
+		},
+		"no limit and no pace yet": {Outlook{At: now, Campaigns: []Campaign{running("c", 300)}}, map[string]time.Duration{"c": never}},
+		"all are in calls": {
+			with(short(Campaign{Name: "c", Remaining: 70, InCalls: 70, Start: now}), func(o *Outlook) { o.BulkAnswer = time.Second }),
+			map[string]time.Duration{"c": time.Second},
+		},
+		"some travel alone": {short(Campaign{Name: "c", Remaining: 41, Alone: 41, Start: now}), map[string]time.Duration{"c": 8 * time.Second}},
+		"nobody can be sent": {
+			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = troubleNoWorker }),
+			map[string]time.Duration{"c": never},
+		},
+		"longer than anybody can foresee": {
+			with(short(running("c", 1000)), func(o *Outlook) { o.Bulk.Window, o.Create.Window = 366*24*time.Hour, 366*24*time.Hour }),
+			map[string]time.Duration{"c": never},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forecasts := c.outlook.Foresee()
+			for name, want := range c.want {
+				f := forecasts[name]
+				if f.Assumption == "" {
+					t.Errorf("%s: it does not say what it rests on: %+v", name, f)
+				}
+				if want == never {
+					if !f.ETA.IsZero() {
+						t.Errorf("%s ends at %s, want no ETA", name, f.ETA.Sub(now))
+					}
+				} else if got := f.ETA.Sub(now); got != want {
+					t.Errorf("%s ends after %s, want %s", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestForecastsSayWhatTheyRestOn(t *testing.T) {
+	t.Parallel()
+	o := with(hourly(running("a", 1000), running("b", 700)), func(o *Outlook) { o.Invites = 3 })
+	const want = "at 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and nobody else uses the key"
+	if f := o.Foresee()["a"]; f.Assumption != want || f.Standstill != "" || !f.NextCall.IsZero() {
+		t.Errorf("%+v, want %s", f, want)
+	}
+	o.Invites, o.Bulk.Frees, o.Share.Frees = 0, used(25, 20*time.Minute), used(80, 10*time.Minute)
+	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(10*time.Minute)) || f.Standstill != "the limits are used up" {
+		t.Errorf("%+v", f)
+	}
+	o.Bulk.BlockedUntil, o.Create.BlockedUntil = after(15*time.Minute), after(15*time.Minute)
+	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) || f.Standstill != "Clerk has asked for a rest (429)" {
+		t.Errorf("%+v", f)
+	}
+	o.Trouble = troubleKey
+	if f := o.Foresee()["a"]; f.Standstill != troubleKey || f.Assumption != "no ETA: "+troubleKey {
+		t.Errorf("%+v", f)
+	}
+	if f := (hourly().Hypothetical(330, now)); f.Assumption != "at 330 an hour; if nothing fails and nobody else uses the key" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestAHypotheticalCampaignComesAfterTheOthers(t *testing.T) {
+	t.Parallel()
+	o := short(running("a", 140))
+	if f := o.Hypothetical(80, time.Time{}); f.ETA.Sub(now) != 8*time.Second {
+		t.Errorf("%s", f.ETA.Sub(now))
+	}
+	if f := o.Hypothetical(70, after(time.Hour)); f.ETA.Sub(now) != time.Hour {
+		t.Errorf("%s", f.ETA.Sub(now))
+	}
+	if len(o.Campaigns) != 1 {
+		t.Errorf("the outlook was changed: %+v", o.Campaigns)
+	}
+}
+
+func TestManyRecipientsAreForetold(t *testing.T) {
+	t.Parallel()
+	o := hourly(running("c", 200_000))
+	if got, want := o.Foresee()["c"].ETA.Sub(now), 606*time.Hour; got < want || got > want+time.Minute {
+		t.Errorf("200,000 at 330 an hour end after %s, want %s", got, want)
+	}
+	for i := range 100 { // more than is played
+		o.Campaigns = append(o.Campaigns, running(string(rune('A'+i)), 200_000))
+	}
+	want := 101 * 200_000 / 330 * time.Hour
+	for name, f := range o.Foresee() {
+		if got := f.ETA.Sub(now); math.Abs(float64(got-want)) > float64(want)/20 {
+			t.Errorf("%s ends after %s, want about %s", name, got, want)
+		}
+	}
+}
+
+// TestGarbageIsForetoldSomehow: whatever Redis holds, the play ends, and no campaign ends before it can.
+func TestGarbageIsForetoldSomehow(t *testing.T) {
+	t.Parallel()
+	durations := rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, int64(time.Minute)), rapid.Just(int64(0)))
+	rapid.Check(t, func(t *rapid.T) {
+		duration := func(name string) time.Duration { return time.Duration(durations.Draw(t, name)) }
+		numbers := rapid.OneOf(rapid.Int(), rapid.IntRange(-1, 300))
+		places := func(name string) Places {
+			p := Places{N: numbers.Draw(t, name), Window: duration(name + " window")}
+			if rapid.Bool().Draw(t, name+" is blocked") {
+				p.BlockedUntil = now.Add(duration(name + " blocked"))
+			}
+			for range rapid.IntRange(0, 50).Draw(t, name+" used") {
+				p.Frees = append(p.Frees, now.Add(duration(name+" free")))
+			}
+			return p
+		}
+		o := Outlook{
+			At: now, Create: places("create"), Share: places("share"), Bulk: places("bulk"), Overall: places("overall"),
+			Reserved: rapid.Bool().Draw(t, "reserved"), SingleAnswer: duration("single"), BulkAnswer: duration("answer"),
+			Invites: numbers.Draw(t, "invites"),
+		}
+		for i := range rapid.IntRange(0, 5).Draw(t, "campaigns") {
+			o.Campaigns = append(o.Campaigns, Campaign{
+				Name: string(rune('a' + i)), Remaining: numbers.Draw(t, "remaining"), InCalls: numbers.Draw(t, "in calls"),
+				Alone: numbers.Draw(t, "alone"), Done: numbers.Draw(t, "done"), Start: now.Add(duration("start")),
+			})
+		}
+		for name, f := range o.Foresee() {
+			if f.Assumption == "" || f.ETA.IsZero() != (f.Assumption[:2] == "no") || !f.ETA.IsZero() && f.ETA.Before(now) {
+				t.Fatalf("%s: %+v", name, f)
+			}
+		}
+	})
+}
