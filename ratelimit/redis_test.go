@@ -422,3 +422,36 @@ func TestEveryKeyExpires(t *testing.T) {
 		}
 	}
 }
+
+func TestPlacesComeFreeWhenForetold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	l := newLimiter(t, client(t, s), Limit{Name: "calls", N: 5, Window: time.Hour}, Limit{Name: "off"})
+	must(t, l.Announce(t.Context()))
+	began := time.Now()
+	wants := []Want{{Limit: "calls", Share: "some", Max: 3}, {Limit: "off"}}
+	must(t, mustTake(t, l, time.Minute, wants...).Done(t.Context()))
+	done := time.Now()
+	mustTake(t, l, time.Minute, wants...) // in flight
+	must(t, mustTake(t, l, time.Minute, Want{Limit: "calls"}).Done(t.Context()))
+
+	usages, err := ReadUsage(t.Context(), client(t, s), "test")
+	must(t, err)
+	at := usages[0].At
+	all, err := ReadFrees(t.Context(), client(t, s), "test", usages)
+	if err != nil || len(all) != 2 || all[0].Limit != "calls" || all[0].Share != "" || all[1].Share != "some" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if whole, some := all[0].At, all[1].At; len(whole) != 3 || len(some) != 2 {
+		t.Errorf("%d places of the limit are used and %d of the share, want 3 and 2", len(whole), len(some))
+	}
+	const slack = 10 * time.Millisecond // between the clocks of two programs
+	for _, frees := range all {
+		if first := frees.At[0]; first.Before(began.Add(time.Hour-slack)) || first.After(done.Add(time.Hour+slack)) {
+			t.Errorf("the first place comes free at %s, and was used between %s and %s", first, began, done)
+		}
+		if last := frees.At[len(frees.At)-1]; !last.Equal(at.Add(time.Hour)) {
+			t.Errorf("that of the call in flight comes free at %s, want a window after %s", last, at)
+		}
+	}
+}

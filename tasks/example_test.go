@@ -78,6 +78,73 @@ func ExampleClient_BulkInvite() {
 	// spring: 1 added, 2 known, 1 duplicate
 }
 
+// An admin page shows how a campaign stands, and lets a person stop it.
+func ExampleClient_Campaign() {
+	redis, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	defer redis.Close()
+	client, err := tasks.NewClient(tasks.RedisURL("redis://" + redis.Addr()))
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+
+	ctx := context.Background()
+	if _, err := client.Campaign(ctx, "spring"); errors.Is(err, tasks.ErrNotFound) {
+		fmt.Println("there is none yet")
+	}
+	list := []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "grace@example.com"}}
+	if _, err := client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "spring", Recipients: list}); err != nil {
+		panic(err)
+	}
+	campaign, err := client.Campaign(ctx, "spring")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s: %d of %d to go, %s\n", campaign.State, campaign.Remaining, campaign.Recipients, campaign.Assumption)
+	// Output:
+	// there is none yet
+	// running: 2 of 2 to go, no ETA: no worker was ever started, so that its limits are not known
+}
+
+// A paused campaign can go on; a cancelled one is over.
+func ExampleClient_Cancel() {
+	redis, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	defer redis.Close()
+	client, err := tasks.NewClient(tasks.RedisURL("redis://" + redis.Addr()))
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+
+	ctx := context.Background()
+	list := []tasks.Recipient{{EmailAddress: "ada@example.com"}}
+	if _, err := client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "spring", Recipients: list}); err != nil {
+		panic(err)
+	}
+	for _, do := range []func(context.Context, string) (tasks.Campaign, error){client.Pause, client.Resume, client.Cancel, client.Resume} {
+		campaign, err := do(ctx, "spring")
+		switch {
+		case errors.Is(err, tasks.ErrCampaignOver):
+			fmt.Println("it is over")
+		case err != nil:
+			panic(err)
+		default:
+			fmt.Println(campaign.State)
+		}
+	}
+	// Output:
+	// paused
+	// running
+	// cancelled
+	// it is over
+}
+
 // Bad input is refused whole, with every fault at its place in the list.
 func ExampleInvalidError() {
 	client, err := tasks.NewClient()

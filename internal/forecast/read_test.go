@@ -1,0 +1,164 @@
+package forecast
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/queues"
+	"example.com/usher/internal/settings"
+	"example.com/usher/ratelimit"
+)
+
+const namespace = "test"
+
+// system is a Redis as workers leave it.
+type system struct {
+	t       *testing.T
+	rdb     *redis.Client
+	limiter *ratelimit.Limiter
+	policy  policy.Policy
+}
+
+func setup(t *testing.T) system {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := system{t: t, rdb: rdb, policy: policy.Policy{
+		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Reserve: 20, Timeout: time.Minute,
+	}}
+	var err error
+	if s.limiter, err = ratelimit.New(rdb, namespace, s.policy.Limits("k")...); err != nil {
+		t.Fatal(err)
+	}
+	var list []ledger.Recipient
+	for i := range 500 {
+		list = append(list, ledger.Recipient{Folded: fmt.Sprintf("p%d@example.com", i), Data: json.RawMessage("{}")})
+	}
+	if _, err := ledger.New(rdb, namespace).Add(t.Context(), "c", time.Time{}, list); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// announce tells of the limits, as a worker does at its start.
+func (s system) announce() {
+	s.t.Helper()
+	if err := s.policy.Announce(s.t.Context(), s.rdb, namespace); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.limiter.Announce(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// work starts an asynq server of the campaign lane that does nothing.
+func (s system) work() {
+	s.t.Helper()
+	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
+		Concurrency: 1, Queues: map[string]int{queues.Name(namespace, queues.Campaign): 1}, LogLevel: asynq.FatalLevel,
+	})
+	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(server.Shutdown)
+}
+
+// call makes a call, which is answered if so wanted.
+func (s system) call(call policy.Call, answered bool) {
+	s.t.Helper()
+	wants, _ := s.policy.Wants(call, "k")
+	permit, _, err := s.limiter.Try(s.t.Context(), time.Minute, wants...)
+	if err != nil || permit == nil {
+		s.t.Fatalf("%v, %v", permit, err)
+	}
+	if answered {
+		if err := permit.Done(s.t.Context()); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s system) read() Outlook {
+	s.t.Helper()
+	o, err := Read(s.t.Context(), s.rdb, namespace)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return o
+}
+
+func TestWhatAForecastRestsOnIsRead(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	if o := s.read(); o.Trouble != troubleNeverRan || len(o.Campaigns) != 1 {
+		t.Errorf("before any worker: %+v", o)
+	}
+	s.announce()
+	if o := s.read(); o.Trouble != troubleNoWorker || !o.Foresee()["c"].ETA.IsZero() {
+		t.Errorf("without a worker: %+v", o)
+	}
+	s.work()
+	for range 3 {
+		s.call(policy.Bulk, true)
+	}
+	for range 2 {
+		s.call(policy.CreateCampaign, true)
+	}
+	s.call(policy.Create, false) // an invite in a call
+	client := asynq.NewClientFromRedisClient(s.rdb)
+	for i := range 4 {
+		queue := queues.Name(namespace, queues.Interactive)
+		if _, err := client.Enqueue(asynq.NewTask("invite", nil), queues.Options(queue, fmt.Sprint(i), time.Time{})...); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	o := s.read()
+	if o.Trouble != "" || o.Invites != 3 || len(o.Campaigns) != 1 || o.Campaigns[0].Remaining != 500 {
+		t.Errorf("%+v", o)
+	}
+	if len(o.Bulk.Frees) != 3 || len(o.Create.Frees) != 3 || len(o.Share.Frees) != 2 || o.Share.N != 80 || o.Overall.N != 0 {
+		t.Errorf("%+v", o)
+	}
+	// 220 in bulks and 78 singles now, and the rest in an hour, when all permits are free again.
+	if end := o.Foresee()["c"].ETA.Sub(o.At); end < 59*time.Minute || end > time.Hour {
+		t.Errorf("it ends after %s", end)
+	}
+}
+
+func TestARefusedKeyIsTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.announce()
+	s.work()
+	wants, _ := s.policy.Wants(policy.Read, "k")
+	permit, _, err := s.limiter.Try(t.Context(), time.Minute, wants...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := permit.Refuse(t.Context(), policy.KeyLimit("k"), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.read().Foresee()["c"]; f.Standstill != troubleKey || !f.ETA.IsZero() {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestGarbageInRedisIsAnError(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.announce()
+	s.rdb.Set(t.Context(), namespace+":policy", "{", 0)
+	if o, err := Read(t.Context(), s.rdb, namespace); err == nil {
+		t.Errorf("%+v", o)
+	}
+}
