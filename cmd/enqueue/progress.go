@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync/atomic"
 
@@ -62,7 +63,7 @@ func (o *objects) update(c tasks.Campaign, perHour float64) error {
 	}
 	o.last = now
 	view := campaignView(c)
-	view["recipients_per_hour"] = orNull(perHour)
+	view["recipients_per_hour"] = orNull(math.Round(perHour))
 	return o.out.object(view)
 }
 
@@ -80,7 +81,7 @@ const barWidth = 24 // leaves room for what stands beside it
 func newBar(w io.Writer) *bar {
 	b := &bar{container: mpb.New(mpb.WithOutput(w), mpb.WithWidth(barWidth))}
 	b.text.Store(new(string))
-	b.bar = b.container.AddBar(1,
+	b.bar = b.container.AddBar(0, // with a total it would end there, and a campaign may grow
 		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *b.text.Load() })),
 	)

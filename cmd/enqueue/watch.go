@@ -14,7 +14,7 @@ import (
 const (
 	// watchFirst is the pause before the second look at a campaign; it grows to watchLast.
 	watchFirst = 100 * time.Millisecond
-	watchLast  = time.Second
+	watchLast  = 500 * time.Millisecond
 	// watchPatience is how long a watch bears with a Redis that cannot answer.
 	watchPatience = 2 * time.Minute
 )
