@@ -70,6 +70,13 @@ func (s system) work() {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(server.Shutdown)
+	inspector := asynq.NewInspectorFromRedisClient(s.rdb)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if servers, err := inspector.Servers(); err == nil && len(servers) > 0 {
+			return
+		}
+	}
+	s.t.Fatal("the server does not show")
 }
 
 // call makes a call, which is answered if so wanted.
