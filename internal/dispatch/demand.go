@@ -30,7 +30,7 @@ func (d *Dispatcher) demand(now time.Time) demand {
 		coming = coming || f.waiting.Coming
 		n.campaign += f.waiting.Alone
 	}
-	if bulkBlocked {
+	if bulkBlocked && d.lines[policy.CreateCampaign].blocked.Add(policy.SinglesFirst).Before(d.lines[policy.Bulk].blocked) {
 		n.campaign += ready
 	}
 	for _, r := range d.queue {

@@ -139,3 +139,17 @@ func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
 		t.Errorf("another call followed the first one after %s, before its answer", alone)
 	}
 }
+
+// TestNoCallIsSpentOnOneThatCarriesTen: with the limits for creating switched off, that of all calls is spent on bulks.
+func TestNoCallIsSpentOnOneThatCarriesTen(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{MinLatency: 5 * time.Millisecond, MaxLatency: 20 * time.Millisecond},
+		"USHER_LIMIT_CREATE=0", "USHER_LIMIT_BULK=0", "USHER_LIMIT_OVERALL=10/500ms")
+	s.worker()
+	s.worker()
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 600)), "--campaign", "load", "--wait")
+	stats := s.clerk.Stats().Endpoints
+	if singles, bulks := stats[clerktest.Create].Succeeded, stats[clerktest.Bulk].Succeeded; singles > bulks/4 {
+		t.Errorf("%d single calls beside %d bulks", singles, bulks)
+	}
+}

@@ -71,6 +71,9 @@ const (
 	Gather = 100 * time.Millisecond
 	// ShortWait is the longest wait for a single permit that is no reason to spend a bulk permit on fewer invites than it carries.
 	ShortWait = 5 * time.Second
+	// SinglesFirst is how much earlier a single permit must come free than a bulk permit for recipients that may ride in a bulk: else one of
+	// all calls would be spent on one of them that carries ten.
+	SinglesFirst = 20 * time.Millisecond
 	// keptSingles is how many singles in a window are kept for invites that fill no bulk: the rest of a burst, after its full bulks
 	// have left from several workers, is up to 9 in each.
 	keptSingles = 20
