@@ -58,6 +58,9 @@ func (c *Client) Campaign(ctx context.Context, name string) (Campaign, error) {
 
 // Campaigns tells how the newest campaigns stand, the newest first, at most limit of them.
 func (c *Client) Campaigns(ctx context.Context, limit int) ([]Campaign, error) {
+	if limit < 1 {
+		return nil, nil
+	}
 	heads, err := c.ledgers.List(ctx, limit)
 	if err != nil {
 		return nil, err

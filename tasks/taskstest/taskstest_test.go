@@ -78,63 +78,94 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 // TestBothClientsTreatCampaignsAlike asks the real client, on a Redis without a worker, and the one for tests the same things.
 func TestBothClientsTreatCampaignsAlike(t *testing.T) {
 	t.Parallel()
-	real, err := tasks.NewClient(tasks.RedisURL("redis://" + miniredis.RunT(t).Addr()))
+	for name, test := range map[string]func(*testing.T, client){"they grow": growing, "they are controlled": controlling, "they are listed": listing} {
+		real, err := tasks.NewClient(tasks.RedisURL("redis://" + miniredis.RunT(t).Addr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = real.Close() })
+		t.Run(name+", real", func(t *testing.T) { test(t, real) })
+		t.Run(name+", in memory", func(t *testing.T) { test(t, taskstest.New()) })
+	}
+}
+
+// list is a campaign of some people.
+func list(campaign string, people ...string) tasks.BulkRequest {
+	request := tasks.BulkRequest{Campaign: campaign}
+	for _, name := range people {
+		request.Recipients = append(request.Recipients, tasks.Recipient{EmailAddress: name + "@example.com"})
+	}
+	return request
+}
+
+func growing(t *testing.T, c client) {
+	ctx := t.Context()
+	first, err := c.BulkInvite(ctx, list("spring", "ada", "bob"), tasks.ID("first"))
+	if err != nil || first.Bulk.Added != 2 || first.Bulk.Known != 0 {
+		t.Errorf("%+v, %v", first.Bulk, err)
+	}
+	again, err := c.BulkInvite(ctx, list("spring", "ADA", "cy", "cy"))
+	if b := again.Bulk; err != nil || b.Added != 1 || b.Known != 1 || b.Duplicates != 1 || b.Recipients != 3 || b.Remaining != 3 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if _, err := c.BulkInvite(ctx, list("spring", "ada", "bob"), tasks.ID("first")); !errors.Is(err, tasks.ErrExists) {
+		t.Errorf("the same again: %v", err)
+	}
+	if _, err := c.BulkInvite(ctx, list("spring", "ada"), tasks.ID("first")); !errors.Is(err, tasks.ErrConflict) {
+		t.Errorf("another list with the id: %v", err)
+	}
+	if _, err := c.BulkInvite(ctx, list("spring", "dan"), tasks.In(time.Hour)); err == nil {
+		t.Error("a start was taken for a campaign that has begun")
+	}
+	if now, err := c.Campaign(ctx, "spring"); err != nil || now.State != tasks.CampaignRunning || now.Recipients != 3 || now.DeadByCode == nil {
+		t.Errorf("%+v, %v", now, err)
+	}
+}
+
+func controlling(t *testing.T, c client) {
+	ctx := t.Context()
+	if _, err := c.Pause(ctx, "spring"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("before it is there: %v", err)
+	}
+	task, err := c.BulkInvite(ctx, list("spring", "ada", "bob"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = real.Close() })
-	for name, c := range map[string]client{"real": real, "in memory": taskstest.New()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ctx := t.Context()
-			ask := func(addresses ...string) tasks.BulkRequest {
-				request := tasks.BulkRequest{Campaign: "spring"}
-				for _, a := range addresses {
-					request.Recipients = append(request.Recipients, tasks.Recipient{EmailAddress: a + "@example.com"})
-				}
-				return request
-			}
-			if _, err := c.Campaign(ctx, "spring"); !errors.Is(err, tasks.ErrNotFound) {
-				t.Errorf("before it is there: %v", err)
-			}
-			first, err := c.BulkInvite(ctx, ask("ada", "bob"))
-			if err != nil || first.Bulk.Added != 2 || first.Bulk.Known != 0 {
-				t.Errorf("%+v, %v", first.Bulk, err)
-			}
-			again, err := c.BulkInvite(ctx, ask("ADA", "cy", "cy"))
-			if b := again.Bulk; err != nil || b.Added != 1 || b.Known != 1 || b.Duplicates != 1 || b.Recipients != 3 || b.Remaining != 3 {
-				t.Errorf("%+v, %v", b, err)
-			}
-			if _, err := c.BulkInvite(ctx, ask("dan"), tasks.In(time.Hour)); err == nil {
-				t.Error("a start was taken for a campaign that has begun")
-			}
-			if paused, err := c.Pause(ctx, "spring"); err != nil || paused.State != tasks.CampaignPaused || paused.Recipients != 3 || !paused.ETA.IsZero() {
-				t.Errorf("%+v, %v", paused, err)
-			}
-			if resumed, err := c.Resume(ctx, "spring"); err != nil || resumed.State != tasks.CampaignRunning {
-				t.Errorf("%+v, %v", resumed, err)
-			}
-			for range 2 {
-				if cancelled, err := c.Cancel(ctx, "spring"); err != nil || cancelled.State != tasks.CampaignCancelled || cancelled.Remaining != 3 {
-					t.Errorf("%+v, %v", cancelled, err)
-				}
-			}
-			if _, err := c.Resume(ctx, "spring"); !errors.Is(err, tasks.ErrCampaignOver) {
-				t.Errorf("resuming a cancelled one: %v", err)
-			}
-			if _, err := c.BulkInvite(ctx, ask("dan")); err == nil {
-				t.Error("a cancelled campaign took recipients")
-			}
-			if task, err := c.Wait(ctx, first.ID); err != nil || task.State != tasks.StateCancelled {
-				t.Errorf("its task: %+v, %v", task, err)
-			}
-			if _, err := c.BulkInvite(ctx, tasks.BulkRequest{Campaign: "later", Recipients: ask("ada").Recipients}, tasks.In(time.Hour)); err != nil {
-				t.Error(err)
-			}
-			list, err := c.Campaigns(ctx, 10)
-			if err != nil || len(list) != 2 || list[0].Name != "later" || list[0].State != tasks.CampaignScheduled || list[1].Name != "spring" {
-				t.Errorf("%+v, %v", list, err)
-			}
-		})
+	if paused, err := c.Pause(ctx, "spring"); err != nil || paused.State != tasks.CampaignPaused || paused.Recipients != 2 || !paused.ETA.IsZero() {
+		t.Errorf("%+v, %v", paused, err)
+	}
+	if resumed, err := c.Resume(ctx, "spring"); err != nil || resumed.State != tasks.CampaignRunning {
+		t.Errorf("%+v, %v", resumed, err)
+	}
+	for range 2 {
+		if cancelled, err := c.Cancel(ctx, "spring"); err != nil || cancelled.State != tasks.CampaignCancelled || cancelled.Remaining != 2 {
+			t.Errorf("%+v, %v", cancelled, err)
+		}
+	}
+	if _, err := c.Resume(ctx, "spring"); !errors.Is(err, tasks.ErrCampaignOver) {
+		t.Errorf("resuming a cancelled one: %v", err)
+	}
+	if _, err := c.BulkInvite(ctx, list("spring", "dan")); err == nil {
+		t.Error("a cancelled campaign took recipients")
+	}
+	if task, err := c.Wait(ctx, task.ID); err != nil || task.State != tasks.StateCancelled {
+		t.Errorf("its task: %+v, %v", task, err)
+	}
+}
+
+func listing(t *testing.T, c client) {
+	ctx := t.Context()
+	if none, err := c.Campaigns(ctx, 10); err != nil || len(none) != 0 {
+		t.Errorf("%+v, %v", none, err)
+	}
+	if _, err := c.BulkInvite(ctx, list("later", "ada"), tasks.In(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Campaigns(ctx, 10)
+	if err != nil || len(all) != 1 || all[0].Name != "later" || all[0].State != tasks.CampaignScheduled || all[0].ScheduledAt.IsZero() {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if none, err := c.Campaigns(ctx, 0); err != nil || len(none) != 0 {
+		t.Errorf("%+v, %v", none, err)
 	}
 }
