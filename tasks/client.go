@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -113,12 +114,37 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	return c.enqueue(ctx, TypeInvite, queues.Interactive, identity, payload, opts)
 }
 
-// Revoke enqueues the revocation of an invitation.
+// Revoke enqueues the revocation of an invitation. An id that is none is an *InvalidError.
 func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option) (Task, error) {
 	if err := ValidateInvitationID(invitationID); err != nil {
 		return Task{}, err
 	}
-	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, nil, RevokePayload{Version: Version, InvitationID: invitationID}, opts)
+	return c.revoke(ctx, RevokePayload{InvitationID: invitationID}, opts)
+}
+
+// RevokeEmail enqueues the revocation of every invitation of an address, in whatever case, that is pending when the task runs; that there
+// is none is no failure. The ended task tells how many it has revoked. A bad address is an *InvalidError.
+func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
+	address = strings.TrimSpace(address)
+	if reason := addressFault(address); reason != "" {
+		return Task{}, &InvalidError{Index: -1, Field: "email_address", Reason: reason}
+	}
+	return c.revoke(ctx, RevokePayload{EmailAddress: address}, opts)
+}
+
+// RevokeCampaign enqueues the revocation of every invitation that a campaign has sent and that is pending when the task runs: nobody
+// else's, and no accepted or expired one. The ended task tells how many it has revoked. A campaign that runs goes on sending. A bad name
+// is an *InvalidError; a campaign that does not exist when the task runs makes it a dead letter.
+func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...Option) (Task, error) {
+	if err := ValidateCampaign(name); err != nil {
+		return Task{}, err
+	}
+	return c.revoke(ctx, RevokePayload{Campaign: name}, opts)
+}
+
+func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
+	payload.Version = Version
+	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.

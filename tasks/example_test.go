@@ -145,6 +145,35 @@ func ExampleClient_Cancel() {
 	// it is over
 }
 
+// An admin service takes back what has not been accepted yet: of one address, or of a whole campaign.
+func ExampleClient_RevokeCampaign() {
+	redis, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	defer redis.Close()
+	client, err := tasks.NewClient(tasks.RedisURL("redis://" + redis.Addr()))
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+
+	ctx := context.Background()
+	byAddress, err := client.RevokeEmail(ctx, "ada@example.com")
+	if err != nil {
+		panic(err)
+	}
+	byCampaign, err := client.RevokeCampaign(ctx, "spring", tasks.ID("take-back-spring"))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(byAddress.Type, byAddress.State)
+	fmt.Println(byCampaign.ID, byCampaign.State) // Wait tells how many it has revoked
+	// Output:
+	// revoke pending
+	// take-back-spring pending
+}
+
 // Bad input is refused whole, with every fault at its place in the list.
 func ExampleInvalidError() {
 	client, err := tasks.NewClient()

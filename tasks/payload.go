@@ -40,10 +40,36 @@ type BulkInvitePayload struct {
 	Campaign string `json:"campaign"`
 }
 
-// RevokePayload is what a revoke task carries.
+// RevokePayload is what a revoke task carries: exactly one of an invitation, an address and a campaign.
 type RevokePayload struct {
 	Version      int    `json:"v"`
-	InvitationID string `json:"invitation_id"`
+	InvitationID string `json:"invitation_id,omitempty"`
+	// EmailAddress stands for every invitation of the address that is pending when the task runs.
+	EmailAddress string `json:"email_address,omitempty"`
+	// Campaign stands for every invitation that the campaign has sent and that is pending when the task runs.
+	Campaign string `json:"campaign,omitempty"`
+}
+
+// Validate reports what is wrong with the payload, as an *InvalidError with index -1.
+func (p RevokePayload) Validate() error {
+	given := 0
+	for _, what := range []string{p.InvitationID, p.EmailAddress, p.Campaign} {
+		if what != "" {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return &InvalidError{Index: -1, Field: "invitation_id", Reason: "is one of several: a revocation is of an invitation, an address or a campaign"}
+	case p.Campaign != "":
+		return ValidateCampaign(p.Campaign)
+	case p.EmailAddress != "":
+		if reason := addressFault(p.EmailAddress); reason != "" {
+			return &InvalidError{Index: -1, Field: "email_address", Reason: reason}
+		}
+		return nil
+	}
+	return ValidateInvitationID(p.InvitationID)
 }
 
 // SyncListPayload is what a sync-list task carries.
@@ -77,7 +103,7 @@ func DecodeRevoke(data []byte) (RevokePayload, error) {
 	if err != nil {
 		return p, err
 	}
-	return p, ValidateInvitationID(p.InvitationID)
+	return p, p.Validate()
 }
 
 // DecodeSyncList reads the payload of a sync-list task.

@@ -44,6 +44,8 @@ type Task struct {
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`
 	Error        *Failure `json:"error"`
+	// Revoked is how many invitations a revoke task has revoked so far; those that were revoked before it are not counted.
+	Revoked int `json:"revoked"`
 	// Bulk is set for bulk-invite tasks.
 	Bulk *Bulk `json:"bulk,omitempty"`
 }

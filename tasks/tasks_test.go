@@ -132,6 +132,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"v":1,"email_address":"ada@example.com","public_metadata":{"a":[1,{"b":null}]}}`))
 	f.Add([]byte(`{"v":1,"campaign":"c"}`))
 	f.Add([]byte(`{"v":1,"invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`))
+	f.Add([]byte(`{"v":1,"email_address":"ada@example.com","campaign":"c"}`))
 	f.Add([]byte(`{"v":1e3}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if p, err := tasks.DecodeInvite(data); err == nil && p.Recipient.Validate() != nil {
@@ -140,8 +141,8 @@ func FuzzDecode(f *testing.F) {
 		if p, err := tasks.DecodeBulkInvite(data); err == nil && tasks.ValidateCampaign(p.Campaign) != nil {
 			t.Errorf("accepted an invalid campaign: %+v", p)
 		}
-		if p, err := tasks.DecodeRevoke(data); err == nil && tasks.ValidateInvitationID(p.InvitationID) != nil {
-			t.Errorf("accepted an invalid id: %+v", p)
+		if p, err := tasks.DecodeRevoke(data); err == nil && p.Validate() != nil {
+			t.Errorf("accepted an invalid revocation: %+v", p)
 		}
 		_, _ = tasks.DecodeSyncList(data)
 		_, _ = tasks.DecodeRecipient(data)
@@ -245,6 +246,46 @@ func TestProducersStayLight(t *testing.T) {
 			if strings.Contains(dep, heavy) {
 				t.Errorf("tasks imports %s", strings.TrimSpace(dep))
 			}
+		}
+	}
+}
+
+func TestARevocationIsOfOneThing(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	byID, err1 := b.client.Revoke(ctx, "inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h")
+	byAddress, err2 := b.client.RevokeEmail(ctx, " Ada@Example.com ")
+	byCampaign, err3 := b.client.RevokeCampaign(ctx, "spring")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	for task, want := range map[tasks.Task]string{
+		byID: `{"v":1,"invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`, byAddress: `{"v":1,"email_address":"Ada@Example.com"}`, byCampaign: `{"v":1,"campaign":"spring"}`,
+	} {
+		info, err := b.inspector.GetTaskInfo("test:housekeeping", task.ID)
+		if err != nil || string(info.Payload) != want {
+			t.Errorf("%s, %v, want %s", info.Payload, err, want)
+		}
+		if _, err := tasks.DecodeRevoke(info.Payload); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for _, payload := range []string{
+		`{"v":1}`, `{"v":1,"campaign":"a b"}`, `{"v":1,"email_address":"ada"}`, `{"v":1,"email_address":" ada@example.com"}`,
+		`{"v":1,"campaign":"spring","email_address":"ada@example.com"}`,
+		`{"v":1,"campaign":"spring","invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`,
+	} {
+		if _, err := tasks.DecodeRevoke([]byte(payload)); err == nil {
+			t.Errorf("%s was accepted", payload)
+		} else if strings.Contains(err.Error(), "ada@") {
+			t.Errorf("the error quotes the payload: %v", err)
+		}
+	}
+	_, err1 = b.client.RevokeEmail(ctx, "ada")
+	_, err2 = b.client.RevokeCampaign(ctx, "")
+	for _, err := range []error{err1, err2} {
+		if _, invalid := errors.AsType[*tasks.InvalidError](err); !invalid {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -95,12 +95,15 @@ func (s *Store) Letter(e Entry) (*intent.Letter, error) {
 	return &intent.Letter{Key: s.entryKey(e.ID), IndexKey: s.indexKey(), ID: e.ID, Entry: data, FailedAt: e.FailedAt}, nil
 }
 
+// typeInvite is the type of the tasks that have an intent of their own. A revoke task may be about an address too, and has none.
+const typeInvite = "invite"
+
 // owner owns the intent of a dead letter's recipient, at an address. A letter that is not about a recipient has none.
 func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
 	switch {
 	case e.Recipient != nil:
 		return intent.CampaignOwner(e.Campaign), *e.Recipient, true
-	case e.EmailAddress != "":
+	case e.EmailAddress != "" && e.Type == typeInvite:
 		return intent.TaskOwner(e.ID), ledger.IDOf(e.EmailAddress), true
 	}
 	return "", ledger.ID{}, false
@@ -108,10 +111,16 @@ func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
 
 // address is the id of the address that the letter is about; of one that is about none, nothing.
 func (e Entry) address() string {
-	if _, address, ok := e.owner(); ok {
-		return string(address[:])
+	var id ledger.ID
+	switch {
+	case e.Recipient != nil:
+		id = *e.Recipient
+	case e.EmailAddress != "":
+		id = ledger.IDOf(e.EmailAddress)
+	default:
+		return ""
 	}
-	return ""
+	return string(id[:])
 }
 
 // doubtSince is when the first call was made that may have made the invitation without our knowing, in ms; 0 if there is no such

@@ -80,6 +80,7 @@ type Record struct {
 	Attempts     int       `json:"attempts,omitempty"`
 	History      []Attempt `json:"history,omitempty"`
 	InvitationID string    `json:"invitation_id,omitempty"`
+	Revoked      int       `json:"revoked,omitempty"` // by a revoke task
 	Error        *Failure  `json:"error,omitempty"`
 	EndedAt      time.Time `json:"ended_at,omitzero"`
 }

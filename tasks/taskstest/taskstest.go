@@ -27,8 +27,8 @@ type Enqueued struct {
 	Task tasks.Task
 	// Recipients of an invite (one) or bulk-invite, normalized; of a bulk, those that are new to its campaign.
 	Recipients []tasks.Recipient
-	// InvitationID is what a revoke asks for.
-	InvitationID string
+	// InvitationID, EmailAddress or Campaign is what a revoke asks for.
+	InvitationID, EmailAddress, Campaign string
 	// Whole is whether a sync-list reads all of Clerk's list.
 	Whole bool
 	// Options as the producer gave them; At is zero for a task that runs at once.
@@ -119,6 +119,23 @@ func (c *Client) Revoke(_ context.Context, invitationID string, opts ...tasks.Op
 	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{InvitationID: invitationID}, opts)
 }
 
+// RevokeEmail records a revoke task for an address.
+func (c *Client) RevokeEmail(_ context.Context, address string, opts ...tasks.Option) (tasks.Task, error) {
+	address = tasks.Recipient{EmailAddress: address}.Normalize().EmailAddress
+	if err := (tasks.Recipient{EmailAddress: address}).Validate(); err != nil {
+		return tasks.Task{}, err
+	}
+	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{EmailAddress: address}, opts)
+}
+
+// RevokeCampaign records a revoke task for a campaign, which need not be known.
+func (c *Client) RevokeCampaign(_ context.Context, name string, opts ...tasks.Option) (tasks.Task, error) {
+	if err := tasks.ValidateCampaign(name); err != nil {
+		return tasks.Task{}, err
+	}
+	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{Campaign: name}, opts)
+}
+
 // SyncList records a sync-list task.
 func (c *Client) SyncList(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
 	return c.record(tasks.TypeSyncList, queues.Housekeeping, Enqueued{}, opts)
@@ -157,7 +174,8 @@ func (c *Client) exists(id, kind string, e Enqueued) (bool, tasks.Task, error) {
 		}
 		return e.Recipients
 	}
-	if known.Task.Type != kind || known.InvitationID != e.InvitationID || !reflect.DeepEqual(asked(*known), asked(e)) {
+	if known.Task.Type != kind || known.InvitationID != e.InvitationID || known.EmailAddress != e.EmailAddress ||
+		known.Campaign != e.Campaign || known.Whole != e.Whole || !reflect.DeepEqual(asked(*known), asked(e)) {
 		return true, tasks.Task{}, fmt.Errorf("%s: %w", id, tasks.ErrConflict)
 	}
 	return true, known.Task, fmt.Errorf("%s: %w", id, tasks.ErrExists)

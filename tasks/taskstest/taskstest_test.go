@@ -17,6 +17,8 @@ type client interface {
 	Invite(context.Context, tasks.Recipient, ...tasks.Option) (tasks.Task, error)
 	BulkInvite(context.Context, tasks.BulkRequest, ...tasks.Option) (tasks.Task, error)
 	Revoke(context.Context, string, ...tasks.Option) (tasks.Task, error)
+	RevokeEmail(context.Context, string, ...tasks.Option) (tasks.Task, error)
+	RevokeCampaign(context.Context, string, ...tasks.Option) (tasks.Task, error)
 	SyncList(context.Context, ...tasks.Option) (tasks.Task, error)
 	SyncListWhole(context.Context, ...tasks.Option) (tasks.Task, error)
 	Campaign(context.Context, string) (tasks.Campaign, error)
@@ -56,6 +58,16 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	}
 	if invited := c.Invited(); len(invited) != 2 || invited[0].EmailAddress != "ada@example.com" {
 		t.Errorf("invited: %v", invited)
+	}
+	revocation, err := c.RevokeEmail(ctx, " Ada@example.com ", tasks.ID("r"))
+	if recorded := c.Enqueued(); err != nil || revocation.Type != "revoke" || recorded[len(recorded)-1].EmailAddress != "Ada@example.com" {
+		t.Errorf("%+v, %v", revocation, err)
+	}
+	if _, err := c.RevokeCampaign(ctx, "spring", tasks.ID("r")); !errors.Is(err, tasks.ErrConflict) {
+		t.Errorf("another revocation with the id: %v", err)
+	}
+	if _, err := c.RevokeCampaign(ctx, "a b"); err == nil {
+		t.Error("a bad campaign was recorded")
 	}
 	waited := make(chan tasks.Task)
 	go func() {
