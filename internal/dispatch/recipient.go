@@ -68,13 +68,16 @@ func (r Recipient) Alone() Recipient {
 	return r
 }
 
-// spellings are those under which Clerk may list the address: whether it keeps upper case, and whether a query minds it, is
-// not known.
-func (r Recipient) spellings() []string {
-	if r.params.EmailAddress == r.folded {
-		return []string{r.folded}
+// spellings are those under which Clerk may list the address.
+func (r Recipient) spellings() []string { return Spellings(r.params.EmailAddress) }
+
+// Spellings are those under which Clerk may list an address: whether it keeps upper case, and whether a query minds it, is not known.
+func Spellings(address string) []string {
+	folded := tasks.FoldAddress(address)
+	if folded == address {
+		return []string{folded}
 	}
-	return []string{r.folded, r.params.EmailAddress}
+	return []string{folded, address}
 }
 
 // Folded is the folded address.

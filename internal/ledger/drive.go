@@ -103,15 +103,20 @@ type Outcome struct {
 	used   []string // invitations that no call of the recipient's has made; with intent.Absent
 }
 
-// SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it.
+// SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it. Its attempts are those besides the
+// call that made it, which counted as failed if it was lost.
 func SentAs(row Row, end intent.End, invitationID string, at time.Time) Outcome {
-	row.InvitationID, row.SettledAt, row.Attempts, row.History, row.Refusal = invitationID, at.Unix(), 0, nil, nil
+	if end == intent.Found {
+		row.Attempts = max(0, row.Attempts-1)
+	}
+	row.Foreign = end != intent.Made && end != intent.Found // one that was there before counts as the recipient's
+	row.InvitationID, row.SettledAt, row.History, row.Refusal = invitationID, at.Unix(), nil, nil
 	return Outcome{Row: row, state: 's', travel: InBulk, end: end}
 }
 
 // DeadOf records that the recipient is a dead letter. Its history is there.
 func DeadOf(row Row, end intent.End, code string, at time.Time) Outcome {
-	row.Code, row.SettledAt, row.Attempts, row.History, row.Refusal = code, at.Unix(), 0, nil, nil
+	row.Code, row.SettledAt, row.History, row.Refusal = code, at.Unix(), nil, nil
 	return Outcome{Row: row, state: 'd', travel: InBulk, end: end}
 }
 

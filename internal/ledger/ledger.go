@@ -77,7 +77,7 @@ const (
 type Row struct {
 	ID        ID              `json:"-"`
 	Recipient json.RawMessage `json:"r"`
-	// Attempts counts the calls that failed for it; History is the latest of them.
+	// Attempts counts the calls that failed for it, kept when it is settled; History is the latest of them.
 	Attempts     int              `json:"n,omitempty"`
 	History      []record.Attempt `json:"h,omitempty"`
 	InvitationID string           `json:"i,omitempty"`
@@ -89,7 +89,7 @@ type Row struct {
 	Alone bool `json:"a,omitempty"`
 	// Answered: its last call was refused for another's sake, so that nothing of it is to come.
 	Answered bool `json:"d,omitempty"`
-	// Foreign: Refusal is about an invitation that none of its calls has made.
+	// Foreign: Refusal is about an invitation that none of its calls has made. Of a sent one: nor have they made the one that counts as its.
 	Foreign bool `json:"o,omitempty"`
 	// Cleared: invitations that stood in its way were revoked, and its next call ignores them.
 	Cleared bool `json:"x,omitempty"`

@@ -55,9 +55,16 @@ const (
 	// may take two calls, and only half of the overall limit is for reading.
 	LostSize     = 20
 	LostPatience = time.Minute
+	// AskPatience bounds how long somebody who waits at a command for Clerk's answers waits for one of them, its permit included; AskTries
+	// is how often a question is put that fails, and AskPause the wait before it is put again, twice as long each time.
+	AskPatience = 2 * time.Minute
+	AskTries    = 4
+	AskPause    = 250 * time.Millisecond
 	// FewAddresses are asked about each by itself, and so are all when their first call was not lately.
 	FewAddresses = 2
 	Lately       = time.Hour
+	// RevokesAtOnce is how many calls of one revoke task are under way at once.
+	RevokesAtOnce = 8
 	// SkewMargin is how much earlier than its call an invitation may seem to be made, beyond what Clerk's clock is seen to be behind;
 	// MaxSkew bounds that.
 	SkewMargin = 2 * time.Second

@@ -58,7 +58,10 @@ func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusa
 
 // clear revokes an invitation that stands in the way.
 func (w *Worker) clear(ctx context.Context, id string) error {
-	_, err := w.caller.Call(ctx, policy.Revoke, func(ctx context.Context) error { return w.revokeOne(ctx, id) })
+	_, err := w.caller.Call(ctx, policy.Revoke, func(ctx context.Context) error {
+		_, err := w.revokeOne(ctx, id)
+		return err
+	})
 	return err
 }
 

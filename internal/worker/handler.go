@@ -167,7 +167,7 @@ func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
 		if err != nil {
 			return w.unreadable(r, err)
 		}
-		return w.revoke(ctx, r, payload.InvitationID)
+		return w.revoke(ctx, r, payload)
 	case tasks.TypeBulkInvite:
 		payload, err := tasks.DecodeBulkInvite(r.payload)
 		if err != nil {

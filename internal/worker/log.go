@@ -38,7 +38,7 @@ func (w *Worker) logEnd(r *run, end ending) {
 	if end.invitationID != "" {
 		line = line.Str("invitation_id", end.invitationID)
 	}
-	for _, name := range []string{"recipients", "sent", "dead", "invitations", "kept", "pages", "slides"} {
+	for _, name := range []string{"recipients", "sent", "dead", "invitations", "kept", "pages", "slides", "revoked", "not_pending", "not_revoked"} {
 		if n, ok := end.detail[name]; ok {
 			line = line.Int(name, n)
 		}

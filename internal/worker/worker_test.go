@@ -54,6 +54,7 @@ type bundle struct {
 	client *tasks.Client
 	dead   *deadletter.Store
 	log    *safeBuffer
+	rdb    redis.UniversalClient
 }
 
 type safeBuffer struct {
@@ -103,7 +104,7 @@ func setup(t *testing.T, clerk Clerk, change func(*policy.Policy)) bundle {
 			t.Errorf("the worker ended with %v", err)
 		}
 	})
-	return bundle{client: client, dead: deadletter.NewStore(rdb, "test"), log: log}
+	return bundle{client: client, dead: deadletter.NewStore(rdb, "test"), log: log, rdb: rdb}
 }
 
 // wait gives a task after its end.

@@ -1,0 +1,245 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/pending"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/record"
+	"example.com/usher/tasks"
+)
+
+// Clerk's answers to the revocation of an invitation that is not pending any more (documented). Of an expired one it is not known.
+const (
+	codeAlreadyRevoked  = "invitation_already_revoked"
+	codeAlreadyAccepted = "invitation_already_accepted"
+)
+
+// revoke revokes an invitation, or all pending ones of an address or a campaign.
+func (w *Worker) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
+	finder := pending.Finder{Redis: w.rdb, Namespace: w.namespace, List: w.lister(r), Lag: w.policy.Settle + policy.SettleMargin}
+	switch {
+	case what.EmailAddress != "":
+		r.about.EmailAddress = what.EmailAddress
+		return w.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
+			return finder.OfAddress(ctx, what.EmailAddress)
+		})
+	case what.Campaign != "":
+		r.about.Campaign = what.Campaign
+		return w.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
+			return finder.OfCampaign(ctx, what.Campaign)
+		})
+	}
+	r.about.InvitationID = what.InvitationID
+	did, err := w.revokeForGood(ctx, r, what.InvitationID)
+	if did {
+		r.record.Revoked = 1
+	}
+	return endingOf(err, what.InvitationID)
+}
+
+// revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no error.
+func (w *Worker) revokeOne(ctx context.Context, id string) (did bool, err error) {
+	_, _, err = w.clerk.Revoke(ctx, id)
+	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// revokeForGood revokes an invitation, by as many calls as it takes, and tells whether it was this run that did. One that is revoked already
+// is as it should be, whoever did it: an earlier call whose answer was lost, say.
+func (w *Worker) revokeForGood(ctx context.Context, r *run, id string) (did bool, err error) {
+	lost := false // a call may have revoked it without our knowing
+	err = w.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) (err error) {
+		did, err = w.revokeOne(ctx, id)
+		refusal, refused := errors.AsType[*clerkclient.Error](err)
+		lost = lost || refused && refusal.Outcome == clerkclient.Transient && refusal.Sent
+		did = did || err == nil && lost
+		return err
+	})
+	if end, ok := errors.AsType[*ended](err); ok && end.ending.dead != nil && end.ending.dead.Reason == record.Exhausted {
+		if revoked, asked := w.isListed(ctx, id, "revoked"); revoked && asked == nil {
+			return lost, nil
+		}
+	}
+	return did, err
+}
+
+// isListed tells whether Clerk lists an invitation under a status.
+func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) {
+	var page clerkclient.Page
+	_, err := w.caller.Call(ctx, policy.Read, func(ctx context.Context) (err error) {
+		page, _, err = w.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
+		return err
+	})
+	return slices.ContainsFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID == id }), err
+}
+
+// lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run and in earlier ones
+// that were broken off.
+func (w *Worker) lister(r *run) pending.List {
+	carried := r.record.Attempts
+	return func(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
+		err = w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
+			page, _, err = w.clerk.List(ctx, query)
+			return err
+		})
+		if err == nil {
+			r.record.Attempts = carried
+		}
+		return page, err
+	}
+}
+
+// revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is broken off harms nobody:
+// the next one finds what is pending still.
+func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Context) ([]clerkclient.Invitation, error)) (ending, error) {
+	found, err := find(ctx)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return ending{dead: &record.Failure{Reason: record.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
+	case errors.Is(err, ledger.ErrNewer):
+		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
+		return ending{later: policy.NewerRest}, nil
+	case err != nil:
+		return endingOf(err, "")
+	}
+	v := &revocation{w: w, task: r, base: r.record, left: found}
+	v.run(ctx)
+	r.waited += v.waited
+	r.record.Revoked += v.revoked
+	if v.broken == nil && v.later == nil {
+		return v.end(len(found)), nil
+	}
+	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on from here
+	err = w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) })
+	if err = errors.Join(v.broken, err); err != nil {
+		return ending{}, err
+	}
+	return *v.later, nil
+}
+
+// revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the others.
+type revocation struct {
+	w    *Worker
+	task *run
+	base record.Record // of the task, before this run
+
+	mu         sync.Mutex
+	left       []clerkclient.Invitation
+	revoked    int
+	notPending int // not any more
+	notRevoked int
+	first      *record.Failure // of those that are not revoked
+	firstID    string
+	attempts   int // the most for one of them, and what became of them
+	history    []record.Attempt
+	later      *ending // one is for a later run, and so is what is left
+	broken     error   // the run cannot go on
+	panicked   any
+	waited     time.Duration // for permits and between attempts
+}
+
+// run revokes several at once.
+func (v *revocation) run(ctx context.Context) {
+	var revoking sync.WaitGroup
+	for range min(policy.RevokesAtOnce, len(v.left)) {
+		revoking.Go(func() {
+			var waited time.Duration
+			defer func() {
+				p := recover()
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				v.waited = max(v.waited, waited)
+				if p != nil {
+					v.w.log.Error().Str("id", v.task.id).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+					v.panicked, v.left = p, nil
+				}
+			}()
+			for id, ok := v.next(); ok; id, ok = v.next() {
+				waited += v.revoke(ctx, id)
+			}
+		})
+	}
+	revoking.Wait()
+	if v.panicked != nil {
+		panic(v.panicked) // for the task's run to count
+	}
+}
+
+// next gives the invitation to revoke next, if the run goes on.
+func (v *revocation) next() (id string, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.left) == 0 || v.later != nil || v.broken != nil {
+		return "", false
+	}
+	id, v.left = v.left[0].ID, v.left[1:]
+	return id, true
+}
+
+// revoke revokes one of them, with attempts of its own, and tells how long it waited.
+func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duration) {
+	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
+	r.record.History = slices.Clone(v.base.History)
+	did, err := v.w.revokeForGood(ctx, r, id)
+	over, isOver := errors.AsType[*ended](err)
+	dead := isOver && over.ending.dead != nil
+	gone := dead && v.w.isGone(ctx, id, *over.ending.dead)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if isOver && !gone && r.record.Attempts > v.attempts {
+		v.attempts, v.history = r.record.Attempts, r.record.History
+	}
+	switch {
+	case err == nil && did:
+		v.revoked++
+	case err == nil, gone:
+		v.notPending++
+	case dead:
+		v.notRevoked++
+		if v.first == nil {
+			v.first, v.firstID = over.ending.dead, id
+		}
+	case isOver:
+		v.later = &over.ending
+	default:
+		v.broken = err
+	}
+	return r.waited
+}
+
+// isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an expired one is not known;
+// its list tells.
+func (w *Worker) isGone(ctx context.Context, id string, refusal record.Failure) bool {
+	switch {
+	case refusal.Code == codeAlreadyAccepted:
+		return true
+	case refusal.Reason != record.Rejected || refusal.HTTPStatus == http.StatusNotFound:
+		return false
+	}
+	listed, err := w.isListed(ctx, id, "pending")
+	return err == nil && !listed
+}
+
+// end is how the run ends when all have been tried.
+func (v *revocation) end(all int) ending {
+	end := ending{detail: map[string]int{"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked}}
+	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
+	if v.first != nil {
+		failure := *v.first
+		failure.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s", v.notRevoked, all, v.firstID, failure.Message)
+		end.dead = &failure
+	}
+	return end
+}
