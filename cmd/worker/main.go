@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/worker"
 )
@@ -67,7 +68,7 @@ func exitCode(err error, stderr io.Writer) int {
 		return cmdline.ExitDone
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
-	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, worker.ErrNamespace) || errors.Is(err, worker.ErrRedis) || errors.Is(err, worker.ErrLogin) {
+	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, policy.ErrNamespace) || errors.Is(err, worker.ErrRedis) || errors.Is(err, worker.ErrLogin) {
 		return cmdline.ExitUsage
 	}
 	return cmdline.ExitFailed

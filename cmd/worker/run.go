@@ -27,7 +27,7 @@ import (
 // workerFlags are the worker's settings. They are text here, and read in one place, so that every fault is told alike.
 type workerFlags struct {
 	cmdline.Redis
-	clerkFlags
+	cmdline.Clerk
 
 	LimitCreate  string `env:"USHER_LIMIT_CREATE" default:"100/1h" help:"Single invitations that Clerk allows (N/duration; 0: no limit)."`
 	LimitBulk    string `env:"USHER_LIMIT_BULK" default:"25/1h" help:"Bulk calls that Clerk allows."`
@@ -50,13 +50,6 @@ type workerFlags struct {
 
 	Sandbox      bool   `help:"Run against an embedded Redis and a sandbox Clerk; nothing is kept. REDIS_URL and CLERK_… are ignored."`
 	SandboxSpeed string `default:"600" placeholder:"N" help:"With --sandbox: how many times shorter an hour is."`
-}
-
-// clerkFlags say which Clerk instance is served.
-type clerkFlags struct {
-	ClerkSecretKey     string `env:"CLERK_SECRET_KEY" placeholder:"KEY" help:"The instance's secret key, sk_test_… or sk_live_…. Required."`
-	ClerkSecretKeyFile string `env:"CLERK_SECRET_KEY_FILE" placeholder:"PATH" help:"File that holds the secret key."`
-	ClerkAPIURL        string `name:"clerk-api-url" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" help:"Base of Clerk's API."`
 }
 
 // adminFlags say where the worker answers operators.
@@ -86,8 +79,8 @@ type runCommand struct{}
 // Run is called by kong.
 func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error {
 	if c.Sandbox {
-		c.UseSandbox()
-		c.ClerkSecretKey, c.ClerkSecretKeyFile, c.ClerkAPIURL = sandboxKey, "", "http://"+cmdline.SandboxClerkAddr+"/v1"
+		c.Redis.UseSandbox()
+		c.Clerk.UseSandbox()
 	}
 	s, err := c.read(out.stderr)
 	if err != nil {
@@ -116,9 +109,9 @@ func (c *workerFlags) read(stderr io.Writer) (checked, error) {
 	keep := func(err error) { errs = append(errs, err) }
 	var err error
 
-	s.key, s.keyKind, err = c.readKey()
+	s.key, s.keyKind, err = c.Key()
 	keep(err)
-	s.apiURL, err = settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL)
+	s.apiURL, err = c.APIURL()
 	keep(err)
 	keep(c.readPolicy(&s))
 	keep(c.adminFlags.read(&s.admin))
@@ -150,15 +143,6 @@ func (c *workerFlags) readSchedules() ([]schedule.Schedule, error) {
 	return schedules, nil
 }
 
-// readKey reads the secret key and tells whether it is a test or a live one.
-func (c *workerFlags) readKey() (key, kind string, err error) {
-	if key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
-		return "", "", err
-	}
-	kind, err = settings.ClerkKey("CLERK_SECRET_KEY", key)
-	return key, kind, err
-}
-
 func (c *workerFlags) readPolicy(s *checked) error {
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
@@ -169,15 +153,11 @@ func (c *workerFlags) readPolicy(s *checked) error {
 	createErr := err
 	p.Bulk, err = settings.ParseRate("USHER_LIMIT_BULK", c.LimitBulk)
 	keep(err)
-	overall := c.LimitOverall
-	if overall == "" {
-		overall = map[string]string{"live": "500/10s"}[s.keyKind]
+	p.Overall = policy.OverallFor(s.keyKind)
+	if c.LimitOverall != "" {
+		p.Overall, err = settings.ParseRate("USHER_LIMIT_OVERALL", c.LimitOverall)
+		keep(err)
 	}
-	if overall == "" {
-		overall = "50/10s"
-	}
-	p.Overall, err = settings.ParseRate("USHER_LIMIT_OVERALL", overall)
-	keep(err)
 	p.Reserve, err = settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)
 	if err == nil && createErr == nil && !p.Create.Off() && p.Reserve >= p.Create.N {
 		err = &settings.Error{Name: "USHER_RESERVE", Got: fmt.Sprintf("%q", c.Reserve), Want: fmt.Sprintf("less than the create limit of %s", p.Create)}
@@ -278,7 +258,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	for {
 		err := c.work(ctx, rdb, s, health, metrics, log)
 		if errors.Is(err, worker.ErrKeyChanged) {
-			if s.key, s.keyKind, err = c.readKey(); err == nil {
+			if s.key, s.keyKind, err = c.Key(); err == nil {
 				log.Info().Msg("the secret key has changed; starting anew with it")
 				continue
 			}
@@ -304,7 +284,7 @@ func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s che
 	w, err := worker.New(worker.Config{
 		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
 		KeyChanged: func() bool {
-			key, _, err := c.readKey()
+			key, _, err := c.Key()
 			return err == nil && key != s.key
 		},
 		Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,

@@ -16,9 +16,6 @@ import (
 	"example.com/usher/internal/settings"
 )
 
-// sandboxKey is accepted by the sandbox Clerk only.
-const sandboxKey = "sk_test_sandbox"
-
 // What Clerk allows an hour (documented), and a test key in 10 seconds.
 const (
 	clerkCreates       = 100
@@ -35,7 +32,7 @@ func startSandbox(ctx context.Context, s checked, log zerolog.Logger) (stop func
 	}
 	hour := time.Hour / time.Duration(s.speed)
 	sandbox := clerktest.New(clerktest.Config{
-		Key: sandboxKey, Create: clerktest.Limit{N: clerkCreates, Window: hour}, Bulk: clerktest.Limit{N: clerkBulks, Window: hour},
+		Key: cmdline.SandboxKey, Create: clerktest.Limit{N: clerkCreates, Window: hour}, Bulk: clerktest.Limit{N: clerkBulks, Window: hour},
 		Overall:    clerktest.Limit{N: clerkOverallTest, Window: clerkOverallWindow},
 		MinLatency: 30 * time.Millisecond, MaxLatency: 150 * time.Millisecond,
 	})

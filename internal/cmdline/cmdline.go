@@ -69,8 +69,41 @@ func (r *Redis) Open() (redis.UniversalClient, error) {
 	return redisconn.Open(url, redisconn.Options{CAFile: r.RedisCAFile})
 }
 
+// Clerk says which Clerk instance is served.
+type Clerk struct {
+	ClerkSecretKey     string `env:"CLERK_SECRET_KEY" placeholder:"KEY" help:"The Clerk instance's secret key, sk_test_… or sk_live_…. ${clerk_key}"`
+	ClerkSecretKeyFile string `env:"CLERK_SECRET_KEY_FILE" placeholder:"PATH" help:"File that holds the secret key."`
+	ClerkAPIURL        string `name:"clerk-api-url" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" help:"Base of Clerk's API."`
+}
+
+// SandboxKey is accepted by the sandbox Clerk only.
+const SandboxKey = "sk_test_sandbox"
+
+// UseSandbox points at the sandbox Clerk, whatever was set.
+func (c *Clerk) UseSandbox() {
+	c.ClerkSecretKey, c.ClerkSecretKeyFile, c.ClerkAPIURL = SandboxKey, "", "http://"+SandboxClerkAddr+"/v1"
+}
+
+// HasKey tells whether a secret key is set, or a file of it.
+func (c *Clerk) HasKey() bool { return c.ClerkSecretKey != "" || c.ClerkSecretKeyFile != "" }
+
+// Key reads the secret key and tells whether it is a test or a live one. Errors never show it.
+func (c *Clerk) Key() (key, kind string, err error) {
+	if key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
+		return "", "", err
+	}
+	kind, err = settings.ClerkKey("CLERK_SECRET_KEY", key)
+	return key, kind, err
+}
+
+// APIURL checks the base of Clerk's API.
+func (c *Clerk) APIURL() (string, error) { return settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL) }
+
+// clerkKeyHelp says what each command needs the key for.
+var clerkKeyHelp = map[string]string{"worker": "Required.", "enqueue": "Only --dry-run asks Clerk."}
+
 // Parser reads arguments into a grammar. Help and version go to stdout; exit is called after them.
 func Parser(grammar any, name, description string, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(grammar, kong.Name(name), kong.Description(description), kong.Writers(stdout, stderr), kong.Exit(exit),
-		kong.Vars{"version": Version()}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+		kong.Vars{"version": Version(), "clerk_key": clerkKeyHelp[name]}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 }

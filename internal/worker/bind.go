@@ -11,9 +11,6 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// ErrNamespace means that the namespace belongs to keys of the other kind.
-var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
-
 // ErrLogin means that Redis refuses the user or the password.
 var ErrLogin = errors.New("redis refuses the user or the password")
 
@@ -24,7 +21,7 @@ func refusedLogin(err error) bool {
 // bind waits until Redis answers, and claims the namespace for test or live keys for good: a test worker must not send a
 // live system's invitations, nor the other way round.
 func (w *Worker) bind(ctx context.Context, kind string) error {
-	key := w.namespace + ":key-kind"
+	key := policy.KindKey(w.namespace)
 	for {
 		err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
 		bound := ""
@@ -45,7 +42,7 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 		}
 		switch {
 		case err == nil && bound != kind:
-			return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name", ErrNamespace, w.namespace, bound, kind)
+			return policy.OtherKind(w.namespace, bound, kind)
 		case err == nil, errors.Is(err, ErrRedis):
 			return err
 		case refusedLogin(err):
