@@ -30,6 +30,7 @@ type Dispatcher struct {
 	intents Intents
 	log     zerolog.Logger
 	skew    skew
+	patient bool // questions are put until they are answered
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first

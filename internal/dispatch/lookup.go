@@ -28,26 +28,13 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	var users map[string]bool
 	var pending map[string]string
 	var asking sync.WaitGroup
-	asking.Go(func() { users = d.users(ctx, recipients) })
-	asking.Go(func() { pending = d.pending(ctx, recipients) })
+	asking.Go(func() { users, _ = d.users(ctx, recipients) })
+	asking.Go(func() { pending, _ = d.pending(ctx, recipients) })
 	asking.Wait()
 	results := make([]Result, len(recipients))
 	doomed := 0
 	for i, r := range recipients {
-		id, isPending := pending[r.folded]
-		switch {
-		case r.ignoreExisting:
-			// Whether Clerk admits users with it is not known, and spoiling a bulk is dear: alone it can be found out.
-			results[i] = Result{Again: true, Alone: users[r.folded]}
-		case users[r.folded]:
-			results[i] = found(http.StatusUnprocessableEntity, "form_identifier_exists", "The address belongs to a user already.")
-		case isPending:
-			results[i] = found(http.StatusBadRequest, CodeDuplicate, "A pending invitation for the address exists already.")
-			results[i].InvitationID = id
-		default:
-			results[i].Again = true
-		}
-		if results[i].Found {
+		if results[i] = foretell(r, users, pending); results[i].Found {
 			doomed++
 		}
 	}
@@ -57,11 +44,28 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	return results
 }
 
+// foretell says what Clerk would answer about a recipient, from what is known of users and pending invitations.
+func foretell(r Recipient, users map[string]bool, pending map[string]string) Result {
+	id, isPending := pending[r.folded]
+	switch {
+	case r.ignoreExisting:
+		// Whether Clerk admits users with it is not known, and spoiling a bulk is dear: alone it can be found out.
+		return Result{Again: true, Alone: users[r.folded]}
+	case users[r.folded]:
+		return found(http.StatusUnprocessableEntity, "form_identifier_exists", "The address belongs to a user already.")
+	case isPending:
+		result := found(http.StatusBadRequest, CodeDuplicate, "A pending invitation for the address exists already.")
+		result.InvitationID = id
+		return result
+	}
+	return Result{Again: true}
+}
+
 func found(status int, code, message string) Result {
 	return Result{Found: true, Refusal: &clerkclient.Error{Outcome: clerkclient.Rejected, Status: status, Code: code, Message: message}}
 }
 
-func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) map[string]bool {
+func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) (map[string]bool, error) {
 	addresses := make([]string, len(recipients))
 	for i, r := range recipients {
 		addresses[i] = r.folded
@@ -72,14 +76,15 @@ func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) map[stri
 		return err
 	})
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return set(found)
+	return set(found), nil
 }
 
 // pending asks for the pending invitations in the way that takes fewer calls: all of them, page by page, or those of each
-// address. Whoever ignores existing ones is not asked about. It gives the invitations' ids by folded address.
-func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[string]string {
+// address. Whoever ignores existing ones is not asked about. It gives the invitations' ids by folded address; with an error, what is known all
+// the same.
+func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) (map[string]string, error) {
 	var addresses []string
 	for _, r := range recipients {
 		if !r.ignoreExisting {
@@ -87,14 +92,14 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 		}
 	}
 	if len(addresses) == 0 {
-		return nil
+		return nil, nil
 	}
 	first, err := d.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending"})
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if len(first.Invitations) < policy.ListPage {
-		return idsOf(first.Invitations)
+		return idsOf(first.Invitations), nil
 	}
 	queries := pagesAfter(first)
 	if first.TotalCount < 0 || len(queries) > len(addresses) {
@@ -103,8 +108,8 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) map[st
 			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending", Query: address})
 		}
 	}
-	more, _ := d.askAll(ctx, queries) // one that failed is left out: what is known is better than nothing
-	return idsOf(append(first.Invitations, more...))
+	more, err := d.askAll(ctx, queries)
+	return idsOf(append(first.Invitations, more...)), err
 }
 
 // askAll asks several queries at once and gives what they found, and the errors of those that failed.
@@ -151,15 +156,12 @@ func (d *Dispatcher) page(ctx context.Context, query clerkclient.ListQuery) (pag
 	return page, err
 }
 
-// read makes one call that changes nothing. It also ends when the patience does, not only with its permit.
+// read makes one call that changes nothing, or as many as it takes.
 func (d *Dispatcher) read(ctx context.Context, ask func(ctx context.Context) error) error {
-	_, err := d.caller.Call(ctx, policy.Read, func(flight context.Context) error {
-		flight, cancel := context.WithCancel(flight)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
-		return ask(flight)
-	})
-	return err
+	if d.patient {
+		return d.caller.Ask(ctx, ask)
+	}
+	return d.caller.read(ctx, ask)
 }
 
 // idsOf gives the ids of invitations by their folded addresses.

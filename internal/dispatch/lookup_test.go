@@ -1,9 +1,12 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/tasks"
 )
 
@@ -42,4 +45,83 @@ func TestALookUpThatFailsRefusesNobody(t *testing.T) {
 			t.Errorf("%+v", result)
 		}
 	}
+}
+
+func TestASurveyTellsTheDoomedAndTheUnknown(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{users: []string{"p7@example.com", "p120@example.com"}, pending: []string{"P8@example.com"}}
+	d := setup(t, clerk, 100, 25)
+	findings, err := Survey(t.Context(), d.caller, clerk, people(t, "p", 130))
+	if err != nil || clerk.lookUps != 2 {
+		t.Fatalf("%v after %d calls for users", err, clerk.lookUps)
+	}
+	for i, f := range findings {
+		want := map[int]string{7: "form_identifier_exists", 8: "duplicate_record", 120: "form_identifier_exists"}[i]
+		if f.Unknown || (f.Refusal == nil) != (want == "") || f.Refusal != nil && f.Refusal.Code != want {
+			t.Errorf("%d: %+v, want %q", i, f, want)
+		}
+	}
+}
+
+// TestASurveyWaitsOutAThrottling: and it tries again what fails, but not for ever.
+func TestASurveyWaitsOutAThrottling(t *testing.T) {
+	t.Parallel()
+	clerk := &moodyClerk{errs: []error{
+		&clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429, RetryAfter: 200 * time.Millisecond, Sent: true},
+		&clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true},
+	}}
+	d := setup(t, clerk, 100, 25)
+	findings, err := Survey(t.Context(), d.caller, clerk, people(t, "p", 3))
+	if err != nil || findings[0].Unknown || clerk.asked != 4 {
+		t.Errorf("%+v, %v after %d questions, want 4", findings, err, clerk.asked)
+	}
+}
+
+func TestASurveyThatFailsSaysWhoIsUnknown(t *testing.T) {
+	t.Parallel()
+	refused := &clerkclient.Error{Outcome: clerkclient.Unauthorized, Status: 401, Sent: true}
+	clerk := &fakeClerk{refuse: refused}
+	d := setup(t, clerk, 100, 25)
+	list := append(people(t, "p", 2), person(t, tasks.Recipient{EmailAddress: "again@example.com", IgnoreExisting: true}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	go func() { <-d.caller.Gate.Refused(); cancel(refused) }() // as whoever has the gate does
+	findings, err := Survey(ctx, d.caller, clerk, list)
+	if e, ok := errors.AsType[*clerkclient.Error](err); !ok || e.Status != 401 {
+		t.Errorf("%v", err)
+	}
+	if !findings[0].Unknown || !findings[1].Unknown || findings[2].Unknown {
+		t.Errorf("%+v", findings)
+	}
+}
+
+// moodyClerk fails its first questions.
+type moodyClerk struct {
+	fakeClerk
+	errs  []error
+	asked int
+}
+
+func (m *moodyClerk) mood() (err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	if len(m.errs) > 0 {
+		err, m.errs = m.errs[0], m.errs[1:]
+	}
+	return err
+}
+
+func (m *moodyClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	if err := m.mood(); err != nil {
+		return clerkclient.Page{}, clerkclient.Answer{}, err
+	}
+	return m.fakeClerk.List(ctx, q)
+}
+
+func (m *moodyClerk) UsersByEmail(ctx context.Context, addresses []string) ([]string, clerkclient.Answer, error) {
+	if err := m.mood(); err != nil {
+		return nil, clerkclient.Answer{}, err
+	}
+	return m.fakeClerk.UsersByEmail(ctx, addresses)
 }

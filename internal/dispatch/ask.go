@@ -1,0 +1,58 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
+)
+
+// ErrPatience means that Clerk was asked for as long as somebody can be expected to wait, and has not answered.
+var ErrPatience = fmt.Errorf("no answer from Clerk within %s", policy.AskPatience)
+
+// Ask puts a question to Clerk, which changes nothing, for somebody who waits for the answer: while Clerk throttles it waits, and what failed
+// is tried again a few times. The error is a *clerkclient.Error, an ErrPatience, or the context's cause.
+func (c *Caller) Ask(ctx context.Context, question func(ctx context.Context) error) error {
+	asking, cancel := context.WithTimeoutCause(ctx, policy.AskPatience, ErrPatience)
+	defer cancel()
+	var last error // what Clerk said
+	for tries := 1; ; {
+		err := c.read(asking, question)
+		refusal, answered := errors.AsType[*clerkclient.Error](err)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case asking.Err() != nil && last != nil:
+			return fmt.Errorf("%w: %w", ErrPatience, last)
+		case asking.Err() != nil:
+			return ErrPatience
+		case !answered:
+			return err
+		}
+		last = err
+		if refusal.Outcome == clerkclient.Throttled {
+			continue // the limiter holds it back
+		}
+		if refusal.Outcome != clerkclient.Transient || tries == policy.AskTries {
+			return err
+		}
+		_ = clock.Sleep(asking, policy.AskPause<<tries)
+		tries++
+	}
+}
+
+// read makes one call that changes nothing. It also ends when the context does, not only with its permit.
+func (c *Caller) read(ctx context.Context, ask func(ctx context.Context) error) error {
+	_, err := c.Call(ctx, policy.Read, func(flight context.Context) error {
+		flight, cancel := context.WithCancel(flight)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return ask(flight)
+	})
+	return err
+}
