@@ -20,6 +20,7 @@ type campaignCommand struct {
 	Pause  campaignPauseCommand  `cmd:"" help:"Let a campaign make no more calls, until it is resumed."`
 	Resume campaignResumeCommand `cmd:"" help:"Let a paused campaign go on."`
 	Cancel campaignCancelCommand `cmd:"" help:"Stop a campaign for good."`
+	Export campaignExportCommand `cmd:"" help:"Write what became of each recipient, as CSV, or with --json as JSON lines."`
 }
 
 // campaignName is the argument of commands about one campaign.
