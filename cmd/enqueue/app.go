@@ -17,6 +17,7 @@ import (
 type app struct {
 	ctx         context.Context
 	namespace   string
+	sandbox     bool
 	rdb         redis.UniversalClient
 	client      *tasks.Client
 	ledgers     *ledger.Ledgers
@@ -39,7 +40,7 @@ func newApp(ctx context.Context, c common, stdin io.Reader, out *output) (*app, 
 		return nil, err
 	}
 	return &app{
-		ctx: ctx, namespace: c.Namespace, rdb: rdb, client: client, stdin: stdin, out: out,
+		ctx: ctx, namespace: c.Namespace, sandbox: c.Sandbox, rdb: rdb, client: client, stdin: stdin, out: out,
 		ledgers: ledger.New(rdb, c.Namespace), deadLetters: deadletter.NewStore(rdb, c.Namespace),
 	}, nil
 }

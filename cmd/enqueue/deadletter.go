@@ -118,7 +118,12 @@ func causeOf(e deadletter.Entry) string {
 	return cause(&tasks.Failure{Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message})
 }
 
-func aboutWhom(e deadletter.Entry) string { return e.EmailAddress + e.InvitationID }
+func aboutWhom(e deadletter.Entry) string {
+	if e.Type == tasks.TypeRevoke && e.Campaign != "" {
+		return "campaign " + e.Campaign
+	}
+	return e.EmailAddress + e.InvitationID
+}
 
 type deadShowCommand struct {
 	ID string `arg:"" help:"The dead letter's id."`

@@ -28,10 +28,10 @@ type grammar struct {
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
-	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation."`
+	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation, or all pending ones of an address or a campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
-	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume or cancel campaigns."`
+	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel or export campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
 	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`

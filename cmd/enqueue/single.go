@@ -30,25 +30,6 @@ func (c *inviteCommand) Run(a *app) error {
 	return a.enqueued(task, err, "invitation of "+recipient.Normalize().EmailAddress, c.waitFlags)
 }
 
-type revokeCommand struct {
-	InvitationID string `arg:"" help:"The invitation's id, inv_…."`
-	timingFlags
-	waitFlags
-}
-
-// Run is called by kong.
-func (c *revokeCommand) Run(a *app) error {
-	if err := c.check(); err != nil {
-		return err
-	}
-	opts, err := c.options()
-	if err != nil {
-		return err
-	}
-	task, err := a.client.Revoke(a.ctx, c.InvitationID, opts...)
-	return a.enqueued(task, err, "revocation of "+c.InvitationID, c.waitFlags)
-}
-
 type syncCommand struct {
 	Whole bool `help:"Read all of Clerk's list again. Without it, what can have changed is enough, as long as that can be verified."`
 	timingFlags
@@ -96,8 +77,12 @@ func (a *app) enqueued(task tasks.Task, err error, what string, wait waitFlags) 
 
 // taskView is what --json answers of a task.
 func taskView(t tasks.Task) map[string]any {
-	return map[string]any{
+	view := map[string]any{
 		"task_id": t.ID, "type": t.Type, "queue": orNull(t.Queue), "state": t.State, "scheduled_at": timeOrNull(t.ScheduledAt),
 		"attempts": t.Attempts, "invitation_id": orNull(t.InvitationID), "error": orNull(t.Error),
 	}
+	if t.Type == tasks.TypeRevoke {
+		view["revoked"] = t.Revoked
+	}
+	return view
 }

@@ -79,6 +79,9 @@ func (a *app) taskStatus(id string) error {
 	if task.InvitationID != "" {
 		a.out.say("Invitation: %s", task.InvitationID)
 	}
+	if task.Revoked > 0 {
+		a.out.say("Revoked: %s", plural(task.Revoked, "invitation"))
+	}
 	if task.Error != nil {
 		a.out.say("Cause: %s", cause(task.Error))
 	}

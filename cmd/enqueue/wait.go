@@ -52,6 +52,8 @@ func (a *app) wait(task tasks.Task, flags waitFlags) error {
 		return fmt.Errorf("task %s: %w: %s", ended.ID, errDead, cause(ended.Error))
 	case ended.Type == tasks.TypeInvite:
 		a.out.say("Done: invitation %s.", ended.InvitationID)
+	case ended.Type == tasks.TypeRevoke && ended.InvitationID == "":
+		a.out.say("Done: %s revoked.", plural(ended.Revoked, "invitation"))
 	default:
 		a.out.say("Done.")
 	}

@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/clerkclient/clerktest"
+)
+
+// sentTo gives the ids of what was sent, by folded address.
+func (s *system) sentTo() map[string]string {
+	ids := map[string]string{}
+	for _, sent := range s.clerk.Ledger() {
+		ids[sent.Folded] = sent.InvitationID
+	}
+	return ids
+}
+
+// revoked gives the ids of the invitations whose revocation the sandbox has answered with a 200 since a request.
+func (s *system) revoked(after int) []string {
+	var ids []string
+	for _, r := range s.clerk.Requests() {
+		if r.Endpoint == clerktest.Revoke && r.Status == 200 && r.Number > after {
+			ids = append(ids, strings.Split(strings.TrimPrefix(r.Path, "/v1"), "/")[2])
+		}
+	}
+	return slices.Sorted(slices.Values(ids))
+}
+
+func (s *system) lastRequest() int {
+	requests := s.clerk.Requests()
+	return requests[len(requests)-1].Number
+}
+
+// must wants no error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
+	t.Parallel()
+	for name, config := range map[string]clerktest.Config{
+		"as documented": {}, "lists lag": {ListLag: time.Hour}, "expired ones can be revoked": {ExpiredRevocable: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, config, "USHER_LIMIT_OVERALL=0")
+			s.worker()
+			var foreign []clerktest.Invitation
+			for i := range 20 {
+				foreign = append(foreign, s.clerk.AddInvitation(fmt.Sprintf("foreign%d@example.com", i)))
+			}
+			want(t, s.ok("bulk-invite", s.write("p.csv", csv("bulk", 40)), "--campaign", "load", "--wait"), map[string]any{"sent": 40})
+			ids := s.sentTo()
+			for i := range 10 {
+				must(t, s.clerk.Accept(ids[fmt.Sprintf("bulk%d@example.com", i)]))
+			}
+			for i := 10; i < 15; i++ {
+				must(t, s.clerk.Expire(ids[fmt.Sprintf("bulk%d@example.com", i)]))
+			}
+			for i := 15; i < 20; i++ {
+				want(t, s.ok("revoke", ids[fmt.Sprintf("bulk%d@example.com", i)], "--wait"), map[string]any{"state": "done", "revoked": 1})
+			}
+			// Another pending invitation of somebody in the campaign is not the campaign's.
+			foreign = append(foreign, s.clerk.AddInvitation("bulk39@example.com"))
+			var mine []string
+			for i := 20; i < 40; i++ {
+				mine = append(mine, ids[fmt.Sprintf("bulk%d@example.com", i)])
+			}
+			before := s.lastRequest()
+			dry := s.ok("revoke", "--campaign", "load", "--dry-run")
+			want(t, dry, map[string]any{"dry_run": true, "source": "clerk"})
+			if n := dry["would_revoke"].(float64); n != 20 && config.ListLag == 0 {
+				t.Errorf("would revoke %v, want 20", n)
+			}
+			if got := s.revoked(before); len(got) != 0 {
+				t.Errorf("a dry run revoked %v", got)
+			}
+			if a := s.enqueue("revoke", "--campaign", "load"); a.exit != 2 || !strings.Contains(a.stderr, "--yes") {
+				t.Errorf("without --yes: exit %d, %s", a.exit, a.stderr)
+			}
+			want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 20, "error": nil})
+			if got := s.revoked(before); !slices.Equal(got, slices.Sorted(slices.Values(mine))) {
+				t.Errorf("%d were revoked, want exactly the 20 pending ones of the campaign: %v", len(got), got)
+			}
+			for _, inv := range foreign {
+				must(t, s.clerk.Accept(inv.ID)) // only a pending one can be
+			}
+			want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 0})
+			if dead := s.list("dead-letter", "list"); len(dead) != 0 {
+				t.Errorf("dead letters: %v", dead)
+			}
+		})
+	}
+}
+
+// TestWhatACampaignHasAcceptedIsNotItsToRevoke: somebody else has made it.
+func TestWhatACampaignHasAcceptedIsNotItsToRevoke(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
+	s.worker()
+	foreign := s.clerk.AddInvitation("bulk3@example.com")
+	want(t, s.ok("bulk-invite", s.write("p.csv", csv("bulk", 12)), "--campaign", "load", "--on-duplicate", "accept", "--wait"), map[string]any{"sent": 12})
+	if row := s.exported("load")["bulk3@example.com"]; row["outcome"] != "sent" || row["invitation_id"] != foreign.ID || row["attempts"] != "0" {
+		t.Errorf("%v", row)
+	}
+	want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 11})
+	must(t, s.clerk.Accept(foreign.ID))
+}
+
+// TestARevocationGoesOnAfterAKill: the same task revokes the rest, and nobody else.
+func TestARevocationGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
+	first := s.worker()
+	foreign := s.clerk.AddInvitation("foreign@example.com")
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 100)), "--campaign", "load", "--wait")
+	mine := slices.Sorted(maps.Values(s.sentTo()))
+	s.clerk.Configure(func(c *clerktest.Config) { c.MinLatency, c.MaxLatency = 200*time.Millisecond, 200*time.Millisecond })
+	task := s.ok("revoke", "--campaign", "load", "--yes")
+	eventually(t, "it is in its middle", func() bool { return len(s.revoked(0)) > 20 })
+	first.stop(syscall.SIGKILL)
+	if n := len(s.revoked(0)); n == 100 {
+		t.Fatal("it was killed too late")
+	}
+	s.forgetLease(fmt.Sprint(task["queue"]), fmt.Sprint(task["task_id"]))
+	s.worker()
+	eventually(t, "the task has ended", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
+	if got := s.revoked(0); !slices.Equal(slices.Compact(got), mine) {
+		t.Errorf("%d were revoked, want the campaign's 100", len(got))
+	}
+	must(t, s.clerk.Accept(foreign.ID))
+}
+
+// forgetLease lets asynq find out at the next worker's start that a task's worker is dead; else that takes it a minute or two.
+func (s *system) forgetLease(queue, task string) {
+	s.t.Helper()
+	key := "asynq:{" + queue + "}:lease"
+	if n, err := s.rdb.ZAddXX(s.t.Context(), key, redis.Z{Score: 1, Member: task}).Result(); err != nil {
+		s.t.Fatalf("%d, %v", n, err)
+	}
+	info, err := asynq.NewInspectorFromRedisClient(s.rdb).GetTaskInfo(queue, task)
+	if err != nil || info.State != asynq.TaskStateActive {
+		s.t.Fatalf("%+v, %v: the task is not active", info, err)
+	}
+}
+
+func TestRevokingAnAddress(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.worker()
+	first, second := s.clerk.AddInvitation("Ada@Example.com"), s.clerk.AddInvitation("ada@example.com")
+	other := s.clerk.AddInvitation("xada@example.com") // a query for the address finds this one too
+	accepted := s.clerk.AddInvitation("ada@example.com")
+	must(t, s.clerk.Accept(accepted.ID))
+	dry := s.ok("revoke", "--email", "ADA@example.com", "--dry-run")
+	want(t, dry, map[string]any{"would_revoke": 2})
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 1, Endpoint: clerktest.Revoke})
+	want(t, s.ok("revoke", "--email", " ADA@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 2})
+	for _, id := range []string{first.ID, second.ID} {
+		if err := s.clerk.Expire(id); err == nil || !strings.Contains(err.Error(), "revoked") {
+			t.Errorf("%s: %v, want it revoked", id, err)
+		}
+	}
+	must(t, s.clerk.Accept(other.ID))
+	want(t, s.ok("revoke", "--email", "nobody@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 0})
+}
+
+// TestRevokingAnAddressThatWasJustInvited: Clerk's list need not show it yet.
+func TestRevokingAnAddressThatWasJustInvited(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{ListLag: time.Hour})
+	s.worker()
+	id := s.ok("invite", "Ada@example.com", "--wait")["invitation_id"]
+	want(t, s.ok("revoke", "--email", "ada@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 1})
+	if got := s.revoked(0); !slices.Equal(got, []string{fmt.Sprint(id)}) {
+		t.Errorf("revoked: %v, want %v", got, id)
+	}
+}
+
+// TestARefusedRevocationDoesNotStopTheOthers: it makes the task a dead letter, and a retry does the rest.
+func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_MAX_ATTEMPTS=3", "USHER_LIMIT_OVERALL=0")
+	s.worker()
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 30)), "--campaign", "load", "--wait")
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 404, Code: "resource_not_found", Times: 1, Endpoint: clerktest.Revoke})
+	if a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait"); a.exit != 3 || !strings.Contains(a.stderr, "1 of 30") {
+		t.Errorf("exit %d, want 3: %s", a.exit, a.stderr)
+	}
+	dead := s.list("dead-letter", "list")
+	if len(dead) != 1 || len(s.revoked(0)) != 29 {
+		t.Fatalf("%d dead letters, %d revoked, want 1 and 29", len(dead), len(s.revoked(0)))
+	}
+	want(t, dead[0], map[string]any{"type": "revoke", "campaign": "load", "reason": "rejected", "http_status": 404, "code": "resource_not_found", "attempts": 1})
+	retried := s.ok("dead-letter", "retry", "--all")
+	eventually(t, "the rest is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	if n := len(s.revoked(0)); n != 30 {
+		t.Errorf("%d are revoked, want 30", n)
+	}
+
+	// By an address whose revocation fails too often. The letter is no invite's: retrying it opens no question about the address.
+	s.ok("invite", "ada@example.com", "--wait")
+	failing := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503, Endpoint: clerktest.Revoke})
+	if a := s.enqueue("revoke", "--email", "ada@example.com", "--yes", "--wait"); a.exit != 3 {
+		t.Errorf("exit %d, want 3: %s", a.exit, a.stderr)
+	}
+	s.clerk.ClearFault(failing)
+	dead = s.list("dead-letter", "list")
+	want(t, dead[0], map[string]any{"type": "revoke", "email_address": "ada@example.com", "reason": "exhausted", "http_status": 503, "attempts": 3})
+	retried = s.ok("dead-letter", "retry", "--all")
+	eventually(t, "it is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	for key, value := range s.dump() {
+		if strings.Contains(key, "{once}:i:") && strings.Contains(value, "reopened") {
+			t.Errorf("an intent is open: %q", value)
+		}
+	}
+	want(t, s.ok("invite", "ada@example.com", "--wait"), map[string]any{"state": "done", "attempts": 1})
+}
+
+func TestRevokeRefusesBadUsage(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	for says, args := range map[string][]string{
+		"only one of them": {"revoke"}, "say what to revoke": {"revoke", "inv_SftISK7GFJOAPfh0WxgHZZBcsQQ", "--email", "ada@example.com"},
+		"email_address": {"revoke", "--email", "ada", "--yes"}, "campaign": {"revoke", "--campaign", "a b", "--yes"},
+	} {
+		if a := s.enqueue(args...); a.exit != 2 || !strings.Contains(a.stderr, says) {
+			t.Errorf("%v: exit %d, %s", args, a.exit, a.stderr)
+		}
+	}
+	if a := s.enqueue("revoke", "--campaign", "nobody", "--yes"); a.exit != 1 {
+		t.Errorf("a campaign that is not there: exit %d, %s", a.exit, a.stderr)
+	}
+	live := s.run("", "enqueue", []string{"CLERK_SECRET_KEY=hunter2"}, "revoke", "--email", "ada@example.com", "--dry-run")
+	if live.exit != 2 || !strings.Contains(live.stderr, "CLERK_SECRET_KEY") || strings.Contains(live.stderr, "hunter2") {
+		t.Errorf("a bad key: %+v", live)
+	}
+	if left := s.dump(); len(left) != 0 {
+		t.Errorf("bad usage left keys in Redis: %v", left)
+	}
+}
+
+// TestARevocationWithoutAKeyIsRehearsedFromTheDirectory: enqueue need not have the key.
+func TestARevocationWithoutAKeyIsRehearsedFromTheDirectory(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.worker()
+	s.clerk.AddInvitation("bulk0@example.com2.example.com") // no match, though it begins alike
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 5)), "--campaign", "load", "--wait")
+	keyless := func(args ...string) answer {
+		return s.run("", "enqueue", []string{"CLERK_SECRET_KEY="}, append(args, "--dry-run")...)
+	}
+	if a := keyless("revoke", "--campaign", "load"); a.exit != 0 || !strings.Contains(a.stdout, "never synced") {
+		t.Errorf("%+v", a)
+	}
+	must(t, s.clerk.Accept(s.sentTo()["bulk1@example.com"]))
+	s.ok("sync-list", "--wait")
+	if a := keyless("revoke", "--campaign", "load"); a.exit != 0 || !strings.Contains(a.stdout, "4 pending invitations of campaign load would be revoked") || !strings.Contains(a.stdout, "as synced at") {
+		t.Errorf("%+v", a)
+	}
+	if a := keyless("revoke", "--email", "BULK0@example.com", "--json"); a.exit != 0 || !strings.Contains(a.stdout, `"would_revoke":1`) || !strings.Contains(a.stdout, `"source":"directory"`) {
+		t.Errorf("%+v", a)
+	}
+	if n := len(s.revoked(0)); n != 0 {
+		t.Errorf("%d were revoked", n)
+	}
+}
+
+// TestRevokingARunningCampaignSaysThatItGoesOn: what it sends afterwards stays.
+func TestRevokingARunningCampaignSaysThatItGoesOn(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=2/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=1")
+	s.worker()
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 30)), "--campaign", "load")
+	eventually(t, "its first window is spent", func() bool { return len(s.clerk.Ledger()) == 11 })
+	eventually(t, "it is recorded", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
+	a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait")
+	if a.exit != 0 || !strings.Contains(a.stderr, "cancel or pause it first") || !strings.Contains(a.stdout, "11 invitations revoked") {
+		t.Errorf("%+v", a)
+	}
+	want(t, s.ok("campaign", "status", "load"), map[string]any{"state": "running", "sent": 11})
+}
