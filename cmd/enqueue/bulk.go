@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/tasks"
 )
@@ -14,12 +15,13 @@ import (
 type bulkCommand struct {
 	File          string `arg:"" help:"The file, or - for standard input."`
 	Campaign      string `placeholder:"NAME" help:"Name of the list. Default: one that derives from its rows and options, so that repeating it adds nothing."`
-	DryRun        bool   `help:"Check the file and enqueue nothing."`
+	DryRun        bool   `help:"Check the file and enqueue nothing. With a key, ask Clerk which recipients it would refuse."`
 	SkipInvalid   bool   `help:"Go on without bad rows, and write them to FILE.invalid.csv."`
 	InvalidTo     string `placeholder:"PATH" help:"With --skip-invalid: where to write bad rows instead. Never overwrites."`
 	EmailColumn   string `placeholder:"C" help:"Name of the column that holds the addresses."`
 	IgnoreColumns bool   `help:"Ignore columns that are no option of an invitation."`
 	recipientFlags
+	cmdline.Clerk
 	timingFlags
 	bulkWaitFlags
 }
@@ -51,7 +53,7 @@ func (c *bulkCommand) Run(a *app) error {
 	}
 	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: file.Recipients()}
 	if c.DryRun {
-		return c.dryRun(a, file, request)
+		return c.dryRun(a, file, request, opts)
 	}
 	task, err := a.client.BulkInvite(a.ctx, request, opts...)
 	exists := errors.Is(err, tasks.ErrExists)
@@ -127,18 +129,6 @@ func (c *bulkCommand) name() string {
 		return "standard input"
 	}
 	return c.File
-}
-
-func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest) error {
-	name, err := request.Name()
-	if err != nil {
-		return err
-	}
-	a.out.say("%s: %s to invite, %s, %s. Campaign: %s. Nothing was enqueued.", c.name(), plural(len(file.Rows), "recipient"),
-		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), name)
-	return a.out.object(map[string]any{
-		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(), "duplicates": len(file.Duplicates),
-	})
 }
 
 func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists bool) error {
