@@ -54,6 +54,10 @@ func TestTheEndIsForetold(t *testing.T) {
 		"1,401 in 21 windows":              {short(running("c", 1401)), map[string]time.Duration{"c": 20 * 4 * time.Second}},
 		"350 an hour, 20 of them reserved": {hourly(running("c", 331)), map[string]time.Duration{"c": time.Hour}},
 		"all that the reserve leaves":      {hourly(running("c", 330)), map[string]time.Duration{"c": 20 * time.Second}}, // the overall limit: 105 calls and 4 for look-ups
+		"look-ups take places of the overall limit": {
+			with(hourly(running("c", 330)), func(o *Outlook) { o.Overall.N = 53 }), // 105 calls would have room in two windows
+			map[string]time.Duration{"c": 20 * time.Second},
+		},
 		"answers take their time": {
 			with(short(running("c", 210)), func(o *Outlook) { o.BulkAnswer, o.SingleAnswer = 200*time.Millisecond, 100*time.Millisecond }),
 			map[string]time.Duration{"c": 8*time.Second + 600*time.Millisecond},
