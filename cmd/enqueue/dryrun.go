@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/tasks"
@@ -31,7 +32,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	view := map[string]any{
 		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(), "duplicates": len(file.Duplicates),
 		"known": nil, "would_send": nil, "skipped": nil, "refused": nil, "refused_by_code": nil, "refused_rows": nil, "unknown": nil,
-		"scheduled_at": timeOrNull(start),
+		"scheduled_at": timeOrNull(start), "finish_at": nil, "assumption": nil,
 	}
 	asker, err := a.asker(c.Clerk)
 	if err != nil {
@@ -67,6 +68,7 @@ type rehearsal struct {
 	byCode   map[string]int
 	unknown  int
 	why      error // of the unknown
+	forecast forecast.Forecast
 }
 
 // refusedRow is a row that Clerk would refuse.
@@ -116,7 +118,14 @@ func rehearse(a *app, q *asker, name string, file peoplefile.File, start time.Ti
 			r.send++
 		}
 	}
-	return r, nil
+	return r, r.foretell(a, start)
+}
+
+// foretell foretells when all that would be sent, and whoever is unknown, were through.
+func (r *rehearsal) foretell(a *app, start time.Time) error {
+	outlook, err := forecast.Read(a.ctx, a.rdb, a.namespace)
+	r.forecast = outlook.Hypothetical(r.send+r.unknown, start)
+	return err
 }
 
 // newRows gives the rows that the campaign does not have yet. The error is that of enqueuing them where the campaign takes none.
@@ -153,7 +162,7 @@ func (r rehearsal) skipped() int { return r.known + r.accepted }
 func (r rehearsal) view() map[string]any {
 	return map[string]any{
 		"known": r.known, "would_send": r.send, "skipped": r.skipped(), "refused": len(r.refused), "refused_by_code": r.byCode,
-		"refused_rows": r.refused, "unknown": r.unknown,
+		"refused_rows": r.refused, "unknown": r.unknown, "finish_at": timeOrNull(r.forecast.ETA), "assumption": orNull(r.forecast.Assumption),
 	}
 }
 
@@ -169,6 +178,11 @@ func (r rehearsal) tell(out *output) {
 	}
 	if more := len(r.refused) - refusedShown; more > 0 {
 		out.say("… and %s more (--json shows all).", plural(more, "refused row"))
+	}
+	if r.forecast.ETA.IsZero() {
+		out.say("When it would finish cannot be foretold: %s.", r.forecast.Assumption)
+	} else {
+		out.say("It would finish at %s: %s.", local(r.forecast.ETA), r.forecast.Assumption)
 	}
 	if r.unknown > 0 {
 		out.say("Whether Clerk would refuse the other %d is not known: %v", r.unknown, r.why)

@@ -174,3 +174,25 @@ func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 		t.Errorf("exit %d after %s, want 130 at once", cmd.ProcessState.ExitCode(), took)
 	}
 }
+
+// TestADryRunForetellsTheFinish: one of 300 sends nothing, and says when the last of them would be sent.
+func TestADryRunForetellsTheFinish(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=10/1h", "USHER_LIMIT_BULK=10/1h", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=5")
+	s.worker()
+	s.ok("invite", "ada@example.com", "--wait")
+	file := s.write("p.csv", csv("bulk", 300))
+	before := s.creates()
+	got := s.ok("bulk-invite", file, "--dry-run")
+	finish, err := time.Parse(time.RFC3339, fmt.Sprint(got["finish_at"]))
+	if in := time.Until(finish); err != nil || in < 110*time.Minute || in > 130*time.Minute { // 105 an hour
+		t.Errorf("it would finish in %s, %v: %v", in, err, got["assumption"])
+	}
+	later := s.ok("bulk-invite", file, "--dry-run", "--in", "5h")
+	if then, err := time.Parse(time.RFC3339, fmt.Sprint(later["finish_at"])); err != nil || then.Sub(finish) < 4*time.Hour {
+		t.Errorf("started in 5 hours it would finish at %s, %v", then, err)
+	}
+	if n := s.creates(); n != before {
+		t.Errorf("a dry run made %d calls that create", n-before)
+	}
+}
