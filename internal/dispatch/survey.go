@@ -11,7 +11,7 @@ import (
 
 // Finding is what a survey tells of a recipient.
 type Finding struct {
-	// Refusal is what Clerk would usersAnswer; nil if nothing is known to stand in the way.
+	// Refusal is what Clerk would answer; nil if nothing is known to stand in the way.
 	Refusal *clerkclient.Error
 	// Unknown: Clerk could not be asked about the recipient.
 	Unknown bool
