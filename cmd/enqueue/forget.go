@@ -40,9 +40,9 @@ func (c *forgetCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	a.out.say("Forgotten. Removed: from %s, %s, %s in queues, %s, %s of the directory, %s.",
+	a.out.say("Forgotten. Removed: from %s, %s, %s in queues, %s, %s of the directory's copies, %s.",
 		plural(removed.Campaigns, "campaign"), plural(removed.Uploads, "upload"), plural(removed.Tasks, "task"), plural(removed.DeadLetters, "dead letter"),
-		plural(removed.Invitations, "invitation"), plural(removed.Intents, "intent"))
+		plural(removed.Invitations, "row"), plural(removed.Intents, "intent"))
 	a.out.say("Clerk still has its invitations and users. Redis's own files keep what was removed until it rewrites them (BGREWRITEAOF).")
 	return a.out.object(map[string]any{"forgotten": true, "removed": removed})
 }

@@ -74,6 +74,13 @@ schedules:
 	}
 }
 
+func TestTheExampleIsRead(t *testing.T) {
+	t.Parallel()
+	if schedules, err := Read("../../examples/schedules.yaml"); err != nil || len(schedules) != 2 {
+		t.Errorf("%+v, %v", schedules, err)
+	}
+}
+
 func TestAFileMayBeEmptyOfSchedules(t *testing.T) {
 	t.Parallel()
 	if schedules, err := parse([]byte("schedules: []\n"), "s.yaml", "."); err != nil || len(schedules) != 0 {
