@@ -147,8 +147,9 @@ function intent.claim(key, owner, token, till, born, lost)
     intent.write(key, owner, 'r', 'reopened', born, born)
     return 'unsure', 0
   end
-  intent.write(key, owner, 'c', token, till, since or now)
-  return 'ok', since or now
+  since = since and math.min(since, now - 1) or now -- only a first call's time is now
+  intent.write(key, owner, 'c', token, till, since)
+  return 'ok', since
 end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'opened' then

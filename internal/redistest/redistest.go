@@ -32,9 +32,12 @@ func Start(t testing.TB, args ...string) *Server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server is not on the PATH: install it (apt-get install redis-server, brew install redis) to run this test")
 	}
-	s := &Server{t: t, dir: t.TempDir(), args: args}
-	t.Cleanup(s.Kill)
-	var err error
+	dir, err := os.MkdirTemp("", "usher-redis-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{t: t, dir: dir, args: args}
+	t.Cleanup(s.remove)
 	for range 3 { // another program may take the port first
 		s.Addr = freeAddr(t)
 		if err = s.start(); err == nil {
@@ -60,6 +63,16 @@ func (s *Server) Restart() {
 	s.Stop()
 	if err := s.start(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// remove ends the server and removes its files. A child of it that rewrites a file may go on for a moment.
+func (s *Server) remove() {
+	s.Kill()
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if err := os.RemoveAll(s.dir); err == nil || time.Now().After(deadline) {
+			return
+		}
 	}
 }
 
