@@ -36,6 +36,8 @@ type Campaign struct {
 	Sent       int           `json:"sent"`
 	Dead       int           `json:"dead"`
 	Remaining  int           `json:"remaining"`
+	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count nowhere else.
+	Forgotten int `json:"forgotten"`
 	// DeadByCode counts the dead ones by cause. It is never nil.
 	DeadByCode map[string]int `json:"dead_by_code"`
 	// ETA is when its last recipient is expected to have its outcome: by the limits, the invites that wait and the other campaigns.
@@ -128,7 +130,7 @@ func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campa
 func headOf(head ledger.Campaign) Campaign {
 	c := Campaign{
 		Name: head.Name, State: CampaignState(head.State), Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead,
-		Remaining: head.Remaining(), DeadByCode: head.DeadByCode,
+		Remaining: head.Remaining(), Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}
 	if c.State == CampaignPaused {

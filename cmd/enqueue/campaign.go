@@ -166,7 +166,7 @@ func campaignViews(campaigns []tasks.Campaign) []map[string]any {
 func campaignView(c tasks.Campaign) map[string]any {
 	return map[string]any{
 		"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead, "remaining": c.Remaining,
-		"dead_by_code": c.DeadByCode, "eta": timeOrNull(c.ETA), "eta_assumption": orNull(c.Assumption),
+		"dead_by_code": c.DeadByCode, "forgotten": c.Forgotten, "eta": timeOrNull(c.ETA), "eta_assumption": orNull(c.Assumption),
 		"standstill": orNull(c.Standstill), "next_call_at": timeOrNull(c.NextCallAt),
 		"scheduled_at": timeOrNull(c.ScheduledAt), "started_at": timeOrNull(c.StartedAt), "finished_at": timeOrNull(c.FinishedAt),
 	}
