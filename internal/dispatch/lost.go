@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clerklist"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
@@ -59,12 +60,16 @@ func (d *Dispatcher) madeSince(ctx context.Context, lost []Lost, earliest time.T
 	var queries []clerkclient.ListQuery
 	for _, status := range []string{"", "revoked"} {
 		if len(lost) > policy.FewAddresses && time.Since(earliest) < policy.Lately {
-			lately, err := d.latest(ctx, status, earliest)
+			var lately []clerkclient.Invitation
+			err := clerklist.Latest(ctx, d.page, status, "", earliest, func(rows []clerkclient.Invitation) (more bool) {
+				lately = append(lately, rows...)
+				return true
+			})
 			if err == nil {
 				all = append(all, lately...)
 				continue
 			}
-			if !errors.Is(err, errSlid) {
+			if !errors.Is(err, clerklist.ErrSlid) {
 				return nil, err
 			}
 		}
@@ -76,30 +81,4 @@ func (d *Dispatcher) madeSince(ctx context.Context, lost []Lost, earliest time.T
 	}
 	found, err := d.askAll(ctx, queries)
 	return append(all, found...), err
-}
-
-// errSlid: rows slid from one page to another while they were read.
-var errSlid = errors.New("the list changed while it was read")
-
-// latest reads a list, the newest first, until rows are older than an instant. Pages overlap: if the row that both must hold is not in
-// both, rows may have been missed.
-func (d *Dispatcher) latest(ctx context.Context, status string, since time.Time) ([]clerkclient.Invitation, error) {
-	var all []clerkclient.Invitation
-	for offset := 0; ; offset += policy.ListPage - 1 {
-		page, err := d.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: status, OrderBy: "-created_at"})
-		if err != nil {
-			return nil, err
-		}
-		rows := page.Invitations
-		if offset > 0 {
-			last := all[len(all)-1].ID
-			if !slices.ContainsFunc(rows, func(inv clerkclient.Invitation) bool { return inv.ID == last }) {
-				return nil, errSlid
-			}
-		}
-		all = append(all, rows...)
-		if len(rows) < policy.ListPage || rows[len(rows)-1].CreatedAt.Before(since) {
-			return all, nil
-		}
-	}
 }

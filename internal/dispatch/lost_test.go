@@ -103,24 +103,26 @@ func TestWhatCouldNotBeAskedProvesNoAbsence(t *testing.T) {
 	}
 }
 
-// TestRowsThatSlideAreNotMissed: a row that vanishes between two pages moves others past the border.
+// TestRowsThatSlideAreNotMissed: rows that vanish between two pages move others past the border, few of them or too many.
 func TestRowsThatSlideAreNotMissed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	clerk := &bookClerk{}
-	for i := range 1200 {
-		clerk.book = append(clerk.book, clerkclient.Invitation{ID: fmt.Sprint("inv_", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), CreatedAt: now})
-	}
-	lost := lostSince(t, now, "p500@example.com", "p501@example.com", "p502@example.com")
-	clerk.fail = func(q clerkclient.ListQuery) error {
-		if q.Offset > 0 && len(clerk.book) == 1200 {
-			clerk.book = clerk.book[5:] // revoked meanwhile
+	for _, vanish := range []int{5, 50} {
+		clerk := &bookClerk{}
+		for i := range 1200 {
+			clerk.book = append(clerk.book, clerkclient.Invitation{ID: fmt.Sprint("inv_", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), CreatedAt: now})
 		}
-		return nil
-	}
-	found, err := setup(t, clerk, 100, 25).FindLost(t.Context(), lost)
-	if err != nil || len(found) != 3 {
-		t.Errorf("%d of 3 found, %v", len(found), err)
+		lost := lostSince(t, now, "p500@example.com", "p501@example.com", "p502@example.com")
+		clerk.fail = func(q clerkclient.ListQuery) error {
+			if q.Offset > 0 && len(clerk.book) == 1200 {
+				clerk.book = clerk.book[vanish:] // revoked meanwhile
+			}
+			return nil
+		}
+		found, err := setup(t, clerk, 100, 25).FindLost(t.Context(), lost)
+		if err != nil || len(found) != 3 {
+			t.Errorf("%d vanish: %d of 3 found, %v", vanish, len(found), err)
+		}
 	}
 }
 

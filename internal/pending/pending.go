@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clerklist"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
@@ -22,19 +23,9 @@ import (
 	"example.com/usher/tasks"
 )
 
-// List asks Clerk for one page, until it has answered for good.
-type List func(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, error)
-
-const (
-	// overlap is how many rows two pages share: as many may go from the list between two pages before the reading goes back.
-	overlap = 50
-	// mostSlides is how often it may go back.
-	mostSlides = 100
-)
-
 // Finder finds pending invitations.
 type Finder struct {
-	List      List
+	List      clerklist.Ask
 	Redis     redis.UniversalClient
 	Namespace string
 	// Lag is how long Clerk's list may not show what it has made. What was made since is found by what Usher knows of it.
@@ -125,15 +116,15 @@ type gathered map[string]clerkclient.Invitation
 // gather collects those of the pending invitations that a query matches which are wanted. The oldest come first, so that what is made
 // meanwhile comes last.
 func (f Finder) gather(ctx context.Context, query string, wanted func(context.Context, []clerkclient.Invitation) ([]clerkclient.Invitation, error), into gathered) error {
-	q := clerkclient.ListQuery{Status: "pending", Query: query, OrderBy: "+created_at"}
-	return f.each(ctx, q, func(rows []clerkclient.Invitation) (more bool, err error) {
+	l := &clerklist.Listing{Status: "pending", Query: query, Each: func(ctx context.Context, rows []clerkclient.Invitation) error {
 		mine, err := wanted(ctx, rows)
 		for _, inv := range mine {
 			inv.PublicMetadata = nil // large, and of no use here
 			into[inv.ID] = inv
 		}
-		return true, err
-	})
+		return err
+	}}
+	return l.Read(ctx, f.page)
 }
 
 // withYoung adds what was made so lately that the list of pending ones may lack it, unless Clerk shows by now that it is not pending.
@@ -154,14 +145,13 @@ func (f Finder) withYoung(ctx context.Context, found, young gathered, query stri
 	return all, nil
 }
 
-// sift takes out those that Clerk shows and that are not pending.
+// sift takes out those that Clerk shows and that are not pending, as well as it can: one that stays is refused when it is revoked.
 func (f Finder) sift(ctx context.Context, young gathered, status, query string) error {
 	if len(young) == 0 {
 		return nil
 	}
 	horizon := time.Now().Add(-f.Lag - policy.MaxSkew)
-	q := clerkclient.ListQuery{Status: status, Query: query, OrderBy: "-created_at"}
-	return f.each(ctx, q, func(rows []clerkclient.Invitation) (more bool, err error) {
+	err := clerklist.Latest(ctx, f.page, status, query, horizon, func(rows []clerkclient.Invitation) (more bool) {
 		for _, inv := range rows {
 			switch _, mine := young[inv.ID]; {
 			case mine && inv.Status == "pending":
@@ -170,43 +160,19 @@ func (f Finder) sift(ctx context.Context, young gathered, status, query string) 
 				delete(young, inv.ID)
 			}
 		}
-		return len(young) > 0 && rows[len(rows)-1].CreatedAt.After(horizon), nil
+		return len(young) > 0
 	})
+	if errors.Is(err, clerklist.ErrSlid) {
+		return nil
+	}
+	return err
 }
 
-// errSlides ends a reading that went back too often.
-var errSlides = errors.New("the list of invitations changes faster than it can be read")
-
-// each reads a list page by page and calls do for the rows of each, some of them twice. Where invitations are accepted, revoked or expire
-// meanwhile, rows slide towards the start: pages overlap, and where the next page holds none of the rows that were read last, some may
-// have slid past, and the reading goes back until it does.
-func (f Finder) each(ctx context.Context, query clerkclient.ListQuery, do func(rows []clerkclient.Invitation) (more bool, err error)) error {
-	query.Limit = policy.ListPage
-	last := map[string]bool{}
-	for slides := 0; ; {
-		page, err := f.List(ctx, query)
-		if err != nil {
-			return fmt.Errorf("reading Clerk's list of invitations: %w", err)
-		}
-		rows := page.Invitations
-		if query.Offset > 0 && !slices.ContainsFunc(rows, func(inv clerkclient.Invitation) bool { return last[inv.ID] }) {
-			if slides++; slides > mostSlides {
-				return errSlides
-			}
-			query.Offset = max(0, query.Offset-(policy.ListPage-overlap))
-			continue
-		}
-		clear(last)
-		for _, inv := range rows {
-			last[inv.ID] = true
-		}
-		full := len(rows) == policy.ListPage
-		if len(rows) == 0 {
-			return nil
-		}
-		if more, err := do(rows); err != nil || !more || !full {
-			return err
-		}
-		query.Offset += policy.ListPage - overlap
+// page asks for a page of Clerk's list.
+func (f Finder) page(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, error) {
+	page, err := f.List(ctx, query)
+	if err != nil {
+		return clerkclient.Page{}, fmt.Errorf("reading Clerk's list of invitations: %w", err)
 	}
+	return page, nil
 }

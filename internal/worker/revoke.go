@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clerklist"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/pending"
 	"example.com/usher/internal/policy"
@@ -87,7 +88,7 @@ func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) 
 
 // lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run and in earlier ones
 // that were broken off.
-func (w *Worker) lister(r *run) pending.List {
+func (w *Worker) lister(r *run) clerklist.Ask {
 	carried := r.record.Attempts
 	return func(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
 		err = w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
@@ -111,6 +112,12 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 	case errors.Is(err, ledger.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
+	case errors.Is(err, clerklist.ErrIncomplete):
+		end, err := w.failed(ctx, r, record.Failure{Code: codeListIncomplete, Message: err.Error()})
+		if err == nil && !end.over() {
+			end.later = policy.RedisRest // the backoff was waited out; the list is read anew
+		}
+		return end, err
 	case err != nil:
 		return endingOf(err, "")
 	}

@@ -159,3 +159,25 @@ func TestARevocationThatIsPutOffGoesOnFromThere(t *testing.T) {
 		}
 	}
 }
+
+// unsortedClerk lists invitations in another order than was asked for.
+type unsortedClerk struct{ fakeClerk }
+
+func (*unsortedClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	now := time.Now()
+	return clerkclient.Page{TotalCount: 2, Invitations: []clerkclient.Invitation{
+		{ID: "inv_2", EmailAddress: "ada@example.com", Status: "pending", CreatedAt: now},
+		{ID: "inv_1", EmailAddress: "ada@example.com", Status: "pending", CreatedAt: now.Add(-time.Hour)},
+	}}, clerkclient.Answer{}, nil
+}
+
+// TestAListThatCannotBeReadWholeIsAFailedAttempt: nothing is revoked by half of it.
+func TestAListThatCannotBeReadWholeIsAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, &unsortedClerk{}, func(p *policy.Policy) { p.MaxAttempts = 2 })
+	task, err := b.client.RevokeEmail(t.Context(), "ada@example.com")
+	ended := b.wait(t, task, err)
+	if ended.State != tasks.StateDead || ended.Error.Code != "list_incomplete" || ended.Attempts != 2 || ended.Revoked != 0 {
+		t.Errorf("%+v, %+v", ended, ended.Error)
+	}
+}

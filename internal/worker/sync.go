@@ -6,25 +6,29 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clerklist"
 	"example.com/usher/internal/directory"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
 )
 
+// codeListIncomplete is the failure of a task that could not read Clerk's list whole.
+const codeListIncomplete = "list_incomplete"
+
 // syncList copies Clerk's list into the directory. The copy before stays until the new one is whole.
 func (w *Worker) syncList(ctx context.Context, r *run, whole bool) (ending, error) {
 	for tries := r.record.Attempts; ; tries++ {
 		end, err := w.syncOnce(ctx, r, whole)
-		if errors.Is(err, errTail) {
+		if errors.Is(err, clerklist.ErrTail) {
 			w.log.Info().Str("id", r.id).Msg("the copy before is of no use; Clerk's list is read whole")
 			whole = true
 			end, err = w.syncOnce(ctx, r, whole)
 		}
-		if !errors.Is(err, errList) && !errors.Is(err, directory.ErrGone) {
+		if !errors.Is(err, clerklist.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {
 			return end, err
 		}
 		r.record.Attempts = tries
-		end, err = w.failed(ctx, r, record.Failure{Code: "list_incomplete", Message: err.Error()})
+		end, err = w.failed(ctx, r, record.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err != nil || end.over() {
 			return end, err
 		}
@@ -90,7 +94,7 @@ func (s *syncRun) publish() (ending, error) {
 	return ending{detail: s.detail}, err
 }
 
-// keep takes over from the copy before what can have changed no more. The error is errTail if that is of no use.
+// keep takes over from the copy before what can have changed no more. The error is clerklist.ErrTail if that is of no use.
 func (s *syncRun) keep(ctx context.Context) error {
 	var copy directory.Copy
 	err := s.w.persist(ctx, func(ctx context.Context) (err error) {
@@ -111,7 +115,7 @@ func (s *syncRun) keep(ctx context.Context) error {
 		return err
 	})
 	if errors.Is(err, directory.ErrReplaced) || errors.Is(err, directory.ErrGarbage) {
-		return errTail
+		return clerklist.ErrTail
 	}
 	s.fullAt = copy.FullAt
 	for _, revoked := range []bool{false, true} {
@@ -122,24 +126,36 @@ func (s *syncRun) keep(ctx context.Context) error {
 		s.detail["kept"] += n
 	}
 	if err == nil && s.detail["kept"] < policy.ListPage {
-		return errTail // it saves no call
+		return clerklist.ErrTail // it saves no call
 	}
 	return err
+}
+
+// page asks for a page until Clerk has answered.
+func (s *syncRun) page(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
+	err = s.w.untilAnswered(ctx, s.r, policy.Read, func(ctx context.Context) (err error) {
+		page, _, err = s.w.clerk.List(ctx, query)
+		return err
+	})
+	if err == nil {
+		s.r.record.Attempts = 0 // a list is many calls; what counts is how often the same one failed
+	}
+	return page, err
 }
 
 // finals are the statuses that are counted: that of the revoked is a list of its own.
 var finals = []string{"accepted", "expired"}
 
-// count asks Clerk how many invitations have a final status. The error is errTail if it does not tell.
+// count asks Clerk how many invitations have a final status. The error is clerklist.ErrTail if it does not tell.
 func (s *syncRun) count(ctx context.Context) (map[string]int, error) {
 	counts := map[string]int{}
 	for _, status := range finals {
-		page, err := s.w.listPage(ctx, s.r, clerkclient.ListQuery{Limit: 1, Status: status})
+		page, err := s.page(ctx, clerkclient.ListQuery{Limit: 1, Status: status})
 		if err != nil {
 			return nil, err
 		}
 		if page.TotalCount < 0 {
-			return nil, errTail
+			return nil, clerklist.ErrTail
 		}
 		counts[status] = page.TotalCount
 	}
@@ -157,36 +173,36 @@ func (s *syncRun) have(ctx context.Context, revoked bool) (n int, err error) {
 
 // read reads one of the two lists into the draft.
 func (s *syncRun) read(ctx context.Context, revoked bool) error {
-	l := &listing{
-		each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
+	l := &clerklist.Listing{
+		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
 			return s.w.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, directoryRows(invitations)) })
 		},
-		have: func(ctx context.Context) (int, error) { return s.have(ctx, revoked) },
+		Have: func(ctx context.Context) (int, error) { return s.have(ctx, revoked) },
 	}
 	if revoked {
-		l.status = "revoked"
+		l.Status = "revoked"
 	}
 	if s.totals != nil {
-		l.known.before = s.before
+		l.Known.Before = s.before
 		err := s.w.persist(ctx, func(ctx context.Context) (err error) {
-			l.known.ids, l.known.offset, err = s.draft.Tail(ctx, revoked, s.before, policy.ListOverlap)
+			l.Known.IDs, l.Known.Offset, err = s.draft.Tail(ctx, revoked, s.before, policy.ListOverlap)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(l.known.ids) > policy.ListPage/2 {
-			return errTail // so many of one time leave a page no room to lead on
+		if len(l.Known.IDs) > policy.ListPage/2 {
+			return clerklist.ErrTail // so many of one time leave a page no room to lead on
 		}
 	}
-	err := s.w.readList(ctx, s.r, l)
-	s.detail["pages"] += l.pages
-	s.detail["slides"] += l.slides
+	err := l.Read(ctx, s.page)
+	s.detail["pages"] += l.Pages
+	s.detail["slides"] += l.Slides
 	return err
 }
 
 // verify holds what was kept against Clerk's counts: an invitation keeps a final status, so the draft has no fewer of them than Clerk
-// had at the beginning, and no more than it has now. The error is errTail if it is not so.
+// had at the beginning, and no more than it has now. The error is clerklist.ErrTail if it is not so.
 func (s *syncRun) verify(ctx context.Context) error {
 	if s.totals == nil {
 		return nil
@@ -208,7 +224,7 @@ func (s *syncRun) verify(ctx context.Context) error {
 	}
 	for _, status := range finals {
 		if have[status] < s.totals[status] || have[status] > now[status] {
-			return errTail
+			return clerklist.ErrTail
 		}
 	}
 	return nil

@@ -6,14 +6,48 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 	"pgregory.net/rapid"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clerklist/listtest"
 	"example.com/usher/internal/directory"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/record"
 	"example.com/usher/internal/redistest"
 )
+
+// movingClerk has a list that changes between calls.
+type movingClerk struct {
+	fakeClerk
+	listtest.Moving
+}
+
+func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	page, err := c.Ask(ctx, q)
+	return page, clerkclient.Answer{}, err
+}
+
+// idle is a worker that does not run, on a Redis in memory.
+func idle(t testing.TB, clerk Clerk) *Worker { return idleOn(t, miniredis.RunT(t).Addr(), clerk) }
+
+func idleOn(t testing.TB, addr string, clerk Clerk) *Worker {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	w, err := New(Config{
+		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
+		Policy:  policy.Policy{Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond},
+		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.Nop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
 
 // synced runs a sync-list and gives its figures.
 func synced(t rapid.TB, w *Worker, whole bool) map[string]int {
@@ -43,23 +77,23 @@ func same(t rapid.TB, w *Worker, c *movingClerk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, inv := range c.rows {
+	for _, inv := range c.Rows {
 		if got[inv.ID] != inv.Status {
 			t.Errorf("%s is %q in the copy and %s at Clerk", inv.ID, got[inv.ID], inv.Status)
 		}
 	}
-	if len(got) != len(c.rows) {
-		t.Errorf("%d rows in the copy, %d at Clerk", len(got), len(c.rows))
+	if len(got) != len(c.Rows) {
+		t.Errorf("%d rows in the copy, %d at Clerk", len(got), len(c.Rows))
 	}
 }
 
 // settled has rows of every kind: the older ones can change no more.
 func settled() *movingClerk {
 	c := &movingClerk{}
-	c.add(1800, 4)
-	c.set("accepted", 0, 1500)
-	c.set("expired", 300, 600)
-	c.set("revoked", 900, 1100)
+	c.Add(1800, 4)
+	c.Set("accepted", 0, 1500)
+	c.Set("expired", 300, 600)
+	c.Set("revoked", 900, 1100)
 	return c
 }
 
@@ -70,20 +104,20 @@ func TestOnlyWhatCanHaveChangedIsReadAgain(t *testing.T) {
 		whole  bool // all is read again
 	}{
 		"nothing":                   {change: func(*movingClerk) {}},
-		"rows come":                 {change: func(c *movingClerk) { c.add(30, 1) }},
-		"many rows come":            {change: func(c *movingClerk) { c.add(1300, 1) }},
-		"open rows are settled":     {change: func(c *movingClerk) { c.set("accepted", 1500, 1510); c.set("revoked", 1510, 1520) }},
-		"all open rows are settled": {change: func(c *movingClerk) { c.set("expired", 1500, 1800) }},
-		"an expired row is revoked": {change: func(c *movingClerk) { c.set("revoked", 350, 351) }, whole: true},
+		"rows come":                 {change: func(c *movingClerk) { c.Add(30, 1) }},
+		"many rows come":            {change: func(c *movingClerk) { c.Add(1300, 1) }},
+		"open rows are settled":     {change: func(c *movingClerk) { c.Set("accepted", 1500, 1510); c.Set("revoked", 1510, 1520) }},
+		"all open rows are settled": {change: func(c *movingClerk) { c.Set("expired", 1500, 1800) }},
+		"an expired row is revoked": {change: func(c *movingClerk) { c.Set("revoked", 350, 351) }, whole: true},
 		"an expired row is accepted": {change: func(c *movingClerk) {
-			c.set("accepted", 350, 351)
+			c.Set("accepted", 350, 351)
 		}, whole: true},
-		"an accepted row is gone": {change: func(c *movingClerk) { c.rows = slices.Delete(c.rows, 20, 21) }, whole: true},
-		"a revoked row is gone":   {change: func(c *movingClerk) { c.rows = slices.Delete(c.rows, 1000, 1001) }, whole: true},
+		"an accepted row is gone": {change: func(c *movingClerk) { c.Rows = slices.Delete(c.Rows, 20, 21) }, whole: true},
+		"a revoked row is gone":   {change: func(c *movingClerk) { c.Rows = slices.Delete(c.Rows, 1000, 1001) }, whole: true},
 		"an old row shows late": {change: func(c *movingClerk) {
-			c.rows = slices.Insert(c.rows, 100, clerkclient.Invitation{ID: "inv_late", EmailAddress: "late@example.com", Status: "accepted", CreatedAt: c.rows[100].CreatedAt})
+			c.Rows = slices.Insert(c.Rows, 100, clerkclient.Invitation{ID: "inv_late", EmailAddress: "late@example.com", Status: "accepted", CreatedAt: c.Rows[100].CreatedAt})
 		}, whole: true},
-		"Clerk tells no counts": {change: func(c *movingClerk) { c.untold = true }, whole: true},
+		"Clerk tells no counts": {change: func(c *movingClerk) { c.Untold = true }, whole: true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -95,14 +129,14 @@ func TestOnlyWhatCanHaveChangedIsReadAgain(t *testing.T) {
 			}
 			same(t, w, c)
 			test.change(c)
-			c.calls = nil
+			c.Calls = nil
 			again := synced(t, w, false)
 			same(t, w, c)
 			if (again["kept"] == 0) != test.whole || !test.whole && again["kept"] < 1490 {
 				t.Errorf("the second time: %v", again)
 			}
-			if !test.whole && name != "many rows come" && len(c.calls) > 6 {
-				t.Errorf("%d calls", len(c.calls))
+			if !test.whole && name != "many rows come" && len(c.Calls) > 6 {
+				t.Errorf("%d calls", len(c.Calls))
 			}
 		})
 	}
@@ -124,9 +158,9 @@ func TestAllIsReadAgainWhenItIsTime(t *testing.T) {
 		t.Errorf("it was due: %v", due)
 	}
 	// A row that was made shortly before the copy may have been missing in it: it is not taken over.
-	c.set("accepted", 1500, 1800)
-	c.rows[10].CreatedAt, c.rows[10].Status = time.Now().Add(-policy.SyncMargin/2), "accepted"
-	slices.SortStableFunc(c.rows, func(a, b clerkclient.Invitation) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	c.Set("accepted", 1500, 1800)
+	c.Rows[10].CreatedAt, c.Rows[10].Status = time.Now().Add(-policy.SyncMargin/2), "accepted"
+	slices.SortStableFunc(c.Rows, func(a, b clerkclient.Invitation) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	synced(t, w, true)
 	if young := synced(t, w, false); young["kept"] != 1799 {
 		t.Errorf("all but the young one are settled: %v", young)
@@ -139,12 +173,13 @@ func TestACopyBuiltOnAnotherIsAsOneReadWhole(t *testing.T) {
 	t.Parallel()
 	w := idleOn(t, redistest.Start(t).Addr, nil) // the real one is faster
 	rapid.Check(t, func(r *rapid.T) {
-		c := &movingClerk{unstable: rapid.Bool().Draw(r, "unstable")}
-		c.add(rapid.IntRange(500, 900).Draw(r, "rows"), rapid.SampledFrom([]int{1, 10, 40}).Draw(r, "at a time"))
-		c.set("accepted", 0, rapid.IntRange(0, len(c.rows)).Draw(r, "settled"))
+		c := &movingClerk{}
+		c.Unstable = rapid.Bool().Draw(r, "unstable")
+		c.Add(rapid.IntRange(500, 900).Draw(r, "rows"), rapid.SampledFrom([]int{1, 10, 40}).Draw(r, "at a time"))
+		c.Set("accepted", 0, rapid.IntRange(0, len(c.Rows)).Draw(r, "settled"))
 		for range rapid.IntRange(0, 60).Draw(r, "others") {
-			at := rapid.IntRange(0, len(c.rows)-1).Draw(r, "row")
-			c.set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, min(at+20, len(c.rows)))
+			at := rapid.IntRange(0, len(c.Rows)-1).Draw(r, "row")
+			c.Set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, min(at+20, len(c.Rows)))
 		}
 		w.clerk = c
 		if err := w.rdb.FlushDB(t.Context()).Err(); err != nil {
@@ -152,14 +187,14 @@ func TestACopyBuiltOnAnotherIsAsOneReadWhole(t *testing.T) {
 		}
 		synced(r, w, false)
 		for range rapid.IntRange(1, 2).Draw(r, "times") {
-			c.add(rapid.IntRange(0, 20).Draw(r, "new"), 1)
+			c.Add(rapid.IntRange(0, 20).Draw(r, "new"), 1)
 			for range rapid.IntRange(0, 10).Draw(r, "changes") {
-				at := rapid.IntRange(0, len(c.rows)-1).Draw(r, "row")
-				switch c.rows[at].Status {
+				at := rapid.IntRange(0, len(c.Rows)-1).Draw(r, "row")
+				switch c.Rows[at].Status {
 				case "pending":
-					c.set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, at+1)
+					c.Set(rapid.SampledFrom([]string{"expired", "revoked", "accepted"}).Draw(r, "status"), at, at+1)
 				case "expired":
-					c.set("revoked", at, at+1)
+					c.Set("revoked", at, at+1)
 				}
 			}
 			synced(r, w, false)
@@ -174,8 +209,8 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c := settled()
 	w := idle(t, c)
 	synced(t, w, false)
-	c.lie = 5
-	c.add(10, 1)
+	c.Lie = 5
+	c.Add(10, 1)
 	r := &run{id: "t", read: true}
 	end, err := w.syncList(t.Context(), r, true)
 	if err != nil || end.dead == nil || end.dead.Reason != record.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
@@ -190,7 +225,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	if keys := w.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 4 { // head, names, rows and order
 		t.Errorf("drafts were left: %v", keys)
 	}
-	c.lie = 0
+	c.Lie = 0
 	synced(t, w, false)
 	same(t, w, c)
 }
@@ -200,11 +235,11 @@ func TestTheOneBegunLaterCounts(t *testing.T) {
 	c := settled()
 	w := idle(t, c)
 	var later time.Time
-	c.before = func(call int) {
+	c.Before = func(call int) {
 		if call == 2 { // another one begins and ends meanwhile
 			for began := w.rdb.Time(t.Context()).Val(); !w.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
 			}
-			c.add(1, 1)
+			c.Add(1, 1)
 			synced(t, w, true)
 			copy, err := w.directory.Copy(t.Context())
 			if err != nil {

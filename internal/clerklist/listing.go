@@ -1,4 +1,6 @@
-package worker
+// Package clerklist reads Clerk's lists of invitations, a page at a time, while rows are added to them and taken from them: so that no row
+// slides from one page to another unseen.
+package clerklist
 
 import (
 	"context"
@@ -11,61 +13,70 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// errList means that a list could not be read so that nothing is missing. It may be so the next time.
-var errList = errors.New("the list at Clerk could not be read whole")
+// ErrIncomplete means that a list could not be read so that nothing is missing. It may be so the next time.
+var ErrIncomplete = errors.New("the list at Clerk could not be read whole")
 
-// errTail means that a list does not begin as the reader was told.
-var errTail = errors.New("the list at Clerk has changed where it should not")
+// ErrTail means that a list does not begin as the reader was told.
+var ErrTail = errors.New("the list at Clerk has changed where it should not")
 
-// listing is the reading of one of Clerk's lists while rows are added to it and taken from it.
-type listing struct {
-	status string // pending, accepted, revoked or expired; empty means all but revoked ones
-	// each takes every page. Rows come again where a page overlaps the one before, as Clerk shows them then.
-	each func(context.Context, []clerkclient.Invitation) error
-	// have tells how many different rows were taken, to be compared with how many Clerk counts; nil: they are not compared.
-	have func(context.Context) (int, error)
-	// known is what was read another time; zero: nothing.
-	known tail
+// Ask asks Clerk for one page, until it has answered for good.
+type Ask func(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, error)
 
-	pages, slides int // figures: pages that were read, and how often it was gone back
-	count         int // how many rows there must be at least; negative: Clerk does not tell
-	short         int // how far was gone back because there were fewer
+// Listing is one reading of one of Clerk's lists, from its oldest row to its newest.
+type Listing struct {
+	Status string // pending, accepted, revoked or expired; empty means all but revoked ones
+	// Query is what the rows match; empty means all. Whether Clerk's count heeds it is not known: with one, rows are not compared with it.
+	Query string
+	// Each takes every page, which may be empty. Rows come again where a page overlaps the one before, as Clerk shows them then.
+	Each func(context.Context, []clerkclient.Invitation) error
+	// Have tells how many different rows were taken, to be compared with how many Clerk counts; nil: they are not compared.
+	Have func(context.Context) (int, error)
+	// Known is what was read another time; zero: nothing.
+	Known Tail
+
+	Pages, Slides int // figures: pages that were read, and how often it was gone back
+
+	count int // how many rows there must be at least; negative: Clerk does not tell
+	short int // how far was gone back because there were fewer
 }
 
-// tail is the end of what is known of a list: all that was created before an instant, of which the rows from an offset on have these ids.
-type tail struct {
-	before time.Time
-	offset int
-	ids    []string
+// Tail is the end of what is known of a list: all that was created before an instant, of which the rows from an offset on have these ids.
+type Tail struct {
+	Before time.Time
+	Offset int
+	IDs    []string
 }
 
-// readList reads a list from its oldest row to its newest, a page at a time, and never holds more. When it returns nil, each has taken every
-// row that was in the list all the while, whatever happened to others. The error is errList when rows are missing all the same or the list
-// changes too fast, errTail when it does not have the known tail, or what ended the task.
-func (w *Worker) readList(ctx context.Context, r *run, l *listing) error {
-	at := newPlace(l.known)
+// Read reads the list and never holds more than a page. When it returns nil, Each has taken every row that was in the list all the while,
+// whatever happened to others. The error is ErrIncomplete when rows are missing all the same or the list changes too fast, ErrTail when it
+// does not have the known tail, or what Ask, Each or Have returned. A Listing is read once.
+func (l *Listing) Read(ctx context.Context, ask Ask) error {
+	at := newPlace(l.Known)
 	for {
-		page, err := w.listPage(ctx, r, clerkclient.ListQuery{Limit: policy.ListPage, Offset: at.offset, Status: l.status, OrderBy: "+created_at"})
+		page, err := ask(ctx, l.query(at.offset))
 		if err != nil {
 			return err
 		}
-		if l.pages++; l.pages == 1 && !l.known.begins(page.Invitations) {
-			return errTail
+		if l.Query != "" {
+			page.TotalCount = -1
+		}
+		if l.Pages++; l.Pages == 1 && !l.Known.begins(page.Invitations) {
+			return ErrTail
 		}
 		follows, err := at.take(page.Invitations)
 		if err != nil {
 			return err
 		}
 		if !follows {
-			if l.slides++; l.slides > policy.ListSlides {
-				return fmt.Errorf("%w: it changed too fast", errList)
+			if l.Slides++; l.Slides > policy.ListSlides {
+				return fmt.Errorf("%w: it changed too fast", ErrIncomplete)
 			}
 			continue
 		}
-		if err := l.each(ctx, page.Invitations); err != nil {
+		if err := l.Each(ctx, page.Invitations); err != nil {
 			return err
 		}
-		if l.pages == 1 || l.shrinks() {
+		if l.Pages == 1 || l.shrinks() {
 			l.count = page.TotalCount
 		}
 		if len(page.Invitations) == policy.ListPage {
@@ -77,13 +88,17 @@ func (w *Worker) readList(ctx context.Context, r *run, l *listing) error {
 	}
 }
 
+func (l *Listing) query(offset int) clerkclient.ListQuery {
+	return clerkclient.ListQuery{Limit: policy.ListPage, Offset: offset, Status: l.Status, Query: l.Query, OrderBy: "+created_at"}
+}
+
 // end is what follows a page that was not full: nothing if the rows are as many as Clerk counts, or else the place from which the list is read
 // again, further back each time.
-func (l *listing) end(ctx context.Context, at *place, total int) (*place, error) {
+func (l *Listing) end(ctx context.Context, at *place, total int) (*place, error) {
 	have := l.count
-	if l.have != nil && l.count >= 0 {
+	if l.Have != nil && l.count >= 0 {
 		var err error
-		if have, err = l.have(ctx); err != nil {
+		if have, err = l.Have(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -91,9 +106,9 @@ func (l *listing) end(ctx context.Context, at *place, total int) (*place, error)
 		return nil, nil
 	}
 	if l.short >= at.seen {
-		return nil, fmt.Errorf("%w: Clerk counts more rows than it shows", errList)
+		return nil, fmt.Errorf("%w: Clerk counts more rows than it shows", ErrIncomplete)
 	}
-	l.slides++
+	l.Slides++
 	l.short = goBackFactor * max(l.short, policy.ListPage)
 	return &place{offset: max(0, at.seen-l.short), overlap: policy.ListOverlap, anew: true}, nil
 }
@@ -101,31 +116,19 @@ func (l *listing) end(ctx context.Context, at *place, total int) (*place, error)
 // shrinks tells which count has to be reached. All but revoked, or pending: rows come at the end and leave anywhere, so the latest
 // count does. To the others rows come anywhere and none leaves: the first count does, for those that came meanwhile may come before the
 // page that is read.
-func (l *listing) shrinks() bool { return l.status == "" || l.status == "pending" }
+func (l *Listing) shrinks() bool { return l.Status == "" || l.Status == "pending" }
 
 // begins tells whether the first page has exactly the known tail: if a row before it had left the list or come to it, the page would begin
 // elsewhere.
-func (t tail) begins(page []clerkclient.Invitation) bool {
+func (t Tail) begins(page []clerkclient.Invitation) bool {
 	var older []string
 	for _, inv := range page {
-		if inv.CreatedAt.Before(t.before) {
+		if inv.CreatedAt.Before(t.Before) {
 			older = append(older, inv.ID)
 		}
 	}
 	slices.Sort(older)
-	return slices.Equal(older, slices.Sorted(slices.Values(t.ids)))
-}
-
-// listPage asks for a page until Clerk has answered.
-func (w *Worker) listPage(ctx context.Context, r *run, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
-	err = w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
-		page, _, err = w.clerk.List(ctx, query)
-		return err
-	})
-	if err == nil {
-		r.record.Attempts = 0 // a list is many calls; what counts is how often the same one failed
-	}
-	return page, err
+	return slices.Equal(older, slices.Sorted(slices.Values(t.IDs)))
 }
 
 // goBackFactor is how much further is gone back each time.
@@ -147,14 +150,14 @@ type place struct {
 	anew    bool            // the next page follows, whatever it is
 }
 
-func newPlace(known tail) *place {
-	return &place{offset: known.offset, turn: known.offset, overlap: policy.ListOverlap, read: known.before, anew: known.offset == 0}
+func newPlace(known Tail) *place {
+	return &place{offset: known.Offset, turn: known.Offset, overlap: policy.ListOverlap, read: known.Before, anew: known.Offset == 0}
 }
 
 // take judges whether a page follows and says where the next one begins: further back if it does not.
 func (p *place) take(rows []clerkclient.Invitation) (follows bool, err error) {
 	if !slices.IsSortedFunc(rows, func(a, b clerkclient.Invitation) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
-		return false, fmt.Errorf("%w: it is not in the order of creation that was asked for", errList)
+		return false, fmt.Errorf("%w: it is not in the order of creation that was asked for", ErrIncomplete)
 	}
 	if !p.follows(rows) {
 		p.overlap *= goBackFactor
