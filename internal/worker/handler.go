@@ -239,6 +239,14 @@ type ended struct{ ending ending }
 
 func (e *ended) Error() string { return "the task has ended" }
 
+// endingOf turns what untilAnswered returned into an ending.
+func endingOf(err error, invitationID string) (ending, error) {
+	if e, ok := errors.AsType[*ended](err); ok {
+		return e.ending, nil
+	}
+	return ending{invitationID: invitationID}, err
+}
+
 // failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
 func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (ending, error) {
 	if err := w.readRecord(ctx, r); err != nil {

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/dispatch"
@@ -12,12 +11,4 @@ import (
 type Clerk interface {
 	dispatch.Clerk
 	Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error)
-}
-
-// endingOf turns what untilAnswered returned into an ending.
-func endingOf(err error, invitationID string) (ending, error) {
-	if e, ok := errors.AsType[*ended](err); ok {
-		return e.ending, nil
-	}
-	return ending{invitationID: invitationID}, err
 }
