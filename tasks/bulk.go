@@ -122,8 +122,8 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 		reason := fmt.Sprintf("there are %d; a list has 1 to %d", n, MaxRecipients)
 		errs = append(errs, &InvalidError{Index: -1, Field: "recipients", Reason: reason})
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, "", err
+	if len(r.Recipients) > MaxRecipients {
+		return nil, "", errors.Join(errs...)
 	}
 	rows := make([]ledger.Recipient, 0, len(r.Recipients))
 	seen := make(map[string]bool, len(r.Recipients))

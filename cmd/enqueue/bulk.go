@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/peoplefile"
@@ -33,7 +34,7 @@ type bulkWaitFlags struct {
 
 // Run is called by kong.
 func (c *bulkCommand) Run(a *app) error {
-	if err := c.check(); err != nil {
+	if err := c.checkFlags(); err != nil {
 		return err
 	}
 	defaults, err := c.defaults()
@@ -61,6 +62,19 @@ func (c *bulkCommand) Run(a *app) error {
 		return err
 	}
 	return c.tell(a, file, task, exists)
+}
+
+// checkFlags refuses flags that would do nothing.
+func (c *bulkCommand) checkFlags() error {
+	switch {
+	case c.DryRun && c.Wait:
+		return &usageError{errors.New("--dry-run enqueues nothing, so there is nothing to --wait for")}
+	case c.FailOnDead && !c.Wait:
+		return &usageError{errors.New("--fail-on-dead needs --wait")}
+	case c.InvalidTo != "" && !c.SkipInvalid:
+		return &usageError{errors.New("--invalid-to needs --skip-invalid")}
+	}
+	return c.check()
 }
 
 // defaults are the options of rows that say nothing else. They are checked with an address that is beyond doubt, so that
@@ -124,6 +138,14 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	return nil
 }
 
+// otherTime says that a campaign was scheduled before: its time stays.
+func (c *bulkCommand) otherTime(task tasks.Task) string {
+	if asked := c.at; asked.IsZero() || asked.Sub(task.ScheduledAt).Abs() < time.Second {
+		return ""
+	}
+	return ", as it was scheduled before, and not at " + local(c.at)
+}
+
 func (c *bulkCommand) name() string {
 	if c.File == "-" {
 		return "standard input"
@@ -139,7 +161,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 		a.out.say("%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
 	}
 	if task.State == tasks.StateScheduled {
-		a.out.say("It starts at %s.", local(task.ScheduledAt))
+		a.out.say("It starts at %s%s.", local(task.ScheduledAt), c.otherTime(task))
 	}
 	view := func(task tasks.Task) map[string]any {
 		view := taskView(task)

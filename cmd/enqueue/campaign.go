@@ -53,6 +53,10 @@ func (c *campaignListCommand) Run(a *app) error {
 			return err
 		}
 	}
+	if len(campaigns) == 0 {
+		a.out.say("No campaigns.")
+		return nil
+	}
 	a.campaignTable(campaigns)
 	return nil
 }
@@ -177,5 +181,5 @@ func (a *app) campaignTable(campaigns []tasks.Campaign) {
 	for _, c := range campaigns {
 		t.AppendRow(table.Row{c.Name, c.State, c.Recipients, c.Sent, c.Dead, c.Remaining, orDash(c.ETA), cmp.Or(standstill(c), "-")})
 	}
-	a.out.say("%s\n", t.Render())
+	a.out.say("%s", t.Render())
 }

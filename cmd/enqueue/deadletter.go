@@ -240,11 +240,21 @@ func (a *app) confirm(question string) error {
 		return &usageError{errors.New("this cannot be undone: repeat it with --yes")}
 	}
 	fmt.Fprintf(a.out.stderr, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')
-	if !strings.EqualFold(strings.TrimSpace(answer), "y") {
-		return errors.New("not confirmed; nothing was done")
+	answered := make(chan string, 1)
+	go func() { // a read cannot be interrupted; it ends with the process
+		answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')
+		answered <- answer
+	}()
+	select {
+	case <-a.ctx.Done():
+		fmt.Fprintln(a.out.stderr)
+		return a.ctx.Err()
+	case answer := <-answered:
+		if !strings.EqualFold(strings.TrimSpace(answer), "y") {
+			return errors.New("not confirmed; nothing was done")
+		}
+		return nil
 	}
-	return nil
 }
 
 type deadExportCommand struct {

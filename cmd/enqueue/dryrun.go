@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/intent"
 	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/tasks"
@@ -31,7 +32,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	}
 	view := map[string]any{
 		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(), "duplicates": len(file.Duplicates),
-		"known": nil, "would_send": nil, "skipped": nil, "refused": nil, "refused_by_code": nil, "refused_rows": nil, "unknown": nil,
+		"known": nil, "forgotten": nil, "would_send": nil, "skipped": nil, "refused": nil, "refused_by_code": nil, "refused_rows": nil, "unknown": nil,
 		"scheduled_at": timeOrNull(start), "finish_at": nil, "assumption": nil,
 	}
 	asker, err := a.asker(c.Clerk)
@@ -61,14 +62,15 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 
 // rehearsal is what would become of the rows of a file.
 type rehearsal struct {
-	known    int // in the campaign already: they keep their outcome
-	accepted int // have a pending invitation, which they take for theirs
-	send     int
-	refused  []refusedRow
-	byCode   map[string]int
-	unknown  int
-	why      error // of the unknown
-	forecast forecast.Forecast
+	known     int // in the campaign already: they keep their outcome
+	forgotten int // on request: they are left out
+	accepted  int // have a pending invitation, which they take for theirs
+	send      int
+	refused   []refusedRow
+	byCode    map[string]int
+	unknown   int
+	why       error // of the unknown
+	forecast  forecast.Forecast
 }
 
 // refusedRow is a row that Clerk would refuse.
@@ -86,6 +88,10 @@ func rehearse(a *app, q *asker, name string, file peoplefile.File, start time.Ti
 		return r, err
 	}
 	r.known = len(file.Rows) - len(fresh)
+	if fresh, err = withoutForgotten(a, fresh); err != nil {
+		return r, err
+	}
+	r.forgotten = len(file.Rows) - r.known - len(fresh)
 	recipients := make([]dispatch.Recipient, len(fresh))
 	for i, row := range fresh {
 		if recipients[i], err = dispatch.NewRecipient(row.Recipient); err != nil {
@@ -123,9 +129,30 @@ func rehearse(a *app, q *asker, name string, file peoplefile.File, start time.Ti
 
 // foretell foretells when all that would be sent, and whoever is unknown, were through.
 func (r *rehearsal) foretell(a *app, start time.Time) error {
+	if r.send+r.unknown == 0 {
+		return nil
+	}
 	outlook, err := forecast.Read(a.ctx, a.rdb, a.namespace)
 	r.forecast = outlook.Hypothetical(r.send+r.unknown, start)
 	return err
+}
+
+// withoutForgotten leaves out rows whose addresses were forgotten on request.
+func withoutForgotten(a *app, rows []peoplefile.Row) (kept []peoplefile.Row, err error) {
+	addresses := make([][16]byte, len(rows))
+	for i, row := range rows {
+		addresses[i] = intent.AddressID(row.Recipient.EmailAddress)
+	}
+	forgotten, err := intent.NewTombstones(a.rdb, a.namespace).Forgotten(a.ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	for i, row := range rows {
+		if !forgotten[i] {
+			kept = append(kept, row)
+		}
+	}
+	return kept, nil
 }
 
 // newRows gives the rows that the campaign does not have yet. The error is that of enqueuing them where the campaign takes none.
@@ -156,12 +183,12 @@ func newRows(a *app, name string, file peoplefile.File, start time.Time) ([]peop
 }
 
 // skipped are those for whom no call is made, and who are no dead letters.
-func (r rehearsal) skipped() int { return r.known + r.accepted }
+func (r rehearsal) skipped() int { return r.known + r.accepted + r.forgotten }
 
 // view is what --json answers of it.
 func (r rehearsal) view() map[string]any {
 	return map[string]any{
-		"known": r.known, "would_send": r.send, "skipped": r.skipped(), "refused": len(r.refused), "refused_by_code": r.byCode,
+		"known": r.known, "forgotten": r.forgotten, "would_send": r.send, "skipped": r.skipped(), "refused": len(r.refused), "refused_by_code": r.byCode,
 		"refused_rows": r.refused, "unknown": r.unknown, "finish_at": timeOrNull(r.forecast.ETA), "assumption": orNull(r.forecast.Assumption),
 	}
 }
@@ -171,17 +198,19 @@ const refusedShown = 10
 
 // tell tells a person.
 func (r rehearsal) tell(out *output) {
-	out.say("%d would be sent, %d skipped (%d in the campaign already, %d with a pending invitation that they accept), %d refused%s.",
-		r.send, r.skipped(), r.known, r.accepted, len(r.refused), r.codes())
+	out.say("%d would be sent, %d skipped (%d in the campaign already, %d with a pending invitation that they accept, %d forgotten on request), %d refused%s.",
+		r.send, r.skipped(), r.known, r.accepted, r.forgotten, len(r.refused), r.codes())
 	for _, row := range r.refused[:min(refusedShown, len(r.refused))] {
 		out.say("line %d: %s", row.Line, reason(row))
 	}
 	if more := len(r.refused) - refusedShown; more > 0 {
 		out.say("… and %s more (--json shows all).", plural(more, "refused row"))
 	}
-	if r.forecast.ETA.IsZero() {
+	switch {
+	case r.send+r.unknown == 0:
+	case r.forecast.ETA.IsZero():
 		out.say("When it would finish cannot be foretold: %s.", r.forecast.Assumption)
-	} else {
+	default:
 		out.say("It would finish at %s: %s.", local(r.forecast.ETA), r.forecast.Assumption)
 	}
 	if r.unknown > 0 {

@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // images have no zone files
 
@@ -64,6 +66,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return cmdline.ExitDone
 	}
 	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
+	if err == nil {
+		err = emptyValue(parsed)
+	}
 	if err != nil {
 		return out.fail(&usageError{err})
 	}
@@ -75,4 +80,23 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	defer app.close()
 	return out.fail(parsed.Run(app))
+}
+
+// emptyValue refuses a flag or an argument that was given as nothing, which a script does when a variable of its is not set: it would be taken
+// as not given.
+func emptyValue(parsed *kong.Context) error {
+	for _, step := range parsed.Path {
+		var value *kong.Value
+		name := ""
+		switch {
+		case step.Flag != nil:
+			value, name = step.Flag.Value, "--"+step.Flag.Name
+		case step.Positional != nil:
+			value, name = step.Positional, step.Positional.Summary()
+		}
+		if value != nil && value.Target.Kind() == reflect.String && strings.TrimSpace(value.Target.String()) == "" {
+			return fmt.Errorf("%s is empty: give it a value, or leave it out", name)
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 	"time"
@@ -57,12 +58,16 @@ func (e *rowsError) Error() string {
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
+	failed         error // the first that writing to stdout met
 }
 
 // say writes a line for a person; with --json, nothing.
 func (o *output) say(format string, args ...any) {
-	if !o.json {
-		fmt.Fprintf(o.stdout, format+"\n", args...)
+	if o.json {
+		return
+	}
+	if _, err := fmt.Fprintf(o.stdout, format+"\n", args...); err != nil && o.failed == nil {
+		o.failed = err
 	}
 }
 
@@ -85,6 +90,9 @@ func (o *output) object(v any) error {
 
 // fail tells an error and gives the exit code that belongs to it.
 func (o *output) fail(err error) int {
+	if err == nil {
+		err = o.failed
+	}
 	if err == nil {
 		return cmdline.ExitDone
 	}
@@ -115,6 +123,7 @@ func verdict(err error) (exit int, code, message string) {
 	_, usage := errors.AsType[*usageError](err)
 	_, rows := errors.AsType[*rowsError](err)
 	_, network := errors.AsType[net.Error](err)
+	_, file := errors.AsType[*fs.PathError](err) // which is a net.Error too
 	switch {
 	case is(errDead):
 		return exitDead, "dead", message
@@ -138,6 +147,8 @@ func verdict(err error) (exit int, code, message string) {
 		return cmdline.ExitFailed, "over", message
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
 		return cmdline.ExitFailed, "redis_unavailable", "Redis refuses the user or the password (is REDIS_URL right?): " + message
+	case file:
+		return cmdline.ExitFailed, "failed", message
 	case network, is(redis.ErrPoolTimeout), is(io.EOF):
 		return cmdline.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
 	}

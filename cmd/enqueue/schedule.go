@@ -45,6 +45,10 @@ func (a *app) scheduleTable(standings []schedule.Standing) {
 		}
 		return local(t)
 	}
+	if len(standings) == 0 {
+		a.out.say("No schedules.")
+		return
+	}
 	t := a.table("schedule", "cron", "time zone", "task", "next", "last run", "last task", "error")
 	t.SetColumnConfigs([]table.ColumnConfig{{Name: "error", WidthMax: 48, WidthMaxEnforcer: text.WrapSoft}})
 	for _, s := range standings {

@@ -61,7 +61,11 @@ func (a *app) enqueued(task tasks.Task, err error, what string, wait waitFlags) 
 	}
 	switch {
 	case exists:
-		a.out.say("The %s exists already: task %s, %s.", what, task.ID, task.State)
+		when := ""
+		if task.State == tasks.StateScheduled {
+			when = " for " + local(task.ScheduledAt)
+		}
+		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, task.State, when)
 	case task.State == tasks.StateScheduled:
 		a.out.say("Scheduled the %s for %s: task %s.", what, local(task.ScheduledAt), task.ID)
 	default:

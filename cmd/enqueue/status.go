@@ -168,6 +168,7 @@ func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, call
 		return
 	}
 	a.campaignTable(campaigns)
+	a.out.say("")
 }
 
 func allowed(l ratelimit.Usage) string {

@@ -15,6 +15,8 @@ type timingFlags struct {
 	At string `xor:"when" placeholder:"T" help:"When to run: RFC 3339, or \"2026-12-01 09:00\" in the time zone of TZ."`
 	In string `xor:"when" placeholder:"D" help:"Run after a while, such as 90m, 1h30m or 2d."`
 	ID string `name:"id" help:"An id of your own: repeating it with the same task adds nothing."`
+
+	at time.Time // as it was read; zero for at once
 }
 
 func (f *timingFlags) options() ([]tasks.Option, error) {
@@ -40,7 +42,8 @@ func (f *timingFlags) options() ([]tasks.Option, error) {
 		}
 		opts = append(opts, tasks.In(d))
 	}
-	_, err := tasks.Resolve(opts...)
+	resolved, err := tasks.Resolve(opts...)
+	f.at = resolved.At
 	return opts, err
 }
 

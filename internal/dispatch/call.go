@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,6 +32,8 @@ type Caller struct {
 	Flight   context.Context // ends when calls in flight must end
 	Observer Observer
 	Log      zerolog.Logger
+
+	failing atomic.Bool // the last call brought no answer that means anything, and that was told
 }
 
 // Timing is where the time of a call went.
@@ -139,10 +142,22 @@ func (c *Caller) observe(call policy.Call, t Timing, err error) {
 		status, code = refusal.Status, refusal.Code
 	}
 	c.Observer.Called(call, outcome, t)
+	if failed := outcome == clerkclient.Transient; c.failing.CompareAndSwap(!failed, failed) {
+		c.tell(failed, status, code)
+	}
 	level := zerolog.DebugLevel
 	if outcome == clerkclient.Throttled || outcome == clerkclient.Unauthorized {
 		level = zerolog.WarnLevel
 	}
 	c.Log.WithLevel(level).Str("call", string(call)).Str("outcome", string(outcome)).Int("status", status).Str("code", code).
 		Float64("wait_seconds", t.Permit.Seconds()).Float64("duration_seconds", t.Answer.Seconds()).Msg("call answered")
+}
+
+// tell tells operators when calls begin to fail, and when they succeed again, and not of each.
+func (c *Caller) tell(failed bool, status int, code string) {
+	if !failed {
+		c.Log.Info().Msg("calls to Clerk are answered again")
+		return
+	}
+	c.Log.Warn().Int("status", status).Str("code", code).Msg("a call to Clerk failed; those that fail are tried again")
 }

@@ -117,7 +117,7 @@ func TestTheETAHolds(t *testing.T) {
 		if off.Abs() > took*30/100 {
 			t.Errorf("with %v sent the ETA is %s off, of %s", object["sent"], off, took)
 		}
-		if !strings.HasPrefix(object["eta_assumption"].(string), "at 2100 a minute; if nothing fails") || object["recipients_per_hour"] == nil {
+		if !strings.HasPrefix(object["eta_assumption"].(string), "at no more than 2100 a minute; if nothing fails") || object["recipients_per_hour"] == nil {
 			t.Errorf("%v", object)
 		}
 		return

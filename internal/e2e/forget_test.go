@@ -71,6 +71,7 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 	if a := s.enqueue("invite", address); a.exit != 2 || !strings.Contains(a.stderr, "forgotten") {
 		t.Errorf("inviting it: exit %d, %s", a.exit, a.stderr)
 	}
+	want(t, s.ok("bulk-invite", people, "--campaign", "rehearsed", "--dry-run"), map[string]any{"forgotten": 1, "skipped": 1, "refused": 1, "would_send": 0, "finish_at": nil})
 	want(t, s.ok("bulk-invite", people, "--campaign", "past"), map[string]any{"added": 0, "known": 1, "forgotten": 1})
 	want(t, s.ok("campaign", "status", "past"), map[string]any{"recipients": 1, "sent": 1, "dead": 0, "remaining": 0, "forgotten": 1})
 	want(t, s.ok("forget", address, "--lift"), map[string]any{"lifted": true})

@@ -35,6 +35,9 @@ type Campaign struct {
 	Alone     int       // of those, recipients that need a call of their own
 	Done      int       // recipients with an outcome
 	Start     time.Time // when it starts; of one that runs, when it started
+	// Held is why it makes no call although it may, and HeldUntil until when, as far as is known: its recipients are not ready. Empty if they are.
+	Held      string
+	HeldUntil time.Time
 }
 
 // Forecast is what can be foretold of a campaign.
@@ -137,6 +140,9 @@ func (o Outlook) play() []*runner {
 	runners := make([]*runner, len(o.Campaigns))
 	for i, c := range o.Campaigns {
 		r := &runner{start: c.Start.Sub(o.At)}
+		if c.Held != "" {
+			r.start = max(r.start, c.HeldUntil.Sub(o.At))
+		}
 		left := max(0, c.Remaining-c.InCalls)
 		r.alone = min(c.Alone, left)
 		r.rides = left - r.alone
@@ -152,8 +158,14 @@ func (o Outlook) play() []*runner {
 // foretold puts into words what came of a campaign in the play.
 func (o Outlook) foretold(c Campaign, r *runner, all []*runner) Forecast {
 	var f Forecast
-	if start := r.start; r.called && r.first-max(0, start) > standstill {
+	switch start := max(0, r.start); {
+	case r.called && r.first-start > standstill:
 		f.NextCall, f.Standstill = o.At.Add(r.first), o.whyNot(r.first)
+	case c.Held != "":
+		f.Standstill = c.Held
+		if start > standstill {
+			f.NextCall = o.At.Add(start)
+		}
 	}
 	if r.left() > 0 && !r.extrapolated {
 		f.Assumption = "no end can be foretold: the limits leave it no calls, or it is more than ten years away"
@@ -166,7 +178,7 @@ func (o Outlook) foretold(c Campaign, r *runner, all []*runner) Forecast {
 			others++
 		}
 	}
-	f.Assumption = assumption(o.pace(), o.Invites, others)
+	f.Assumption = assumption("no more than "+Pace(o.pace()), o.Invites, others)
 	return f
 }
 
@@ -200,7 +212,7 @@ func (o Outlook) unbound(c Campaign) Forecast {
 		return Forecast{Assumption: "no ETA: it is more than ten years away"}
 	}
 	perHour := float64(c.Done) / ran.Hours()
-	return Forecast{ETA: o.At.Add(time.Duration(rest)), Assumption: assumption(perHour, o.Invites, 0)}
+	return Forecast{ETA: o.At.Add(time.Duration(rest)), Assumption: assumption(Pace(perHour), o.Invites, 0)}
 }
 
 // pace is how many recipients of campaigns the limits let through in an hour, when they have been used up for a while.

@@ -31,12 +31,12 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 	if err != nil {
 		return o, err
 	}
-	for _, s := range standings {
-		o.Campaigns = append(o.Campaigns, campaignOf(s))
-	}
 	p, known, err := policy.Announced(ctx, rdb, namespace)
 	if err != nil {
 		return o, err
+	}
+	for _, s := range standings {
+		o.Campaigns = append(o.Campaigns, campaignOf(s, p.LooksUp()))
 	}
 	if !known {
 		o.Trouble = troubleNeverRan
@@ -51,10 +51,23 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 	return o, o.readWorkers(rdb, namespace)
 }
 
-func campaignOf(s ledger.Standing) Campaign {
+// Why recipients of a campaign are not ready for a call.
+const (
+	heldLookUp  = "its recipients are being looked up"
+	heldRetries = "its recipients wait for another attempt, because calls have failed"
+)
+
+func campaignOf(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Alone, Done: s.Sent + s.Dead, Start: s.StartedAt}
 	if s.State == ledger.Scheduled {
 		c.Start = s.ScheduledAt
+	}
+	switch ready := s.InCalls + s.Alone + s.Ready; {
+	case s.State != ledger.Running || ready > 0:
+	case s.Waiting > 0 && looksUp:
+		c.Held = heldLookUp
+	case s.Waiting == 0 && s.Later > 0:
+		c.Held, c.HeldUntil = heldRetries, s.NextDue
 	}
 	return c
 }
@@ -127,6 +140,12 @@ func (o *Outlook) readAnswers(ctx context.Context, rdb redis.UniversalClient, na
 			o.BulkAnswer = answer
 		case policy.Create, policy.CreateBurst, policy.CreateCampaign:
 			o.SingleAnswer = max(o.SingleAnswer, answer)
+		case timings.LookUp:
+			for i, c := range o.Campaigns {
+				if c.Held == heldLookUp {
+					o.Campaigns[i].HeldUntil = o.At.Add(min(max(0, m.Answer), policy.LookupPatience))
+				}
+			}
 		}
 	}
 	return nil

@@ -145,7 +145,7 @@ func TestTheEndIsForetold(t *testing.T) {
 func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	t.Parallel()
 	o := with(hourly(running("a", 1000), running("b", 700)), func(o *Outlook) { o.Invites = 3 })
-	const want = "at 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and nobody else uses the key"
+	const want = "at no more than 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and nobody else uses the key"
 	if f := o.Foresee()["a"]; f.Assumption != want || f.Standstill != "" || !f.NextCall.IsZero() {
 		t.Errorf("%+v, want %s", f, want)
 	}
@@ -157,11 +157,16 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) || f.Standstill != "Clerk has asked for a rest (429)" {
 		t.Errorf("%+v", f)
 	}
+	held := hourly(running("a", 10))
+	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, after(5*time.Minute)
+	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) || f.ETA.Before(after(5*time.Minute)) {
+		t.Errorf("%+v", f)
+	}
 	o.Trouble = troubleKey
 	if f := o.Foresee()["a"]; f.Standstill != troubleKey || f.Assumption != "no ETA: "+troubleKey {
 		t.Errorf("%+v", f)
 	}
-	if f := (hourly().Hypothetical(330, now)); f.Assumption != "at 330 an hour; if nothing fails and nobody else uses the key" {
+	if f := (hourly().Hypothetical(330, now)); f.Assumption != "at no more than 330 an hour; if nothing fails and nobody else uses the key" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -15,9 +15,9 @@ func Pace(perHour float64) string {
 }
 
 // assumption says what an ETA rests on.
-func assumption(perHour float64, invites, others int) string {
+func assumption(pace string, invites, others int) string {
 	var b strings.Builder
-	b.WriteString("at " + Pace(perHour))
+	b.WriteString("at " + pace)
 	sep := ", "
 	if invites > 0 {
 		b.WriteString(sep + "after " + count(invites, "invite"))
