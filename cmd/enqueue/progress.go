@@ -112,6 +112,9 @@ func progressWords(c tasks.Campaign, perHour float64) string {
 	if c.State != tasks.CampaignRunning {
 		return strings.Join(append(words, string(c.State)), ", ")
 	}
+	if c.Standstill != "" && c.Standstill != forecast.UsedUp && !c.ETA.IsZero() {
+		words = append(words, c.Standstill)
+	}
 	if perHour > 0 {
 		words = append(words, forecast.Pace(perHour))
 	}
@@ -125,14 +128,14 @@ func progressWords(c tasks.Campaign, perHour float64) string {
 type lines struct {
 	out   *output
 	tenth int
-	last  standing
+	last  standing // the last that was told; of standstills the last one
 }
 
 func (l *lines) update(c tasks.Campaign, perHour float64) error {
 	ended := c.Sent + c.Dead
-	now := standing{state: c.State, standstill: c.Standstill}
-	if !c.NextCallAt.IsZero() { // a window that is closed is no news
-		now.standstill = ""
+	now := standing{state: c.State, standstill: l.last.standstill}
+	if c.Standstill != "" && c.Standstill != forecast.UsedUp { // a window that is closed is no news
+		now.standstill = c.Standstill
 	}
 	if tenth := ended * 10 / max(1, c.Recipients); tenth > l.tenth || now != l.last {
 		l.tenth, l.last = tenth, now

@@ -51,6 +51,9 @@ type Forecast struct {
 	Standstill string
 }
 
+// UsedUp is the standstill of a campaign that waits for a window to open, as most do most of the time.
+const UsedUp = "the limits are used up"
+
 // standstill is how long a campaign may wait for its next call before it is said to stand still.
 const standstill = time.Second
 
@@ -167,6 +170,10 @@ func (o Outlook) foretold(c Campaign, r *runner, all []*runner) Forecast {
 			f.NextCall = o.At.Add(start)
 		}
 	}
+	if c.Held == heldRetries {
+		f.Assumption = "no ETA: " + c.Held
+		return f
+	}
 	if r.left() > 0 && !r.extrapolated {
 		f.Assumption = "no end can be foretold: the limits leave it no calls, or it is more than ten years away"
 		return f
@@ -189,7 +196,7 @@ func (o Outlook) whyNot(first span) string {
 			return "Clerk has asked for a rest (429)"
 		}
 	}
-	return "the limits are used up"
+	return UsedUp
 }
 
 // troubled tells of a campaign while no call is made at all.

@@ -159,7 +159,11 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	}
 	held := hourly(running("a", 10))
 	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, after(5*time.Minute)
-	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) || f.ETA.Before(after(5*time.Minute)) {
+	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) || !f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
+		t.Errorf("%+v", f)
+	}
+	held.Campaigns[0].Held = heldLookUp
+	if f := held.Foresee()["a"]; f.Standstill != heldLookUp || f.ETA.Before(after(5*time.Minute)) {
 		t.Errorf("%+v", f)
 	}
 	o.Trouble = troubleKey
