@@ -32,10 +32,14 @@ const (
 	timeout = math.MaxInt32 * time.Second
 )
 
-// Options are the asynq options of every task. A zero at means now.
+// Options are the asynq options of every task. A zero at means now. asynq cuts instants to whole seconds, so that a task would run up to a second
+// too early: at is rounded up.
 func Options(queue, id string, at time.Time) []asynq.Option {
 	opts := []asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(timeout)}
 	if !at.IsZero() {
+		if whole := at.Truncate(time.Second); whole.Before(at) {
+			at = whole.Add(time.Second)
+		}
 		opts = append(opts, asynq.ProcessAt(at))
 	}
 	return opts
