@@ -24,13 +24,11 @@ type Intents interface {
 
 // Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
 type Dispatcher struct {
+	questions
 	caller  *Caller
-	clerk   Clerk
 	policy  policy.Policy
 	intents Intents
 	log     zerolog.Logger
-	skew    skew
-	patient bool // questions are put until they are answered
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first
@@ -68,7 +66,8 @@ type line struct {
 // New gives a dispatcher that makes its calls through the caller.
 func New(caller *Caller, clerk Clerk, intents Intents) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, policy: caller.Policy, intents: intents, log: caller.Log,
+		questions: questions{clerk: clerk, put: caller.read},
+		caller:    caller, policy: caller.Policy, intents: intents, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}
 	for _, call := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {

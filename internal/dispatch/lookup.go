@@ -65,14 +65,21 @@ func found(status int, code, message string) Result {
 	return Result{Found: true, Refusal: &clerkclient.Error{Outcome: clerkclient.Rejected, Status: status, Code: code, Message: message}}
 }
 
-func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) (map[string]bool, error) {
+// questions puts questions to Clerk, which change nothing.
+type questions struct {
+	clerk Clerk
+	put   func(ctx context.Context, question func(ctx context.Context) error) error // by one call, or as many as it takes
+	skew  skew
+}
+
+func (q *questions) users(ctx context.Context, recipients []Recipient) (map[string]bool, error) {
 	addresses := make([]string, len(recipients))
 	for i, r := range recipients {
 		addresses[i] = r.folded
 	}
 	var found []string
-	err := d.read(ctx, func(ctx context.Context) (err error) {
-		found, _, err = d.clerk.UsersByEmail(ctx, addresses)
+	err := q.put(ctx, func(ctx context.Context) (err error) {
+		found, _, err = q.clerk.UsersByEmail(ctx, addresses)
 		return err
 	})
 	if err != nil {
@@ -84,7 +91,7 @@ func (d *Dispatcher) users(ctx context.Context, recipients []Recipient) (map[str
 // pending asks for the pending invitations in the way that takes fewer calls: all of them, page by page, or those of each
 // address. Whoever ignores existing ones is not asked about. It gives the invitations' ids by folded address; with an error, what is known all
 // the same.
-func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) (map[string]string, error) {
+func (q *questions) pending(ctx context.Context, recipients []Recipient) (map[string]string, error) {
 	var addresses []string
 	for _, r := range recipients {
 		if !r.ignoreExisting {
@@ -94,7 +101,7 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) (map[s
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	first, err := d.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending"})
+	first, err := q.page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending"})
 	if err != nil {
 		return nil, err
 	}
@@ -108,34 +115,41 @@ func (d *Dispatcher) pending(ctx context.Context, recipients []Recipient) (map[s
 			queries = append(queries, clerkclient.ListQuery{Limit: policy.ListPage, Status: "pending", Query: address})
 		}
 	}
-	more, err := d.askAll(ctx, queries)
+	more, err := q.askAll(ctx, queries)
 	return idsOf(append(first.Invitations, more...)), err
 }
 
 // askAll asks several queries at once and gives what they found, and the errors of those that failed.
-func (d *Dispatcher) askAll(ctx context.Context, queries []clerkclient.ListQuery) (invitations []clerkclient.Invitation, failed error) {
-	next := make(chan clerkclient.ListQuery)
+func (q *questions) askAll(ctx context.Context, queries []clerkclient.ListQuery) (invitations []clerkclient.Invitation, failed error) {
 	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for range min(lookupsAtOnce, len(queries)) {
-		asking.Go(func() {
-			for query := range next {
-				page, err := d.page(ctx, query)
-				for again := 1; err != nil && again < asksOfAQuery && ctx.Err() == nil; again++ {
-					page, err = d.page(ctx, query)
-				}
-				mu.Lock()
-				invitations, failed = append(invitations, page.Invitations...), errors.Join(failed, err)
-				mu.Unlock()
+	severalAtOnce(len(queries), func(i int) {
+		page, err := q.page(ctx, queries[i])
+		for again := 1; err != nil && again < asksOfAQuery && ctx.Err() == nil; again++ {
+			page, err = q.page(ctx, queries[i])
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		invitations, failed = append(invitations, page.Invitations...), errors.Join(failed, err)
+	})
+	return invitations, failed
+}
+
+// severalAtOnce does n things, lookupsAtOnce of them at once, and returns when all are done.
+func severalAtOnce(n int, do func(i int)) {
+	next := make(chan int)
+	var doing sync.WaitGroup
+	for range min(lookupsAtOnce, n) {
+		doing.Go(func() {
+			for i := range next {
+				do(i)
 			}
 		})
 	}
-	for _, query := range queries {
-		next <- query
+	for i := range n {
+		next <- i
 	}
 	close(next)
-	asking.Wait()
-	return invitations, failed
+	doing.Wait()
 }
 
 func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {
@@ -146,22 +160,14 @@ func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {
 	return queries
 }
 
-func (d *Dispatcher) page(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
-	err = d.read(ctx, func(ctx context.Context) (err error) {
+func (q *questions) page(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
+	err = q.put(ctx, func(ctx context.Context) (err error) {
 		var answer clerkclient.Answer
-		page, answer, err = d.clerk.List(ctx, query)
-		d.skew.observe(answer.Date)
+		page, answer, err = q.clerk.List(ctx, query)
+		q.skew.observe(answer.Date)
 		return err
 	})
 	return page, err
-}
-
-// read makes one call that changes nothing, or as many as it takes.
-func (d *Dispatcher) read(ctx context.Context, ask func(ctx context.Context) error) error {
-	if d.patient {
-		return d.caller.Ask(ctx, ask)
-	}
-	return d.caller.read(ctx, ask)
 }
 
 // idsOf gives the ids of invitations by their folded addresses.

@@ -22,17 +22,17 @@ type Finding struct {
 func Survey(ctx context.Context, caller *Caller, clerk Clerk, recipients []Recipient) ([]Finding, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	d := &Dispatcher{caller: caller, clerk: clerk, policy: caller.Policy, log: caller.Log, patient: true}
+	q := &questions{clerk: clerk, put: caller.Ask}
 	var users []usersAnswer
 	var pending map[string]string
 	var unasked error
 	var asking sync.WaitGroup
 	asking.Go(func() {
-		if pending, unasked = d.pending(ctx, recipients); unasked != nil {
+		if pending, unasked = q.pending(ctx, recipients); unasked != nil {
 			giveUp(unasked) // the first one counts
 		}
 	})
-	asking.Go(func() { users = d.allUsers(ctx, recipients, giveUp) })
+	asking.Go(func() { users = q.allUsers(ctx, recipients, giveUp) })
 	asking.Wait()
 	findings := make([]Finding, len(recipients))
 	for i, r := range recipients {
@@ -50,25 +50,14 @@ type usersAnswer struct {
 }
 
 // allUsers asks which addresses belong to users, several calls at once, each for the next of the recipients.
-func (d *Dispatcher) allUsers(ctx context.Context, recipients []Recipient, giveUp context.CancelCauseFunc) []usersAnswer {
+func (q *questions) allUsers(ctx context.Context, recipients []Recipient, giveUp context.CancelCauseFunc) []usersAnswer {
 	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
 	users := make([]usersAnswer, len(chunks))
-	next := make(chan int)
-	var asking sync.WaitGroup
-	for range min(lookupsAtOnce, len(chunks)) {
-		asking.Go(func() {
-			for i := range next {
-				taken, err := d.users(ctx, chunks[i])
-				if users[i] = (usersAnswer{taken, err}); err != nil {
-					giveUp(err)
-				}
-			}
-		})
-	}
-	for i := range chunks {
-		next <- i
-	}
-	close(next)
-	asking.Wait()
+	severalAtOnce(len(chunks), func(i int) {
+		taken, err := q.users(ctx, chunks[i])
+		if users[i] = (usersAnswer{taken, err}); err != nil {
+			giveUp(err)
+		}
+	})
 	return users
 }
