@@ -115,17 +115,6 @@ func (o Outlook) Hypothetical(n int, at time.Time) Forecast {
 	return o.Foresee()[name]
 }
 
-// Window is the longest window of the limits for creating: their pace shows over no shorter time.
-func (o Outlook) Window() time.Duration {
-	longest := time.Duration(0)
-	for _, p := range []Places{o.Create, o.Bulk} {
-		if p.N > 0 {
-			longest = max(longest, p.Window)
-		}
-	}
-	return longest
-}
-
 // unlimited tells that no limit bounds how many recipients are sent.
 func (o Outlook) unlimited() bool {
 	return o.Overall.N == 0 && (o.Bulk.N == 0 || o.Create.N == 0 && !o.Reserved)

@@ -50,20 +50,20 @@ type play struct {
 	sent                          int // recipients of campaigns
 }
 
-// run plays until all have ended, and tells whether they have: not if it takes unforeseeably long.
-func (p *play) run() bool {
+// run plays until all have ended, or what would come is beyond the horizon.
+func (p *play) run() {
 	for work := 0; len(p.turns) > 0; work += len(p.turns) {
 		l, at := p.next()
 		if l == none || at > horizon {
-			return false
+			return
 		}
 		if work >= maxWork {
-			return p.extrapolate()
+			p.extrapolate()
+			return
 		}
 		p.now = at
 		p.call(l)
 	}
-	return true
 }
 
 // next is the call that comes next, and when: singles of invites first, and bulks before singles of campaigns.
@@ -172,18 +172,16 @@ func (p *play) lookUp(recipients int) {
 }
 
 // extrapolate ends the campaigns that are left at the pace so far.
-func (p *play) extrapolate() bool {
+func (p *play) extrapolate() {
 	left := 0
 	for _, r := range p.turns {
 		left += r.left()
 	}
 	rest := float64(left) / float64(max(1, p.sent)) * float64(p.now)
 	if rest > float64(horizon-p.now) {
-		return false
+		return
 	}
 	for _, r := range p.turns {
 		r.end, r.extrapolated = p.now+span(rest), true
 	}
-	p.turns = nil
-	return true
 }

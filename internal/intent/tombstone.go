@@ -78,8 +78,11 @@ func (t *Tombstones) Lift(ctx context.Context, address [16]byte) (lifted bool, e
 // Forgotten tells which of some addresses have a tombstone, in their order.
 func (t *Tombstones) Forgotten(ctx context.Context, addresses ...[16]byte) ([]bool, error) {
 	forgotten := make([]bool, len(addresses))
+	if len(addresses) == 0 {
+		return forgotten, nil
+	}
 	salt, err := t.rdb.HGet(ctx, t.key, "salt").Result()
-	if errors.Is(err, redis.Nil) || len(addresses) == 0 {
+	if errors.Is(err, redis.Nil) {
 		return forgotten, nil
 	}
 	if err != nil {

@@ -125,10 +125,10 @@ func (s *syncRun) keep(ctx context.Context) error {
 		}
 		s.detail["kept"] += n
 	}
-	if err == nil && s.detail["kept"] < policy.ListPage {
+	if s.detail["kept"] < policy.ListPage {
 		return clerklist.ErrTail // it saves no call
 	}
-	return err
+	return nil
 }
 
 // page asks for a page until Clerk has answered.
