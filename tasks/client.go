@@ -98,7 +98,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if err := recipient.Validate(); err != nil {
 		return Task{}, err
 	}
-	forgotten, err := c.erased.Forgotten(ctx, ledger.IDOf(FoldAddress(recipient.EmailAddress)))
+	forgotten, err := c.erased.Forgotten(ctx, ledger.IDOf(recipient.EmailAddress))
 	if err != nil {
 		return Task{}, err
 	}

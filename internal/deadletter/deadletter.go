@@ -100,27 +100,25 @@ const typeInvite = "invite"
 
 // owner owns the intent of a dead letter's recipient, at an address. A letter that is not about a recipient has none.
 func (e Entry) owner() (owner string, address ledger.ID, ok bool) {
+	address, ok = e.Address()
 	switch {
-	case e.Recipient != nil:
-		return intent.CampaignOwner(e.Campaign), *e.Recipient, true
-	case e.EmailAddress != "" && e.Type == typeInvite:
-		return intent.TaskOwner(e.ID), ledger.IDOf(e.EmailAddress), true
+	case ok && e.Recipient != nil:
+		return intent.CampaignOwner(e.Campaign), address, true
+	case ok && e.Type == typeInvite:
+		return intent.TaskOwner(e.ID), address, true
 	}
 	return "", ledger.ID{}, false
 }
 
-// address is the id of the address that the letter is about; of one that is about none, nothing.
-func (e Entry) address() string {
-	var id ledger.ID
+// Address is the id of the address that the letter is about, and false if it is about none.
+func (e Entry) Address() (ledger.ID, bool) {
 	switch {
 	case e.Recipient != nil:
-		id = *e.Recipient
+		return *e.Recipient, true
 	case e.EmailAddress != "":
-		id = ledger.IDOf(e.EmailAddress)
-	default:
-		return ""
+		return ledger.IDOf(e.EmailAddress), true
 	}
-	return string(id[:])
+	return ledger.ID{}, false
 }
 
 // doubtSince is when the first call was made that may have made the invitation without our knowing, in ms; 0 if there is no such
@@ -143,7 +141,8 @@ func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 			return fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
 		}
 		keys := []string{s.entryKey(e.ID), s.indexKey(), intent.TombstonesKey(s.namespace)}
-		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli(), e.address()).Err(); err != nil {
+		address, _ := e.Address() // nobody has the id of none
+		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli(), string(address[:])).Err(); err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
 		}
 	}

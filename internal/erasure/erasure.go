@@ -70,8 +70,7 @@ func New(rdb redis.UniversalClient, namespace string) *Eraser {
 // what is left; waiting is told that before.
 func (e *Eraser) Forget(ctx context.Context, address string, waiting func(left string)) (Removed, error) {
 	var all Removed
-	folded := tasks.FoldAddress(address)
-	id := ledger.IDOf(folded)
+	folded, id := tasks.FoldAddress(address), ledger.IDOf(address)
 	if _, err := e.tombstones.Set(ctx, id); err != nil {
 		return all, err
 	}
@@ -96,7 +95,7 @@ func (e *Eraser) Forget(ctx context.Context, address string, waiting func(left s
 
 // Lift takes the tombstone of an address away and tells whether there was one. What was removed does not come back.
 func (e *Eraser) Lift(ctx context.Context, address string) (bool, error) {
-	return e.tombstones.Lift(ctx, ledger.IDOf(tasks.FoldAddress(address)))
+	return e.tombstones.Lift(ctx, ledger.IDOf(address))
 }
 
 // pass removes what it finds, and says what it cannot remove yet.
@@ -127,8 +126,7 @@ func (e *Eraser) pass(ctx context.Context, folded string, id ledger.ID) (r Remov
 // letters deletes the dead letters about an address.
 func (e *Eraser) letters(ctx context.Context, folded string, id ledger.ID) (deleted int, err error) {
 	err = e.deadLetters.Each(ctx, func(letter deadletter.Entry) error {
-		about := tasks.FoldAddress(letter.EmailAddress) == folded || letter.Recipient != nil && *letter.Recipient == id
-		if !about && !carries(letter.Payload, folded) {
+		if address, ok := letter.Address(); !(ok && address == id) && !carries(letter.Payload, folded) {
 			return nil
 		}
 		found, err := e.deadLetters.Delete(ctx, letter.ID)

@@ -92,7 +92,7 @@ func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invi
 func SentBy(ctx context.Context, ledgers *ledger.Ledgers, name string, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
 	ids := make([]ledger.ID, len(rows))
 	for i, inv := range rows {
-		ids[i] = ledger.IDOf(tasks.FoldAddress(inv.EmailAddress))
+		ids[i] = ledger.IDOf(inv.EmailAddress)
 	}
 	entries, err := ledgers.Find(ctx, name, ids)
 	if err != nil {
