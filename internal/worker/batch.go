@@ -57,14 +57,9 @@ func (d *driver) lookUp(ctx context.Context) {
 	results := d.w.dispatcher.LookUp(ctx, b.recipients)
 	outcomes := make([]ledger.Outcome, len(results))
 	for i, result := range results {
-		failure := rejection(result)
 		switch row := b.rows[i]; {
-		case result.Found && overcomes(b.recipients[i], failure) && b.recipients[i].OnDuplicate() == tasks.AcceptDuplicate:
-			outcomes[i] = ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
-		case result.Found && overcomes(b.recipients[i], failure):
-			outcomes[i] = ledger.Reserve(row, failure, intent.Opened)
 		case result.Found:
-			outcomes[i] = d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
+			outcomes[i] = d.doomed(row, b, i, result)
 		case result.Alone:
 			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Singly)
 		default:
@@ -72,6 +67,18 @@ func (d *driver) lookUp(ctx context.Context) {
 		}
 	}
 	d.write(b.Batch, outcomes)
+}
+
+// doomed ends a recipient that a look-up has found to be refused, unless it wants more about a duplicate than a dead letter.
+func (d *driver) doomed(row ledger.Row, b batch, i int, result dispatch.Result) ledger.Outcome {
+	failure := rejection(result)
+	switch {
+	case !overcomes(b.recipients[i], failure):
+		return d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
+	case b.recipients[i].OnDuplicate() == tasks.AcceptDuplicate:
+		return ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
+	}
+	return ledger.Reserve(row, failure, intent.Opened)
 }
 
 // read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not ride in a
@@ -159,17 +166,17 @@ func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, r
 	row.Attempts++
 	released := release(row, b.Batch)
 	rejected := result.Refusal.Outcome == clerkclient.Rejected
+	if rejected {
+		failure = rejection(result)
+	}
 	recipient, address := b.recipients[i], b.addresses[i]
 	switch exhausted := row.Attempts >= d.w.policy.MaxAttempts; {
 	case rejected && released == intent.Absent:
-		failure.Reason = record.Rejected
 		row.Refusal = &failure
 		return ledger.GoOn(row, intent.Unknown, ledger.Unsure)
 	case rejected && overcomes(recipient, failure):
-		failure.Reason = record.Rejected
 		return ledger.Reserve(row, failure, intent.Unknown)
 	case rejected:
-		failure.Reason = record.Rejected
 		return d.bury(row, released, row.Recipient, address, failure)
 	case !result.Refusal.Sent && exhausted:
 		failure.Reason = record.Exhausted
@@ -221,11 +228,8 @@ func ifOpen(row ledger.Row, end intent.End) intent.End {
 	return end
 }
 
-// rejection is the failure of a recipient that a look-up has found doomed.
+// rejection is the failure of a recipient that Clerk rejects.
 func rejection(result dispatch.Result) record.Failure {
-	if result.Refusal == nil {
-		return record.Failure{}
-	}
 	failure := failureOf(result)
 	failure.Reason = record.Rejected
 	return failure

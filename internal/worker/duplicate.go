@@ -47,8 +47,7 @@ func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusa
 			if !answered || e.Outcome != clerkclient.Rejected {
 				return way{}, err
 			}
-			failure := failureOf(dispatch.Result{Refusal: e}) // it was accepted a moment ago, say
-			failure.Reason = record.Rejected
+			failure := rejection(dispatch.Result{Refusal: e}) // it was accepted a moment ago, say
 			return way{refusal: &failure}, nil
 		}
 		cleared = append(cleared, inv.ID)

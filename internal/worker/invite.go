@@ -90,7 +90,7 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 		i.r.record.Attempts++
 		return i.end(claim.Token, intent.Made, ending{invitationID: result.InvitationID})
 	case result.Refusal.Outcome == clerkclient.Rejected:
-		return i.rejected(claim, failureOf(result))
+		return i.rejected(claim, rejection(result))
 	}
 	return i.failed(ctx, result.Claim, result)
 }
@@ -115,8 +115,7 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 // found is told that a look-up before the call found what Clerk would answer. It is not believed before Clerk was asked whether the
 // invitation that is in the way was made by an earlier call of the task.
 func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, error) {
-	failure := failureOf(result)
-	failure.Reason = record.Rejected
+	failure := rejection(result)
 	standing, _, err := i.standing(ctx)
 	if err != nil {
 		return ending{}, err
@@ -135,7 +134,6 @@ func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, 
 // believed: the refusal may be about the invitation that it made.
 func (i *inviteRun) rejected(claim intent.Claim, failure record.Failure) (ending, error) {
 	i.r.record.Attempts++
-	failure.Reason = record.Rejected
 	if claim.Fresh && overcomes(i.person, failure) {
 		i.refusal, i.foreign, i.doubt = &failure, true, true
 		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
