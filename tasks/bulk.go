@@ -105,9 +105,9 @@ func DriverTask(campaign string) (*asynq.Task, error) {
 func uploadError(err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrCancelled):
-		return &InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
+		return CampaignCancelled.Refuses(false)
 	case errors.Is(err, ledger.ErrBusy):
-		return &InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
+		return CampaignRunning.Refuses(true)
 	}
 	return err
 }

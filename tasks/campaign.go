@@ -25,6 +25,18 @@ const (
 // Over tells whether a campaign in this state makes no more calls by itself.
 func (s CampaignState) Over() bool { return s == CampaignFinished || s == CampaignCancelled }
 
+// Refuses gives the error with which BulkInvite refuses recipients for a campaign in this state, to be invited later or at once; nil if the campaign
+// takes them. It is an *InvalidError.
+func (s CampaignState) Refuses(later bool) error {
+	switch {
+	case s == CampaignCancelled:
+		return &InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
+	case later && (s == CampaignRunning || s == CampaignPaused):
+		return &InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
+	}
+	return nil
+}
+
 // ErrCampaignOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
 var ErrCampaignOver = ledger.ErrOver
 

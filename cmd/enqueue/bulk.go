@@ -54,7 +54,7 @@ func (c *bulkCommand) Run(a *app) error {
 	}
 	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: file.Recipients()}
 	if c.DryRun {
-		return c.dryRun(a, file, request, opts)
+		return c.dryRun(a, file, request)
 	}
 	task, err := a.client.BulkInvite(a.ctx, request, opts...)
 	exists := errors.Is(err, tasks.ErrExists)

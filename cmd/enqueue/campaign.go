@@ -121,7 +121,7 @@ func (a *app) showCampaign(c tasks.Campaign, err error) error {
 	case !c.ETA.IsZero():
 		a.out.say("It should end at %s, %s.", local(c.ETA), c.Assumption)
 	case c.Assumption != "":
-		a.out.say("%s.", strings.ToUpper(c.Assumption[:1])+c.Assumption[1:])
+		a.out.say("%s", sentence(c.Assumption))
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/settings"
 	"example.com/usher/ratelimit"
 )
 
@@ -48,9 +47,9 @@ func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	clerk, err := clerkclient.New(clerkclient.Config{Key: key, BaseURL: url, Version: cmdline.Version(), Timeout: p.Timeout})
+	clerk, err := cmdline.ClerkClient(key, url, p.Timeout)
 	if err != nil {
-		return nil, &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
+		return nil, err
 	}
 	limiter, err := ratelimit.New(a.rdb, a.namespace, p.Limits(clerk.KeyFingerprint())...)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -259,19 +258,17 @@ func (a *app) confirm(question string) error {
 
 type deadExportCommand struct {
 	selector
-	Output string `short:"o" placeholder:"PATH" help:"Write to this file, which must not exist. Default: standard output."`
+	outputFlag
 }
 
 // Run is called by kong.
 func (c *deadExportCommand) Run(a *app) (err error) {
-	if c.Output != "" {
-		file, openErr := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if openErr != nil {
-			return &usageError{openErr}
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		a.out.stdout = file
+	into, end, err := c.open(a.out.stdout)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, end()) }()
+	a.out.stdout = into
 	if a.out.json {
 		return c.each(a, func(e deadletter.Entry) error { return a.out.object(deadView(e)) })
 	}

@@ -17,16 +17,12 @@ import (
 )
 
 // dryRun tells what enqueuing a file would come to, and enqueues nothing.
-func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest, opts []tasks.Option) error {
+func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest) error {
 	name, err := request.Name()
 	if err != nil {
 		return err
 	}
-	options, err := tasks.Resolve(opts...)
-	if err != nil {
-		return err
-	}
-	start := options.At
+	start := c.at
 	if !start.After(time.Now()) {
 		start = time.Time{}
 	}
@@ -161,16 +157,15 @@ func newRows(a *app, name string, file peoplefile.File, start time.Time) ([]peop
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return file.Rows, nil
-	case err != nil:
+	case err == nil:
+		err = tasks.CampaignState(campaign.State).Refuses(!start.IsZero())
+	}
+	if err != nil {
 		return nil, err
-	case campaign.State == ledger.Cancelled:
-		return nil, &tasks.InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
-	case !start.IsZero() && (campaign.State == ledger.Running || campaign.State == ledger.Paused):
-		return nil, &tasks.InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
 	}
 	ids := make([]ledger.ID, len(file.Rows))
 	for i, row := range file.Rows {
-		ids[i] = ledger.IDOf(tasks.FoldAddress(row.Recipient.EmailAddress))
+		ids[i] = ledger.IDOf(row.Recipient.EmailAddress)
 	}
 	has, err := a.ledgers.Find(a.ctx, name, ids)
 	var fresh []peoplefile.Row

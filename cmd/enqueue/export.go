@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 
 type campaignExportCommand struct {
 	campaignName
-	CSV    bool   `name:"csv" help:"Write CSV, which is the default."`
-	Output string `short:"o" placeholder:"PATH" help:"Write to this file, which must not exist. Default: standard output."`
+	CSV bool `name:"csv" help:"Write CSV, which is the default."`
+	outputFlag
 }
 
 // Run is called by kong.
@@ -29,15 +28,11 @@ func (c *campaignExportCommand) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	into := a.out.stdout
-	if c.Output != "" {
-		file, openErr := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if openErr != nil {
-			return &usageError{openErr}
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		into = file
+	into, end, err := c.open(a.out.stdout)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, end()) }()
 	x := exporter{app: a, campaign: campaign, directory: directory.New(a.rdb, a.namespace), write: csvWriter(into)}
 	if a.out.json {
 		x.write = jsonWriter(into)

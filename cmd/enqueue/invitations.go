@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -59,17 +58,11 @@ func (c *invitationsCommand) noCopy(a *app, why error) error {
 	case a.out.json:
 		return json.NewEncoder(a.out.stderr).Encode(map[string]any{"code": "never_synced", "message": why.Error(), "rows": []badRow{}})
 	case c.CSV:
-		a.out.note("%s", sentence(why))
+		a.out.note("%s", sentence(why.Error()))
 		return nil
 	}
-	a.out.say("%s", sentence(why))
+	a.out.say("%s", sentence(why.Error()))
 	return nil
-}
-
-// sentence makes one of an error.
-func sentence(err error) string {
-	text := err.Error()
-	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // show lists the newest for a person, and tells how many there are and how old the copy is.

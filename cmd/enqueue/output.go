@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -180,4 +181,24 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// sentence makes one of a text that is not empty.
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
+
+// outputFlag says where an export goes.
+type outputFlag struct {
+	Output string `short:"o" placeholder:"PATH" help:"Write to this file, which must not exist. Default: standard output."`
+}
+
+// open gives where to write, and what to do in the end.
+func (f outputFlag) open(stdout io.Writer) (into io.Writer, end func() error, err error) {
+	if f.Output == "" {
+		return stdout, func() error { return nil }, nil
+	}
+	file, err := os.OpenFile(f.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, nil, &usageError{err}
+	}
+	return file, file.Close, nil
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/clerkclient"
 	"example.com/usher/internal/admin"
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/policy"
@@ -272,9 +271,9 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 
 // work runs one worker with one key.
 func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s checked, health *worker.Health, metrics *worker.Metrics, log zerolog.Logger) error {
-	clerk, err := clerkclient.New(clerkclient.Config{Key: s.key, BaseURL: s.apiURL, Version: cmdline.Version(), Timeout: s.policy.Timeout})
+	clerk, err := cmdline.ClerkClient(s.key, s.apiURL, s.policy.Timeout)
 	if err != nil {
-		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
+		return err
 	}
 	defer clerk.Close()
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))

@@ -5,10 +5,12 @@ import (
 	"io"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/redisconn"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
@@ -98,6 +100,15 @@ func (c *Clerk) Key() (key, kind string, err error) {
 
 // APIURL checks the base of Clerk's API.
 func (c *Clerk) APIURL() (string, error) { return settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL) }
+
+// ClerkClient gives a client of Clerk's API with a key and a base that were read, whose calls end within a time.
+func ClerkClient(key, url string, timeout time.Duration) (*clerkclient.Client, error) {
+	client, err := clerkclient.New(clerkclient.Config{Key: key, BaseURL: url, Version: Version(), Timeout: timeout})
+	if err != nil {
+		return nil, &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
+	}
+	return client, nil
+}
 
 // clerkKeyHelp says what each command needs the key for.
 var clerkKeyHelp = map[string]string{"worker": "Required.", "enqueue": "Only --dry-run asks Clerk."}

@@ -68,17 +68,11 @@ func distinct(all []tasks.Recipient) []tasks.Recipient {
 // start begins or schedules a campaign that is new, and refuses what the real client does.
 func (c *campaign) start(at time.Time) error {
 	later := at.After(time.Now())
-	switch c.State {
-	case tasks.CampaignCancelled:
-		return &tasks.InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
-	case tasks.CampaignRunning, tasks.CampaignPaused:
-		if later {
-			return &tasks.InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
-		}
-	case "":
+	if c.State == "" {
 		c.begin(at, later)
+		return nil
 	}
-	return nil
+	return c.State.Refuses(later)
 }
 
 func (c *campaign) begin(at time.Time, later bool) {
