@@ -162,17 +162,9 @@ func (r BulkRequest) Name() (string, error) {
 }
 
 // atIndex gives the faults of one recipient its place in the list.
-func atIndex(err error, index int) []error {
-	faults := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		faults = joined.Unwrap()
-	}
-	placed := make([]error, len(faults))
-	for i, fault := range faults {
-		placed[i] = fault
-		if invalid, ok := errors.AsType[*InvalidError](fault); ok {
-			placed[i] = &InvalidError{Index: index, Field: invalid.Field, Reason: invalid.Reason}
-		}
+func atIndex(err error, index int) (placed []error) {
+	for _, fault := range Faults(err) {
+		placed = append(placed, &InvalidError{Index: index, Field: fault.Field, Reason: fault.Reason})
 	}
 	return placed
 }

@@ -72,6 +72,18 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Field, e.Reason)
 }
 
+// Faults gives each *InvalidError that an error of this package is or joins.
+func Faults(err error) (faults []*InvalidError) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			faults = append(faults, Faults(one)...)
+		}
+	} else if fault, ok := errors.AsType[*InvalidError](err); ok {
+		faults = []*InvalidError{fault}
+	}
+	return faults
+}
+
 // Normalize trims the address, and leaves out what goes without saying. It is what Validate checks and what is enqueued.
 func (r Recipient) Normalize() Recipient {
 	r.EmailAddress = strings.TrimSpace(r.EmailAddress)

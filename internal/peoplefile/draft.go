@@ -191,21 +191,11 @@ func (d *draft) validate() {
 		d.bad(fieldEmail, "has a character that was lost when the file was converted (U+FFFD)")
 	}
 	known := len(d.faults)
-	var invalid func(err error)
-	invalid = func(err error) {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, err := range joined.Unwrap() {
-				invalid(err)
-			}
-		} else if e, ok := errors.AsType[*tasks.InvalidError](err); ok {
-			if !slices.ContainsFunc(d.faults[:known], func(f fault) bool { return f.field == e.Field }) {
-				d.bad(e.Field, "%s", e.Reason)
-			}
-		} else if err != nil {
-			d.bad("", "%v", err)
+	for _, invalid := range tasks.Faults(d.recipient.Validate()) {
+		if !slices.ContainsFunc(d.faults[:known], func(f fault) bool { return f.field == invalid.Field }) {
+			d.bad(invalid.Field, "%s", invalid.Reason)
 		}
 	}
-	invalid(d.recipient.Validate())
 }
 
 // decodeJSON reads exactly one value; numbers keep their digits.

@@ -274,13 +274,7 @@ func (e *entry) checkKeys() {
 
 // invalid takes what is wrong with a recipient or a name, joined.
 func (e *entry) invalid(err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
-			e.invalid(one)
-		}
-		return
-	}
-	if fault, ok := errors.AsType[*tasks.InvalidError](err); ok {
+	for _, fault := range tasks.Faults(err) {
 		e.bad(fault.Field, "%s", fault.Reason)
 	}
 }
