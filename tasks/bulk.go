@@ -11,9 +11,9 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 )
 
 // MaxRecipients is how many recipients one BulkInvite takes; a campaign may grow by several.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/forecast"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/store/ledger"
 )
 
 // CampaignState is where a campaign stands.

@@ -14,11 +14,11 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/record"
 	"example.com/usher/internal/redisconn"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 )
 
 // DefaultRedisURL and DefaultNamespace are used by a client that is told no other.
@@ -36,7 +36,7 @@ type Client struct {
 	inspector *asynq.Inspector
 	records   *record.Store
 	ledgers   *ledger.Ledgers
-	erased    *intent.Tombstones
+	erased    *store.Tombstones
 }
 
 type clientConfig struct {
@@ -79,7 +79,7 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
 		records:   record.NewStore(config.rdb, config.namespace),
 		ledgers:   ledger.New(config.rdb, config.namespace),
-		erased:    intent.NewTombstones(config.rdb, config.namespace),
+		erased:    store.NewTombstones(config.rdb, config.namespace),
 	}, nil
 }
 
@@ -98,7 +98,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if err := recipient.Validate(); err != nil {
 		return Task{}, err
 	}
-	forgotten, err := c.erased.Forgotten(ctx, ledger.IDOf(recipient.EmailAddress))
+	forgotten, err := c.erased.Forgotten(ctx, store.IDOf(recipient.EmailAddress))
 	if err != nil {
 		return Task{}, err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/usher/internal/store"
 )
 
 // Bounds on one recipient. Those that Clerk documents are Clerk's; the others keep one recipient from filling a queue.
@@ -124,7 +126,7 @@ func (r Recipient) Validate() error {
 }
 
 // FoldAddress gives the form under which two spellings are one recipient: Clerk matches addresses without regard to case.
-func FoldAddress(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
+func FoldAddress(address string) string { return store.Fold(address) }
 
 func addressFault(address string) string {
 	switch {

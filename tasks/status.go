@@ -9,9 +9,10 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 )
 
 // Status tells what is known of a task, or ErrNotFound.
@@ -131,6 +132,6 @@ func liveTask(info *asynq.TaskInfo, r record.Record) Task {
 	return task
 }
 
-func failureOf(f record.Failure) *Failure {
+func failureOf(f fate.Failure) *Failure {
 	return &Failure{Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID}
 }

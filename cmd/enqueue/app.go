@@ -8,8 +8,8 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/deadletter"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 

@@ -13,6 +13,7 @@ import (
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 )
 
@@ -72,7 +73,7 @@ func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
 
 // policyFor gives the limits by which the workers send; if none was ever started, those of one that is told nothing.
 func (a *app) policyFor(kind string) (policy.Policy, error) {
-	bound, err := a.rdb.Get(a.ctx, policy.KindKey(a.namespace)).Result()
+	bound, err := a.rdb.Get(a.ctx, store.Keys(a.namespace).KeyKind()).Result()
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return policy.Policy{}, fmt.Errorf("reading which key the namespace belongs to: %w", err)

@@ -14,7 +14,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/tasks"
 )
 

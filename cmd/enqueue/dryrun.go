@@ -10,9 +10,9 @@ import (
 
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/forecast"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
@@ -135,11 +135,11 @@ func (r *rehearsal) foretell(a *app, start time.Time) error {
 
 // withoutForgotten leaves out rows whose addresses were forgotten on request.
 func withoutForgotten(a *app, rows []peoplefile.Row) (kept []peoplefile.Row, err error) {
-	addresses := make([][16]byte, len(rows))
+	addresses := make([]store.AddressID, len(rows))
 	for i, row := range rows {
-		addresses[i] = intent.AddressID(row.Recipient.EmailAddress)
+		addresses[i] = store.IDOf(row.Recipient.EmailAddress)
 	}
-	forgotten, err := intent.NewTombstones(a.rdb, a.namespace).Forgotten(a.ctx, addresses...)
+	forgotten, err := store.NewTombstones(a.rdb, a.namespace).Forgotten(a.ctx, addresses...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,9 +163,9 @@ func newRows(a *app, name string, file peoplefile.File, start time.Time) ([]peop
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]ledger.ID, len(file.Rows))
+	ids := make([]store.AddressID, len(file.Rows))
 	for i, row := range file.Rows {
-		ids[i] = ledger.IDOf(row.Recipient.EmailAddress)
+		ids[i] = store.IDOf(row.Recipient.EmailAddress)
 	}
 	has, err := a.ledgers.Find(a.ctx, name, ids)
 	var fresh []peoplefile.Row

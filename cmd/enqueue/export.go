@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"example.com/usher/internal/directory"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
 )
 
 type campaignExportCommand struct {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"example.com/usher/internal/directory"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/directory"
 )
 
 type invitationsCommand struct {

@@ -15,9 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/cmdline"
-	"example.com/usher/internal/deadletter"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 

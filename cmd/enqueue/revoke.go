@@ -10,9 +10,9 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/cmdline"
-	"example.com/usher/internal/directory"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/pending"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 

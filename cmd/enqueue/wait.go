@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/tasks"
 )
 

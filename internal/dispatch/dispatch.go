@@ -12,8 +12,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/intent"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/intent"
 )
 
 // Intents claims the addresses of invite tasks for a call. Those of campaigns are claimed when they are taken.

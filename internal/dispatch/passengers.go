@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/intent"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/intent"
 )
 
 // passengers are who is in a call.

@@ -9,7 +9,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/intent"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/tasks"
 )
 

@@ -14,10 +14,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -150,7 +150,7 @@ func people(t *testing.T, name string, n int) []Recipient {
 
 // wish is that of a task for each recipient.
 func wish(r Recipient) intent.Wish {
-	id := ledger.IDOf(r.Folded())
+	id := store.IDOf(r.Folded())
 	return intent.Wish{Owner: "t:" + r.Folded(), Address: id, RecordKey: "test:{once}:t:" + r.Folded()}
 }
 

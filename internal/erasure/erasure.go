@@ -11,11 +11,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/deadletter"
-	"example.com/usher/internal/directory"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -47,7 +48,7 @@ const again = 250 * time.Millisecond
 // Eraser erases addresses in one namespace.
 type Eraser struct {
 	namespace   string
-	tombstones  *intent.Tombstones
+	tombstones  *store.Tombstones
 	ledgers     *ledger.Ledgers
 	intents     *intent.Tasks
 	deadLetters *deadletter.Store
@@ -59,7 +60,7 @@ type Eraser struct {
 // New gives the eraser of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Eraser {
 	return &Eraser{
-		namespace: namespace, tombstones: intent.NewTombstones(rdb, namespace), ledgers: ledger.New(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
+		namespace: namespace, tombstones: store.NewTombstones(rdb, namespace), ledgers: ledger.New(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		deadLetters: deadletter.NewStore(rdb, namespace), directory: directory.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		inspector: asynq.NewInspectorFromRedisClient(rdb),
 	}
@@ -70,7 +71,7 @@ func New(rdb redis.UniversalClient, namespace string) *Eraser {
 // what is left; waiting is told that before.
 func (e *Eraser) Forget(ctx context.Context, address string, waiting func(left string)) (Removed, error) {
 	var all Removed
-	folded, id := tasks.FoldAddress(address), ledger.IDOf(address)
+	folded, id := tasks.FoldAddress(address), store.IDOf(address)
 	if _, err := e.tombstones.Set(ctx, id); err != nil {
 		return all, err
 	}
@@ -95,11 +96,11 @@ func (e *Eraser) Forget(ctx context.Context, address string, waiting func(left s
 
 // Lift takes the tombstone of an address away and tells whether there was one. What was removed does not come back.
 func (e *Eraser) Lift(ctx context.Context, address string) (bool, error) {
-	return e.tombstones.Lift(ctx, ledger.IDOf(address))
+	return e.tombstones.Lift(ctx, store.IDOf(address))
 }
 
 // pass removes what it finds, and says what it cannot remove yet.
-func (e *Eraser) pass(ctx context.Context, folded string, id ledger.ID) (r Removed, left string, err error) {
+func (e *Eraser) pass(ctx context.Context, folded string, id store.AddressID) (r Removed, left string, err error) {
 	// Tasks first: what one of them writes meanwhile is found after it.
 	if r.Tasks, left, err = e.tasks(ctx, folded); err != nil {
 		return r, left, err
@@ -124,7 +125,7 @@ func (e *Eraser) pass(ctx context.Context, folded string, id ledger.ID) (r Remov
 }
 
 // letters deletes the dead letters about an address.
-func (e *Eraser) letters(ctx context.Context, folded string, id ledger.ID) (deleted int, err error) {
+func (e *Eraser) letters(ctx context.Context, folded string, id store.AddressID) (deleted int, err error) {
 	err = e.deadLetters.Each(ctx, func(letter deadletter.Entry) error {
 		if address, ok := letter.Address(); !(ok && address == id) && !carries(letter.Payload, folded) {
 			return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 

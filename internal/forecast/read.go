@@ -10,9 +10,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 )

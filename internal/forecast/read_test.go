@@ -11,10 +11,10 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/ratelimit"
 )
 

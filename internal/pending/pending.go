@@ -17,9 +17,10 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
@@ -45,7 +46,7 @@ func (f Finder) OfAddress(ctx context.Context, address string) ([]clerkclient.In
 			return nil, err
 		}
 	}
-	ids, err := intent.Settled(ctx, f.Redis, f.Namespace, ledger.IDOf(folded), time.Now().Add(-f.Lag))
+	ids, err := intent.Settled(ctx, f.Redis, f.Namespace, store.IDOf(folded), time.Now().Add(-f.Lag))
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +91,9 @@ func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invi
 // SentBy gives those of some invitations that a campaign has sent. They are found by their addresses, and belong to it by their ids: an
 // address may have had an invitation before.
 func SentBy(ctx context.Context, ledgers *ledger.Ledgers, name string, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
-	ids := make([]ledger.ID, len(rows))
+	ids := make([]store.AddressID, len(rows))
 	for i, inv := range rows {
-		ids[i] = ledger.IDOf(inv.EmailAddress)
+		ids[i] = store.IDOf(inv.EmailAddress)
 	}
 	entries, err := ledgers.Find(ctx, name, ids)
 	if err != nil {

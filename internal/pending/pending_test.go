@@ -12,8 +12,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist/listtest"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/store"
 )
 
 // TestNoRowIsMissedThatSlides: invitations are accepted and made while the list is read.
@@ -71,8 +70,8 @@ func TestWhatClerkDoesNotListYetIsFound(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
 	ctx := t.Context()
-	id := ledger.IDOf("ada@example.com")
-	key := intent.Prefix("test") + string(id[:])
+	id := store.IDOf("ada@example.com")
+	key := store.Keys("test").Intents(string(id[:]))
 	for inv, age := range map[string]time.Duration{"inv_new": 0, "inv_accepted": 0, "inv_old": time.Minute} {
 		rdb.HSet(ctx, key, "="+inv, time.Now().Add(-age).UnixMilli())
 	}

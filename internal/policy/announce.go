@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 )
 
 // announced is what workers tell of their policy to programs that reckon with it.
@@ -32,7 +33,7 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	if err != nil {
 		return fmt.Errorf("encoding the policy: %w", err)
 	}
-	if err := rdb.Set(ctx, announcedKey(namespace), data, 0).Err(); err != nil {
+	if err := rdb.Set(ctx, store.Keys(namespace).Policy(), data, 0).Err(); err != nil {
 		return fmt.Errorf("announcing the policy: %w", err)
 	}
 	return nil
@@ -41,7 +42,7 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 // Announced gives the limits, the reserve and the timeout by which the workers send, and nothing else of their policy; false if no worker was
 // ever started.
 func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string) (Policy, bool, error) {
-	data, err := rdb.GetRange(ctx, announcedKey(namespace), 0, maxAnnounced).Bytes()
+	data, err := rdb.GetRange(ctx, store.Keys(namespace).Policy(), 0, maxAnnounced).Bytes()
 	if len(data) == 0 && (err == nil || errors.Is(err, redis.Nil)) {
 		return Policy{}, false, nil
 	}
@@ -50,7 +51,7 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	var a announced
 	if err := json.Unmarshal(data, &a); err != nil || a.Reserve < 0 || a.Timeout <= 0 {
-		return Policy{}, false, fmt.Errorf("what Redis holds of the workers' policy (%s) is garbage; it is written anew when a worker starts", announcedKey(namespace))
+		return Policy{}, false, fmt.Errorf("what Redis holds of the workers' policy (%s) is garbage; it is written anew when a worker starts", store.Keys(namespace).Policy())
 	}
 	var p Policy
 	var errs [3]error
@@ -63,5 +64,3 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	return p, true, nil
 }
-
-func announcedKey(namespace string) string { return namespace + ":policy" }

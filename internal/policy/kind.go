@@ -11,9 +11,6 @@ import (
 // ErrNamespace means that the namespace belongs to keys of the other kind.
 var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
 
-// KindKey is the Redis key of the kind of Clerk key, test or live, that a namespace belongs to.
-func KindKey(namespace string) string { return namespace + ":key-kind" }
-
 // OtherKind is the error of a key of another kind than the one that a namespace belongs to. It is an ErrNamespace.
 func OtherKind(namespace, bound, kind string) error {
 	return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name", ErrNamespace, namespace, bound, kind)

@@ -18,7 +18,7 @@ import (
 // Runner has the tasks of schedules enqueued, together with the runners of other workers.
 type Runner struct {
 	schedules []Schedule
-	store     *store
+	states    *states
 	to        Enqueuer
 	worker    string
 	log       zerolog.Logger
@@ -26,7 +26,7 @@ type Runner struct {
 
 // NewRunner gives a runner of the schedules of a file.
 func NewRunner(rdb redis.UniversalClient, namespace string, schedules []Schedule, to Enqueuer, log zerolog.Logger) *Runner {
-	return &Runner{schedules: schedules, store: newStore(rdb, namespace), to: to, worker: uuid.NewString(), log: log}
+	return &Runner{schedules: schedules, states: newStates(rdb, namespace), to: to, worker: uuid.NewString(), log: log}
 }
 
 // Run works until the context ends. Each schedule waits by itself, so that a long list holds up no other.
@@ -69,14 +69,14 @@ func (k *keeper) keep(ctx context.Context) {
 // step does what is to be done now and tells how long there is nothing.
 func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 	if !k.adopted {
-		changed, err := k.store.adopt(ctx, k.schedule, false)
+		changed, err := k.states.adopt(ctx, k.schedule, false)
 		if err != nil {
 			return 0, err
 		}
 		k.adopted = true
 		k.log.Info().Bool("changed", changed).Str("cron", k.schedule.Cron).Str("timezone", k.schedule.TimeZone).Str("task", k.schedule.Task).Msg("schedule is kept")
 	}
-	at, err := k.store.look(ctx, k.schedule, k.worker)
+	at, err := k.states.look(ctx, k.schedule, k.worker)
 	if err != nil {
 		return 0, err
 	}
@@ -86,7 +86,7 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 	k.foreign = at.foreign
 	switch {
 	case at.missing: // Redis was emptied, or holds garbage
-		_, err := k.store.adopt(ctx, k.schedule, true)
+		_, err := k.states.adopt(ctx, k.schedule, true)
 		return policy.RedisRest, err
 	case at.foreign:
 		return policy.SchedulePoll, nil
@@ -101,7 +101,7 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 // advance takes the tick that is due and finishes it.
 func (k *keeper) advance(ctx context.Context, at glance) error {
 	tick, following := k.schedule.times.latest(at.next, at.now)
-	taken, err := k.store.take(ctx, k.schedule, k.worker, at.next, tick, following)
+	taken, err := k.states.take(ctx, k.schedule, k.worker, at.next, tick, following)
 	if err != nil || !taken {
 		return err
 	}
@@ -131,7 +131,7 @@ func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
 	if err != nil && !over {
 		return err
 	}
-	confirmed, failed := k.store.confirm(ctx, k.schedule.Name, tick, id, err)
+	confirmed, failed := k.states.confirm(ctx, k.schedule.Name, tick, id, err)
 	if failed != nil || !confirmed {
 		return failed
 	}

@@ -26,7 +26,7 @@ type Standing struct {
 
 // List gives the schedules that workers have or had in their files in the last 30 days, by name.
 func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]Standing, error) {
-	st := newStore(rdb, namespace)
+	st := newStates(rdb, namespace)
 	failed := func(err error) ([]Standing, error) { return nil, fmt.Errorf("reading schedules: %w", err) }
 	now, err := rdb.Time(ctx).Result()
 	if err != nil {

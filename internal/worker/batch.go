@@ -6,13 +6,13 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
@@ -91,7 +91,7 @@ func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, err
 	}
 	var outcomes []ledger.Outcome
 	invalid := func(row ledger.Row, payload []byte, address, message string) {
-		failure := record.Failure{Reason: record.Invalid, Code: "invalid_recipient", Message: message}
+		failure := fate.Failure{Reason: fate.Invalid, Code: "invalid_recipient", Message: message}
 		outcomes = append(outcomes, d.bury(row, release(row, taken), payload, address, failure))
 	}
 	for id, data := range taken.Garbage {
@@ -179,10 +179,10 @@ func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, r
 	case rejected:
 		return d.bury(row, released, row.Recipient, address, failure)
 	case !result.Refusal.Sent && exhausted:
-		failure.Reason = record.Exhausted
+		failure.Reason = fate.Exhausted
 		return d.bury(row, released, row.Recipient, address, failure)
 	}
-	row.History = record.Remember(row.History, time.Now(), failure)
+	row.History = fate.Remember(row.History, time.Now(), failure)
 	if !result.Refusal.Sent {
 		return ledger.WaitFor(row, released, travel, delay)
 	}
@@ -190,12 +190,12 @@ func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, r
 }
 
 // bury writes the dead letter of a recipient, and then lets the ledger record that it is one.
-func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address string, failure record.Failure) ledger.Outcome {
+func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address string, failure fate.Failure) ledger.Outcome {
 	now := time.Now().UTC()
 	entry := deadletter.Entry{
 		ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite, Queue: queues.Name(d.w.namespace, queues.Campaign),
 		Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address, Failure: failure, Attempts: row.Attempts,
-		History: record.Remember(row.History, now, failure), FailedAt: now, Payload: payload,
+		History: fate.Remember(row.History, now, failure), FailedAt: now, Payload: payload,
 	}
 	err := d.w.persist(d.w.settling, func(ctx context.Context) error { return d.w.deadLetters.Put(ctx, entry) })
 	if err != nil {
@@ -229,14 +229,14 @@ func ifOpen(row ledger.Row, end intent.End) intent.End {
 }
 
 // rejection is the failure of a recipient that Clerk rejects.
-func rejection(result dispatch.Result) record.Failure {
+func rejection(result dispatch.Result) fate.Failure {
 	failure := failureOf(result)
-	failure.Reason = record.Rejected
+	failure.Reason = fate.Rejected
 	return failure
 }
 
 // failureOf says why a recipient got no invitation.
-func failureOf(result dispatch.Result) record.Failure {
+func failureOf(result dispatch.Result) fate.Failure {
 	e := result.Refusal
-	return record.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID, FoundBeforeSending: result.Found}
+	return fate.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID, FoundBeforeSending: result.Found}
 }

@@ -9,6 +9,7 @@ import (
 
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 )
 
 // ErrLogin means that Redis refuses the user or the password.
@@ -21,7 +22,7 @@ func refusedLogin(err error) bool {
 // bind waits until Redis answers, and claims the namespace for test or live keys for good: a test worker must not send a
 // live system's invitations, nor the other way round.
 func (w *Worker) bind(ctx context.Context, kind string) error {
-	key := policy.KindKey(w.namespace)
+	key := store.Keys(w.namespace).KeyKind()
 	for {
 		err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
 		bound := ""

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/ledger"
 )
 
 // driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are ready, and ends
@@ -39,7 +39,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	})
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return ending{dead: &record.Failure{Reason: record.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
+		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
 	case errors.Is(err, ledger.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
 		return ending{later: policy.NewerRest}, nil

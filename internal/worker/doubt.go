@@ -8,10 +8,10 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 )
 
 // askLost asks Clerk about recipients of whom nobody knows what became of their last call. An invitation that was made settles
@@ -77,7 +77,7 @@ func (d *driver) absent(ctx context.Context, state ledger.State, row ledger.Row,
 	}
 	if n := len(row.History); n > 0 && row.Attempts >= d.w.policy.MaxAttempts {
 		failure := row.History[n-1].Failure
-		failure.Reason = record.Exhausted
+		failure.Reason = fate.Exhausted
 		row.History = row.History[:n-1] // the ending is the last one
 		return d.bury(row, intent.Absent, row.Recipient, address, failure)
 	}

@@ -9,28 +9,28 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/tasks"
 )
 
 // way is what was found to do about an invitation that stands in the way of a recipient.
 type way struct {
-	accepted string          // id of the invitation that counts as the recipient's
-	refusal  *record.Failure // the recipient is a dead letter
-	cleared  []string        // ids of the invitations that were revoked: the next call ignores them
+	accepted string        // id of the invitation that counts as the recipient's
+	refusal  *fate.Failure // the recipient is a dead letter
+	cleared  []string      // ids of the invitations that were revoked: the next call ignores them
 }
 
 // overcomes tells whether a recipient wants more than a dead letter when an invitation for it exists already.
-func overcomes(person dispatch.Recipient, failure record.Failure) bool {
+func overcomes(person dispatch.Recipient, failure fate.Failure) bool {
 	wants := person.OnDuplicate()
 	return failure.Code == dispatch.CodeDuplicate && (wants == tasks.AcceptDuplicate || wants == tasks.ResendDuplicate)
 }
 
 // overcome does what a recipient wants about a duplicate that none of its own calls has made. Its intent is open meanwhile, so that nobody else calls for the
 // address. Everything it does may be repeated. An error means that Clerk could not be asked.
-func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusal record.Failure) (way, error) {
+func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusal fate.Failure) (way, error) {
 	pending, err := w.dispatcher.PendingOf(ctx, person)
 	switch {
 	case err != nil:
@@ -84,7 +84,7 @@ func (i *inviteRun) overcome(ctx context.Context, token string) (ending, error) 
 }
 
 // reserve opens an intent for a task whose recipient a look-up has found to meet a duplicate.
-func (i *inviteRun) reserve(ctx context.Context, failure record.Failure) (ending, error) {
+func (i *inviteRun) reserve(ctx context.Context, failure fate.Failure) (ending, error) {
 	token := "d" + uuid.NewString()
 	if err := i.write(i.settlement(token, intent.Opened)); err != nil {
 		return ending{}, err

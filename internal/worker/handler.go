@@ -11,13 +11,14 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/deadletter"
-	"example.com/usher/internal/directory"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -36,7 +37,7 @@ type run struct {
 // ending is how a run ends: as a dead letter, later, cancelled, or else done.
 type ending struct {
 	invitationID string
-	dead         *record.Failure
+	dead         *fate.Failure
 	cancelled    bool
 	later        time.Duration
 	failed       bool           // of a later run: an attempt has failed
@@ -111,7 +112,7 @@ func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			end, err = w.failed(ctx, r, record.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+			end, err = w.failed(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
 			if !end.over() {
 				end.later = policy.RedisRest // the backoff was waited out; what panicked begins anew
 			}
@@ -190,7 +191,7 @@ func (w *Worker) unreadable(r *run, err error) (ending, error) {
 		w.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	}
-	return ending{dead: &record.Failure{Reason: record.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
+	return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
 }
 
 // untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what was
@@ -226,7 +227,7 @@ func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error
 	if refusal.Outcome != clerkclient.Rejected {
 		return w.failed(ctx, r, failure)
 	}
-	failure.Reason = record.Rejected
+	failure.Reason = fate.Rejected
 	r.record.Attempts++
 	return ending{dead: &failure}, nil
 }
@@ -248,16 +249,16 @@ func endingOf(err error, invitationID string) (ending, error) {
 }
 
 // failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
-func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (ending, error) {
+func (w *Worker) failed(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
 	if err := w.readRecord(ctx, r); err != nil {
 		return ending{}, err
 	}
 	r.record.Attempts++
 	if r.record.Attempts >= w.policy.MaxAttempts {
-		failure.Reason = record.Exhausted
+		failure.Reason = fate.Exhausted
 		return ending{dead: &failure}, nil
 	}
-	r.record.History = record.Remember(r.record.History, time.Now(), failure)
+	r.record.History = fate.Remember(r.record.History, time.Now(), failure)
 	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
 		return ending{}, err
 	}
@@ -265,7 +266,7 @@ func (w *Worker) failed(ctx context.Context, r *run, failure record.Failure) (en
 }
 
 // backOff waits before the next attempt.
-func (w *Worker) backOff(ctx context.Context, r *run, failure record.Failure) (ending, error) {
+func (w *Worker) backOff(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
 	backoff := w.policy.Backoff(r.record.Attempts)
 	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", r.record.Attempts).Int("status", failure.HTTPStatus).
 		Str("code", failure.Code).Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
@@ -318,7 +319,7 @@ func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
 		r.record.State = record.Dead
 		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
 		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
-		entry.History = record.Remember(r.record.History, entry.FailedAt, *end.dead)
+		entry.History = fate.Remember(r.record.History, entry.FailedAt, *end.dead)
 	}
 	r.record.History = nil
 	return entry

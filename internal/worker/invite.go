@@ -8,10 +8,11 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
-	"example.com/usher/internal/intent"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -29,7 +30,7 @@ type inviteRun struct {
 	// foreign: the refusal is about an invitation that no call of the task has made.
 	foreign bool
 	// refusal is what Clerk said to the last call; it is believed when Clerk knows nothing of an earlier one.
-	refusal *record.Failure
+	refusal *fate.Failure
 }
 
 func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
@@ -40,7 +41,7 @@ func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload
 		return w.unreadable(r, err)
 	}
 	i := &inviteRun{w: w, r: r, person: person, wish: intent.Wish{
-		Owner: intent.TaskOwner(r.id), Address: ledger.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
+		Owner: intent.TaskOwner(r.id), Address: store.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
 		Born: payload.EnqueuedAt,
 	}}
 	i.doubt = r.again // a first run has nothing to ask about; if it should, its claim says so
@@ -132,7 +133,7 @@ func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, 
 
 // rejected is told that Clerk refuses. Where an earlier call's outcome was unknown for a while, Clerk is asked once more before it is
 // believed: the refusal may be about the invitation that it made.
-func (i *inviteRun) rejected(claim intent.Claim, failure record.Failure) (ending, error) {
+func (i *inviteRun) rejected(claim intent.Claim, failure fate.Failure) (ending, error) {
 	i.r.record.Attempts++
 	if claim.Fresh && overcomes(i.person, failure) {
 		i.refusal, i.foreign, i.doubt = &failure, true, true
@@ -151,13 +152,13 @@ func (i *inviteRun) failed(ctx context.Context, claim intent.Claim, result dispa
 	failure := failureOf(result)
 	r := i.r
 	r.record.Attempts++
-	failure.Reason = record.Exhausted
+	failure.Reason = fate.Exhausted
 	exhausted := r.record.Attempts >= i.w.policy.MaxAttempts
 	if !result.Refusal.Sent && exhausted {
 		return i.end(claim.Token, claim.Release(), ending{dead: &failure})
 	}
 	failure.Reason = ""
-	r.record.History = record.Remember(r.record.History, time.Now(), failure)
+	r.record.History = fate.Remember(r.record.History, time.Now(), failure)
 	s := i.settlement(claim.Token, intent.Unknown)
 	if i.doubt = result.Refusal.Sent; !i.doubt {
 		s.End = claim.Release()
@@ -215,7 +216,7 @@ func (i *inviteRun) absent(ctx context.Context, token string) (ending, error) {
 	}
 	if history := i.r.record.History; i.r.record.Attempts >= i.w.policy.MaxAttempts && len(history) > 0 {
 		failure := history[len(history)-1].Failure
-		failure.Reason = record.Exhausted
+		failure.Reason = fate.Exhausted
 		i.r.record.History = history[:len(history)-1] // the ending is the last one
 		return i.end(token, intent.Absent, ending{dead: &failure})
 	}

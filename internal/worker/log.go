@@ -7,7 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/deadletter"
+	"example.com/usher/internal/store/deadletter"
 )
 
 // Redact leaves the first letter of an address and its domain.

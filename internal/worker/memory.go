@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/intent"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 )
 
 // ErrRedis means that Redis is not set up to keep what it is given, and the worker was told to be strict about it.
@@ -110,7 +110,7 @@ func (m memory) restarted(ctx context.Context) (bool, error) {
 	if err != nil || info["run_id"] == "" {
 		return false, err
 	}
-	keys := []string{m.namespace + intent.Tag + "redis", intent.LostKey(m.namespace)}
+	keys := []string{store.Keys(m.namespace).Run(), store.Keys(m.namespace).Lost()}
 	return runScript.Run(ctx, m.rdb, keys, info["run_id"]+" "+info["role"]).Bool()
 }
 

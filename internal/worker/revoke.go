@@ -12,10 +12,11 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist"
-	"example.com/usher/internal/ledger"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/pending"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -68,7 +69,7 @@ func (w *Worker) revokeForGood(ctx context.Context, r *run, id string) (did bool
 		did = did || err == nil && lost
 		return err
 	})
-	if end, ok := errors.AsType[*ended](err); ok && end.ending.dead != nil && end.ending.dead.Reason == record.Exhausted {
+	if end, ok := errors.AsType[*ended](err); ok && end.ending.dead != nil && end.ending.dead.Reason == fate.Exhausted {
 		if revoked, asked := w.isListed(ctx, id, "revoked"); revoked && asked == nil {
 			return lost, nil
 		}
@@ -108,12 +109,12 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 	found, err := find(ctx)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return ending{dead: &record.Failure{Reason: record.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
+		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
 	case errors.Is(err, ledger.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	case errors.Is(err, clerklist.ErrIncomplete):
-		end, err := w.failed(ctx, r, record.Failure{Code: codeListIncomplete, Message: err.Error()})
+		end, err := w.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err == nil && !end.over() {
 			end.later = policy.RedisRest // the backoff was waited out; the list is read anew
 		}
@@ -147,10 +148,10 @@ type revocation struct {
 	revoked    int
 	notPending int // not any more
 	notRevoked int
-	first      *record.Failure // of those that are not revoked
+	first      *fate.Failure // of those that are not revoked
 	firstID    string
 	attempts   int // the most for one of them, and what became of them
-	history    []record.Attempt
+	history    []fate.Attempt
 	later      *ending // one is for a later run, and so is what is left
 	broken     error   // the run cannot go on
 	panicked   any
@@ -228,11 +229,11 @@ func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duratio
 
 // isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an expired one is not known;
 // its list tells.
-func (w *Worker) isGone(ctx context.Context, id string, refusal record.Failure) bool {
+func (w *Worker) isGone(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
 		return true
-	case refusal.Reason != record.Rejected || refusal.HTTPStatus == http.StatusNotFound:
+	case refusal.Reason != fate.Rejected || refusal.HTTPStatus == http.StatusNotFound:
 		return false
 	}
 	listed, err := w.isListed(ctx, id, "pending")

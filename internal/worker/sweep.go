@@ -8,9 +8,9 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/ledger"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 

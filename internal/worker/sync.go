@@ -7,9 +7,9 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist"
-	"example.com/usher/internal/directory"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
+	"example.com/usher/internal/store/directory"
 )
 
 // codeListIncomplete is the failure of a task that could not read Clerk's list whole.
@@ -28,7 +28,7 @@ func (w *Worker) syncList(ctx context.Context, r *run, whole bool) (ending, erro
 			return end, err
 		}
 		r.record.Attempts = tries
-		end, err = w.failed(ctx, r, record.Failure{Code: codeListIncomplete, Message: err.Error()})
+		end, err = w.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err != nil || end.over() {
 			return end, err
 		}

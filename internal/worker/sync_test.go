@@ -14,10 +14,10 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist/listtest"
-	"example.com/usher/internal/directory"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/record"
 	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/store/directory"
 )
 
 // movingClerk has a list that changes between calls.
@@ -213,7 +213,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
 	end, err := w.syncList(t.Context(), r, true)
-	if err != nil || end.dead == nil || end.dead.Reason != record.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
+	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
 		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
 	}
 	copy, err := w.directory.Copy(t.Context())

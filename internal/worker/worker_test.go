@@ -15,9 +15,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/deadletter"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/tasks"
 )
 

@@ -1,0 +1,39 @@
+package fate
+
+import "time"
+
+// maxHistory bounds the attempts that are kept of one task or recipient: the latest ones.
+const maxHistory = 30
+
+// Reason says why something became a dead letter.
+type Reason string
+
+// The reasons of dead letters.
+const (
+	Rejected  Reason = "rejected"  // Clerk refused it
+	Exhausted Reason = "exhausted" // it failed too often
+	Invalid   Reason = "invalid"   // its payload cannot be read
+)
+
+// Failure is the cause of an attempt that failed, without addresses or secrets.
+type Failure struct {
+	Reason     Reason `json:"reason,omitempty"`
+	HTTPStatus int    `json:"http_status,omitempty"`
+	Code       string `json:"code,omitempty"`
+	Message    string `json:"message,omitempty"`
+	TraceID    string `json:"trace_id,omitempty"`
+	// FoundBeforeSending means that a look-up found what Clerk would have answered; no call was made.
+	FoundBeforeSending bool `json:"found_before_sending,omitempty"`
+}
+
+// Attempt is one failed try in the history of a task or recipient.
+type Attempt struct {
+	At time.Time `json:"at"`
+	Failure
+}
+
+// Remember appends an attempt to a history and keeps the latest ones.
+func Remember(history []Attempt, at time.Time, failure Failure) []Attempt {
+	history = append(history, Attempt{At: at.UTC(), Failure: failure})
+	return history[max(0, len(history)-maxHistory):]
+}

@@ -1,0 +1,250 @@
+// Package directory keeps the synced copy of Clerk's list of invitations. A new copy is written beside the old one and
+// takes its place only when it is complete.
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
+)
+
+var (
+	// ErrNoCopy means that there is no copy to read; its text says what to do.
+	ErrNoCopy = errors.New("the directory was never synced: run enqueue sync-list")
+	// ErrReplaced means that another copy took this one's place, long enough ago that this one is gone.
+	ErrReplaced = errors.New("the directory was synced again while its copy was read; run the command again")
+	// ErrGarbage means that what is in Redis is not what was written.
+	ErrGarbage = errors.New("the directory's copy is garbage; run enqueue sync-list")
+)
+
+// errEarlier is ErrNoCopy where there is one, in the layout of an earlier version.
+const errEarlier = noCopy("the directory was synced by an earlier version of Usher: run enqueue sync-list")
+
+type noCopy string
+
+func (e noCopy) Error() string        { return string(e) }
+func (e noCopy) Is(target error) bool { return target == ErrNoCopy }
+
+// pageRows is how many invitations are read of a copy at once.
+const pageRows = 500
+
+// Directory is the copy of one namespace.
+//
+// Its head is the hash "meta": copy is the name of the copy that counts, synced_at and full_at are those of Copy, in Unix milliseconds.
+// A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has two more of those, "shown" and
+// "revoked", which tell in which of Clerk's two lists an invitation was seen. "copies" is a sorted set of the names of all copies and drafts that
+// may exist, by when they were begun.
+type Directory struct {
+	rdb        redis.UniversalClient
+	keys       store.Keys
+	tombstones *store.Tombstones
+}
+
+// New gives the directory of a namespace.
+func New(rdb redis.UniversalClient, namespace string) *Directory {
+	return &Directory{rdb: rdb, keys: store.Keys(namespace), tombstones: store.NewTombstones(rdb, namespace)}
+}
+
+// layout begins the names of copies that this version can read.
+const layout = "2-"
+
+// Copy is a copy that was published. It can be read for readersKeep after another one took its place.
+type Copy struct {
+	SyncedAt time.Time // when it was begun, on Redis's clock
+	FullAt   time.Time // when the copy was begun that it goes back to and for which Clerk's list was read whole
+
+	directory *Directory
+	name      string
+	count     int
+}
+
+// Copy gives the copy that counts. The error is ErrNoCopy if there is none.
+func (d *Directory) Copy(ctx context.Context) (Copy, error) {
+	meta, err := d.rdb.HGetAll(ctx, d.keys.Directory()).Result()
+	switch {
+	case err != nil:
+		return Copy{}, fmt.Errorf("reading the directory: %w", err)
+	case meta["copy"] == "":
+		return Copy{}, ErrNoCopy
+	case !strings.HasPrefix(meta["copy"], layout):
+		return Copy{}, errEarlier
+	}
+	synced, err1 := strconv.ParseInt(meta["synced_at"], 10, 64)
+	full, err2 := strconv.ParseInt(meta["full_at"], 10, 64)
+	count, err3 := strconv.Atoi(meta["count"])
+	if errors.Join(err1, err2, err3) != nil {
+		return Copy{}, fmt.Errorf("its head cannot be read: %w", ErrGarbage)
+	}
+	return Copy{SyncedAt: time.UnixMilli(synced).UTC(), FullAt: time.UnixMilli(full).UTC(), directory: d, name: meta["copy"], count: count}, nil
+}
+
+// Get gives the invitations with these ids, as far as the copy has them, and when the copy was begun: zero if there is none.
+func (d *Directory) Get(ctx context.Context, ids []string) (found map[string]Invitation, syncedAt time.Time, err error) {
+	found = make(map[string]Invitation, len(ids))
+	c, err := d.Copy(ctx)
+	if errors.Is(err, ErrNoCopy) {
+		return found, time.Time{}, nil
+	}
+	for len(ids) > 0 && err == nil {
+		n := min(pageRows, len(ids))
+		var rows []Invitation
+		rows, err = c.rows(ctx, ids[:n])
+		for _, inv := range rows {
+			if !inv.forgotten() {
+				found[inv.ID] = inv
+			}
+		}
+		ids = ids[n:]
+	}
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return found, c.SyncedAt, nil
+}
+
+// Filter chooses invitations; empty fields match all.
+type Filter struct {
+	Status string
+	Query  string // a part of the address or id, in any case
+}
+
+func (f Filter) matches(inv Invitation) bool {
+	if f.Status != "" && inv.Status != f.Status {
+		return false
+	}
+	query := strings.ToLower(f.Query)
+	return strings.Contains(strings.ToLower(inv.EmailAddress), query) || strings.Contains(strings.ToLower(inv.ID), query)
+}
+
+// Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error may be
+// ErrReplaced, after some were given.
+func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error) error {
+	return c.pages(ctx, c.directory.rdb.ZRevRange, func(rows []Invitation) (bool, error) {
+		for _, inv := range rows {
+			if inv.forgotten() || !filter.matches(inv) {
+				continue
+			}
+			if err := do(inv); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// pages calls do for each page of the copy, in the order of a command that gives ids by rank, as long as it wants more.
+func (c Copy) pages(ctx context.Context, byRank func(ctx context.Context, key string, start, stop int64) *redis.StringSliceCmd, do func([]Invitation) (more bool, err error)) error {
+	for start := 0; start < c.count; start += pageRows {
+		ids, err := byRank(ctx, c.directory.keys.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
+		if err != nil {
+			return fmt.Errorf("reading the directory: %w", err)
+		}
+		if len(ids) < min(pageRows, c.count-start) {
+			return ErrReplaced
+		}
+		rows, err := c.rows(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if len(rows) < len(ids) {
+			return ErrReplaced
+		}
+		if more, err := do(rows); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// rows gives the invitations with these ids in their order, without those that the copy has not.
+func (c Copy) rows(ctx context.Context, ids []string) ([]Invitation, error) {
+	values, err := c.directory.rdb.HMGet(ctx, c.directory.keys.Copy(c.name), ids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the directory: %w", err)
+	}
+	rows := make([]Invitation, 0, len(ids))
+	for i, value := range values {
+		text, ok := value.(string)
+		if !ok {
+			continue
+		}
+		inv, err := decode(ids[i], text)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, inv)
+	}
+	return rows, nil
+}
+
+// Invitation is an invitation as Clerk last showed it, without its ticket.
+type Invitation struct {
+	ID             string          `json:"id"`
+	EmailAddress   string          `json:"email_address"`
+	Status         string          `json:"status"` // pending, accepted, revoked or expired
+	Revoked        bool            `json:"revoked"`
+	PublicMetadata json.RawMessage `json:"public_metadata"`
+	CreatedAt      time.Time       `json:"created_at"`
+	UpdatedAt      time.Time       `json:"updated_at"`
+	ExpiresAt      *time.Time      `json:"expires_at"`
+}
+
+// forgotten tells whether the row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is shown it.
+func (i Invitation) forgotten() bool { return i.EmailAddress == "" }
+
+// row is an invitation as it is kept under its id: short names, because there are many.
+type row struct {
+	Address   string          `json:"a,omitempty"` // none: see Invitation.forgotten
+	Status    string          `json:"s"`
+	Revoked   bool            `json:"r,omitempty"`
+	Metadata  json.RawMessage `json:"m,omitempty"` // left out when it is {}
+	CreatedAt int64           `json:"c"`           // this and the following: Unix milliseconds
+	UpdatedAt int64           `json:"u"`
+	ExpiresAt *int64          `json:"e,omitempty"`
+}
+
+const noMetadata = "{}"
+
+func encode(inv Invitation) ([]byte, error) {
+	r := row{
+		Address: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked, Metadata: inv.PublicMetadata,
+		CreatedAt: inv.CreatedAt.UnixMilli(), UpdatedAt: inv.UpdatedAt.UnixMilli(),
+	}
+	if len(r.Metadata) == 0 {
+		r.Metadata = json.RawMessage("null")
+	} else if string(r.Metadata) == noMetadata {
+		r.Metadata = nil
+	}
+	if inv.ExpiresAt != nil {
+		ms := inv.ExpiresAt.UnixMilli()
+		r.ExpiresAt = &ms
+	}
+	return json.Marshal(r)
+}
+
+func decode(id, text string) (Invitation, error) {
+	var r row
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return Invitation{}, fmt.Errorf("invitation %.80q cannot be read: %w", id, ErrGarbage)
+	}
+	inv := Invitation{
+		ID: id, EmailAddress: r.Address, Status: r.Status, Revoked: r.Revoked, PublicMetadata: r.Metadata,
+		CreatedAt: time.UnixMilli(r.CreatedAt).UTC(), UpdatedAt: time.UnixMilli(r.UpdatedAt).UTC(),
+	}
+	if r.Metadata == nil {
+		inv.PublicMetadata = json.RawMessage(noMetadata)
+	}
+	if r.ExpiresAt != nil {
+		at := time.UnixMilli(*r.ExpiresAt).UTC()
+		inv.ExpiresAt = &at
+	}
+	return inv, nil
+}

@@ -1,0 +1,101 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
+)
+
+// anonymous is what remains of an invitation whose address was forgotten on request: enough to count it, as Clerk does.
+func (i Invitation) anonymous() Invitation {
+	i.EmailAddress, i.PublicMetadata = "", nil
+	return i
+}
+
+// withoutForgotten makes anonymous what is about forgotten addresses.
+func withoutForgotten(invitations []Invitation, forgotten []bool) []Invitation {
+	kept := slices.Clone(invitations)
+	for i := range kept {
+		if forgotten[i] {
+			kept[i] = kept[i].anonymous()
+		}
+	}
+	return kept
+}
+
+// forgotten tells which of some invitations are about addresses that were forgotten on request.
+func (d *Directory) forgotten(ctx context.Context, invitations []Invitation) ([]bool, error) {
+	addresses := make([]store.AddressID, len(invitations))
+	for i, inv := range invitations {
+		addresses[i] = store.IDOf(inv.EmailAddress)
+	}
+	return d.tombstones.Forgotten(ctx, addresses...)
+}
+
+// eraseScript replaces a row, or removes it, if it is there. KEYS: rows. ARGV: id, its text (empty: it is removed). Returns 1 if it was there.
+var eraseScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if ARGV[2] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+`)
+
+// Erase removes an address, folded, that was forgotten on request from the copy that counts and from all that are being written or can still be
+// read. Its tombstone is there already. It gives how many rows were about it.
+func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err error) {
+	names, err := d.rdb.ZRange(ctx, d.keys.Copies(), 0, -1).Result()
+	if err != nil {
+		return 0, fmt.Errorf("reading the directory: %w", err)
+	}
+	head, err := d.rdb.HMGet(ctx, d.keys.Directory(), "copy").Result()
+	if err != nil {
+		return 0, fmt.Errorf("reading the directory: %w", err)
+	}
+	if counts, ok := head[0].(string); ok && !strings.HasPrefix(counts, layout) {
+		if err := d.rdb.Unlink(ctx, d.keys.Copy(counts)).Err(); err != nil { // of an earlier version: nobody reads it
+			return 0, fmt.Errorf("removing a copy of the directory: %w", err)
+		}
+	}
+	for _, name := range names {
+		n, err := d.eraseFrom(ctx, d.keys.Copy(name), folded)
+		erased += n
+		if err != nil {
+			return erased, fmt.Errorf("erasing an address from the directory: %w", err)
+		}
+	}
+	return erased, nil
+}
+
+func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased int, err error) {
+	rows := d.rdb.HScan(ctx, key, 0, "", pageRows).Iterator()
+	for rows.Next(ctx) {
+		id := rows.Val()
+		if !rows.Next(ctx) {
+			break
+		}
+		text := rows.Val()
+		if !strings.Contains(strings.ToLower(text), folded) {
+			continue // most of them, and cheaper than reading each
+		}
+		replaced := []byte{}
+		if inv, err := decode(id, text); err == nil {
+			if strings.ToLower(inv.EmailAddress) != folded {
+				continue
+			}
+			if replaced, err = encode(inv.anonymous()); err != nil {
+				return erased, err
+			}
+		}
+		n, err := eraseScript.Run(ctx, d.rdb, []string{key}, id, replaced).Int()
+		if err != nil {
+			return erased, err
+		}
+		erased += n
+	}
+	return erased, rows.Err()
+}

@@ -1,0 +1,177 @@
+// Package intent keeps the record that an invitation for an address is or may be under way. Clerk has no idempotency key, so
+// whoever is about to create an invitation claims its address first, and settles the claim when it knows what became of the
+// call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk instead.
+//
+// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation that has
+// settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
+package intent
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// CampaignOwner owns the intents of a campaign's recipients.
+func CampaignOwner(campaign string) string { return "c:" + campaign }
+
+// TaskOwner owns the intent of an invite task and of the tasks that retry it as a dead letter.
+func TaskOwner(taskID string) string {
+	base, _, _ := strings.Cut(taskID, ":retry")
+	return "t:" + base
+}
+
+// Standing is how an intent stands. All instants are on Redis's clock.
+type Standing struct {
+	Token string
+	// Till is when the last call for it had ended at the latest: its deadline, or when it was given up.
+	Till time.Time
+	// Since is when its first call that nobody knows the end of was claimed.
+	Since time.Time
+	// Used are invitations for the address that have settled another intent.
+	Used []string
+}
+
+// Open tells whether there is an intent.
+func (s Standing) Open() bool { return s.Token != "" }
+
+// ErrGarbage means that what Redis holds of an intent cannot be read.
+var ErrGarbage = errors.New("what Redis holds of the intent is garbage")
+
+// Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a line
+// each. Nothing is no intent.
+func Parse(text string) (Standing, error) {
+	if text == "" {
+		return Standing{}, nil
+	}
+	lines := strings.Split(text, "\n")
+	parts := strings.Split(lines[0], "|")
+	if len(parts) != 4 {
+		return Standing{}, fmt.Errorf("%d parts: %w", len(parts), ErrGarbage)
+	}
+	till, err1 := strconv.ParseInt(parts[2], 10, 64)
+	since, err2 := strconv.ParseInt(parts[3], 10, 64)
+	if err1 != nil || err2 != nil || parts[1] == "" {
+		return Standing{}, fmt.Errorf("no instants, or no token: %w", ErrGarbage)
+	}
+	return Standing{Token: parts[1], Till: time.UnixMilli(till), Since: time.UnixMilli(since), Used: lines[1:]}, nil
+}
+
+// End is what a settlement makes of an intent.
+type End string
+
+// The ends of an intent.
+const (
+	Made    End = "made"    // the call made the invitation
+	Found   End = "found"   // a look-up found the invitation; it settles nothing if it has settled another intent
+	Refused End = "refused" // the call made none, and no earlier one did
+	Absent  End = "absent"  // no call so far made one; the intent keeps its first call's time and may be claimed again
+	Unknown End = "unknown" // nobody knows whether the call made one
+	Untold  End = "untold"  // the intent stays as it is
+	Opened  End = "opened"  // there was no call; an intent is opened to keep others from calling, unless another's is open
+)
+
+// Lua is what scripts that claim or settle intents begin with, after store.Clock.
+//
+//	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and
+//	  since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may have had one
+//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is used. With
+//	  absent, id may be a list, with commas, of invitations that no call of the owner's has made
+//	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
+//	standing(key, owner): as Parse reads it
+//
+// A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u (unknown), p (known to
+// have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's way).
+const Lua = `
+local intent = {}
+function intent.read(key, owner)
+  local value = redis.call('HGET', key, owner)
+  if not value then return nil end
+  local state, token, till, since = string.match(value, '^(%a)|([^|]+)|(%d+)|(%d+)$')
+  if not state then return 'u', 'garbage', now, now end -- Clerk is asked, and it is written anew
+  return state, token, tonumber(till), tonumber(since)
+end
+function intent.write(key, owner, state, token, till, since)
+  redis.call('HSET', key, owner, state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since))
+end
+function intent.tidy(key)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 1) ~= '=' then return end
+  end
+  redis.call('PEXPIRE', key, 600000)
+end
+function intent.busy(key, owner, fields)
+  for _, other in ipairs(fields) do
+    if other ~= owner and string.sub(other, 1, 1) ~= '=' then
+      local state, _, until_ = intent.read(key, other)
+      if state == 'c' or state == 'u' then return math.max(until_, now + 1000) end
+    end
+  end
+end
+function intent.open(key, owner, token)
+  if intent.busy(key, owner, redis.call('HKEYS', key)) then return end
+  local _, _, _, since = intent.read(key, owner)
+  intent.write(key, owner, 'u', token, now, since or now)
+  redis.call('PERSIST', key)
+end
+function intent.claim(key, owner, token, till, born, lost)
+  local fields = redis.call('HKEYS', key)
+  local again = intent.busy(key, owner, fields)
+  if again then return 'busy', again end
+  local state, until_, since, _
+  if #fields > 0 then
+    state, _, until_, since = intent.read(key, owner)
+    redis.call('PERSIST', key)
+  end
+  if state == 'c' and until_ > now then return 'busy', until_ end
+  if state and state ~= 'p' then return 'unsure', 0 end
+  if not state and born < lost then
+    intent.write(key, owner, 'r', 'reopened', born, born)
+    return 'unsure', 0
+  end
+  since = since and math.min(since, now - 1) or now -- only a first call's time is now
+  intent.write(key, owner, 'c', token, till, since)
+  return 'ok', since
+end
+function intent.settle(key, owner, token, ending, id)
+  if ending == 'opened' then
+    intent.open(key, owner, token)
+    return true
+  end
+  local state, held, till, since = intent.read(key, owner)
+  if held ~= token then return false end
+  if ending == 'untold' then return true end
+  if ending == 'found' and redis.call('HEXISTS', key, '=' .. id) == 1 then return false end
+  if ending == 'made' or ending == 'found' then
+    redis.call('HSET', key, '=' .. id, stamp(now))
+  elseif ending == 'absent' then
+    for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
+    intent.write(key, owner, 'p', token, till, since)
+    return true
+  elseif ending == 'unknown' then
+    intent.write(key, owner, 'u', token, math.min(till, now), since)
+    return true
+  end
+  redis.call('HDEL', key, owner)
+  intent.tidy(key)
+  return true
+end
+function intent.reopen(key, owner, since)
+  local state, _, _, first = intent.read(key, owner)
+  if state == 'c' or state == 'u' or (not state and since == 0) then return end
+  since = since == 0 and first or math.min(first or now, since)
+  intent.write(key, owner, 'r', 'reopened', since, since)
+  redis.call('PERSIST', key)
+end
+function intent.standing(key, owner)
+  local state, token, till, since = intent.read(key, owner)
+  if not state then return '' end
+  local value = state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 1) == '=' then value = value .. '\n' .. string.sub(field, 2) end
+  end
+  return value
+end
+`

@@ -1,0 +1,211 @@
+package intent_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+)
+
+type bundle struct {
+	*intent.Tasks
+	t    *testing.T
+	rdb  *redis.Client
+	born int64
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return bundle{intent.NewTasks(rdb, "test"), t, rdb, time.Now().UnixMilli()}
+}
+
+func (b bundle) wish(task string) intent.Wish {
+	return intent.Wish{Owner: intent.TaskOwner(task), Address: [16]byte{1}, RecordKey: "test:{once}:t:" + task, Born: b.born}
+}
+
+func (b bundle) claim(task, token string, within time.Duration) intent.Claim {
+	b.t.Helper()
+	claims, err := b.Claim(b.t.Context(), token, within, []intent.Wish{b.wish(task)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return claims[0]
+}
+
+func (b bundle) want(task, token string, within time.Duration, verdict intent.Verdict) intent.Claim {
+	b.t.Helper()
+	claim := b.claim(task, token, within)
+	if claim.Verdict != verdict {
+		b.t.Fatalf("%s: %+v, want %s", task, claim, verdict)
+	}
+	return claim
+}
+
+func (b bundle) settle(task, token string, end intent.End, id string) error {
+	return b.Settle(b.t.Context(), intent.Settlement{Wish: b.wish(task), Token: token, End: end, InvitationID: id})
+}
+
+func (b bundle) mustSettle(task, token string, end intent.End, id string) {
+	b.t.Helper()
+	if err := b.settle(task, token, end, id); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestOneClaimAtATime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if claim := b.want("a", "1", time.Minute, intent.Granted); !claim.Fresh || claim.Release() != intent.Refused {
+		t.Errorf("%+v", claim)
+	}
+	if busy := b.want("a", "2", time.Minute, intent.Busy); busy.Again < 50*time.Second {
+		t.Errorf("another run of the task may ask again after %s", busy.Again)
+	}
+	b.want("b", "3", time.Minute, intent.Busy)
+	b.mustSettle("a", "1", intent.Refused, "")
+	b.want("b", "4", time.Minute, intent.Granted)
+	if err := b.settle("a", "1", intent.Made, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+		t.Errorf("settling what is settled: %v", err)
+	}
+}
+
+func TestAnUnknownOutcomeIsAskedAboutBeforeTheNextCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.want("a", "1", time.Minute, intent.Granted)
+	b.mustSettle("a", "1", intent.Unknown, "")
+	b.want("a", "2", time.Minute, intent.Unsure)
+	b.want("a:retry1", "2", time.Minute, intent.Unsure)
+	b.want("b", "3", time.Minute, intent.Busy)
+	standing, now, err := b.Standing(t.Context(), b.wish("a"))
+	if err != nil || standing.Token != "1" || standing.Till.After(now) || !standing.Since.Equal(first.Since) {
+		t.Errorf("%+v, %v", standing, err)
+	}
+	b.mustSettle("a", "1", intent.Absent, "")
+	if again := b.want("a", "4", time.Minute, intent.Granted); again.Fresh || again.Since.After(first.Since) || again.Release() != intent.Absent {
+		t.Errorf("%+v does not keep the first call's time, %s", again, first.Since)
+	}
+	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl > 0 {
+		t.Errorf("an open intent expires in %s", ttl)
+	}
+}
+
+func (b bundle) key() string {
+	return store.Keys("test").Intents(string(append([]byte{1}, make([]byte, 15)...)))
+}
+
+func TestAClaimWhoseHolderDiedIsUnsure(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.want("a", "1", time.Millisecond, intent.Granted)
+	deadline := time.Now().Add(30 * time.Second)
+	for b.claim("a", "2", time.Minute).Verdict == intent.Busy {
+		if time.Now().After(deadline) {
+			t.Fatal("the claim stands for ever")
+		}
+	}
+	b.want("a", "3", time.Minute, intent.Unsure)
+	b.want("b", "4", time.Minute, intent.Busy)
+}
+
+// TestOneInvitationSettlesOneIntent: of two tasks for one address the second finds what the first has made.
+func TestOneInvitationSettlesOneIntent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.want("a", "1", time.Minute, intent.Granted)
+	b.mustSettle("a", "1", intent.Made, "inv_1")
+	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl <= 0 || ttl > 10*time.Minute {
+		t.Errorf("with nothing open it expires in %s", ttl)
+	}
+	b.want("b", "2", time.Minute, intent.Granted)
+	b.mustSettle("b", "2", intent.Unknown, "")
+	if standing, _, err := b.Standing(t.Context(), b.wish("b")); err != nil || len(standing.Used) != 1 || standing.Used[0] != "inv_1" {
+		t.Errorf("%+v, %v", standing, err)
+	}
+	if err := b.settle("b", "2", intent.Found, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+		t.Errorf("one invitation has settled two intents: %v", err)
+	}
+	b.mustSettle("b", "2", intent.Found, "inv_2")
+}
+
+func TestAnEndedTaskMakesNoCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.want("a", "1", time.Minute, intent.Granted)
+	err := b.Settle(t.Context(), intent.Settlement{
+		Wish: b.wish("a"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: []byte(`{"state":"done"}`), Keep: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.want("a", "2", time.Minute, intent.Ended)
+	if ttl := b.rdb.TTL(t.Context(), "test:{once}:t:a").Val(); ttl <= 0 {
+		t.Errorf("the record of an ended task is kept for ever: %s", ttl)
+	}
+}
+
+func TestAfterRedisLostItsMemoryWhoeverWasThereBeforeIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.rdb.Set(t.Context(), store.Keys("test").Lost(), b.born+1, 0)
+	b.want("old", "1", time.Minute, intent.Unsure)
+	standing, _, err := b.Standing(t.Context(), b.wish("old"))
+	if err != nil || standing.Since.UnixMilli() != b.born {
+		t.Errorf("%+v, %v, want since %d", standing, err, b.born)
+	}
+	b.mustSettle("old", standing.Token, intent.Absent, "")
+	b.want("old", "2", time.Minute, intent.Granted)
+	b.mustSettle("old", "2", intent.Made, "inv_1")
+	b.born += 2
+	b.want("new", "3", time.Minute, intent.Granted)
+}
+
+func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	reopen := func(since int64) {
+		t.Helper()
+		if err := intent.Reopen(t.Context(), b.rdb, "test", intent.TaskOwner("a"), [16]byte{1}, since); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopen(0) // it was refused at once: there is nothing to ask about
+	b.want("a:retry1", "1", time.Minute, intent.Granted)
+	b.mustSettle("a:retry1", "1", intent.Absent, "")
+	reopen(0)
+	b.want("b", "2", time.Minute, intent.Granted)
+	b.mustSettle("b", "2", intent.Made, "inv_1")
+	b.want("a:retry2", "3", time.Minute, intent.Unsure)
+}
+
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.rdb.HSet(t.Context(), b.key(), intent.TaskOwner("a"), "garbage")
+	b.want("a", "1", time.Minute, intent.Unsure)
+	standing, _, err := b.Standing(t.Context(), b.wish("a"))
+	if err != nil || !standing.Open() {
+		t.Fatalf("%+v, %v", standing, err)
+	}
+	b.mustSettle("a", standing.Token, intent.Absent, "")
+	b.want("a", "2", time.Minute, intent.Granted)
+}
+
+// FuzzParse feeds garbage to what reads a standing.
+func FuzzParse(f *testing.F) {
+	f.Add("c|1|2|3")
+	f.Add("u|t|1764000000000|1764000000000\ninv_1\ninv_2")
+	f.Add("|||")
+	f.Fuzz(func(t *testing.T, text string) {
+		if standing, err := intent.Parse(text); err != nil && (!errors.Is(err, intent.ErrGarbage) || standing.Open()) {
+			t.Errorf("%+v, %v", standing, err)
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package intent_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+)
+
+func TestATombstoneIsObeyed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stones := store.NewTombstones(b.rdb, "test")
+	address := b.wish("a").Address
+	other := [16]byte{2}
+	if forgotten, err := stones.Forgotten(t.Context(), address, other); err != nil || slices.Contains(forgotten, true) {
+		t.Errorf("before any: %v, %v", forgotten, err)
+	}
+	b.want("flying", "1", time.Minute, intent.Granted)
+	for _, fresh := range []bool{true, false} {
+		if got, err := stones.Set(t.Context(), address); err != nil || got != fresh {
+			t.Errorf("set: %t, %v, want %t", got, err, fresh)
+		}
+	}
+	if forgotten, err := stones.Forgotten(t.Context(), other, address); err != nil || !slices.Equal(forgotten, []bool{false, true}) {
+		t.Errorf("forgotten: %v, %v", forgotten, err)
+	}
+	if gone, err := b.Erase(t.Context(), address); err != nil || !gone {
+		t.Errorf("erased: %t, %v", gone, err)
+	}
+	b.want("next", "2", time.Minute, intent.Erased)
+	// The outcome of the call that is in flight is written to the task's record and nowhere else.
+	err := b.Settle(t.Context(), intent.Settlement{
+		Wish: b.wish("flying"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: []byte(`{"state":"done"}`),
+		Letter: &intent.Letter{Key: "test:{once}:d:e:flying", IndexKey: "test:{once}:d:index", ID: "flying", Entry: []byte("ada")},
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	keys := b.rdb.Keys(t.Context(), "*").Val()
+	slices.Sort(keys)
+	if !slices.Equal(keys, []string{"test:{once}:forgotten", "test:{once}:t:flying"}) {
+		t.Errorf("left are %q", keys)
+	}
+	for field := range b.rdb.HGetAll(t.Context(), "test:{once}:forgotten").Val() {
+		if strings.Contains(field, string(address[:])) {
+			t.Errorf("tombstone %q is not salted", field)
+		}
+	}
+	for _, there := range []bool{true, false} {
+		if lifted, err := stones.Lift(t.Context(), address); err != nil || lifted != there {
+			t.Errorf("lifted: %t, %v, want %t", lifted, err, there)
+		}
+	}
+	b.want("next", "3", time.Minute, intent.Granted)
+}
+
+func TestAnIntentIsOpenedToKeepOthersAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.mustSettle("a", "1", intent.Opened, "")
+	b.want("b", "2", time.Minute, intent.Busy)
+	b.want("a", "3", time.Minute, intent.Unsure)
+	b.mustSettle("b", "4", intent.Opened, "") // in vain: another's is open
+	if s, _, err := b.Standing(t.Context(), b.wish("b")); err != nil || s.Open() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := b.Settle(t.Context(), intent.Settlement{Wish: b.wish("a"), Token: "1", End: intent.Absent, Used: []string{"inv_1", "inv_2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if claim := b.want("a", "5", time.Minute, intent.Granted); claim.Fresh {
+		t.Errorf("%+v is fresh", claim)
+	}
+	s, _, err := b.Standing(t.Context(), b.wish("a"))
+	slices.Sort(s.Used)
+	if err != nil || !slices.Equal(s.Used, []string{"inv_1", "inv_2"}) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	b.mustSettle("a", "5", intent.Unknown, "")
+	if err := b.settle("a", "5", intent.Found, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+		t.Errorf("what was in the way was taken for what the call has made: %v", err)
+	}
+	b.mustSettle("a", "5", intent.Found, "inv_3")
+}

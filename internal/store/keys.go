@@ -1,0 +1,89 @@
+// Package store holds what everything that stands in Redis shares: the keys, the beginnings of the Lua scripts, the ids of
+// addresses and the marks of forgotten ones. Its subpackages keep the records of tasks, intents, campaigns, dead letters
+// and the copy of Clerk's list.
+package store
+
+// The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that share a
+// tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of forgotten
+// addresses and of a Redis that lost its memory: these share a tag. Schedules and the directory each have scripts of their
+// own. A key without a tag is never touched together with another.
+const (
+	onceTag      = ":{once}:"
+	scheduleTag  = ":{schedule}:"
+	directoryTag = ":{directory}:"
+)
+
+// Keys makes the keys of one namespace, all but two kinds: asynq makes those of its queues, and package ratelimit, which
+// imports nothing of ours, makes those of the limits ({limits} is their hash tag).
+type Keys string
+
+func (k Keys) once(key string) string      { return string(k) + onceTag + key }
+func (k Keys) schedule(key string) string  { return string(k) + scheduleTag + key }
+func (k Keys) directory(key string) string { return string(k) + directoryTag + key }
+
+// Record is the record of a task.
+func (k Keys) Record(task string) string { return k.once("t:" + task) }
+
+// Intents is the hash of the intents of an address. A script that learns ids from a list makes the key itself: the
+// Intents of an empty address are what it begins with.
+func (k Keys) Intents(address string) string { return k.once("i:" + address) }
+
+// Tombstones is the hash of the marks of addresses that were forgotten on request.
+func (k Keys) Tombstones() string { return k.once("forgotten") }
+
+// Run says which Redis it was that a worker saw last.
+func (k Keys) Run() string { return k.once("redis") }
+
+// Lost is the instant (ms) at which Redis may have lost its memory last.
+func (k Keys) Lost() string { return k.once("lost") }
+
+// Letter is a dead letter. A script that learns ids on its way makes the key itself, as with Intents.
+func (k Keys) Letter(id string) string { return k.once("d:e:" + id) }
+
+// Letters is the index of the dead letters, by time.
+func (k Keys) Letters() string { return k.once("d:index") }
+
+// Ledger is a part of a campaign's ledger. The sweep, which learns names from Running, makes these keys itself.
+func (k Keys) Ledger(campaign, part string) string { return k.Ledgers() + campaign + ":" + part }
+
+// Ledgers is what the keys of all ledgers begin with.
+func (k Keys) Ledgers() string { return k.once("c:") }
+
+// Stage is an upload to a campaign that is under way. Stage("*", "*") is the pattern of all of them.
+func (k Keys) Stage(campaign, upload string) string { return k.Ledger(campaign, "stage:"+upload) }
+
+// Running is the set of the campaigns that must have a driver.
+func (k Keys) Running() string { return k.once("running") }
+
+// Campaigns is the index of the campaigns, by time.
+func (k Keys) Campaigns() string { return string(k) + ":campaigns" }
+
+// Schedule is how a schedule stands.
+func (k Keys) Schedule(name string) string { return k.schedule("s:" + name) }
+
+// Schedules is the index of the schedules, by when a worker last had them in its file.
+func (k Keys) Schedules() string { return k.schedule("names") }
+
+// Directory is the head of the copy of Clerk's list.
+func (k Keys) Directory() string { return k.directory("meta") }
+
+// Copies is the index of the copies and drafts of Clerk's list.
+func (k Keys) Copies() string { return k.directory("copies") }
+
+// Copy is the rows of a copy of Clerk's list. A script that learns names on its way makes the key itself.
+func (k Keys) Copy(name string) string { return k.directory("copy:" + name) }
+
+// CopyOrder is the order of a copy's rows.
+func (k Keys) CopyOrder(name string) string { return k.Copy(name) + ":order" }
+
+// CopyShown is the rows of a draft that were not in the list of revoked invitations.
+func (k Keys) CopyShown(name string) string { return k.Copy(name) + ":shown" }
+
+// CopyRevoked is the rows of a draft that were in the list of revoked invitations.
+func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked" }
+
+// Policy is what the workers announce of their policy.
+func (k Keys) Policy() string { return string(k) + ":policy" }
+
+// KeyKind is the kind of Clerk key, test or live, that the namespace belongs to.
+func (k Keys) KeyKind() string { return string(k) + ":key-kind" }

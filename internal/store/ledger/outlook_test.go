@@ -1,0 +1,48 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+)
+
+func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.add(t, "c", people(0, 30))
+	if _, err := b.Start(ctx, "c"); err != nil {
+		t.Fatal(err)
+	}
+	b.take(t, 10, ledger.InBulk, time.Minute)
+	b.take(t, 3, ledger.InBulk, time.Minute)
+	asked, err := b.TakeToAsk(ctx, "c", 2, time.Minute, ledger.InBulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Settle(ctx, "c", asked, []ledger.Outcome{ledger.GoOn(asked.Rows[0], intent.Untold, ledger.Singly)}); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if _, err := b.Add(ctx, "later", time.Now().Add(time.Hour), people(0, 5)); err != nil {
+		t.Fatal(err)
+	}
+	b.add(t, "paused", people(0, 5))
+	if _, err := b.Pause(ctx, "paused"); err != nil {
+		t.Fatal(err)
+	}
+	b.add(t, "garbage", people(0, 5))
+	b.rdb.HSet(ctx, "test:{once}:c:garbage:meta", "sent", "many")
+	b.rdb.SAdd(ctx, "test:{once}:running", "gone")
+
+	standings, err := b.Outlook(ctx)
+	if err != nil || len(standings) != 2 {
+		t.Fatalf("%+v, %v", standings, err)
+	}
+	if c := standings[0]; c.Name != "c" || c.InCalls != 13 || c.Alone != 1 || c.Remaining() != 30 || c.StartedAt.IsZero() {
+		t.Errorf("%+v", c)
+	}
+	if c := standings[1]; c.Name != "later" || c.State != ledger.Scheduled || c.InCalls != 0 || c.ScheduledAt.IsZero() {
+		t.Errorf("%+v", c)
+	}
+}

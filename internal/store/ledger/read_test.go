@@ -1,0 +1,71 @@
+package ledger_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+)
+
+func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 3000))
+	batch := b.take(t, 4, ledger.InBulk, time.Hour)
+	row := batch.Rows
+	row[1].Attempts = 2
+	row[2].Attempts = 2
+	outcomes := []ledger.Outcome{
+		ledger.SentAs(row[0], intent.Made, "inv_1", time.Now()), ledger.SentAs(row[1], intent.Found, "inv_2", time.Now()),
+		ledger.DeadOf(row[2], intent.Refused, "odd", time.Now()),
+	}
+	if n, err := b.Settle(t.Context(), "c", batch, outcomes); n != 3 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	states, attempts := map[ledger.RowState]int{}, map[ledger.RowState]int{}
+	seen := map[store.AddressID]bool{}
+	err := b.Each(t.Context(), "c", func(e ledger.Entry) error {
+		states[e.State]++
+		attempts[e.State] += e.Attempts
+		if seen[e.ID] || e.ID == (store.AddressID{}) {
+			t.Errorf("%x is told twice, or nobody is", e.ID)
+		}
+		seen[e.ID] = true
+		return nil
+	})
+	if err != nil || states[ledger.RowSent] != 2 || states[ledger.RowDead] != 1 || states[ledger.RowOpen] != 1 || states[ledger.RowWaiting] != 2996 {
+		t.Errorf("%v, %v", states, err)
+	}
+	// Besides the call that made it, which was one of the two that failed.
+	if attempts[ledger.RowSent] != 1 || attempts[ledger.RowDead] != 2 {
+		t.Errorf("attempts %v", attempts)
+	}
+	enough := errors.New("enough")
+	if err := b.Each(t.Context(), "c", func(ledger.Entry) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFindGivesThoseThatTheCampaignHas(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 700))
+	var ids []store.AddressID
+	for _, p := range people(100, 900) {
+		ids = append(ids, store.IDOf(p.Folded))
+	}
+	found, err := b.Find(t.Context(), "c", ids)
+	if err != nil || len(found) != 600 {
+		t.Errorf("%d, %v", len(found), err)
+	}
+	b.rdb.HSet(t.Context(), "test:{once}:c:c:rows", string(ids[0][:]), "?")
+	if _, err := b.Find(t.Context(), "c", ids); !errors.Is(err, ledger.ErrGarbage) {
+		t.Errorf("garbage: %v", err)
+	}
+	if err := b.Each(t.Context(), "c", func(ledger.Entry) error { return nil }); !errors.Is(err, ledger.ErrGarbage) {
+		t.Errorf("garbage: %v", err)
+	}
+}

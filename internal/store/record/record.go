@@ -1,0 +1,151 @@
+// Package record keeps what became of each task: asynq forgets a task when it ends, and re-runs one whose completion it
+// could not write, so a handler asks here first.
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
+)
+
+// Keep is how long a task's id and outcome are kept after its end.
+const Keep = 30 * 24 * time.Hour
+
+const version = 1
+
+// State is where a task stands. Those without an end are asynq's to know; see the tasks package.
+type State string
+
+// The states that a record can hold.
+const (
+	Open      State = "open" // enqueued, not ended
+	Done      State = "done"
+	Dead      State = "dead"
+	Cancelled State = "cancelled"
+)
+
+// Ended tells whether a task in this state will not run again.
+func (s State) Ended() bool { return s == Done || s == Dead || s == Cancelled }
+
+// Record is what is known of one task.
+type Record struct {
+	Version      int            `json:"v"`
+	Type         string         `json:"type"`
+	Queue        string         `json:"queue"`
+	Digest       string         `json:"digest,omitempty"`   // of the payload, for tasks with an id of the producer's own
+	Campaign     string         `json:"campaign,omitempty"` // a bulk-invite's
+	State        State          `json:"state"`
+	Attempts     int            `json:"attempts,omitempty"`
+	History      []fate.Attempt `json:"history,omitempty"`
+	InvitationID string         `json:"invitation_id,omitempty"`
+	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
+	Error        *fate.Failure  `json:"error,omitempty"`
+	EndedAt      time.Time      `json:"ended_at,omitzero"`
+}
+
+var (
+	// ErrNewer means that a newer version of Usher wrote the record.
+	ErrNewer = errors.New("record was written by a newer version")
+	// ErrGarbage means that the record cannot be read.
+	ErrGarbage = errors.New("record is garbage")
+)
+
+// Store keeps records in Redis.
+type Store struct {
+	rdb  redis.UniversalClient
+	keys store.Keys
+}
+
+// NewStore keeps the records of one namespace.
+func NewStore(rdb redis.UniversalClient, namespace string) *Store {
+	return &Store{rdb: rdb, keys: store.Keys(namespace)}
+}
+
+// Key is the key of a task's record.
+func (s *Store) Key(id string) string { return s.keys.Record(id) }
+
+// Get gives the record of a task, and false if there is none.
+func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
+	data, err := s.rdb.Get(ctx, s.Key(id)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return Record{}, false, nil
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("reading the record of task %s: %w", id, err)
+	}
+	r, err := Decode(data)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("task %s: %w", id, err)
+	}
+	return r, true, nil
+}
+
+// Decode reads a record as it is stored.
+func Decode(data []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Record{}, ErrGarbage
+	}
+	if r.Version > version {
+		return Record{}, ErrNewer
+	}
+	return r, nil
+}
+
+// Claim writes the record of a new task unless there is one already, and then gives that one and true.
+func (s *Store) Claim(ctx context.Context, id string, r Record) (Record, bool, error) {
+	data, _, err := Encode(r)
+	if err != nil {
+		return Record{}, false, err
+	}
+	for range 3 { // the record found may expire before it is read
+		fresh, err := s.rdb.SetNX(ctx, s.Key(id), data, 0).Result()
+		if err != nil {
+			return Record{}, false, fmt.Errorf("claiming task id %s: %w", id, err)
+		}
+		if fresh {
+			return r, false, nil
+		}
+		found, ok, err := s.Get(ctx, id)
+		if err != nil || ok {
+			return found, ok, err
+		}
+	}
+	return Record{}, false, fmt.Errorf("claiming task id %s: its record comes and goes", id)
+}
+
+// Put writes a record; that of an ended task is kept for a while and then forgotten.
+func (s *Store) Put(ctx context.Context, id string, r Record) error {
+	data, keep, err := Encode(r)
+	if err != nil {
+		return err
+	}
+	if err := s.rdb.Set(ctx, s.Key(id), data, keep).Err(); err != nil {
+		return fmt.Errorf("writing the record of task %s: %w", id, err)
+	}
+	return nil
+}
+
+// Forget removes the record of a task that was never enqueued.
+func (s *Store) Forget(ctx context.Context, id string) error {
+	return s.rdb.Del(ctx, s.Key(id)).Err()
+}
+
+// Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it ends.
+func Encode(r Record) (data []byte, keep time.Duration, err error) {
+	r.Version = version
+	if data, err = json.Marshal(r); err != nil {
+		return nil, 0, fmt.Errorf("encoding a record: %w", err)
+	}
+	if r.State.Ended() {
+		keep = Keep
+	}
+	return data, keep, nil
+}
