@@ -66,7 +66,7 @@ type line struct {
 // New gives a dispatcher that makes its calls through the caller.
 func New(caller *Caller, clerk Clerk, intents Intents) *Dispatcher {
 	d := &Dispatcher{
-		questions: questions{clerk: clerk, put: caller.read},
+		questions: questions{clerk: clerk, put: caller.read, log: caller.Log},
 		caller:    caller, policy: caller.Policy, intents: intents, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}

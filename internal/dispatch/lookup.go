@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
@@ -27,10 +30,14 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	started := time.Now()
 	var users map[string]bool
 	var pending map[string]string
-	var asking sync.WaitGroup
-	asking.Go(func() { users, _ = d.users(ctx, recipients) })
-	asking.Go(func() { pending, _ = d.pending(ctx, recipients) })
-	asking.Wait()
+	d.severalAtOnce(2, func(i int) (err error) {
+		if i == 0 {
+			users, err = d.users(ctx, recipients)
+		} else {
+			pending, err = d.pending(ctx, recipients)
+		}
+		return err
+	})
 	results := make([]Result, len(recipients))
 	doomed := 0
 	for i, r := range recipients {
@@ -69,6 +76,7 @@ func found(status int, code, message string) Result {
 type questions struct {
 	clerk Clerk
 	put   func(ctx context.Context, question func(ctx context.Context) error) error // by one call, or as many as it takes
+	log   zerolog.Logger
 	skew  skew
 }
 
@@ -120,28 +128,31 @@ func (q *questions) pending(ctx context.Context, recipients []Recipient) (map[st
 }
 
 // askAll asks several queries at once and gives what they found, and the errors of those that failed.
-func (q *questions) askAll(ctx context.Context, queries []clerkclient.ListQuery) (invitations []clerkclient.Invitation, failed error) {
-	var mu sync.Mutex
-	severalAtOnce(len(queries), func(i int) {
-		page, err := q.page(ctx, queries[i])
+func (q *questions) askAll(ctx context.Context, queries []clerkclient.ListQuery) ([]clerkclient.Invitation, error) {
+	pages := make([]clerkclient.Page, len(queries))
+	errs := q.severalAtOnce(len(queries), func(i int) (err error) {
+		pages[i], err = q.page(ctx, queries[i])
 		for again := 1; err != nil && again < asksOfAQuery && ctx.Err() == nil; again++ {
-			page, err = q.page(ctx, queries[i])
+			pages[i], err = q.page(ctx, queries[i])
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		invitations, failed = append(invitations, page.Invitations...), errors.Join(failed, err)
+		return err
 	})
-	return invitations, failed
+	var invitations []clerkclient.Invitation
+	for _, page := range pages {
+		invitations = append(invitations, page.Invitations...)
+	}
+	return invitations, errors.Join(errs...)
 }
 
-// severalAtOnce does n things, lookupsAtOnce of them at once, and returns when all are done.
-func severalAtOnce(n int, do func(i int)) {
+// severalAtOnce does n things, lookupsAtOnce of them at once, and returns the error of each when all are done.
+func (q *questions) severalAtOnce(n int, do func(i int) error) []error {
+	errs := make([]error, n)
 	next := make(chan int)
 	var doing sync.WaitGroup
 	for range min(lookupsAtOnce, n) {
 		doing.Go(func() {
 			for i := range next {
-				do(i)
+				errs[i] = q.guarded(func() error { return do(i) })
 			}
 		})
 	}
@@ -150,6 +161,21 @@ func severalAtOnce(n int, do func(i int)) {
 	}
 	close(next)
 	doing.Wait()
+	return errs
+}
+
+// errPanicked is why a question failed that panicked.
+var errPanicked = errors.New("asking Clerk panicked; the log has the stack")
+
+// guarded makes a panic an error: it would end the process, because whoever waits for a goroutine cannot recover its panic.
+func (q *questions) guarded(do func() error) (err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			q.log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
+			err = errPanicked
+		}
+	}()
+	return do()
 }
 
 func pagesAfter(first clerkclient.Page) []clerkclient.ListQuery {

@@ -125,3 +125,37 @@ func (m *moodyClerk) UsersByEmail(ctx context.Context, addresses []string) ([]st
 	}
 	return m.fakeClerk.UsersByEmail(ctx, addresses)
 }
+
+// panickyClerk panics whenever it is asked something.
+type panickyClerk struct{ fakeClerk }
+
+func (*panickyClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+	panic("secret")
+}
+
+func (*panickyClerk) UsersByEmail(context.Context, []string) ([]string, clerkclient.Answer, error) {
+	panic("secret")
+}
+
+// TestAPanickingQuestionFails also shows that a panic does not end the process: questions run in goroutines of their own.
+func TestAPanickingQuestionFails(t *testing.T) {
+	t.Parallel()
+	clerk := &panickyClerk{}
+	d := setup(t, clerk, 100, 25)
+	list := people(t, "p", 5)
+	for _, result := range d.LookUp(t.Context(), list) {
+		if !result.Again || result.Found {
+			t.Errorf("a look-up found %+v", result)
+		}
+	}
+	findings, err := Survey(t.Context(), d.caller, clerk, list)
+	if err == nil || !findings[0].Unknown {
+		t.Errorf("a survey found %+v, %v", findings[0], err)
+	}
+	if found, err := d.FindLost(t.Context(), lostSince(t, time.Now(), "p0@example.com")); err == nil {
+		t.Errorf("lost calls: %v, and no error", found)
+	}
+	if found, err := d.PendingOf(t.Context(), list[0]); err == nil {
+		t.Errorf("pending invitations: %v, and no error", found)
+	}
+}

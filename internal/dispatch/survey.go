@@ -1,9 +1,10 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
-	"sync"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
@@ -22,42 +23,27 @@ type Finding struct {
 func Survey(ctx context.Context, caller *Caller, clerk Clerk, recipients []Recipient) ([]Finding, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	q := &questions{clerk: clerk, put: caller.Ask}
-	var users []usersAnswer
+	q := &questions{clerk: clerk, put: caller.Ask, log: caller.Log}
+	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
+	users := make([]map[string]bool, len(chunks))
 	var pending map[string]string
-	var unasked error
-	var asking sync.WaitGroup
-	asking.Go(func() {
-		if pending, unasked = q.pending(ctx, recipients); unasked != nil {
-			giveUp(unasked) // the first one counts
+	errs := q.severalAtOnce(len(chunks)+1, func(i int) (err error) {
+		if i == 0 {
+			pending, err = q.pending(ctx, recipients)
+		} else {
+			users[i-1], err = q.users(ctx, chunks[i-1])
 		}
+		if err != nil {
+			giveUp(err) // the first one counts
+		}
+		return err
 	})
-	asking.Go(func() { users = q.allUsers(ctx, recipients, giveUp) })
-	asking.Wait()
 	findings := make([]Finding, len(recipients))
 	for i, r := range recipients {
-		users := users[i/policy.LookupSize]
-		findings[i].Refusal = foretell(r, users.taken, pending).Refusal
-		findings[i].Unknown = findings[i].Refusal == nil && !r.ignoreExisting && (users.err != nil || unasked != nil)
+		chunk := i / policy.LookupSize
+		findings[i].Refusal = foretell(r, users[chunk], pending).Refusal
+		failed := errs[0] != nil || errs[1+chunk] != nil
+		findings[i].Unknown = findings[i].Refusal == nil && !r.ignoreExisting && failed
 	}
-	return findings, context.Cause(ctx)
-}
-
-// usersAnswer tells which of some addresses belong to users.
-type usersAnswer struct {
-	taken map[string]bool
-	err   error
-}
-
-// allUsers asks which addresses belong to users, several calls at once, each for the next of the recipients.
-func (q *questions) allUsers(ctx context.Context, recipients []Recipient, giveUp context.CancelCauseFunc) []usersAnswer {
-	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
-	users := make([]usersAnswer, len(chunks))
-	severalAtOnce(len(chunks), func(i int) {
-		taken, err := q.users(ctx, chunks[i])
-		if users[i] = (usersAnswer{taken, err}); err != nil {
-			giveUp(err)
-		}
-	})
-	return users
+	return findings, cmp.Or(context.Cause(ctx), errors.Join(errs...))
 }
