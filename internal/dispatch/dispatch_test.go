@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
@@ -207,4 +209,38 @@ func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
 	if a := sendAll(t, d, people(t, "q", 1))[0]; a.InvitationID == "" {
 		t.Errorf("after a panic: %+v", a)
 	}
+}
+
+// closed fails the test unless the feed is closed within a minute.
+func closed(t *testing.T, f *Feed) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { f.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the feed is not closed within a minute")
+	}
+}
+
+func TestAFeedWhoseTakePanicsCanBeClosed(t *testing.T) {
+	t.Parallel()
+	d := setup(t, &fakeClerk{}, 100, 25)
+	l := &list{ready: people(t, "p", 15), settled: make(chan int, 100)}
+	panicked := make(chan struct{})
+	once := sync.OnceFunc(func() { close(panicked); panic("secret") })
+	l.feed = d.Open(func(ctx context.Context, n int, alone bool) (Batch, error) {
+		select {
+		case <-panicked:
+			return l.take(ctx, n, alone)
+		default:
+			once()
+		}
+		return Batch{}, nil
+	})
+	l.feed.Offer(Waiting{Ready: 1})
+	<-panicked
+	l.offer()
+	l.wait(t, 15)
+	closed(t, l.feed)
 }

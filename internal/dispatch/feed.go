@@ -100,19 +100,26 @@ func (w *Waiting) add(c claim, sign int) {
 }
 
 // fetch takes from the campaign what was claimed. The claim is over when the batch is settled; one with nobody in it needs no settling.
-func (c claim) fetch(ctx context.Context) (Batch, error) {
-	batch, err := c.feed.take(ctx, c.n, c.alone)
-	c.feed.d.mu.Lock()
-	c.feed.taking.add(c, -1)
-	c.feed.d.mu.Unlock()
-	if err != nil || len(batch.Recipients) == 0 {
-		c.feed.calls.Done()
+func (c claim) fetch(ctx context.Context) (batch Batch, err error) {
+	defer func() { // also when take panics: Close waits for it
+		c.taken()
+		if len(batch.Recipients) == 0 {
+			c.feed.calls.Done()
+		}
+	}()
+	taken, err := c.feed.take(ctx, c.n, c.alone)
+	if err != nil || len(taken.Recipients) == 0 {
 		return Batch{}, err
 	}
-	settle := batch.Settle
-	batch.Settle = func(results []Result) {
+	return Batch{Recipients: taken.Recipients, Settle: func(results []Result) {
 		defer c.feed.calls.Done()
-		settle(results)
-	}
-	return batch, nil
+		taken.Settle(results)
+	}}, nil
+}
+
+// taken says that what was claimed is being taken no more.
+func (c claim) taken() {
+	c.feed.d.mu.Lock()
+	defer c.feed.d.mu.Unlock()
+	c.feed.taking.add(c, -1)
 }
