@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
@@ -243,4 +244,95 @@ func TestAFeedWhoseTakePanicsCanBeClosed(t *testing.T) {
 	l.offer()
 	l.wait(t, 15)
 	closed(t, l.feed)
+}
+
+// panickyIntents spoils the first claim of several addresses.
+type panickyIntents struct {
+	Intents
+	claimed int // so many of them are claimed; none: it panics
+	once    sync.Once
+}
+
+func (p *panickyIntents) Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error) {
+	if len(wishes) > 1 {
+		p.once.Do(func() {
+			if wishes = wishes[:p.claimed]; len(wishes) == 0 {
+				panic("secret")
+			}
+		})
+	}
+	return p.Intents.Claim(ctx, token, within, wishes)
+}
+
+// offerAgain offers a list again and again, as a driver does, once the first call has claimed it.
+func offerAgain(l *list) (stop func()) {
+	ended := make(chan struct{})
+	var offering sync.WaitGroup
+	offering.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			l.feed.d.mu.Lock()
+			claimed := l.feed.waiting.Ready == 0
+			l.feed.d.mu.Unlock()
+			if claimed {
+				l.offer()
+			}
+		}
+	})
+	return func() { close(ended); offering.Wait() }
+}
+
+// TestWhoWasChosenForACallThatPanickedWaitsOn: and so can the feed be closed whose recipients were chosen with them.
+func TestWhoWasChosenForACallThatPanickedWaitsOn(t *testing.T) {
+	t.Parallel()
+	for name, claimed := range map[string]int{"claiming panics": 0, "a few are claimed": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := setup(t, &fakeClerk{}, 1, 25)
+			d.intents = &panickyIntents{Intents: d.intents, claimed: claimed}
+			sendAll(t, d, people(t, "first", 1)) // takes the only single
+			l := open(d, nil)
+			l.ready = people(t, "c", 3)
+			l.feed.Offer(Waiting{Ready: 3, Coming: true}) // they wait for seven others
+			stop := sync.OnceFunc(offerAgain(l))
+			defer stop()
+			lost := 0
+			for _, a := range sendAll(t, d, people(t, "p", 7)) {
+				switch {
+				case a.Refusal != nil && a.Refusal.Code == "panic" && a.Refusal.Sent:
+					lost++
+				case a.err != nil || a.InvitationID == "":
+					t.Errorf("%+v", a)
+				}
+			}
+			l.wait(t, 3)
+			stop()
+			closed(t, l.feed)
+			if lost != claimed {
+				t.Errorf("%d are told that their call is lost, want %d", lost, claimed)
+			}
+		})
+	}
+}
+
+func TestWhenSettlingPanicsTheOthersAreTold(t *testing.T) {
+	t.Parallel()
+	d := setup(t, &fakeClerk{}, 1, 25)
+	bad := &list{ready: people(t, "bad", 5)}
+	bad.feed = d.Open(func(ctx context.Context, n int, alone bool) (Batch, error) {
+		batch, err := bad.take(ctx, n, alone)
+		batch.Settle = func([]Result) { panic("secret") }
+		return batch, err
+	})
+	bad.feed.Offer(Waiting{Ready: 5, Coming: true})
+	good := open(d, nil) // its turn comes after the bad one's
+	good.ready = people(t, "good", 5)
+	good.feed.Offer(Waiting{Ready: 5, Coming: true})
+	good.wait(t, 5)
+	closed(t, bad.feed)
+	closed(t, good.feed)
 }

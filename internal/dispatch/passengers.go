@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 )
@@ -16,8 +17,8 @@ import (
 // passengers are who is in a call.
 type passengers struct {
 	d           *Dispatcher
-	riders      []*rider
-	claims      []claim
+	riders      []*rider // chosen, and not yet aboard, left behind or refused
+	claims      []claim  // chosen, and not yet taken
 	parties     []party
 	aboard      []Recipient
 	made        []clerkclient.Invitation
@@ -98,7 +99,7 @@ func (p *passengers) fetch(ctx context.Context) {
 func (p *passengers) fetchRiders(ctx context.Context) {
 	var wishes []intent.Wish
 	var riders []*rider
-	for _, r := range p.riders {
+	for _, r := range slices.Clone(p.riders) {
 		if slices.ContainsFunc(wishes, func(other intent.Wish) bool { return other.Address == r.wish.Address }) {
 			p.leaveBehind(r)
 			continue
@@ -119,16 +120,35 @@ func (p *passengers) fetchRiders(ctx context.Context) {
 		case err != nil:
 			p.leaveBehind(r)
 		case claims[i].Verdict != intent.Granted:
+			p.riders = without(p.riders, r)
 			r.result <- Result{Claim: claims[i]}
 		default:
 			r.claim = claims[i]
+			p.riders = without(p.riders, r)
 			p.board([]Recipient{r.Recipient}, func(results []Result) { p.d.settleRider(r, results[0]) })
 		}
 	}
 }
 
 // leaveBehind lets an invite wait again that has not been in the call.
-func (p *passengers) leaveBehind(r *rider) { p.d.change(func() { p.d.requeue(r) }) }
+func (p *passengers) leaveBehind(r *rider) {
+	p.riders = without(p.riders, r)
+	p.d.change(func() { p.d.requeue(r) })
+}
+
+// giveUp lets everybody wait again who was chosen for a call that panicked before they were in it.
+func (p *passengers) giveUp() {
+	if len(p.riders) > 0 {
+		_ = clock.Sleep(p.d.caller.Flight, policy.RedisRest) // it may panic again
+	}
+	for _, r := range slices.Clone(p.riders) {
+		p.leaveBehind(r)
+	}
+	for _, c := range p.claims {
+		c.taken()
+		c.feed.calls.Done()
+	}
+}
 
 // board gives seats. Two recipients with one address never share a call: the second is left behind.
 func (p *passengers) board(recipients []Recipient, settle func([]Result)) {
@@ -165,9 +185,9 @@ func (p *passengers) travel(ctx context.Context, call policy.Call) error {
 // settle tells all what the answer means for them.
 func (p *passengers) settle(answer error) {
 	results := judge(p.aboard, p.made, answer)
-	parties := p.parties
-	p.parties = nil
-	for _, party := range parties {
+	for len(p.parties) > 0 {
+		party := p.parties[0]
+		p.parties = p.parties[1:] // first: if settling panics, the others are told all the same
 		theirs := make([]Result, len(party.seats))
 		for i, seat := range party.seats {
 			if theirs[i] = (Result{Again: true}); seat != notAboard {

@@ -20,6 +20,7 @@ func (d *Dispatcher) send(ctx context.Context, l *line) {
 		if panicked := recover(); panicked != nil {
 			d.log.Error().Str("call", string(l.call)).Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
 			p.settle(&clerkclient.Error{Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack"})
+			p.giveUp()
 		}
 		d.change(func() {
 			if permitted {
