@@ -15,8 +15,9 @@ import (
 func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []Result {
 	results := make([]Result, len(recipients))
 	refusal, refused := errors.AsType[*clerkclient.Error](err)
-	if err != nil && !refused {
-		refusal = &clerkclient.Error{Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err)}
+	if err != nil && !refused { // nobody knows how far the call got, unless there was none
+		sent := !errors.Is(err, errNothingSent)
+		refusal = &clerkclient.Error{Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err), Sent: sent}
 	}
 	named := func(r Recipient) bool { return slices.Contains(refusal.Offenders, r.folded) }
 	switch {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -50,5 +51,20 @@ func TestJudge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnErrorThatIsNotClerksMayHaveBeenSent: only the one that says that nothing was.
+func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
+	t.Parallel()
+	for want, errs := range map[bool][]error{
+		true:  {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
+		false: {errNothingSent, fmt.Errorf("wrapped: %w", errNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
+	} {
+		for _, err := range errs {
+			if got := judge(people(t, "p", 1), nil, err)[0].Refusal.Sent; got != want {
+				t.Errorf("%v: sent is %t, want %t", err, got, want)
+			}
+		}
 	}
 }
