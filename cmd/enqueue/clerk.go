@@ -116,4 +116,4 @@ func (q *asker) close() {
 type unobserved struct{}
 
 func (unobserved) Called(policy.Call, clerkclient.Outcome, dispatch.Timing) {}
-func (unobserved) LookedUp(time.Duration)                                   {}
+func (unobserved) LookedUp(time.Duration, bool)                             {}

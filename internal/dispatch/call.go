@@ -20,7 +20,7 @@ var errNothingSent = errors.New("nothing was sent")
 // Observer is told of every call that was answered, and of every look-up.
 type Observer interface {
 	Called(call policy.Call, outcome clerkclient.Outcome, t Timing)
-	LookedUp(took time.Duration)
+	LookedUp(took time.Duration, failed bool)
 }
 
 // Caller makes calls to Clerk: it waits for a permit, sends, and gives the permit back as the answer says.

@@ -36,6 +36,7 @@ type Dispatcher struct {
 	lines map[policy.Call]*line
 	// lookUps is how many look-ups of invite tasks' recipients are under way.
 	lookUps int
+	warned  lately      // that a look-up failed
 	alarm   *time.Timer // looks again when a recipient has waited for company long enough
 }
 

@@ -1,8 +1,10 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -25,18 +27,19 @@ const asksOfAQuery = 3
 // spoils a bulk for all. The results are in the order of the recipients: a refusal as Clerk would have made it, Alone, or Again for
 // one of whom nothing is known. It is done as well as it can be: what could not be asked in time counts as good.
 func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Result {
-	ctx, cancel := context.WithTimeout(ctx, policy.LookupPatience)
+	asker := ctx
+	ctx, cancel := context.WithTimeout(asker, policy.LookupPatience)
 	defer cancel()
 	started := time.Now()
 	var users map[string]bool
 	var pending map[string]string
-	d.severalAtOnce(2, func(i int) (err error) {
+	errs := d.severalAtOnce(2, func(i int) (err error) {
 		if i == 0 {
 			users, err = d.users(ctx, recipients)
-		} else {
-			pending, err = d.pending(ctx, recipients)
+			return about("users", err)
 		}
-		return err
+		pending, err = d.pending(ctx, recipients)
+		return about("pending invitations", err)
 	})
 	results := make([]Result, len(recipients))
 	doomed := 0
@@ -46,9 +49,42 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 		}
 	}
 	took := time.Since(started)
-	d.caller.Observer.LookedUp(took)
+	failure := errors.Join(errs...)
+	if asker.Err() != nil {
+		failure = nil // it was given up
+	}
+	d.caller.Observer.LookedUp(took, failure != nil)
+	if failure != nil && d.warned.seldom(policy.LookupWarning) {
+		d.log.Warn().Err(failure).Int("recipients", len(recipients)).
+			Msg("a look-up failed: recipients that Clerk refuses may cost bulk permits")
+	}
 	d.log.Debug().Int("recipients", len(recipients)).Int("doomed", doomed).Float64("duration_seconds", took.Seconds()).Msg("looked up")
 	return results
+}
+
+// about says what was asked in vain.
+func about(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("asking for %s: %w", what, err)
+}
+
+// lately remembers when something was said last.
+type lately struct {
+	mu   sync.Mutex
+	said time.Time
+}
+
+// seldom tells whether it may be said again, and notes that it is: at most once in a while.
+func (l *lately) seldom(every time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.said.IsZero() && time.Since(l.said) < every {
+		return false
+	}
+	l.said = time.Now()
+	return true
 }
 
 // foretell says what Clerk would answer about a recipient, from what is known of users and pending invitations.
@@ -127,7 +163,7 @@ func (q *questions) pending(ctx context.Context, recipients []Recipient) (map[st
 	return idsOf(append(first.Invitations, more...)), err
 }
 
-// askAll asks several queries at once and gives what they found, and the errors of those that failed.
+// askAll asks several queries at once and gives what they found, and the error of the first that failed.
 func (q *questions) askAll(ctx context.Context, queries []clerkclient.ListQuery) ([]clerkclient.Invitation, error) {
 	pages := make([]clerkclient.Page, len(queries))
 	errs := q.severalAtOnce(len(queries), func(i int) (err error) {
@@ -141,7 +177,7 @@ func (q *questions) askAll(ctx context.Context, queries []clerkclient.ListQuery)
 	for _, page := range pages {
 		invitations = append(invitations, page.Invitations...)
 	}
-	return invitations, errors.Join(errs...)
+	return invitations, cmp.Or(errs...)
 }
 
 // severalAtOnce does n things, lookupsAtOnce of them at once, and returns the error of each when all are done.

@@ -1,12 +1,19 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
@@ -158,4 +165,52 @@ func TestAPanickingQuestionFails(t *testing.T) {
 	if found, err := d.PendingOf(t.Context(), list[0]); err == nil {
 		t.Errorf("pending invitations: %v, and no error", found)
 	}
+}
+
+// counted counts the look-ups that failed.
+type counted struct {
+	silent
+	failed atomic.Int32
+}
+
+func (c *counted) LookedUp(_ time.Duration, failed bool) {
+	if failed {
+		c.failed.Add(1)
+	}
+}
+
+func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		clerk := &fakeClerk{refuse: &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Code: "down"}}
+		observer := &counted{}
+		d := &Dispatcher{log: zerolog.New(&log), caller: &Caller{Observer: observer}}
+		d.questions = questions{clerk: clerk, put: func(ctx context.Context, question func(context.Context) error) error {
+			return question(ctx)
+		}}
+		list := people(t, "p", 3)
+		for look, warnings := range []int{1, 1, 2} {
+			d.LookUp(t.Context(), list)
+			if got := strings.Count(log.String(), "a look-up failed"); got != warnings || observer.failed.Load() != int32(look+1) {
+				t.Errorf("look-up %d: %d warnings, %d counted", look+1, got, observer.failed.Load())
+			}
+			time.Sleep(policy.LookupWarning * 2 / 3)
+		}
+		for _, part := range []string{"users", "pending", "503 down", `"recipients":3`} {
+			if !strings.Contains(log.String(), part) {
+				t.Errorf("the log does not say %q: %s", part, log.String())
+			}
+		}
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		time.Sleep(policy.LookupWarning)
+		if d.LookUp(stopped, list); observer.failed.Load() != 3 || strings.Count(log.String(), "a look-up failed") != 2 {
+			t.Errorf("a look-up that was given up counts: %d, %s", observer.failed.Load(), log.String())
+		}
+		clerk.refuse = nil
+		if d.LookUp(t.Context(), list); observer.failed.Load() != 3 {
+			t.Error("a look-up that was answered counts")
+		}
+	})
 }

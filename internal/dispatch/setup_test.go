@@ -112,7 +112,7 @@ func (f *fakeClerk) singleCalls() int {
 type silent struct{}
 
 func (silent) Called(policy.Call, clerkclient.Outcome, Timing) {}
-func (silent) LookedUp(time.Duration)                          {}
+func (silent) LookedUp(time.Duration, bool)                    {}
 
 // setup gives a dispatcher with so many singles and bulks for the whole test.
 func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {

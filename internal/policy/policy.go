@@ -51,6 +51,8 @@ const (
 	LookupSize = 100
 	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
 	LookupPatience = 10 * time.Second
+	// LookupWarning is how often the log says at most that look-ups fail.
+	LookupWarning = time.Minute
 	// LostSize is how many recipients are asked about together whose last call was lost, and LostPatience bounds the question: each
 	// may take two calls, and only half of the overall limit is for reading.
 	LostSize     = 20

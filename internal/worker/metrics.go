@@ -16,6 +16,8 @@ type Metrics struct {
 	waitSeconds *prometheus.HistogramVec
 	lookUps     prometheus.Histogram
 	deadLetters *prometheus.CounterVec
+
+	lookUpsFailed prometheus.Counter
 }
 
 // NewMetrics registers a worker's metrics.
@@ -34,7 +36,10 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 		lookUps:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "usher_look_up_duration_seconds", Help: "Time of a look-up before bulk calls, its waits for permits included.", Buckets: callBuckets}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason."}, []string{"reason"}),
 	}
-	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.lookUps, m.deadLetters)
+	m.lookUpsFailed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "usher_look_ups_failed_total", Help: "Look-ups before bulk calls that Clerk did not answer in time.",
+	})
+	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.lookUps, m.lookUpsFailed, m.deadLetters)
 	return m
 }
 

@@ -103,9 +103,12 @@ func (w *Worker) Called(call policy.Call, outcome clerkclient.Outcome, t dispatc
 	w.timings.Record(string(call), t.Permit, t.Answer)
 }
 
-// LookedUp is told how long each look-up took.
-func (w *Worker) LookedUp(took time.Duration) {
+// LookedUp is told how long each look-up took, and whether it failed.
+func (w *Worker) LookedUp(took time.Duration, failed bool) {
 	w.metrics.lookUps.Observe(took.Seconds())
+	if failed {
+		w.metrics.lookUpsFailed.Inc()
+	}
 	w.timings.Record(timings.LookUp, 0, took)
 }
 
