@@ -15,10 +15,10 @@ demo: ## A worker with a sandbox Clerk, and a campaign.
 	sh examples/demo.sh
 
 bench: ## Usher beside a plain asynq worker, in one run; takes five minutes.
-	go run ./internal/bench
+	go run ./cmd/bench
 
 chaos: ## Kills, restarts, lost answers and garbage, from a printed seed; takes a long while.
-	go run ./internal/chaos
+	go run ./cmd/chaos
 
 image: ## One image with both commands.
 	docker build -t usher .

@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 )
 
 // BenchmarkPermit compares a permit taken and settled with two of the plainest commands there are.
 func BenchmarkPermit(b *testing.B) {
-	rdb := client(b, redistest.Start(b))
+	rdb := testkit.Client(b, testkit.RunRedis(b).Addr)
 	ctx := context.Background()
 	b.Run("Try+Done", func(b *testing.B) {
 		l := newLimiter(b, rdb, Limit{Name: "calls", N: maxPlaces, Window: time.Second}, Limit{Name: "overall", N: maxPlaces, Window: time.Second})
@@ -39,10 +39,10 @@ func BenchmarkPermit(b *testing.B) {
 
 // BenchmarkWaiting lets goroutines wait behind a closed window and counts what they send: scripts/op is the same.
 func BenchmarkWaiting(b *testing.B) {
-	s := redistest.Start(b)
+	s := testkit.RunRedis(b)
 	for _, waiters := range []int{400, 50_000} {
 		b.Run(fmt.Sprint(waiters), func(b *testing.B) {
-			rdb := client(b, s)
+			rdb := testkit.Client(b, s.Addr)
 			var sent counter
 			rdb.AddHook(&sent)
 			name := fmt.Sprintf("calls-%d-%d", waiters, b.N)

@@ -9,13 +9,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 )
 
 func TestGarbageIsRefused(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	rdb := client(t, s)
+	s := testkit.RunRedis(t)
+	rdb := testkit.Client(t, s.Addr)
 	state, log, figures := stateKey("test", "calls"), logKey("test", "calls"), figuresKey("test")
 	tests := map[string]struct {
 		do         func(ctx context.Context) error
@@ -59,16 +59,16 @@ func TestGarbageIsRefused(t *testing.T) {
 	}
 	l := newLimiter(t, rdb, calls)
 	for name, test := range tests {
-		must(t, rdb.FlushDB(t.Context()).Err())
-		must(t, l.Announce(t.Context()))
+		testkit.NoError(t, rdb.FlushDB(t.Context()).Err())
+		testkit.NoError(t, l.Announce(t.Context()))
 		if !test.onlyStatus {
-			must(t, rdb.Del(t.Context(), state).Err())
-			must(t, rdb.HSet(t.Context(), state, "share:s", "1").Err()) // so that the reader looks at the share
+			testkit.NoError(t, rdb.Del(t.Context(), state).Err())
+			testkit.NoError(t, rdb.HSet(t.Context(), state, "share:s", "1").Err()) // so that the reader looks at the share
 			if name == "state is a list" {
-				must(t, rdb.Del(t.Context(), state).Err())
+				testkit.NoError(t, rdb.Del(t.Context(), state).Err())
 			}
 		}
-		must(t, test.do(t.Context()))
+		testkit.NoError(t, test.do(t.Context()))
 		if _, err := ReadUsage(t.Context(), rdb, "test"); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: ReadUsage: %v, want ErrUnavailable", name, err)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/usher/internal/testkit"
 )
 
 const hold = 10 * time.Second
@@ -82,10 +84,10 @@ func TestAWindowStartsAtTheAnswer(t *testing.T) {
 	}
 	mustWait(t, l, hold, time.Minute, want) // in flight: an answer this moment frees a place in a window
 	v.advance(4 * time.Second)
-	must(t, second.Done(t.Context()))
+	testkit.NoError(t, second.Done(t.Context()))
 	v.advance(time.Second)
 	mustWait(t, l, hold, 59*time.Second, want) // second's window; first may take longer
-	must(t, first.Done(t.Context()))
+	testkit.NoError(t, first.Done(t.Context()))
 	v.advance(59*time.Second - µs)
 	mustWait(t, l, hold, µs, want)
 	v.advance(µs)
@@ -112,14 +114,14 @@ func TestALateDoneCountsFromNowAndNeverRevives(t *testing.T) {
 	l := v.limiter(t, Limit{Name: "calls", N: 1, Window: time.Minute})
 	p := mustTake(t, l, hold, Want{Limit: "calls"})
 	v.advance(hold + 30*time.Second)
-	must(t, p.Done(t.Context()))
+	testkit.NoError(t, p.Done(t.Context()))
 	v.advance(45 * time.Second) // more than the deadline and a window from the start
 	mustWait(t, l, hold, 15*time.Second, Want{Limit: "calls"})
 	v.advance(15 * time.Second)
 	p = mustTake(t, l, hold, Want{Limit: "calls"})
 	v.advance(hold + time.Minute)
 	mustTake(t, l, hold, Want{Limit: "calls"})
-	must(t, p.Done(t.Context())) // its time is over
+	testkit.NoError(t, p.Done(t.Context())) // its time is over
 	v.advance(time.Second)
 	mustWait(t, l, hold, time.Minute, Want{Limit: "calls"})
 }
@@ -128,7 +130,7 @@ func TestAllLimitsOrNone(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	l := v.limiter(t, calls, overall)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	both := []Want{{Limit: "calls"}, {Limit: "overall"}}
 	mustTake(t, l, hold, both...)
 	mustTake(t, l, hold, both...)
@@ -143,14 +145,14 @@ func TestAShareLeavesTheRest(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	l := v.limiter(t, overall)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	in, out := Want{Limit: "overall", Share: "campaigns", Max: 3}, Want{Limit: "overall"}
 	var permits []*Permit
 	for range 3 {
 		permits = append(permits, mustTake(t, l, hold, in))
 	}
 	mustWait(t, l, hold, 10*time.Second, in)
-	must(t, permits[0].Done(t.Context()))
+	testkit.NoError(t, permits[0].Done(t.Context()))
 	v.advance(9 * time.Second)
 	mustWait(t, l, hold, time.Second, in)
 	mustTake(t, l, hold, out)
@@ -167,14 +169,14 @@ func TestReleaseGivesThePlaceBack(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	l := v.limiter(t, calls)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	want := Want{Limit: "calls", Share: "some", Max: 1}
 	p := mustTake(t, l, hold, want)
 	mustWait(t, l, hold, time.Minute, want)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	must(t, p.Release(ctx)) // what has happened is told even so
-	must(t, p.Release(t.Context()))
+	testkit.NoError(t, p.Release(ctx)) // what has happened is told even so
+	testkit.NoError(t, p.Release(t.Context()))
 	if u := usage(t, v.rdb, "calls"); u.Used != 0 || u.Shares[0].Used != 0 {
 		t.Errorf("usage after giving back is %+v, want none", u)
 	}
@@ -182,8 +184,8 @@ func TestReleaseGivesThePlaceBack(t *testing.T) {
 		t.Error("Done after Release was accepted")
 	}
 	p = mustTake(t, l, hold, want)
-	must(t, p.Done(t.Context()))
-	must(t, p.Release(t.Context()))
+	testkit.NoError(t, p.Done(t.Context()))
+	testkit.NoError(t, p.Release(t.Context()))
 	if u := usage(t, v.rdb, "calls"); u.Used != 1 {
 		t.Errorf("Release after Done leaves %d places taken, want 1", u.Used)
 	}
@@ -193,18 +195,18 @@ func TestAReleaseAfterAFailedDoneGivesNothingBack(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	l := v.limiter(t, calls)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	p := mustTake(t, l, hold, Want{Limit: "calls"})
 	v.mini.SetError("LOADING for a while")
 	if err := p.Done(t.Context()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Done without Redis: %v, want ErrUnavailable", err)
 	}
 	v.mini.SetError("")
-	must(t, p.Release(t.Context()))
+	testkit.NoError(t, p.Release(t.Context()))
 	if u := usage(t, v.rdb, "calls"); u.Used != 1 || u.InFlight != 1 {
 		t.Errorf("usage is %+v, want the call still in flight", u)
 	}
-	must(t, p.Done(t.Context()))
+	testkit.NoError(t, p.Done(t.Context()))
 	if u := usage(t, v.rdb, "calls"); u.Used != 1 || u.InFlight != 0 {
 		t.Errorf("usage is %+v, want the call answered", u)
 	}
@@ -217,11 +219,11 @@ func TestARepeatedScriptIsOnePlace(t *testing.T) {
 	v := newVirtual(t)
 	one := Limit{Name: "one", N: 1, Window: time.Minute}
 	l := v.limiter(t, one, calls, off)
-	must(t, l.Announce(t.Context()))
-	must(t, mustTake(t, l, hold, Want{Limit: "off"}).Refuse(t.Context(), "off", 0))
+	testkit.NoError(t, l.Announce(t.Context()))
+	testkit.NoError(t, mustTake(t, l, hold, Want{Limit: "off"}).Refuse(t.Context(), "off", 0))
 	for i, wants := range [][]Want{{{Limit: "one"}}, {{Limit: "off"}}, {{Limit: "calls"}}} {
 		req, err := l.request(wants)
-		must(t, err)
+		testkit.NoError(t, err)
 		for range 3 {
 			args := append([]any{fmt.Sprint("permit ", i), hold.Microseconds()}, req.args...)
 			got, err := parseAcquired(run(t.Context(), v.rdb, acquireScript, req.keys, args...))
@@ -244,23 +246,23 @@ func TestALongerWindowOfAnotherProcessIsKept(t *testing.T) {
 	v := newVirtual(t)
 	long, short := v.limiter(t, Limit{Name: "calls", N: 3, Window: time.Hour}), v.limiter(t, Limit{Name: "calls", N: 1, Window: time.Second})
 	want := Want{Limit: "calls"}
-	must(t, long.Announce(t.Context()))
+	testkit.NoError(t, long.Announce(t.Context()))
 	for range 3 {
-		must(t, mustTake(t, short, hold, want).Done(t.Context()))
+		testkit.NoError(t, mustTake(t, short, hold, want).Done(t.Context()))
 		v.advance(time.Second)
 	}
 	mustWait(t, long, hold, time.Hour-3*time.Second, want)
-	must(t, mustTake(t, short, hold, want).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, short, hold, want).Done(t.Context()))
 	mustWait(t, long, hold, time.Hour-2*time.Second, want)
 
 	// Twice the longest window later it is forgotten, and the log shrinks.
 	v.advance(2 * time.Hour)
 	for range 3 {
 		v.advance(time.Second)
-		must(t, mustTake(t, short, hold, want).Done(t.Context()))
+		testkit.NoError(t, mustTake(t, short, hold, want).Done(t.Context()))
 	}
 	members, err := v.mini.ZMembers(logKey("test", "calls"))
-	must(t, err)
+	testkit.NoError(t, err)
 	if len(members) != 1 {
 		t.Errorf("the log has %d entries, want only the last", len(members))
 	}
@@ -271,13 +273,13 @@ func TestRefusedCallsKeepEverybodyWaitingThenOneGoesFirst(t *testing.T) {
 	for _, limit := range []Limit{{Name: "calls", N: 9, Window: 10 * time.Second}, {Name: "calls"}} { // on and off
 		v := newVirtual(t)
 		a, b := v.limiter(t, limit), v.limiter(t, limit)
-		must(t, a.Announce(t.Context()))
+		testkit.NoError(t, a.Announce(t.Context()))
 		want, ctx := Want{Limit: "calls"}, t.Context()
 		refused, late, early := mustTake(t, a, hold, want), mustTake(t, b, hold, want), mustTake(t, b, hold, want)
-		must(t, refused.Refuse(ctx, "calls", 30*time.Second))
-		must(t, early.Refuse(ctx, "calls", 20*time.Second)) // does not shorten it
+		testkit.NoError(t, refused.Refuse(ctx, "calls", 30*time.Second))
+		testkit.NoError(t, early.Refuse(ctx, "calls", 20*time.Second)) // does not shorten it
 		mustWait(t, b, hold, 30*time.Second, want)
-		must(t, late.Done(ctx)) // was in flight already: proves nothing
+		testkit.NoError(t, late.Done(ctx)) // was in flight already: proves nothing
 		mustWait(t, b, hold, 30*time.Second, want)
 		if u := usage(t, v.rdb, "calls"); !u.BlockedUntil.Equal(v.now.Add(30*time.Second)) || u.Probing || !u.NextFree.Equal(u.BlockedUntil) {
 			t.Errorf("usage is %+v, want it blocked for 30s", u)
@@ -291,7 +293,7 @@ func TestRefusedCallsKeepEverybodyWaitingThenOneGoesFirst(t *testing.T) {
 		mustWait(t, a, hold, 50*time.Millisecond, want)
 		v.advance(400 * time.Millisecond)
 		mustWait(t, a, hold, 400*time.Millisecond, want)
-		must(t, probe.Refuse(ctx, "calls", time.Second)) // refused again
+		testkit.NoError(t, probe.Refuse(ctx, "calls", time.Second)) // refused again
 		mustWait(t, a, hold, time.Second, want)
 		v.advance(time.Second)
 
@@ -300,12 +302,12 @@ func TestRefusedCallsKeepEverybodyWaitingThenOneGoesFirst(t *testing.T) {
 		mustWait(t, b, hold, 30*time.Millisecond, want) // not longer than the probe may take
 		v.advance(30 * time.Millisecond)
 		probe = mustTake(t, b, hold, want)
-		must(t, dead.Done(ctx)) // it was replaced: proves nothing
+		testkit.NoError(t, dead.Done(ctx)) // it was replaced: proves nothing
 		mustWait(t, a, hold, 50*time.Millisecond, want)
-		must(t, probe.Release(ctx)) // never sent: another goes first
+		testkit.NoError(t, probe.Release(ctx)) // never sent: another goes first
 		probe = mustTake(t, a, hold, want)
 		mustWait(t, b, hold, 50*time.Millisecond, want)
-		must(t, probe.Done(ctx))
+		testkit.NoError(t, probe.Done(ctx))
 		mustTake(t, a, hold, want)
 		mustTake(t, b, hold, want)
 	}
@@ -316,10 +318,10 @@ func TestAProbeRefusedByAnotherLimitProvesNothing(t *testing.T) {
 	v := newVirtual(t)
 	l := v.limiter(t, overall, Limit{Name: "calls", N: 9, Window: time.Minute})
 	ctx := t.Context()
-	must(t, mustTake(t, l, hold, Want{Limit: "calls"}).Refuse(ctx, "calls", time.Second))
+	testkit.NoError(t, mustTake(t, l, hold, Want{Limit: "calls"}).Refuse(ctx, "calls", time.Second))
 	v.advance(time.Second)
 	probe := mustTake(t, l, hold, Want{Limit: "calls"}, Want{Limit: "overall"})
-	must(t, probe.Refuse(ctx, "overall", time.Minute))
+	testkit.NoError(t, probe.Refuse(ctx, "overall", time.Minute))
 	mustTake(t, l, hold, Want{Limit: "calls"}) // the next probe
 	mustWait(t, l, hold, 50*time.Millisecond, Want{Limit: "calls"})
 	if err := probe.Refuse(ctx, "else", time.Second); err == nil {
@@ -334,11 +336,11 @@ func TestARefusalDuringTheProbeOutlastsIt(t *testing.T) {
 	l := v.limiter(t, overall)
 	want, ctx := Want{Limit: "overall"}, t.Context()
 	slow, fast := mustTake(t, l, hold, want), mustTake(t, l, hold, want)
-	must(t, fast.Refuse(ctx, "overall", time.Second))
+	testkit.NoError(t, fast.Refuse(ctx, "overall", time.Second))
 	v.advance(time.Second)
 	probe := mustTake(t, l, hold, want)
-	must(t, slow.Refuse(ctx, "overall", 5*time.Second))
-	must(t, probe.Done(ctx))
+	testkit.NoError(t, slow.Refuse(ctx, "overall", 5*time.Second))
+	testkit.NoError(t, probe.Done(ctx))
 	mustWait(t, l, hold, 5*time.Second, want)
 }
 
@@ -348,8 +350,8 @@ func TestWithoutCountingNothingIsAsked(t *testing.T) {
 	l := v.limiter(t, off)
 	p, q := mustTake(t, l, hold, Want{Limit: "off"}), mustTake(t, l, hold, Want{Limit: "off"})
 	before := v.sent.scripts.Load()
-	must(t, p.Done(t.Context()))
-	must(t, q.Release(t.Context()))
+	testkit.NoError(t, p.Done(t.Context()))
+	testkit.NoError(t, q.Release(t.Context()))
 	if n := v.sent.scripts.Load() - before; n != 0 {
 		t.Errorf("settling sent %d scripts, want none", n)
 	}
@@ -363,8 +365,8 @@ func TestIdleKeysVanish(t *testing.T) {
 	v := newVirtual(t)
 	l := v.limiter(t, calls, off)
 	want := Want{Limit: "calls", Share: "some", Max: 2}
-	must(t, mustTake(t, l, hold, want).Done(t.Context()))
-	must(t, mustTake(t, l, hold, want, Want{Limit: "off"}).Refuse(t.Context(), "off", time.Hour))
+	testkit.NoError(t, mustTake(t, l, hold, want).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, l, hold, want, Want{Limit: "off"}).Refuse(t.Context(), "off", time.Hour))
 	if got := len(v.mini.Keys()); got != 4 {
 		t.Fatalf("there are %d keys, want 4: %v", got, v.mini.Keys())
 	}
@@ -381,12 +383,12 @@ func TestUsageOfWhatIsAnnounced(t *testing.T) {
 		t.Errorf("without an announcement: %v, %v, want nothing", all, err)
 	}
 	l := v.limiter(t, calls, overall, off)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	mustTake(t, l, hold, Want{Limit: "calls"})
-	must(t, mustTake(t, l, hold, Want{Limit: "calls"}).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, l, hold, Want{Limit: "calls"}).Done(t.Context()))
 	v.advance(time.Second)
 	all, err := ReadUsage(t.Context(), v.rdb, "test")
-	must(t, err)
+	testkit.NoError(t, err)
 	if len(all) != 3 || all[0].Name != "calls" || all[1].Name != "off" || all[2].Name != "overall" {
 		t.Fatalf("usage is %+v, want calls, off, overall", all)
 	}

@@ -11,17 +11,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 )
 
 // These tests run against a real Redis and real time. They count; none depends on how fast the machine is.
-
-func client(t testing.TB, s *redistest.Server) *redis.Client {
-	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
-}
 
 // server counts arrivals, as the other end of the calls does.
 type server struct {
@@ -47,12 +40,12 @@ func (s *server) check(t *testing.T, n int, window time.Duration) {
 
 func TestManyWaitersOfSeveralProcesses(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.RunRedis(t)
 	limit := Limit{Name: "calls", N: 10, Window: 100 * time.Millisecond}
 	var srv server
 	var wg sync.WaitGroup
 	for range 3 {
-		l := newLimiter(t, client(t, s), limit)
+		l := newLimiter(t, testkit.Client(t, s.Addr), limit)
 		for i := range 20 {
 			wants := []Want{{Limit: "calls"}}
 			if i%2 == 0 {
@@ -82,9 +75,9 @@ func TestManyWaitersOfSeveralProcesses(t *testing.T) {
 // many wait.
 func TestWaitingIsFree(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.RunRedis(t)
 	for _, waiters := range []int{5, 500} {
-		rdb := client(t, s)
+		rdb := testkit.Client(t, s.Addr)
 		var sent counter
 		rdb.AddHook(&sent)
 		l := newLimiter(t, rdb, Limit{Name: fmt.Sprintf("calls-%d", waiters), N: 5, Window: 100 * time.Millisecond})
@@ -127,8 +120,8 @@ func TestWaitingIsFree(t *testing.T) {
 
 func TestAClosedWindowCostsNothing(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	rdb := client(t, s)
+	s := testkit.RunRedis(t)
+	rdb := testkit.Client(t, s.Addr)
 	var sent counter
 	rdb.AddHook(&sent)
 	l := newLimiter(t, rdb, Limit{Name: "calls", N: 1, Window: time.Hour})
@@ -201,10 +194,10 @@ func (s *stopper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func TestCancellingDuringTheScriptTakesNothing(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	rdb := client(t, s)
+	s := testkit.RunRedis(t)
+	rdb := testkit.Client(t, s.Addr)
 	l := newLimiter(t, rdb, calls)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	rdb.AddHook(&stopper{cancel: cancel})
 	if p, err := l.Acquire(ctx, hold, Want{Limit: "calls"}); !errors.Is(err, context.Canceled) || p != nil {
@@ -220,8 +213,8 @@ func TestCancellingDuringTheScriptTakesNothing(t *testing.T) {
 
 func TestGivingBackWakesTheNext(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	l := newLimiter(t, client(t, s), Limit{Name: "calls", N: 1, Window: time.Hour})
+	s := testkit.RunRedis(t)
+	l := newLimiter(t, testkit.Client(t, s.Addr), Limit{Name: "calls", N: 1, Window: time.Hour})
 	p := mustTake(t, l, time.Hour, Want{Limit: "calls"})
 	got := make(chan error)
 	go func() {
@@ -229,7 +222,7 @@ func TestGivingBackWakesTheNext(t *testing.T) {
 		got <- err
 	}()
 	waitUntil(t, "one waits", func() bool { return l.waiters() == 1 })
-	must(t, p.Release(t.Context()))
+	testkit.NoError(t, p.Release(t.Context()))
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
@@ -238,16 +231,16 @@ func TestGivingBackWakesTheNext(t *testing.T) {
 // Three processes share a not-before. Calls are told from each other by when they were granted.
 func TestANotBeforeHoldsForAll(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.RunRedis(t)
 	limit := Limit{Name: "calls", N: 100, Window: time.Minute}
 	var all []*Limiter
 	for range 3 {
-		all = append(all, newLimiter(t, client(t, s), limit))
+		all = append(all, newLimiter(t, testkit.Client(t, s.Addr), limit))
 	}
 	want, ctx := Want{Limit: "calls"}, t.Context()
 	const pause = 300 * time.Millisecond
 	told := time.Now()
-	must(t, mustTake(t, all[0], hold, want).Refuse(ctx, "calls", pause))
+	testkit.NoError(t, mustTake(t, all[0], hold, want).Refuse(ctx, "calls", pause))
 
 	type granted struct {
 		at     time.Time
@@ -270,7 +263,7 @@ func TestANotBeforeHoldsForAll(t *testing.T) {
 		t.Errorf("the first was granted %v after the refusal, want %v", after, pause)
 	}
 	refused := time.Now()
-	must(t, probe.permit.Refuse(ctx, "calls", pause)) // again
+	testkit.NoError(t, probe.permit.Refuse(ctx, "calls", pause)) // again
 	probe = <-grants
 	if after := probe.at.Sub(refused); after < pause-time.Millisecond {
 		t.Errorf("the second probe was granted %v after the refusal, want %v", after, pause)
@@ -284,7 +277,7 @@ func TestANotBeforeHoldsForAll(t *testing.T) {
 	if len(grants) != 0 {
 		t.Errorf("%d were granted beside the probe", len(grants))
 	}
-	must(t, probe.permit.Done(ctx))
+	testkit.NoError(t, probe.permit.Done(ctx))
 	for range 28 {
 		<-grants
 	}
@@ -292,23 +285,23 @@ func TestANotBeforeHoldsForAll(t *testing.T) {
 
 func TestADeadProbeIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.RunRedis(t)
 	limit := Limit{Name: "calls", N: 100, Window: time.Minute}
-	a, b := newLimiter(t, client(t, s), limit), newLimiter(t, client(t, s), limit)
+	a, b := newLimiter(t, testkit.Client(t, s.Addr), limit), newLimiter(t, testkit.Client(t, s.Addr), limit)
 	want, ctx := Want{Limit: "calls"}, t.Context()
-	must(t, mustTake(t, a, hold, want).Refuse(ctx, "calls", 0))
+	testkit.NoError(t, mustTake(t, a, hold, want).Refuse(ctx, "calls", 0))
 	dead := mustTake(t, a, 400*time.Millisecond, want)
 	p, err := b.Acquire(ctx, hold, want)
-	must(t, err)
+	testkit.NoError(t, err)
 	if time.Now().Before(dead.Deadline()) {
 		t.Error("the probe was replaced before its deadline")
 	}
-	must(t, p.Done(ctx))
+	testkit.NoError(t, p.Done(ctx))
 }
 
 func TestWithoutRedisNobodyIsGranted(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.RunRedis(t)
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: 1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	var sent counter
@@ -336,24 +329,24 @@ func TestWithoutRedisNobodyIsGranted(t *testing.T) {
 	if err := l.Announce(t.Context()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Announce without Redis: %v, want ErrUnavailable", err)
 	}
-	s.Restart()
+	testkit.NoError(t, s.Start(t.Context()))
 	p, err := l.Acquire(t.Context(), hold, want)
-	must(t, err)
-	must(t, p.Done(t.Context()))
+	testkit.NoError(t, err)
+	testkit.NoError(t, p.Done(t.Context()))
 }
 
 // A Redis that keeps its memory keeps the windows.
 func TestARestartForgetsNothingThatWasKept(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	rdb := client(t, s)
+	s := testkit.RunRedis(t, testkit.Durable()...)
+	rdb := testkit.Client(t, s.Addr)
 	l := newLimiter(t, rdb, calls)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	want := Want{Limit: "calls"}
-	must(t, mustTake(t, l, hold, want).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, l, hold, want).Done(t.Context()))
 	mustTake(t, l, hold, want)
 	s.Kill()
-	s.Restart()
+	testkit.NoError(t, s.Start(t.Context()))
 	if p, wait, err := l.Try(t.Context(), hold, want); p != nil || err != nil || wait > calls.Window {
 		t.Errorf("after the restart: %v, %v, %v, want to wait", p, wait, err)
 	}
@@ -364,18 +357,18 @@ func TestARestartForgetsNothingThatWasKept(t *testing.T) {
 
 func TestDifferentFiguresPerProcess(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	small := newLimiter(t, client(t, s), Limit{Name: "calls", N: 2, Window: time.Minute})
-	large := newLimiter(t, client(t, s), Limit{Name: "calls", N: 4, Window: 30 * time.Second})
+	s := testkit.RunRedis(t)
+	small := newLimiter(t, testkit.Client(t, s.Addr), Limit{Name: "calls", N: 2, Window: time.Minute})
+	large := newLimiter(t, testkit.Client(t, s.Addr), Limit{Name: "calls", N: 4, Window: 30 * time.Second})
 	want, ctx := Want{Limit: "calls"}, t.Context()
 	for range 2 {
-		must(t, mustTake(t, small, hold, want).Done(ctx))
+		testkit.NoError(t, mustTake(t, small, hold, want).Done(ctx))
 	}
 	if p, wait, err := small.Try(ctx, hold, want); p != nil || err != nil || wait <= 30*time.Second {
 		t.Errorf("the small one: %v, %v, %v, want to wait most of a minute", p, wait, err)
 	}
 	for range 2 {
-		must(t, mustTake(t, large, hold, want).Done(ctx))
+		testkit.NoError(t, mustTake(t, large, hold, want).Done(ctx))
 	}
 	if p, wait, err := large.Try(ctx, hold, want); p != nil || err != nil || wait > 30*time.Second {
 		t.Errorf("the large one: %v, %v, %v, want to wait at most half a minute", p, wait, err)
@@ -384,9 +377,9 @@ func TestDifferentFiguresPerProcess(t *testing.T) {
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t, "--cluster-enabled", "yes")
-	node := client(t, s)
-	must(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
+	s := testkit.RunRedis(t, "--cluster-enabled", "yes")
+	node := testkit.Client(t, s.Addr)
+	testkit.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	waitUntil(t, "the cluster is ok", func() bool {
 		info, err := node.ClusterInfo(t.Context()).Result()
 		return err == nil && strings.Contains(info, "cluster_state:ok")
@@ -394,10 +387,10 @@ func TestCluster(t *testing.T) {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr}})
 	t.Cleanup(func() { _ = rdb.Close() })
 	l := newLimiter(t, rdb, calls, overall)
-	must(t, l.Announce(t.Context()))
+	testkit.NoError(t, l.Announce(t.Context()))
 	p, err := l.Acquire(t.Context(), hold, Want{Limit: "calls", Share: "s", Max: 1}, Want{Limit: "overall"})
-	must(t, err)
-	must(t, p.Done(t.Context()))
+	testkit.NoError(t, err)
+	testkit.NoError(t, p.Done(t.Context()))
 	if u := usage(t, rdb, "calls"); u.Used != 1 || len(u.Shares) != 1 || u.Shares[0].Used != 1 {
 		t.Errorf("usage is %+v", u)
 	}
@@ -405,14 +398,14 @@ func TestCluster(t *testing.T) {
 
 func TestEveryKeyExpires(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	rdb := client(t, s)
+	s := testkit.RunRedis(t)
+	rdb := testkit.Client(t, s.Addr)
 	l := newLimiter(t, rdb, calls, off)
 	want := Want{Limit: "calls", Share: "some", Max: 2}
 	mustTake(t, l, hold, want)
-	must(t, mustTake(t, l, hold, want, Want{Limit: "off"}).Refuse(t.Context(), "off", time.Hour))
+	testkit.NoError(t, mustTake(t, l, hold, want, Want{Limit: "off"}).Refuse(t.Context(), "off", time.Hour))
 	keys, err := rdb.Keys(t.Context(), "*").Result()
-	must(t, err)
+	testkit.NoError(t, err)
 	if len(keys) != 4 {
 		t.Errorf("keys are %v, want 4", keys)
 	}
@@ -425,20 +418,20 @@ func TestEveryKeyExpires(t *testing.T) {
 
 func TestPlacesComeFreeWhenForetold(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
-	l := newLimiter(t, client(t, s), Limit{Name: "calls", N: 5, Window: time.Hour}, Limit{Name: "off"})
-	must(t, l.Announce(t.Context()))
+	s := testkit.RunRedis(t)
+	l := newLimiter(t, testkit.Client(t, s.Addr), Limit{Name: "calls", N: 5, Window: time.Hour}, Limit{Name: "off"})
+	testkit.NoError(t, l.Announce(t.Context()))
 	began := time.Now()
 	wants := []Want{{Limit: "calls", Share: "some", Max: 3}, {Limit: "off"}}
-	must(t, mustTake(t, l, time.Minute, wants...).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, l, time.Minute, wants...).Done(t.Context()))
 	done := time.Now()
 	mustTake(t, l, time.Minute, wants...) // in flight
-	must(t, mustTake(t, l, time.Minute, Want{Limit: "calls"}).Done(t.Context()))
+	testkit.NoError(t, mustTake(t, l, time.Minute, Want{Limit: "calls"}).Done(t.Context()))
 
-	usages, err := ReadUsage(t.Context(), client(t, s), "test")
-	must(t, err)
+	usages, err := ReadUsage(t.Context(), testkit.Client(t, s.Addr), "test")
+	testkit.NoError(t, err)
 	at := usages[0].At
-	all, err := ReadFrees(t.Context(), client(t, s), "test", usages)
+	all, err := ReadFrees(t.Context(), testkit.Client(t, s.Addr), "test", usages)
 	if err != nil || len(all) != 2 || all[0].Limit != "calls" || all[0].Share != "" || all[1].Share != "some" {
 		t.Fatalf("%+v, %v", all, err)
 	}

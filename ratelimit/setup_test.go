@@ -9,6 +9,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"example.com/usher/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -85,17 +87,10 @@ func mustWait(t testing.TB, l *Limiter, hold, want time.Duration, wants ...Want)
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func usage(t testing.TB, rdb redis.UniversalClient, limit string) Usage {
 	t.Helper()
 	all, err := ReadUsage(context.Background(), rdb, "test")
-	must(t, err)
+	testkit.NoError(t, err)
 	for _, u := range all {
 		if u.Name == limit {
 			return u

@@ -10,8 +10,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -25,8 +25,7 @@ type bundle struct {
 func setup(t *testing.T) bundle {
 	t.Helper()
 	server := miniredis.RunT(t)
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.Client(t, server.Addr())
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace("test"))
 	if err != nil {
 		t.Fatal(err)

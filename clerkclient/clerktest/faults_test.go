@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // TestFaultsBeforeAndAfter plays each kind that ends by itself, before and after the work.
@@ -194,13 +195,13 @@ func (s *sandbox) leave(method, path, body string) {
 			s.t.Errorf("a hang answered %d", resp.StatusCode)
 		}
 	})
-	eventually(s.t, "the request hangs", func() bool {
+	testkit.Eventually(s.t, "the request hangs", func() bool {
 		r := s.Requests()
 		return len(r) > before && r[before].Fault == clerktest.FaultHang
 	})
 	cancel()
 	done.Wait()
-	eventually(s.t, "the sandbox noticed", func() bool { return s.Requests()[before].Abandoned })
+	testkit.Eventually(s.t, "the sandbox noticed", func() bool { return s.Requests()[before].Abandoned })
 }
 
 func TestHang(t *testing.T) {
@@ -236,7 +237,7 @@ func TestCloseEndsWaits(t *testing.T) {
 				t.Errorf("%s: answered %d", name, resp.StatusCode)
 			}
 		})
-		eventually(t, "the request waits", func() bool { return len(s.Requests()) == 1 })
+		testkit.Eventually(t, "the request waits", func() bool { return len(s.Requests()) == 1 })
 		s.Close()
 		done.Wait()
 	}

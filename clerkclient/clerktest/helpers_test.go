@@ -188,15 +188,3 @@ func wantAddresses(t *testing.T, got []clerktest.Invitation, want ...string) {
 		t.Errorf("got %v, want %v", addresses, want)
 	}
 }
-
-// eventually polls what no signal tells.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		tick := time.NewTimer(time.Millisecond)
-		<-tick.C
-	}
-}

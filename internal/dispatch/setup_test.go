@@ -8,9 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
@@ -18,6 +16,7 @@ import (
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -117,8 +116,7 @@ func (silent) LookedUp(time.Duration, bool)                    {}
 // setup gives a dispatcher with so many singles and bulks for the whole test.
 func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	p := policy.Policy{
 		Create: settings.Rate{N: singles, Window: time.Hour}, Bulk: settings.Rate{N: bulks, Window: time.Hour}, Timeout: 30 * time.Second,
 		BulkMetadata: policy.MetadataAsAsked,

@@ -9,18 +9,19 @@ import (
 	"testing"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // exported gives the rows of an export as CSV, by address, and checks that nobody is there twice.
 func (s *system) exported(args ...string) map[string]map[string]string {
 	s.t.Helper()
 	a := s.enqueue(append([]string{"campaign", "export"}, args...)...)
-	if a.exit != 0 {
-		s.t.Fatalf("exit %d: %s", a.exit, a.stderr)
+	if a.Exit != 0 {
+		s.t.Fatalf("exit %d: %s", a.Exit, a.Stderr)
 	}
-	lines, err := stdcsv.NewReader(strings.NewReader(a.stdout)).ReadAll()
+	lines, err := stdcsv.NewReader(strings.NewReader(a.Stdout)).ReadAll()
 	if err != nil || len(lines) == 0 {
-		s.t.Fatalf("%v in %q", err, a.stdout)
+		s.t.Fatalf("%v in %q", err, a.Stdout)
 	}
 	rows := map[string]map[string]string{}
 	for _, line := range lines[1:] {
@@ -54,8 +55,8 @@ func TestAnExportTellsWhatBecameOfEverybody(t *testing.T) {
 	if dead := before["bulk3@example.com"]; dead["outcome"] != "dead" || dead["cause"] != "form_identifier_exists" || dead["attempts"] != "0" || dead["invitation_id"] != "" || dead["settled_at"] == "" {
 		t.Errorf("dead: %v", dead)
 	}
-	must(t, s.clerk.Accept(ids["bulk0@example.com"]))
-	must(t, s.clerk.Expire(ids["bulk1@example.com"]))
+	testkit.NoError(t, s.clerk.Accept(ids["bulk0@example.com"]))
+	testkit.NoError(t, s.clerk.Expire(ids["bulk1@example.com"]))
 	s.ok("revoke", ids["bulk2@example.com"], "--wait")
 	s.ok("sync-list", "--wait")
 	after := s.exported("load", "--csv")
@@ -74,20 +75,20 @@ func TestAnExportTellsWhatBecameOfEverybody(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "out.csv")
-	if a := s.enqueue("campaign", "export", "load", "-o", path); a.exit != 0 || a.stdout != "" {
+	if a := s.enqueue("campaign", "export", "load", "-o", path); a.Exit != 0 || a.Stdout != "" {
 		t.Errorf("%+v", a)
 	}
 	if content, err := os.ReadFile(path); err != nil || strings.Count(string(content), "\n") != 31 {
 		t.Errorf("%v, %d lines, want 31", err, strings.Count(string(content), "\n"))
 	}
 	for _, args := range [][]string{{"load", "-o", path}, {"load", "--csv", "--json"}} {
-		if a := s.enqueue(append([]string{"campaign", "export"}, args...)...); a.exit != 2 {
-			t.Errorf("%v: exit %d, %s", args, a.exit, a.stderr)
+		if a := s.enqueue(append([]string{"campaign", "export"}, args...)...); a.Exit != 2 {
+			t.Errorf("%v: exit %d, %s", args, a.Exit, a.Stderr)
 		}
 	}
 	other := filepath.Join(t.TempDir(), "other.csv")
-	if a := s.enqueue("campaign", "export", "nobody", "-o", other); a.exit != 1 {
-		t.Errorf("of no campaign: exit %d", a.exit)
+	if a := s.enqueue("campaign", "export", "nobody", "-o", other); a.Exit != 1 {
+		t.Errorf("of no campaign: exit %d", a.Exit)
 	}
 	if _, err := os.Stat(other); err == nil {
 		t.Error("a file was made for a campaign that is not there")
@@ -110,9 +111,9 @@ func TestAnExportTellsWhoWaitsAndWhoWasLeftOver(t *testing.T) {
 		t.Errorf("%v, want 6000 waiting", got)
 	}
 	s.worker()
-	eventually(t, "its first window is spent", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
+	testkit.Eventually(t, "its first window is spent", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
 	s.ok("campaign", "cancel", "load", "--yes")
-	eventually(t, "nobody is in a question", func() bool { return outcomes()["open"] == 0 })
+	testkit.Eventually(t, "nobody is in a question", func() bool { return outcomes()["open"] == 0 })
 	if got := outcomes(); got["sent"] != 11 || got["cancelled"] != 5989 {
 		t.Errorf("%v, want 11 sent and 5989 cancelled", got)
 	}

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // still waits until no call is in flight and nothing is unsettled: what the campaign says it has sent is what Clerk has made.
 func (s *system) still(name string) (sent int) {
 	s.t.Helper()
-	eventually(s.t, "the campaign stands still", func() bool {
+	testkit.Eventually(s.t, "the campaign stands still", func() bool {
 		for _, l := range s.ok("status")["limits"].([]any) {
 			if l.(map[string]any)["in_flight"] != 0.0 {
 				return false
@@ -41,12 +42,12 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	s.worker()
 	s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 300)), "--campaign", "load")
-	eventually(t, "it has begun", func() bool { return len(s.clerk.Ledger()) > 20 })
+	testkit.Eventually(t, "it has begun", func() bool { return len(s.clerk.Ledger()) > 20 })
 	want(t, s.ok("campaign", "pause", "load"), map[string]any{"state": "paused"})
 	paused := s.still("load")
 	want(t, s.ok("campaign", "pause", "load"), map[string]any{"state": "paused"})
 	s.ok("invite", "meanwhile@example.com", "--wait")
-	eventually(t, "a window has passed", func() bool {
+	testkit.Eventually(t, "a window has passed", func() bool {
 		for _, l := range s.ok("status")["limits"].([]any) {
 			if limit := l.(map[string]any); limit["name"] == "bulk" && limit["used"] != 0.0 {
 				return false
@@ -58,21 +59,21 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 		t.Errorf("%d were sent while it was paused", sent-paused)
 	}
 	want(t, s.ok("campaign", "resume", "load"), map[string]any{"state": "running"})
-	eventually(t, "it goes on", func() bool { return len(s.clerk.Ledger()) > paused+30 })
-	if a := s.enqueue("campaign", "cancel", "load", "--json"); a.exit != 2 {
-		t.Errorf("cancelling without --yes: exit %d", a.exit)
+	testkit.Eventually(t, "it goes on", func() bool { return len(s.clerk.Ledger()) > paused+30 })
+	if a := s.enqueue("campaign", "cancel", "load", "--json"); a.Exit != 2 {
+		t.Errorf("cancelling without --yes: exit %d", a.Exit)
 	}
 	cancelled := s.ok("campaign", "cancel", "load", "--yes")
 	want(t, cancelled, map[string]any{"state": "cancelled"})
-	eventually(t, "its task has ended", func() bool { return s.ok("status", "bulk:load:1")["state"] == "cancelled" })
+	testkit.Eventually(t, "its task has ended", func() bool { return s.ok("status", "bulk:load:1")["state"] == "cancelled" })
 	s.still("load")
 	status := s.ok("campaign", "status", "load")
 	if sum := status["sent"].(float64) + status["dead"].(float64) + status["remaining"].(float64); sum != 300 || status["remaining"] == 0.0 {
 		t.Errorf("%v", status)
 	}
 	for _, args := range [][]string{{"campaign", "resume", "load"}, {"campaign", "pause", "nobody"}} {
-		if a := s.enqueue(args...); a.exit != 1 {
-			t.Errorf("%v: exit %d, %s", args, a.exit, a.stderr)
+		if a := s.enqueue(args...); a.Exit != 1 {
+			t.Errorf("%v: exit %d, %s", args, a.Exit, a.Stderr)
 		}
 	}
 	if list := s.list("campaign", "list"); len(list) != 1 || fmt.Sprint(list[0]["campaign"]) != "load" {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +17,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // pastClock is a sandbox's clock that a test sets back for as long as it seeds.
@@ -83,7 +82,7 @@ func TestASyncIsWholeWhileRowsComeAndLeave(t *testing.T) {
 			seeded := s.seed(clock, 3000, time.Minute, apart)
 			w := s.worker()
 			stop := s.churn(seeded)
-			eventually(t, "the list changes", func() bool { return s.clerk.Stats().Invitations > len(seeded) })
+			testkit.Eventually(t, "the list changes", func() bool { return s.clerk.Stats().Invitations > len(seeded) })
 			added := s.clerk.Stats().Invitations
 			want(t, s.ok("sync-list", "--wait"), map[string]any{"state": "done"})
 			touched := stop()
@@ -113,7 +112,7 @@ func TestASyncIsWholeWhileRowsComeAndLeave(t *testing.T) {
 // ended gives the last line that a worker logged about the end of a task of a type.
 func ended(t *testing.T, w *process, kind string) (line map[string]any) {
 	t.Helper()
-	for text := range strings.Lines(w.log.String()) {
+	for text := range strings.Lines(w.Log()) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(text), &fields) == nil && fields["message"] == "task ended" && fields["type"] == kind {
 			line = fields
@@ -161,8 +160,8 @@ func TestASyncReadsOnlyWhatCanHaveChanged(t *testing.T) {
 		t.Errorf("%d calls when all was asked for; %v", again, ended(t, w, "sync-list"))
 	}
 	shown := s.enqueue("invitations", "--status", "expired")
-	if !strings.Contains(shown.stdout, "… and 2200 older ones") || !strings.Contains(shown.stdout, "2400 invitations, as synced at") || !strings.Contains(shown.stdout, "s ago.") {
-		t.Errorf("a person is shown %s", tail(shown.stdout, 300))
+	if !strings.Contains(shown.Stdout, "… and 2200 older ones") || !strings.Contains(shown.Stdout, "2400 invitations, as synced at") || !strings.Contains(shown.Stdout, "s ago.") {
+		t.Errorf("a person is shown %s", tail(shown.Stdout, 300))
 	}
 }
 
@@ -176,7 +175,7 @@ func TestAnEarlierCopyIsNoCopy(t *testing.T) {
 	s.rdb.HSet(ctx, prefix+"meta", "copy", "old", "synced_at", time.Now().UnixMilli(), "count", 1)
 	for _, format := range []string{"", "--csv", "--json"} {
 		got := s.enqueue(strings.Fields("invitations " + format)...)
-		if all := got.stdout + got.stderr; got.exit != 0 || !strings.Contains(all, "earlier version") || !strings.Contains(all, "run enqueue sync-list") || strings.Contains(all, "old@") {
+		if all := got.Stdout + got.Stderr; got.Exit != 0 || !strings.Contains(all, "earlier version") || !strings.Contains(all, "run enqueue sync-list") || strings.Contains(all, "old@") {
 			t.Errorf("%s: %+v", format, got)
 		}
 	}
@@ -193,7 +192,7 @@ func TestAnEarlierCopyIsNoCopy(t *testing.T) {
 // TestAListOfAnyLengthTakesLittleMemory: of the worker that syncs it, and of the command that exports it.
 func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 	t.Parallel()
-	if buildFlags() != nil {
+	if testkit.Race {
 		t.Skip("the race detector takes memory of its own")
 	}
 	const few, many, growth = 2000, 50_000, 10 // rows, rows, MB; that many rows are more than twice as much
@@ -202,10 +201,10 @@ func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 	s.seed(clock, few, 2*time.Hour, time.Second)
 	w := s.worker()
 	s.ok("sync-list", "--wait")
-	synced, exported := memory(t, w.cmd.Process.Pid), s.exportMemory(few)
+	synced, exported := memory(t, w.PID()), s.exportMemory(few)
 	s.seed(clock, many-few, time.Hour, time.Millisecond)
 	s.ok("sync-list", "--wait")
-	if more := memory(t, w.cmd.Process.Pid); more > synced+growth {
+	if more := memory(t, w.PID()); more > synced+growth {
 		t.Errorf("the worker had %d MB after %d rows and %d MB after %d", synced, few, more, many)
 	}
 	if more := s.exportMemory(many); more > exported+growth {
@@ -216,24 +215,22 @@ func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 // exportMemory exports a directory of so many rows and gives how much memory that took by the time when nearly all was read.
 func (s *system) exportMemory(rows int) (mb int) {
 	s.t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, "enqueue"), "invitations", "--json")
-	cmd.Env = s.env
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
+	from, to, err := os.Pipe()
+	testkit.NoError(s.t, err)
+	defer from.Close()
+	c := s.command("enqueue", nil, "invitations", "--json")
+	c.Stdout = to
+	export := s.begin(c)
+	_ = to.Close() // the command has its own handle
+	lines := bufio.NewScanner(from)
 	n := 0
 	for ; lines.Scan(); n++ {
 		if n == rows-1000 { // what is left fills the pipe, so that the command waits
-			mb = memory(s.t, cmd.Process.Pid)
+			mb = memory(s.t, export.PID())
 		}
 	}
-	if err := cmd.Wait(); err != nil || n != rows {
-		s.t.Errorf("%d lines of %d, %v", n, rows, err)
+	if exit := export.exit(); exit != 0 || n != rows {
+		s.t.Errorf("%d lines of %d, exit %d", n, rows, exit)
 	}
 	return mb
 }

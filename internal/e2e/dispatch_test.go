@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -60,7 +61,7 @@ func TestInvitesSpendBothBudgets(t *testing.T) {
 			for range workers {
 				s.worker()
 			}
-			eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 340 })
+			testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 340 })
 			s.onceEach(0, 340)
 		})
 	}
@@ -97,10 +98,10 @@ func TestInvitesHaveTheReserveToThemselves(t *testing.T) {
 	}, "USHER_LIMIT_CREATE=20/1h", "USHER_LIMIT_BULK=3/1h", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=5")
 	s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 200)), "--campaign", "load")
-	eventually(t, "the campaign has used up its share", func() bool { return len(s.clerk.Ledger()) == 3*10+15 })
+	testkit.Eventually(t, "the campaign has used up its share", func() bool { return len(s.clerk.Ledger()) == 3*10+15 })
 	s.worker() // the campaign is driven by the other one
 	s.invites("single", 5)
-	eventually(t, "invites have the rest", func() bool { return len(s.clerk.Ledger()) == 3*10+20 })
+	testkit.Eventually(t, "invites have the rest", func() bool { return len(s.clerk.Ledger()) == 3*10+20 })
 	for _, limit := range s.ok("status")["limits"].([]any) {
 		if l := limit.(map[string]any); l["name"] == "create" {
 			want(t, l, map[string]any{"limit": 20, "used": 20})
@@ -121,12 +122,12 @@ func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
 		s.worker()
 	}
 	s.ok("invite", "first@example.com")
-	eventually(t, "the first call is refused", func() bool {
+	testkit.Eventually(t, "the first call is refused", func() bool {
 		requests := s.clerk.Requests()
 		return len(requests) > 0 && requests[0].Status == 429
 	})
 	s.invites("single", 30)
-	eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 31 })
+	testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 31 })
 	requests := s.clerk.Requests()
 	if len(requests) != 32 {
 		t.Fatalf("%d requests, want 32: an attempt was spent", len(requests))

@@ -2,14 +2,13 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // creates counts the calls that create.
@@ -41,8 +40,8 @@ func TestADryRunTellsWhatWouldBeSentAndSendsNothing(t *testing.T) {
 	}
 	text := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run", "--at", "2099-12-01 09:00")
 	for _, says := range []string{"283 would be sent", "line 2: belongs to a user already", "line 11: belongs", "and 7 refused rows more", "It would start at", "Nothing was enqueued"} {
-		if !strings.Contains(text.stdout, says) {
-			t.Errorf("it does not say %q: %s", says, text.stdout)
+		if !strings.Contains(text.Stdout, says) {
+			t.Errorf("it does not say %q: %s", says, text.Stdout)
 		}
 	}
 	for key := range s.dump() { // the limits' logs, and nothing else
@@ -57,7 +56,7 @@ func TestADryRunTellsWhatWouldBeSentAndSendsNothing(t *testing.T) {
 	done := s.ok("bulk-invite", file, "--campaign", "load", "--wait")
 	want(t, done, map[string]any{"sent": 283, "dead": 17})
 	want(t, s.ok("bulk-invite", s.write("more.csv", csv("bulk", 301)), "--campaign", "load", "--dry-run"), map[string]any{"known": 300, "skipped": 300, "would_send": 1, "refused": 0})
-	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run", "--ignore-existing"); !strings.Contains(a.stdout, "0 would be sent, 300 skipped") {
+	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run", "--ignore-existing"); !strings.Contains(a.Stdout, "0 would be sent, 300 skipped") {
 		t.Errorf("%+v", a)
 	}
 	want(t, s.ok("bulk-invite", file, "--dry-run", "--on-duplicate", "accept"), map[string]any{"would_send": 0, "refused": 12, "skipped": 288})
@@ -72,23 +71,23 @@ func TestADryRunWithoutAKeyAsksNobody(t *testing.T) {
 	file := s.write("p.csv", csv("bulk", 3))
 	s.redis.Stop() // a file can be checked without it
 	keyless := s.run("", "enqueue", []string{"CLERK_SECRET_KEY="}, "bulk-invite", file, "--dry-run")
-	if keyless.exit != 0 || !strings.Contains(keyless.stdout, "3 recipients") || !strings.Contains(keyless.stdout, "no key is set") {
+	if keyless.Exit != 0 || !strings.Contains(keyless.Stdout, "3 recipients") || !strings.Contains(keyless.Stdout, "no key is set") {
 		t.Errorf("%+v", keyless)
 	}
 	keyless = s.run("", "enqueue", []string{"CLERK_SECRET_KEY="}, "bulk-invite", file, "--dry-run", "--json")
-	if !strings.Contains(keyless.stdout, `"would_send":null`) || !strings.Contains(keyless.stdout, `"recipients":3`) {
+	if !strings.Contains(keyless.Stdout, `"would_send":null`) || !strings.Contains(keyless.Stdout, `"recipients":3`) {
 		t.Errorf("%+v", keyless)
 	}
-	s.redis.Restart()
+	testkit.NoError(t, s.redis.Restart(t.Context()))
 	both := s.run("", "enqueue", []string{"CLERK_SECRET_KEY_FILE=" + file}, "bulk-invite", file, "--dry-run")
-	if both.exit != 2 || !strings.Contains(both.stderr, "CLERK_SECRET_KEY") {
+	if both.Exit != 2 || !strings.Contains(both.Stderr, "CLERK_SECRET_KEY") {
 		t.Errorf("two keys: %+v", both)
 	}
 	if n := len(s.clerk.Requests()); n != 0 {
 		t.Errorf("Clerk was asked %d times", n)
 	}
-	if help := s.enqueue("invite", "--help"); strings.Contains(help.stdout, "clerk") {
-		t.Errorf("invite knows of Clerk's key: %s", help.stdout)
+	if help := s.enqueue("invite", "--help"); strings.Contains(help.Stdout, "clerk") {
+		t.Errorf("invite knows of Clerk's key: %s", help.Stdout)
 	}
 }
 
@@ -98,16 +97,16 @@ func TestADryRunRefusesTheOtherKindOfKeyAndACancelledCampaign(t *testing.T) {
 	s.worker()
 	file := s.write("p.csv", csv("bulk", 30))
 	s.ok("bulk-invite", file, "--campaign", "load")
-	eventually(t, "the worker runs", func() bool { return len(s.clerk.Ledger()) > 0 })
+	testkit.Eventually(t, "the worker runs", func() bool { return len(s.clerk.Ledger()) > 0 })
 	live := s.run("", "enqueue", []string{"CLERK_SECRET_KEY=sk_live_another"}, "bulk-invite", file, "--dry-run")
-	if live.exit != 2 || !strings.Contains(live.stderr, "USHER_NAMESPACE") || strings.Contains(live.stderr, "sk_live_another") {
+	if live.Exit != 2 || !strings.Contains(live.Stderr, "USHER_NAMESPACE") || strings.Contains(live.Stderr, "sk_live_another") {
 		t.Errorf("%+v", live)
 	}
-	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run", "--in", "1h"); a.exit != 2 || !strings.Contains(a.stderr, "has begun") {
+	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run", "--in", "1h"); a.Exit != 2 || !strings.Contains(a.Stderr, "has begun") {
 		t.Errorf("%+v", a)
 	}
 	s.ok("campaign", "cancel", "load", "--yes")
-	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run"); a.exit != 2 || !strings.Contains(a.stderr, "cancelled") || a.stdout != "" {
+	if a := s.enqueue("bulk-invite", file, "--campaign", "load", "--dry-run"); a.Exit != 2 || !strings.Contains(a.Stderr, "cancelled") || a.Stdout != "" {
 		t.Errorf("%+v", a)
 	}
 }
@@ -145,14 +144,14 @@ func TestADryRunWaitsOutAThrottlingAndTellsARefusedKey(t *testing.T) {
 	failing := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Endpoint: clerktest.List})
 	s.clerk.AddUser("bulk4@example.com")
 	unknown := s.enqueue("bulk-invite", file, "--dry-run")
-	if unknown.exit != 0 || !strings.Contains(unknown.stdout, "Whether Clerk would refuse the other 29 is not known") {
+	if unknown.Exit != 0 || !strings.Contains(unknown.Stdout, "Whether Clerk would refuse the other 29 is not known") {
 		t.Errorf("%+v", unknown)
 	}
 	s.clerk.ClearFault(failing)
 
 	s.clerk.RevokeKey()
 	for _, args := range [][]string{{"bulk-invite", file, "--dry-run"}, {"revoke", "--email", "ada@example.com", "--dry-run"}} {
-		if a := s.enqueue(args...); a.exit != 1 || !strings.Contains(a.stderr, "is refused by Clerk") {
+		if a := s.enqueue(args...); a.Exit != 1 || !strings.Contains(a.Stderr, "is refused by Clerk") {
 			t.Errorf("%v: %+v", args, a)
 		}
 	}
@@ -163,15 +162,10 @@ func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang})
-	cmd := exec.Command(filepath.Join(binaries, "enqueue"), "bulk-invite", s.write("p.csv", csv("bulk", 300)), "--dry-run")
-	cmd.Env = s.env
-	must(t, cmd.Start())
-	eventually(t, "it asks", func() bool { return len(s.clerk.Requests()) >= 4 })
-	began := time.Now()
-	must(t, cmd.Process.Signal(syscall.SIGINT))
-	_ = cmd.Wait()
-	if took := time.Since(began); cmd.ProcessState.ExitCode() != 130 || took > 3*time.Second {
-		t.Errorf("exit %d after %s, want 130 at once", cmd.ProcessState.ExitCode(), took)
+	dryRun := s.begin(s.command("enqueue", nil, "bulk-invite", s.write("p.csv", csv("bulk", 300)), "--dry-run"))
+	testkit.Eventually(t, "it asks", func() bool { return len(s.clerk.Requests()) >= 4 })
+	if took, exit := dryRun.stop(syscall.SIGINT); exit != 130 || took > 3*time.Second {
+		t.Errorf("exit %d after %s, want 130 at once", exit, took)
 	}
 }
 

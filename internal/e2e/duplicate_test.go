@@ -8,6 +8,7 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/testkit"
 )
 
 func TestAPendingInvitationIsAccepted(t *testing.T) {
@@ -31,8 +32,8 @@ func TestAPendingInvitationIsAccepted(t *testing.T) {
 			if n := s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals; n != 0 {
 				t.Errorf("%d were revoked", n)
 			}
-			if a := s.enqueue("invite", "ada@example.com", "--on-duplicate", "accept", "--ignore-existing"); a.exit != 2 {
-				t.Errorf("both: exit %d, %s", a.exit, a.stderr)
+			if a := s.enqueue("invite", "ada@example.com", "--on-duplicate", "accept", "--ignore-existing"); a.Exit != 2 {
+				t.Errorf("both: exit %d, %s", a.Exit, a.Stderr)
 			}
 		})
 	}
@@ -73,7 +74,7 @@ func TestAPendingInvitationIsResentOnce(t *testing.T) {
 // old waits until an invitation is so old that nobody takes it for that of a call which is still to come.
 func (s *system) old(id string) {
 	s.t.Helper()
-	eventually(s.t, "an invitation is old", func() bool {
+	testkit.Eventually(s.t, "an invitation is old", func() bool {
 		inv, _ := s.clerk.Invitation(id)
 		return time.Since(time.UnixMilli(inv.CreatedAt)) > policy.SkewMargin+time.Second
 	})
@@ -113,11 +114,11 @@ func TestResendingSurvivesKills(t *testing.T) {
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 60)), "--campaign", "load", "--on-duplicate", "resend")
 	for _, calls := range []int{10, 45} {
 		worker := s.worker()
-		eventually(t, "it works", func() bool { return s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals >= calls })
+		testkit.Eventually(t, "it works", func() bool { return s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals >= calls })
 		worker.stop(syscall.SIGKILL)
 	}
 	s.worker()
-	eventually(t, "it is finished", func() bool { return s.ok("campaign", "status", "load")["state"] == "finished" })
+	testkit.Eventually(t, "it is finished", func() bool { return s.ok("campaign", "status", "load")["state"] == "finished" })
 	want(t, s.ok("campaign", "status", "load"), map[string]any{"sent": 60, "dead": 0})
 	s.resent(old, 60)
 }

@@ -3,42 +3,28 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // watcher is a watch of a campaign that goes on beside the test.
 type watcher struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	out   *logBuffer
-	err   *logBuffer
-	ended chan struct{}
+	*process
+	out *testkit.Buffer
 }
 
 // watch starts `campaign watch NAME --json`.
 func (s *system) watch(name string) *watcher {
 	s.t.Helper()
-	w := &watcher{t: s.t, out: &logBuffer{}, err: &logBuffer{}, ended: make(chan struct{})}
-	w.cmd = exec.CommandContext(s.t.Context(), filepath.Join(binaries, "enqueue"), "campaign", "watch", name, "--json")
-	w.cmd.Env, w.cmd.Stdout, w.cmd.Stderr = s.env, w.out, w.err
-	if err := w.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	go func() {
-		_ = w.cmd.Wait()
-		close(w.ended)
-	}()
-	s.t.Cleanup(func() {
-		_ = w.cmd.Process.Kill()
-		<-w.ended
-	})
+	w := &watcher{out: &testkit.Buffer{}}
+	c := s.command("enqueue", nil, "campaign", "watch", name, "--json")
+	c.Stdout = w.out
+	w.process = s.begin(c)
 	return w
 }
 
@@ -62,24 +48,13 @@ func (w *watcher) told() (objects []map[string]any) {
 func (w *watcher) tells(what string, as func(map[string]any) bool) map[string]any {
 	w.t.Helper()
 	var last map[string]any
-	eventually(w.t, "the watch tells that "+what, func() bool {
+	testkit.Eventually(w.t, "the watch tells that "+what, func() bool {
 		if all := w.told(); len(all) > 0 {
 			last = all[len(all)-1]
 		}
 		return last != nil && as(last)
 	})
 	return last
-}
-
-// exit waits for its end and gives its exit code.
-func (w *watcher) exit() int {
-	w.t.Helper()
-	select {
-	case <-w.ended:
-	case <-time.After(time.Minute):
-		w.t.Fatalf("the watch did not end; it told\n%s%s", w.out, w.err)
-	}
-	return w.cmd.ProcessState.ExitCode()
 }
 
 // instant reads a time in an answer.
@@ -133,7 +108,7 @@ func TestASmallCampaignIsNotHeldUpByALargeOne(t *testing.T) {
 	s.worker()
 	s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 500)), "--campaign", "large")
-	eventually(t, "the large one has begun", func() bool { return len(s.clerk.Ledger()) > 0 })
+	testkit.Eventually(t, "the large one has begun", func() bool { return len(s.clerk.Ledger()) > 0 })
 	s.ok("bulk-invite", s.write("small.csv", csv("small", 50)), "--campaign", "small")
 	watch := s.watch("small")
 	watch.tells("there is another campaign", func(o map[string]any) bool {
@@ -169,17 +144,17 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	if left := time.Until(instant(t, still, "eta")); left < 5*time.Hour || left > 6*time.Hour { // 84 at 15 an hour
 		t.Errorf("the end comes in %s", left)
 	}
-	if a := s.enqueue("campaign", "status", "load"); !strings.Contains(a.stdout, "1 dead: 1 form_identifier_exists") || !strings.Contains(a.stdout, "next call at") {
-		t.Errorf("a person reads:\n%s", a.stdout)
+	if a := s.enqueue("campaign", "status", "load"); !strings.Contains(a.Stdout, "1 dead: 1 form_identifier_exists") || !strings.Contains(a.Stdout, "next call at") {
+		t.Errorf("a person reads:\n%s", a.Stdout)
 	}
 	s.ok("campaign", "pause", "load")
 	want(t, watch.tells("it is paused", func(o map[string]any) bool { return o["state"] == "paused" }), map[string]any{"eta": nil})
-	if err := other.cmd.Process.Signal(os.Interrupt); err != nil || other.exit() != 130 {
+	if err := other.Signal(syscall.SIGINT); err != nil || other.exit() != 130 {
 		t.Errorf("%v, exit %d after an interrupt", err, other.exit())
 	}
 
-	worker.stop(os.Interrupt)
-	s.redis.Restart()
+	worker.stop(syscall.SIGINT)
+	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.ok("campaign", "resume", "load")
 	watch.tells("no worker runs", func(o map[string]any) bool { return o["state"] == "running" && o["standstill"] == "no worker runs" })
 	if list := s.list("campaign", "list", "--state", "running"); len(list) != 1 {
@@ -192,7 +167,7 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	if exit := watch.exit(); exit != 3 {
 		t.Errorf("exit %d after it was cancelled", exit)
 	}
-	if a := s.enqueue("campaign", "watch", "nobody"); a.exit != 1 {
-		t.Errorf("watching nobody: exit %d, %s", a.exit, a.stderr)
+	if a := s.enqueue("campaign", "watch", "nobody"); a.Exit != 1 {
+		t.Errorf("watching nobody: exit %d, %s", a.Exit, a.Stderr)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // traces gives the keys that hold an address, in any case.
@@ -28,8 +29,8 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 	s.worker()
 	// A dead letter, a directory, a campaign that has sent, one that is scheduled, tasks that are scheduled.
 	s.ok("invite", address, "--wait")
-	if a := s.enqueue("invite", "Ada.Lovelace@Example.com", "--wait"); a.exit != 3 {
-		t.Fatalf("the duplicate: exit %d, %s", a.exit, a.stderr)
+	if a := s.enqueue("invite", "Ada.Lovelace@Example.com", "--wait"); a.Exit != 3 {
+		t.Fatalf("the duplicate: exit %d, %s", a.Exit, a.Stderr)
 	}
 	s.ok("sync-list", "--wait")
 	people := s.write("people.csv", "email\n"+address+"\ngrace@example.com\n")
@@ -43,7 +44,7 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 	hang := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang, After: true, For: 3 * time.Second, Address: address})
 	flying := s.ok("invite", address, "--ignore-existing")
 	s.ok("bulk-invite", people, "--campaign", "flying", "--ignore-existing")
-	eventually(t, "a call hangs", func() bool {
+	testkit.Eventually(t, "a call hangs", func() bool {
 		for _, fault := range s.clerk.Faults() {
 			if fault.ID == hang && fault.Struck > 0 {
 				return true
@@ -51,13 +52,13 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 		}
 		return false
 	})
-	if a := s.enqueue("forget", address); a.exit != 2 {
-		t.Errorf("without --yes: exit %d", a.exit)
+	if a := s.enqueue("forget", address); a.Exit != 2 {
+		t.Errorf("without --yes: exit %d", a.Exit)
 	}
 	removed := s.ok("forget", " "+address, "--yes")["removed"].(map[string]any)
 	want(t, removed, map[string]any{"campaigns": 3, "dead_letters": 1, "invitations": 1})
 	want(t, s.ok("status", fmt.Sprint(later["task_id"])), map[string]any{"state": "cancelled"})
-	eventually(t, "the calls have ended", func() bool {
+	testkit.Eventually(t, "the calls have ended", func() bool {
 		return s.ok("status", fmt.Sprint(flying["task_id"]))["state"] != "active" && s.ok("campaign", "status", "flying")["state"] == "finished"
 	})
 	s.ok("sync-list", "--wait")
@@ -68,8 +69,8 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 		t.Errorf("dead letters are left: %v", dead)
 	}
 	// It is not written down again, until that is lifted.
-	if a := s.enqueue("invite", address); a.exit != 2 || !strings.Contains(a.stderr, "forgotten") {
-		t.Errorf("inviting it: exit %d, %s", a.exit, a.stderr)
+	if a := s.enqueue("invite", address); a.Exit != 2 || !strings.Contains(a.Stderr, "forgotten") {
+		t.Errorf("inviting it: exit %d, %s", a.Exit, a.Stderr)
 	}
 	want(t, s.ok("bulk-invite", people, "--campaign", "rehearsed", "--dry-run"), map[string]any{"forgotten": 1, "skipped": 1, "refused": 1, "would_send": 0, "finish_at": nil})
 	want(t, s.ok("bulk-invite", people, "--campaign", "past"), map[string]any{"added": 0, "known": 1, "forgotten": 1})

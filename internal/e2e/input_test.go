@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // TestBadInputLeavesNothing runs every kind of bad setting, address, option and file: exit 2, one line that says what is
@@ -67,11 +68,11 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stdin := "email\nnot-an-address\n"
 			got := s.run(stdin, "enqueue", nil, c.args...)
-			if got.exit != 2 || !strings.Contains(got.stderr, c.says) || got.stdout != "" {
-				t.Errorf("exit %d, want 2 and %q in the message\nstdout: %s\nstderr: %s", got.exit, c.says, got.stdout, got.stderr)
+			if got.Exit != 2 || !strings.Contains(got.Stderr, c.says) || got.Stdout != "" {
+				t.Errorf("exit %d, want 2 and %q in the message\nstdout: %s\nstderr: %s", got.Exit, c.says, got.Stdout, got.Stderr)
 			}
-			if strings.Contains(got.stderr, "hunter2") {
-				t.Errorf("the message holds a password: %s", got.stderr)
+			if strings.Contains(got.Stderr, "hunter2") {
+				t.Errorf("the message holds a password: %s", got.Stderr)
 			}
 			asJSON := s.run(stdin, "enqueue", nil, append(c.args, "--json")...)
 			var failure struct {
@@ -81,8 +82,8 @@ func TestBadInputLeavesNothing(t *testing.T) {
 					Field, Reason string
 				}
 			}
-			if err := json.Unmarshal([]byte(asJSON.stderr), &failure); err != nil || asJSON.exit != 2 || failure.Code == "" || failure.Message == "" || failure.Rows == nil {
-				t.Errorf("with --json: exit %d, %v: %s", asJSON.exit, err, asJSON.stderr)
+			if err := json.Unmarshal([]byte(asJSON.Stderr), &failure); err != nil || asJSON.Exit != 2 || failure.Code == "" || failure.Message == "" || failure.Rows == nil {
+				t.Errorf("with --json: exit %d, %v: %s", asJSON.Exit, err, asJSON.Stderr)
 			}
 			if name == "bad rows" && (len(failure.Rows) != 2 || failure.Rows[0].Line != 3 || failure.Rows[1].Line != 4) {
 				t.Errorf("rows: %+v", failure.Rows)
@@ -102,8 +103,8 @@ func TestAWrongRedisPasswordStopsBoth(t *testing.T) {
 		for command, exit := range map[string]int{"worker": 2, "enqueue": 1} {
 			args := map[string][]string{"enqueue": {"status"}}[command]
 			got := s.run("", command, []string{"REDIS_URL=" + url}, args...)
-			if got.exit != exit || !strings.Contains(got.stderr, "refuses the user or the password") || strings.Contains(got.stderr, "hunter2") {
-				t.Errorf("%s: exit %d, %s", command, got.exit, got.stderr)
+			if got.Exit != exit || !strings.Contains(got.Stderr, "refuses the user or the password") || strings.Contains(got.Stderr, "hunter2") {
+				t.Errorf("%s: exit %d, %s", command, got.Exit, got.Stderr)
 			}
 		}
 	}
@@ -113,7 +114,7 @@ func TestAnUnknownTimeZoneIsNotTakenForAnother(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{})
 	got := s.run("", "enqueue", []string{"TZ=Nowhere/Foo"}, "invite", "ada@example.com", "--at", "2099-01-01 09:00")
-	if got.exit != 2 || !strings.Contains(got.stderr, "Nowhere/Foo") {
+	if got.Exit != 2 || !strings.Contains(got.Stderr, "Nowhere/Foo") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -153,11 +154,11 @@ func TestBadSettingsStopTheWorker(t *testing.T) {
 	for setting, says := range cases {
 		t.Run(setting, func(t *testing.T) {
 			got := s.run("", "worker", []string{setting})
-			if got.exit != 2 || !strings.Contains(got.stderr, says) || strings.Count(got.stderr, "\n") != 1 {
-				t.Errorf("exit %d, want 2 and one line with %s\n%s", got.exit, says, got.stderr)
+			if got.Exit != 2 || !strings.Contains(got.Stderr, says) || strings.Count(got.Stderr, "\n") != 1 {
+				t.Errorf("exit %d, want 2 and one line with %s\n%s", got.Exit, says, got.Stderr)
 			}
-			if strings.Contains(got.stderr, "hunter2") || strings.Contains(got.stderr, testKey) {
-				t.Errorf("the message holds a secret: %s", got.stderr)
+			if strings.Contains(got.Stderr, "hunter2") || strings.Contains(got.Stderr, testKey) {
+				t.Errorf("the message holds a secret: %s", got.Stderr)
 			}
 		})
 	}
@@ -172,8 +173,8 @@ func TestANamespaceIsBoundToOneKindOfKey(t *testing.T) {
 	s.worker()
 	s.ok("invite", "ada@example.com", "--wait")
 	got := s.run("", "worker", []string{"CLERK_SECRET_KEY=sk_live_hunter2hunter2"})
-	if got.exit != 2 || !strings.Contains(got.stderr, "USHER_NAMESPACE") || strings.Contains(got.stderr, "hunter2") {
-		t.Errorf("a live key in a test namespace: exit %d: %s", got.exit, got.stderr)
+	if got.Exit != 2 || !strings.Contains(got.Stderr, "USHER_NAMESPACE") || strings.Contains(got.Stderr, "hunter2") {
+		t.Errorf("a live key in a test namespace: exit %d: %s", got.Exit, got.Stderr)
 	}
 }
 
@@ -187,8 +188,8 @@ func TestSkipInvalidSetsBadRowsAside(t *testing.T) {
 	if err != nil || !strings.Contains(string(aside), "bad") || strings.Contains(string(aside), "ada@") {
 		t.Errorf("%v: %s", err, aside)
 	}
-	if again := s.enqueue("bulk-invite", file, "--skip-invalid", "--ignore-columns"); again.exit != 2 {
-		t.Errorf("overwriting the file of bad rows: exit %d, want 2", again.exit)
+	if again := s.enqueue("bulk-invite", file, "--skip-invalid", "--ignore-columns"); again.Exit != 2 {
+		t.Errorf("overwriting the file of bad rows: exit %d, want 2", again.Exit)
 	}
 	dry := s.ok("bulk-invite", s.write("fine.csv", "email\nbob@example.com\n"), "--dry-run", "--campaign", "dry")
 	want(t, dry, map[string]any{"campaign": "dry", "recipients": 1, "dry_run": true})
@@ -204,12 +205,12 @@ func TestIDs(t *testing.T) {
 	want(t, first, map[string]any{"task_id": "signup-1", "exists": false, "state": "pending"})
 	want(t, s.ok("invite", "ada@example.com", "--id", "signup-1"), map[string]any{"exists": true, "task_id": "signup-1"})
 	for _, other := range [][]string{{"invite", "bob@example.com"}, {"sync-list"}, {"bulk-invite", s.write("p.csv", "email\nada@example.com\n")}} {
-		if got := s.enqueue(append(other, "--id", "signup-1")...); got.exit != 2 {
-			t.Errorf("%v with a used id: exit %d, want 2: %s", other, got.exit, got.stdout)
+		if got := s.enqueue(append(other, "--id", "signup-1")...); got.Exit != 2 {
+			t.Errorf("%v with a used id: exit %d, want 2: %s", other, got.Exit, got.Stdout)
 		}
 	}
 	s.worker()
-	eventually(t, "it is done", func() bool { return s.ok("status", "signup-1")["state"] == "done" })
+	testkit.Eventually(t, "it is done", func() bool { return s.ok("status", "signup-1")["state"] == "done" })
 	want(t, s.ok("invite", "ada@example.com", "--id", "signup-1", "--wait"), map[string]any{"state": "done", "task_id": "signup-1"})
 	if n := len(s.clerk.Ledger()); n != 1 {
 		t.Errorf("%d invitations, want 1", n)
@@ -229,10 +230,10 @@ func TestScheduledTasksWait(t *testing.T) {
 	if n := len(s.clerk.Ledger()); n != 1 {
 		t.Errorf("%d invitations, want 1", n)
 	}
-	if got := s.enqueue("invite", "zoe@example.com", "--in", "1h", "--wait", "--wait-timeout", "100ms"); got.exit != 4 {
-		t.Errorf("--wait-timeout: exit %d, want 4: %s", got.exit, fmt.Sprint(got))
+	if got := s.enqueue("invite", "zoe@example.com", "--in", "1h", "--wait", "--wait-timeout", "100ms"); got.Exit != 4 {
+		t.Errorf("--wait-timeout: exit %d, want 4: %s", got.Exit, fmt.Sprint(got))
 	}
-	if got := s.enqueue("status", "no-such-task"); got.exit != 1 {
-		t.Errorf("status of an unknown task: exit %d, want 1", got.exit)
+	if got := s.enqueue("status", "no-such-task"); got.Exit != 1 {
+		t.Errorf("status of an unknown task: exit %d, want 1", got.Exit)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // mixed enqueues work of every kind: a campaign, single invitations, revocations and a synchronization.
@@ -68,7 +69,7 @@ func TestTwoWorkersKeepTheLimitsExactly(t *testing.T) {
 			s.worker()
 			s.worker()
 			s.mixed(200, 25)
-			eventually(t, "all is sent", func() bool { return s.finished(200, 25) })
+			testkit.Eventually(t, "all is sent", func() bool { return s.finished(200, 25) })
 			s.onceEach(200, 25)
 		})
 	}
@@ -83,7 +84,7 @@ func TestAStoppedWorkerLosesNothing(t *testing.T) {
 	}, "USHER_LIMIT_CREATE=10/2s", "USHER_LIMIT_BULK=5/2s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
 	first := s.worker()
 	s.mixed(150, 25)
-	eventually(t, "work has begun", func() bool { return len(s.clerk.Ledger()) > 30 })
+	testkit.Eventually(t, "work has begun", func() bool { return len(s.clerk.Ledger()) > 30 })
 	took, exit := first.stop(syscall.SIGTERM)
 	if exit != 0 || took > 8*time.Second {
 		t.Errorf("exit %d after %s, want 0 within 8 s", exit, took)
@@ -100,7 +101,7 @@ func TestAStoppedWorkerLosesNothing(t *testing.T) {
 		}
 	}
 	s.worker()
-	eventually(t, "a new worker goes on", func() bool { return s.finished(150, 25) })
+	testkit.Eventually(t, "a new worker goes on", func() bool { return s.finished(150, 25) })
 	s.onceEach(150, 25)
 }
 
@@ -109,7 +110,7 @@ func TestACallInFlightIsWaitedForAtTheStop(t *testing.T) {
 	s := start(t, clerktest.Config{MinLatency: time.Second, MaxLatency: time.Second})
 	w := s.worker()
 	task := s.ok("invite", "ada@example.com")
-	eventually(t, "the call is under way", func() bool { return len(s.clerk.Requests()) == 1 })
+	testkit.Eventually(t, "the call is under way", func() bool { return len(s.clerk.Requests()) == 1 })
 	if took, exit := w.stop(syscall.SIGTERM); exit != 0 || took > 8*time.Second {
 		t.Errorf("exit %d after %s", exit, took)
 	}
@@ -125,7 +126,7 @@ func TestAnotherProgramsThrottlingCostsNoAttempt(t *testing.T) {
 	for i := range 10 {
 		s.ok("invite", fmt.Sprintf("person%d@example.com", i))
 	}
-	eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 10 })
+	testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 10 })
 	requests := s.clerk.Requests()
 	refused := slices.IndexFunc(requests, func(r clerktest.Request) bool { return r.Fault == clerktest.FaultThrottle })
 	if len(requests) != 11 || refused < 0 {
@@ -138,7 +139,8 @@ func TestAnotherProgramsThrottlingCostsNoAttempt(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr, err := testkit.FreeAddr()
+	testkit.NoError(t, err)
 	s := start(t, clerktest.Config{}, "USHER_ADMIN_ADDR="+addr, "USHER_ADMIN_TOKEN=sesame")
 	s.redis.Stop()
 	w := s.worker()
@@ -158,16 +160,16 @@ func TestHealth(t *testing.T) {
 		body, _ := io.ReadAll(response.Body)
 		return response.StatusCode, string(body)
 	}
-	eventually(t, "it lives", func() bool { status, _ := get("/healthz", ""); return status == 200 })
+	testkit.Eventually(t, "it lives", func() bool { status, _ := get("/healthz", ""); return status == 200 })
 	if status, body := get("/readyz", ""); status != 503 || !strings.Contains(body, "Redis") {
 		t.Errorf("without Redis /readyz answers %d %s", status, body)
 	}
-	if got := s.run("", "worker", nil, "healthcheck"); got.exit != 1 || !strings.Contains(got.stderr, "Redis") {
+	if got := s.run("", "worker", nil, "healthcheck"); got.Exit != 1 || !strings.Contains(got.Stderr, "Redis") {
 		t.Errorf("healthcheck without Redis: %+v", got)
 	}
-	s.redis.Restart()
-	eventually(t, "it is ready", func() bool { status, _ := get("/readyz", ""); return status == 200 })
-	if got := s.run("", "worker", nil, "healthcheck"); got.exit != 0 {
+	testkit.NoError(t, s.redis.Restart(t.Context()))
+	testkit.Eventually(t, "it is ready", func() bool { status, _ := get("/readyz", ""); return status == 200 })
+	if got := s.run("", "worker", nil, "healthcheck"); got.Exit != 0 {
 		t.Errorf("healthcheck: %+v", got)
 	}
 	s.ok("invite", "ada@example.com", "--wait")
@@ -180,12 +182,12 @@ func TestHealth(t *testing.T) {
 		t.Errorf("metrics: %s", metrics)
 	}
 	s.redis.Stop()
-	eventually(t, "it is not ready", func() bool { status, _ := get("/readyz", ""); return status == 503 })
-	s.redis.Restart()
+	testkit.Eventually(t, "it is not ready", func() bool { status, _ := get("/readyz", ""); return status == 503 })
+	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.rdb.Ping(t.Context())
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized, Times: 1})
 	s.ok("invite", "bob@example.com")
-	eventually(t, "the key is refused", func() bool { status, body := get("/readyz", ""); return status == 503 && strings.Contains(body, "key") })
+	testkit.Eventually(t, "the key is refused", func() bool { status, body := get("/readyz", ""); return status == 503 && strings.Contains(body, "key") })
 	if _, exit := w.stop(syscall.SIGTERM); exit != 0 {
 		t.Errorf("exit %d", exit)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // TestALostAnswerIsAskedAboutAndNotSentAgain: with ignore_existing a second call would make a second invitation.
@@ -83,16 +84,16 @@ func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 	s := start(t, clerktest.Config{MinLatency: 200 * time.Millisecond, MaxLatency: 200 * time.Millisecond}, "USHER_LIMIT_BULK=2/1s", "USHER_LIMIT_CREATE=2/1s", "USHER_RESERVE=1", "USHER_TIMEOUT=1s", "USHER_LIMIT_OVERALL=0")
 	first := s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 100)), "--campaign", "load", "--ignore-existing")
-	eventually(t, "calls are under way", func() bool { return len(s.clerk.Ledger()) > 20 })
+	testkit.Eventually(t, "calls are under way", func() bool { return len(s.clerk.Ledger()) > 20 })
 	first.stop(syscall.SIGKILL)
 	killed := time.Now()
 	s.worker()
 	before := len(s.clerk.Ledger())
-	eventually(t, "the campaign goes on", func() bool { return len(s.clerk.Ledger()) > before+10 })
+	testkit.Eventually(t, "the campaign goes on", func() bool { return len(s.clerk.Ledger()) > before+10 })
 	if took := time.Since(killed); took > 30*time.Second {
 		t.Errorf("it went on after %s; asynq alone takes a minute", took)
 	}
-	eventually(t, "everybody is sent", func() bool { return s.ok("status", "bulk:load:1")["state"] == "done" })
+	testkit.Eventually(t, "everybody is sent", func() bool { return s.ok("status", "bulk:load:1")["state"] == "done" })
 	s.onceEach(100, 0)
 }
 
@@ -111,13 +112,13 @@ func TestAStrictWorkerRefusesARedisThatMayLoseSomething(t *testing.T) {
 	s := start(t, clerktest.Config{})
 	s.rdb.ConfigSet(t.Context(), "appendfsync", "everysec")
 	refused := s.run("", "worker", nil, "--strict")
-	if refused.exit != 2 || !strings.Contains(refused.stderr, "appendfsync") {
+	if refused.Exit != 2 || !strings.Contains(refused.Stderr, "appendfsync") {
 		t.Errorf("%+v", refused)
 	}
 	w := s.worker()
 	s.ok("invite", "ada@example.com", "--wait")
-	if _, exit := w.stop(syscall.SIGTERM); exit != 0 || !strings.Contains(w.log.String(), "appendfsync") {
-		t.Errorf("exit %d, log %s", exit, w.log.String())
+	if _, exit := w.stop(syscall.SIGTERM); exit != 0 || !strings.Contains(w.Log(), "appendfsync") {
+		t.Errorf("exit %d, log %s", exit, w.Log())
 	}
 }
 
@@ -131,9 +132,9 @@ func TestAfterARestartOfRedisWhoeverIsUnfinishedIsAskedAbout(t *testing.T) {
 	s.ok("invite", "bob@example.com", "--ignore-existing", "--id", "bob")
 	s.clerk.AddInvitation("bob@example.com") // by a call of which Redis lost the record
 	s.redis.Kill()
-	s.redis.Restart()
+	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.worker()
-	eventually(t, "the task has ended", func() bool { return s.ok("status", "bob")["state"] == "done" })
+	testkit.Eventually(t, "the task has ended", func() bool { return s.ok("status", "bob")["state"] == "done" })
 	if n := len(s.clerk.Ledger()); n != 1 {
 		t.Errorf("%d invitations were sent, want only the first", n)
 	}
@@ -148,9 +149,9 @@ func TestANewKeyIsTakenFromItsFile(t *testing.T) {
 	s.ok("invite", "ada@example.com", "--wait")
 	s.clerk.SetKey("sk_test_another")
 	s.ok("invite", "bob@example.com")
-	eventually(t, "the key is refused", func() bool { return strings.Contains(w.log.String(), "refuses the secret key") })
+	testkit.Eventually(t, "the key is refused", func() bool { return strings.Contains(w.Log(), "refuses the secret key") })
 	overwrite(t, file, "sk_test_another")
-	eventually(t, "it is sent with the new key", func() bool { return len(s.clerk.Ledger()) == 2 })
+	testkit.Eventually(t, "it is sent with the new key", func() bool { return len(s.clerk.Ledger()) == 2 })
 	if dead := s.list("dead-letter", "list"); len(dead) != 0 {
 		t.Errorf("dead letters: %v", dead)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // sentTo gives the ids of what was sent, by folded address.
@@ -40,14 +41,6 @@ func (s *system) lastRequest() int {
 	return requests[len(requests)-1].Number
 }
 
-// must wants no error.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]clerktest.Config{
@@ -64,10 +57,10 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 			want(t, s.ok("bulk-invite", s.write("p.csv", csv("bulk", 40)), "--campaign", "load", "--wait"), map[string]any{"sent": 40})
 			ids := s.sentTo()
 			for i := range 10 {
-				must(t, s.clerk.Accept(ids[fmt.Sprintf("bulk%d@example.com", i)]))
+				testkit.NoError(t, s.clerk.Accept(ids[fmt.Sprintf("bulk%d@example.com", i)]))
 			}
 			for i := 10; i < 15; i++ {
-				must(t, s.clerk.Expire(ids[fmt.Sprintf("bulk%d@example.com", i)]))
+				testkit.NoError(t, s.clerk.Expire(ids[fmt.Sprintf("bulk%d@example.com", i)]))
 			}
 			for i := 15; i < 20; i++ {
 				want(t, s.ok("revoke", ids[fmt.Sprintf("bulk%d@example.com", i)], "--wait"), map[string]any{"state": "done", "revoked": 1})
@@ -87,15 +80,15 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 			if got := s.revoked(before); len(got) != 0 {
 				t.Errorf("a dry run revoked %v", got)
 			}
-			if a := s.enqueue("revoke", "--campaign", "load"); a.exit != 2 || !strings.Contains(a.stderr, "--yes") {
-				t.Errorf("without --yes: exit %d, %s", a.exit, a.stderr)
+			if a := s.enqueue("revoke", "--campaign", "load"); a.Exit != 2 || !strings.Contains(a.Stderr, "--yes") {
+				t.Errorf("without --yes: exit %d, %s", a.Exit, a.Stderr)
 			}
 			want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 20, "error": nil})
 			if got := s.revoked(before); !slices.Equal(got, slices.Sorted(slices.Values(mine))) {
 				t.Errorf("%d were revoked, want exactly the 20 pending ones of the campaign: %v", len(got), got)
 			}
 			for _, inv := range foreign {
-				must(t, s.clerk.Accept(inv.ID)) // only a pending one can be
+				testkit.NoError(t, s.clerk.Accept(inv.ID)) // only a pending one can be
 			}
 			want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 0})
 			if dead := s.list("dead-letter", "list"); len(dead) != 0 {
@@ -116,7 +109,7 @@ func TestWhatACampaignHasAcceptedIsNotItsToRevoke(t *testing.T) {
 		t.Errorf("%v", row)
 	}
 	want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 11})
-	must(t, s.clerk.Accept(foreign.ID))
+	testkit.NoError(t, s.clerk.Accept(foreign.ID))
 }
 
 // TestARevocationGoesOnAfterAKill: the same task revokes the rest, and nobody else.
@@ -129,18 +122,18 @@ func TestARevocationGoesOnAfterAKill(t *testing.T) {
 	mine := slices.Sorted(maps.Values(s.sentTo()))
 	s.clerk.Configure(func(c *clerktest.Config) { c.MinLatency, c.MaxLatency = 200*time.Millisecond, 200*time.Millisecond })
 	task := s.ok("revoke", "--campaign", "load", "--yes")
-	eventually(t, "it is in its middle", func() bool { return len(s.revoked(0)) > 20 })
+	testkit.Eventually(t, "it is in its middle", func() bool { return len(s.revoked(0)) > 20 })
 	first.stop(syscall.SIGKILL)
 	if n := len(s.revoked(0)); n == 100 {
 		t.Fatal("it was killed too late")
 	}
 	s.forgetLease(fmt.Sprint(task["queue"]), fmt.Sprint(task["task_id"]))
 	s.worker()
-	eventually(t, "the task has ended", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the task has ended", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
 	if got := s.revoked(0); !slices.Equal(slices.Compact(got), mine) {
 		t.Errorf("%d were revoked, want the campaign's 100", len(got))
 	}
-	must(t, s.clerk.Accept(foreign.ID))
+	testkit.NoError(t, s.clerk.Accept(foreign.ID))
 }
 
 // forgetLease lets asynq find out at the next worker's start that a task's worker is dead; else that takes it a minute or two.
@@ -163,7 +156,7 @@ func TestRevokingAnAddress(t *testing.T) {
 	first, second := s.clerk.AddInvitation("Ada@Example.com"), s.clerk.AddInvitation("ada@example.com")
 	other := s.clerk.AddInvitation("xada@example.com") // a query for the address finds this one too
 	accepted := s.clerk.AddInvitation("ada@example.com")
-	must(t, s.clerk.Accept(accepted.ID))
+	testkit.NoError(t, s.clerk.Accept(accepted.ID))
 	dry := s.ok("revoke", "--email", "ADA@example.com", "--dry-run")
 	want(t, dry, map[string]any{"would_revoke": 2})
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 1, Endpoint: clerktest.Revoke})
@@ -173,7 +166,7 @@ func TestRevokingAnAddress(t *testing.T) {
 			t.Errorf("%s: %v, want it revoked", id, err)
 		}
 	}
-	must(t, s.clerk.Accept(other.ID))
+	testkit.NoError(t, s.clerk.Accept(other.ID))
 	want(t, s.ok("revoke", "--email", "nobody@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 0})
 }
 
@@ -196,8 +189,8 @@ func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
 	s.worker()
 	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 30)), "--campaign", "load", "--wait")
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 404, Code: "resource_not_found", Times: 1, Endpoint: clerktest.Revoke})
-	if a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait"); a.exit != 3 || !strings.Contains(a.stderr, "1 of 30") {
-		t.Errorf("exit %d, want 3: %s", a.exit, a.stderr)
+	if a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait"); a.Exit != 3 || !strings.Contains(a.Stderr, "1 of 30") {
+		t.Errorf("exit %d, want 3: %s", a.Exit, a.Stderr)
 	}
 	dead := s.list("dead-letter", "list")
 	if len(dead) != 1 || len(s.revoked(0)) != 29 {
@@ -205,7 +198,7 @@ func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
 	}
 	want(t, dead[0], map[string]any{"type": "revoke", "campaign": "load", "reason": "rejected", "http_status": 404, "code": "resource_not_found", "attempts": 1})
 	retried := s.ok("dead-letter", "retry", "--all")
-	eventually(t, "the rest is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the rest is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
 	if n := len(s.revoked(0)); n != 30 {
 		t.Errorf("%d are revoked, want 30", n)
 	}
@@ -213,14 +206,14 @@ func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
 	// By an address whose revocation fails too often. The letter is no invite's: retrying it opens no question about the address.
 	s.ok("invite", "ada@example.com", "--wait")
 	failing := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503, Endpoint: clerktest.Revoke})
-	if a := s.enqueue("revoke", "--email", "ada@example.com", "--yes", "--wait"); a.exit != 3 {
-		t.Errorf("exit %d, want 3: %s", a.exit, a.stderr)
+	if a := s.enqueue("revoke", "--email", "ada@example.com", "--yes", "--wait"); a.Exit != 3 {
+		t.Errorf("exit %d, want 3: %s", a.Exit, a.Stderr)
 	}
 	s.clerk.ClearFault(failing)
 	dead = s.list("dead-letter", "list")
 	want(t, dead[0], map[string]any{"type": "revoke", "email_address": "ada@example.com", "reason": "exhausted", "http_status": 503, "attempts": 3})
 	retried = s.ok("dead-letter", "retry", "--all")
-	eventually(t, "it is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "it is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
 	for key, value := range s.dump() {
 		if strings.Contains(key, "{once}:i:") && strings.Contains(value, "reopened") {
 			t.Errorf("an intent is open: %q", value)
@@ -236,15 +229,15 @@ func TestRevokeRefusesBadUsage(t *testing.T) {
 		"only one of them": {"revoke"}, "say what to revoke": {"revoke", "inv_SftISK7GFJOAPfh0WxgHZZBcsQQ", "--email", "ada@example.com"},
 		"email_address": {"revoke", "--email", "ada", "--yes"}, "campaign": {"revoke", "--campaign", "a b", "--yes"},
 	} {
-		if a := s.enqueue(args...); a.exit != 2 || !strings.Contains(a.stderr, says) {
-			t.Errorf("%v: exit %d, %s", args, a.exit, a.stderr)
+		if a := s.enqueue(args...); a.Exit != 2 || !strings.Contains(a.Stderr, says) {
+			t.Errorf("%v: exit %d, %s", args, a.Exit, a.Stderr)
 		}
 	}
-	if a := s.enqueue("revoke", "--campaign", "nobody", "--yes"); a.exit != 1 {
-		t.Errorf("a campaign that is not there: exit %d, %s", a.exit, a.stderr)
+	if a := s.enqueue("revoke", "--campaign", "nobody", "--yes"); a.Exit != 1 {
+		t.Errorf("a campaign that is not there: exit %d, %s", a.Exit, a.Stderr)
 	}
 	live := s.run("", "enqueue", []string{"CLERK_SECRET_KEY=hunter2"}, "revoke", "--email", "ada@example.com", "--dry-run")
-	if live.exit != 2 || !strings.Contains(live.stderr, "CLERK_SECRET_KEY") || strings.Contains(live.stderr, "hunter2") {
+	if live.Exit != 2 || !strings.Contains(live.Stderr, "CLERK_SECRET_KEY") || strings.Contains(live.Stderr, "hunter2") {
 		t.Errorf("a bad key: %+v", live)
 	}
 	if left := s.dump(); len(left) != 0 {
@@ -262,15 +255,15 @@ func TestARevocationWithoutAKeyIsRehearsedFromTheDirectory(t *testing.T) {
 	keyless := func(args ...string) answer {
 		return s.run("", "enqueue", []string{"CLERK_SECRET_KEY="}, append(args, "--dry-run")...)
 	}
-	if a := keyless("revoke", "--campaign", "load"); a.exit != 0 || !strings.Contains(a.stdout, "never synced") {
+	if a := keyless("revoke", "--campaign", "load"); a.Exit != 0 || !strings.Contains(a.Stdout, "never synced") {
 		t.Errorf("%+v", a)
 	}
-	must(t, s.clerk.Accept(s.sentTo()["bulk1@example.com"]))
+	testkit.NoError(t, s.clerk.Accept(s.sentTo()["bulk1@example.com"]))
 	s.ok("sync-list", "--wait")
-	if a := keyless("revoke", "--campaign", "load"); a.exit != 0 || !strings.Contains(a.stdout, "4 pending invitations of campaign load would be revoked") || !strings.Contains(a.stdout, "as synced at") {
+	if a := keyless("revoke", "--campaign", "load"); a.Exit != 0 || !strings.Contains(a.Stdout, "4 pending invitations of campaign load would be revoked") || !strings.Contains(a.Stdout, "as synced at") {
 		t.Errorf("%+v", a)
 	}
-	if a := keyless("revoke", "--email", "BULK0@example.com", "--json"); a.exit != 0 || !strings.Contains(a.stdout, `"would_revoke":1`) || !strings.Contains(a.stdout, `"source":"directory"`) {
+	if a := keyless("revoke", "--email", "BULK0@example.com", "--json"); a.Exit != 0 || !strings.Contains(a.Stdout, `"would_revoke":1`) || !strings.Contains(a.Stdout, `"source":"directory"`) {
 		t.Errorf("%+v", a)
 	}
 	if n := len(s.revoked(0)); n != 0 {
@@ -284,10 +277,10 @@ func TestRevokingARunningCampaignSaysThatItGoesOn(t *testing.T) {
 	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=2/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=1")
 	s.worker()
 	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 30)), "--campaign", "load")
-	eventually(t, "its first window is spent", func() bool { return len(s.clerk.Ledger()) == 11 })
-	eventually(t, "it is recorded", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
+	testkit.Eventually(t, "its first window is spent", func() bool { return len(s.clerk.Ledger()) == 11 })
+	testkit.Eventually(t, "it is recorded", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
 	a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait")
-	if a.exit != 0 || !strings.Contains(a.stderr, "cancel or pause it first") || !strings.Contains(a.stdout, "11 invitations revoked") {
+	if a.Exit != 0 || !strings.Contains(a.Stderr, "cancel or pause it first") || !strings.Contains(a.Stdout, "11 invitations revoked") {
 		t.Errorf("%+v", a)
 	}
 	want(t, s.ok("campaign", "status", "load"), map[string]any{"state": "running", "sent": 11})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 // ticksWatched is how many ticks are watched; USHER_E2E_TICKS=20 takes a while longer.
@@ -73,22 +74,22 @@ func TestEveryTickHappensOnce(t *testing.T) {
 `)
 			killed, stopped, other := s.worker("USHER_SCHEDULE_FILE="+file), s.worker("USHER_SCHEDULE_FILE="+file), s.worker("USHER_SCHEDULE_FILE="+file)
 			until := func(n int) {
-				eventually(t, fmt.Sprintf("%d ticks are done", n), func() bool {
+				testkit.Eventually(t, fmt.Sprintf("%d ticks are done", n), func() bool {
 					ticks := s.ticks("tick")
 					return len(ticks) >= n && allDone(ticks)
 				})
 			}
 			until(n / 3)
 			killed.stop(syscall.SIGKILL)
-			if err := stopped.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			if err := stopped.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
 			until(n/3 + 2)
-			if err := stopped.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			if err := stopped.Signal(syscall.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
 			if restart {
-				s.redis.Restart()
+				testkit.NoError(t, s.redis.Restart(t.Context()))
 			}
 			until(n)
 			stopped.stop(syscall.SIGTERM)
@@ -129,12 +130,12 @@ func TestAScheduledListSendsItsNewRows(t *testing.T) {
 	s := start(t, clerktest.Config{})
 	people := s.write("people.csv", csv("bulk", 2))
 	s.worker("USHER_SCHEDULE_FILE=" + s.write("schedules.yaml", "schedules:\n  - name: grow\n    cron: \"@every 1s\"\n    timezone: Europe/Berlin\n    task: bulk-invite\n    file: "+people+"\n"))
-	eventually(t, "both are sent", func() bool { return len(s.clerk.Ledger()) == 2 })
+	testkit.Eventually(t, "both are sent", func() bool { return len(s.clerk.Ledger()) == 2 })
 	overwrite(t, people, csv("bulk", 5))
-	eventually(t, "the new ones are sent", func() bool { return len(s.clerk.Ledger()) == 5 })
+	testkit.Eventually(t, "the new ones are sent", func() bool { return len(s.clerk.Ledger()) == 5 })
 	overwrite(t, people, "email\nnobody\n")
 	var standing map[string]any
-	eventually(t, "the bad row is told", func() bool {
+	testkit.Eventually(t, "the bad row is told", func() bool {
 		standing = s.ok("schedule", "list")
 		return standing["last_error"] != nil
 	})
@@ -143,7 +144,7 @@ func TestAScheduledListSendsItsNewRows(t *testing.T) {
 		t.Errorf("error %q", text)
 	}
 	overwrite(t, people, csv("bulk", 5))
-	eventually(t, "the file is good again", func() bool {
+	testkit.Eventually(t, "the file is good again", func() bool {
 		standing = s.ok("schedule", "list")
 		return standing["last_error"] == nil
 	})
@@ -156,7 +157,7 @@ func TestAScheduledListSendsItsNewRows(t *testing.T) {
 		}
 	}
 	s.onceEach(5, 0)
-	if shown := s.enqueue("schedule", "list"); shown.exit != 0 || !strings.Contains(shown.stdout, "Europe/Berlin") {
+	if shown := s.enqueue("schedule", "list"); shown.Exit != 0 || !strings.Contains(shown.Stdout, "Europe/Berlin") {
 		t.Errorf("%+v", shown)
 	}
 }
@@ -166,12 +167,12 @@ func TestAFaultyScheduleFileStopsTheWorker(t *testing.T) {
 	s := start(t, clerktest.Config{})
 	file := s.write("schedules.yaml", "schedules:\n  - name: a\n    cron: 0 9 * *\n    task: sync-list\n  - name: b\n    cron: 0 9 * * 1\n    task: bulk-invite\n    file: none.csv\n")
 	refused := s.run("", "worker", []string{"USHER_RESERVE=x"}, "--schedule-file", file)
-	if refused.exit != 2 || strings.Count(refused.stderr, "\n") != 1 {
+	if refused.Exit != 2 || strings.Count(refused.Stderr, "\n") != 1 {
 		t.Errorf("%+v", refused)
 	}
 	for _, fault := range []string{"USHER_SCHEDULE_FILE: got", `schedules.yaml:3: schedule "a": cron`, `schedules.yaml:8: schedule "b": file`, "USHER_RESERVE"} {
-		if !strings.Contains(refused.stderr, fault) {
-			t.Errorf("%q is not in %q", fault, refused.stderr)
+		if !strings.Contains(refused.Stderr, fault) {
+			t.Errorf("%q is not in %q", fault, refused.Stderr)
 		}
 	}
 	if empty := s.list("schedule", "list"); len(empty) != 0 {

@@ -3,18 +3,14 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	stdbase64 "encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 )
 
 const testKey = "sk_test_e2eSECRETe2e"
@@ -34,16 +30,13 @@ func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "usher-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	if err == nil {
+		defer os.RemoveAll(dir)
+		binaries = dir
+		err = testkit.Build(context.Background(), dir, "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue")
 	}
-	defer os.RemoveAll(dir)
-	binaries = dir
-	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, buildFlags()...)
-	build := exec.Command("go", append(args, "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the commands: %v\n%s", err, out)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building the commands:", err)
 		return 1
 	}
 	return m.Run()
@@ -52,29 +45,25 @@ func buildAndRun(m *testing.M) int {
 // system is a Redis and a sandbox Clerk, and the workers that a test starts on them.
 type system struct {
 	t        *testing.T
-	redis    *redistest.Server
+	redis    *testkit.Redis
 	rdb      *redis.Client
 	clerk    *clerktest.Sandbox
 	clerkURL string
+	dir      string
 	env      []string
-
-	mu   sync.Mutex
-	logs []*logBuffer
+	workers  []*process
 }
 
-// start gives a system. Every line that its processes logged is searched for secrets when the test ends.
+// start gives a system. Every line that its workers logged is searched for secrets when the test ends.
 func start(t *testing.T, config clerktest.Config, env ...string) *system {
 	t.Helper()
-	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always") // as it is run for real
+	server := testkit.RunRedis(t, testkit.Durable()...)
 	config.Key = testKey
 	clerk, url := clerktest.NewServer(t, config)
-	s := &system{t: t, redis: server, clerk: clerk, clerkURL: url}
-	s.rdb = redis.NewClient(&redis.Options{Addr: server.Addr})
-	t.Cleanup(func() { _ = s.rdb.Close() })
+	s := &system{t: t, redis: server, rdb: testkit.Client(t, server.Addr), clerk: clerk, clerkURL: url, dir: t.TempDir()}
 	s.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "REDIS_URL=" + server.URL(),
-		"CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
-		"USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms", "USHER_SETTLE=300ms",
+		"REDIS_URL=" + server.URL(), "CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off",
+		"USHER_LOG_LEVEL=debug", "USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms", "USHER_SETTLE=300ms",
 	}, env...)
 	t.Cleanup(s.checkLogs)
 	return s
@@ -82,14 +71,12 @@ func start(t *testing.T, config clerktest.Config, env ...string) *system {
 
 // checkLogs looks for what no log may hold: the key, a ticket, and the address of anybody who was invited.
 func (s *system) checkLogs() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	forbidden := map[string]string{testKey: "the key", "ticket=": "a ticket", "DATA RACE": "a data race"}
 	for _, sent := range s.clerk.Ledger() {
 		forbidden[sent.Address] = "an address"
 	}
-	for _, log := range s.logs {
-		text := log.String()
+	for _, w := range s.workers {
+		text := w.Log()
 		for secret, what := range forbidden {
 			if at := strings.Index(text, secret); at >= 0 {
 				s.t.Errorf("a log holds %s: …%s…", what, text[max(0, at-100):min(len(text), at+100)])
@@ -99,82 +86,64 @@ func (s *system) checkLogs() {
 	}
 }
 
-// logBuffer may be read while it is written.
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-// process is a worker that runs.
+// process is a command that goes on beside the test.
 type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	log    *logBuffer
-	ended  chan struct{}
-	result error
+	*testkit.Process
+	t *testing.T
 }
 
-// worker starts a worker and stops it with the test, which must not have failed it.
-func (s *system) worker(env ...string) *process {
-	s.t.Helper()
-	p := &process{t: s.t, log: &logBuffer{}, ended: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(binaries, "worker"))
-	p.cmd.Env = append(append([]string{}, s.env...), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+// command says how to run a command with the settings of the system, and with others that come after them.
+func (s *system) command(name string, env []string, args ...string) testkit.Command {
+	return testkit.Command{
+		Name: name, Path: filepath.Join(binaries, name), Args: args, Env: slices.Concat(s.env, env), Dir: s.dir,
 	}
-	s.mu.Lock()
-	s.logs = append(s.logs, p.log)
-	s.mu.Unlock()
-	go func() {
-		p.result = p.cmd.Wait()
-		close(p.ended)
-	}()
+}
+
+// begin starts a command and kills it with the test.
+func (s *system) begin(c testkit.Command) *process {
+	s.t.Helper()
+	p, err := testkit.Start(c)
+	testkit.NoError(s.t, err)
 	s.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.Kill()
 		if s.t.Failed() {
-			s.t.Logf("log of the worker:\n%s", tail(p.log.String(), 6000))
+			s.t.Logf("log of %s:\n%s", c.Name, tail(p.Log(), 6000))
 		}
 	})
-	return p
+	return &process{p, s.t}
+}
+
+// worker starts a worker.
+func (s *system) worker(env ...string) *process {
+	s.t.Helper()
+	w := s.begin(s.command("worker", env))
+	s.workers = append(s.workers, w)
+	return w
 }
 
 func tail(text string, n int) string { return text[max(0, len(text)-n):] }
 
+// exit waits for the end and gives the exit code.
+func (p *process) exit() int {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	exit, err := p.Wait(ctx)
+	testkit.NoError(p.t, err)
+	return exit
+}
+
 // stop sends a signal and gives how long the end took and the exit code.
-func (p *process) stop(signal os.Signal) (took time.Duration, exit int) {
+func (p *process) stop(signal syscall.Signal) (took time.Duration, exit int) {
 	p.t.Helper()
 	began := time.Now()
-	if err := p.cmd.Process.Signal(signal); err != nil {
-		p.t.Fatal(err)
-	}
-	select {
-	case <-p.ended:
-	case <-time.After(30 * time.Second):
-		p.t.Fatal("the worker did not end within 30 s")
-	}
-	return time.Since(began), p.cmd.ProcessState.ExitCode()
+	testkit.NoError(p.t, p.Signal(signal))
+	exit = p.exit()
+	return time.Since(began), exit
 }
 
 // answer is what a run of enqueue (or of worker as a command) gave.
-type answer struct {
-	exit           int
-	stdout, stderr string
-}
+type answer = testkit.Output
 
 func (s *system) enqueue(args ...string) answer {
 	s.t.Helper()
@@ -186,28 +155,23 @@ func (s *system) run(stdin, command string, env []string, args ...string) answer
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(binaries, command), args...)
-	cmd.Env = append(append([]string{}, s.env...), env...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ProcessState.Sys().(syscall.WaitStatus).Signaled()) {
-		s.t.Fatalf("%s %q: %v\n%s%s", command, args, err, stdout.String(), stderr.String())
-	}
-	return answer{exit: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	c := s.command(command, env, args...)
+	c.Stdin = stdin
+	a, err := testkit.Run(ctx, c)
+	testkit.NoError(s.t, err)
+	return a
 }
 
 // ok runs enqueue with --json, wants exit 0, and gives the one object that it answers.
 func (s *system) ok(args ...string) map[string]any {
 	s.t.Helper()
 	a := s.enqueue(append(args, "--json")...)
-	if a.exit != 0 {
-		s.t.Fatalf("enqueue %q: exit %d\n%s%s", args, a.exit, a.stdout, a.stderr)
+	if a.Exit != 0 {
+		s.t.Fatalf("enqueue %q: exit %d\n%s%s", args, a.Exit, a.Stdout, a.Stderr)
 	}
 	var object map[string]any
-	if err := json.Unmarshal([]byte(a.stdout), &object); err != nil {
-		s.t.Fatalf("enqueue %q answered no single object: %v\n%s", args, err, a.stdout)
+	if err := json.Unmarshal([]byte(a.Stdout), &object); err != nil {
+		s.t.Fatalf("enqueue %q answered no single object: %v\n%s", args, err, a.Stdout)
 	}
 	return object
 }
@@ -216,11 +180,11 @@ func (s *system) ok(args ...string) map[string]any {
 func (s *system) list(args ...string) []map[string]any {
 	s.t.Helper()
 	a := s.enqueue(append(args, "--json")...)
-	if a.exit != 0 {
-		s.t.Fatalf("enqueue %q: exit %d\n%s%s", args, a.exit, a.stdout, a.stderr)
+	if a.Exit != 0 {
+		s.t.Fatalf("enqueue %q: exit %d\n%s%s", args, a.Exit, a.Stdout, a.Stderr)
 	}
 	var objects []map[string]any
-	for line := range strings.Lines(a.stdout) {
+	for line := range strings.Lines(a.Stdout) {
 		var object map[string]any
 		if err := json.Unmarshal([]byte(line), &object); err != nil {
 			s.t.Fatalf("enqueue %q: %v in line %q", args, err, line)
@@ -248,22 +212,6 @@ func overwrite(t *testing.T, path, content string) {
 	}
 }
 
-// eventually waits for a condition, generously: machines are slow at times.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not within a minute: %s", what)
-		case <-ticker.C:
-		}
-	}
-}
-
 // want compares fields of an answer.
 func want(t *testing.T, object map[string]any, fields map[string]any) {
 	t.Helper()
@@ -272,16 +220,6 @@ func want(t *testing.T, object map[string]any, fields map[string]any) {
 			t.Errorf("%s is %v, want %v, in %v", name, got, value, object)
 		}
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func base64(data []byte) string { return stdbase64.StdEncoding.EncodeToString(data) }

@@ -8,6 +8,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
 )
 
 func TestInviteWaitPrintsTheInvitation(t *testing.T) {
@@ -48,8 +49,8 @@ func TestBulkInviteSendsEveryRowOnceInBulks(t *testing.T) {
 	again := s.ok("bulk-invite", file, "--campaign", "spring", "--wait")
 	want(t, again, map[string]any{"added": 0, "known": 25, "sent": 25})
 	more := s.run("email\nlate@example.com\nperson3@example.com\n", "enqueue", nil, "bulk-invite", "-", "--campaign", "spring", "--wait")
-	if more.exit != 0 || len(s.clerk.Ledger()) != 26 {
-		t.Errorf("growing the campaign: exit %d, %d invitations\n%s%s", more.exit, len(s.clerk.Ledger()), more.stdout, more.stderr)
+	if more.Exit != 0 || len(s.clerk.Ledger()) != 26 {
+		t.Errorf("growing the campaign: exit %d, %d invitations\n%s%s", more.Exit, len(s.clerk.Ledger()), more.Stdout, more.Stderr)
 	}
 }
 
@@ -74,8 +75,8 @@ func TestTooManyFailuresAreADeadLetterWithItsHistory(t *testing.T) {
 	fault := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Code: "internal_clerk_error", Endpoint: clerktest.Create})
 	s.worker()
 	failed := s.enqueue("invite", "ada@example.com", "--wait", "--json")
-	if failed.exit != 3 {
-		t.Fatalf("exit %d, want 3\n%s%s", failed.exit, failed.stdout, failed.stderr)
+	if failed.Exit != 3 {
+		t.Fatalf("exit %d, want 3\n%s%s", failed.Exit, failed.Stdout, failed.Stderr)
 	}
 	dead := s.list("dead-letter", "list")
 	if len(dead) != 1 {
@@ -88,8 +89,8 @@ func TestTooManyFailuresAreADeadLetterWithItsHistory(t *testing.T) {
 	}
 	s.clerk.ClearFault(fault)
 	retried := s.ok("dead-letter", "retry", fmt.Sprint(dead[0]["id"]))
-	eventually(t, "the retried invitation is sent", func() bool { return len(s.clerk.Ledger()) == 1 })
-	eventually(t, "its task is done", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the retried invitation is sent", func() bool { return len(s.clerk.Ledger()) == 1 })
+	testkit.Eventually(t, "its task is done", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
 	if left := s.list("dead-letter", "list"); len(left) != 0 {
 		t.Errorf("dead letters are left: %v", left)
 	}
@@ -102,8 +103,8 @@ func TestRefusalsAreDeadLettersAtOnce(t *testing.T) {
 	s.clerk.AddUser("user@example.com")
 	s.worker()
 	for _, address := range []string{"pending@example.com", "user@example.com"} {
-		if got := s.enqueue("invite", address, "--wait"); got.exit != 3 {
-			t.Errorf("%s: exit %d, want 3: %s%s", address, got.exit, got.stdout, got.stderr)
+		if got := s.enqueue("invite", address, "--wait"); got.Exit != 3 {
+			t.Errorf("%s: exit %d, want 3: %s%s", address, got.Exit, got.Stdout, got.Stderr)
 		}
 	}
 	dead := s.list("dead-letter", "list")
@@ -120,15 +121,15 @@ func TestRefusalsAreDeadLettersAtOnce(t *testing.T) {
 
 	want(t, s.ok("revoke", pending.ID, "--wait"), map[string]any{"state": "done"})
 	want(t, s.ok("dead-letter", "retry", "--code", "duplicate_record"), map[string]any{"id": dead[0]["id"]})
-	eventually(t, "the retried one is sent", func() bool { return len(s.clerk.Ledger()) == 1 })
+	testkit.Eventually(t, "the retried one is sent", func() bool { return len(s.clerk.Ledger()) == 1 })
 	if left := s.list("dead-letter", "list"); len(left) != 1 || left[0]["code"] != "form_identifier_exists" {
 		t.Errorf("dead letters left: %v", left)
 	}
-	if got := s.enqueue("dead-letter", "delete"); got.exit != 2 {
-		t.Errorf("delete without a selector: exit %d, want 2", got.exit)
+	if got := s.enqueue("dead-letter", "delete"); got.Exit != 2 {
+		t.Errorf("delete without a selector: exit %d, want 2", got.Exit)
 	}
-	if got := s.enqueue("dead-letter", "delete", "--all"); got.exit != 2 || len(s.list("dead-letter", "list")) != 1 {
-		t.Errorf("delete --all without --yes: exit %d, want 2, and the dead letter kept", got.exit)
+	if got := s.enqueue("dead-letter", "delete", "--all"); got.Exit != 2 || len(s.list("dead-letter", "list")) != 1 {
+		t.Errorf("delete --all without --yes: exit %d, want 2, and the dead letter kept", got.Exit)
 	}
 	s.ok("dead-letter", "delete", "--all", "--yes")
 	if left := s.list("dead-letter", "list"); len(left) != 0 {
@@ -165,8 +166,8 @@ func TestOneBadAddressOfABulkCostsItsNeighboursNothing(t *testing.T) {
 					t.Errorf("person%d was invited %d times", i, n)
 				}
 			}
-			if got := s.enqueue("bulk-invite", file, "--campaign", "c", "--wait", "--fail-on-dead"); got.exit != 3 {
-				t.Errorf("--fail-on-dead: exit %d, want 3", got.exit)
+			if got := s.enqueue("bulk-invite", file, "--campaign", "c", "--wait", "--fail-on-dead"); got.Exit != 3 {
+				t.Errorf("--fail-on-dead: exit %d, want 3", got.Exit)
 			}
 		})
 	}
@@ -180,10 +181,10 @@ func TestARetriedRecipientGoesBackToItsCampaign(t *testing.T) {
 	file := s.write("people.csv", "email\nodd@example.com\nfine@example.com\n")
 	want(t, s.ok("bulk-invite", file, "--campaign", "c", "--wait"), map[string]any{"sent": 1, "dead": 1})
 	s.ok("dead-letter", "retry", "--campaign", "c")
-	eventually(t, "it is refused again", func() bool { return len(s.list("dead-letter", "list")) == 1 })
+	testkit.Eventually(t, "it is refused again", func() bool { return len(s.list("dead-letter", "list")) == 1 })
 	s.clerk.ClearFault(refusal)
 	retried := s.ok("dead-letter", "retry", "--all")
-	eventually(t, "the campaign is done", func() bool {
+	testkit.Eventually(t, "the campaign is done", func() bool {
 		got := s.ok("status", fmt.Sprint(retried["task_id"]))
 		return got["state"] == "done" && got["sent"] == 2.0 && got["dead"] == 0.0
 	})
@@ -199,8 +200,8 @@ func TestRevoke(t *testing.T) {
 	invited := s.ok("invite", "ada@example.com", "--wait")
 	want(t, s.ok("revoke", fmt.Sprint(invited["invitation_id"]), "--wait"), map[string]any{"state": "done", "type": "revoke"})
 	unknown := s.enqueue("revoke", "inv_000000000000000000000000000", "--wait")
-	if unknown.exit != 3 {
-		t.Fatalf("revoking an unknown invitation: exit %d, want 3", unknown.exit)
+	if unknown.Exit != 3 {
+		t.Fatalf("revoking an unknown invitation: exit %d, want 3", unknown.Exit)
 	}
 	dead := s.list("dead-letter", "list")
 	if len(dead) != 1 {
@@ -218,8 +219,8 @@ func TestSyncListFillsTheDirectory(t *testing.T) {
 	revoked := s.clerk.AddInvitation("revoked@example.com")
 	s.worker()
 	s.ok("revoke", revoked.ID, "--wait")
-	if before := s.enqueue("invitations"); before.exit != 0 || !strings.Contains(before.stdout, "never synced") {
-		t.Errorf("before the first sync: exit %d: %s", before.exit, before.stdout)
+	if before := s.enqueue("invitations"); before.Exit != 0 || !strings.Contains(before.Stdout, "never synced") {
+		t.Errorf("before the first sync: exit %d: %s", before.Exit, before.Stdout)
 	}
 	want(t, s.ok("sync-list", "--wait"), map[string]any{"state": "done"})
 	all := s.list("invitations")
@@ -237,8 +238,8 @@ func TestSyncListFillsTheDirectory(t *testing.T) {
 	if got := s.list("invitations", "--query", "PERSON77@"); len(got) != 1 {
 		t.Errorf("query: %v", got)
 	}
-	if csv := s.enqueue("invitations", "--csv"); strings.Count(csv.stdout, "\n") != 1205 || strings.Contains(csv.stdout, "ticket") {
-		t.Errorf("CSV has %d lines, want 1205", strings.Count(csv.stdout, "\n"))
+	if csv := s.enqueue("invitations", "--csv"); strings.Count(csv.Stdout, "\n") != 1205 || strings.Contains(csv.Stdout, "ticket") {
+		t.Errorf("CSV has %d lines, want 1205", strings.Count(csv.Stdout, "\n"))
 	}
 	for key, value := range s.dump() {
 		if strings.Contains(value, "ticket") {
@@ -259,7 +260,7 @@ func TestGarbageInAQueueIsADeadLetterWithItsBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "three dead letters", func() bool { return len(s.list("dead-letter", "list")) == 3 })
+	testkit.Eventually(t, "three dead letters", func() bool { return len(s.list("dead-letter", "list")) == 3 })
 	for _, dead := range s.list("dead-letter", "list") {
 		want(t, dead, map[string]any{"reason": "invalid"})
 		shown := s.ok("dead-letter", "show", fmt.Sprint(dead["id"]))
@@ -281,7 +282,7 @@ func TestATaskOfANewerVersionStaysQueued(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it waits for a newer worker", func() bool { return s.ok("status", info.ID)["state"] == "retry" })
+	testkit.Eventually(t, "it waits for a newer worker", func() bool { return s.ok("status", info.ID)["state"] == "retry" })
 	found, err := asynq.NewInspectorFromRedisClient(s.rdb).GetTaskInfo(queue, info.ID)
 	if err != nil || found.Retried != 0 || len(s.list("dead-letter", "list")) != 0 {
 		t.Errorf("it was counted or is dead: %+v, %v", found, err)
@@ -297,11 +298,11 @@ func TestARerunOfAnEndedTaskMakesNoCall(t *testing.T) {
 	id, queue := fmt.Sprint(done["task_id"]), fmt.Sprint(done["queue"])
 	payload := []byte(`{"v":1,"email_address":"ada@example.com","ignore_existing":true}`)
 	client, inspector := asynq.NewClientFromRedisClient(s.rdb), asynq.NewInspectorFromRedisClient(s.rdb)
-	eventually(t, "the id is free in asynq", func() bool {
+	testkit.Eventually(t, "the id is free in asynq", func() bool {
 		_, err := client.Enqueue(asynq.NewTask("invite", payload), asynq.Queue(queue), asynq.TaskID(id))
 		return err == nil
 	})
-	eventually(t, "the second run ends", func() bool {
+	testkit.Eventually(t, "the second run ends", func() bool {
 		_, err := inspector.GetTaskInfo(queue, id)
 		return err != nil
 	})
@@ -318,7 +319,7 @@ func TestARefusedKeySpendsNoAttempt(t *testing.T) {
 	s.worker()
 	task := s.ok("invite", "ada@example.com")
 	want(t, s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--wait"), map[string]any{"sent": 1, "dead": 0})
-	eventually(t, "the invitation is sent", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the invitation is sent", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
 	stats := s.clerk.Stats().Endpoints
 	if n := stats[clerktest.Create].Arrivals + stats[clerktest.Bulk].Arrivals; n > 5 {
 		t.Errorf("%d calls for two refusals and two invitations", n)
@@ -335,8 +336,8 @@ func TestRedisAwayMakesNobodySend(t *testing.T) {
 	s.redis.Kill()
 	creates := func() int { return s.clerk.Stats().Endpoints[clerktest.Create].Arrivals }
 	before := creates()
-	s.redis.Restart()
-	eventually(t, "the scheduled one is sent", func() bool { return len(s.clerk.Ledger()) == 2 })
+	testkit.NoError(t, s.redis.Restart(t.Context()))
+	testkit.Eventually(t, "the scheduled one is sent", func() bool { return len(s.clerk.Ledger()) == 2 })
 	if after := creates(); after != before+1 {
 		t.Errorf("%d calls, want %d", after, before+1)
 	}

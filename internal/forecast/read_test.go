@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -15,6 +14,7 @@ import (
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 )
 
@@ -30,8 +30,7 @@ type system struct {
 
 func setup(t *testing.T) system {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	s := system{t: t, rdb: rdb, policy: policy.Policy{
 		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Reserve: 20, Timeout: time.Minute,
 	}}
@@ -71,12 +70,10 @@ func (s system) work() {
 	}
 	s.t.Cleanup(server.Shutdown)
 	inspector := asynq.NewInspectorFromRedisClient(s.rdb)
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if servers, err := inspector.Servers(); err == nil && len(servers) > 0 {
-			return
-		}
-	}
-	s.t.Fatal("the server does not show")
+	testkit.Eventually(s.t, "the server shows", func() bool {
+		servers, err := inspector.Servers()
+		return err == nil && len(servers) > 0
+	})
 }
 
 // call makes a call, which is answered if so wanted.

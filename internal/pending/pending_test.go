@@ -7,12 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clerklist/listtest"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/testkit"
 )
 
 // TestNoRowIsMissedThatSlides: invitations are accepted and made while the list is read.
@@ -67,8 +65,7 @@ func TestSiftingEndsWhereRowsSlide(t *testing.T) {
 // TestWhatClerkDoesNotListYetIsFound: by what Usher knows, unless Clerk shows that it is pending no more.
 func TestWhatClerkDoesNotListYetIsFound(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	ctx := t.Context()
 	id := store.IDOf("ada@example.com")
 	key := store.Keys("test").Intents(string(id[:]))

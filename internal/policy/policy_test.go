@@ -4,11 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/testkit"
 )
 
 func standard() Policy {
@@ -71,8 +69,7 @@ func TestRestAfter429(t *testing.T) {
 
 func TestAnnouncedPolicyIsReadBack(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	if _, known, err := Announced(t.Context(), rdb, "test"); known || err != nil {
 		t.Errorf("before any worker: %v, %v", known, err)
 	}

@@ -14,12 +14,11 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -32,14 +31,13 @@ type bundle struct {
 // onBoth runs a test on a real Redis and on the embedded one.
 func onBoth(t *testing.T, test func(*testing.T, bundle)) {
 	t.Parallel()
-	for name, addr := range map[string]func(*testing.T) string{
-		"redis":     func(t *testing.T) string { return redistest.Start(t).Addr },
-		"miniredis": func(t *testing.T) string { return miniredis.RunT(t).Addr() },
+	for name, start := range map[string]func(*testing.T) *redis.Client{
+		"redis":     func(t *testing.T) *redis.Client { return testkit.Client(t, testkit.RunRedis(t).Addr) },
+		"miniredis": func(t *testing.T) *redis.Client { return testkit.MiniRedis(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rdb := redis.NewClient(&redis.Options{Addr: addr(t)})
-			t.Cleanup(func() { _ = rdb.Close() })
+			rdb := start(t)
 			test(t, bundle{newStates(rdb, "test"), rdb})
 		})
 	}

@@ -6,14 +6,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/testkit"
 )
 
 func TestFiguresOfAllWorkersTogether(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	publish := func(record func(*Recorder)) {
 		r := NewRecorder("test")
 		record(r)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redistest"
+	"example.com/usher/internal/testkit"
 )
 
 func TestAtLeast(t *testing.T) {
@@ -20,9 +20,8 @@ func TestAtLeast(t *testing.T) {
 
 func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
+	server := testkit.RunRedis(t, testkit.Durable()...)
+	rdb := testkit.Client(t, server.Addr)
 	m := memory{rdb, "test"}
 	faults := func() string {
 		t.Helper()
@@ -54,9 +53,8 @@ func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 
 func TestARestartIsNoticedOnce(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
+	server := testkit.RunRedis(t, testkit.Durable()...)
+	rdb := testkit.Client(t, server.Addr)
 	m := memory{rdb, "test"}
 	noticed := func() bool {
 		t.Helper()
@@ -72,7 +70,7 @@ func TestARestartIsNoticedOnce(t *testing.T) {
 		}
 	}
 	server.Kill()
-	server.Restart()
+	testkit.NoError(t, server.Start(t.Context()))
 	if !noticed() || noticed() {
 		t.Error("a restart is not noticed, or twice")
 	}

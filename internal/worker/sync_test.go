@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
@@ -16,8 +15,8 @@ import (
 	"example.com/usher/internal/clerklist/listtest"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/redistest"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/testkit"
 )
 
 // movingClerk has a list that changes between calls.
@@ -32,12 +31,10 @@ func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkc
 }
 
 // idle is a worker that does not run, on a Redis in memory.
-func idle(t testing.TB, clerk Clerk) *Worker { return idleOn(t, miniredis.RunT(t).Addr(), clerk) }
+func idle(t testing.TB, clerk Clerk) *Worker { return idleOn(t, testkit.MiniRedis(t), clerk) }
 
-func idleOn(t testing.TB, addr string, clerk Clerk) *Worker {
+func idleOn(t testing.TB, rdb redis.UniversalClient, clerk Clerk) *Worker {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { _ = rdb.Close() })
 	w, err := New(Config{
 		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
 		Policy:  policy.Policy{Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond},
@@ -171,7 +168,7 @@ func TestAllIsReadAgainWhenItIsTime(t *testing.T) {
 // TestACopyBuiltOnAnotherIsAsOneReadWhole makes any changes that Clerk may make between two synchronizations.
 func TestACopyBuiltOnAnotherIsAsOneReadWhole(t *testing.T) {
 	t.Parallel()
-	w := idleOn(t, redistest.Start(t).Addr, nil) // the real one is faster
+	w := idleOn(t, testkit.Client(t, testkit.RunRedis(t).Addr), nil) // the real one is faster
 	rapid.Check(t, func(r *rapid.T) {
 		c := &movingClerk{}
 		c.Unstable = rapid.Bool().Draw(r, "unstable")

@@ -1,14 +1,11 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -18,6 +15,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -53,37 +51,19 @@ func (f *fakeClerk) UsersByEmail(context.Context, []string) ([]string, clerkclie
 type bundle struct {
 	client *tasks.Client
 	dead   *deadletter.Store
-	log    *safeBuffer
+	log    *testkit.Buffer
 	rdb    redis.UniversalClient
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
 }
 
 func setup(t *testing.T, clerk Clerk, change func(*policy.Policy)) bundle {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	rate := settings.Rate{N: 100, Window: time.Hour}
 	p := policy.Policy{
 		Create: rate, Bulk: rate, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond,
 	}
 	change(&p)
-	log := &safeBuffer{}
+	log := &testkit.Buffer{}
 	w, err := New(Config{
 		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false }, Embedded: true, Policy: p, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),

@@ -13,8 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redistest"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/testkit"
 )
 
 type bundle struct {
@@ -24,8 +24,7 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	return bundle{directory.New(rdb, "test"), rdb}
 }
 

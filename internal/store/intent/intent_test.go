@@ -7,9 +7,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redistest"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/testkit"
 )
 
 type bundle struct {
@@ -21,8 +21,7 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	return bundle{intent.NewTasks(rdb, "test"), t, rdb, time.Now().UnixMilli()}
 }
 

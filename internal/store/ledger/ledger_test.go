@@ -11,10 +11,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/redistest"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
 )
 
 type bundle struct {
@@ -24,9 +24,8 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	server := redistest.Start(t)
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr})
-	t.Cleanup(func() { _ = rdb.Close() })
+	server := testkit.RunRedis(t)
+	rdb := testkit.Client(t, server.Addr)
 	return bundle{ledger.New(rdb, "test"), rdb}
 }
 

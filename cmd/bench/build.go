@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"example.com/usher/internal/testkit"
+)
+
+// The workers of the two sides. Usher's is built, and is also the sandbox Clerk; the baseline's is this program itself, with
+// its name for the only argument.
+const (
+	usherWorker    = "worker"
+	baselineWorker = "baseline"
+)
+
+func (b *bench) build(ctx context.Context) (err error) {
+	if testkit.Race {
+		return errors.New("the race detector would be measured too: run bench without it")
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return fmt.Errorf("looking for the baseline's program: %w", err)
+	}
+	if err := testkit.Build(ctx, b.dir, "example.com/usher/cmd/worker"); err != nil {
+		return fmt.Errorf("building the worker: %w", err)
+	}
+	return nil
+}
+
+func (b *bench) usher() string { return filepath.Join(b.dir, usherWorker) }
+
+// worker says how to run a worker.
+func (b *bench) worker(name string, env []string) testkit.Command {
+	c := testkit.Command{Name: name, Path: b.usher(), Env: env, Dir: b.dir}
+	if name == baselineWorker {
+		c.Path, c.Args = b.self, []string{baselineWorker}
+	}
+	return c
+}

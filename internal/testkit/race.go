@@ -1,0 +1,6 @@
+//go:build race
+
+package testkit
+
+// Race tells whether this program has the race detector.
+const Race = true
