@@ -58,7 +58,7 @@ func (f Finder) OfAddress(ctx context.Context, address string) ([]clerkclient.In
 }
 
 // OfCampaign gives the pending invitations that a campaign has sent. One that Clerk's list does not show yet has no CreatedAt. The error is
-// ledger.ErrNotFound or ledger.ErrNewer where the campaign cannot be read.
+// ledger.ErrNotFound or store.ErrNewer where the campaign cannot be read.
 func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invitation, error) {
 	ledgers := ledger.New(f.Redis, f.Namespace)
 	if _, err := ledgers.Get(ctx, name); err != nil {

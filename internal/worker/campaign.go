@@ -10,6 +10,7 @@ import (
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -40,7 +41,7 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
-	case errors.Is(err, ledger.ErrNewer):
+	case errors.Is(err, store.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	case err != nil:

@@ -14,6 +14,7 @@ import (
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/intent"
@@ -343,8 +344,8 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 // answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
 func answeredByRedis(err error) bool {
 	for _, answer := range []error{
-		record.ErrNewer, record.ErrGarbage, intent.ErrTaken, intent.ErrGarbage, ledger.ErrNewer, ledger.ErrGarbage, ledger.ErrNotFound,
-		directory.ErrNoCopy, directory.ErrReplaced, directory.ErrGarbage, directory.ErrGone,
+		store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrNoCopy,
+		directory.ErrReplaced, directory.ErrGarbage, directory.ErrGone,
 	} {
 		if errors.Is(err, answer) {
 			return true

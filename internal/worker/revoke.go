@@ -15,6 +15,7 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/pending"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
@@ -110,7 +111,7 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
-	case errors.Is(err, ledger.ErrNewer):
+	case errors.Is(err, store.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	case errors.Is(err, clerklist.ErrIncomplete):

@@ -9,9 +9,10 @@ package intent
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
+
+	"example.com/usher/internal/store"
 )
 
 // CampaignOwner owns the intents of a campaign's recipients.
@@ -37,9 +38,6 @@ type Standing struct {
 // Open tells whether there is an intent.
 func (s Standing) Open() bool { return s.Token != "" }
 
-// ErrGarbage means that what Redis holds of an intent cannot be read.
-var ErrGarbage = errors.New("what Redis holds of the intent is garbage")
-
 // Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a line
 // each. Nothing is no intent.
 func Parse(text string) (Standing, error) {
@@ -48,15 +46,15 @@ func Parse(text string) (Standing, error) {
 	}
 	lines := strings.Split(text, "\n")
 	parts := strings.Split(lines[0], "|")
-	if len(parts) != 4 {
-		return Standing{}, fmt.Errorf("%d parts: %w", len(parts), ErrGarbage)
+	if len(parts) != 4 || parts[1] == "" {
+		return Standing{}, fmt.Errorf("an intent: %w", store.ErrGarbage)
 	}
-	till, err1 := strconv.ParseInt(parts[2], 10, 64)
-	since, err2 := strconv.ParseInt(parts[3], 10, 64)
-	if err1 != nil || err2 != nil || parts[1] == "" {
-		return Standing{}, fmt.Errorf("no instants, or no token: %w", ErrGarbage)
+	till, err1 := store.Instant(parts[2])
+	since, err2 := store.Instant(parts[3])
+	if err := errors.Join(err1, err2); err != nil {
+		return Standing{}, fmt.Errorf("an intent: %w", err)
 	}
-	return Standing{Token: parts[1], Till: time.UnixMilli(till), Since: time.UnixMilli(since), Used: lines[1:]}, nil
+	return Standing{Token: parts[1], Till: till, Since: since, Used: lines[1:]}, nil
 }
 
 // End is what a settlement makes of an intent.

@@ -203,7 +203,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("u|t|1764000000000|1764000000000\ninv_1\ninv_2")
 	f.Add("|||")
 	f.Fuzz(func(t *testing.T, text string) {
-		if standing, err := intent.Parse(text); err != nil && (!errors.Is(err, intent.ErrGarbage) || standing.Open()) {
+		if standing, err := intent.Parse(text); err != nil && (!errors.Is(err, store.ErrGarbage) || standing.Open()) {
 			t.Errorf("%+v, %v", standing, err)
 		}
 	})

@@ -104,7 +104,7 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
 	}
 	if len(answer) != 1+3*len(wishes) {
-		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
+		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), store.ErrGarbage)
 	}
 	now, err := instant(answer[0])
 	claims := make([]Claim, len(wishes))
@@ -113,7 +113,7 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 		at, err2 := instant(answer[2+3*i])
 		text, ok2 := answer[3+3*i].(string)
 		if err != nil || err2 != nil || !ok || !ok2 {
-			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), ErrGarbage)
+			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), store.ErrGarbage)
 		}
 		c := Claim{Verdict: Verdict(verdict), Token: token, Since: at, Fresh: at.Equal(now), Record: []byte(text)}
 		if c.Verdict == Busy {
@@ -129,11 +129,11 @@ func (t *Tasks) key(address store.AddressID) string { return t.keys.Intents(stri
 func instant(value any) (time.Time, error) {
 	text, ok := value.(string)
 	if !ok {
-		return time.Time{}, ErrGarbage
+		return time.Time{}, store.ErrGarbage
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return time.Time{}, ErrGarbage
+		return time.Time{}, store.ErrGarbage
 	}
 	return time.UnixMilli(ms), nil
 }
@@ -145,7 +145,7 @@ var standingScript = redis.NewScript(store.Clock + Lua + `return { stamp(now), i
 func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.Time, err error) {
 	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(wish.Address)}, wish.Owner).StringSlice()
 	if err == nil && len(answer) != 2 {
-		err = ErrGarbage
+		err = store.ErrGarbage
 	}
 	if err != nil {
 		return Standing{}, now, fmt.Errorf("reading the intent of a task: %w", err)

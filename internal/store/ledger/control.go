@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"example.com/usher/internal/store"
 )
 
 // ErrOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
@@ -30,7 +32,7 @@ func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, err
 	case err != nil:
 		return Campaign{}, fmt.Errorf("campaign %s: %w", name, err)
 	case len(answer) != 2:
-		return Campaign{}, fmt.Errorf("campaign %s: %w", name, ErrGarbage)
+		return Campaign{}, fmt.Errorf("campaign %s: %w", name, store.ErrGarbage)
 	case answer[0] == "missing":
 		return Campaign{}, fmt.Errorf("%s: %w", name, ErrNotFound)
 	case answer[0] == "over":

@@ -61,19 +61,19 @@ func (l *Ledgers) take(ctx context.Context, name string, n int, token string, ho
 		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
 	}
 	if len(flat)%3 != 1 {
-		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, ErrGarbage)
+		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, store.ErrGarbage)
 	}
-	if batch.Now, err = instant(flat[0]); err != nil {
+	if batch.Now, err = store.Instant(flat[0]); err != nil {
 		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
 	}
 	for i := 1; i < len(flat); i += 3 {
 		if len(flat[i]) != len(store.AddressID{}) {
-			return Batch{}, fmt.Errorf("campaign %s: an id of %d bytes: %w", name, len(flat[i]), ErrGarbage)
+			return Batch{}, fmt.Errorf("campaign %s: an id of %d bytes: %w", name, len(flat[i]), store.ErrGarbage)
 		}
 		row, err := decode(flat[i], flat[i+1])
 		if err == nil && call > 0 {
 			row.Intent = intent.Standing{Token: token}
-			row.Intent.Since, err = instant(flat[i+2])
+			row.Intent.Since, err = store.Instant(flat[i+2])
 		} else if err == nil {
 			row.Intent, err = intent.Parse(flat[i+2])
 		}
@@ -84,14 +84,6 @@ func (l *Ledgers) take(ctx context.Context, name string, n int, token string, ho
 		batch.Rows = append(batch.Rows, row)
 	}
 	return batch, nil
-}
-
-func instant(text string) (time.Time, error) {
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("an instant: %w", ErrGarbage)
-	}
-	return time.UnixMilli(ms), nil
 }
 
 // Outcome is what to record of a recipient: sent, dead, or to wait again; and what becomes of its intent.
@@ -194,7 +186,7 @@ func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Pr
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
 	if len(answer) != 9 {
-		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
+		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, store.ErrGarbage)
 	}
 	state, ok := answer[0].(string)
 	numbers := make([]int, 8)
@@ -203,7 +195,7 @@ func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Pr
 		numbers[i], ok = int(n), ok && isNumber
 	}
 	if !ok {
-		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, ErrGarbage)
+		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, store.ErrGarbage)
 	}
 	return Progress{
 		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4], Unsure: numbers[5],
@@ -227,7 +219,7 @@ func (l *Ledgers) Sweep(ctx context.Context) ([]Orphan, error) {
 	for pair := range slices.Chunk(answer, 2) {
 		generation, err := strconv.Atoi(pair[len(pair)-1])
 		if err != nil {
-			return nil, fmt.Errorf("sweeping campaigns: %w", ErrGarbage)
+			return nil, fmt.Errorf("sweeping campaigns: %w", store.ErrGarbage)
 		}
 		orphans = append(orphans, Orphan{Name: pair[0], Generation: generation})
 	}

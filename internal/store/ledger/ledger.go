@@ -37,10 +37,6 @@ var (
 	ErrNotFound = errors.New("no such campaign")
 	// ErrCancelled means that a campaign was cancelled and takes no more recipients.
 	ErrCancelled = errors.New("the campaign is cancelled")
-	// ErrNewer means that a newer version of Usher wrote the campaign.
-	ErrNewer = errors.New("the campaign was written by a newer version")
-	// ErrGarbage means that what Redis holds of a campaign cannot be read.
-	ErrGarbage = errors.New("what Redis holds of the campaign is garbage")
 )
 
 // Travel says how a recipient may be sent.
@@ -145,11 +141,11 @@ func encode(state byte, travel Travel, row Row) (string, error) {
 
 func decode(id, value string) (Row, error) {
 	if len(id) != len(store.AddressID{}) || len(value) < 2 {
-		return Row{}, fmt.Errorf("a recipient: %w", ErrGarbage)
+		return Row{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
 	}
 	row := Row{ID: store.AddressID([]byte(id))}
 	if err := json.Unmarshal([]byte(value[2:]), &row); err != nil {
-		return Row{}, fmt.Errorf("a recipient: %w", ErrGarbage)
+		return Row{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
 	}
 	return row, nil
 }
@@ -174,7 +170,7 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 		}
 		n, err := strconv.ParseInt(fields[field], 10, 64)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("campaign %s, field %s: %w", name, field, ErrGarbage))
+			errs = append(errs, fmt.Errorf("campaign %s, field %s: %w", name, field, store.ErrGarbage))
 		}
 		return n
 	}
@@ -185,7 +181,7 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 		return time.Time{}
 	}
 	if number("v") > version {
-		return Campaign{}, fmt.Errorf("%s: %w", name, ErrNewer)
+		return Campaign{}, fmt.Errorf("%s: %w", name, store.ErrNewer)
 	}
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: int(number("generation")),

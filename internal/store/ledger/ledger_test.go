@@ -271,11 +271,11 @@ func TestStatesAndGarbage(t *testing.T) {
 		t.Errorf("adding to a cancelled campaign: %v", err)
 	}
 	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "v", "99")
-	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrNewer) {
+	if _, err := b.Get(ctx, "c"); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("a newer campaign: %v", err)
 	}
 	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "v", "1", "sent", "many")
-	if _, err := b.Get(ctx, "c"); !errors.Is(err, ledger.ErrGarbage) {
+	if _, err := b.Get(ctx, "c"); !errors.Is(err, store.ErrGarbage) {
 		t.Errorf("garbage: %v", err)
 	}
 	if stages := b.rdb.Keys(ctx, "*stage*").Val(); len(stages) != 0 && b.rdb.TTL(ctx, stages[0]).Val() <= 0 {
@@ -315,7 +315,7 @@ func FuzzRow(f *testing.F) {
 	f.Add("", []byte(`{`))
 	f.Fuzz(func(t *testing.T, head string, data []byte) {
 		row, err := ledger.DecodeRow(string(make([]byte, 16)), head+string(data))
-		if err != nil && !errors.Is(err, ledger.ErrGarbage) {
+		if err != nil && !errors.Is(err, store.ErrGarbage) {
 			t.Errorf("%+v, %v", row, err)
 		}
 	})

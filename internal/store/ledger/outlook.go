@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
 )
 
 const (
@@ -70,7 +72,7 @@ func (l *Ledgers) readStandings(ctx context.Context, standings []Standing) error
 		keys := []string{l.keys.Ledger(s.Name, "open"), l.keys.Ledger(s.Name, "singles"), l.keys.Ledger(s.Name, "waiting"), l.keys.Ledger(s.Name, "ready"), l.keys.Ledger(s.Name, "later")}
 		answer, err := standingScript.Run(ctx, l.rdb, keys).Int64Slice()
 		if err == nil && len(answer) != 6 {
-			err = ErrGarbage
+			err = store.ErrGarbage
 		}
 		if err != nil {
 			return fmt.Errorf("reading what campaign %s has in calls: %w", s.Name, err)

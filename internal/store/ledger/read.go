@@ -40,7 +40,7 @@ func entryOf(id, value string) (Entry, error) {
 	case state == 'w':
 		e.State = RowWaiting
 	default:
-		return Entry{}, fmt.Errorf("a recipient: %w", ErrGarbage)
+		return Entry{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
 	}
 	return e, nil
 }

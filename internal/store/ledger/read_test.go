@@ -62,10 +62,10 @@ func TestFindGivesThoseThatTheCampaignHas(t *testing.T) {
 		t.Errorf("%d, %v", len(found), err)
 	}
 	b.rdb.HSet(t.Context(), "test:{once}:c:c:rows", string(ids[0][:]), "?")
-	if _, err := b.Find(t.Context(), "c", ids); !errors.Is(err, ledger.ErrGarbage) {
+	if _, err := b.Find(t.Context(), "c", ids); !errors.Is(err, store.ErrGarbage) {
 		t.Errorf("garbage: %v", err)
 	}
-	if err := b.Each(t.Context(), "c", func(ledger.Entry) error { return nil }); !errors.Is(err, ledger.ErrGarbage) {
+	if err := b.Each(t.Context(), "c", func(ledger.Entry) error { return nil }); !errors.Is(err, store.ErrGarbage) {
 		t.Errorf("garbage: %v", err)
 	}
 }

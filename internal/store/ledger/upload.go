@@ -65,7 +65,7 @@ func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipie
 	case "cancelled":
 		return Upload{}, fmt.Errorf("%s: %w", name, ErrCancelled)
 	case "newer":
-		return Upload{}, fmt.Errorf("%s: %w", name, ErrNewer)
+		return Upload{}, fmt.Errorf("%s: %w", name, store.ErrNewer)
 	case "busy":
 		return Upload{}, fmt.Errorf("%s: %w", name, ErrBusy)
 	case "ok":

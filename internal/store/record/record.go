@@ -50,13 +50,6 @@ type Record struct {
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
 }
 
-var (
-	// ErrNewer means that a newer version of Usher wrote the record.
-	ErrNewer = errors.New("record was written by a newer version")
-	// ErrGarbage means that the record cannot be read.
-	ErrGarbage = errors.New("record is garbage")
-)
-
 // Store keeps records in Redis.
 type Store struct {
 	rdb  redis.UniversalClient
@@ -82,7 +75,7 @@ func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
 	}
 	r, err := Decode(data)
 	if err != nil {
-		return Record{}, false, fmt.Errorf("task %s: %w", id, err)
+		return Record{}, false, fmt.Errorf("the record of task %s: %w", id, err)
 	}
 	return r, true, nil
 }
@@ -91,10 +84,10 @@ func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
 func Decode(data []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(data, &r); err != nil {
-		return Record{}, ErrGarbage
+		return Record{}, store.ErrGarbage
 	}
 	if r.Version > version {
-		return Record{}, ErrNewer
+		return Record{}, store.ErrNewer
 	}
 	return r, nil
 }
@@ -131,11 +124,6 @@ func (s *Store) Put(ctx context.Context, id string, r Record) error {
 		return fmt.Errorf("writing the record of task %s: %w", id, err)
 	}
 	return nil
-}
-
-// Forget removes the record of a task that was never enqueued.
-func (s *Store) Forget(ctx context.Context, id string) error {
-	return s.rdb.Del(ctx, s.Key(id)).Err()
 }
 
 // Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it ends.
