@@ -15,6 +15,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
 )
 
@@ -208,7 +209,7 @@ type deadRetryCommand struct{ changeFlags }
 
 // Run is called by kong.
 func (c *deadRetryCommand) Run(a *app) error {
-	retrier := deadletter.NewRetrier(a.rdb, a.namespace, tasks.DriverTask)
+	retrier := retry.New(a.rdb, a.namespace, tasks.DriverTask)
 	return c.change(a, "retried", func(e deadletter.Entry) (map[string]any, error) {
 		next, err := retrier.Retry(a.ctx, e.ID)
 		return map[string]any{"task_id": next}, err
@@ -228,7 +229,7 @@ func (c *deadDeleteCommand) Run(a *app) error {
 		}
 	}
 	return c.change(a, "deleted", func(e deadletter.Entry) (map[string]any, error) {
-		_, err := a.deadLetters.Delete(a.ctx, e.ID)
+		_, err := retry.New(a.rdb, a.namespace, tasks.DriverTask).Delete(a.ctx, e.ID)
 		return nil, err
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/tasks"
 )
 

@@ -149,7 +149,7 @@ func people(t *testing.T, name string, n int) []Recipient {
 // wish is that of a task for each recipient.
 func wish(r Recipient) intent.Wish {
 	id := store.IDOf(r.Folded())
-	return intent.Wish{Owner: "t:" + r.Folded(), Address: id, RecordKey: "test:{once}:t:" + r.Folded()}
+	return intent.Wish{Task: r.Folded(), Address: id}
 }
 
 type answer struct {

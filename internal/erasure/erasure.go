@@ -130,7 +130,7 @@ func (e *Eraser) letters(ctx context.Context, folded string, id store.AddressID)
 		if address, ok := letter.Address(); !(ok && address == id) && !carries(letter.Payload, folded) {
 			return nil
 		}
-		found, err := e.deadLetters.Delete(ctx, letter.ID)
+		found, err := e.deadLetters.Delete(ctx, letter.ID, "") // intents are erased too
 		if found {
 			deleted++
 		}

@@ -46,7 +46,7 @@ func (f Finder) OfAddress(ctx context.Context, address string) ([]clerkclient.In
 			return nil, err
 		}
 	}
-	ids, err := intent.Settled(ctx, f.Redis, f.Namespace, store.IDOf(folded), time.Now().Add(-f.Lag))
+	ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), time.Now().Add(-f.Lag))
 	if err != nil {
 		return nil, err
 	}

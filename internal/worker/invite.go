@@ -41,8 +41,7 @@ func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload
 		return w.unreadable(r, err)
 	}
 	i := &inviteRun{w: w, r: r, person: person, wish: intent.Wish{
-		Owner: intent.TaskOwner(r.id), Address: store.IDOf(person.Folded()), RecordKey: w.records.Key(r.id),
-		Born: payload.EnqueuedAt,
+		Task: r.id, Address: store.IDOf(person.Folded()), Born: payload.EnqueuedAt,
 	}}
 	i.doubt = r.again // a first run has nothing to ask about; if it should, its claim says so
 	for {
@@ -163,11 +162,7 @@ func (i *inviteRun) failed(ctx context.Context, claim intent.Claim, result dispa
 	if i.doubt = result.Refusal.Sent; !i.doubt {
 		s.End = claim.Release()
 	}
-	data, keep, err := record.Encode(r.record)
-	if err != nil {
-		return ending{}, err
-	}
-	s.Record, s.Keep = data, keep
+	s.Record = &r.record
 	if err := i.write(s); err != nil {
 		return ending{}, err
 	}
@@ -242,14 +237,8 @@ func (i *inviteRun) end(token string, settled intent.End, end ending) (ending, e
 	s.InvitationID = end.invitationID
 	before := i.r.record
 	entry := i.w.conclude(i.r, end)
-	var err error
-	if s.Record, s.Keep, err = record.Encode(i.r.record); err != nil {
-		return ending{}, err
-	}
-	if end.dead != nil {
-		if s.Letter, err = i.w.deadLetters.Letter(entry); err != nil {
-			return ending{}, err
-		}
+	if s.Record = &i.r.record; end.dead != nil {
+		s.Letter = &entry
 	}
 	if err := i.write(s); err != nil {
 		i.r.record = before

@@ -14,7 +14,6 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 )
 
 // ErrNotFound means that there is no dead letter with an id.
@@ -45,68 +44,6 @@ func RecipientID(campaign string, id store.AddressID) string {
 	return campaign + ":" + hex.EncodeToString(id[:])
 }
 
-// Store keeps the dead letters of one namespace.
-type Store struct {
-	rdb       redis.UniversalClient
-	namespace string
-	keys      store.Keys
-}
-
-// NewStore gives the dead letters of a namespace.
-func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{rdb: rdb, namespace: namespace, keys: store.Keys(namespace)}
-}
-
-// putScript writes an entry and its place in time, unless its address was forgotten on request. KEYS: entry, index, tombstones. ARGV: id, entry
-// (JSON), time in ms, id of the address.
-// Writing one twice makes one. One that died again while its retry was not quite finished is a new one.
-var putScript = redis.NewScript(store.TombstoneLua + `
-if forgotten(KEYS[3], ARGV[4]) then return 0 end
-redis.call('HSET', KEYS[1], 'entry', ARGV[2])
-redis.call('HDEL', KEYS[1], 'next')
-return redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
-`)
-
-// deleteScript removes an entry. KEYS: entry, index. ARGV: id, the next id that it must have (or empty for any entry).
-// Returns 1 if it was removed.
-var deleteScript = redis.NewScript(`
-if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'next') ~= ARGV[2] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('DEL', KEYS[1])
-`)
-
-// retryingScript fixes the id of the task that retries an entry, if none is yet. KEYS: entry. ARGV: next id.
-// Returns the id that counts, or nothing if the entry is gone.
-var retryingScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], 'entry') == 0 then return false end
-redis.call('HSETNX', KEYS[1], 'next', ARGV[1])
-return redis.call('HGET', KEYS[1], 'next')
-`)
-
-// Letter gives a dead letter as it is written together with the settlement of an intent.
-func (s *Store) Letter(e Entry) (*intent.Letter, error) {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
-	}
-	return &intent.Letter{Key: s.keys.Letter(e.ID), IndexKey: s.keys.Letters(), ID: e.ID, Entry: data, FailedAt: e.FailedAt}, nil
-}
-
-// typeInvite is the type of the tasks that have an intent of their own. A revoke task may be about an address too, and has none.
-const typeInvite = "invite"
-
-// owner owns the intent of a dead letter's recipient, at an address. A letter that is not about a recipient has none.
-func (e Entry) owner() (owner string, address store.AddressID, ok bool) {
-	address, ok = e.Address()
-	switch {
-	case ok && e.Recipient != nil:
-		return intent.CampaignOwner(e.Campaign), address, true
-	case ok && e.Type == typeInvite:
-		return intent.TaskOwner(e.ID), address, true
-	}
-	return "", store.AddressID{}, false
-}
-
 // Address is the id of the address that the letter is about, and false if it is about none.
 func (e Entry) Address() (store.AddressID, bool) {
 	switch {
@@ -118,28 +55,68 @@ func (e Entry) Address() (store.AddressID, bool) {
 	return store.AddressID{}, false
 }
 
-// doubtSince is when the first call was made that may have made the invitation without our knowing, in ms; 0 if there is no such
-// call, as far as the letter tells: a refusal is the proof that nothing was made.
-func (e Entry) doubtSince() int64 {
-	switch {
-	case e.Failure.Reason != fate.Exhausted:
-		return 0
-	case len(e.History) > 0:
-		return e.History[0].At.UnixMilli()
+// Args gives what the scripts' write_letter wants of a letter: its id, its text and its time. Of none, nothing.
+func (e *Entry) Args() ([]any, error) {
+	if e == nil {
+		return []any{"", "", 0}, nil
 	}
-	return e.FailedAt.UnixMilli()
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
+	}
+	return []any{e.ID, data, e.FailedAt.UnixMilli()}, nil
 }
+
+// Lua is what scripts begin with that write dead letters. write_letter(key, index, id, text, at) writes one and its place in
+// time, or nothing if it has no id. Writing one twice makes one. One that died again before its retry was finished is a new
+// one.
+const Lua = `
+local function write_letter(key, index, id, text, at)
+  if id == '' then return end
+  redis.call('HSET', key, 'entry', text)
+  redis.call('HDEL', key, 'next')
+  redis.call('ZADD', index, at, id)
+end
+`
+
+// Store keeps the dead letters of one namespace.
+type Store struct {
+	rdb  redis.UniversalClient
+	keys store.Keys
+}
+
+// NewStore gives the dead letters of a namespace.
+func NewStore(rdb redis.UniversalClient, namespace string) *Store {
+	return &Store{rdb: rdb, keys: store.Keys(namespace)}
+}
+
+// putScript writes a letter, unless its address was forgotten on request.
+//
+// KEYS[1] -> usher:{once}:d:e:ID
+// KEYS[2] -> usher:{once}:d:index
+// KEYS[3] -> usher:{once}:forgotten
+// --
+// ARGV[1] -> id of the address
+// ARGV[2] -> id of the letter
+// ARGV[3] -> its text
+// ARGV[4] -> its time (ms)
+// --
+// Returns 1.
+var putScript = redis.NewScript(store.TombstoneLua + Lua + `
+if not forgotten(KEYS[3], ARGV[1]) then write_letter(KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[4]) end
+return 1
+`)
 
 // Put writes dead letters. It is called before the task ends, so that none is lost between the two.
 func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 	for _, e := range entries {
-		data, err := json.Marshal(e)
+		args, err := e.Args()
 		if err != nil {
-			return fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
+			return err
 		}
-		keys := []string{s.keys.Letter(e.ID), s.keys.Letters(), s.keys.Tombstones()}
 		address, _ := e.Address() // nobody has the id of none
-		if err := putScript.Run(ctx, s.rdb, keys, e.ID, data, e.FailedAt.UnixMilli(), string(address[:])).Err(); err != nil {
+		keys := []string{s.keys.Letter(e.ID), s.keys.Letters(), s.keys.Tombstones()}
+		if err := putScript.Run(ctx, s.rdb, keys, append([]any{string(address[:])}, args...)...).Err(); err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
 		}
 	}
@@ -152,18 +129,13 @@ func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("reading dead letter %s: %w", id, err)
 	}
-	return entryOf(id, fields)
-}
-
-func entryOf(id string, fields map[string]string) (Entry, error) {
 	if fields["entry"] == "" {
 		return Entry{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 	}
-	var e Entry
+	e := Entry{Next: fields["next"]}
 	if err := json.Unmarshal([]byte(fields["entry"]), &e); err != nil {
 		return Entry{}, fmt.Errorf("dead letter %s is garbage: %w", id, err)
 	}
-	e.Next = fields["next"]
 	return e, nil
 }
 
@@ -207,24 +179,52 @@ func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 	return nil
 }
 
-// Delete removes a dead letter for good and tells whether it was there.
-func (s *Store) Delete(ctx context.Context, id string) (bool, error) {
-	entry, err := s.Get(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
+// retryScript fixes the id of the task that retries a letter, if none is yet.
+//
+// KEYS[1] -> usher:{once}:d:e:ID
+// --
+// ARGV[1] -> id of the next task
+// --
+// Returns the id that counts, or nothing if the letter is gone.
+var retryScript = redis.NewScript(`
+if redis.call('HEXISTS', KEYS[1], 'entry') == 0 then return false end
+redis.call('HSETNX', KEYS[1], 'next', ARGV[1])
+return redis.call('HGET', KEYS[1], 'next')
+`)
+
+// BeginRetry fixes the id of the task that retries a letter, if none is yet, and gives the one that counts.
+func (s *Store) BeginRetry(ctx context.Context, id, next string) (string, error) {
+	next, err := retryScript.Run(ctx, s.rdb, []string{s.keys.Letter(id)}, next).Text()
+	if errors.Is(err, redis.Nil) {
+		err = ErrNotFound
 	}
-	if owner, address, ok := entry.owner(); err == nil && ok {
-		if err := intent.Forget(ctx, s.rdb, s.namespace, owner, address); err != nil {
-			return false, err
-		}
+	if err != nil {
+		return "", fmt.Errorf("retrying dead letter %s: %w", id, err)
 	}
-	return s.delete(ctx, id, "")
+	return next, nil
 }
 
-func (s *Store) delete(ctx context.Context, id, next string) (bool, error) {
-	n, err := deleteScript.Run(ctx, s.rdb, []string{s.keys.Letter(id), s.keys.Letters()}, id, next).Int()
+// deleteScript removes a letter.
+//
+// KEYS[1] -> usher:{once}:d:e:ID
+// KEYS[2] -> usher:{once}:d:index
+// --
+// ARGV[1] -> id of the letter
+// ARGV[2] -> id of the next task that it must have, or empty for any letter
+// --
+// Returns 1 if it was removed.
+var deleteScript = redis.NewScript(`
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'next') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[1])
+`)
+
+// Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose retry has
+// that id.
+func (s *Store) Delete(ctx context.Context, id, next string) (bool, error) {
+	deleted, err := deleteScript.Run(ctx, s.rdb, []string{s.keys.Letter(id), s.keys.Letters()}, id, next).Bool()
 	if err != nil {
 		return false, fmt.Errorf("deleting dead letter %s: %w", id, err)
 	}
-	return n == 1, nil
+	return deleted, nil
 }

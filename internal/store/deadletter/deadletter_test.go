@@ -6,35 +6,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/intent"
-	"example.com/usher/internal/store/ledger"
-	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
-	"example.com/usher/tasks"
 )
 
 type bundle struct {
 	*deadletter.Store
-	*deadletter.Retrier
-	rdb       *redis.Client
-	inspector *asynq.Inspector
-	ledgers   *ledger.Ledgers
-	records   *record.Store
+	rdb *redis.Client
 }
 
 func setup(t *testing.T) bundle {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
-	return bundle{
-		Store: deadletter.NewStore(rdb, "test"), Retrier: deadletter.NewRetrier(rdb, "test", tasks.DriverTask), rdb: rdb,
-		inspector: asynq.NewInspectorFromRedisClient(rdb), ledgers: ledger.New(rdb, "test"), records: record.NewStore(rdb, "test"),
-	}
+	return bundle{deadletter.NewStore(rdb, "test"), rdb}
 }
 
 func letter(id string) deadletter.Entry {
@@ -69,10 +57,10 @@ func TestWritingOneTwiceMakesOne(t *testing.T) {
 	if ttl := b.rdb.TTL(t.Context(), "test:{once}:d:e:a").Val(); ttl >= 0 {
 		t.Errorf("a dead letter expires after %s", ttl)
 	}
-	if was, err := b.Delete(t.Context(), "a"); !was || err != nil {
+	if was, err := b.Delete(t.Context(), "a", ""); !was || err != nil {
 		t.Errorf("%t, %v", was, err)
 	}
-	if was, err := b.Delete(t.Context(), "a"); was || err != nil {
+	if was, err := b.Delete(t.Context(), "a", ""); was || err != nil {
 		t.Errorf("deleting nothing: %t, %v", was, err)
 	}
 	if _, err := b.Get(t.Context(), "a"); !errors.Is(err, deadletter.ErrNotFound) {
@@ -91,129 +79,11 @@ func TestManyAreListedWholeWhileTheyAreDeleted(t *testing.T) {
 	n := 0
 	err := b.Each(t.Context(), func(e deadletter.Entry) error {
 		n++
-		_, err := b.Delete(t.Context(), e.ID)
+		_, err := b.Delete(t.Context(), e.ID, "")
 		return err
 	})
 	if left := b.ids(t); err != nil || n != 5200 || len(left) != 0 {
 		t.Errorf("%d of 5200, %d left, %v", n, len(left), err)
-	}
-}
-
-func TestRetryEnqueuesThePayloadUnderANewID(t *testing.T) {
-	t.Parallel()
-	b, ctx := setup(t), t.Context()
-	if err := b.Put(ctx, letter("a")); err != nil {
-		t.Fatal(err)
-	}
-	next, err := b.Retry(ctx, "a")
-	if err != nil || next != "a:retry1" {
-		t.Fatalf("%s, %v", next, err)
-	}
-	info, err := b.inspector.GetTaskInfo("test:interactive", next)
-	if err != nil || string(info.Payload) != "payload \x00\xff" {
-		t.Errorf("%+v, %v", info, err)
-	}
-	if left := b.ids(t); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
-	if _, err := b.Retry(ctx, "a"); !errors.Is(err, deadletter.ErrNotFound) {
-		t.Errorf("retrying it again: %v", err)
-	}
-	if err := b.Put(ctx, letter(next)); err != nil {
-		t.Fatal(err)
-	}
-	if second, err := b.Retry(ctx, next); err != nil || second != "a:retry2" {
-		t.Errorf("its retry: %s, %v", second, err)
-	}
-}
-
-// TestABrokenOffRetryIsFinishedByRepeatingIt plays a crash between each two steps of a retry.
-func TestABrokenOffRetryIsFinishedByRepeatingIt(t *testing.T) {
-	t.Parallel()
-	b, ctx := setup(t), t.Context()
-	put := func() {
-		if err := b.Put(ctx, letter("a")); err != nil {
-			t.Fatal(err)
-		}
-		b.rdb.HSet(ctx, "test:{once}:d:e:a", "next", "a:retry1") // marked, then broken off
-	}
-	put()
-	if next, err := b.Retry(ctx, "a"); err != nil || next != "a:retry1" {
-		t.Fatalf("after marking: %s, %v", next, err)
-	}
-	put() // enqueued, then broken off: the task is still there
-	if _, err := b.Retry(ctx, "a"); err != nil {
-		t.Fatalf("after enqueuing: %v", err)
-	}
-	if info, err := b.inspector.GetQueueInfo("test:interactive"); err != nil || info.Size != 1 {
-		t.Errorf("%+v, %v", info, err)
-	}
-	put() // enqueued and run to its end, then broken off
-	if err := b.inspector.DeleteTask("test:interactive", "a:retry1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.records.Put(ctx, "a:retry1", record.Record{Type: "invite", State: record.Done}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Retry(ctx, "a"); err != nil {
-		t.Fatalf("after its end: %v", err)
-	}
-	if info, err := b.inspector.GetQueueInfo("test:interactive"); err != nil || info.Size != 0 {
-		t.Errorf("it was enqueued again: %+v, %v", info, err)
-	}
-	if left := b.ids(t); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
-}
-
-// TestARecipientThatDiesAgainDuringItsRetryIsKept: the retry deletes the letter that it began with, and no newer one.
-func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
-	t.Parallel()
-	b, ctx := setup(t), t.Context()
-	id := store.IDOf("ada@example.com")
-	if _, err := b.ledgers.Add(ctx, "c", time.Time{}, []ledger.Recipient{{Folded: "ada@example.com", Data: []byte(`{"email_address":"ada@example.com"}`)}}); err != nil {
-		t.Fatal(err)
-	}
-	die := func(travel ledger.Travel) {
-		batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, travel)
-		if err != nil || len(batch.Rows) != 1 {
-			t.Fatalf("%+v, %v", batch, err)
-		}
-		entry := letter(deadletter.RecipientID("c", id))
-		entry.Campaign, entry.Recipient = "c", &id
-		if err := b.Put(ctx, entry); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], intent.Refused, "x", time.Now())}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	die(ledger.InBulk)
-	dead := deadletter.RecipientID("c", id)
-	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Singly, 1); err != nil {
-		t.Fatal(err)
-	}
-	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)
-	if err != nil || len(asked.Rows) != 1 {
-		t.Fatalf("%+v, %v", asked, err)
-	}
-	if _, err := b.ledgers.Settle(ctx, "c", asked, []ledger.Outcome{ledger.WaitFor(asked.Rows[0], intent.Absent, ledger.Singly, 0)}); err != nil {
-		t.Fatal(err)
-	}
-	die(ledger.Singly) // and before it deletes the letter, the recipient dies again
-	if got, err := b.Get(ctx, dead); err != nil || got.Next != "" {
-		t.Errorf("%+v, %v", got, err)
-	}
-	task, err := b.Retry(ctx, dead)
-	if err != nil || task != "bulk:c:1" {
-		t.Errorf("%s, %v", task, err)
-	}
-	if _, err := b.inspector.GetTaskInfo("test:campaign", task); err != nil {
-		t.Errorf("the campaign has no driver: %v", err)
-	}
-	if left := b.ids(t); len(left) != 0 {
-		t.Errorf("left: %v", left)
 	}
 }
 

@@ -1,9 +1,9 @@
-// Package intent keeps the record that an invitation for an address is or may be under way. Clerk has no idempotency key, so
-// whoever is about to create an invitation claims its address first, and settles the claim when it knows what became of the
-// call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk instead.
+// Package intent keeps the record that an invitation for an address is or may be under way. Clerk has no idempotency key,
+// so whoever is about to create an invitation claims its address first, and settles the claim when it knows what became of
+// the call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk instead.
 //
-// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation that has
-// settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
+// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation that
+// has settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
 package intent
 
 import (
@@ -73,15 +73,17 @@ const (
 
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
-//	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or 'unsure'; and
-//	  since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may have had one
-//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is used. With
-//	  absent, id may be a list, with commas, of invitations that no call of the owner's has made
+//	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or
+//	  'unsure'; and since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may
+//	  have had one
+//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is
+//	  used. With absent, id may be a list, with commas, of invitations that no call of the owner's has made. Untold asks
+//	  for no intent
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
 //	standing(key, owner): as Parse reads it
 //
-// A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u (unknown), p (known to
-// have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's way).
+// A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u (unknown),
+// p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's way).
 const Lua = `
 local intent = {}
 function intent.read(key, owner)
@@ -91,9 +93,10 @@ function intent.read(key, owner)
   if not state then return 'u', 'garbage', now, now end -- Clerk is asked, and it is written anew
   return state, token, tonumber(till), tonumber(since)
 end
-function intent.write(key, owner, state, token, till, since)
-  redis.call('HSET', key, owner, state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since))
+function intent.text(state, token, till, since)
+  return state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since)
 end
+function intent.write(key, owner, ...) redis.call('HSET', key, owner, intent.text(...)) end
 function intent.tidy(key)
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 1) ~= '=' then return end
@@ -134,13 +137,13 @@ function intent.claim(key, owner, token, till, born, lost)
   return 'ok', since
 end
 function intent.settle(key, owner, token, ending, id)
+  if ending == 'untold' then return true end
   if ending == 'opened' then
     intent.open(key, owner, token)
     return true
   end
   local state, held, till, since = intent.read(key, owner)
   if held ~= token then return false end
-  if ending == 'untold' then return true end
   if ending == 'found' and redis.call('HEXISTS', key, '=' .. id) == 1 then return false end
   if ending == 'made' or ending == 'found' then
     redis.call('HSET', key, '=' .. id, stamp(now))
@@ -164,9 +167,9 @@ function intent.reopen(key, owner, since)
   redis.call('PERSIST', key)
 end
 function intent.standing(key, owner)
-  local state, token, till, since = intent.read(key, owner)
-  if not state then return '' end
-  local value = state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since)
+  local head = { intent.read(key, owner) }
+  if not head[1] then return '' end
+  local value = intent.text(unpack(head))
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 1) == '=' then value = value .. '\n' .. string.sub(field, 2) end
   end

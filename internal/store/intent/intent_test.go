@@ -9,6 +9,7 @@ import (
 
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
 )
 
@@ -26,7 +27,7 @@ func setup(t *testing.T) bundle {
 }
 
 func (b bundle) wish(task string) intent.Wish {
-	return intent.Wish{Owner: intent.TaskOwner(task), Address: [16]byte{1}, RecordKey: "test:{once}:t:" + task, Born: b.born}
+	return intent.Wish{Task: task, Address: [16]byte{1}, Born: b.born}
 }
 
 func (b bundle) claim(task, token string, within time.Duration) intent.Claim {
@@ -139,7 +140,7 @@ func TestAnEndedTaskMakesNoCall(t *testing.T) {
 	b := setup(t)
 	b.want("a", "1", time.Minute, intent.Granted)
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("a"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: []byte(`{"state":"done"}`), Keep: time.Hour,
+		Wish: b.wish("a"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +172,7 @@ func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {
 	b := setup(t)
 	reopen := func(since int64) {
 		t.Helper()
-		if err := intent.Reopen(t.Context(), b.rdb, "test", intent.TaskOwner("a"), [16]byte{1}, since); err != nil {
+		if err := b.Reopen(t.Context(), intent.TaskOwner("a"), [16]byte{1}, since); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,14 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/record"
 )
 
 // Wish is an invite task that wants to make a call.
 type Wish struct {
-	Owner     string
-	Address   store.AddressID // id of the folded address
-	RecordKey string          // of the task
-	Born      int64           // when it was enqueued, in ms; no call was made for it before
+	Task    string // its id
+	Address store.AddressID
+	Born    int64 // when it was enqueued, in ms; no call was made for it before
 }
 
 // Verdict is what became of a wish.
@@ -62,101 +63,108 @@ func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
 	return &Tasks{rdb: rdb, keys: store.Keys(namespace)}
 }
 
-// claimScript claims several addresses, each or not. KEYS: when Redis may have lost its memory, tombstones, then for each the intents, the
-// task's record. ARGV: token, duration of the call (ms), then for each its owner, when it was enqueued (ms), and the address's id.
-// Returns now, and for each its verdict, an instant (since, or when to ask again), and its record.
-var claimScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + `
+func (t *Tasks) key(address store.AddressID) string { return t.keys.Intents(string(address[:])) }
+
+// endedLua defines ended(text), which tells whether a record is that of a task that has ended.
+const endedLua = `
+local function ended(text)
+  local known, record = pcall(cjson.decode, text or '')
+  local state = known and type(record) == 'table' and record.state
+  return state == 'done' or state == 'dead' or state == 'cancelled'
+end
+`
+
+// claimScript claims several addresses, each or not.
+//
+// KEYS[1] -> usher:{once}:lost
+// KEYS[2] -> usher:{once}:forgotten
+// KEYS[3], [5] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[4], [6] … -> usher:{once}:t:ID       of each wish
+// --
+// ARGV[1] -> token
+// ARGV[2] -> how long the call may last (ms)
+// ARGV[3], [6] … -> owner of each wish
+// ARGV[4], [7] … -> when its task was enqueued (ms)
+// ARGV[5], [8] … -> id of its address
+// --
+// Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
+var claimScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + endedLua + `
 local answer = { stamp(now) }
 local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
 local arg = 3
 for i = 3, #KEYS, 2 do
-  local verdict, at = 'ended', 0
-  local text, state = redis.call('GET', KEYS[i + 1]) or '', nil
-  if text ~= '' then
-    local known, record = pcall(cjson.decode, text)
-    state = known and type(record) == 'table' and record.state
-  end
-  if state ~= 'done' and state ~= 'dead' and state ~= 'cancelled' then
-    if forgotten(KEYS[2], ARGV[arg + 2]) then
+  local owner, born, address = unpack(ARGV, arg, arg + 2)
+  local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
+  if not ended(text) then
+    if forgotten(KEYS[2], address) then
       verdict = 'erased'
     else
-      verdict, at = intent.claim(KEYS[i], ARGV[arg], ARGV[1], now + tonumber(ARGV[2]), tonumber(ARGV[arg + 1]), lost)
+      verdict, at = intent.claim(KEYS[i], owner, ARGV[1], now + tonumber(ARGV[2]), tonumber(born), lost)
     end
   end
   arg = arg + 3
-  answer[#answer + 1] = verdict
-  answer[#answer + 1] = stamp(at)
-  answer[#answer + 1] = text
+  for _, value in ipairs({ verdict, stamp(at), text }) do answer[#answer + 1] = value end
 end
 return answer
 `)
 
 // Claim claims addresses for calls that end within a time. Two wishes for one address may not be in one call.
 func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, wishes []Wish) ([]Claim, error) {
-	keys := append(make([]string, 0, 2+2*len(wishes)), t.keys.Lost(), t.keys.Tombstones())
+	keys := []string{t.keys.Lost(), t.keys.Tombstones()}
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
-		keys = append(keys, t.key(wish.Address), wish.RecordKey)
-		args = append(args, wish.Owner, wish.Born, string(wish.Address[:]))
+		keys = append(keys, t.key(wish.Address), t.keys.Record(wish.Task))
+		args = append(args, TaskOwner(wish.Task), wish.Born, string(wish.Address[:]))
 	}
-	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).Slice()
+	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).StringSlice()
+	if err == nil && len(answer) != 1+3*len(wishes) {
+		err = store.ErrGarbage
+	}
 	if err != nil {
 		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
 	}
-	if len(answer) != 1+3*len(wishes) {
-		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), store.ErrGarbage)
-	}
-	now, err := instant(answer[0])
+	now, err := store.Instant(answer[0])
 	claims := make([]Claim, len(wishes))
 	for i := range wishes {
-		verdict, ok := answer[1+3*i].(string)
-		at, err2 := instant(answer[2+3*i])
-		text, ok2 := answer[3+3*i].(string)
-		if err != nil || err2 != nil || !ok || !ok2 {
-			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), store.ErrGarbage)
+		at, err2 := store.Instant(answer[2+3*i])
+		if err := errors.Join(err, err2); err != nil {
+			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
 		}
-		c := Claim{Verdict: Verdict(verdict), Token: token, Since: at, Fresh: at.Equal(now), Record: []byte(text)}
-		if c.Verdict == Busy {
-			c.Again = max(0, at.Sub(now))
+		verdict := Verdict(answer[1+3*i])
+		claims[i] = Claim{Verdict: verdict, Token: token, Since: at, Fresh: at.Equal(now), Record: []byte(answer[3+3*i])}
+		if verdict == Busy {
+			claims[i].Again = max(0, at.Sub(now))
 		}
-		claims[i] = c
 	}
 	return claims, nil
 }
 
-func (t *Tasks) key(address store.AddressID) string { return t.keys.Intents(string(address[:])) }
-
-func instant(value any) (time.Time, error) {
-	text, ok := value.(string)
-	if !ok {
-		return time.Time{}, store.ErrGarbage
-	}
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, store.ErrGarbage
-	}
-	return time.UnixMilli(ms), nil
-}
-
-// standingScript reads one intent. KEYS: the intents. ARGV: owner. Returns now, and the standing as Parse reads it.
+// standingScript reads one intent.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// --
+// ARGV[1] -> owner
+// --
+// Returns now, and the standing as Parse reads it.
 var standingScript = redis.NewScript(store.Clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
 
 // Standing tells how the intent of a task stands, and what time Redis has.
 func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.Time, err error) {
-	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(wish.Address)}, wish.Owner).StringSlice()
+	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(wish.Address)}, TaskOwner(wish.Task)).StringSlice()
 	if err == nil && len(answer) != 2 {
 		err = store.ErrGarbage
 	}
 	if err != nil {
 		return Standing{}, now, fmt.Errorf("reading the intent of a task: %w", err)
 	}
-	if now, err = instant(answer[0]); err == nil {
+	if now, err = store.Instant(answer[0]); err == nil {
 		s, err = Parse(answer[1])
 	}
 	return s, now, err
 }
 
-// Settlement is what becomes of an intent, and what is written with it.
+// Settlement is what becomes of an intent, and what is written with it. A task that ends without an open intent ends as
+// Untold: then only its record and its dead letter are written.
 type Settlement struct {
 	Wish         Wish
 	Token        string
@@ -164,78 +172,110 @@ type Settlement struct {
 	InvitationID string // that was made or found
 	// Used are invitations that no call of the task has made; with Absent.
 	Used   []string
-	Record []byte // of the task; none: it stays
-	Keep   time.Duration
-	Letter *Letter
+	Record *record.Record    // none: it stays
+	Letter *deadletter.Entry // of a task that ends as one
 }
 
-// Letter is a dead letter that is written with the settlement.
-type Letter struct {
-	Key, IndexKey, ID string
-	Entry             []byte
-	FailedAt          time.Time
-}
-
-// settleScript settles an intent and writes what belongs to it, or neither; of an address that was forgotten, only the record, which does not
-// hold it. KEYS: the intents, the task's record, the dead letter, the index of dead letters, tombstones. ARGV: owner, token, end, invitation id,
-// record, how long it is kept (ms; 0: for good), dead letter's id, its entry, its time (ms), the address's id. Returns 1 if it was settled.
-var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + `
-local erased = forgotten(KEYS[5], ARGV[10])
-if erased then
+// settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address that was
+// forgotten it writes only the record, which does not hold it. A task may be ended twice by the same arguments.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// KEYS[2] -> usher:{once}:t:ID
+// KEYS[3] -> usher:{once}:d:e:ID
+// KEYS[4] -> usher:{once}:d:index
+// KEYS[5] -> usher:{once}:forgotten
+// --
+// ARGV[1] -> id of the address
+// ARGV[2] -> owner
+// ARGV[3] -> token
+// ARGV[4] -> end
+// ARGV[5] -> id of the invitation, or of those that are used
+// ARGV[6] -> record, or empty: it stays
+// ARGV[7] -> how long the record is kept (ms; 0: until the task ends)
+// ARGV[8] -> id of the dead letter, or empty: there is none
+// ARGV[9] -> its text
+// ARGV[10] -> its time (ms)
+// --
+// Returns 1 if it was settled, 0 if the claim is another's, the invitation is used, or a task that has ended would end
+// otherwise.
+var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + deadletter.Lua + endedLua + `
+local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
+local over = ending == 'untold' and ended(redis.call('GET', KEYS[2]))
+if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
-elseif not intent.settle(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
-  return 0
+elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
+  write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
+else
+  return ended(record) and redis.call('GET', KEYS[2]) == record and 1 or 0
 end
-if ARGV[7] ~= '' and not erased then
-  redis.call('HSET', KEYS[3], 'entry', ARGV[8])
-  redis.call('HDEL', KEYS[3], 'next')
-  redis.call('ZADD', KEYS[4], ARGV[9], ARGV[7])
-end
-if ARGV[5] ~= '' then
-  if tonumber(ARGV[6]) > 0 then redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6]) else redis.call('SET', KEYS[2], ARGV[5]) end
-end
+if record == '' then return 1 end
+if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
 return 1
 `)
 
-// ErrTaken means that nothing was settled: the claim has passed to another run of the task, or the invitation found
-// has settled another intent.
+// ErrTaken means that nothing was settled: the claim has passed to another run of the task, the task has ended, or the
+// invitation found has settled another intent.
 var ErrTaken = errors.New("the claim is another's, or the invitation has settled another intent")
 
 // Settle settles an intent, or gives ErrTaken.
 func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
-	letter := Letter{Key: s.Wish.RecordKey, IndexKey: s.Wish.RecordKey} // keys are needed even if nothing is written to them
-	if s.Letter != nil {
-		letter = *s.Letter
+	var text []byte
+	var keep time.Duration
+	var err error
+	if s.Record != nil {
+		text, keep, err = record.Encode(*s.Record)
 	}
-	keys := []string{t.key(s.Wish.Address), s.Wish.RecordKey, letter.Key, letter.IndexKey, t.keys.Tombstones()}
-	n, err := settleScript.Run(ctx, t.rdb, keys, s.Wish.Owner, s.Token, string(s.End), s.InvitationID+strings.Join(s.Used, ","),
-		s.Record, s.Keep.Milliseconds(), letter.ID, letter.Entry, letter.FailedAt.UnixMilli(), string(s.Wish.Address[:])).Int()
+	letter, err2 := s.Letter.Args()
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	id, _ := letter[0].(string)
+	keys := []string{
+		t.key(s.Wish.Address), t.keys.Record(s.Wish.Task), t.keys.Letter(id), t.keys.Letters(), t.keys.Tombstones(),
+	}
+	args := append([]any{
+		string(s.Wish.Address[:]), TaskOwner(s.Wish.Task), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
+		text, keep.Milliseconds(),
+	}, letter...)
+	settled, err := settleScript.Run(ctx, t.rdb, keys, args...).Bool()
 	switch {
 	case err != nil:
 		return fmt.Errorf("settling the intent of a task: %w", err)
-	case n != 1:
+	case !settled:
 		return ErrTaken
 	}
 	return nil
 }
 
-// reopenScript lets a dead letter's owner ask Clerk before it calls again. KEYS: the intents. ARGV: owner, since (ms).
+// reopenScript lets a dead letter's owner ask Clerk before it calls again.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// --
+// ARGV[1] -> owner
+// ARGV[2] -> since when there may have been calls (ms; 0: if there is an intent)
+// --
+// Returns 1.
 var reopenScript = redis.NewScript(store.Clock + Lua + `
 intent.reopen(KEYS[1], ARGV[1], tonumber(ARGV[2]))
 return 1
 `)
 
-// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead letter that is
-// retried starts with a question.
-func Reopen(ctx context.Context, rdb redis.UniversalClient, namespace, owner string, address store.AddressID, since int64) error {
-	err := reopenScript.Run(ctx, rdb, []string{store.Keys(namespace).Intents(string(address[:]))}, owner, since).Err()
-	if err != nil {
+// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead letter
+// that is retried starts with a question.
+func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) error {
+	if err := reopenScript.Run(ctx, t.rdb, []string{t.key(address)}, owner, since).Err(); err != nil {
 		return fmt.Errorf("reopening an intent: %w", err)
 	}
 	return nil
 }
 
-// forgetScript forgets what is known of an owner that will never call again. KEYS: the intents. ARGV: owner.
+// forgetScript forgets what is known of an owner that will never call again.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// --
+// ARGV[1] -> owner
+// --
+// Returns 1.
 var forgetScript = redis.NewScript(store.Clock + Lua + `
 if intent.read(KEYS[1], ARGV[1]) == 'p' then
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -243,6 +283,14 @@ if intent.read(KEYS[1], ARGV[1]) == 'p' then
 end
 return 1
 `)
+
+// Forget forgets an owner whose dead letter was deleted.
+func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressID) error {
+	if err := forgetScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).Err(); err != nil {
+		return fmt.Errorf("forgetting an intent: %w", err)
+	}
+	return nil
+}
 
 // Erase removes all intents of an address that was forgotten on request, and tells whether there were any.
 func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (bool, error) {
@@ -253,11 +301,20 @@ func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (bool, error
 	return n == 1, nil
 }
 
-// Forget forgets an owner whose dead letter was deleted.
-func Forget(ctx context.Context, rdb redis.UniversalClient, namespace, owner string, address store.AddressID) error {
-	err := forgetScript.Run(ctx, rdb, []string{store.Keys(namespace).Intents(string(address[:]))}, owner).Err()
+// Settled gives the invitations for an address that have settled an intent since an instant, as far back as that is kept
+// (see tidy): a list of Clerk's may not show them yet.
+func (t *Tasks) Settled(ctx context.Context, address store.AddressID, since time.Time) ([]string, error) {
+	fields, err := t.rdb.HGetAll(ctx, t.key(address)).Result()
 	if err != nil {
-		return fmt.Errorf("forgetting an intent: %w", err)
+		return nil, fmt.Errorf("reading the intents of an address: %w", err)
 	}
-	return nil
+	var ids []string
+	for field, value := range fields {
+		id, settled := strings.CutPrefix(field, "=")
+		at, err := strconv.ParseInt(value, 10, 64)
+		if settled && err == nil && at >= since.UnixMilli() {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }

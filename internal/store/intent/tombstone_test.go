@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/record"
 )
 
 func TestATombstoneIsObeyed(t *testing.T) {
@@ -35,8 +37,8 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	b.want("next", "2", time.Minute, intent.Erased)
 	// The outcome of the call that is in flight is written to the task's record and nowhere else.
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("flying"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: []byte(`{"state":"done"}`),
-		Letter: &intent.Letter{Key: "test:{once}:d:e:flying", IndexKey: "test:{once}:d:index", ID: "flying", Entry: []byte("ada")},
+		Wish: b.wish("flying"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
+		Letter: &deadletter.Entry{ID: "flying", EmailAddress: "ada@example.com"},
 	})
 	if err != nil {
 		t.Error(err)

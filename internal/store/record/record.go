@@ -61,12 +61,9 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 	return &Store{rdb: rdb, keys: store.Keys(namespace)}
 }
 
-// Key is the key of a task's record.
-func (s *Store) Key(id string) string { return s.keys.Record(id) }
-
 // Get gives the record of a task, and false if there is none.
 func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
-	data, err := s.rdb.Get(ctx, s.Key(id)).Bytes()
+	data, err := s.rdb.Get(ctx, s.keys.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return Record{}, false, nil
 	}
@@ -99,7 +96,7 @@ func (s *Store) Claim(ctx context.Context, id string, r Record) (Record, bool, e
 		return Record{}, false, err
 	}
 	for range 3 { // the record found may expire before it is read
-		fresh, err := s.rdb.SetNX(ctx, s.Key(id), data, 0).Result()
+		fresh, err := s.rdb.SetNX(ctx, s.keys.Record(id), data, 0).Result()
 		if err != nil {
 			return Record{}, false, fmt.Errorf("claiming task id %s: %w", id, err)
 		}
@@ -120,7 +117,7 @@ func (s *Store) Put(ctx context.Context, id string, r Record) error {
 	if err != nil {
 		return err
 	}
-	if err := s.rdb.Set(ctx, s.Key(id), data, keep).Err(); err != nil {
+	if err := s.rdb.Set(ctx, s.keys.Record(id), data, keep).Err(); err != nil {
 		return fmt.Errorf("writing the record of task %s: %w", id, err)
 	}
 	return nil

@@ -1,0 +1,24 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+var (
+	// ErrGarbage means that what Redis holds cannot be read.
+	ErrGarbage = errors.New("what Redis holds is garbage")
+	// ErrNewer means that a newer version of Usher wrote what Redis holds.
+	ErrNewer = errors.New("it was written by a newer version")
+)
+
+// Instant reads an instant as our scripts write it, in ms. The error is ErrGarbage.
+func Instant(text string) (time.Time, error) {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("the instant %.20q: %w", text, ErrGarbage)
+	}
+	return time.UnixMilli(ms), nil
+}
