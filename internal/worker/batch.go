@@ -208,13 +208,13 @@ func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address st
 // write records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
-	settled := 0
+	var recorded []ledger.Outcome
 	err := d.w.persist(d.w.settling, func(ctx context.Context) (err error) {
-		settled, err = d.w.ledgers.Settle(ctx, d.campaign, taken, outcomes)
+		recorded, err = d.w.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 		return err
 	})
-	if err != nil || settled < len(outcomes) {
-		d.w.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", settled).
+	if err != nil || len(recorded) < len(outcomes) {
+		d.w.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", len(recorded)).
 			Msg("outcomes could not be recorded in time")
 	}
 	d.change()

@@ -2,14 +2,46 @@ package ledger
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
-	"example.com/usher/internal/store"
+	"github.com/redis/go-redis/v9"
 )
 
-// ErrOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
-var ErrOver = errors.New("the campaign is over")
+// controlScript pauses, resumes, cancels or starts a campaign.
+//
+// ARGV[4] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
+// --
+// Returns JSON: outcome (ok, missing or over) and the state of the campaign.
+var controlScript = redis.NewScript(prelude + `
+local what, outcome = ARGV[4], 'ok'
+local function started()
+  if state == 'running' then redis.call('HSETNX', meta, 'started_at', stamp(now)) end
+end
+if not state then
+  outcome = 'missing'
+elseif what == 'start' then
+  if state == 'scheduled' then begin() end
+  started()
+elseif state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then
+  outcome = 'over'
+elseif what == 'cancel' and state ~= 'cancelled' then
+  become('cancelled')
+  redis.call('HSET', meta, 'finished_at', stamp(now))
+  drop()
+elseif what == 'pause' then
+  become('paused')
+elseif what == 'resume' and state == 'paused' then
+  become(number('scheduled_at') > now and 'scheduled' or 'running')
+  started()
+end
+if state == 'running' or state == 'paused' then redis.call('SADD', running, name) end
+return cjson.encode({ outcome = outcome, state = state or '' })
+`)
+
+// Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
+func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
+	v, err := l.change(ctx, controlScript, name, nil, "start")
+	return v.State, err
+}
 
 // Pause stops a campaign from making calls, but for those in flight. Pausing it again changes nothing.
 func (l *Ledgers) Pause(ctx context.Context, name string) (Campaign, error) {
@@ -27,16 +59,8 @@ func (l *Ledgers) Cancel(ctx context.Context, name string) (Campaign, error) {
 }
 
 func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
-	answer, err := controlScript.Run(ctx, l.rdb, l.keysOf(name), what, name).StringSlice()
-	switch {
-	case err != nil:
-		return Campaign{}, fmt.Errorf("campaign %s: %w", name, err)
-	case len(answer) != 2:
-		return Campaign{}, fmt.Errorf("campaign %s: %w", name, store.ErrGarbage)
-	case answer[0] == "missing":
-		return Campaign{}, fmt.Errorf("%s: %w", name, ErrNotFound)
-	case answer[0] == "over":
-		return Campaign{}, fmt.Errorf("%s is %s: %w", name, answer[1], ErrOver)
+	if _, err := l.change(ctx, controlScript, name, nil, what); err != nil {
+		return Campaign{}, err
 	}
 	return l.Get(ctx, name)
 }

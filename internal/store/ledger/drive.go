@@ -3,32 +3,17 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 )
 
-// Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
-func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
-	state, err := startScript.Run(ctx, l.rdb, l.keysOf(name), name).Text()
-	if err != nil {
-		return "", fmt.Errorf("starting campaign %s: %w", name, err)
-	}
-	if state == "" {
-		return "", fmt.Errorf("%s: %w", name, ErrNotFound)
-	}
-	return State(state), nil
-}
-
-// Batch is some recipients that were taken from a campaign, for a call or for a question to Clerk. Until it is settled, or its hold
-// has passed, nobody else gets them.
+// Batch is some recipients that were taken from a campaign, for a call or for a question to Clerk. Until it is settled, or
+// its hold has passed, nobody else gets them.
 type Batch struct {
 	Rows []Row
 	// Garbage are those that cannot be read: their bytes, by id.
@@ -38,8 +23,47 @@ type Batch struct {
 	token string
 }
 
-// TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims their addresses for
-// a call that ends within a time. Their hold lasts as much longer as the margin says.
+// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose
+// address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is unsure.
+//
+// ARGV[4] -> how many
+// ARGV[5] -> token; one that begins with c takes for a call
+// ARGV[6] -> for how long they are held (ms)
+// ARGV[7] -> travel of the lists to take from, in this order
+// ARGV[8] -> how long the call may last (ms)
+// --
+// Returns now and, for each, its id, its row, and its intent as intent.Parse reads it.
+var takeScript = redis.NewScript(prelude + `
+local token, for_call = ARGV[5], string.sub(ARGV[5], 1, 1) == 'c'
+local taken = { stamp(now) }
+if state ~= 'running' and (for_call or ARGV[7] ~= 'u') then return taken end
+move_due()
+local born, memory_lost = number('created_at'), tonumber(redis.call('GET', lost) or '0')
+local function take(id)
+  local row = redis.call('HGET', rows, id)
+  if not row or (forgotten(tombstones, id) and erase(id)) then return end
+  if for_call then
+    local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[8]), born, memory_lost)
+    if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
+    if verdict == 'unsure' then return wait_again(id, true) end
+  end
+  redis.call('HSET', rows, id, 'o' .. string.sub(row, 2))
+  redis.call('ZADD', open, stamp(now + tonumber(ARGV[6])), id .. token)
+  for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
+end
+for travel in string.gmatch(ARGV[7], '.') do
+  while true do
+    local n = tonumber(ARGV[4]) - (#taken - 1) / 3
+    local ids = n > 0 and redis.call('LPOP', lists[travel], n)
+    if not ids or #ids == 0 then break end
+    for _, id in ipairs(ids) do take(id) end
+  end
+end
+return taken
+`)
+
+// TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims their
+// addresses for a call that ends within a time. Their hold lasts as much longer as the margin says.
 func (l *Ledgers) TakeForCall(ctx context.Context, name string, n int, within, margin time.Duration, from ...Travel) (Batch, error) {
 	return l.take(ctx, name, n, "c"+uuid.NewString(), within+margin, within, from)
 }
@@ -50,20 +74,15 @@ func (l *Ledgers) TakeToAsk(ctx context.Context, name string, n int, hold time.D
 }
 
 func (l *Ledgers) take(ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel) (Batch, error) {
-	travels := make([]byte, len(from))
-	for i, travel := range from {
-		travels[i] = byte(travel)
-	}
 	batch := Batch{Garbage: map[store.AddressID][]byte{}, token: token}
-	flat, err := takeScript.Run(ctx, l.rdb, l.keysOf(name), n, token, hold.Milliseconds(), travels,
-		l.keys.Intents(""), intent.CampaignOwner(name), call.Milliseconds()).StringSlice()
+	flat, err := l.run(ctx, takeScript, name, nil, n, token, hold.Milliseconds(), string(from), call.Milliseconds()).StringSlice()
+	if err == nil && len(flat)%3 != 1 {
+		err = store.ErrGarbage
+	}
+	if err == nil {
+		batch.Now, err = store.Instant(flat[0])
+	}
 	if err != nil {
-		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
-	}
-	if len(flat)%3 != 1 {
-		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, store.ErrGarbage)
-	}
-	if batch.Now, err = store.Instant(flat[0]); err != nil {
 		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
 	}
 	for i := 1; i < len(flat); i += 3 {
@@ -71,10 +90,7 @@ func (l *Ledgers) take(ctx context.Context, name string, n int, token string, ho
 			return Batch{}, fmt.Errorf("campaign %s: an id of %d bytes: %w", name, len(flat[i]), store.ErrGarbage)
 		}
 		row, err := decode(flat[i], flat[i+1])
-		if err == nil && call > 0 {
-			row.Intent = intent.Standing{Token: token}
-			row.Intent.Since, err = store.Instant(flat[i+2])
-		} else if err == nil {
+		if err == nil {
 			row.Intent, err = intent.Parse(flat[i+2])
 		}
 		if err != nil {
@@ -84,83 +100,6 @@ func (l *Ledgers) take(ctx context.Context, name string, n int, token string, ho
 		batch.Rows = append(batch.Rows, row)
 	}
 	return batch, nil
-}
-
-// Outcome is what to record of a recipient: sent, dead, or to wait again; and what becomes of its intent.
-type Outcome struct {
-	Row    Row
-	state  byte
-	travel Travel
-	delay  time.Duration
-	end    intent.End
-	used   []string // invitations that no call of the recipient's has made; with intent.Absent
-}
-
-// SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it. Its attempts are those besides the
-// call that made it, which counted as failed if it was lost.
-func SentAs(row Row, end intent.End, invitationID string, at time.Time) Outcome {
-	if end == intent.Found {
-		row.Attempts = max(0, row.Attempts-1)
-	}
-	row.Foreign = end != intent.Made && end != intent.Found // one that was there before counts as the recipient's
-	row.InvitationID, row.SettledAt, row.History, row.Refusal = invitationID, at.Unix(), nil, nil
-	return Outcome{Row: row, state: 's', travel: InBulk, end: end}
-}
-
-// DeadOf records that the recipient is a dead letter. Its history is there.
-func DeadOf(row Row, end intent.End, code string, at time.Time) Outcome {
-	row.Code, row.SettledAt, row.History, row.Refusal = code, at.Unix(), nil, nil
-	return Outcome{Row: row, state: 'd', travel: InBulk, end: end}
-}
-
-// WaitFor lets the recipient wait for another try: before all others now, or after a delay.
-func WaitFor(row Row, end intent.End, travel Travel, delay time.Duration) Outcome {
-	if delay <= 0 {
-		delay = -time.Millisecond
-	}
-	return Outcome{Row: row, state: 'w', travel: travel, delay: delay, end: end}
-}
-
-// Clear lets the recipient wait for a call that ignores the invitations that stood in its way and were revoked.
-func Clear(row Row, end intent.End, travel Travel, revoked []string) Outcome {
-	row.Foreign, row.Answered, row.Refusal, row.Cleared = false, false, nil, true
-	o := WaitFor(row, end, travel, 0)
-	o.used = revoked
-	return o
-}
-
-// Reserve lets the recipient be unsure about an invitation that stands in its way and that none of its calls has made, and keeps others from
-// calling for its address meanwhile.
-func Reserve(row Row, refusal fate.Failure, end intent.End) Outcome {
-	row.Refusal, row.Foreign, row.Answered = &refusal, true, true
-	return GoOn(row, end, Unsure)
-}
-
-// GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
-func GoOn(row Row, end intent.End, travel Travel) Outcome {
-	return Outcome{Row: row, state: 'w', travel: travel, end: end}
-}
-
-// Settle records outcomes of a batch and says how many: fewer than were given if its hold had passed.
-func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes []Outcome) (int, error) {
-	args := make([]any, 0, 3+6*len(outcomes))
-	args = append(args, batch.token, l.keys.Intents(""), intent.CampaignOwner(name))
-	for _, o := range outcomes {
-		row, err := encode(o.state, o.travel, o.Row)
-		if err != nil {
-			return 0, err
-		}
-		token := o.Row.Intent.Token
-		if o.end == intent.Opened {
-			token = batch.token
-		}
-		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), token, o.Row.InvitationID+strings.Join(o.used, ","))
-	}
-	settled, err := settleScript.Run(ctx, l.rdb, l.keysOf(name), args...).Int()
-	if err != nil {
-		return 0, fmt.Errorf("settling recipients of campaign %s: %w", name, err)
-	}
-	return settled, nil
 }
 
 // Progress is what a driver has to do.
@@ -178,29 +117,64 @@ type Progress struct {
 	Generation int
 }
 
-// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running campaign with nothing
-// left is finished by it.
+// progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
+// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's
+// lease, unless a later generation has taken over. The first time it takes back what its predecessor was asking about. A
+// paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one until nothing is open
+// or unsure.
+//
+// ARGV[4] -> the driver's generation
+// --
+// Returns JSON: state, waiting, ready, singles, later, open, unsure, generation, and due: how long until the next of later
+// and open is (ms; -1: there is none).
+var progressScript = redis.NewScript(prelude + `
+local generation = number('generation')
+if state == 'running' or state == 'paused' or state == 'cancelled' then
+  move_due()
+  if state == 'cancelled' then drop() end
+  if generation == tonumber(ARGV[4]) then
+    redis.call('HSET', meta, 'lease_until', stamp(now + lease))
+    if redis.call('HGET', meta, 'driven') ~= ARGV[4] then
+      redis.call('HSET', meta, 'driven', ARGV[4])
+      for _, member in ipairs(redis.call('ZRANGE', open, 0, -1)) do
+        if string.sub(member, 17, 17) ~= 'c' then let_go(member) end
+      end
+    end
+  end
+end
+local p = { generation = generation, due = -1 }
+local left = 0
+for part, key in pairs({ waiting = waiting, singles = singles, ready = ready, unsure = unsure }) do
+  p[part] = redis.call('LLEN', key)
+  left = left + p[part]
+end
+for part, key in pairs({ later = later, open = open }) do
+  p[part] = redis.call('ZCARD', key)
+  left = left + p[part]
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end
+end
+if state == 'running' and left == 0 then
+  become('finished')
+  redis.call('HSET', meta, 'finished_at', stamp(now))
+  redis.call('SREM', running, name)
+end
+p.state = state or ''
+return cjson.encode(p)
+`)
+
+// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running campaign with
+// nothing left is finished by it.
 func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Progress, error) {
-	answer, err := progressScript.Run(ctx, l.rdb, l.keysOf(name), generation, name).Slice()
-	if err != nil {
+	var p struct {
+		Progress
+		Due int64
+	}
+	if err := read(l.run(ctx, progressScript, name, nil, generation), &p); err != nil {
 		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
 	}
-	if len(answer) != 9 {
-		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, store.ErrGarbage)
-	}
-	state, ok := answer[0].(string)
-	numbers := make([]int, 8)
-	for i := range numbers {
-		n, isNumber := answer[i+1].(int64)
-		numbers[i], ok = int(n), ok && isNumber
-	}
-	if !ok {
-		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, store.ErrGarbage)
-	}
-	return Progress{
-		State: State(state), Waiting: numbers[0], Singles: numbers[1], Later: numbers[2], Open: numbers[3], Ready: numbers[4], Unsure: numbers[5],
-		NextDue: time.Duration(numbers[6]) * time.Millisecond, Generation: numbers[7],
-	}, nil
+	p.NextDue = time.Duration(p.Due) * time.Millisecond
+	return p.Progress, nil
 }
 
 // Orphan is a running campaign that had no driver, and its new generation.
@@ -209,19 +183,36 @@ type Orphan struct {
 	Generation int
 }
 
-// Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep finds it again.
-func (l *Ledgers) Sweep(ctx context.Context) ([]Orphan, error) {
-	answer, err := sweepScript.Run(ctx, l.rdb, []string{l.keys.Running()}, l.keys.Ledgers()).StringSlice()
-	if err != nil {
+// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each.
+//
+// KEYS[1] -> usher:{once}:running
+// --
+// ARGV[1] -> what the keys of ledgers begin with
+// --
+// Returns JSON: a list of name and generation.
+var sweepScript = redis.NewScript(store.Clock + lease + `
+local orphans = {}
+for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
+  local function key(part) return ARGV[1] .. name .. ':' .. part end
+  local state, leased = unpack(redis.call('HMGET', key('meta'), 'state', 'lease_until'))
+  local draining = state == 'cancelled' and
+    redis.call('LLEN', key('unsure')) + redis.call('ZCARD', key('open')) + redis.call('ZCARD', key('later')) > 0
+  if state ~= 'running' and state ~= 'paused' and not draining then
+    redis.call('SREM', KEYS[1], name)
+  elseif tonumber(leased or '0') < now then
+    redis.call('HSET', key('meta'), 'lease_until', stamp(now + lease))
+    orphans[#orphans + 1] = { name = name, generation = redis.call('HINCRBY', key('meta'), 'generation', 1) }
+  end
+end
+return #orphans > 0 and cjson.encode(orphans) or '[]'
+`)
+
+// Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep finds it
+// again.
+func (l *Ledgers) Sweep(ctx context.Context) (orphans []Orphan, err error) {
+	answer := sweepScript.Run(ctx, l.rdb, []string{l.keys.Running()}, l.keys.Ledgers())
+	if err := read(answer, &orphans); err != nil {
 		return nil, fmt.Errorf("sweeping campaigns: %w", err)
-	}
-	var orphans []Orphan
-	for pair := range slices.Chunk(answer, 2) {
-		generation, err := strconv.Atoi(pair[len(pair)-1])
-		if err != nil {
-			return nil, fmt.Errorf("sweeping campaigns: %w", store.ErrGarbage)
-		}
-		orphans = append(orphans, Orphan{Name: pair[0], Generation: generation})
 	}
 	return orphans, nil
 }

@@ -10,14 +10,22 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone is there already.
+// eraseScript removes a recipient that was forgotten on request.
+//
+// ARGV[4] -> id
+// --
+// Returns 1 if it was there.
+var eraseScript = redis.NewScript(prelude + `return erase(ARGV[4])`)
+
+// Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone is
+// there already.
 func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int, err error) {
 	names, err := l.rdb.ZRange(ctx, l.keys.Campaigns(), 0, -1).Result()
 	if err != nil {
 		return 0, fmt.Errorf("listing campaigns: %w", err)
 	}
 	for _, name := range names {
-		n, err := eraseScript.Run(ctx, l.rdb, l.keysOf(name), string(id[:])).Int()
+		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
 		if err != nil {
 			return campaigns, fmt.Errorf("erasing a recipient of campaign %s: %w", name, err)
 		}
@@ -26,7 +34,12 @@ func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int,
 	return campaigns, nil
 }
 
-// eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its tombstone. KEYS: the stage. ARGV: id.
+// eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its tombstone.
+//
+// KEYS[1] -> usher:{once}:c:NAME:stage:UPLOAD
+// --
+// ARGV[1] -> id
+// --
 // Returns 1 if it was there.
 var eraseStagedScript = redis.NewScript(`
 local at = redis.call('LPOS', KEYS[1], ARGV[1])

@@ -18,7 +18,7 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 	b.add(t, "c", people(0, 6)) // 0 is sent, 1 dead, 2 in a call, 3 is to wait, 4 and 5 wait
 	batch := b.take(t, 4, ledger.InBulk, time.Minute)
 	call := batch
-	b.settle(t, batch, ledger.SentAs(batch.Rows[0], intent.Made, "inv_0", time.Now()), ledger.DeadOf(batch.Rows[1], intent.Refused, "x", time.Now()),
+	b.settle(t, batch, ledger.SentAs(batch.Rows[0], intent.Made, "inv_0", time.Now()), deadOf(batch.Rows[1], "x"),
 		ledger.WaitFor(batch.Rows[3], intent.Absent, ledger.Ready, time.Hour))
 	stones := store.NewTombstones(b.rdb, "test")
 	for _, i := range []int{0, 1, 2, 3, 4} {

@@ -60,11 +60,11 @@ func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Durati
 
 func (b bundle) settle(t *testing.T, batch ledger.Batch, outcomes ...ledger.Outcome) int {
 	t.Helper()
-	n, err := b.Settle(t.Context(), "c", batch, outcomes)
+	recorded, err := b.Settle(t.Context(), "c", batch, outcomes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return len(recorded)
 }
 
 func (b bundle) progress(t *testing.T) ledger.Progress {
@@ -82,6 +82,11 @@ func sent(batch ledger.Batch) []ledger.Outcome {
 		outcomes = append(outcomes, ledger.SentAs(row, intent.Made, "inv_1", time.Now()))
 	}
 	return outcomes
+}
+
+// deadOf lets a recipient be a dead letter.
+func deadOf(row ledger.Row, code string) ledger.Outcome {
+	return ledger.DeadOf(row, intent.Refused, code, time.Now())
 }
 
 func TestTheWayOfACampaign(t *testing.T) {
@@ -211,7 +216,7 @@ func TestRevive(t *testing.T) {
 	batch := b.take(t, 2, ledger.InBulk, time.Minute)
 	batch.Rows[0].Attempts = 7
 	dead := batch.Rows[0]
-	b.settle(t, batch, ledger.DeadOf(dead, intent.Refused, "duplicate_record", time.Now()), ledger.SentAs(batch.Rows[1], intent.Made, "inv_1", time.Now()))
+	b.settle(t, batch, deadOf(dead, "duplicate_record"), ledger.SentAs(batch.Rows[1], intent.Made, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}

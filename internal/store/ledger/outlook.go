@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"example.com/usher/internal/store"
 )
 
 const (
@@ -28,60 +26,57 @@ type Standing struct {
 	NextDue time.Time
 }
 
-// standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at 10,000 holds at
-// most; there are no more than the calls and questions of all workers hold. KEYS: open, singles, waiting, ready, later. Returns {in calls, alone,
-// waiting, ready, later, when the first of those is due (ms; 0: there is none)}.
-var standingScript = redis.NewScript(`
+// standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at 10,000 holds
+// at most; there are no more than the calls and questions of all workers hold.
+//
+// Returns JSON: incalls, alone, waiting, ready, later, and due: when the first of those is (ms; 0: there is none).
+var standingScript = redis.NewScript(prelude + `
 local calls = 0
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, 9999)) do
+for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
   if string.sub(member, 17, 17) == 'c' then calls = calls + 1 end
 end
-local due = tonumber(redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2] or '0')
-return {calls, redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4]), redis.call('ZCARD', KEYS[5]), due}
+local due = tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2] or '0')
+local function length(list) return redis.call('LLEN', list) end
+return cjson.encode({
+  incalls = calls, alone = length(singles), waiting = length(waiting), ready = length(ready),
+  later = redis.call('ZCARD', later), due = due,
+})
 `)
 
-// Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the oldest first. Those
-// that cannot be read are left out.
+// Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the oldest
+// first. Those that cannot be read are left out.
 func (l *Ledgers) Outlook(ctx context.Context) ([]Standing, error) {
-	running, err := l.rdb.SRandMemberN(ctx, l.keys.Running(), mostRunning).Result()
+	names, err := l.rdb.SRandMemberN(ctx, l.keys.Running(), mostRunning).Result()
 	if err != nil {
 		return nil, fmt.Errorf("reading which campaigns run: %w", err)
 	}
-	newest, err := l.rdb.ZRevRange(ctx, l.keys.Campaigns(), 0, mostScheduled-1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("listing campaigns: %w", err)
-	}
-	names := append(running, newest...)
-	slices.Sort(names)
-	heads, _, err := l.heads(ctx, slices.Compact(names))
+	newest, err := l.newest(ctx, mostScheduled)
 	if err != nil {
 		return nil, err
 	}
+	names = append(names, newest...)
+	slices.Sort(names)
+	heads, _, err := l.heads(ctx, slices.Compact(names)...)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(heads, func(a, b Campaign) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	var standings []Standing
 	for _, c := range heads {
-		if c.State == Running || c.State == Scheduled {
-			standings = append(standings, Standing{Campaign: c})
+		if c.State != Running && c.State != Scheduled {
+			continue
 		}
+		s := struct {
+			Standing
+			Due int64
+		}{Standing: Standing{Campaign: c}}
+		if err := read(l.run(ctx, standingScript, c.Name, nil), &s); err != nil {
+			return nil, fmt.Errorf("reading what campaign %s has in calls: %w", c.Name, err)
+		}
+		if s.Due > 0 {
+			s.NextDue = time.UnixMilli(s.Due)
+		}
+		standings = append(standings, s.Standing)
 	}
-	slices.SortFunc(standings, func(a, b Standing) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return standings, l.readStandings(ctx, standings)
-}
-
-func (l *Ledgers) readStandings(ctx context.Context, standings []Standing) error {
-	for i, s := range standings {
-		keys := []string{l.keys.Ledger(s.Name, "open"), l.keys.Ledger(s.Name, "singles"), l.keys.Ledger(s.Name, "waiting"), l.keys.Ledger(s.Name, "ready"), l.keys.Ledger(s.Name, "later")}
-		answer, err := standingScript.Run(ctx, l.rdb, keys).Int64Slice()
-		if err == nil && len(answer) != 6 {
-			err = store.ErrGarbage
-		}
-		if err != nil {
-			return fmt.Errorf("reading what campaign %s has in calls: %w", s.Name, err)
-		}
-		standings[i].InCalls, standings[i].Alone = int(answer[0]), int(answer[1])
-		standings[i].Waiting, standings[i].Ready, standings[i].Later = int(answer[2]), int(answer[3]), int(answer[4])
-		if answer[5] > 0 {
-			standings[i].NextDue = time.UnixMilli(answer[5])
-		}
-	}
-	return nil
+	return standings, nil
 }

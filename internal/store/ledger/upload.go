@@ -5,22 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 )
 
 const (
 	stageChunk = 500       // recipients to one command
 	stageKeep  = time.Hour // an upload that was broken off is forgotten after this
 )
-
-// ErrBusy means that a start was asked for, but the campaign has begun already.
-var ErrBusy = errors.New("the campaign has begun already")
 
 // Recipient is one to upload: its folded address identifies it, its data is the producer's.
 type Recipient struct {
@@ -37,15 +34,66 @@ type Upload struct {
 	Forgotten int
 }
 
+// commitScript moves a staged upload into the campaign, whole, and makes or reopens the campaign as needed.
+//
+// KEYS[12] -> usher:{once}:c:NAME:stage:UPLOAD  list of id, row, id, row, …
+// --
+// ARGV[4] -> version
+// ARGV[5] -> start (ms, or 0 for now)
+// ARGV[6] -> how many list entries were staged
+// --
+// Returns JSON: outcome (ok, cancelled, newer, busy: a start was asked for but the campaign has begun, or incomplete: the
+// stage expired), added, known, and forgotten: how many were left out.
+var commitScript = redis.NewScript(prelude + `
+local stage, start = KEYS[12], tonumber(ARGV[5])
+local function answer(outcome, added, known, erased)
+  return cjson.encode({ outcome = outcome, added = added, known = known, forgotten = erased })
+end
+if number('v') > tonumber(ARGV[4]) then return answer('newer') end
+if state == 'cancelled' then return answer('cancelled') end
+if start > 0 and (state == 'running' or state == 'paused') then return answer('busy') end
+if redis.call('LLEN', stage) ~= tonumber(ARGV[6]) then return answer('incomplete') end
+local added, known, erased = 0, 0, 0
+while true do
+  local staged = redis.call('LPOP', stage, 1000)
+  if not staged or #staged == 0 then break end
+  local fresh = {}
+  for i = 1, #staged, 2 do
+    if forgotten(tombstones, staged[i]) then
+      erased = erased + 1
+    elseif redis.call('HSETNX', rows, staged[i], staged[i + 1]) == 1 then
+      fresh[#fresh + 1] = staged[i]
+    else
+      known = known + 1
+    end
+  end
+  if #fresh > 0 then redis.call('RPUSH', waiting, unpack(fresh)) end
+  added = added + #fresh
+end
+if not state then redis.call('HSET', meta, 'v', ARGV[4], 'created_at', stamp(now), 'generation', 0) end
+if not state or (state == 'finished' and added > 0) then
+  redis.call('HINCRBY', meta, 'generation', 1)
+  redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
+  if start > 0 then
+    become('scheduled')
+    redis.call('HSET', meta, 'scheduled_at', stamp(start))
+  else
+    begin()
+  end
+end
+redis.call('HINCRBY', meta, 'recipients', added)
+return answer('ok', added, known, erased)
+`)
+
 // Add puts recipients into a campaign, all of them or none, and makes or reopens it as needed. A start that is not zero
 // schedules a campaign that is new or finished. The caller then enqueues the driver: TaskID of the campaign's generation.
 func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipients []Recipient) (Upload, error) {
 	stage := l.keys.Stage(name, uuid.NewString())
-	if err := l.stage(ctx, stage, recipients); err != nil {
-		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
+	err := l.stage(ctx, stage, recipients)
+	if err == nil {
+		// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
+		err = l.rdb.ZAddNX(ctx, l.keys.Campaigns(), redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}).Err()
 	}
-	// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
-	err := l.rdb.ZAddNX(ctx, l.keys.Campaigns(), redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}).Err()
 	if err != nil {
 		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
 	}
@@ -53,46 +101,16 @@ func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipie
 	if !start.IsZero() {
 		startMS = start.UnixMilli()
 	}
-	answer, err := commitScript.Run(ctx, l.rdb, append(l.keysOf(name), stage), version, startMS, 2*len(recipients), name).Slice()
+	v, err := l.change(ctx, commitScript, name, []string{stage}, version, startMS, 2*len(recipients))
 	if err != nil {
-		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
+		return Upload{}, err
 	}
-	outcome, counts, err := commitAnswer(answer)
-	if err != nil {
-		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
-	}
-	switch outcome {
-	case "cancelled":
-		return Upload{}, fmt.Errorf("%s: %w", name, ErrCancelled)
-	case "newer":
-		return Upload{}, fmt.Errorf("%s: %w", name, store.ErrNewer)
-	case "busy":
-		return Upload{}, fmt.Errorf("%s: %w", name, ErrBusy)
-	case "ok":
-		campaign, err := l.Get(ctx, name)
-		return Upload{Campaign: campaign, Added: counts[0], Known: counts[1], Forgotten: counts[2]}, err
-	}
-	return Upload{}, fmt.Errorf("uploading to campaign %s: the upload took too long (%s); try again", name, outcome)
-}
-
-func commitAnswer(answer []any) (outcome string, counts [3]int, err error) {
-	if len(answer) != 1+len(counts) {
-		return "", counts, fmt.Errorf("the script answered %d values", len(answer))
-	}
-	outcome, ok := answer[0].(string)
-	for i := range counts {
-		n, isNumber := answer[1+i].(int64)
-		counts[i], ok = int(n), ok && isNumber
-	}
-	if !ok {
-		return "", counts, errors.New("the script's answer is garbage")
-	}
-	return outcome, counts, nil
+	campaign, err := l.Get(ctx, name)
+	return Upload{Campaign: campaign, Added: v.Added, Known: v.Known, Forgotten: v.Forgotten}, err
 }
 
 func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient) error {
-	for start := 0; start < len(recipients); start += stageChunk {
-		chunk := recipients[start:min(start+stageChunk, len(recipients))]
+	for chunk := range slices.Chunk(recipients, stageChunk) {
 		values := make([]any, 0, 2*len(chunk))
 		for _, r := range chunk {
 			id := store.IDOf(r.Folded)
@@ -102,18 +120,47 @@ func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient)
 			}
 			values = append(values, string(id[:]), row)
 		}
-		pipe := l.rdb.Pipeline()
-		pipe.RPush(ctx, key, values...)
-		pipe.Expire(ctx, key, stageKeep)
-		if _, err := pipe.Exec(ctx); err != nil {
+		_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.RPush(ctx, key, values...)
+			pipe.Expire(ctx, key, stageKeep)
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been asked what
-// became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the campaign if it had finished. One that is not dead is left alone, so repeating it changes nothing.
+// reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign
+// for it.
+//
+// ARGV[4] -> id
+// ARGV[5] -> row as it shall be
+// ARGV[6] -> since when there may have been calls (ms; 0: if it has an intent)
+// --
+// Returns JSON: outcome (ok, cancelled or missing).
+var reviveScript = redis.NewScript(prelude + `
+local id, row = ARGV[4], redis.call('HGET', rows, ARGV[4])
+if not state or not row then return '{"outcome":"missing"}' end
+if state == 'cancelled' then return '{"outcome":"cancelled"}' end
+if string.sub(row, 1, 1) == 'd' then
+  intent.reopen(intents .. id, owner, tonumber(ARGV[6]))
+  redis.call('HSET', rows, id, ARGV[5])
+  redis.call('RPUSH', list_of(ARGV[5]), id)
+  count_dead(row, -1)
+  if state == 'finished' then
+    redis.call('HINCRBY', meta, 'generation', 1)
+    redis.call('HDEL', meta, 'finished_at')
+    begin()
+  end
+end
+return '{"outcome":"ok"}'
+`)
+
+// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been asked
+// what became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the campaign if it
+// had finished. One that is not dead is left alone, so repeating it changes nothing.
 func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, travel Travel, since int64) (Campaign, error) {
 	failed := func(err error) (Campaign, error) {
 		return Campaign{}, fmt.Errorf("reviving a recipient of campaign %s: %w", name, err)
@@ -133,15 +180,8 @@ func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, t
 	if err != nil {
 		return failed(err)
 	}
-	outcome, err := reviveScript.Run(ctx, l.rdb, l.keysOf(name), string(id[:]), revived,
-		l.keys.Intents(""), intent.CampaignOwner(name), since, name).Text()
-	switch {
-	case err != nil:
+	if _, err := l.change(ctx, reviveScript, name, nil, string(id[:]), revived, since); err != nil {
 		return failed(err)
-	case outcome == "cancelled":
-		return failed(ErrCancelled)
-	case outcome == "missing":
-		return failed(ErrNotFound)
 	}
 	return l.Get(ctx, name)
 }

@@ -1,0 +1,158 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+)
+
+// lease is how long a campaign stays its driver's after each look at its ledger, in ms; then the sweep gives it another.
+const lease = "\nlocal lease = 10000\n"
+
+// prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of them:
+//
+// KEYS[1] -> usher:{once}:c:NAME:meta     hash of the campaign's head
+// KEYS[2] -> usher:{once}:c:NAME:rows     hash of rows by id: state and travel, a byte each, and JSON
+// KEYS[3] -> usher:{once}:c:NAME:waiting  list of ids that nobody has looked up
+// KEYS[4] -> usher:{once}:c:NAME:singles  list of ids that travel alone
+// KEYS[5] -> usher:{once}:c:NAME:later    zset of ids by the instant (ms) of their next attempt
+// KEYS[6] -> usher:{once}:c:NAME:open     zset of id+token by the instant (ms) until which a call or a question holds it
+// KEYS[7] -> usher:{once}:c:NAME:ready    list of ids that were looked up and may ride in a bulk
+// KEYS[8] -> usher:{once}:c:NAME:unsure   list of ids of which nobody knows what became of their last call
+// KEYS[9] -> usher:{once}:running
+// KEYS[10] -> usher:{once}:lost
+// KEYS[11] -> usher:{once}:forgotten
+// --
+// ARGV[1] -> the campaign's name
+// ARGV[2] -> owner of its recipients' intents
+// ARGV[3] -> what the keys of intents begin with
+//
+// A row's state is w waiting, o open, s sent or d dead. Its travel says in which list it waits: b waiting, r ready,
+// s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
+//
+//	become(new): changes the state of the campaign
+//	begin(): lets it run, and gives it time to get a driver before the sweep gives it one
+//	wait_again(id, doubted): puts a recipient at the head of its list, or a doubted one at the end of the unsure
+//	let_go(member): ends a hold; who was in a call is unsure
+//	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
+//	drop(): empties a cancelled campaign of all who are in no call; who is unsure stays until Clerk was asked
+//	count_dead(row, n): counts a dead recipient, in all and by its code
+//	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is not
+//	  written
+const prelude = store.Clock + store.TombstoneLua + intent.Lua + lease + `
+local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones = unpack(KEYS)
+local name, owner, intents = unpack(ARGV, 1, 3)
+local state = redis.call('HGET', meta, 'state')
+local lists = { b = waiting, s = singles, r = ready, u = unsure }
+local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
+local function number(field) return tonumber(redis.call('HGET', meta, field) or '0') end
+local function become(new)
+  if state ~= new then redis.call('HSET', meta, 'state', new) end
+  state = new
+end
+local function begin()
+  become('running')
+  redis.call('SADD', running, name)
+  redis.call('HSET', meta, 'lease_until', stamp(now + lease))
+end
+local function wait_again(id, doubted)
+  local row = redis.call('HGET', rows, id)
+  if not row then return end
+  row = 'w' .. (doubted and 'u' or string.sub(row, 2, 2)) .. string.sub(row, 3)
+  redis.call('HSET', rows, id, row)
+  redis.call(doubted and 'RPUSH' or 'LPUSH', list_of(row), id)
+end
+local function let_go(member)
+  redis.call('ZREM', open, member)
+  wait_again(string.sub(member, 1, 16), string.sub(member, 17, 17) == 'c')
+end
+local function move_due()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', stamp(now), 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', later, id)
+    wait_again(id)
+  end
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, 1000)) do let_go(member) end
+end
+local function drop()
+  redis.call('DEL', waiting, singles, ready)
+  for _, id in ipairs(redis.call('ZRANGE', later, 0, -1)) do
+    if string.sub(redis.call('HGET', rows, id) or '', 2, 2) ~= 'u' then redis.call('ZREM', later, id) end
+  end
+end
+local function count_dead(row, n)
+  local known, fields = pcall(cjson.decode, string.sub(row, 3))
+  local code = 'dead:' .. (known and type(fields) == 'table' and fields.c or '')
+  redis.call('HINCRBY', meta, 'dead', n)
+  if redis.call('HINCRBY', meta, code, n) <= 0 then redis.call('HDEL', meta, code) end
+end
+local function erase(id)
+  local row = redis.call('HGET', rows, id)
+  if not row then return 0 end
+  redis.call('HDEL', rows, id)
+  redis.call('HINCRBY', meta, 'recipients', -1)
+  redis.call('HINCRBY', meta, 'forgotten', 1)
+  if string.sub(row, 1, 1) == 's' then redis.call('HINCRBY', meta, 'sent', -1) end
+  if string.sub(row, 1, 1) == 'd' then count_dead(row, -1) end
+  for _, list in pairs(lists) do redis.call('LREM', list, 1, id) end
+  redis.call('ZREM', later, id)
+  return 1
+end
+`
+
+// run runs a script of a campaign. What it has more than the prelude names is KEYS[12] and ARGV[4] and on.
+func (l *Ledgers) run(ctx context.Context, script *redis.Script, name string, more []string, args ...any) *redis.Cmd {
+	var keys []string
+	for _, part := range []string{"meta", "rows", "waiting", "singles", "later", "open", "ready", "unsure"} {
+		keys = append(keys, l.keys.Ledger(name, part))
+	}
+	keys = append(keys, l.keys.Running(), l.keys.Lost(), l.keys.Tombstones())
+	args = append([]any{name, intent.CampaignOwner(name), l.keys.Intents("")}, args...)
+	return script.Run(ctx, l.rdb, append(keys, more...), args...)
+}
+
+// read reads the answer of a script that answers in JSON.
+func read(answer *redis.Cmd, into any) error {
+	text, err := answer.Text()
+	if err == nil && json.Unmarshal([]byte(text), into) != nil {
+		err = store.ErrGarbage
+	}
+	return err
+}
+
+// verdict is what a script answers that changes a campaign.
+type verdict struct {
+	Outcome                 string
+	State                   State
+	Added, Known, Forgotten int
+}
+
+// change runs a script that changes a campaign. The error says why it was not changed.
+func (l *Ledgers) change(ctx context.Context, script *redis.Script, name string, more []string, args ...any) (v verdict, err error) {
+	if err := read(l.run(ctx, script, name, more, args...), &v); err != nil {
+		return v, fmt.Errorf("changing campaign %s: %w", name, err)
+	}
+	switch v.Outcome {
+	case "ok":
+		return v, nil
+	case "missing":
+		err = ErrNotFound
+	case "over":
+		return v, fmt.Errorf("%s is %s: %w", name, v.State, ErrOver)
+	case "cancelled":
+		err = ErrCancelled
+	case "newer":
+		err = store.ErrNewer
+	case "busy":
+		err = ErrBusy
+	case "incomplete":
+		err = errIncomplete
+	default:
+		err = store.ErrGarbage
+	}
+	return v, fmt.Errorf("%s: %w", name, err)
+}

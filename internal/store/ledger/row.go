@@ -1,0 +1,157 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+)
+
+// Travel says how a recipient may be sent.
+type Travel byte
+
+// The ways to travel.
+const (
+	InBulk Travel = 'b' // together with others, after a look-up
+	Ready  Travel = 'r' // together with others: it was looked up
+	Singly Travel = 's' // alone: it may spoil a bulk, or a bulk may lose its metadata
+	Unsure Travel = 'u' // not before Clerk was asked what became of its last call
+)
+
+// Row is one recipient of a campaign. Its fields beside Recipient are what its attempts have come to so far.
+type Row struct {
+	ID        store.AddressID `json:"-"`
+	Recipient json.RawMessage `json:"r"`
+	// Attempts counts the calls that failed for it, kept when it is settled; History is the latest of them.
+	Attempts     int            `json:"n,omitempty"`
+	History      []fate.Attempt `json:"h,omitempty"`
+	InvitationID string         `json:"i,omitempty"`
+	// SettledAt is when its outcome was recorded, in Unix seconds.
+	SettledAt int64 `json:"t,omitempty"`
+	// Code is the cause of a dead one.
+	Code string `json:"c,omitempty"`
+	// Alone: once Clerk knows nothing of its last call, it travels alone.
+	Alone bool `json:"a,omitempty"`
+	// Answered: its last call was refused for another's sake, so that nothing of it is to come.
+	Answered bool `json:"d,omitempty"`
+	// Foreign means that Refusal is about an invitation that we did not create. Of a sent one: the invitation that counts as
+	// its was not created by us.
+	Foreign bool `json:"o,omitempty"`
+	// Cleared: invitations that stood in its way were revoked, and its next call ignores them.
+	Cleared bool `json:"x,omitempty"`
+	// Refusal is what Clerk said to its last call; it is believed when Clerk knows nothing of an earlier one.
+	Refusal *fate.Failure `json:"f,omitempty"`
+	// Intent is how its intent stands, if it was taken for a call or is unsure.
+	Intent intent.Standing `json:"-"`
+}
+
+// encode gives a row as it is stored: its state and way of travel as one byte each, then JSON.
+func encode(state byte, travel Travel, row Row) (string, error) {
+	data, err := json.Marshal(row)
+	if err != nil {
+		return "", fmt.Errorf("encoding a recipient: %w", err)
+	}
+	return string([]byte{state, byte(travel)}) + string(data), nil
+}
+
+func decode(id, value string) (Row, error) {
+	var row Row
+	if len(id) != len(row.ID) || len(value) < 2 || json.Unmarshal([]byte(value[2:]), &row) != nil {
+		return Row{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
+	}
+	row.ID = store.AddressID([]byte(id))
+	return row, nil
+}
+
+// RowState is where a recipient stands.
+type RowState string
+
+// The states of a recipient.
+const (
+	RowWaiting RowState = "waiting"
+	RowOpen    RowState = "open" // in a call or a question to Clerk, or nobody knows what became of its last call
+	RowSent    RowState = "sent"
+	RowDead    RowState = "dead"
+)
+
+// Entry is a row and where it stands.
+type Entry struct {
+	Row
+	State RowState
+}
+
+func entryOf(id, value string) (Entry, error) {
+	row, err := decode(id, value)
+	if err != nil {
+		return Entry{}, err
+	}
+	states := map[byte]RowState{'w': RowWaiting, 'o': RowOpen, 's': RowSent, 'd': RowDead}
+	state, known := states[value[0]]
+	if !known {
+		return Entry{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
+	}
+	if state == RowWaiting && Travel(value[1]) == Unsure {
+		state = RowOpen
+	}
+	return Entry{Row: row, State: state}, nil
+}
+
+// scanCount is how many rows are asked for at a time.
+const scanCount = 500
+
+// Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A campaign
+// that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
+func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
+	seen := make(map[string]struct{}) // HSCAN may give one twice; 16 bytes each
+	rows := l.rdb.HScan(ctx, l.keys.Ledger(name, "rows"), 0, "", scanCount).Iterator()
+	for rows.Next(ctx) {
+		id := rows.Val()
+		if !rows.Next(ctx) {
+			break
+		}
+		if _, again := seen[id]; again {
+			continue
+		}
+		seen[id] = struct{}{}
+		entry, err := entryOf(id, rows.Val())
+		if err != nil {
+			return fmt.Errorf("campaign %s: %w", name, err)
+		}
+		if err := do(entry); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading the recipients of campaign %s: %w", name, err)
+	}
+	return nil
+}
+
+// Find gives those of some recipients that a campaign has, by id.
+func (l *Ledgers) Find(ctx context.Context, name string, ids []store.AddressID) (map[store.AddressID]Entry, error) {
+	found := make(map[store.AddressID]Entry, len(ids))
+	for chunk := range slices.Chunk(ids, scanCount) {
+		fields := make([]string, len(chunk))
+		for i, id := range chunk {
+			fields[i] = string(id[:])
+		}
+		values, err := l.rdb.HMGet(ctx, l.keys.Ledger(name, "rows"), fields...).Result()
+		if err != nil {
+			return nil, fmt.Errorf("looking for recipients in campaign %s: %w", name, err)
+		}
+		for i, value := range values {
+			text, there := value.(string)
+			if !there {
+				continue
+			}
+			if found[chunk[i]], err = entryOf(fields[i], text); err != nil {
+				return nil, fmt.Errorf("campaign %s: %w", name, err)
+			}
+		}
+	}
+	return found, nil
+}
