@@ -189,20 +189,14 @@ func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, r
 	return ledger.WaitFor(row, intent.Unknown, ledger.Unsure, delay)
 }
 
-// bury writes the dead letter of a recipient, and then lets the ledger record that it is one.
+// bury lets the ledger record that a recipient is dead, with its dead letter.
 func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address string, failure fate.Failure) ledger.Outcome {
 	now := time.Now().UTC()
-	entry := deadletter.Entry{
+	return ledger.DeadOf(row, end, deadletter.Entry{
 		ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite, Queue: queues.Name(d.w.namespace, queues.Campaign),
 		Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address, Failure: failure, Attempts: row.Attempts,
 		History: fate.Remember(row.History, now, failure), FailedAt: now, Payload: payload,
-	}
-	err := d.w.persist(d.w.settling, func(ctx context.Context) error { return d.w.deadLetters.Put(ctx, entry) })
-	if err != nil {
-		return ledger.WaitFor(row, end, ledger.Singly, 0) // never dead without its letter
-	}
-	d.w.logDead(entry)
-	return ledger.DeadOf(row, end, failure.Code, now)
+	})
 }
 
 // write records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
@@ -216,6 +210,11 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	if err != nil || len(recorded) < len(outcomes) {
 		d.w.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", len(recorded)).
 			Msg("outcomes could not be recorded in time")
+	}
+	for _, outcome := range recorded {
+		if outcome.Letter != nil {
+			d.w.logDead(*outcome.Letter)
+		}
 	}
 	d.change()
 }

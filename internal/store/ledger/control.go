@@ -8,11 +8,11 @@ import (
 
 // controlScript pauses, resumes, cancels or starts a campaign.
 //
-// ARGV[4] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
+// ARGV[5] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
 // --
 // Returns JSON: outcome (ok, missing or over) and the state of the campaign.
 var controlScript = redis.NewScript(prelude + `
-local what, outcome = ARGV[4], 'ok'
+local what, outcome = ARGV[5], 'ok'
 local function started()
   if state == 'running' then redis.call('HSETNX', meta, 'started_at', stamp(now)) end
 end

@@ -26,34 +26,34 @@ type Batch struct {
 // takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose
 // address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is unsure.
 //
-// ARGV[4] -> how many
-// ARGV[5] -> token; one that begins with c takes for a call
-// ARGV[6] -> for how long they are held (ms)
-// ARGV[7] -> travel of the lists to take from, in this order
-// ARGV[8] -> how long the call may last (ms)
+// ARGV[5] -> how many
+// ARGV[6] -> token; one that begins with c takes for a call
+// ARGV[7] -> for how long they are held (ms)
+// ARGV[8] -> travel of the lists to take from, in this order
+// ARGV[9] -> how long the call may last (ms)
 // --
 // Returns now and, for each, its id, its row, and its intent as intent.Parse reads it.
 var takeScript = redis.NewScript(prelude + `
-local token, for_call = ARGV[5], string.sub(ARGV[5], 1, 1) == 'c'
+local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
 local taken = { stamp(now) }
-if state ~= 'running' and (for_call or ARGV[7] ~= 'u') then return taken end
+if state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
 move_due()
 local born, memory_lost = number('created_at'), tonumber(redis.call('GET', lost) or '0')
 local function take(id)
   local row = redis.call('HGET', rows, id)
   if not row or (forgotten(tombstones, id) and erase(id)) then return end
   if for_call then
-    local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[8]), born, memory_lost)
+    local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
     if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
     if verdict == 'unsure' then return wait_again(id, true) end
   end
   redis.call('HSET', rows, id, 'o' .. string.sub(row, 2))
-  redis.call('ZADD', open, stamp(now + tonumber(ARGV[6])), id .. token)
+  redis.call('ZADD', open, stamp(now + tonumber(ARGV[7])), id .. token)
   for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
 end
-for travel in string.gmatch(ARGV[7], '.') do
+for travel in string.gmatch(ARGV[8], '.') do
   while true do
-    local n = tonumber(ARGV[4]) - (#taken - 1) / 3
+    local n = tonumber(ARGV[5]) - (#taken - 1) / 3
     local ids = n > 0 and redis.call('LPOP', lists[travel], n)
     if not ids or #ids == 0 then break end
     for _, id in ipairs(ids) do take(id) end
@@ -123,7 +123,7 @@ type Progress struct {
 // paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one until nothing is open
 // or unsure.
 //
-// ARGV[4] -> the driver's generation
+// ARGV[5] -> the driver's generation
 // --
 // Returns JSON: state, waiting, ready, singles, later, open, unsure, generation, and due: how long until the next of later
 // and open is (ms; -1: there is none).
@@ -132,10 +132,10 @@ local generation = number('generation')
 if state == 'running' or state == 'paused' or state == 'cancelled' then
   move_due()
   if state == 'cancelled' then drop() end
-  if generation == tonumber(ARGV[4]) then
+  if generation == tonumber(ARGV[5]) then
     redis.call('HSET', meta, 'lease_until', stamp(now + lease))
-    if redis.call('HGET', meta, 'driven') ~= ARGV[4] then
-      redis.call('HSET', meta, 'driven', ARGV[4])
+    if redis.call('HGET', meta, 'driven') ~= ARGV[5] then
+      redis.call('HSET', meta, 'driven', ARGV[5])
       for _, member in ipairs(redis.call('ZRANGE', open, 0, -1)) do
         if string.sub(member, 17, 17) ~= 'c' then let_go(member) end
       end

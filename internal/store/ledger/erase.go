@@ -12,10 +12,10 @@ import (
 
 // eraseScript removes a recipient that was forgotten on request.
 //
-// ARGV[4] -> id
+// ARGV[5] -> id
 // --
 // Returns 1 if it was there.
-var eraseScript = redis.NewScript(prelude + `return erase(ARGV[4])`)
+var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
 
 // Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone is
 // there already.

@@ -12,6 +12,7 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
@@ -86,7 +87,10 @@ func sent(batch ledger.Batch) []ledger.Outcome {
 
 // deadOf lets a recipient be a dead letter.
 func deadOf(row ledger.Row, code string) ledger.Outcome {
-	return ledger.DeadOf(row, intent.Refused, code, time.Now())
+	return ledger.DeadOf(row, intent.Refused, deadletter.Entry{
+		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, FailedAt: time.Now(),
+		Failure: fate.Failure{Reason: fate.Rejected, Code: code},
+	})
 }
 
 func TestTheWayOfACampaign(t *testing.T) {

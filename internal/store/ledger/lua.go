@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 )
 
@@ -27,10 +28,12 @@ const lease = "\nlocal lease = 10000\n"
 // KEYS[9] -> usher:{once}:running
 // KEYS[10] -> usher:{once}:lost
 // KEYS[11] -> usher:{once}:forgotten
+// KEYS[12] -> usher:{once}:d:index
 // --
 // ARGV[1] -> the campaign's name
 // ARGV[2] -> owner of its recipients' intents
 // ARGV[3] -> what the keys of intents begin with
+// ARGV[4] -> what the keys of dead letters begin with
 //
 // A row's state is w waiting, o open, s sent or d dead. Its travel says in which list it waits: b waiting, r ready,
 // s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
@@ -44,9 +47,9 @@ const lease = "\nlocal lease = 10000\n"
 //	count_dead(row, n): counts a dead recipient, in all and by its code
 //	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is not
 //	  written
-const prelude = store.Clock + store.TombstoneLua + intent.Lua + lease + `
-local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones = unpack(KEYS)
-local name, owner, intents = unpack(ARGV, 1, 3)
+const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + `
+local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
+local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
 local state = redis.call('HGET', meta, 'state')
 local lists = { b = waiting, s = singles, r = ready, u = unsure }
 local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
@@ -104,14 +107,14 @@ local function erase(id)
 end
 `
 
-// run runs a script of a campaign. What it has more than the prelude names is KEYS[12] and ARGV[4] and on.
+// run runs a script of a campaign. What it has more than the prelude names is KEYS[13] and ARGV[5] and on.
 func (l *Ledgers) run(ctx context.Context, script *redis.Script, name string, more []string, args ...any) *redis.Cmd {
 	var keys []string
 	for _, part := range []string{"meta", "rows", "waiting", "singles", "later", "open", "ready", "unsure"} {
 		keys = append(keys, l.keys.Ledger(name, part))
 	}
-	keys = append(keys, l.keys.Running(), l.keys.Lost(), l.keys.Tombstones())
-	args = append([]any{name, intent.CampaignOwner(name), l.keys.Intents("")}, args...)
+	keys = append(keys, l.keys.Running(), l.keys.Lost(), l.keys.Tombstones(), l.keys.Letters())
+	args = append([]any{name, intent.CampaignOwner(name), l.keys.Intents(""), l.keys.Letter("")}, args...)
 	return script.Run(ctx, l.rdb, append(keys, more...), args...)
 }
 

@@ -10,12 +10,14 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 )
 
 // Outcome is what to record of a recipient: sent, dead, or to wait again; and what becomes of its intent.
 type Outcome struct {
 	Row    Row
+	Letter *deadletter.Entry // of a dead one
 	state  byte
 	travel Travel
 	delay  time.Duration
@@ -34,10 +36,10 @@ func SentAs(row Row, end intent.End, invitationID string, at time.Time) Outcome 
 	return Outcome{Row: row, state: 's', travel: InBulk, end: end}
 }
 
-// DeadOf records that the recipient is a dead letter. Its history is there.
-func DeadOf(row Row, end intent.End, code string, at time.Time) Outcome {
-	row.Code, row.SettledAt, row.History, row.Refusal = code, at.Unix(), nil, nil
-	return Outcome{Row: row, state: 'd', travel: InBulk, end: end}
+// DeadOf records that the recipient is a dead letter, which is written in the same step. Its history is there.
+func DeadOf(row Row, end intent.End, letter deadletter.Entry) Outcome {
+	row.Code, row.SettledAt, row.History, row.Refusal = letter.Failure.Code, letter.FailedAt.Unix(), nil, nil
+	return Outcome{Row: row, Letter: &letter, state: 'd', travel: InBulk, end: end}
 }
 
 // WaitFor lets the recipient wait for another try: before all others now, or after a delay.
@@ -68,22 +70,25 @@ func GoOn(row Row, end intent.End, travel Travel) Outcome {
 	return Outcome{Row: row, state: 'w', travel: travel, end: end}
 }
 
-// settleScript records what became of recipients that a call or a question held, and settles their intents. Of one
-// that is no longer held nothing is written. An invitation that was found but has settled another intent settles nothing:
-// its recipient is unsure still.
+// settleScript records what became of recipients that a call or a question held, and settles their intents. The dead letter
+// of one is written before its row. Of one that is no longer held nothing is written. An invitation that was found but has
+// settled another intent settles nothing: its recipient is unsure still.
 //
-// ARGV[4] -> token of the hold
-// ARGV[5], [11] … -> id of each recipient
-// ARGV[6], [12] … -> row as it shall be
-// ARGV[7], [13] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
-// ARGV[8], [14] … -> end of its intent; untold: none
-// ARGV[9], [15] … -> token of its intent
-// ARGV[10], [16] … -> invitation, or those that are used
+// ARGV[5] -> token of the hold
+// ARGV[6], [15] … -> id of each recipient
+// ARGV[7], [16] … -> row as it shall be
+// ARGV[8], [17] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
+// ARGV[9], [18] … -> end of its intent; untold: none
+// ARGV[10], [19] … -> token of its intent
+// ARGV[11], [20] … -> invitation, or those that are used
+// ARGV[12], [21] … -> id of its dead letter; empty: none
+// ARGV[13], [22] … -> text of the letter
+// ARGV[14], [23] … -> time of the letter (ms)
 // --
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
-local function settle(id, row, delay, ending, token, invitation)
-  if redis.call('ZREM', open, id .. ARGV[4]) == 0 then return 0 end
+local function settle(id, row, delay, ending, token, invitation, letter, text, at)
+  if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return 0 end
   if forgotten(tombstones, id) then
     erase(id)
     redis.call('DEL', intents .. id)
@@ -93,6 +98,7 @@ local function settle(id, row, delay, ending, token, invitation)
     wait_again(id, true)
     return 0
   end
+  write_letter(letter_keys .. letter, letters, letter, text, at)
   redis.call('HSET', rows, id, row)
   if string.sub(row, 1, 1) == 's' then
     redis.call('HINCRBY', meta, 'sent', 1)
@@ -106,7 +112,7 @@ local function settle(id, row, delay, ending, token, invitation)
   return 1
 end
 local recorded = {}
-for i = 5, #ARGV, 6 do recorded[#recorded + 1] = settle(unpack(ARGV, i, i + 5)) end
+for i = 6, #ARGV, 9 do recorded[#recorded + 1] = settle(unpack(ARGV, i, i + 8)) end
 return recorded
 `)
 
@@ -118,12 +124,17 @@ func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes
 		if err != nil {
 			return nil, err
 		}
+		letter, err := o.Letter.Args()
+		if err != nil {
+			return nil, err
+		}
 		token := o.Row.Intent.Token
 		if o.end == intent.Opened {
 			token = batch.token
 		}
 		invitation := o.Row.InvitationID + strings.Join(o.used, ",")
 		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), token, invitation)
+		args = append(args, letter...)
 	}
 	answer, err := l.run(ctx, settleScript, name, nil, args...).BoolSlice()
 	if err == nil && len(answer) != len(outcomes) {

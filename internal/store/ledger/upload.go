@@ -36,23 +36,23 @@ type Upload struct {
 
 // commitScript moves a staged upload into the campaign, whole, and makes or reopens the campaign as needed.
 //
-// KEYS[12] -> usher:{once}:c:NAME:stage:UPLOAD  list of id, row, id, row, …
+// KEYS[13] -> usher:{once}:c:NAME:stage:UPLOAD  list of id, row, id, row, …
 // --
-// ARGV[4] -> version
-// ARGV[5] -> start (ms, or 0 for now)
-// ARGV[6] -> how many list entries were staged
+// ARGV[5] -> version
+// ARGV[6] -> start (ms, or 0 for now)
+// ARGV[7] -> how many list entries were staged
 // --
 // Returns JSON: outcome (ok, cancelled, newer, busy: a start was asked for but the campaign has begun, or incomplete: the
 // stage expired), added, known, and forgotten: how many were left out.
 var commitScript = redis.NewScript(prelude + `
-local stage, start = KEYS[12], tonumber(ARGV[5])
+local stage, start = KEYS[13], tonumber(ARGV[6])
 local function answer(outcome, added, known, erased)
   return cjson.encode({ outcome = outcome, added = added, known = known, forgotten = erased })
 end
-if number('v') > tonumber(ARGV[4]) then return answer('newer') end
+if number('v') > tonumber(ARGV[5]) then return answer('newer') end
 if state == 'cancelled' then return answer('cancelled') end
 if start > 0 and (state == 'running' or state == 'paused') then return answer('busy') end
-if redis.call('LLEN', stage) ~= tonumber(ARGV[6]) then return answer('incomplete') end
+if redis.call('LLEN', stage) ~= tonumber(ARGV[7]) then return answer('incomplete') end
 local added, known, erased = 0, 0, 0
 while true do
   local staged = redis.call('LPOP', stage, 1000)
@@ -70,7 +70,7 @@ while true do
   if #fresh > 0 then redis.call('RPUSH', waiting, unpack(fresh)) end
   added = added + #fresh
 end
-if not state then redis.call('HSET', meta, 'v', ARGV[4], 'created_at', stamp(now), 'generation', 0) end
+if not state then redis.call('HSET', meta, 'v', ARGV[5], 'created_at', stamp(now), 'generation', 0) end
 if not state or (state == 'finished' and added > 0) then
   redis.call('HINCRBY', meta, 'generation', 1)
   redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
@@ -135,19 +135,19 @@ func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient)
 // reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign
 // for it.
 //
-// ARGV[4] -> id
-// ARGV[5] -> row as it shall be
-// ARGV[6] -> since when there may have been calls (ms; 0: if it has an intent)
+// ARGV[5] -> id
+// ARGV[6] -> row as it shall be
+// ARGV[7] -> since when there may have been calls (ms; 0: if it has an intent)
 // --
 // Returns JSON: outcome (ok, cancelled or missing).
 var reviveScript = redis.NewScript(prelude + `
-local id, row = ARGV[4], redis.call('HGET', rows, ARGV[4])
+local id, row = ARGV[5], redis.call('HGET', rows, ARGV[5])
 if not state or not row then return '{"outcome":"missing"}' end
 if state == 'cancelled' then return '{"outcome":"cancelled"}' end
 if string.sub(row, 1, 1) == 'd' then
-  intent.reopen(intents .. id, owner, tonumber(ARGV[6]))
-  redis.call('HSET', rows, id, ARGV[5])
-  redis.call('RPUSH', list_of(ARGV[5]), id)
+  intent.reopen(intents .. id, owner, tonumber(ARGV[7]))
+  redis.call('HSET', rows, id, ARGV[6])
+  redis.call('RPUSH', list_of(ARGV[6]), id)
   count_dead(row, -1)
   if state == 'finished' then
     redis.call('HINCRBY', meta, 'generation', 1)

@@ -136,10 +136,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		}
 		entry := letter(deadletter.RecipientID("c", id))
 		entry.Campaign, entry.Recipient = "c", &id
-		if err := b.letters.Put(ctx, entry); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], intent.Refused, "x", time.Now())}); err != nil {
+		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], intent.Refused, entry)}); err != nil {
 			t.Fatal(err)
 		}
 	}
