@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
@@ -24,7 +24,7 @@ var errKeyRefused = errors.New("the secret key (CLERK_SECRET_KEY) is refused by 
 type asker struct {
 	ctx    context.Context // ends with the command, and when Clerk refuses the key
 	clerk  *clerkclient.Client
-	caller *dispatch.Caller
+	caller *call.Caller
 	end    context.CancelCauseFunc
 }
 
@@ -58,8 +58,9 @@ func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
 	}
 	q := &asker{clerk: clerk}
 	q.ctx, q.end = context.WithCancelCause(a.ctx)
-	q.caller = &dispatch.Caller{
-		Limiter: limiter, Policy: p, Key: clerk.KeyFingerprint(), Gate: dispatch.NewKeyGate(), Flight: q.ctx, Observer: unobserved{}, Log: zerolog.Nop(),
+	q.caller = &call.Caller{
+		Limiter: limiter, Policy: p, Key: clerk.KeyFingerprint(), Gate: call.NewKeyGate(), Life: q.ctx,
+		Observer: unobserved{}, Log: zerolog.Nop(),
 	}
 	go func() {
 		select {
@@ -89,7 +90,7 @@ func (a *app) policyFor(kind string) (policy.Policy, error) {
 
 // list asks for a page of Clerk's list.
 func (q *asker) list(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
-	err = q.caller.Ask(ctx, func(ctx context.Context) (err error) {
+	err = dispatch.Ask(ctx, q.caller, func(ctx context.Context) (err error) {
 		page, _, err = q.clerk.List(ctx, query)
 		return err
 	})
@@ -115,5 +116,4 @@ func (q *asker) close() {
 // unobserved keeps a command's few calls out of the workers' figures.
 type unobserved struct{}
 
-func (unobserved) Called(policy.Call, clerkclient.Outcome, dispatch.Timing) {}
-func (unobserved) LookedUp(time.Duration, bool)                             {}
+func (unobserved) Called(policy.Call, clerkclient.Outcome, call.Timing) {}

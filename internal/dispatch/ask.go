@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 )
@@ -15,12 +16,12 @@ var ErrPatience = fmt.Errorf("no answer from Clerk within %s", policy.AskPatienc
 
 // Ask puts a question to Clerk, which changes nothing, for somebody who waits for the answer: while Clerk throttles it waits, and what failed
 // is tried again a few times. The error is a *clerkclient.Error, an ErrPatience, or the context's cause.
-func (c *Caller) Ask(ctx context.Context, question func(ctx context.Context) error) error {
+func Ask(ctx context.Context, caller *call.Caller, question func(ctx context.Context) error) error {
 	asking, cancel := context.WithTimeoutCause(ctx, policy.AskPatience, ErrPatience)
 	defer cancel()
 	var last error // what Clerk said
 	for tries := 1; ; {
-		err := c.read(asking, question)
+		err := read(asking, caller, question)
 		refusal, answered := errors.AsType[*clerkclient.Error](err)
 		switch {
 		case err == nil:
@@ -47,12 +48,27 @@ func (c *Caller) Ask(ctx context.Context, question func(ctx context.Context) err
 }
 
 // read makes one call that changes nothing. It also ends when the context does, not only with its permit.
-func (c *Caller) read(ctx context.Context, ask func(ctx context.Context) error) error {
-	_, err := c.Call(ctx, policy.Read, func(flight context.Context) error {
+func read(ctx context.Context, caller *call.Caller, ask func(ctx context.Context) error) error {
+	_, err := caller.Do(ctx, policy.Read, func(flight context.Context) error {
 		flight, cancel := context.WithCancel(flight)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
 		return ask(flight)
 	})
 	return err
+}
+
+// put puts a question by one call, or by as many as it takes.
+type put func(ctx context.Context, question func(ctx context.Context) error) error
+
+func onceWith(caller *call.Caller) put {
+	return func(ctx context.Context, question func(ctx context.Context) error) error {
+		return read(ctx, caller, question)
+	}
+}
+
+func patiently(caller *call.Caller) put {
+	return func(ctx context.Context, question func(ctx context.Context) error) error {
+		return Ask(ctx, caller, question)
+	}
 }

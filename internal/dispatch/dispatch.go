@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 )
@@ -22,13 +23,19 @@ type Intents interface {
 	Settle(ctx context.Context, s intent.Settlement) error
 }
 
+// Observer is told of every look-up.
+type Observer interface {
+	LookedUp(took time.Duration, failed bool)
+}
+
 // Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
 type Dispatcher struct {
 	questions
-	caller  *Caller
-	policy  policy.Policy
-	intents Intents
-	log     zerolog.Logger
+	caller   *call.Caller
+	observer Observer
+	policy   policy.Policy
+	intents  Intents
+	log      zerolog.Logger
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first
@@ -65,14 +72,14 @@ type line struct {
 }
 
 // New gives a dispatcher that makes its calls through the caller.
-func New(caller *Caller, clerk Clerk, intents Intents) *Dispatcher {
+func New(caller *call.Caller, clerk Clerk, intents Intents, observer Observer) *Dispatcher {
 	d := &Dispatcher{
-		questions: questions{clerk: clerk, put: caller.read, log: caller.Log},
-		caller:    caller, policy: caller.Policy, intents: intents, log: caller.Log,
+		questions: questions{clerk: clerk, put: onceWith(caller), log: caller.Log},
+		caller:    caller, observer: observer, policy: caller.Policy, intents: intents, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}
-	for _, call := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
-		d.lines[call] = &line{call: call}
+	for _, kind := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
+		d.lines[kind] = &line{call: kind}
 	}
 	d.alarm = time.AfterFunc(time.Hour, func() { d.change(func() {}) })
 	d.alarm.Stop()
@@ -182,7 +189,7 @@ func (d *Dispatcher) lookUpRiders(riders []*rider) {
 			}
 			d.lookedUp(riders, results)
 		}()
-		results = d.LookUp(d.caller.Flight, recipients)
+		results = d.LookUp(d.caller.Life, recipients)
 	}()
 }
 

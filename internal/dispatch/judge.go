@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/tasks"
 )
 
@@ -16,7 +17,7 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []R
 	results := make([]Result, len(recipients))
 	refusal, refused := errors.AsType[*clerkclient.Error](err)
 	if err != nil && !refused { // nobody knows how far the call got, unless there was none
-		sent := !errors.Is(err, errNothingSent)
+		sent := !errors.Is(err, call.ErrNothingSent)
 		refusal = &clerkclient.Error{Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err), Sent: sent}
 	}
 	named := func(r Recipient) bool { return slices.Contains(refusal.Offenders, r.folded) }

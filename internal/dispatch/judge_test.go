@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 )
 
 func TestJudge(t *testing.T) {
@@ -59,7 +60,7 @@ func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
 	t.Parallel()
 	for want, errs := range map[bool][]error{
 		true:  {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
-		false: {errNothingSent, fmt.Errorf("wrapped: %w", errNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
+		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
 	} {
 		for _, err := range errs {
 			if got := judge(people(t, "p", 1), nil, err)[0].Refusal.Sent; got != want {

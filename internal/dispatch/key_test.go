@@ -30,7 +30,7 @@ func TestTheGateHoldsCallsBackWhileTheKeyIsRefused(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := d.caller.Call(ctx, policy.Read, func(context.Context) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := d.caller.Do(ctx, policy.Read, func(context.Context) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call went through the closed gate: %v", err)
 	}
 	refused := clerk.singleCalls()
@@ -43,26 +43,5 @@ func TestTheGateHoldsCallsBackWhileTheKeyIsRefused(t *testing.T) {
 	}
 	if n := clerk.singleCalls(); n != refused+3 {
 		t.Errorf("%d calls after %d refused ones, for 3 recipients", n, refused)
-	}
-}
-
-func TestTheRestAfterARefusalGrowsWithProbesOnly(t *testing.T) {
-	t.Parallel()
-	g := NewKeyGate()
-	for range 100 { // calls in flight, refused together
-		g.answered(false, false)
-	}
-	if rest := g.rest(); rest != 2*policy.KeyRest {
-		t.Errorf("it rests for %s", rest)
-	}
-	for range 20 {
-		g.answered(false, true)
-	}
-	if rest := g.rest(); rest != policy.KeyRestMax {
-		t.Errorf("after many probes it rests for %s", rest)
-	}
-	g.answered(true, true)
-	if !g.Open() {
-		t.Error("the key works, and the gate is closed")
 	}
 }

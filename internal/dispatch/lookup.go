@@ -53,7 +53,7 @@ func (d *Dispatcher) LookUp(ctx context.Context, recipients []Recipient) []Resul
 	if asker.Err() != nil {
 		failure = nil // it was given up
 	}
-	d.caller.Observer.LookedUp(took, failure != nil)
+	d.observer.LookedUp(took, failure != nil)
 	if failure != nil && d.warned.seldom(policy.LookupWarning) {
 		d.log.Warn().Err(failure).Int("recipients", len(recipients)).
 			Msg("a look-up failed: recipients that Clerk refuses may cost bulk permits")
@@ -111,7 +111,7 @@ func found(status int, code, message string) Result {
 // questions puts questions to Clerk, which change nothing.
 type questions struct {
 	clerk Clerk
-	put   func(ctx context.Context, question func(ctx context.Context) error) error // by one call, or as many as it takes
+	put   put
 	log   zerolog.Logger
 	skew  skew
 }

@@ -185,7 +185,7 @@ func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
 		var log bytes.Buffer
 		clerk := &fakeClerk{refuse: &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Code: "down"}}
 		observer := &counted{}
-		d := &Dispatcher{log: zerolog.New(&log), caller: &Caller{Observer: observer}}
+		d := &Dispatcher{log: zerolog.New(&log), observer: observer}
 		d.questions = questions{clerk: clerk, put: func(ctx context.Context, question func(context.Context) error) error {
 			return question(ctx)
 		}}

@@ -139,7 +139,7 @@ func (p *passengers) leaveBehind(r *rider) {
 // giveUp lets everybody wait again who was chosen for a call that panicked before they were in it.
 func (p *passengers) giveUp() {
 	if len(p.riders) > 0 {
-		_ = clock.Sleep(p.d.caller.Flight, policy.RedisRest) // it may panic again
+		_ = clock.Sleep(p.d.caller.Life, policy.RedisRest) // it may panic again
 	}
 	for _, r := range slices.Clone(p.riders) {
 		p.leaveBehind(r)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 )
@@ -15,34 +16,43 @@ import (
 // with all who wait at that moment.
 func (d *Dispatcher) send(ctx context.Context, l *line) {
 	p := &passengers{d: d}
-	permitted := false
+	var flight *call.Flight // nil until there is a permit
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			d.log.Error().Str("call", string(l.call)).Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-			p.settle(&clerkclient.Error{Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack"})
+			lost := &clerkclient.Error{
+				Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack",
+			}
+			if flight != nil {
+				flight.Land(lost)
+			}
+			p.settle(lost)
 			p.giveUp()
 		}
 		d.change(func() {
-			if permitted {
+			if flight != nil {
 				l.flying--
 			} else {
 				l.waiting--
 			}
 		})
 	}()
-	told := func(next time.Time) { d.change(func() { l.blocked = next }) }
-	_, err := d.caller.callTold(ctx, l.call, told, func(flight context.Context) error {
-		permitted = true
-		d.change(func() {
-			l.waiting, l.flying = l.waiting-1, l.flying+1
-			p.claim(l.call)
-		})
-		if p.fetch(flight); len(p.aboard) == 0 {
-			return errNothingSent
-		}
-		return p.travel(flight, l.call)
+	var err error
+	flight, err = d.caller.Begin(ctx, l.call, func(next time.Time) { d.change(func() { l.blocked = next }) })
+	if err != nil {
+		return
+	}
+	d.change(func() {
+		l.waiting, l.flying = l.waiting-1, l.flying+1
+		p.claim(l.call)
 	})
-	if errors.Is(err, errNothingSent) && p.unreachable {
+	if p.fetch(flight.Context()); len(p.aboard) == 0 {
+		err = call.ErrNothingSent
+	} else {
+		err = p.travel(flight.Context(), l.call)
+	}
+	flight.Land(err)
+	if errors.Is(err, call.ErrNothingSent) && p.unreachable {
 		_ = clock.Sleep(ctx, policy.RedisRest) // no hurry for the next permit
 	}
 	p.settle(err)

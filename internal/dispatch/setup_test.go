@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
@@ -110,8 +111,8 @@ func (f *fakeClerk) singleCalls() int {
 
 type silent struct{}
 
-func (silent) Called(policy.Call, clerkclient.Outcome, Timing) {}
-func (silent) LookedUp(time.Duration, bool)                    {}
+func (silent) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
+func (silent) LookedUp(time.Duration, bool)                         {}
 
 // setup gives a dispatcher with so many singles and bulks for the whole test.
 func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
@@ -125,7 +126,9 @@ func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(&Caller{Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Flight: t.Context(), Observer: silent{}, Log: zerolog.Nop()}, clerk, intent.NewTasks(rdb, "test"))
+	return New(&call.Caller{
+		Limiter: limiter, Policy: p, Key: "k", Gate: call.NewKeyGate(), Life: t.Context(), Observer: silent{}, Log: zerolog.Nop(),
+	}, clerk, intent.NewTasks(rdb, "test"), silent{})
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 )
 
@@ -20,10 +21,10 @@ type Finding struct {
 
 // Survey looks up any number of recipients as LookUp does, for somebody who waits for it: it asks until it is answered. Where that fails it
 // asks no more; the error says why, and the recipients about whom too little is known are unknown.
-func Survey(ctx context.Context, caller *Caller, clerk Clerk, recipients []Recipient) ([]Finding, error) {
+func Survey(ctx context.Context, caller *call.Caller, clerk Clerk, recipients []Recipient) ([]Finding, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	q := &questions{clerk: clerk, put: caller.Ask, log: caller.Log}
+	q := &questions{clerk: clerk, put: patiently(caller), log: caller.Log}
 	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
 	users := make([]map[string]bool, len(chunks))
 	var pending map[string]string

@@ -57,7 +57,7 @@ func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusa
 
 // clear revokes an invitation that stands in the way.
 func (w *Worker) clear(ctx context.Context, id string) error {
-	_, err := w.caller.Call(ctx, policy.Revoke, func(ctx context.Context) error {
+	_, err := w.caller.Do(ctx, policy.Revoke, func(ctx context.Context) error {
 		_, err := w.revokeOne(ctx, id)
 		return err
 	})

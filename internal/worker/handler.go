@@ -199,7 +199,7 @@ func (w *Worker) unreadable(r *run, err error) (ending, error) {
 // asked; an *ended when the task ends otherwise; or the context's.
 func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, send func(ctx context.Context) error) error {
 	for {
-		t, err := w.caller.Call(ctx, call, send)
+		t, err := w.caller.Do(ctx, call, send)
 		r.waited += t.Permit
 		if err == nil {
 			r.record.Attempts++

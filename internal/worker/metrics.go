@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 )
 
@@ -47,10 +47,10 @@ func (m *Metrics) ended(kind, outcome string) {
 	m.tasks.WithLabelValues(knownKind(kind), outcome).Inc()
 }
 
-func (m *Metrics) called(call policy.Call, outcome clerkclient.Outcome, t dispatch.Timing) {
-	m.calls.WithLabelValues(string(call), string(outcome)).Inc()
-	m.callSeconds.WithLabelValues(string(call)).Observe(t.Answer.Seconds())
-	m.waitSeconds.WithLabelValues(string(call)).Observe(t.Permit.Seconds())
+func (m *Metrics) called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
+	m.calls.WithLabelValues(string(kind), string(outcome)).Inc()
+	m.callSeconds.WithLabelValues(string(kind)).Observe(t.Answer.Seconds())
+	m.waitSeconds.WithLabelValues(string(kind)).Observe(t.Permit.Seconds())
 }
 
 func (m *Metrics) buried(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }

@@ -81,7 +81,7 @@ func (w *Worker) revokeForGood(ctx context.Context, r *run, id string) (did bool
 // isListed tells whether Clerk lists an invitation under a status.
 func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) {
 	var page clerkclient.Page
-	_, err := w.caller.Call(ctx, policy.Read, func(ctx context.Context) (err error) {
+	_, err := w.caller.Do(ctx, policy.Read, func(ctx context.Context) (err error) {
 		page, _, err = w.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
 		return err
 	})

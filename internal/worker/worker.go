@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/queues"
@@ -50,7 +51,7 @@ type Worker struct {
 	policy      policy.Policy
 	clerk       Clerk
 	limiter     *ratelimit.Limiter
-	caller      *dispatch.Caller
+	caller      *call.Caller
 	dispatcher  *dispatch.Dispatcher
 	records     *record.Store
 	intents     *intent.Tasks
@@ -90,17 +91,18 @@ func New(c Config) (*Worker, error) {
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.settling, w.cutSettling = context.WithCancel(context.Background())
-	w.caller = &dispatch.Caller{
-		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: dispatch.NewKeyGate(), Flight: w.flight, Observer: w, Log: c.Log,
+	w.caller = &call.Caller{
+		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Life: w.flight,
+		Observer: w, Log: c.Log,
 	}
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents)
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents, w)
 	return w, nil
 }
 
 // Called is told of every call.
-func (w *Worker) Called(call policy.Call, outcome clerkclient.Outcome, t dispatch.Timing) {
-	w.metrics.called(call, outcome, t)
-	w.timings.Record(string(call), t.Permit, t.Answer)
+func (w *Worker) Called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
+	w.metrics.called(kind, outcome, t)
+	w.timings.Record(string(kind), t.Permit, t.Answer)
 }
 
 // LookedUp is told how long each look-up took, and whether it failed.

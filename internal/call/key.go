@@ -1,4 +1,4 @@
-package dispatch
+package call
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// KeyGate holds a worker's calls back while Clerk refuses its key. Nothing is wrong with what waits; a probe now and then finds out
-// whether the key works again.
+// KeyGate holds a worker's calls back while Clerk refuses its key. Nothing is wrong with what waits; a probe now and
+// then finds out whether the key works again.
 type KeyGate struct {
 	mu       sync.Mutex
 	closed   chan struct{} // closed when calls may go on; nil while the gate is open
@@ -23,7 +23,8 @@ func NewKeyGate() *KeyGate { return &KeyGate{refused: make(chan struct{}, 1)} }
 // Refused tells when the gate has closed.
 func (g *KeyGate) Refused() <-chan struct{} { return g.refused }
 
-// answered notes whether Clerk took the key. Of many calls in flight that are refused together only the first counts, and then probes.
+// answered notes whether Clerk took the key. Of many calls in flight that are refused together only the first counts,
+// and then probes.
 func (g *KeyGate) answered(accepted, probe bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,0 +1,203 @@
+// Package call makes calls to Clerk, one at a time: it waits for a permit, sends, and gives the permit back as the
+// answer says. While Clerk refuses the key it holds calls back.
+package call
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
+	"example.com/usher/ratelimit"
+)
+
+// ErrNothingSent is the end of a call that found nothing to send. Its permit goes back unused.
+var ErrNothingSent = errors.New("nothing was sent")
+
+// errPanicked is the end of a call that panicked. Its permit counts as used, because the call may have been sent.
+var errPanicked = errors.New("the call panicked")
+
+// Observer is told of every call that was answered.
+type Observer interface {
+	Called(kind policy.Call, outcome clerkclient.Outcome, t Timing)
+}
+
+// Timing is where the time of a call went.
+type Timing struct {
+	Permit time.Duration // waiting for a permit
+	Answer time.Duration // waiting for the answer
+}
+
+// Caller makes calls to Clerk with one key.
+type Caller struct {
+	Limiter  *ratelimit.Limiter
+	Policy   policy.Policy
+	Key      string // fingerprint of the key
+	Gate     *KeyGate
+	Life     context.Context // ends when calls under way must end
+	Observer Observer
+	Log      zerolog.Logger
+
+	failing atomic.Bool // the last call failed, and the log says so
+}
+
+// Do makes one call: it waits for a permit, sends, and gives the permit back. ctx ends the wait, but never a call
+// that is under way: that ends at its deadline, or when the Caller's Life does. The error is what send returned, or
+// ctx's.
+func (c *Caller) Do(ctx context.Context, kind policy.Call, send func(ctx context.Context) error) (Timing, error) {
+	start := time.Now()
+	flight, err := c.Begin(ctx, kind, func(time.Time) {})
+	if err != nil {
+		return Timing{Permit: time.Since(start)}, err
+	}
+	return flight.do(send)
+}
+
+// Probe makes a cheap call that finds out whether Clerk takes the key. The gate does not hold it back.
+func (c *Caller) Probe(ctx context.Context, ask func(ctx context.Context) error) error {
+	flight, err := c.permitted(ctx, policy.Read, func(time.Time) {})
+	if err != nil {
+		return err
+	}
+	flight.probe = true
+	_, err = flight.do(ask)
+	return err
+}
+
+// Begin waits for a permit to make a call of a kind. Meanwhile it tells when the next permit can come free. The caller
+// must end the flight with Land.
+func (c *Caller) Begin(ctx context.Context, kind policy.Call, told func(next time.Time)) (*Flight, error) {
+	start := time.Now()
+	for {
+		if err := c.Gate.wait(ctx); err != nil {
+			return nil, err
+		}
+		flight, err := c.permitted(ctx, kind, told)
+		if err != nil {
+			return nil, err
+		}
+		if c.Gate.Open() {
+			flight.timing.Permit = time.Since(start)
+			return flight, nil
+		}
+		flight.Land(ErrNothingSent) // the gate closed while it waited
+	}
+}
+
+// permitted asks until it has a permit. While Redis cannot answer nobody gets one, and it asks again.
+func (c *Caller) permitted(ctx context.Context, kind policy.Call, told func(next time.Time)) (*Flight, error) {
+	wants, own := c.Policy.Wants(kind, c.Key)
+	for {
+		permit, err := c.Limiter.AcquireTold(ctx, c.Policy.Timeout, told, wants...)
+		if err == nil {
+			f := &Flight{c: c, kind: kind, own: own, permit: permit, began: time.Now()}
+			f.ctx, f.cancel = context.WithDeadline(c.Life, permit.Deadline())
+			return f, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		c.Log.Warn().Err(err).Msg("no permit: Redis cannot answer")
+		if err := clock.Sleep(ctx, policy.RedisRest); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Flight is a call that has its permit, from then until its answer.
+type Flight struct {
+	c      *Caller
+	kind   policy.Call
+	own    string // the limit that a 429 is about
+	permit *ratelimit.Permit
+	probe  bool
+	ctx    context.Context
+	cancel context.CancelFunc
+	began  time.Time
+	timing Timing
+	landed bool
+}
+
+// Context ends when the call must end: at the permit's deadline, or with the Caller's Life.
+func (f *Flight) Context() context.Context { return f.ctx }
+
+// Deadline is the permit's. The call must have ended by then.
+func (f *Flight) Deadline() time.Time { return f.permit.Deadline() }
+
+// Land ends the flight: it gives the permit back as the answer says. An error that is not a *clerkclient.Error nor
+// ErrNothingSent counts as an answer that was lost. Only the first Land counts.
+func (f *Flight) Land(answer error) Timing {
+	if f.landed {
+		return f.timing
+	}
+	f.landed = true
+	f.cancel()
+	f.timing.Answer = time.Since(f.began)
+	if outcome := clerkclient.OutcomeOf(answer); outcome != clerkclient.Transient { // that says nothing about the key
+		f.c.Gate.answered(outcome != clerkclient.Unauthorized, f.probe)
+	}
+	f.giveBack(answer)
+	if !f.probe && !errors.Is(answer, ErrNothingSent) {
+		f.c.observe(f.kind, f.timing, answer)
+	}
+	return f.timing
+}
+
+// do sends and lands, also when send panics.
+func (f *Flight) do(send func(ctx context.Context) error) (Timing, error) {
+	defer f.Land(errPanicked)
+	err := send(f.ctx)
+	return f.Land(err), err
+}
+
+// giveBack tells the limiter what became of the permit. If that fails, the place counts until the call's deadline and
+// a window have passed, which is safe.
+func (f *Flight) giveBack(answer error) {
+	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
+	defer cancel()
+	var err error
+	refusal, refused := errors.AsType[*clerkclient.Error](answer)
+	switch {
+	case errors.Is(answer, ErrNothingSent) || refused && !refusal.Sent:
+		err = f.permit.Release(ctx)
+	case refused && refusal.Outcome == clerkclient.Throttled:
+		err = f.permit.Refuse(ctx, f.own, f.c.Policy.RestAfter429(f.own, refusal.RetryAfter))
+	case refused && refusal.Outcome == clerkclient.Unauthorized:
+		err = f.permit.Refuse(ctx, policy.KeyLimit(f.c.Key), f.c.Gate.rest())
+	default:
+		err = f.permit.Done(ctx)
+	}
+	if err != nil {
+		f.c.Log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
+	}
+}
+
+// observe tells the observer and the log of an answer.
+func (c *Caller) observe(kind policy.Call, t Timing, answer error) {
+	outcome, status, code := clerkclient.OutcomeOf(answer), 0, ""
+	if refusal, refused := errors.AsType[*clerkclient.Error](answer); refused {
+		status, code = refusal.Status, refusal.Code
+	}
+	c.Observer.Called(kind, outcome, t)
+	failed := outcome == clerkclient.Transient
+	switch changed := c.failing.CompareAndSwap(!failed, failed); {
+	case changed && failed:
+		c.Log.Warn().Int("status", status).Str("code", code).
+			Msg("a call to Clerk failed; those that fail are tried again")
+	case changed:
+		c.Log.Info().Msg("calls to Clerk are answered again")
+	}
+	level := zerolog.DebugLevel
+	if outcome == clerkclient.Throttled || outcome == clerkclient.Unauthorized {
+		level = zerolog.WarnLevel
+	}
+	c.Log.WithLevel(level).Str("call", string(kind)).Str("outcome", string(outcome)).
+		Int("status", status).Str("code", code).
+		Float64("wait_seconds", t.Permit.Seconds()).Float64("duration_seconds", t.Answer.Seconds()).
+		Msg("call answered")
+}
