@@ -9,9 +9,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/cmdline"
-	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
@@ -22,10 +22,11 @@ var errKeyRefused = errors.New("the secret key (CLERK_SECRET_KEY) is refused by 
 
 // asker asks Clerk what changes nothing, within the limits of the workers.
 type asker struct {
-	ctx    context.Context // ends with the command, and when Clerk refuses the key
-	clerk  *clerkclient.Client
-	caller *call.Caller
-	end    context.CancelCauseFunc
+	ctx       context.Context // ends with the command, and when Clerk refuses the key
+	clerk     *clerkclient.Client
+	caller    *call.Caller
+	questions *ask.Questions
+	end       context.CancelCauseFunc
 }
 
 // asker gives a way to ask Clerk; nil if no key is set. A key of another kind than the namespace's is refused, as workers do.
@@ -62,6 +63,7 @@ func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
 		Limiter: limiter, Policy: p, Key: clerk.KeyFingerprint(), Gate: call.NewKeyGate(), Life: q.ctx,
 		Observer: unobserved{}, Log: zerolog.Nop(),
 	}
+	q.questions = ask.New(clerk, ask.Patiently(q.caller), nil, zerolog.Nop())
 	go func() {
 		select {
 		case <-q.caller.Gate.Refused():
@@ -86,15 +88,6 @@ func (a *app) policyFor(kind string) (policy.Policy, error) {
 		p = policy.Default(kind)
 	}
 	return p, err
-}
-
-// list asks for a page of Clerk's list.
-func (q *asker) list(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
-	err = dispatch.Ask(ctx, q.caller, func(ctx context.Context) (err error) {
-		page, _, err = q.clerk.List(ctx, query)
-		return err
-	})
-	return page, err
 }
 
 // why is the cause of a failure: what ended the asking comes before what came of that.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store"
@@ -88,22 +88,20 @@ func rehearse(a *app, q *asker, name string, file peoplefile.File, start time.Ti
 		return r, err
 	}
 	r.forgotten = len(file.Rows) - r.known - len(fresh)
-	recipients := make([]dispatch.Recipient, len(fresh))
+	recipients := make([]tasks.Recipient, len(fresh))
 	for i, row := range fresh {
-		if recipients[i], err = dispatch.NewRecipient(row.Recipient); err != nil {
-			return r, err
-		}
+		recipients[i] = row.Recipient
 	}
 	if len(recipients) > 0 {
 		a.out.note("Asking Clerk about %s …", plural(len(recipients), "recipient"))
 	}
-	findings, err := dispatch.Survey(q.ctx, q.caller, q.clerk, recipients)
+	findings, err := q.questions.Survey(q.ctx, recipients)
 	if r.why = q.why(err); errors.Is(r.why, errKeyRefused) || a.ctx.Err() != nil {
 		return r, r.why
 	}
 	for i, f := range findings {
 		var wants tasks.OnDuplicate
-		if f.Refusal != nil && f.Refusal.Code == dispatch.CodeDuplicate {
+		if f.Refusal != nil && f.Refusal.Code == ask.CodeDuplicate {
 			wants = fresh[i].Recipient.OnDuplicate
 		}
 		switch {
@@ -230,7 +228,7 @@ func reason(row refusedRow) string {
 	switch row.Code {
 	case "form_identifier_exists":
 		return "belongs to a user already"
-	case dispatch.CodeDuplicate:
+	case ask.CodeDuplicate:
 		return "has a pending invitation already"
 	}
 	return row.Reason

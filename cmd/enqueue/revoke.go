@@ -9,8 +9,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/cmdline"
-	"example.com/usher/internal/pending"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
@@ -162,16 +162,16 @@ func (c *revokeCommand) dryRun(a *app, campaign *ledger.Campaign) error {
 // listLag is how long Clerk's list may not show what it has made, as workers take it that are told nothing else.
 const listLag = 30 * time.Second
 
-// ask asks Clerk what is pending.
+// ask asks Clerk what is ask.
 func (c *revokeCommand) ask(a *app, q *asker) ([]clerkclient.Invitation, error) {
-	finder := pending.Finder{List: q.list, Redis: a.rdb, Namespace: a.namespace, Lag: listLag}
+	finder := ask.Finder{List: q.questions.Page, Redis: a.rdb, Namespace: a.namespace, Lag: listLag}
 	switch {
 	case c.Campaign != "":
 		return finder.OfCampaign(q.ctx, c.Campaign)
 	case c.Email != "":
 		return finder.OfAddress(q.ctx, c.Email)
 	}
-	page, err := q.list(q.ctx, clerkclient.ListQuery{Status: "pending", Query: c.InvitationID})
+	page, err := q.questions.Page(q.ctx, clerkclient.ListQuery{Status: "pending", Query: c.InvitationID})
 	return slices.DeleteFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID != c.InvitationID }), err
 }
 
@@ -194,7 +194,7 @@ func (c *revokeCommand) lookInDirectory(a *app) (found []clerkclient.Invitation,
 		return nil
 	})
 	if err == nil && c.Campaign != "" {
-		found, err = pending.SentBy(a.ctx, a.ledgers, c.Campaign, found)
+		found, err = ask.SentBy(a.ctx, a.ledgers, c.Campaign, found)
 	}
 	slices.SortFunc(found, func(x, y clerkclient.Invitation) int { return x.CreatedAt.Compare(y.CreatedAt) })
 	return found, copy.SyncedAt, err

@@ -5,16 +5,18 @@ package dispatch
 
 import (
 	"context"
-	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/clerk/clerk-sdk-go/v2/invitation"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/tasks"
 )
 
 // Intents claims the addresses of invite tasks for a call. Those of campaigns are claimed when they are taken.
@@ -23,19 +25,20 @@ type Intents interface {
 	Settle(ctx context.Context, s intent.Settlement) error
 }
 
-// Observer is told of every look-up.
-type Observer interface {
-	LookedUp(took time.Duration, failed bool)
+// Clerk makes invitations.
+type Clerk interface {
+	Create(context.Context, *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error)
+	CreateBulk(context.Context, []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error)
 }
 
 // Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
 type Dispatcher struct {
-	questions
-	caller   *call.Caller
-	observer Observer
-	policy   policy.Policy
-	intents  Intents
-	log      zerolog.Logger
+	questions *ask.Questions
+	caller    *call.Caller
+	clerk     Clerk
+	policy    policy.Policy
+	intents   Intents
+	log       zerolog.Logger
 
 	mu    sync.Mutex
 	queue []*rider // of invite tasks, in no call, the oldest first
@@ -43,7 +46,6 @@ type Dispatcher struct {
 	lines map[policy.Call]*line
 	// lookUps is how many look-ups of invite tasks' recipients are under way.
 	lookUps int
-	warned  lately      // that a look-up failed
 	alarm   *time.Timer // looks again when a recipient has waited for company long enough
 }
 
@@ -72,10 +74,9 @@ type line struct {
 }
 
 // New gives a dispatcher that makes its calls through the caller.
-func New(caller *call.Caller, clerk Clerk, intents Intents, observer Observer) *Dispatcher {
+func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Intents) *Dispatcher {
 	d := &Dispatcher{
-		questions: questions{clerk: clerk, put: onceWith(caller), log: caller.Log},
-		caller:    caller, observer: observer, policy: caller.Policy, intents: intents, log: caller.Log,
+		caller: caller, clerk: clerk, questions: questions, policy: caller.Policy, intents: intents, log: caller.Log,
 		lines: map[policy.Call]*line{},
 	}
 	for _, kind := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
@@ -92,7 +93,7 @@ func New(caller *call.Caller, clerk Clerk, intents Intents, observer Observer) *
 func (d *Dispatcher) Send(ctx context.Context, recipient Recipient, wish intent.Wish) (result Result, waited time.Duration, err error) {
 	r := &rider{
 		Recipient: recipient, wish: wish, since: time.Now(), result: make(chan Result, 1),
-		rides: !recipient.alone && d.policy.LooksUp() && d.policy.RidesInBulk(recipient.metadata, false),
+		rides: !recipient.alone && d.policy.LooksUp() && d.policy.RidesInBulk(recipient.HasMetadata(), false),
 	}
 	d.change(func() { d.queue = append(d.queue, r) })
 	select {
@@ -177,31 +178,22 @@ func (d *Dispatcher) staff(l *line, demand int) {
 // lookUpRiders looks up recipients of invite tasks before they ride in a bulk. Meanwhile one may leave on a single permit all the same.
 func (d *Dispatcher) lookUpRiders(riders []*rider) {
 	d.lookUps++
-	recipients := make([]Recipient, len(riders))
+	recipients := make([]tasks.Recipient, len(riders))
 	for i, r := range riders {
-		r.looking, recipients[i] = true, r.Recipient
+		r.looking, recipients[i] = true, r.Recipient.Recipient
 	}
-	go func() {
-		results := make([]Result, len(riders))
-		defer func() {
-			if panicked := recover(); panicked != nil { // they are sent without a look-up
-				d.log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-			}
-			d.lookedUp(riders, results)
-		}()
-		results = d.LookUp(d.caller.Life, recipients)
-	}()
+	go func() { d.lookedUp(riders, d.questions.LookUp(d.caller.Life, recipients)) }()
 }
 
 // lookedUp tells recipients of invite tasks what their look-up has found.
-func (d *Dispatcher) lookedUp(riders []*rider, results []Result) {
+func (d *Dispatcher) lookedUp(riders []*rider, findings []ask.Finding) {
 	d.change(func() {
 		d.lookUps--
 		for i, r := range riders {
 			r.looking, r.looked = false, true
-			r.rides = r.rides && !results[i].Alone
-			if results[i].Found && d.leave(r) {
-				r.result <- results[i]
+			r.rides = r.rides && !findings[i].Alone
+			if findings[i].Refusal != nil && d.leave(r) {
+				r.result <- FoundBefore(findings[i])
 			}
 		}
 	})

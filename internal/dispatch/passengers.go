@@ -168,7 +168,7 @@ func (p *passengers) board(recipients []Recipient, settle func([]Result)) {
 func (p *passengers) travel(ctx context.Context, call policy.Call) error {
 	if call != policy.Bulk {
 		inv, answer, err := p.d.clerk.Create(ctx, p.aboard[0].params)
-		p.d.skew.observe(answer.Date)
+		p.d.questions.NoteDate(answer.Date)
 		p.made = []clerkclient.Invitation{inv}
 		return err
 	}
@@ -177,7 +177,7 @@ func (p *passengers) travel(ctx context.Context, call policy.Call) error {
 		params[i] = r.params
 	}
 	made, answer, err := p.d.clerk.CreateBulk(ctx, params)
-	p.d.skew.observe(answer.Date)
+	p.d.questions.NoteDate(answer.Date)
 	p.made = made
 	return err
 }

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 
@@ -9,110 +8,85 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/tasks"
 )
 
-// Clerk is what the dispatcher asks of Clerk.
-type Clerk interface {
-	Create(ctx context.Context, params *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error)
-	CreateBulk(ctx context.Context, params []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error)
-	List(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error)
-	UsersByEmail(ctx context.Context, addresses []string) ([]string, clerkclient.Answer, error)
-}
-
 // Recipient is one to invite.
 type Recipient struct {
-	folded         string
-	ignoreExisting bool
-	metadata       bool
-	alone          bool
-	onDuplicate    tasks.OnDuplicate
-	params         *invitation.CreateParams
+	tasks.Recipient
+	folded string
+	alone  bool
+	params *invitation.CreateParams
 }
 
-// NewRecipient says of a recipient what Clerk asks for; what is zero is left out, so that Clerk's default counts.
+// NewRecipient puts a recipient into Clerk's words. It leaves out what is zero, so that Clerk's default counts.
 func NewRecipient(r tasks.Recipient) (Recipient, error) {
-	params := &invitation.CreateParams{EmailAddress: r.EmailAddress}
-	if r.PublicMetadata != nil {
-		data, err := json.Marshal(r.PublicMetadata)
-		if err != nil {
-			return Recipient{}, fmt.Errorf("encoding public_metadata: %w", err)
-		}
-		params.PublicMetadata = (*json.RawMessage)(&data)
-	}
-	if r.RedirectURL != "" {
-		params.RedirectURL = &r.RedirectURL
+	params := &invitation.CreateParams{
+		EmailAddress: r.EmailAddress, RedirectURL: unlessZero(r.RedirectURL), TemplateSlug: unlessZero(r.TemplateSlug),
+		IgnoreExisting: unlessZero(r.IgnoreExisting), ExpiresInDays: unlessZero(int64(r.ExpiresInDays)),
 	}
 	if r.NoNotify {
 		params.Notify = clerk.Bool(false)
 	}
-	if r.IgnoreExisting {
-		params.IgnoreExisting = clerk.Bool(true)
+	if r.PublicMetadata != nil {
+		data, err := json.Marshal(r.PublicMetadata)
+		if err != nil {
+			return Recipient{Recipient: r}, fmt.Errorf("encoding public_metadata: %w", err)
+		}
+		params.PublicMetadata = (*json.RawMessage)(&data)
 	}
-	if r.ExpiresInDays != 0 {
-		params.ExpiresInDays = clerk.Int64(int64(r.ExpiresInDays))
-	}
-	if r.TemplateSlug != "" {
-		params.TemplateSlug = &r.TemplateSlug
-	}
-	return Recipient{
-		folded: tasks.FoldAddress(r.EmailAddress), ignoreExisting: r.IgnoreExisting, metadata: len(r.PublicMetadata) > 0,
-		onDuplicate: r.OnDuplicate, params: params,
-	}, nil
+	return Recipient{Recipient: r, folded: tasks.FoldAddress(r.EmailAddress), params: params}, nil
 }
 
-// Alone gives the recipient as one that may not share a call.
-func (r Recipient) Alone() Recipient {
-	r.alone = true
-	return r
-}
-
-// spellings are those under which Clerk may list the address.
-func (r Recipient) spellings() []string { return Spellings(r.params.EmailAddress) }
-
-// Spellings are those under which Clerk may list an address: whether it keeps upper case, and whether a query minds it, is not known.
-func Spellings(address string) []string {
-	folded := tasks.FoldAddress(address)
-	if folded == address {
-		return []string{folded}
+func unlessZero[T comparable](value T) *T {
+	if value == *new(T) {
+		return nil
 	}
-	return []string{folded, address}
+	return &value
 }
 
 // Folded is the folded address.
 func (r Recipient) Folded() string { return r.folded }
 
-// IgnoresExisting tells whether a second call for the recipient would make a second invitation. Without it Clerk refuses.
-func (r Recipient) IgnoresExisting() bool { return r.ignoreExisting }
+// HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
+func (r Recipient) HasMetadata() bool { return len(r.PublicMetadata) > 0 }
 
-// OnDuplicate says what is to become of the recipient if an invitation is pending already.
-func (r Recipient) OnDuplicate() tasks.OnDuplicate { return r.onDuplicate }
+// GoingAlone gives the recipient as one that may not share a call.
+func (r Recipient) GoingAlone() Recipient {
+	r.alone = true
+	return r
+}
 
 // IgnoringExisting gives the recipient as one whose next call makes an invitation although there is or was another.
 func (r Recipient) IgnoringExisting() Recipient {
 	params := *r.params
 	params.IgnoreExisting = clerk.Bool(true)
-	r.ignoreExisting, r.params = true, &params
+	r.IgnoreExisting, r.params = true, &params
 	return r
 }
 
-// HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
-func (r Recipient) HasMetadata() bool { return r.metadata }
-
 // Result is what became of a recipient in a call, or in a look-up before one.
 type Result struct {
+	// InvitationID is the invitation that was made, or one that a look-up has found in the way.
 	InvitationID string
-	// Refusal is why no invitation was made; nil if one was, or if the recipient travels again.
+	// Refusal is why no invitation was made; nil if one was, or if the recipient waits for another call.
 	Refusal *clerkclient.Error
-	// Found: it was refused by a look-up, before any call. If that was for a pending invitation, InvitationID is that one's.
+	// Found: a look-up before any call found the refusal.
 	Found bool
-	// Again: the call says nothing about this recipient and has made nothing; it travels again, uncounted.
+	// Again: no call was made for this recipient, or one that says nothing about it. It waits for another one,
+	// uncounted.
 	Again bool
 	// Doubt: the call was refused for another's sake. It should have made nothing, but Clerk is to be asked.
 	Doubt bool
-	// Alone: from now on it may not share a call.
+	// Alone: from now on the recipient may not share a call.
 	Alone bool
-	// Claim is what became of the claim for the call. Unless it was granted there was no call.
+	// Claim is what became of the claim of an invite task's address. Unless it was granted there was no call.
 	Claim intent.Claim
+}
+
+// FoundBefore is the result of a recipient that a look-up has found to be refused.
+func FoundBefore(f ask.Finding) Result {
+	return Result{Found: true, Refusal: f.Refusal, InvitationID: f.InvitationID}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
@@ -115,7 +116,7 @@ func (silent) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
 func (silent) LookedUp(time.Duration, bool)                         {}
 
 // setup gives a dispatcher with so many singles and bulks for the whole test.
-func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
+func setup(t *testing.T, clerk *fakeClerk, singles, bulks int) *Dispatcher {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
 	p := policy.Policy{
@@ -126,9 +127,12 @@ func setup(t *testing.T, clerk Clerk, singles, bulks int) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(&call.Caller{
-		Limiter: limiter, Policy: p, Key: "k", Gate: call.NewKeyGate(), Life: t.Context(), Observer: silent{}, Log: zerolog.Nop(),
-	}, clerk, intent.NewTasks(rdb, "test"), silent{})
+	caller := &call.Caller{
+		Limiter: limiter, Policy: p, Key: "k", Gate: call.NewKeyGate(), Life: t.Context(), Observer: silent{},
+		Log: zerolog.Nop(),
+	}
+	questions := ask.New(clerk, ask.Once(caller), silent{}, zerolog.Nop())
+	return New(caller, clerk, questions, intent.NewTasks(rdb, "test"))
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {

@@ -54,13 +54,17 @@ func (d *driver) lookUp(ctx context.Context) {
 		_ = clock.Sleep(ctx, policy.RedisRest)
 		return
 	}
-	results := d.w.dispatcher.LookUp(ctx, b.recipients)
-	outcomes := make([]ledger.Outcome, len(results))
-	for i, result := range results {
+	recipients := make([]tasks.Recipient, len(b.recipients))
+	for i, r := range b.recipients {
+		recipients[i] = r.Recipient
+	}
+	findings := d.w.questions.LookUp(ctx, recipients)
+	outcomes := make([]ledger.Outcome, len(findings))
+	for i, finding := range findings {
 		switch row := b.rows[i]; {
-		case result.Found:
-			outcomes[i] = d.doomed(row, b, i, result)
-		case result.Alone:
+		case finding.Refusal != nil:
+			outcomes[i] = d.foundRefused(row, b, i, dispatch.FoundBefore(finding))
+		case finding.Alone:
 			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Singly)
 		default:
 			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Ready)
@@ -69,13 +73,14 @@ func (d *driver) lookUp(ctx context.Context) {
 	d.write(b.Batch, outcomes)
 }
 
-// doomed ends a recipient that a look-up has found to be refused, unless it wants more about a duplicate than a dead letter.
-func (d *driver) doomed(row ledger.Row, b batch, i int, result dispatch.Result) ledger.Outcome {
+// foundRefused ends a recipient that a look-up has found to be refused, unless it wants more about a duplicate than a
+// dead letter.
+func (d *driver) foundRefused(row ledger.Row, b batch, i int, result dispatch.Result) ledger.Outcome {
 	failure := rejection(result)
 	switch {
 	case !overcomes(b.recipients[i], failure):
 		return d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
-	case b.recipients[i].OnDuplicate() == tasks.AcceptDuplicate:
+	case b.recipients[i].OnDuplicate == tasks.AcceptDuplicate:
 		return ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
 	}
 	return ledger.Reserve(row, failure, intent.Opened)
@@ -140,7 +145,7 @@ func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
 		case result.Again:
 			outcomes[i] = ledger.WaitFor(row, release(row, b.Batch), travel, 0)
 		case result.Doubt:
-			row.Answered = !b.recipients[i].IgnoresExisting()
+			row.Answered = !b.recipients[i].IgnoreExisting
 			outcomes[i] = ledger.GoOn(row, intent.Unknown, ledger.Unsure)
 		case result.Refusal == nil:
 			outcomes[i] = ledger.SentAs(row, intent.Made, result.InvitationID, time.Now())

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
@@ -25,13 +25,14 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		return
 	}
 	asked := time.Now()
-	var lost []dispatch.Lost
+	var lost []ask.Lost
 	for i, row := range b.rows {
 		if row.Intent.Open() && !row.Foreign { // of others nothing was lost
-			lost = append(lost, dispatch.Lost{Recipient: b.recipients[i], Since: asked.Add(row.Intent.Since.Sub(b.Now))})
+			since := asked.Add(row.Intent.Since.Sub(b.Now))
+			lost = append(lost, ask.Lost{Address: b.recipients[i].EmailAddress, Since: since})
 		}
 	}
-	found, err := d.w.dispatcher.FindLost(ctx, lost)
+	found, err := d.w.questions.FindLost(ctx, lost)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
 	defer cancel()
 	outcomes := make([]ledger.Outcome, len(b.rows))

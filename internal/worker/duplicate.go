@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
@@ -24,20 +25,20 @@ type way struct {
 
 // overcomes tells whether a recipient wants more than a dead letter when an invitation for it exists already.
 func overcomes(person dispatch.Recipient, failure fate.Failure) bool {
-	wants := person.OnDuplicate()
-	return failure.Code == dispatch.CodeDuplicate && (wants == tasks.AcceptDuplicate || wants == tasks.ResendDuplicate)
+	wants := person.OnDuplicate
+	return failure.Code == ask.CodeDuplicate && (wants == tasks.AcceptDuplicate || wants == tasks.ResendDuplicate)
 }
 
 // overcome does what a recipient wants about a duplicate that none of its own calls has made. Its intent is open meanwhile, so that nobody else calls for the
 // address. Everything it does may be repeated. An error means that Clerk could not be asked.
 func (w *Worker) overcome(ctx context.Context, person dispatch.Recipient, refusal fate.Failure) (way, error) {
-	pending, err := w.dispatcher.PendingOf(ctx, person)
+	pending, err := w.questions.PendingOf(ctx, person.EmailAddress)
 	switch {
 	case err != nil:
 		return way{}, err
-	case person.OnDuplicate() == tasks.AcceptDuplicate && len(pending) > 0:
+	case person.OnDuplicate == tasks.AcceptDuplicate && len(pending) > 0:
 		return way{accepted: pending[0].ID}, nil
-	case person.OnDuplicate() == tasks.AcceptDuplicate:
+	case person.OnDuplicate == tasks.AcceptDuplicate:
 		return way{refusal: &refusal}, nil // what stands in the way is not pending
 	}
 	var cleared []string

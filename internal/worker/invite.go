@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
@@ -81,9 +82,9 @@ func (i *inviteRun) call(ctx context.Context) (ending, error) {
 		i.doubt = true
 		return ending{}, nil
 	case result.Doubt:
-		i.doubt, i.answered = true, !i.person.IgnoresExisting()
+		i.doubt, i.answered = true, !i.person.IgnoreExisting
 		if result.Alone {
-			i.person = i.person.Alone()
+			i.person = i.person.GoingAlone()
 		}
 		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
 	case result.Refusal == nil:
@@ -184,7 +185,9 @@ func (i *inviteRun) ask(ctx context.Context) (ending, error) {
 		return i.overcome(ctx, standing.Token)
 	}
 	asked := time.Now()
-	found, err := i.w.dispatcher.FindLost(ctx, []dispatch.Lost{{Recipient: i.person, Since: asked.Add(standing.Since.Sub(now))}})
+	found, err := i.w.questions.FindLost(ctx, []ask.Lost{{
+		Address: i.person.EmailAddress, Since: asked.Add(standing.Since.Sub(now)),
+	}})
 	if err != nil {
 		i.asked++
 		return i.w.pause(ctx, i.r, i.w.policy.Backoff(i.asked))

@@ -11,9 +11,8 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/pending"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
@@ -29,7 +28,8 @@ const (
 
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
 func (w *Worker) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
-	finder := pending.Finder{Redis: w.rdb, Namespace: w.namespace, List: w.lister(r), Lag: w.policy.Settle + policy.SettleMargin}
+	lag := w.policy.Settle + policy.SettleMargin
+	finder := ask.Finder{Redis: w.rdb, Namespace: w.namespace, List: w.lister(r), Lag: lag}
 	switch {
 	case what.EmailAddress != "":
 		r.about.EmailAddress = what.EmailAddress
@@ -90,7 +90,7 @@ func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) 
 
 // lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run and in earlier ones
 // that were broken off.
-func (w *Worker) lister(r *run) clerklist.Ask {
+func (w *Worker) lister(r *run) ask.PageFunc {
 	carried := r.record.Attempts
 	return func(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
 		err = w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
@@ -114,7 +114,7 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 	case errors.Is(err, store.ErrNewer):
 		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
-	case errors.Is(err, clerklist.ErrIncomplete):
+	case errors.Is(err, ask.ErrIncomplete):
 		end, err := w.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err == nil && !end.over() {
 			end.later = policy.RedisRest // the backoff was waited out; the list is read anew

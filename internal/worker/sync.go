@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/directory"
@@ -19,12 +19,12 @@ const codeListIncomplete = "list_incomplete"
 func (w *Worker) syncList(ctx context.Context, r *run, whole bool) (ending, error) {
 	for tries := r.record.Attempts; ; tries++ {
 		end, err := w.syncOnce(ctx, r, whole)
-		if errors.Is(err, clerklist.ErrTail) {
+		if errors.Is(err, ask.ErrTail) {
 			w.log.Info().Str("id", r.id).Msg("the copy before is of no use; Clerk's list is read whole")
 			whole = true
 			end, err = w.syncOnce(ctx, r, whole)
 		}
-		if !errors.Is(err, clerklist.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {
+		if !errors.Is(err, ask.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {
 			return end, err
 		}
 		r.record.Attempts = tries
@@ -94,7 +94,7 @@ func (s *syncRun) publish() (ending, error) {
 	return ending{detail: s.detail}, err
 }
 
-// keep takes over from the copy before what can have changed no more. The error is clerklist.ErrTail if that is of no use.
+// keep takes over from the copy before what can have changed no more. The error is ask.ErrTail if that is of no use.
 func (s *syncRun) keep(ctx context.Context) error {
 	var copy directory.Copy
 	err := s.w.persist(ctx, func(ctx context.Context) (err error) {
@@ -115,7 +115,7 @@ func (s *syncRun) keep(ctx context.Context) error {
 		return err
 	})
 	if errors.Is(err, directory.ErrReplaced) || errors.Is(err, directory.ErrGarbage) {
-		return clerklist.ErrTail
+		return ask.ErrTail
 	}
 	s.fullAt = copy.FullAt
 	for _, revoked := range []bool{false, true} {
@@ -126,7 +126,7 @@ func (s *syncRun) keep(ctx context.Context) error {
 		s.detail["kept"] += n
 	}
 	if s.detail["kept"] < policy.ListPage {
-		return clerklist.ErrTail // it saves no call
+		return ask.ErrTail // it saves no call
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (s *syncRun) page(ctx context.Context, query clerkclient.ListQuery) (page c
 // finals are the statuses that are counted: that of the revoked is a list of its own.
 var finals = []string{"accepted", "expired"}
 
-// count asks Clerk how many invitations have a final status. The error is clerklist.ErrTail if it does not tell.
+// count asks Clerk how many invitations have a final status. The error is ask.ErrTail if it does not tell.
 func (s *syncRun) count(ctx context.Context) (map[string]int, error) {
 	counts := map[string]int{}
 	for _, status := range finals {
@@ -155,7 +155,7 @@ func (s *syncRun) count(ctx context.Context) (map[string]int, error) {
 			return nil, err
 		}
 		if page.TotalCount < 0 {
-			return nil, clerklist.ErrTail
+			return nil, ask.ErrTail
 		}
 		counts[status] = page.TotalCount
 	}
@@ -173,7 +173,7 @@ func (s *syncRun) have(ctx context.Context, revoked bool) (n int, err error) {
 
 // read reads one of the two lists into the draft.
 func (s *syncRun) read(ctx context.Context, revoked bool) error {
-	l := &clerklist.Listing{
+	l := &ask.Listing{
 		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
 			return s.w.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, directoryRows(invitations)) })
 		},
@@ -192,7 +192,7 @@ func (s *syncRun) read(ctx context.Context, revoked bool) error {
 			return err
 		}
 		if len(l.Known.IDs) > policy.ListPage/2 {
-			return clerklist.ErrTail // so many of one time leave a page no room to lead on
+			return ask.ErrTail // so many of one time leave a page no room to lead on
 		}
 	}
 	err := l.Read(ctx, s.page)
@@ -202,7 +202,7 @@ func (s *syncRun) read(ctx context.Context, revoked bool) error {
 }
 
 // verify holds what was kept against Clerk's counts: an invitation keeps a final status, so the draft has no fewer of them than Clerk
-// had at the beginning, and no more than it has now. The error is clerklist.ErrTail if it is not so.
+// had at the beginning, and no more than it has now. The error is ask.ErrTail if it is not so.
 func (s *syncRun) verify(ctx context.Context) error {
 	if s.totals == nil {
 		return nil
@@ -224,7 +224,7 @@ func (s *syncRun) verify(ctx context.Context) error {
 	}
 	for _, status := range finals {
 		if have[status] < s.totals[status] || have[status] > now[status] {
-			return clerklist.ErrTail
+			return ask.ErrTail
 		}
 	}
 	return nil

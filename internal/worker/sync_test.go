@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist/listtest"
+	"example.com/usher/internal/ask/listtest"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/directory"

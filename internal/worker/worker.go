@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
@@ -52,6 +53,7 @@ type Worker struct {
 	clerk       Clerk
 	limiter     *ratelimit.Limiter
 	caller      *call.Caller
+	questions   *ask.Questions
 	dispatcher  *dispatch.Dispatcher
 	records     *record.Store
 	intents     *intent.Tasks
@@ -95,7 +97,8 @@ func New(c Config) (*Worker, error) {
 		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Life: w.flight,
 		Observer: w, Log: c.Log,
 	}
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.intents, w)
+	w.questions = ask.New(c.Clerk, ask.Once(w.caller), w, c.Log)
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.questions, w.intents)
 	return w, nil
 }
 

@@ -1,4 +1,4 @@
-package pending
+package ask
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist/listtest"
+	"example.com/usher/internal/ask/listtest"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 )
@@ -31,8 +31,8 @@ func TestNoRowIsMissedThatSlides(t *testing.T) {
 			c := &listtest.Moving{}
 			c.Add(2600, 10)
 			c.Before = func(call int) { change(call, c) }
-			found := gathered{}
-			if err := (Finder{List: c.Ask}).gather(t.Context(), "", all, found); err != nil {
+			found, err := Finder{List: c.Ask}.gather(t.Context(), []string{""}, all)
+			if err != nil {
 				t.Fatal(err)
 			}
 			for _, inv := range c.Rows[:2600] {

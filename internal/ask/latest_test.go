@@ -1,4 +1,4 @@
-package clerklist
+package ask
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist/listtest"
+	"example.com/usher/internal/ask/listtest"
 	"example.com/usher/internal/policy"
 )
 
@@ -40,13 +40,17 @@ func TestTheLatestAreReadOrTheListIsSaidToSlide(t *testing.T) {
 			}
 			taken := map[string]bool{}
 			since := listtest.Created.Add(time.Duration(test.since/10) * time.Second)
-			err := Latest(t.Context(), c.Ask, "", "", since, func(rows []clerkclient.Invitation) (more bool) {
+			var err error
+			for rows, failure := range latest(t.Context(), c.Ask, "", "", since) {
+				err = failure
 				for _, inv := range rows {
 					taken[inv.ID] = true
 				}
-				return test.enough == 0 || len(taken) < test.enough
-			})
-			if errors.Is(err, ErrSlid) != test.slid || !test.slid && err != nil || len(c.Calls) != test.pages {
+				if test.enough > 0 && len(taken) >= test.enough {
+					break
+				}
+			}
+			if errors.Is(err, errSlid) != test.slid || !test.slid && err != nil || len(c.Calls) != test.pages {
 				t.Errorf("%v after %d pages", err, len(c.Calls))
 			}
 			for _, inv := range c.Rows[test.since+test.missing : 2000] {
@@ -61,12 +65,11 @@ func TestTheLatestAreReadOrTheListIsSaidToSlide(t *testing.T) {
 func TestAnEmptyListHasNoLatest(t *testing.T) {
 	t.Parallel()
 	c := &listtest.Moving{}
-	err := Latest(t.Context(), c.Ask, "revoked", "ada", time.Time{}, func([]clerkclient.Invitation) bool {
-		t.Error("a page without a row is of no use")
-		return true
-	})
+	for rows, err := range latest(t.Context(), c.Ask, "revoked", "ada", time.Time{}) {
+		t.Errorf("%v, %v: a page without a row is of no use", rows, err)
+	}
 	want := clerkclient.ListQuery{Limit: policy.ListPage, Status: "revoked", Query: "ada", OrderBy: "-created_at"}
-	if err != nil || len(c.Calls) != 1 || c.Calls[0] != want {
-		t.Errorf("%v, %+v", err, c.Calls)
+	if len(c.Calls) != 1 || c.Calls[0] != want {
+		t.Errorf("%+v", c.Calls)
 	}
 }

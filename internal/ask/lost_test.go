@@ -1,4 +1,4 @@
-package dispatch
+package ask
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/tasks"
 )
 
 // bookClerk lists the invitations of a book.
@@ -42,11 +41,10 @@ func (b *bookClerk) List(_ context.Context, q clerkclient.ListQuery) (clerkclien
 	return clerkclient.Page{Invitations: rows}, clerkclient.Answer{Date: time.Now().Add(-b.behind)}, nil
 }
 
-func lostSince(t *testing.T, since time.Time, addresses ...string) []Lost {
-	t.Helper()
+func lostSince(since time.Time, addresses ...string) []Lost {
 	lost := make([]Lost, len(addresses))
 	for i, address := range addresses {
-		lost[i] = Lost{Recipient: person(t, tasks.Recipient{EmailAddress: address}), Since: since}
+		lost[i] = Lost{Address: address, Since: since}
 	}
 	return lost
 }
@@ -61,9 +59,9 @@ func TestFindLostTakesOnlyWhatTheCallCanHaveMade(t *testing.T) {
 		{ID: "inv_other", EmailAddress: "canada@example.com", CreatedAt: called},
 		{ID: "inv_revoked", EmailAddress: "bob@example.com", CreatedAt: called, Revoked: true},
 	}}
-	d := setup(t, clerk, 100, 25)
+	q := once(t, clerk)
 	for _, asked := range [][]string{{"Ada@Example.com", "bob@example.com"}, {"Ada@Example.com", "bob@example.com", "eve@example.com"}} { // both ways of asking
-		found, err := d.FindLost(t.Context(), lostSince(t, called, asked...))
+		found, err := q.FindLost(t.Context(), lostSince(called, asked...))
 		if err != nil || len(found) != 2 {
 			t.Fatalf("%v, %v", found, err)
 		}
@@ -96,14 +94,15 @@ func TestWhatCouldNotBeAskedProvesNoAbsence(t *testing.T) {
 			for i := range n {
 				addresses = append(addresses, fmt.Sprintf("p%d@example.com", i))
 			}
-			if found, err := setup(t, clerk, 100, 25).FindLost(t.Context(), lostSince(t, time.Now(), addresses...)); err == nil {
+			if found, err := once(t, clerk).FindLost(t.Context(), lostSince(time.Now(), addresses...)); err == nil {
 				t.Errorf("status %q fails, and %d asked are said to be %v", status, n, found)
 			}
 		}
 	}
 }
 
-// TestRowsThatSlideAreNotMissed: rows that vanish between two pages move others past the border, few of them or too many.
+// TestRowsThatSlideAreNotMissed: rows that vanish between two pages move others past the border, few of them or too
+// many.
 func TestRowsThatSlideAreNotMissed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -112,14 +111,14 @@ func TestRowsThatSlideAreNotMissed(t *testing.T) {
 		for i := range 1200 {
 			clerk.book = append(clerk.book, clerkclient.Invitation{ID: fmt.Sprint("inv_", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), CreatedAt: now})
 		}
-		lost := lostSince(t, now, "p500@example.com", "p501@example.com", "p502@example.com")
+		lost := lostSince(now, "p500@example.com", "p501@example.com", "p502@example.com")
 		clerk.fail = func(q clerkclient.ListQuery) error {
 			if q.Offset > 0 && len(clerk.book) == 1200 {
 				clerk.book = clerk.book[vanish:] // revoked meanwhile
 			}
 			return nil
 		}
-		found, err := setup(t, clerk, 100, 25).FindLost(t.Context(), lost)
+		found, err := once(t, clerk).FindLost(t.Context(), lost)
 		if err != nil || len(found) != 3 {
 			t.Errorf("%d vanish: %d of 3 found, %v", vanish, len(found), err)
 		}
@@ -133,16 +132,16 @@ func TestAskingForManyTakesFewCalls(t *testing.T) {
 	for i := range 20 {
 		addresses = append(addresses, fmt.Sprintf("p%d@example.com", i))
 	}
-	d := setup(t, clerk, 100, 25)
-	if _, err := d.FindLost(t.Context(), lostSince(t, time.Now(), addresses...)); err != nil || len(clerk.queries) != 2 {
+	q := once(t, clerk)
+	if _, err := q.FindLost(t.Context(), lostSince(time.Now(), addresses...)); err != nil || len(clerk.queries) != 2 {
 		t.Errorf("%d calls, %v", len(clerk.queries), err)
 	}
 	clerk.queries = nil
-	if _, err := d.FindLost(t.Context(), lostSince(t, time.Now().Add(-48*time.Hour), addresses...)); err != nil || len(clerk.queries) != 40 {
+	if _, err := q.FindLost(t.Context(), lostSince(time.Now().Add(-48*time.Hour), addresses...)); err != nil || len(clerk.queries) != 40 {
 		t.Errorf("of a call two days ago: %d calls, %v", len(clerk.queries), err)
 	}
 	clerk.fail = func(clerkclient.ListQuery) error { return errors.New("no") }
-	if _, err := d.FindLost(t.Context(), lostSince(t, time.Now(), addresses...)); err == nil {
+	if _, err := q.FindLost(t.Context(), lostSince(time.Now(), addresses...)); err == nil {
 		t.Error("no answer is taken for an answer")
 	}
 }

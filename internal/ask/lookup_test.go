@@ -1,4 +1,4 @@
-package dispatch
+package ask
 
 import (
 	"bytes"
@@ -17,28 +17,28 @@ import (
 	"example.com/usher/tasks"
 )
 
-func TestLookUpFindsTheDoomed(t *testing.T) {
+func TestLookUpFindsWhomClerkWouldRefuse(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"user@example.com", "both@example.com"}, pending: []string{"Pending@Example.com", "other@example.com"}}
-	d := setup(t, clerk, 100, 25)
+	q := once(t, clerk)
 	for _, c := range []struct {
-		who  tasks.Recipient
-		want Result
-		code string
+		who   tasks.Recipient
+		code  string
+		alone bool
 	}{
-		{tasks.Recipient{EmailAddress: "good@example.com"}, Result{Again: true}, ""},
-		{tasks.Recipient{EmailAddress: "User@example.com"}, Result{Found: true}, "form_identifier_exists"},
-		{tasks.Recipient{EmailAddress: "pending@example.com"}, Result{Found: true}, "duplicate_record"},
-		// Whether Clerk admits them with ignore_existing is not known: never refused from a look-up.
-		{tasks.Recipient{EmailAddress: "user@example.com", IgnoreExisting: true}, Result{Again: true, Alone: true}, ""},
-		{tasks.Recipient{EmailAddress: "pending@example.com", IgnoreExisting: true}, Result{Again: true}, ""},
+		{who: tasks.Recipient{EmailAddress: "good@example.com"}},
+		{who: tasks.Recipient{EmailAddress: "User@example.com"}, code: "form_identifier_exists"},
+		{who: tasks.Recipient{EmailAddress: "pending@example.com"}, code: "duplicate_record"},
+		// It is not known whether Clerk admits them with ignore_existing: a look-up never refuses them.
+		{who: tasks.Recipient{EmailAddress: "user@example.com", IgnoreExisting: true}, alone: true},
+		{who: tasks.Recipient{EmailAddress: "pending@example.com", IgnoreExisting: true}},
 	} {
-		got := d.LookUp(t.Context(), []Recipient{person(t, c.who)})[0]
+		got := q.LookUp(t.Context(), []tasks.Recipient{c.who})[0]
 		code := ""
 		if got.Refusal != nil {
 			code = got.Refusal.Code
 		}
-		if got.Found != c.want.Found || got.Again != c.want.Again || got.Alone != c.want.Alone || code != c.code {
+		if got.Alone != c.alone || code != c.code {
 			t.Errorf("%s: %+v, %q", c.who.EmailAddress, got, code)
 		}
 	}
@@ -47,18 +47,17 @@ func TestLookUpFindsTheDoomed(t *testing.T) {
 func TestALookUpThatFailsRefusesNobody(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"p0@example.com"}, pending: []string{"p1@example.com"}, refuse: errors.New("no")}
-	for _, result := range setup(t, clerk, 100, 25).LookUp(t.Context(), people(t, "p", 3)) {
-		if !result.Again || result.Alone || result.Found {
-			t.Errorf("%+v", result)
+	for _, f := range once(t, clerk).LookUp(t.Context(), people("p", 3)) {
+		if f.Refusal != nil || f.Alone || !f.Unknown {
+			t.Errorf("%+v", f)
 		}
 	}
 }
 
-func TestASurveyTellsTheDoomedAndTheUnknown(t *testing.T) {
+func TestASurveyTellsTheRefusedAndTheUnknown(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"p7@example.com", "p120@example.com"}, pending: []string{"P8@example.com"}}
-	d := setup(t, clerk, 100, 25)
-	findings, err := Survey(t.Context(), d.caller, clerk, people(t, "p", 130))
+	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 130))
 	if err != nil || clerk.lookUps != 2 {
 		t.Fatalf("%v after %d calls for users", err, clerk.lookUps)
 	}
@@ -77,8 +76,7 @@ func TestASurveyWaitsOutAThrottling(t *testing.T) {
 		&clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429, RetryAfter: 200 * time.Millisecond, Sent: true},
 		&clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true},
 	}}
-	d := setup(t, clerk, 100, 25)
-	findings, err := Survey(t.Context(), d.caller, clerk, people(t, "p", 3))
+	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 3))
 	if err != nil || findings[0].Unknown || clerk.asked != 4 {
 		t.Errorf("%+v, %v after %d questions, want 4", findings, err, clerk.asked)
 	}
@@ -88,12 +86,12 @@ func TestASurveyThatFailsSaysWhoIsUnknown(t *testing.T) {
 	t.Parallel()
 	refused := &clerkclient.Error{Outcome: clerkclient.Unauthorized, Status: 401, Sent: true}
 	clerk := &fakeClerk{refuse: refused}
-	d := setup(t, clerk, 100, 25)
-	list := append(people(t, "p", 2), person(t, tasks.Recipient{EmailAddress: "again@example.com", IgnoreExisting: true}))
+	caller := newCaller(t)
+	list := append(people("p", 2), tasks.Recipient{EmailAddress: "again@example.com", IgnoreExisting: true})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	go func() { <-d.caller.Gate.Refused(); cancel(refused) }() // as whoever has the gate does
-	findings, err := Survey(ctx, d.caller, clerk, list)
+	go func() { <-caller.Gate.Refused(); cancel(refused) }() // as whoever has the gate does
+	findings, err := New(clerk, Patiently(caller), nil, zerolog.Nop()).Survey(ctx, list)
 	if e, ok := errors.AsType[*clerkclient.Error](err); !ok || e.Status != 401 {
 		t.Errorf("%v", err)
 	}
@@ -134,7 +132,7 @@ func (m *moodyClerk) UsersByEmail(ctx context.Context, addresses []string) ([]st
 }
 
 // panickyClerk panics whenever it is asked something.
-type panickyClerk struct{ fakeClerk }
+type panickyClerk struct{}
 
 func (*panickyClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
 	panic("secret")
@@ -144,25 +142,25 @@ func (*panickyClerk) UsersByEmail(context.Context, []string) ([]string, clerkcli
 	panic("secret")
 }
 
-// TestAPanickingQuestionFails also shows that a panic does not end the process: questions run in goroutines of their own.
+// TestAPanickingQuestionFails also shows that a panic does not end the process: questions run in goroutines of their
+// own.
 func TestAPanickingQuestionFails(t *testing.T) {
 	t.Parallel()
 	clerk := &panickyClerk{}
-	d := setup(t, clerk, 100, 25)
-	list := people(t, "p", 5)
-	for _, result := range d.LookUp(t.Context(), list) {
-		if !result.Again || result.Found {
-			t.Errorf("a look-up found %+v", result)
+	q, list := once(t, clerk), people("p", 5)
+	for _, f := range q.LookUp(t.Context(), list) {
+		if f.Refusal != nil || !f.Unknown {
+			t.Errorf("a look-up found %+v", f)
 		}
 	}
-	findings, err := Survey(t.Context(), d.caller, clerk, list)
+	findings, err := patient(t, clerk).Survey(t.Context(), list)
 	if err == nil || !findings[0].Unknown {
 		t.Errorf("a survey found %+v, %v", findings[0], err)
 	}
-	if found, err := d.FindLost(t.Context(), lostSince(t, time.Now(), "p0@example.com")); err == nil {
+	if found, err := q.FindLost(t.Context(), lostSince(time.Now(), "p0@example.com")); err == nil {
 		t.Errorf("lost calls: %v, and no error", found)
 	}
-	if found, err := d.PendingOf(t.Context(), list[0]); err == nil {
+	if found, err := q.PendingOf(t.Context(), "p0@example.com"); err == nil {
 		t.Errorf("pending invitations: %v, and no error", found)
 	}
 }
@@ -185,13 +183,10 @@ func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
 		var log bytes.Buffer
 		clerk := &fakeClerk{refuse: &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Code: "down"}}
 		observer := &counted{}
-		d := &Dispatcher{log: zerolog.New(&log), observer: observer}
-		d.questions = questions{clerk: clerk, put: func(ctx context.Context, question func(context.Context) error) error {
-			return question(ctx)
-		}}
-		list := people(t, "p", 3)
+		atOnce := func(ctx context.Context, question func(context.Context) error) error { return question(ctx) }
+		q, list := New(clerk, atOnce, observer, zerolog.New(&log)), people("p", 3)
 		for look, warnings := range []int{1, 1, 2} {
-			d.LookUp(t.Context(), list)
+			q.LookUp(t.Context(), list)
 			if got := strings.Count(log.String(), "a look-up failed"); got != warnings || observer.failed.Load() != int32(look+1) {
 				t.Errorf("look-up %d: %d warnings, %d counted", look+1, got, observer.failed.Load())
 			}
@@ -205,11 +200,11 @@ func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
 		stopped, stop := context.WithCancel(t.Context())
 		stop()
 		time.Sleep(policy.LookupWarning)
-		if d.LookUp(stopped, list); observer.failed.Load() != 3 || strings.Count(log.String(), "a look-up failed") != 2 {
+		if q.LookUp(stopped, list); observer.failed.Load() != 3 || strings.Count(log.String(), "a look-up failed") != 2 {
 			t.Errorf("a look-up that was given up counts: %d, %s", observer.failed.Load(), log.String())
 		}
 		clerk.refuse = nil
-		if d.LookUp(t.Context(), list); observer.failed.Load() != 3 {
+		if q.LookUp(t.Context(), list); observer.failed.Load() != 3 {
 			t.Error("a look-up that was answered counts")
 		}
 	})

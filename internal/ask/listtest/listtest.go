@@ -52,7 +52,8 @@ func (m *Moving) Ask(_ context.Context, q clerkclient.ListQuery) (clerkclient.Pa
 	return page, nil
 }
 
-// Add appends rows that were created a second after each other, so many at a time: inv_0, inv_1 and on, of p0@example.com and on.
+// Add appends rows that were created a second after each other, so many at a time: inv_0, inv_1 and on, of
+// p0@example.com and on.
 func (m *Moving) Add(n, atATime int) {
 	for range n {
 		i := len(m.Rows)

@@ -1,4 +1,4 @@
-package clerklist
+package ask
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"pgregory.net/rapid"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clerklist/listtest"
+	"example.com/usher/internal/ask/listtest"
 	"example.com/usher/internal/policy"
 )
 
 // readAll reads a list and gives the ids that were taken.
-func readAll(t testing.TB, ask Ask, status string) (map[string]bool, *Listing, error) {
+func readAll(t testing.TB, ask PageFunc, status string) (map[string]bool, *Listing, error) {
 	t.Helper()
 	taken := map[string]bool{}
 	l := &Listing{
@@ -89,18 +89,18 @@ func TestAListIsReadWholeWhileItChanges(t *testing.T) {
 
 func TestAListThatCannotBeReadWholeIsRefused(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(c *listtest.Moving) Ask{
-		"it counts more than it shows": func(c *listtest.Moving) Ask {
+	for name, spoil := range map[string]func(c *listtest.Moving) PageFunc{
+		"it counts more than it shows": func(c *listtest.Moving) PageFunc {
 			c.Lie = 3
 			return c.Ask
 		},
-		"it is in no order": func(c *listtest.Moving) Ask {
+		"it is in no order": func(c *listtest.Moving) PageFunc {
 			c.Rows[3].CreatedAt = listtest.Created.Add(time.Hour)
 			return func(context.Context, clerkclient.ListQuery) (clerkclient.Page, error) { // as it is kept
 				return clerkclient.Page{Invitations: c.Rows[:policy.ListPage], TotalCount: -1}, nil
 			}
 		},
-		"it moves too fast": func(c *listtest.Moving) Ask {
+		"it moves too fast": func(c *listtest.Moving) PageFunc {
 			c.Before = func(call int) {
 				if call%2 == 0 { // no page after the first one has a row
 					c.Rows = nil

@@ -1,0 +1,187 @@
+package ask
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/tasks"
+)
+
+// Finder finds the pending invitations of an address or a campaign, in bounded memory and without missing one: what
+// it finds is to be revoked. An invitation that Clerk's list does not show yet has no CreatedAt.
+type Finder struct {
+	List      PageFunc
+	Redis     redis.UniversalClient
+	Namespace string
+	// Lag is how long Clerk's list may not show a new invitation. Those that are younger are found by what Usher
+	// knows.
+	Lag time.Duration
+}
+
+// OfAddress gives the pending invitations of an address, whatever the case of its letters.
+func (f Finder) OfAddress(ctx context.Context, address string) ([]clerkclient.Invitation, error) {
+	folded := tasks.FoldAddress(address)
+	others := func(inv clerkclient.Invitation) bool { return tasks.FoldAddress(inv.EmailAddress) != folded }
+	mine := func(_ context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
+		return slices.DeleteFunc(rows, others), nil
+	}
+	found, err := f.gather(ctx, spellings(strings.TrimSpace(address)), mine)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), time.Now().Add(-f.Lag))
+	if err != nil {
+		return nil, err
+	}
+	young := gathered{}
+	for _, id := range ids {
+		young[id] = clerkclient.Invitation{ID: id, EmailAddress: folded}
+	}
+	return f.withYoung(ctx, found, young, folded)
+}
+
+// OfCampaign gives the pending invitations that a campaign has sent. The error is ledger.ErrNotFound or
+// store.ErrNewer if the campaign cannot be read.
+func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invitation, error) {
+	ledgers := ledger.New(f.Redis, f.Namespace)
+	if _, err := ledgers.Get(ctx, name); err != nil {
+		return nil, err
+	}
+	sent := func(ctx context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
+		return SentBy(ctx, ledgers, name, rows)
+	}
+	found, err := f.gather(ctx, []string{""}, sent)
+	if err != nil {
+		return nil, err
+	}
+	young, since := gathered{}, time.Now().Add(-f.Lag).Unix()
+	err = ledgers.Each(ctx, name, func(e ledger.Entry) error {
+		if !made(e) || e.SettledAt < since || e.InvitationID == "" {
+			return nil
+		}
+		if r, err := tasks.DecodeRecipient(e.Recipient); err == nil {
+			young[e.InvitationID] = clerkclient.Invitation{ID: e.InvitationID, EmailAddress: r.EmailAddress}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.withYoung(ctx, found, young, "")
+}
+
+// SentBy gives those of some invitations that a campaign has sent. It finds them by their addresses and compares
+// their ids: an address may have had another invitation before.
+func SentBy(
+	ctx context.Context, ledgers *ledger.Ledgers, name string, rows []clerkclient.Invitation,
+) ([]clerkclient.Invitation, error) {
+	ids := make([]store.AddressID, len(rows))
+	for i, inv := range rows {
+		ids[i] = store.IDOf(inv.EmailAddress)
+	}
+	entries, err := ledgers.Find(ctx, name, ids)
+	if err != nil {
+		return nil, err
+	}
+	var sent []clerkclient.Invitation
+	for i, inv := range rows {
+		if e, ok := entries[ids[i]]; ok && made(e) && e.InvitationID == inv.ID {
+			sent = append(sent, inv)
+		}
+	}
+	return sent, nil
+}
+
+// made tells whether the campaign has made the recipient's invitation. It has not if an earlier one counts as that.
+func made(e ledger.Entry) bool { return e.State == ledger.RowSent && !e.Foreign }
+
+// gathered are invitations by id.
+type gathered map[string]clerkclient.Invitation
+
+// choose gives the wanted ones of some invitations.
+type choose func(context.Context, []clerkclient.Invitation) ([]clerkclient.Invitation, error)
+
+// gather collects the wanted ones of the pending invitations that match queries.
+func (f Finder) gather(ctx context.Context, queries []string, wanted choose) (gathered, error) {
+	found := gathered{}
+	each := func(ctx context.Context, rows []clerkclient.Invitation) error {
+		mine, err := wanted(ctx, rows)
+		for _, inv := range mine {
+			inv.PublicMetadata = nil // large, and of no use here
+			found[inv.ID] = inv
+		}
+		return err
+	}
+	for _, query := range queries {
+		l := &Listing{Status: "pending", Query: query, Each: each}
+		if err := l.Read(ctx, f.page); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// withYoung adds what was made so lately that the list of pending ones may lack it, unless Clerk shows by now that it
+// is not pending.
+func (f Finder) withYoung(
+	ctx context.Context, found, young gathered, query string,
+) ([]clerkclient.Invitation, error) {
+	for id := range found {
+		delete(young, id)
+	}
+	for _, status := range []string{"", "revoked"} {
+		if err := f.sift(ctx, young, status, query); err != nil {
+			return nil, err
+		}
+	}
+	maps.Copy(found, young)
+	return byAge(slices.Collect(maps.Values(found))), nil
+}
+
+// sift takes out those that Clerk shows and that are not pending. It may miss some: Clerk refuses to revoke those.
+func (f Finder) sift(ctx context.Context, young gathered, status, query string) error {
+	if len(young) == 0 {
+		return nil
+	}
+	horizon := time.Now().Add(-f.Lag - policy.MaxSkew)
+	for rows, err := range latest(ctx, f.page, status, query, horizon) {
+		if errors.Is(err, errSlid) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, inv := range rows {
+			if _, mine := young[inv.ID]; mine && inv.Status == "pending" {
+				young[inv.ID] = inv
+			} else {
+				delete(young, inv.ID)
+			}
+		}
+		if len(young) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// page asks for a page of Clerk's list.
+func (f Finder) page(ctx context.Context, query clerkclient.ListQuery) (clerkclient.Page, error) {
+	page, err := f.List(ctx, query)
+	if err != nil {
+		err = fmt.Errorf("reading Clerk's list of invitations: %w", err)
+	}
+	return page, err
+}
