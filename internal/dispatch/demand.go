@@ -8,86 +8,81 @@ import (
 
 // demand is how many calls of each kind should be waiting for permits, and what else is to be done.
 type demand struct {
-	lone, burst, campaign, bulk int
-	lookUp                      []*rider
-	again                       time.Duration // when to look again; 0: at the next change
+	calls  map[policy.Call]int
+	lookUp []*waiter
+	again  time.Duration // when to look again; 0: at the next change
 }
 
-func (l *line) isBlocked(now time.Time) bool { return now.Before(l.blocked) }
-
-// demand reckons from what waits. The dispatcher is locked.
+// demand works out from what waits which calls are needed. The dispatcher is locked.
 func (d *Dispatcher) demand(now time.Time) demand {
-	var n demand
-	bulkBlocked := d.lines[policy.Bulk].isBlocked(now)
-	together := d.invites(&n, now, bulkBlocked)
-
-	ready, coming := 0, len(n.lookUp) > 0
+	n := demand{calls: map[policy.Call]int{}}
+	together := d.demandOfWaiters(&n, now)
+	coming := len(n.lookUp) > 0
 	if d.lookUps >= policy.LookupsAtOnce {
 		n.lookUp = nil // they gather, so that the next look-up is for more of them
 	}
+	for _, w := range d.waiters {
+		coming = coming || w.looking
+	}
+	ready := 0
 	for _, f := range d.feeds {
 		ready += f.waiting.Ready
 		coming = coming || f.waiting.Coming
-		n.campaign += f.waiting.Alone
+		n.calls[policy.CreateCampaign] += f.waiting.Alone
 	}
-	if bulkBlocked && d.lines[policy.CreateCampaign].blocked.Add(policy.SinglesFirst).Before(d.lines[policy.Bulk].blocked) {
-		n.campaign += ready
-	}
-	for _, r := range d.queue {
-		coming = coming || r.looking
+	bulk, single := d.queues[policy.Bulk], d.queues[policy.CreateCampaign]
+	if bulk.isBlocked(now) && single.blocked.Add(policy.SinglesFirst).Before(bulk.blocked) {
+		n.calls[policy.CreateCampaign] += ready
 	}
 	together += ready
-	n.bulk = together / policy.BulkSize
+	n.calls[policy.Bulk] = together / policy.BulkSize
 	if together%policy.BulkSize > 0 && !coming {
-		n.bulk++ // nobody comes to fill it
+		n.calls[policy.Bulk]++ // nobody comes to fill it
 	}
 	return n
 }
 
-// invites reckons the calls for invite tasks, and how many of their recipients ride together because singles run short.
-func (d *Dispatcher) invites(n *demand, now time.Time, bulkBlocked bool) (together int) {
-	lone, short := d.lines[policy.Create], false
-	if d.policy.Kept() == 0 {
-		n.lone = len(d.queue)
-		short = lone.isBlocked(now)
-	} else {
-		n.burst = len(d.queue)
-		short = d.lines[policy.CreateBurst].isBlocked(now)
+// demandOfWaiters adds the calls for waiters, and returns how many of them share bulks because singles run short.
+func (d *Dispatcher) demandOfWaiters(n *demand, now time.Time) (together int) {
+	kind := policy.CreateBurst
+	if d.caller.Policy.Kept() == 0 {
+		kind = policy.Create
 	}
-	if !short || !d.policy.LooksUp() {
+	n.calls[kind] = len(d.waiters)
+	if !d.queues[kind].isBlocked(now) || !d.caller.Policy.LooksUp() {
 		return 0
 	}
-	var riders []*rider
-	for _, r := range d.queue {
-		if r.rides {
-			riders = append(riders, r)
+	var sharing []*waiter
+	for _, w := range d.waiters {
+		if w.shares {
+			sharing = append(sharing, w)
 		}
 	}
-	n.lone = max(n.lone, len(d.queue)-len(riders))
-	full := len(riders) / policy.BulkSize * policy.BulkSize
-	if bulkBlocked {
-		n.lone = len(d.queue)
+	n.calls[policy.Create] = max(n.calls[policy.Create], len(d.waiters)-len(sharing))
+	if d.queues[policy.Bulk].isBlocked(now) {
+		n.calls[policy.Create] = len(d.waiters)
 	}
+	full := len(sharing) / policy.BulkSize * policy.BulkSize
 	switch {
-	case len(riders) == 0:
+	case len(sharing) == 0:
 		return 0
 	case full > 0:
-		riders = riders[:full]
-	case now.Sub(riders[0].since) < policy.Gather:
-		n.again = policy.Gather - now.Sub(riders[0].since)
+		sharing = sharing[:full]
+	case now.Sub(sharing[0].since) < policy.Gather:
+		n.again = policy.Gather - now.Sub(sharing[0].since)
 		return 0
 	default:
-		n.lone = len(d.queue)
-		if lone.blocked.Sub(now) <= policy.ShortWait {
+		n.calls[policy.Create] = len(d.waiters)
+		if d.queues[policy.Create].blocked.Sub(now) <= policy.ShortWait {
 			return 0
 		}
 	}
-	for _, r := range riders {
+	for _, w := range sharing {
 		switch {
-		case r.looked:
+		case w.looked:
 			together++
-		case !r.looking && len(n.lookUp) < policy.LookupSize:
-			n.lookUp = append(n.lookUp, r)
+		case !w.looking && len(n.lookUp) < policy.LookupSize:
+			n.lookUp = append(n.lookUp, w)
 		}
 	}
 	return together

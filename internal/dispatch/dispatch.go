@@ -1,10 +1,12 @@
-// Package dispatch decides which call carries whom, and when. Clerk has two budgets for invitations, single calls and bulk
-// calls, and the dispatcher spends both. Invite tasks come first: alone, one goes at once on a single permit; when singles run short, up to
-// ten that wait share a bulk. Recipients of campaigns fill bulks to ten, and use singles above the reserve when bulks are spent.
+// Package dispatch decides who is sent when. Clerk has two budgets for invitations, single calls and bulk calls, and
+// the dispatcher spends both. Invite tasks come first: one alone goes at once on a single permit; when singles run
+// short, up to ten that wait share a bulk. Recipients of campaigns fill bulks to ten, and use singles above the
+// reserve when bulks are spent.
 package dispatch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,14 +18,9 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
-
-// Intents claims the addresses of invite tasks for a call. Those of campaigns are claimed when they are taken.
-type Intents interface {
-	Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error)
-	Settle(ctx context.Context, s intent.Settlement) error
-}
 
 // Clerk makes invitations.
 type Clerk interface {
@@ -31,106 +28,120 @@ type Clerk interface {
 	CreateBulk(context.Context, []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error)
 }
 
-// Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes from their feeds.
-type Dispatcher struct {
-	questions *ask.Questions
-	caller    *call.Caller
-	clerk     Clerk
-	policy    policy.Policy
-	intents   Intents
-	log       zerolog.Logger
-
-	mu    sync.Mutex
-	queue []*rider // of invite tasks, in no call, the oldest first
-	feeds []*Feed  // the one whose turn it is first
-	lines map[policy.Call]*line
-	// lookUps is how many look-ups of invite tasks' recipients are under way.
-	lookUps int
-	alarm   *time.Timer // looks again when a recipient has waited for company long enough
+// Intents claims the addresses of invite tasks for a call, and gives them back after a call that made nothing.
+type Intents interface {
+	Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error)
+	Settle(ctx context.Context, s intent.Settlement) error
 }
 
-// rider is a recipient of an invite task.
-type rider struct {
+// Ledgers gives out recipients of campaigns for a call and claims their addresses.
+type Ledgers interface {
+	TakeForCall(ctx context.Context, campaign string, n int, within, margin time.Duration, from ...ledger.Travel) (
+		ledger.Batch, error)
+}
+
+// Dispatcher sends recipients: those that invite tasks hand it one by one, and those of campaigns, which it takes
+// from their ledgers.
+type Dispatcher struct {
+	caller    *call.Caller
+	clerk     Clerk
+	questions *ask.Questions
+	intents   Intents
+	ledgers   Ledgers
+	log       zerolog.Logger
+
+	mu      sync.Mutex
+	waiters []*waiter // in no call, the oldest first
+	feeds   []*Feed   // the one whose turn it is first
+	queues  map[policy.Call]*queue
+	lookUps int         // look-ups of waiters that are under way
+	alarm   *time.Timer // looks again when a waiter has waited for company long enough
+}
+
+// waiter is the recipient of an invite task.
+type waiter struct {
 	Recipient
 	wish    intent.Wish
-	claim   intent.Claim
-	rides   bool // may share a bulk
+	shares  bool // may share a bulk
 	since   time.Time
 	waited  time.Duration // until it was in a call
 	looking bool          // is being looked up
 	looked  bool
-	leaving bool // its task has given up
-	result  chan Result
+	leaving bool        // its task has given up
+	result  Result      // of the call that it is in
+	told    chan Result // gets the result that its task waits for
 }
 
-// line is where calls of one kind wait for their permits.
-type line struct {
-	call    policy.Call
-	waiting int // for a permit
-	flying  int
+// queue is where calls of one kind wait for their permits.
+type queue struct {
+	kind    policy.Call
+	waiting int       // for a permit
+	flying  int       // have one
 	blocked time.Time // no permit before, as far as is known
 	ctx     context.Context
 	cancel  context.CancelFunc // ends the waiting of all
 }
 
-// New gives a dispatcher that makes its calls through the caller.
-func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Intents) *Dispatcher {
+func (q *queue) isBlocked(now time.Time) bool { return now.Before(q.blocked) }
+
+// New gives a dispatcher.
+func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Intents, ledgers Ledgers) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, questions: questions, policy: caller.Policy, intents: intents, log: caller.Log,
-		lines: map[policy.Call]*line{},
+		caller: caller, clerk: clerk, questions: questions, intents: intents, ledgers: ledgers, log: caller.Log,
+		queues: map[policy.Call]*queue{},
 	}
 	for _, kind := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
-		d.lines[kind] = &line{call: kind}
+		d.queues[kind] = &queue{kind: kind}
 	}
 	d.alarm = time.AfterFunc(time.Hour, func() { d.change(func() {}) })
 	d.alarm.Stop()
 	return d
 }
 
-// Send hands over the recipient of an invite task, and returns what became of it in one call, or why its address could not be claimed
-// for one. waited is how long it was in no call. The claim is the caller's to settle. When the context ends before the
-// recipient is in a call, the error is the context's and nothing was sent.
-func (d *Dispatcher) Send(ctx context.Context, recipient Recipient, wish intent.Wish) (result Result, waited time.Duration, err error) {
-	r := &rider{
-		Recipient: recipient, wish: wish, since: time.Now(), result: make(chan Result, 1),
-		rides: !recipient.alone && d.policy.LooksUp() && d.policy.RidesInBulk(recipient.HasMetadata(), false),
-	}
-	d.change(func() { d.queue = append(d.queue, r) })
+// Send hands over the recipient of an invite task. It returns what became of it in one call, or why its address could
+// not be claimed for one, and how long it was in no call. The caller settles the claim. If ctx ends before the
+// recipient is in a call, the error is ctx's and nothing was sent.
+func (d *Dispatcher) Send(ctx context.Context, r Recipient, wish intent.Wish) (Result, time.Duration, error) {
+	w := &waiter{Recipient: r, wish: wish, since: time.Now(), told: make(chan Result, 1)}
+	w.shares = !w.alone && d.caller.Policy.LooksUp() && d.caller.Policy.RidesInBulk(w.HasMetadata(), false)
+	d.change(func() { d.waiters = append(d.waiters, w) })
+	var result Result
 	select {
-	case result = <-r.result:
+	case result = <-w.told:
 	case <-ctx.Done():
-		d.change(func() { d.withdraw(r) })
-		result = <-r.result // if it is in a call, that is the dispatcher's, and ends by itself
+		d.change(func() {
+			if w.leaving = true; d.leave(w) {
+				w.waited = time.Since(w.since)
+				w.told <- Result{Again: true}
+			}
+		})
+		result = <-w.told // a call that it is in ends by itself
 	}
 	if result.Again {
-		return Result{}, r.waited, ctx.Err()
+		return Result{}, w.waited, ctx.Err()
 	}
-	return result, r.waited, nil
+	return result, w.waited, nil
 }
 
-// withdraw takes back the recipient of a task that gives up, unless it is in a call.
-func (d *Dispatcher) withdraw(r *rider) {
-	r.leaving = true
-	if d.leave(r) {
-		r.waited = time.Since(r.since)
-		r.result <- Result{Again: true}
-	}
+// leave takes a waiter out of those in no call, if it is there.
+func (d *Dispatcher) leave(w *waiter) bool {
+	before := len(d.waiters)
+	d.waiters = without(d.waiters, w)
+	return len(d.waiters) < before
 }
 
-// leave takes a recipient out of the queue, if it is there.
-func (d *Dispatcher) leave(r *rider) bool {
-	before := len(d.queue)
-	d.queue = without(d.queue, r)
-	return len(d.queue) < before
-}
-
-// requeue lets a recipient wait again, before all others.
-func (d *Dispatcher) requeue(r *rider) {
-	if r.leaving {
-		r.result <- Result{Again: true}
+// waitAgain lets a waiter wait for another call, before all others.
+func (d *Dispatcher) waitAgain(w *waiter) {
+	if w.leaving {
+		w.told <- Result{Again: true}
 		return
 	}
-	d.queue = append([]*rider{r}, d.queue...)
+	d.waiters = append([]*waiter{w}, d.waiters...)
+}
+
+// without copies: the slice may be in use.
+func without[T comparable](list []T, gone T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(item T) bool { return item == gone })
 }
 
 // change changes what waits, and then starts the calls that should be waiting for permits now.
@@ -144,12 +155,11 @@ func (d *Dispatcher) change(do func()) {
 // balance lets as many calls wait for their permits as there is demand for.
 func (d *Dispatcher) balance() {
 	demand := d.demand(time.Now())
-	d.staff(d.lines[policy.Create], demand.lone)
-	d.staff(d.lines[policy.CreateBurst], demand.burst)
-	d.staff(d.lines[policy.CreateCampaign], demand.campaign)
-	d.staff(d.lines[policy.Bulk], demand.bulk)
+	for kind, q := range d.queues {
+		d.fill(q, demand.calls[kind])
+	}
 	if len(demand.lookUp) > 0 {
-		d.lookUpRiders(demand.lookUp)
+		d.lookUp(demand.lookUp)
 	}
 	d.alarm.Stop()
 	if demand.again > 0 {
@@ -157,46 +167,47 @@ func (d *Dispatcher) balance() {
 	}
 }
 
-// staff starts calls of a line until enough wait; when there is no demand left, nobody waits on.
-func (d *Dispatcher) staff(l *line, demand int) {
+// fill starts calls of a kind until enough wait. If none is needed, those that wait stop waiting.
+func (d *Dispatcher) fill(q *queue, demand int) {
 	if demand == 0 {
-		if l.ctx != nil {
-			l.cancel()
-			l.ctx = nil
+		if q.ctx != nil {
+			q.cancel()
+			q.ctx = nil
 		}
 		return
 	}
-	if l.ctx == nil {
-		l.ctx, l.cancel = context.WithCancel(context.Background())
+	if q.ctx == nil {
+		q.ctx, q.cancel = context.WithCancel(context.Background())
 	}
-	for l.waiting < demand && l.waiting+l.flying < policy.MaxFlight {
-		l.waiting++
-		go d.send(l.ctx, l)
+	for q.waiting < demand && q.waiting+q.flying < policy.MaxFlight {
+		q.waiting++
+		go d.deliver(q.ctx, q)
 	}
 }
 
-// lookUpRiders looks up recipients of invite tasks before they ride in a bulk. Meanwhile one may leave on a single permit all the same.
-func (d *Dispatcher) lookUpRiders(riders []*rider) {
+// lookUp looks up waiters before they share a bulk. Meanwhile one may leave on a single permit.
+func (d *Dispatcher) lookUp(waiters []*waiter) {
 	d.lookUps++
-	recipients := make([]tasks.Recipient, len(riders))
-	for i, r := range riders {
-		r.looking, recipients[i] = true, r.Recipient.Recipient
+	recipients := make([]tasks.Recipient, len(waiters))
+	for i, w := range waiters {
+		w.looking, recipients[i] = true, w.Recipient.Recipient
 	}
-	go func() { d.lookedUp(riders, d.questions.LookUp(d.caller.Life, recipients)) }()
+	go func() {
+		findings := d.questions.LookUp(d.caller.Life, recipients)
+		d.change(func() { d.lookedUp(waiters, findings) })
+	}()
 }
 
-// lookedUp tells recipients of invite tasks what their look-up has found.
-func (d *Dispatcher) lookedUp(riders []*rider, findings []ask.Finding) {
-	d.change(func() {
-		d.lookUps--
-		for i, r := range riders {
-			r.looking, r.looked = false, true
-			r.rides = r.rides && !findings[i].Alone
-			if findings[i].Refusal != nil && d.leave(r) {
-				r.result <- FoundBefore(findings[i])
-			}
+// lookedUp tells waiters what their look-up has found.
+func (d *Dispatcher) lookedUp(waiters []*waiter, findings []ask.Finding) {
+	d.lookUps--
+	for i, w := range waiters {
+		w.looking, w.looked = false, true
+		w.shares = w.shares && !findings[i].Alone
+		if findings[i].Refusal != nil && d.leave(w) {
+			w.told <- FoundBefore(findings[i])
 		}
-	})
+	}
 }
 
 var _ Clerk = (*clerkclient.Client)(nil)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
@@ -134,8 +136,8 @@ func TestCampaignsFillBulksAndThenUseSinglesAboveTheReserve(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{}
 	d := setup(t, clerk, 20, 3)
-	d.policy.Reserve, d.caller.Policy.Reserve = 5, 5
-	l := open(d, people(t, "p", 3*10+15+10))
+	d.caller.Policy.Reserve = 5
+	l := open(d, "c", people(t, "p", 3*10+15+10))
 	l.wait(t, 3*10+15)
 	if len(clerk.bulks) != 3 || len(clerk.singles) != 15 {
 		t.Errorf("%d bulks and %d singles", len(clerk.bulks), len(clerk.singles))
@@ -146,7 +148,7 @@ func TestCampaignsFillBulksAndThenUseSinglesAboveTheReserve(t *testing.T) {
 		}
 	}
 	sendAll(t, d, people(t, "invite", 5)) // the reserve
-	l.feed.Close()
+	l.close(t)
 	if n := len(clerk.sent()); n != 3*10+15+5 {
 		t.Errorf("%d were sent", n)
 	}
@@ -156,7 +158,7 @@ func TestABulkWaitsForThoseWhoAreBeingLookedUp(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{}
 	d := setup(t, clerk, 20, 3)
-	l := open(d, nil)
+	l := open(d, "c", nil)
 	l.ready = people(t, "p", 13)
 	l.feed.Reading()
 	l.feed.Offer(Waiting{Ready: 13, Coming: true})
@@ -167,7 +169,7 @@ func TestABulkWaitsForThoseWhoAreBeingLookedUp(t *testing.T) {
 	if len(clerk.bulks) != 2 || len(clerk.bulks[1]) != 10 {
 		t.Errorf("%v", clerk.bulks)
 	}
-	l.feed.Close()
+	l.close(t)
 }
 
 func TestCampaignsTakeTurns(t *testing.T) {
@@ -176,10 +178,12 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	d := setup(t, clerk, 1, 30)
 	hold := make(chan struct{})
 	clerk.answer = func([]string) error { <-hold; return nil }
-	big, small := &list{ready: people(t, "big", 200), settled: make(chan int, 300)}, &list{ready: people(t, "small", 30), settled: make(chan int, 300)}
+	big, small := newList(d, "big", people(t, "big", 200)), newList(d, "small", people(t, "small", 30))
 	d.mu.Lock() // both offer before the first call leaves
-	big.feed, small.feed = &Feed{d: d, take: big.take}, &Feed{d: d, take: small.take}
-	big.feed.waiting.Ready, small.feed.waiting.Ready = 200, 30
+	for name, l := range map[string]*list{"big": big, "small": small} {
+		l.feed = &Feed{d: d, campaign: name, results: make(chan *Delivery), waiting: Waiting{Ready: len(l.ready)}}
+		l.receive()
+	}
 	d.feeds = []*Feed{big.feed, small.feed}
 	d.balance()
 	d.mu.Unlock()
@@ -196,7 +200,7 @@ func TestCampaignsTakeTurns(t *testing.T) {
 		t.Errorf("the small campaign was in call %d of %d at last", last+1, len(clerk.bulks))
 	}
 	big.feed.Close()
-	small.feed.Close()
+	small.close(t)
 }
 
 func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
@@ -212,56 +216,54 @@ func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
 	}
 }
 
-// closed fails the test unless the feed is closed within a minute.
-func closed(t *testing.T, f *Feed) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { f.Close(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		t.Fatal("the feed is not closed within a minute")
-	}
-}
-
-func TestAFeedWhoseTakePanicsCanBeClosed(t *testing.T) {
+func TestAFeedWhoseLedgerPanicsCanBeClosed(t *testing.T) {
 	t.Parallel()
 	d := setup(t, &fakeClerk{}, 100, 25)
-	l := &list{ready: people(t, "p", 15), settled: make(chan int, 100)}
+	l := open(d, "c", nil)
 	panicked := make(chan struct{})
-	once := sync.OnceFunc(func() { close(panicked); panic("secret") })
-	l.feed = d.Open(func(ctx context.Context, n int, alone bool) (Batch, error) {
-		select {
-		case <-panicked:
-			return l.take(ctx, n, alone)
-		default:
-			once()
-		}
-		return Batch{}, nil
-	})
+	l.take = func(int, bool) (ledger.Batch, error) {
+		l.take = l.takeReady
+		close(panicked)
+		panic("secret")
+	}
 	l.feed.Offer(Waiting{Ready: 1})
 	<-panicked
-	l.offer()
+	l.mu.Lock()
+	l.ready = people(t, "p", 15)
+	l.mu.Unlock()
+	stop := offerAgain(l)
 	l.wait(t, 15)
-	closed(t, l.feed)
+	stop()
+	l.close(t)
 }
 
-// panickyIntents spoils the first claim of several addresses.
+// panickyIntents spoils the first claim of several addresses, or the first that is given back.
 type panickyIntents struct {
 	Intents
-	claimed int // so many of them are claimed; none: it panics
+	claimed int  // so many of them are claimed; none: it panics
+	settles bool // without a panic
 	once    sync.Once
 }
 
-func (p *panickyIntents) Claim(ctx context.Context, token string, within time.Duration, wishes []intent.Wish) ([]intent.Claim, error) {
+func (p *panickyIntents) Claim(
+	ctx context.Context, token string, within time.Duration, wishes []intent.Wish,
+) ([]intent.Claim, error) {
 	if len(wishes) > 1 {
 		p.once.Do(func() {
-			if wishes = wishes[:p.claimed]; len(wishes) == 0 {
+			if wishes = wishes[:min(p.claimed, len(wishes))]; len(wishes) == 0 {
 				panic("secret")
 			}
 		})
 	}
 	return p.Intents.Claim(ctx, token, within, wishes)
+}
+
+func (p *panickyIntents) Settle(ctx context.Context, s intent.Settlement) error {
+	if !p.settles {
+		p.settles = true
+		panic("secret")
+	}
+	return p.Intents.Settle(ctx, s)
 }
 
 // offerAgain offers a list again and again, as a driver does, once the first call has claimed it.
@@ -293,46 +295,59 @@ func TestWhoWasChosenForACallThatPanickedWaitsOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := setup(t, &fakeClerk{}, 1, 25)
-			d.intents = &panickyIntents{Intents: d.intents, claimed: claimed}
+			d.intents = &panickyIntents{Intents: d.intents, claimed: claimed, settles: true}
 			sendAll(t, d, people(t, "first", 1)) // takes the only single
-			l := open(d, nil)
+			l := open(d, "c", nil)
 			l.ready = people(t, "c", 3)
 			l.feed.Offer(Waiting{Ready: 3, Coming: true}) // they wait for seven others
 			stop := sync.OnceFunc(offerAgain(l))
 			defer stop()
-			lost := 0
 			for _, a := range sendAll(t, d, people(t, "p", 7)) {
-				switch {
-				case a.Refusal != nil && a.Refusal.Code == "panic" && a.Refusal.Sent:
-					lost++
-				case a.err != nil || a.InvitationID == "":
+				if a.err != nil || a.InvitationID == "" {
 					t.Errorf("%+v", a)
 				}
 			}
 			l.wait(t, 3)
 			stop()
-			closed(t, l.feed)
-			if lost != claimed {
-				t.Errorf("%d are told that their call is lost, want %d", lost, claimed)
-			}
+			l.close(t)
 		})
 	}
 }
 
-func TestWhenSettlingPanicsTheOthersAreTold(t *testing.T) {
+// TestWhenHandingBackPanicsTheOthersAreTold: Clerk throttles a bulk, and giving back the first claim panics.
+func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	t.Parallel()
-	d := setup(t, &fakeClerk{}, 1, 25)
-	bad := &list{ready: people(t, "bad", 5)}
-	bad.feed = d.Open(func(ctx context.Context, n int, alone bool) (Batch, error) {
-		batch, err := bad.take(ctx, n, alone)
-		batch.Settle = func([]Result) { panic("secret") }
-		return batch, err
-	})
-	bad.feed.Offer(Waiting{Ready: 5, Coming: true})
-	good := open(d, nil) // its turn comes after the bad one's
-	good.ready = people(t, "good", 5)
-	good.feed.Offer(Waiting{Ready: 5, Coming: true})
-	good.wait(t, 5)
-	closed(t, bad.feed)
-	closed(t, good.feed)
+	var throttled atomic.Bool
+	clerk := &fakeClerk{answer: func(addresses []string) error {
+		if len(addresses) > 1 && throttled.CompareAndSwap(false, true) {
+			return &clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429, RetryAfter: 1, Sent: true}
+		}
+		return nil
+	}}
+	d := setup(t, clerk, 1, 25)
+	d.intents = &panickyIntents{Intents: d.intents, claimed: 10}
+	sendAll(t, d, people(t, "first", 1)) // takes the only single
+	l := open(d, "c", nil)
+	l.ready = people(t, "c", 3)
+	l.feed.Offer(Waiting{Ready: 3, Coming: true}) // they wait for seven others
+	stop := sync.OnceFunc(offerAgain(l))
+	defer stop()
+	busy := 0
+	for _, a := range sendAll(t, d, people(t, "p", 7)) {
+		switch {
+		case a.Claim.Verdict == intent.Busy: // its claim stands until the deadline of the call
+			busy++
+		case a.err != nil || a.InvitationID == "":
+			t.Errorf("%+v", a)
+		}
+	}
+	l.wait(t, 3)
+	stop()
+	l.close(t)
+	if busy != 1 {
+		t.Errorf("%d claims were not given back, want 1", busy)
+	}
+	if !l.results[0].Again {
+		t.Errorf("the campaign was told %+v of a throttled call", l.results[0])
+	}
 }

@@ -1,32 +1,18 @@
 package dispatch
 
 import (
-	"context"
 	"sync"
+
+	"example.com/usher/internal/store/ledger"
 )
 
-// Batch is what a campaign gave out for one call.
-type Batch struct {
-	Recipients []Recipient
-	// Settle is told what became of each, in the order of Recipients, once.
-	Settle func([]Result)
-}
-
-// Take gives up to n recipients that may travel so, for a call whose deadline is the context's.
-type Take func(ctx context.Context, n int, alone bool) (Batch, error)
-
-// Waiting is how many recipients of a campaign wait.
-type Waiting struct {
-	Ready  int  // to ride in a bulk, or alone
-	Alone  int  // to travel alone
-	Coming bool // more are being looked up
-}
-
-// Feed is a campaign whose recipients the dispatcher sends.
+// Feed is a campaign whose recipients the dispatcher sends. Whoever opens it must receive its Results until they are
+// closed.
 type Feed struct {
-	d     *Dispatcher
-	take  Take
-	calls sync.WaitGroup // that carry its recipients
+	d        *Dispatcher
+	campaign string
+	results  chan *Delivery
+	calls    sync.WaitGroup // for which the dispatcher takes recipients, until their results are received
 
 	// Guarded by the dispatcher.
 	waiting Waiting
@@ -34,12 +20,43 @@ type Feed struct {
 	taking  Waiting // at this moment
 }
 
+// Waiting is how many recipients of a campaign wait.
+type Waiting struct {
+	Ready  int  // to share a bulk, or to go alone
+	Alone  int  // to go alone
+	Coming bool // more are being looked up
+}
+
+// of gives how many wait to go alone, or how many that may share a bulk.
+func (w *Waiting) of(alone bool) *int {
+	if alone {
+		return &w.Alone
+	}
+	return &w.Ready
+}
+
+// Delivery is what became of recipients that the dispatcher took from a ledger for one call. Whoever receives it
+// settles the batch. The ledger may have given nobody.
+type Delivery struct {
+	Batch      ledger.Batch
+	Recipients []Recipient // of Batch.Rows, in their order
+	Results    []Result    // in the same order
+	Alone      bool        // they were taken to go alone
+
+	feed  *Feed
+	n     int  // so many are to be taken
+	taken bool // or cannot be
+}
+
 // Open lets a campaign take its turn.
-func (d *Dispatcher) Open(take Take) *Feed {
-	f := &Feed{d: d, take: take}
+func (d *Dispatcher) Open(campaign string) *Feed {
+	f := &Feed{d: d, campaign: campaign, results: make(chan *Delivery)}
 	d.change(func() { d.feeds = append(d.feeds, f) })
 	return f
 }
+
+// Results gives what became of recipients, one delivery for each call. It is closed after Close.
+func (f *Feed) Results() <-chan *Delivery { return f.results }
 
 // Reading begins to read how many wait. What is taken between it and Offer is not counted as waiting.
 func (f *Feed) Reading() {
@@ -51,75 +68,38 @@ func (f *Feed) Reading() {
 // Offer tells how many wait, as read since Reading.
 func (f *Feed) Offer(w Waiting) {
 	f.d.change(func() {
-		f.waiting = Waiting{Ready: max(0, w.Ready-f.taken.Ready), Alone: max(0, w.Alone-f.taken.Alone), Coming: w.Coming}
+		f.waiting = Waiting{
+			Ready: max(0, w.Ready-f.taken.Ready), Alone: max(0, w.Alone-f.taken.Alone), Coming: w.Coming,
+		}
 	})
 }
 
-// Close ends the campaign's turns and returns when none of its recipients is in a call.
+// Close ends the campaign's turns. It returns when every delivery was received, and none of its recipients is in a
+// call.
 func (f *Feed) Close() {
 	f.d.change(func() {
 		f.waiting = Waiting{}
 		f.d.feeds = without(f.d.feeds, f)
 	})
 	f.calls.Wait()
+	close(f.results)
 }
 
-// without copies: the slice may be in use.
-func without[T comparable](list []T, gone T) []T {
-	kept := make([]T, 0, len(list))
-	for _, item := range list {
-		if item != gone {
-			kept = append(kept, item)
-		}
-	}
-	return kept
-}
-
-// claim is what a call means to take from a feed. The dispatcher is locked.
-type claim struct {
-	feed  *Feed
-	n     int
-	alone bool
-}
-
-func (f *Feed) claim(n int, alone bool) claim {
-	c := claim{feed: f, n: n, alone: alone}
-	f.waiting.add(c, -1)
-	f.taken.add(c, 1)
-	f.taking.add(c, 1)
+// choose lets a campaign give n of its recipients to a call. The dispatcher is locked.
+func (f *Feed) choose(n int, alone bool) *Delivery {
+	*f.waiting.of(alone) -= n
+	*f.taken.of(alone) += n
+	*f.taking.of(alone) += n
 	f.calls.Add(1)
-	return c
+	return &Delivery{feed: f, n: n, Alone: alone}
 }
 
-func (w *Waiting) add(c claim, sign int) {
-	if c.alone {
-		w.Alone += sign * c.n
-	} else {
-		w.Ready += sign * c.n
+// endTaking says that the recipients are not being taken any more.
+func (d *Delivery) endTaking() {
+	d.feed.d.mu.Lock()
+	defer d.feed.d.mu.Unlock()
+	if !d.taken {
+		d.taken = true
+		*d.feed.taking.of(d.Alone) -= d.n
 	}
-}
-
-// fetch takes from the campaign what was claimed. The claim is over when the batch is settled; one with nobody in it needs no settling.
-func (c claim) fetch(ctx context.Context) (batch Batch, err error) {
-	defer func() { // also when take panics: Close waits for it
-		c.taken()
-		if len(batch.Recipients) == 0 {
-			c.feed.calls.Done()
-		}
-	}()
-	taken, err := c.feed.take(ctx, c.n, c.alone)
-	if err != nil || len(taken.Recipients) == 0 {
-		return Batch{}, err
-	}
-	return Batch{Recipients: taken.Recipients, Settle: func(results []Result) {
-		defer c.feed.calls.Done()
-		taken.Settle(results)
-	}}, nil
-}
-
-// taken says that what was claimed is being taken no more.
-func (c claim) taken() {
-	c.feed.d.mu.Lock()
-	defer c.feed.d.mu.Unlock()
-	c.feed.taking.add(c, -1)
 }

@@ -10,15 +10,17 @@ import (
 	"example.com/usher/tasks"
 )
 
-// judge says what an answer means for each recipient of a call. A bulk is refused whole for one bad address: those whom
-// Clerk names are refused and the others ride again; where it names nobody, everybody travels alone, so that a bad address costs
-// itself and nobody else.
+// judge says what an answer means for each recipient of a call. Clerk refuses a bulk whole for one bad address. Those
+// that it names are refused and the others wait for another call; where it names nobody, all go alone from now on, so
+// that a bad address costs only itself.
 func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []Result {
 	results := make([]Result, len(recipients))
 	refusal, refused := errors.AsType[*clerkclient.Error](err)
 	if err != nil && !refused { // nobody knows how far the call got, unless there was none
-		sent := !errors.Is(err, call.ErrNothingSent)
-		refusal = &clerkclient.Error{Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err), Sent: sent}
+		refusal = &clerkclient.Error{
+			Outcome: clerkclient.Transient, Code: "failed", Message: fmt.Sprintf("%T", err),
+			Sent: !errors.Is(err, call.ErrNothingSent),
+		}
 	}
 	named := func(r Recipient) bool { return slices.Contains(refusal.Offenders, r.folded) }
 	switch {

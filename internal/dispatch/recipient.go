@@ -10,6 +10,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
@@ -47,6 +48,19 @@ func unlessZero[T comparable](value T) *T {
 	return &value
 }
 
+// ReadRow gives the recipient of a ledger's row. With an error it gives what it could read.
+func ReadRow(row ledger.Row) (Recipient, error) {
+	r, err := tasks.DecodeRecipient(row.Recipient)
+	if err != nil {
+		return Recipient{Recipient: r}, err
+	}
+	recipient, err := NewRecipient(r)
+	if row.Cleared && err == nil {
+		recipient = recipient.IgnoringExisting()
+	}
+	return recipient, err
+}
+
 // Folded is the folded address.
 func (r Recipient) Folded() string { return r.folded }
 
@@ -82,6 +96,8 @@ type Result struct {
 	Doubt bool
 	// Alone: from now on the recipient may not share a call.
 	Alone bool
+	// Invalid is why the recipient cannot be read. It was in no call.
+	Invalid error
 	// Claim is what became of the claim of an invite task's address. Unless it was granted there was no call.
 	Claim intent.Claim
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -115,13 +117,13 @@ type silent struct{}
 func (silent) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
 func (silent) LookedUp(time.Duration, bool)                         {}
 
-// setup gives a dispatcher with so many singles and bulks for the whole test.
+// setup gives a dispatcher with so many singles and bulks for the whole test. Its campaigns are in memory.
 func setup(t *testing.T, clerk *fakeClerk, singles, bulks int) *Dispatcher {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
 	p := policy.Policy{
-		Create: settings.Rate{N: singles, Window: time.Hour}, Bulk: settings.Rate{N: bulks, Window: time.Hour}, Timeout: 30 * time.Second,
-		BulkMetadata: policy.MetadataAsAsked,
+		Create: settings.Rate{N: singles, Window: time.Hour}, Bulk: settings.Rate{N: bulks, Window: time.Hour},
+		Timeout: 30 * time.Second, BulkMetadata: policy.MetadataAsAsked,
 	}
 	limiter, err := ratelimit.New(rdb, "test", p.Limits("k")...)
 	if err != nil {
@@ -132,7 +134,7 @@ func setup(t *testing.T, clerk *fakeClerk, singles, bulks int) *Dispatcher {
 		Log: zerolog.Nop(),
 	}
 	questions := ask.New(clerk, ask.Once(caller), silent{}, zerolog.Nop())
-	return New(caller, clerk, questions, intent.NewTasks(rdb, "test"))
+	return New(caller, clerk, questions, intent.NewTasks(rdb, "test"), &ledgers{lists: map[string]*list{}})
 }
 
 func person(t *testing.T, r tasks.Recipient) Recipient {
@@ -182,18 +184,59 @@ func sendAll(t *testing.T, d *Dispatcher, recipients []Recipient) []answer {
 	return answers
 }
 
-// list is a campaign whose ledger is in memory.
+// ledgers are campaigns in memory.
+type ledgers struct {
+	mu    sync.Mutex
+	lists map[string]*list
+}
+
+// TakeForCall takes from the list of that name.
+func (l *ledgers) TakeForCall(_ context.Context, name string, n int, _, _ time.Duration, from ...ledger.Travel) (
+	ledger.Batch, error,
+) {
+	l.mu.Lock()
+	campaign := l.lists[name]
+	l.mu.Unlock()
+	return campaign.take(n, slices.Contains(from, ledger.Singly))
+}
+
+// list is a campaign whose driver only counts.
 type list struct {
 	feed    *Feed
+	take    func(n int, alone bool) (ledger.Batch, error)
 	mu      sync.Mutex
 	ready   []Recipient
 	results []Result
-	settled chan int // how many were settled, batch by batch
+	settled chan int // how many were settled, delivery by delivery
 }
 
-func open(d *Dispatcher, recipients []Recipient) *list {
-	l := &list{ready: recipients, settled: make(chan int, len(recipients)+100)}
-	l.feed = d.Open(l.take)
+// newList gives a campaign that is not opened yet.
+func newList(d *Dispatcher, name string, recipients []Recipient) *list {
+	l := &list{ready: recipients, settled: make(chan int, len(recipients)+1000)}
+	l.take = l.takeReady
+	all := d.ledgers.(*ledgers)
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.lists[name] = l
+	return l
+}
+
+// receive settles what the feed delivers, until it is closed.
+func (l *list) receive() {
+	go func() {
+		for delivery := range l.feed.Results() {
+			l.mu.Lock()
+			l.results = append(l.results, delivery.Results...)
+			l.mu.Unlock()
+			l.settled <- len(delivery.Results)
+		}
+	}()
+}
+
+func open(d *Dispatcher, name string, recipients []Recipient) *list {
+	l := newList(d, name, recipients)
+	l.feed = d.Open(name)
+	l.receive()
 	l.offer()
 	return l
 }
@@ -206,18 +249,20 @@ func (l *list) offer() {
 	l.feed.Offer(Waiting{Ready: n})
 }
 
-func (l *list) take(_ context.Context, n int, _ bool) (Batch, error) {
+func (l *list) takeReady(n int, _ bool) (ledger.Batch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n = min(n, len(l.ready))
-	taken := l.ready[:n]
+	var batch ledger.Batch
+	for _, r := range l.ready[:n] {
+		data, err := json.Marshal(r.Recipient)
+		if err != nil {
+			return ledger.Batch{}, err
+		}
+		batch.Rows = append(batch.Rows, ledger.Row{ID: store.IDOf(r.Folded()), Recipient: data})
+	}
 	l.ready = l.ready[n:]
-	return Batch{Recipients: taken, Settle: func(results []Result) {
-		l.mu.Lock()
-		l.results = append(l.results, results...)
-		l.mu.Unlock()
-		l.settled <- len(results)
-	}}, nil
+	return batch, nil
 }
 
 // wait returns when so many have been settled.
@@ -230,5 +275,17 @@ func (l *list) wait(t *testing.T, n int) {
 		case <-time.After(time.Minute):
 			t.Fatalf("%d are not settled within a minute", n)
 		}
+	}
+}
+
+// close fails the test unless the feed is closed within a minute.
+func (l *list) close(t *testing.T) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { l.feed.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the feed is not closed within a minute")
 	}
 }

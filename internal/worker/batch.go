@@ -20,29 +20,7 @@ import (
 type batch struct {
 	ledger.Batch
 	rows       []ledger.Row
-	addresses  []string
 	recipients []dispatch.Recipient
-}
-
-// take takes recipients for a call, whose deadline is the context's. It is the dispatcher's to say when.
-func (d *driver) take(ctx context.Context, n int, alone bool) (dispatch.Batch, error) {
-	defer d.change()
-	from := []ledger.Travel{ledger.Ready}
-	switch {
-	case alone:
-		from = []ledger.Travel{ledger.Singly}
-	case !d.w.policy.LooksUp():
-		from = append(from, ledger.InBulk)
-	}
-	deadline, _ := ctx.Deadline()
-	b, err := d.read(func() (ledger.Batch, error) {
-		return d.w.ledgers.TakeForCall(ctx, d.campaign, n, time.Until(deadline), policy.SettleMargin, from...)
-	}, alone)
-	if err != nil {
-		d.w.log.Warn().Err(err).Str("campaign", d.campaign).Msg("no recipients taken: Redis cannot answer")
-		return dispatch.Batch{}, err
-	}
-	return dispatch.Batch{Recipients: b.recipients, Settle: func(results []dispatch.Result) { d.settle(b, results, alone) }}, nil
 }
 
 // lookUp has some recipients looked up. Those that Clerk would refuse are dead letters without a call.
@@ -79,45 +57,31 @@ func (d *driver) foundRefused(row ledger.Row, b batch, i int, result dispatch.Re
 	failure := rejection(result)
 	switch {
 	case !overcomes(b.recipients[i], failure):
-		return d.bury(row, intent.Untold, row.Recipient, b.addresses[i], failure)
+		return d.bury(row, intent.Untold, row.Recipient, b.recipients[i].EmailAddress, failure)
 	case b.recipients[i].OnDuplicate == tasks.AcceptDuplicate:
 		return ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
 	}
 	return ledger.Reserve(row, failure, intent.Opened)
 }
 
-// read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not ride in a
-// bulk are put where they travel alone.
+// read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not share
+// a bulk are put where they go alone.
 func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, error) {
 	taken, err := take()
 	b := batch{Batch: taken}
 	if err != nil {
 		return b, err
 	}
-	var outcomes []ledger.Outcome
-	invalid := func(row ledger.Row, payload []byte, address, message string) {
-		failure := fate.Failure{Reason: fate.Invalid, Code: "invalid_recipient", Message: message}
-		outcomes = append(outcomes, d.bury(row, release(row, taken), payload, address, failure))
-	}
-	for id, data := range taken.Garbage {
-		invalid(ledger.Row{ID: id}, data, "", "the ledger's entry cannot be read")
-	}
+	outcomes := d.garbage(taken)
 	for _, row := range taken.Rows {
-		r, err := tasks.DecodeRecipient(row.Recipient)
-		var recipient dispatch.Recipient
-		if err == nil {
-			recipient, err = dispatch.NewRecipient(r)
-		}
-		if row.Cleared && err == nil {
-			recipient = recipient.IgnoringExisting()
-		}
+		recipient, err := dispatch.ReadRow(row)
 		switch {
 		case err != nil:
-			invalid(row, row.Recipient, r.EmailAddress, err.Error())
+			outcomes = append(outcomes, d.invalid(row, taken, row.Recipient, recipient.EmailAddress, err.Error()))
 		case !alone && !d.w.policy.RidesInBulk(recipient.HasMetadata(), true):
 			outcomes = append(outcomes, ledger.GoOn(row, release(row, taken), ledger.Singly))
 		default:
-			b.rows, b.addresses, b.recipients = append(b.rows, row), append(b.addresses, r.EmailAddress), append(b.recipients, recipient)
+			b.rows, b.recipients = append(b.rows, row), append(b.recipients, recipient)
 		}
 	}
 	if len(outcomes) > 0 {
@@ -126,32 +90,62 @@ func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, err
 	return b, nil
 }
 
-// settle records what became of a batch in a call.
-func (d *driver) settle(b batch, results []dispatch.Result, alone bool) {
+// garbage ends recipients whose entries in the ledger cannot be read.
+func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
+	for id, data := range taken.Garbage {
+		row := ledger.Row{ID: id}
+		outcomes = append(outcomes, d.invalid(row, taken, data, "", "the ledger's entry cannot be read"))
+	}
+	return outcomes
+}
+
+// invalid ends a recipient that cannot be read.
+func (d *driver) invalid(row ledger.Row, taken ledger.Batch, payload []byte, address, message string) ledger.Outcome {
+	failure := fate.Failure{Reason: fate.Invalid, Code: "invalid_recipient", Message: message}
+	return d.bury(row, release(row, taken), payload, address, failure)
+}
+
+// settle records what became of recipients that the dispatcher took for a call.
+func (d *driver) settle(of *dispatch.Delivery) {
+	b := batch{Batch: of.Batch, rows: of.Batch.Rows, recipients: of.Recipients}
 	travel := ledger.Ready
-	if alone {
+	if of.Alone {
 		travel = ledger.Singly
 	}
 	tried := 0
-	for _, row := range b.rows {
-		tried = max(tried, row.Attempts)
+	for i, row := range b.rows {
+		if result := of.Results[i]; result.Invalid == nil && !result.Again {
+			tried = max(tried, row.Attempts)
+		}
 	}
 	delay := d.w.policy.Backoff(tried + 1) // one for all, so that they ride together again
-	outcomes := make([]ledger.Outcome, len(results))
-	for i, result := range results {
-		row := b.rows[i]
-		row.Alone = alone || result.Alone
+	outcomes := d.garbage(b.Batch)
+	for i, result := range of.Results {
+		row, end := b.rows[i], release(b.rows[i], b.Batch)
+		switch address := b.recipients[i].EmailAddress; {
+		case result.Invalid != nil:
+			outcomes = append(outcomes, d.invalid(row, b.Batch, row.Recipient, address, result.Invalid.Error()))
+			continue
+		case result.Again && result.Alone:
+			outcomes = append(outcomes, ledger.GoOn(row, end, ledger.Singly))
+			continue
+		}
+		row.Alone = of.Alone || result.Alone
 		switch {
 		case result.Again:
-			outcomes[i] = ledger.WaitFor(row, release(row, b.Batch), travel, 0)
+			outcomes = append(outcomes, ledger.WaitFor(row, end, travel, 0))
 		case result.Doubt:
 			row.Answered = !b.recipients[i].IgnoreExisting
-			outcomes[i] = ledger.GoOn(row, intent.Unknown, ledger.Unsure)
+			outcomes = append(outcomes, ledger.GoOn(row, intent.Unknown, ledger.Unsure))
 		case result.Refusal == nil:
-			outcomes[i] = ledger.SentAs(row, intent.Made, result.InvitationID, time.Now())
+			outcomes = append(outcomes, ledger.SentAs(row, intent.Made, result.InvitationID, time.Now()))
 		default:
-			outcomes[i] = d.refused(row, b, i, travel, result, delay)
+			outcomes = append(outcomes, d.refused(row, b, i, travel, result, delay))
 		}
+	}
+	if len(outcomes) == 0 { // nobody was there
+		d.change()
+		return
 	}
 	d.write(b.Batch, outcomes)
 }
@@ -174,7 +168,7 @@ func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, r
 	if rejected {
 		failure = rejection(result)
 	}
-	recipient, address := b.recipients[i], b.addresses[i]
+	recipient, address := b.recipients[i], b.recipients[i].EmailAddress
 	switch exhausted := row.Attempts >= d.w.policy.MaxAttempts; {
 	case rejected && released == intent.Absent:
 		row.Refusal = &failure

@@ -65,7 +65,12 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
-	feed := d.w.dispatcher.Open(d.take)
+	feed := d.w.dispatcher.Open(d.campaign)
+	d.asking.Go(func() {
+		for delivery := range feed.Results() {
+			d.asking.Go(func() { d.guard(func() { d.settle(delivery) }) })
+		}
+	})
 	defer feed.Close()
 	for {
 		feed.Reading()
@@ -157,15 +162,21 @@ func (d *driver) lookBack(ctx context.Context, p ledger.Progress) {
 func (d *driver) ask(running *int, question func()) {
 	*running++
 	d.asking.Go(func() {
-		defer func() {
-			if p := recover(); p != nil { // its recipients are given out again when their hold has passed
-				d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			}
-			d.mu.Lock()
-			*running--
-			d.mu.Unlock()
-			d.change()
-		}()
-		question()
+		d.guard(question)
+		d.mu.Lock()
+		*running--
+		d.mu.Unlock()
+		d.change()
 	})
+}
+
+// guard does something that may panic. The recipients that it was about are given out again when their hold has
+// passed.
+func (d *driver) guard(do func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+		}
+	}()
+	do()
 }

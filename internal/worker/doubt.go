@@ -66,7 +66,7 @@ func unused(found []clerkclient.Invitation, used []string) (clerkclient.Invitati
 // absent is told that Clerk knows of no invitation. After a refusal for another's sake there is nothing to wait for: if Clerk has made
 // one all the same and its list lags, it refuses the next call, and is asked again. Only where it would not refuse, absence must be sure.
 func (d *driver) absent(ctx context.Context, state ledger.State, row ledger.Row, b batch, i int) ledger.Outcome {
-	address := b.addresses[i]
+	address := b.recipients[i].EmailAddress
 	if quiet := row.Intent.Till.Add(d.w.policy.Settle).Sub(b.Now); quiet > 0 && !row.Answered {
 		return ledger.WaitFor(row, intent.Untold, ledger.Unsure, quiet)
 	}
@@ -114,7 +114,7 @@ func (d *driver) overcome(ctx context.Context, state ledger.State, row ledger.Ro
 	case found.accepted != "":
 		return ledger.SentAs(row, ifOpen(row, intent.Refused), found.accepted, time.Now())
 	case found.refusal != nil:
-		return d.bury(row, ifOpen(row, intent.Absent), row.Recipient, b.addresses[i], *found.refusal)
+		return d.bury(row, ifOpen(row, intent.Absent), row.Recipient, b.recipients[i].EmailAddress, *found.refusal)
 	}
 	return ledger.Clear(row, ifOpen(row, intent.Absent), travelOf(row), found.cleared)
 }

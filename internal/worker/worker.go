@@ -98,7 +98,7 @@ func New(c Config) (*Worker, error) {
 		Observer: w, Log: c.Log,
 	}
 	w.questions = ask.New(c.Clerk, ask.Once(w.caller), w, c.Log)
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.questions, w.intents)
+	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.questions, w.intents, w.ledgers)
 	return w, nil
 }
 

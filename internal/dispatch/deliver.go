@@ -1,0 +1,276 @@
+package dispatch
+
+import (
+	"context"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2/invitation"
+	"github.com/google/uuid"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
+	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+)
+
+// deliver makes one call. Who is in it is decided when the permit is there, so that a bulk leaves with everybody who
+// waits at that moment.
+func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
+	l := &load{d: d, q: q}
+	defer l.end()
+	if l.flight = l.permit(ctx); l.flight == nil {
+		return
+	}
+	l.choose()
+	l.claim()
+	err := l.send()
+	l.flight.Land(err)
+	l.judge(err)
+	l.handBack()
+}
+
+// load is who goes in one call, and the call.
+type load struct {
+	d       *Dispatcher
+	q       *queue
+	flight  *call.Flight // nil until there is a permit
+	waiters []*waiter    // who were chosen, until they are told
+	shares  []*Delivery  // of campaigns, until they are handed back
+	failed  bool         // Redis could not answer, or the call panicked
+
+	// Who is in the call, and where to put the result of each.
+	recipients []Recipient
+	results    []*Result
+	made       []clerkclient.Invitation
+}
+
+// errPanicked is the answer of a call that panicked. It may have been sent.
+var errPanicked = &clerkclient.Error{
+	Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack",
+}
+
+// end gives up the call's place in its queue. After a panic it first hands back who is left, so that nobody waits for
+// ever.
+func (l *load) end() {
+	if panicked := recover(); panicked != nil {
+		l.d.log.Error().Str("call", string(l.q.kind)).Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
+		defer l.end() // handing back may panic, too, but each time there is one less to hand back
+		l.failed = true
+		if l.flight != nil {
+			l.flight.Land(errPanicked)
+		}
+		l.handBack()
+		return
+	}
+	l.d.change(func() {
+		if l.flight != nil {
+			l.q.flying--
+		} else {
+			l.q.waiting--
+		}
+	})
+}
+
+// permit waits for a permit, and meanwhile notes when the next one can come free. It gives nil if the wait is over.
+func (l *load) permit(ctx context.Context) *call.Flight {
+	told := func(next time.Time) { l.d.change(func() { l.q.blocked = next }) }
+	flight, _ := l.d.caller.Begin(ctx, l.q.kind, told)
+	return flight
+}
+
+// choose chooses who shall be in the call: invite tasks first, then campaigns in turn.
+func (l *load) choose() {
+	anybody := func(*waiter) bool { return true }
+	l.d.change(func() {
+		l.q.waiting, l.q.flying = l.q.waiting-1, l.q.flying+1
+		switch l.q.kind {
+		case policy.CreateCampaign:
+			if l.chooseShares(1, true); len(l.shares) == 0 {
+				l.chooseShares(1, false)
+			}
+		case policy.Bulk:
+			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
+			l.chooseShares(policy.BulkSize-len(l.waiters), false)
+		case policy.Create:
+			if l.chooseWaiters(1, func(w *waiter) bool { return !w.shares }); len(l.waiters) == 0 {
+				l.chooseWaiters(1, anybody)
+			}
+		default:
+			l.chooseWaiters(1, anybody)
+		}
+	})
+}
+
+// chooseWaiters chooses up to n, no two with one address.
+func (l *load) chooseWaiters(n int, fits func(*waiter) bool) {
+	l.d.waiters = slices.DeleteFunc(l.d.waiters, func(w *waiter) bool {
+		twice := func(other *waiter) bool { return other.folded == w.folded }
+		if len(l.waiters) == n || !fits(w) || slices.ContainsFunc(l.waiters, twice) {
+			return false
+		}
+		w.waited, w.result = time.Since(w.since), Result{Again: true}
+		l.waiters = append(l.waiters, w)
+		return true
+	})
+}
+
+// chooseShares lets campaigns give up to n recipients. It ends the turn of each that gives some.
+func (l *load) chooseShares(n int, alone bool) {
+	for _, f := range slices.Clone(l.d.feeds) {
+		if some := min(n, *f.waiting.of(alone)); some > 0 {
+			l.shares = append(l.shares, f.choose(some, alone))
+			l.d.feeds = append(without(l.d.feeds, f), f)
+			n -= some
+		}
+	}
+}
+
+// claim claims the addresses of whoever was chosen. Those whose address can be claimed are in the call.
+func (l *load) claim() {
+	l.claimWaiters()
+	for _, s := range l.shares {
+		l.take(s)
+	}
+}
+
+// claimWaiters claims the addresses of invite tasks. It tells those at once whose address cannot be claimed.
+func (l *load) claimWaiters() {
+	if len(l.waiters) == 0 {
+		return
+	}
+	wishes := make([]intent.Wish, len(l.waiters))
+	for i, w := range l.waiters {
+		wishes[i] = w.wish
+	}
+	claims, err := l.d.intents.Claim(l.flight.Context(), "t"+uuid.NewString(), time.Until(l.flight.Deadline()), wishes)
+	if err != nil {
+		l.d.log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
+		l.failed = true
+		return
+	}
+	for i, w := range l.waiters {
+		w.result.Claim = claims[i]
+	}
+	l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool {
+		if w.result.Claim.Verdict == intent.Granted {
+			l.add(w.Recipient, &w.result)
+			return false
+		}
+		w.told <- Result{Claim: w.result.Claim}
+		return true
+	})
+}
+
+// take takes recipients from a campaign's ledger, which claims their addresses. Who cannot be read, or may not share a
+// bulk, is not in the call.
+func (l *load) take(s *Delivery) {
+	defer s.endTaking()
+	from := []ledger.Travel{ledger.Ready}
+	switch {
+	case s.Alone:
+		from = []ledger.Travel{ledger.Singly}
+	case !l.d.caller.Policy.LooksUp():
+		from = append(from, ledger.InBulk)
+	}
+	ctx, within := l.flight.Context(), time.Until(l.flight.Deadline())
+	batch, err := l.d.ledgers.TakeForCall(ctx, s.feed.campaign, s.n, within, policy.SettleMargin, from...)
+	if err != nil {
+		l.d.log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
+		l.failed = true
+		return
+	}
+	s.Batch, s.Recipients, s.Results = batch, make([]Recipient, len(batch.Rows)), make([]Result, len(batch.Rows))
+	for i, row := range batch.Rows {
+		r, err := ReadRow(row)
+		s.Recipients[i], s.Results[i] = r, Result{Again: true}
+		switch {
+		case err != nil:
+			s.Results[i] = Result{Invalid: err}
+		case !s.Alone && !l.d.caller.Policy.RidesInBulk(r.HasMetadata(), true):
+			s.Results[i].Alone = true
+		default:
+			l.add(r, &s.Results[i])
+		}
+	}
+}
+
+// add puts a recipient into the call, unless its address is in it already. Until the answer is known, the recipient
+// counts as one whose call was lost.
+func (l *load) add(r Recipient, result *Result) {
+	if slices.ContainsFunc(l.recipients, func(other Recipient) bool { return other.folded == r.folded }) {
+		return
+	}
+	*result = Result{Refusal: errPanicked, Claim: result.Claim}
+	l.recipients, l.results = append(l.recipients, r), append(l.results, result)
+}
+
+// send makes the call.
+func (l *load) send() error {
+	if len(l.recipients) == 0 {
+		return call.ErrNothingSent
+	}
+	params := make([]*invitation.CreateParams, len(l.recipients))
+	for i, r := range l.recipients {
+		params[i] = r.params
+	}
+	var answer clerkclient.Answer
+	var err error
+	if l.q.kind == policy.Bulk {
+		l.made, answer, err = l.d.clerk.CreateBulk(l.flight.Context(), params)
+	} else {
+		l.made = make([]clerkclient.Invitation, 1)
+		l.made[0], answer, err = l.d.clerk.Create(l.flight.Context(), params[0])
+	}
+	l.d.questions.NoteDate(answer.Date)
+	return err
+}
+
+// judge notes what the answer means for each who is in the call.
+func (l *load) judge(answer error) {
+	for i, result := range judge(l.recipients, l.made, answer) {
+		result.Claim = l.results[i].Claim
+		*l.results[i] = result
+	}
+}
+
+// handBack tells everybody what became of them.
+func (l *load) handBack() {
+	if l.failed && len(l.recipients) == 0 {
+		_ = clock.Sleep(l.d.caller.Life, policy.RedisRest) // the next call would fail, too
+	}
+	for len(l.waiters) > 0 {
+		w := l.waiters[0]
+		l.waiters = l.waiters[1:]
+		l.tell(w)
+	}
+	for len(l.shares) > 0 {
+		s := l.shares[0]
+		l.shares = l.shares[1:]
+		s.endTaking()
+		s.feed.results <- s
+		s.feed.calls.Done()
+	}
+}
+
+// tell tells a waiter what became of its recipient, or lets it wait for another call and gives its claim back.
+func (l *load) tell(w *waiter) {
+	if !w.result.Again {
+		w.told <- w.result
+		return
+	}
+	defer l.d.change(func() { l.d.waitAgain(w) })
+	claim := w.result.Claim
+	if claim.Verdict != intent.Granted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
+	defer cancel()
+	err := l.d.intents.Settle(ctx, intent.Settlement{Wish: w.wish, Token: claim.Token, End: claim.Release()})
+	if err != nil { // Clerk is asked about it when its deadline has passed
+		l.d.log.Warn().Err(err).Msg("claim could not be given back")
+	}
+}
