@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 	"github.com/google/uuid"
 
@@ -156,7 +158,7 @@ func (l *load) claimWaiters() {
 		w.result.Claim = claims[i]
 	}
 	l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool {
-		if w.result.Claim.Verdict == intent.Granted {
+		if w.result.Claim.Verdict == fate.Granted {
 			l.add(w.Recipient, &w.result)
 			return false
 		}
@@ -264,12 +266,12 @@ func (l *load) tell(w *waiter) {
 	}
 	defer l.d.change(func() { l.d.waitAgain(w) })
 	claim := w.result.Claim
-	if claim.Verdict != intent.Granted {
+	if claim.Verdict != fate.Granted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
 	defer cancel()
-	err := l.d.intents.Settle(ctx, intent.Settlement{Wish: w.wish, Token: claim.Token, End: claim.Release()})
+	err := l.d.intents.Settle(ctx, intent.Settlement{Wish: w.wish, Token: claim.Token, End: fate.Release(claim.First)})
 	if err != nil { // Clerk is asked about it when its deadline has passed
 		l.d.log.Warn().Err(err).Msg("claim could not be given back")
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
@@ -335,7 +337,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	busy := 0
 	for _, a := range sendAll(t, d, people(t, "p", 7)) {
 		switch {
-		case a.Claim.Verdict == intent.Busy: // its claim stands until the deadline of the call
+		case a.Claim.Verdict == fate.Busy: // its claim stands until the deadline of the call
 			busy++
 		case a.err != nil || a.InvitationID == "":
 			t.Errorf("%+v", a)

@@ -9,6 +9,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
@@ -59,6 +60,17 @@ func ReadRow(row ledger.Row) (Recipient, error) {
 		recipient = recipient.IgnoringExisting()
 	}
 	return recipient, err
+}
+
+// As gives the recipient as its life has made it: going alone, or ignoring existing invitations.
+func (r Recipient) As(known fate.Known) Recipient {
+	if known.Alone {
+		r = r.GoingAlone()
+	}
+	if known.Cleared {
+		r = r.IgnoringExisting()
+	}
+	return r
 }
 
 // Folded is the folded address.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
 	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
@@ -16,190 +16,167 @@ import (
 	"example.com/usher/tasks"
 )
 
-// batch is some recipients taken from the ledger, for a call or a look-up.
+// Package fate decides what becomes of a campaign's recipients, as it does for invite tasks. Here they are taken from the
+// ledger, and what was decided is written there.
+
+// batch is some recipients taken from the ledger for a question to Clerk, all of them readable.
 type batch struct {
 	ledger.Batch
 	rows       []ledger.Row
 	recipients []dispatch.Recipient
 }
 
-// lookUp has some recipients looked up. Those that Clerk would refuse are dead letters without a call.
+// knownOfRow gives what is known of a recipient that was taken from the ledger.
+func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch) fate.Known {
+	known := knownOf(recipient, row.State)
+	known.Intent, known.Now = row.Intent.Intent, taken.Now
+	known.First = row.Intent.Since.Equal(taken.Now)
+	return known
+}
+
+// settle writes what became of recipients that the dispatcher took for a call.
+func (d *driver) settle(of *dispatch.Delivery) {
+	tried := 0
+	for i, row := range of.Batch.Rows {
+		if result := of.Results[i]; result.Invalid == nil && !result.Again {
+			tried = max(tried, row.Attempts)
+		}
+	}
+	backoff := d.w.policy.Backoff(tried + 1) // one for all, so that they share a call again
+	outcomes := d.garbage(of.Batch)
+	for i, row := range of.Batch.Rows {
+		answer := answerOf(of.Results[i])
+		answer.Alone = answer.Alone || of.Alone
+		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.w.rules())
+		outcomes = append(outcomes, d.outcome(row, of.Recipients[i].EmailAddress, decision))
+	}
+	if len(outcomes) == 0 { // nobody was there
+		d.change()
+		return
+	}
+	d.write(of.Batch, outcomes)
+}
+
+// lookUp has some recipients looked up.
 func (d *driver) lookUp(ctx context.Context) {
-	b, err := d.read(func() (ledger.Batch, error) {
-		return d.w.ledgers.TakeToAsk(ctx, d.campaign, policy.LookupSize, policy.LookupPatience+policy.SettleMargin, ledger.InBulk)
-	}, false)
-	if err != nil || len(b.recipients) == 0 {
-		_ = clock.Sleep(ctx, policy.RedisRest)
+	b, ok := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
+	if !ok {
 		return
 	}
 	recipients := make([]tasks.Recipient, len(b.recipients))
 	for i, r := range b.recipients {
 		recipients[i] = r.Recipient
 	}
-	findings := d.w.questions.LookUp(ctx, recipients)
-	outcomes := make([]ledger.Outcome, len(findings))
-	for i, finding := range findings {
-		switch row := b.rows[i]; {
-		case finding.Refusal != nil:
-			outcomes[i] = d.foundRefused(row, b, i, dispatch.FoundBefore(finding))
-		case finding.Alone:
-			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Singly)
-		default:
-			outcomes[i] = ledger.GoOn(row, intent.Untold, ledger.Ready)
-		}
+	var outcomes []ledger.Outcome
+	for i, finding := range d.w.questions.LookUp(ctx, recipients) {
+		row, recipient := b.rows[i], b.recipients[i]
+		found := lookUpOf(finding)
+		found.Alone = found.Alone || !d.w.policy.RidesInBulk(recipient.HasMetadata(), true)
+		outcome := d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, b.Batch).AfterLookUp(found))
+		outcome.Behind = true
+		outcomes = append(outcomes, outcome)
 	}
 	d.write(b.Batch, outcomes)
 }
 
-// foundRefused ends a recipient that a look-up has found to be refused, unless it wants more about a duplicate than a
-// dead letter.
-func (d *driver) foundRefused(row ledger.Row, b batch, i int, result dispatch.Result) ledger.Outcome {
-	failure := rejection(result)
-	switch {
-	case !overcomes(b.recipients[i], failure):
-		return d.bury(row, intent.Untold, row.Recipient, b.recipients[i].EmailAddress, failure)
-	case b.recipients[i].OnDuplicate == tasks.AcceptDuplicate:
-		return ledger.SentAs(row, ifOpen(row, intent.Refused), result.InvitationID, time.Now())
+// askLost asks Clerk about recipients of whom nobody knows what became of their last call, and deals with duplicates.
+func (d *driver) askLost(ctx context.Context, state ledger.State) {
+	b, ok := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
+	if !ok {
+		return
 	}
-	return ledger.Reserve(row, failure, intent.Opened)
+	asked := time.Now()
+	var lost []ask.Lost
+	for i, row := range b.rows {
+		if row.Intent.Open && !row.Foreign { // of others nothing was lost
+			since := asked.Add(row.Intent.Since.Sub(b.Now))
+			lost = append(lost, ask.Lost{Address: b.recipients[i].EmailAddress, Since: since})
+		}
+	}
+	found, err := d.w.findLost(ctx, lost)
+	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
+	defer cancel()
+	outcomes := make([]ledger.Outcome, len(b.rows))
+	for i, row := range b.rows {
+		recipient := b.recipients[i]
+		known := knownOfRow(row, recipient, b.Batch)
+		decision := fate.Decision{State: row.State, Next: fate.Overcome, Intent: fate.IntentUntold}
+		if !known.Foreign {
+			backoff := d.w.policy.Backoff(row.Unanswered + 1)
+			decision = known.AfterQuestion(found[recipient.Folded()], err, backoff, d.w.rules())
+		}
+		if known.State = decision.State; decision.Next == fate.Overcome {
+			decision = d.w.overcome(ctx, obstacle{
+				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token, campaign: stateOf(state),
+			})
+		}
+		outcomes[i] = d.outcome(row, recipient.EmailAddress, decision)
+		outcomes[i].Behind = decision.Next != fate.Send
+	}
+	d.write(b.Batch, outcomes)
 }
 
-// read takes recipients from the ledger. Those that cannot be read become dead letters at once; those that may not share
-// a bulk are put where they go alone.
-func (d *driver) read(take func() (ledger.Batch, error), alone bool) (batch, error) {
-	taken, err := take()
-	b := batch{Batch: taken}
-	if err != nil {
-		return b, err
+// stateOf says what a campaign's state means for its recipients.
+func stateOf(state ledger.State) fate.Campaign {
+	switch state {
+	case ledger.Running:
+		return fate.CampaignRuns
+	case ledger.Cancelled:
+		return fate.CampaignCancelled
 	}
+	return fate.CampaignPaused
+}
+
+// take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at once. It
+// returns false if there is nobody to ask about.
+func (d *driver) take(ctx context.Context, n int, within time.Duration, from ledger.Travel) (batch, bool) {
+	taken, err := d.w.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
+	b := batch{Batch: taken}
 	outcomes := d.garbage(taken)
 	for _, row := range taken.Rows {
 		recipient, err := dispatch.ReadRow(row)
-		switch {
-		case err != nil:
-			outcomes = append(outcomes, d.invalid(row, taken, row.Recipient, recipient.EmailAddress, err.Error()))
-		case !alone && !d.w.policy.RidesInBulk(recipient.HasMetadata(), true):
-			outcomes = append(outcomes, ledger.GoOn(row, release(row, taken), ledger.Singly))
-		default:
-			b.rows, b.recipients = append(b.rows, row), append(b.recipients, recipient)
+		if err != nil {
+			decision := knownOfRow(row, recipient, taken).AfterAnswer(unreadableAnswer(err.Error()), 0, d.w.rules())
+			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
+			continue
 		}
+		b.rows, b.recipients = append(b.rows, row), append(b.recipients, recipient)
 	}
 	if len(outcomes) > 0 {
 		d.write(taken, outcomes)
 	}
-	return b, nil
+	if err != nil || len(b.rows) == 0 {
+		_ = clock.Sleep(ctx, policy.RedisRest)
+		return batch{}, false
+	}
+	return b, true
 }
 
-// garbage ends recipients whose entries in the ledger cannot be read.
+// garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
-		row := ledger.Row{ID: id}
-		outcomes = append(outcomes, d.invalid(row, taken, data, "", "the ledger's entry cannot be read"))
+		decision := fate.Known{}.AfterAnswer(unreadableAnswer("the ledger's entry cannot be read"), 0, d.w.rules())
+		outcomes = append(outcomes, d.outcome(ledger.Row{ID: id, Recipient: data}, "", decision))
 	}
 	return outcomes
 }
 
-// invalid ends a recipient that cannot be read.
-func (d *driver) invalid(row ledger.Row, taken ledger.Batch, payload []byte, address, message string) ledger.Outcome {
-	failure := fate.Failure{Reason: fate.Invalid, Code: "invalid_recipient", Message: message}
-	return d.bury(row, release(row, taken), payload, address, failure)
-}
-
-// settle records what became of recipients that the dispatcher took for a call.
-func (d *driver) settle(of *dispatch.Delivery) {
-	b := batch{Batch: of.Batch, rows: of.Batch.Rows, recipients: of.Recipients}
-	travel := ledger.Ready
-	if of.Alone {
-		travel = ledger.Singly
-	}
-	tried := 0
-	for i, row := range b.rows {
-		if result := of.Results[i]; result.Invalid == nil && !result.Again {
-			tried = max(tried, row.Attempts)
+// outcome gives a decision as the ledger takes it, with the dead letter if the recipient ends as one.
+func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision) ledger.Outcome {
+	o := ledger.Outcome{Row: row, Decision: decision, At: time.Now().UTC()}
+	if decision.Next == fate.Dead {
+		o.Letter = &deadletter.Entry{
+			ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite,
+			Queue: queues.Name(d.w.namespace, queues.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
+			Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At, Payload: row.Recipient,
+			History: fate.Remember(decision.State.History, o.At, *decision.Cause),
 		}
 	}
-	delay := d.w.policy.Backoff(tried + 1) // one for all, so that they ride together again
-	outcomes := d.garbage(b.Batch)
-	for i, result := range of.Results {
-		row, end := b.rows[i], release(b.rows[i], b.Batch)
-		switch address := b.recipients[i].EmailAddress; {
-		case result.Invalid != nil:
-			outcomes = append(outcomes, d.invalid(row, b.Batch, row.Recipient, address, result.Invalid.Error()))
-			continue
-		case result.Again && result.Alone:
-			outcomes = append(outcomes, ledger.GoOn(row, end, ledger.Singly))
-			continue
-		}
-		row.Alone = of.Alone || result.Alone
-		switch {
-		case result.Again:
-			outcomes = append(outcomes, ledger.WaitFor(row, end, travel, 0))
-		case result.Doubt:
-			row.Answered = !b.recipients[i].IgnoreExisting
-			outcomes = append(outcomes, ledger.GoOn(row, intent.Unknown, ledger.Unsure))
-		case result.Refusal == nil:
-			outcomes = append(outcomes, ledger.SentAs(row, intent.Made, result.InvitationID, time.Now()))
-		default:
-			outcomes = append(outcomes, d.refused(row, b, i, travel, result, delay))
-		}
-	}
-	if len(outcomes) == 0 { // nobody was there
-		d.change()
-		return
-	}
-	d.write(b.Batch, outcomes)
+	return o
 }
 
-// release is the end of the intent of a recipient whose call was not made, or says nothing.
-func release(row ledger.Row, taken ledger.Batch) intent.End {
-	if !row.Intent.Open() {
-		return intent.Untold
-	}
-	return intent.Claim{Fresh: row.Intent.Since.Equal(taken.Now)}.Release()
-}
-
-// refused ends a recipient that Clerk rejected or that has failed too often, and lets another try later. Whoever may have been
-// invited all the same, by this call or an earlier one, is asked about first.
-func (d *driver) refused(row ledger.Row, b batch, i int, travel ledger.Travel, result dispatch.Result, delay time.Duration) ledger.Outcome {
-	failure := failureOf(result)
-	row.Attempts++
-	released := release(row, b.Batch)
-	rejected := result.Refusal.Outcome == clerkclient.Rejected
-	if rejected {
-		failure = rejection(result)
-	}
-	recipient, address := b.recipients[i], b.recipients[i].EmailAddress
-	switch exhausted := row.Attempts >= d.w.policy.MaxAttempts; {
-	case rejected && released == intent.Absent:
-		row.Refusal = &failure
-		return ledger.GoOn(row, intent.Unknown, ledger.Unsure)
-	case rejected && overcomes(recipient, failure):
-		return ledger.Reserve(row, failure, intent.Unknown)
-	case rejected:
-		return d.bury(row, released, row.Recipient, address, failure)
-	case !result.Refusal.Sent && exhausted:
-		failure.Reason = fate.Exhausted
-		return d.bury(row, released, row.Recipient, address, failure)
-	}
-	row.History = fate.Remember(row.History, time.Now(), failure)
-	if !result.Refusal.Sent {
-		return ledger.WaitFor(row, released, travel, delay)
-	}
-	return ledger.WaitFor(row, intent.Unknown, ledger.Unsure, delay)
-}
-
-// bury lets the ledger record that a recipient is dead, with its dead letter.
-func (d *driver) bury(row ledger.Row, end intent.End, payload []byte, address string, failure fate.Failure) ledger.Outcome {
-	now := time.Now().UTC()
-	return ledger.DeadOf(row, end, deadletter.Entry{
-		ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite, Queue: queues.Name(d.w.namespace, queues.Campaign),
-		Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address, Failure: failure, Attempts: row.Attempts,
-		History: fate.Remember(row.History, now, failure), FailedAt: now, Payload: payload,
-	})
-}
-
-// write records outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
-// again when their hold has passed.
+// write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out again
+// when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	var recorded []ledger.Outcome
 	err := d.w.persist(d.w.settling, func(ctx context.Context) (err error) {
@@ -216,25 +193,4 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 		}
 	}
 	d.change()
-}
-
-// ifOpen is the end of the intent of a recipient that is in no call; not every one has an intent.
-func ifOpen(row ledger.Row, end intent.End) intent.End {
-	if !row.Intent.Open() {
-		return intent.Untold
-	}
-	return end
-}
-
-// rejection is the failure of a recipient that Clerk rejects.
-func rejection(result dispatch.Result) fate.Failure {
-	failure := failureOf(result)
-	failure.Reason = fate.Rejected
-	return failure
-}
-
-// failureOf says why a recipient got no invitation.
-func failureOf(result dispatch.Result) fate.Failure {
-	e := result.Refusal
-	return fate.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID, FoundBeforeSending: result.Found}
 }

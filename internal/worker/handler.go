@@ -11,7 +11,6 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/clock"
-	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -224,7 +223,7 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, se
 
 // refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the call failed.
 func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
-	failure := failureOf(dispatch.Result{Refusal: refusal})
+	failure := failureOf(refusal)
 	if refusal.Outcome != clerkclient.Rejected {
 		return w.failed(ctx, r, failure)
 	}
@@ -234,7 +233,7 @@ func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error
 }
 
 // over tells whether the run ends.
-func (e ending) over() bool { return e.dead != nil || e.later > 0 || e.cancelled }
+func (e ending) over() bool { return e.dead != nil || e.later > 0 || e.cancelled || e.written }
 
 // ended carries an ending up through code that would otherwise go on.
 type ended struct{ ending ending }
@@ -254,24 +253,17 @@ func (w *Worker) failed(ctx context.Context, r *run, failure fate.Failure) (endi
 	if err := w.readRecord(ctx, r); err != nil {
 		return ending{}, err
 	}
-	r.record.Attempts++
-	if r.record.Attempts >= w.policy.MaxAttempts {
-		failure.Reason = fate.Exhausted
-		return ending{dead: &failure}, nil
+	life, last := r.record.Life().Fail(time.Now(), failure, w.rules())
+	r.record.SetLife(life)
+	if last != nil {
+		return ending{dead: last}, nil
 	}
-	r.record.History = fate.Remember(r.record.History, time.Now(), failure)
 	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
 		return ending{}, err
 	}
-	return w.backOff(ctx, r, failure)
-}
-
-// backOff waits before the next attempt.
-func (w *Worker) backOff(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
-	backoff := w.policy.Backoff(r.record.Attempts)
-	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", r.record.Attempts).Int("status", failure.HTTPStatus).
-		Str("code", failure.Code).Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
-	return w.pause(ctx, r, backoff)
+	d := fate.Decision{State: life, In: w.policy.Backoff(life.Attempts)}
+	w.logFailed(r, d)
+	return w.pause(ctx, r, d.In)
 }
 
 // pause waits a short while; a long one is for a later run.
@@ -322,7 +314,7 @@ func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
 		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
 		entry.History = fate.Remember(r.record.History, entry.FailedAt, *end.dead)
 	}
-	r.record.History = nil
+	r.record.History, r.record.Between = nil, fate.State{}
 	return entry
 }
 

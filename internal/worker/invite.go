@@ -3,102 +3,151 @@ package worker
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
-	"example.com/usher/clerkclient"
+	"github.com/google/uuid"
+
 	"example.com/usher/internal/ask"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
-// inviteRun is one run of an invite task.
+// inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are taken,
+// and what was decided is written.
 type inviteRun struct {
-	w      *Worker
-	r      *run
-	person dispatch.Recipient
-	wish   intent.Wish
-	// doubt: nobody knows what became of an earlier call; Clerk is asked before the next one.
-	doubt bool
-	asked int // questions in vain
-	// answered: the last call was refused for another's sake, so that nothing of it is to come; see driver.absent.
-	answered bool
-	// foreign: the refusal is about an invitation that no call of the task has made.
-	foreign bool
-	// refusal is what Clerk said to the last call; it is believed when Clerk knows nothing of an earlier one.
-	refusal *fate.Failure
+	w         *Worker
+	r         *run
+	recipient dispatch.Recipient
+	wish      intent.Wish
+	known     fate.Known
+	token     string // of the recipient's intent, as last seen
 }
 
 func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
-	recipient := payload.Recipient
-	r.about.EmailAddress = recipient.EmailAddress
-	person, err := dispatch.NewRecipient(recipient)
+	r.about.EmailAddress = payload.Recipient.EmailAddress
+	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
 		return w.unreadable(r, err)
 	}
-	i := &inviteRun{w: w, r: r, person: person, wish: intent.Wish{
-		Task: r.id, Address: store.IDOf(person.Folded()), Born: payload.EnqueuedAt,
-	}}
-	i.doubt = r.again // a first run has nothing to ask about; if it should, its claim says so
+	i := &inviteRun{
+		w: w, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
+		wish: intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt},
+	}
+	step := fate.Start(r.again)
 	for {
-		var end ending
-		if i.doubt {
-			end, err = i.ask(ctx)
-		} else {
-			end, err = i.call(ctx)
+		decision, err := i.take(ctx, step)
+		if err != nil {
+			return ending{}, err
 		}
-		if err != nil || end.over() || end.written {
+		end, err := i.carryOut(ctx, decision)
+		if err != nil || end.over() {
 			return end, err
 		}
+		step = decision.Next
 	}
 }
 
-// call makes one call for the task.
-func (i *inviteRun) call(ctx context.Context) (ending, error) {
-	i.answered = false
-	result, waited, err := i.w.dispatcher.Send(ctx, i.person, i.wish)
+// knownOf gives what is known of a recipient before Redis or Clerk is asked.
+func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
+	return fate.Known{
+		State: state, OnDuplicate: fate.OnDuplicate(recipient.OnDuplicate), IgnoreExisting: recipient.IgnoreExisting,
+	}
+}
+
+// rules are the figures by which package fate decides.
+func (w *Worker) rules() fate.Rules {
+	return fate.Rules{MaxAttempts: w.policy.MaxAttempts, Settle: w.policy.Settle}
+}
+
+// take takes a step and gives what follows from it.
+func (i *inviteRun) take(ctx context.Context, step fate.Step) (fate.Decision, error) {
+	switch step {
+	case fate.Ask:
+		return i.ask(ctx)
+	case fate.Overcome:
+		return i.overcome(ctx)
+	}
+	return i.send(ctx)
+}
+
+// ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is ahead, then
+// either both are that run's, or the intent's token differs when this run writes.
+func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
+	since, err := i.readIntent(ctx)
+	if err != nil {
+		return fate.Decision{}, err
+	}
+	i.r.read = false
+	if err := i.w.readRecord(ctx, i.r); err != nil {
+		return fate.Decision{}, err
+	}
+	i.known.State = i.r.record.Life()
+	var found []string
+	if i.known.Intent.Open {
+		var lost map[string][]string
+		lost, err = i.w.findLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
+		found = lost[i.recipient.Folded()]
+	}
+	return i.known.AfterQuestion(found, err, i.w.policy.Backoff(i.known.Unanswered+1), i.w.rules()), ctx.Err()
+}
+
+// overcome deals with a duplicate, if the intent is as it was when that was decided.
+func (i *inviteRun) overcome(ctx context.Context) (fate.Decision, error) {
+	token := i.token
+	if _, err := i.readIntent(ctx); err != nil {
+		return fate.Decision{}, err
+	}
+	if i.token != token {
+		return i.known.AfterTakeover(), nil
+	}
+	return i.w.overcome(ctx, obstacle{
+		recipient: i.recipient, known: i.known, owner: i.wish.Owner(), token: i.token, campaign: fate.CampaignRuns,
+	}), ctx.Err()
+}
+
+// findLost gives the ids of invitations that lost calls may have created, by folded address, the oldest first.
+func (w *Worker) findLost(ctx context.Context, lost []ask.Lost) (map[string][]string, error) {
+	found, err := w.questions.FindLost(ctx, lost)
+	ids := make(map[string][]string, len(found))
+	for address, invitations := range found {
+		for _, inv := range invitations {
+			ids[address] = append(ids[address], inv.ID)
+		}
+	}
+	return ids, err
+}
+
+// send waits for a call that carries the recipient, and gives what follows from its answer.
+func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
+	result, waited, err := i.w.dispatcher.Send(ctx, i.recipient.As(i.known), i.wish)
 	i.r.waited += waited
 	if err != nil {
-		return ending{}, err
+		return fate.Decision{}, err
 	}
-	if err := i.adopt(result.Claim); err != nil {
-		return ending{}, err
+	if result.Found {
+		_, err := i.readIntent(ctx)
+		return i.known.AfterLookUp(lookUpOf(ask.Finding{Refusal: result.Refusal, InvitationID: result.InvitationID})), err
 	}
-	switch claim := result.Claim; {
-	case result.Found:
-		return i.found(ctx, result)
-	case claim.Verdict == intent.Ended:
-		return ending{}, errAlreadyEnded
-	case claim.Verdict == intent.Erased:
-		return ending{cancelled: true}, nil
-	case claim.Verdict == intent.Busy:
-		return ending{}, clock.Sleep(ctx, min(max(claim.Again, 10*time.Millisecond), policy.BusyRest))
-	case claim.Verdict == intent.Unsure:
-		i.doubt = true
-		return ending{}, nil
-	case result.Doubt:
-		i.doubt, i.answered = true, !i.person.IgnoreExisting
-		if result.Alone {
-			i.person = i.person.GoingAlone()
-		}
-		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
-	case result.Refusal == nil:
-		i.r.record.Attempts++
-		return i.end(claim.Token, intent.Made, ending{invitationID: result.InvitationID})
-	case result.Refusal.Outcome == clerkclient.Rejected:
-		return i.rejected(claim, rejection(result))
+	claim := result.Claim
+	if err := i.adopt(claim); err != nil {
+		return fate.Decision{}, err
 	}
-	return i.failed(ctx, result.Claim, result)
+	i.known.Intent = fate.Intent{Open: claim.Verdict == fate.Granted}
+	i.token, i.known.First, i.known.Now = claim.Token, claim.First, claim.Now
+	if claim.Verdict != fate.Granted {
+		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
+	}
+	return i.known.AfterAnswer(answerOf(result), i.w.policy.Backoff(i.known.Attempts+1), i.w.rules()), nil
 }
 
-// adopt takes over the record that the claim has found.
+// adopt takes over the record that the claim has found. A first run has not read it before.
 func (i *inviteRun) adopt(claim intent.Claim) error {
-	if i.r.read || claim.Verdict == "" {
+	if i.r.read {
 		return nil
 	}
 	i.r.read = true
@@ -107,152 +156,94 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 	}
 	found, err := record.Decode(claim.Record)
 	if err != nil {
-		return errors.Join(err, i.write(i.settlement(claim.Token, claim.Release())))
+		return errors.Join(err, i.settle(intent.Settlement{Wish: i.wish, Token: claim.Token, End: fate.Release(claim.First)}))
 	}
 	i.r.adopt(found)
+	i.known.State = found.Life()
 	return nil
 }
 
-// found is told that a look-up before the call found what Clerk would answer. It is not believed before Clerk was asked whether the
-// invitation that is in the way was made by an earlier call of the task.
-func (i *inviteRun) found(ctx context.Context, result dispatch.Result) (ending, error) {
-	failure := rejection(result)
-	standing, _, err := i.standing(ctx)
-	if err != nil {
-		return ending{}, err
-	}
-	if standing.Open() {
-		i.refusal, i.doubt = &failure, true
-		return ending{}, nil
-	}
-	if overcomes(i.person, failure) {
-		return i.reserve(ctx, failure)
-	}
-	return ending{dead: &failure}, nil
-}
-
-// rejected is told that Clerk refuses. Where an earlier call's outcome was unknown for a while, Clerk is asked once more before it is
-// believed: the refusal may be about the invitation that it made.
-func (i *inviteRun) rejected(claim intent.Claim, failure fate.Failure) (ending, error) {
-	i.r.record.Attempts++
-	if claim.Fresh && overcomes(i.person, failure) {
-		i.refusal, i.foreign, i.doubt = &failure, true, true
-		return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
-	}
-	if claim.Fresh {
-		return i.end(claim.Token, intent.Refused, ending{dead: &failure})
-	}
-	i.refusal, i.doubt = &failure, true
-	return ending{}, i.write(i.settlement(claim.Token, intent.Unknown))
-}
-
-// failed counts a failed attempt and waits out a short backoff. If the call may have made the invitation all the same, Clerk is
-// asked next.
-func (i *inviteRun) failed(ctx context.Context, claim intent.Claim, result dispatch.Result) (ending, error) {
-	failure := failureOf(result)
-	r := i.r
-	r.record.Attempts++
-	failure.Reason = fate.Exhausted
-	exhausted := r.record.Attempts >= i.w.policy.MaxAttempts
-	if !result.Refusal.Sent && exhausted {
-		return i.end(claim.Token, claim.Release(), ending{dead: &failure})
-	}
-	failure.Reason = ""
-	r.record.History = fate.Remember(r.record.History, time.Now(), failure)
-	s := i.settlement(claim.Token, intent.Unknown)
-	if i.doubt = result.Refusal.Sent; !i.doubt {
-		s.End = claim.Release()
-	}
-	s.Record = &r.record
-	if err := i.write(s); err != nil {
-		return ending{}, err
-	}
-	return i.w.backOff(ctx, r, failure)
-}
-
-// ask finds out what became of earlier calls: an invitation that was made ends the task; that there is none counts only when the last call
-// could no longer make it.
-func (i *inviteRun) ask(ctx context.Context) (ending, error) {
-	standing, now, err := i.standing(ctx)
-	if err != nil {
-		return ending{}, err
-	}
-	if !standing.Open() {
-		i.doubt = false
-		return ending{}, nil
-	}
-	if i.foreign {
-		return i.overcome(ctx, standing.Token)
-	}
-	asked := time.Now()
-	found, err := i.w.questions.FindLost(ctx, []ask.Lost{{
-		Address: i.person.EmailAddress, Since: asked.Add(standing.Since.Sub(now)),
-	}})
-	if err != nil {
-		i.asked++
-		return i.w.pause(ctx, i.r, i.w.policy.Backoff(i.asked))
-	}
-	for _, inv := range found[i.person.Folded()] {
-		end, err := i.end(standing.Token, intent.Found, ending{invitationID: inv.ID})
-		if err == nil || !errors.Is(err, intent.ErrTaken) {
-			return end, err
-		}
-	}
-	if quiet := standing.Till.Add(i.w.policy.Settle).Sub(now); quiet > 0 && !i.answered {
-		return i.w.pause(ctx, i.r, quiet)
-	}
-	return i.absent(ctx, standing.Token)
-}
-
-// absent is told that no call so far has made the invitation: a refusal may be believed now, and an end of attempts.
-func (i *inviteRun) absent(ctx context.Context, token string) (ending, error) {
-	if i.refusal != nil && overcomes(i.person, *i.refusal) {
-		return i.overcome(ctx, token)
-	}
-	if i.refusal != nil {
-		return i.end(token, intent.Absent, ending{dead: i.refusal})
-	}
-	if history := i.r.record.History; i.r.record.Attempts >= i.w.policy.MaxAttempts && len(history) > 0 {
-		failure := history[len(history)-1].Failure
-		failure.Reason = fate.Exhausted
-		i.r.record.History = history[:len(history)-1] // the ending is the last one
-		return i.end(token, intent.Absent, ending{dead: &failure})
-	}
-	i.doubt = false
-	return ending{}, i.write(i.settlement(token, intent.Absent))
-}
-
-func (i *inviteRun) standing(ctx context.Context) (standing intent.Standing, now time.Time, err error) {
-	err = i.w.persist(ctx, func(ctx context.Context) (err error) {
-		standing, now, err = i.w.intents.Standing(ctx, i.wish)
+// readIntent reads how the recipient's intent stands, and gives the time of its first call on our clock.
+func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error) {
+	err = i.w.persist(ctx, func(ctx context.Context) error {
+		standing, now, err := i.w.intents.Standing(ctx, i.wish.Owner(), i.wish.Address)
+		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
+		since = time.Now().Add(standing.Since.Sub(now))
 		return err
 	})
-	return standing, now, err
+	return since, err
 }
 
-func (i *inviteRun) settlement(token string, end intent.End) intent.Settlement {
-	return intent.Settlement{Wish: i.wish, Token: token, End: end}
+// carryOut writes a decision and waits as long as it says. Its ending tells whether the run is over.
+func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) (ending, error) {
+	before := i.known.State
+	i.known.State = d.State
+	switch {
+	case d.Next == fate.Leave:
+		return ending{}, errAlreadyEnded
+	case d.Next.Ends():
+		return i.end(d)
+	case d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State):
+		if err := i.write(d); err != nil {
+			return ending{}, err
+		}
+	}
+	if d.State.Attempts > before.Attempts {
+		i.w.logFailed(i.r, d)
+	}
+	return i.w.pause(ctx, i.r, d.In)
 }
 
-// end settles the intent and writes the task's ending in one go.
-func (i *inviteRun) end(token string, settled intent.End, end ending) (ending, error) {
-	s := i.settlement(token, settled)
-	s.InvitationID = end.invitationID
+// write writes a decision: the intent and the task's record, in one step.
+func (i *inviteRun) write(d fate.Decision) error {
+	if d.Intent == fate.IntentOpened {
+		i.token = "d" + uuid.NewString()
+	}
+	i.r.record.SetLife(d.State)
+	return i.settle(i.settlement(d))
+}
+
+// end writes the end of the task: intent, record and, if it ends as one, its dead letter, in one step.
+func (i *inviteRun) end(d fate.Decision) (ending, error) {
+	end := ending{invitationID: d.InvitationID, dead: d.Cause, cancelled: d.Next == fate.Cancelled, written: true}
 	before := i.r.record
+	i.r.record.SetLife(d.State)
+	if d.Next == fate.Sent && !d.State.Foreign {
+		i.r.record.Attempts++ // the call that created the invitation
+	}
 	entry := i.w.conclude(i.r, end)
-	if s.Record = &i.r.record; end.dead != nil {
+	s := i.settlement(d)
+	if end.dead != nil {
 		s.Letter = &entry
 	}
-	if err := i.write(s); err != nil {
+	if err := i.settle(s); err != nil {
 		i.r.record = before
 		return ending{}, err
 	}
 	i.w.logEnd(i.r, end)
-	end.written = true
 	return end, nil
 }
 
-// write settles, until Redis takes it or the worker's last grace ends.
-func (i *inviteRun) write(s intent.Settlement) error {
+func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {
+	return intent.Settlement{
+		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &i.r.record,
+	}
+}
+
+// settle settles, until Redis takes it or the worker's last grace ends.
+func (i *inviteRun) settle(s intent.Settlement) error {
 	return i.w.persist(i.w.settling, func(ctx context.Context) error { return i.w.intents.Settle(ctx, s) })
+}
+
+// logFailed writes the line of a failed attempt.
+func (w *Worker) logFailed(r *run, d fate.Decision) {
+	cause := d.State.Refusal
+	if n := len(d.State.History); cause == nil && n > 0 {
+		cause = &d.State.History[n-1].Failure
+	}
+	if cause == nil {
+		return
+	}
+	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).
+		Str("code", cause.Code).Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
 }

@@ -47,7 +47,7 @@ func (b bundle) state(task string) (state record.State, dead bool) {
 }
 
 // died is the ending of a task as a dead letter.
-func (b bundle) died(task, token string, end intent.End) intent.Settlement {
+func (b bundle) died(task, token string, end fate.End) intent.Settlement {
 	return intent.Settlement{
 		Wish: b.wish(task), Token: token, End: end, Record: &record.Record{State: record.Dead},
 		Letter: &deadletter.Entry{ID: task, TaskID: task, Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now()},
@@ -56,8 +56,8 @@ func (b bundle) died(task, token string, end intent.End) intent.Settlement {
 
 func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		b.want("a", "1", time.Minute, intent.Granted)
-		ending := b.died("a", "1", intent.Refused)
+		b.want("a", "1", time.Minute, fate.Granted)
+		ending := b.died("a", "1", fate.IntentRefused)
 		for range 2 { // the script may run twice
 			if err := b.Settle(t.Context(), ending); err != nil {
 				t.Fatal(err)
@@ -66,8 +66,8 @@ func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 		if state, dead := b.state("a"); state != record.Dead || !dead {
 			t.Errorf("record %q, letter: %t", state, dead)
 		}
-		b.want("b", "2", time.Minute, intent.Granted) // the intent is gone
-		if err := b.Settle(t.Context(), b.died("b", "another's", intent.Refused)); !errors.Is(err, intent.ErrTaken) {
+		b.want("b", "2", time.Minute, fate.Granted) // the intent is gone
+		if err := b.Settle(t.Context(), b.died("b", "another's", fate.IntentRefused)); !errors.Is(err, intent.ErrTaken) {
 			t.Errorf("settled by another's token: %v", err)
 		}
 		if state, dead := b.state("b"); state != "" || dead {
@@ -78,7 +78,7 @@ func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 
 func TestATaskWithoutAnIntentEndsByTheSameScript(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		ending := b.died("a", "", intent.Untold)
+		ending := b.died("a", "", fate.IntentUntold)
 		for range 2 {
 			if err := b.Settle(t.Context(), ending); err != nil {
 				t.Fatal(err)
@@ -98,11 +98,11 @@ func TestATaskWithoutAnIntentEndsByTheSameScript(t *testing.T) {
 
 func TestATaskEndsOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		done := intent.Settlement{Wish: b.wish("a"), End: intent.Untold, Record: &record.Record{State: record.Done}}
+		done := intent.Settlement{Wish: b.wish("a"), End: fate.IntentUntold, Record: &record.Record{State: record.Done}}
 		if err := b.Settle(t.Context(), done); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Settle(t.Context(), b.died("a", "", intent.Untold)); !errors.Is(err, intent.ErrTaken) {
+		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUntold)); !errors.Is(err, intent.ErrTaken) {
 			t.Errorf("another run ended it again: %v", err)
 		}
 		if state, dead := b.state("a"); state != record.Done || dead {
@@ -116,7 +116,7 @@ func TestAForgottenAddressGetsARecordAndNoLetter(t *testing.T) {
 		if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), b.wish("a").Address); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Settle(t.Context(), b.died("a", "", intent.Untold)); err != nil {
+		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUntold)); err != nil {
 			t.Fatal(err)
 		}
 		if state, dead := b.state("a"); state != record.Dead || dead {

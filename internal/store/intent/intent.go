@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 )
 
@@ -24,19 +25,13 @@ func TaskOwner(taskID string) string {
 	return "t:" + base
 }
 
-// Standing is how an intent stands. All instants are on Redis's clock.
+// Standing is how an intent stands, and what its next settlement needs. All instants are on Redis's clock.
 type Standing struct {
+	fate.Intent
 	Token string
-	// Till is when the last call for it had ended at the latest: its deadline, or when it was given up.
-	Till time.Time
 	// Since is when its first call that nobody knows the end of was claimed.
 	Since time.Time
-	// Used are invitations for the address that have settled another intent.
-	Used []string
 }
-
-// Open tells whether there is an intent.
-func (s Standing) Open() bool { return s.Token != "" }
 
 // Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a line
 // each. Nothing is no intent.
@@ -54,22 +49,8 @@ func Parse(text string) (Standing, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return Standing{}, fmt.Errorf("an intent: %w", err)
 	}
-	return Standing{Token: parts[1], Till: till, Since: since, Used: lines[1:]}, nil
+	return Standing{Intent: fate.Intent{Open: true, Until: till, Used: lines[1:]}, Token: parts[1], Since: since}, nil
 }
-
-// End is what a settlement makes of an intent.
-type End string
-
-// The ends of an intent.
-const (
-	Made    End = "made"    // the call made the invitation
-	Found   End = "found"   // a look-up found the invitation; it settles nothing if it has settled another intent
-	Refused End = "refused" // the call made none, and no earlier one did
-	Absent  End = "absent"  // no call so far made one; the intent keeps its first call's time and may be claimed again
-	Unknown End = "unknown" // nobody knows whether the call made one
-	Untold  End = "untold"  // the intent stays as it is
-	Opened  End = "opened"  // there was no call; an intent is opened to keep others from calling, unless another's is open
-)
 
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
@@ -77,8 +58,8 @@ const (
 //	  'unsure'; and since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may
 //	  have had one
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is
-//	  used. With absent, id may be a list, with commas, of invitations that no call of the owner's has made. Untold asks
-//	  for no intent
+//	  used, or may be the one of another owner whose intent is open. With absent, id may be a list, with commas, of invitations that no call of the owner's has made. Untold
+//	  without a token asks for no intent
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
 //	standing(key, owner): as Parse reads it
 //
@@ -137,14 +118,18 @@ function intent.claim(key, owner, token, till, born, lost)
   return 'ok', since
 end
 function intent.settle(key, owner, token, ending, id)
-  if ending == 'untold' then return true end
+  if ending == 'untold' and token == '' then return true end
   if ending == 'opened' then
     intent.open(key, owner, token)
     return true
   end
   local state, held, till, since = intent.read(key, owner)
   if held ~= token then return false end
-  if ending == 'found' and redis.call('HEXISTS', key, '=' .. id) == 1 then return false end
+  if ending == 'untold' then return true end
+  if ending == 'found' then -- it may be another owner's, whose call is under way
+    local fields = redis.call('HKEYS', key)
+    if redis.call('HEXISTS', key, '=' .. id) == 1 or intent.busy(key, owner, fields) then return false end
+  end
   if ending == 'made' or ending == 'found' then
     redis.call('HSET', key, '=' .. id, stamp(now))
   elseif ending == 'absent' then

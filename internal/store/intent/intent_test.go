@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store"
@@ -39,7 +41,7 @@ func (b bundle) claim(task, token string, within time.Duration) intent.Claim {
 	return claims[0]
 }
 
-func (b bundle) want(task, token string, within time.Duration, verdict intent.Verdict) intent.Claim {
+func (b bundle) want(task, token string, within time.Duration, verdict fate.Verdict) intent.Claim {
 	b.t.Helper()
 	claim := b.claim(task, token, within)
 	if claim.Verdict != verdict {
@@ -48,11 +50,11 @@ func (b bundle) want(task, token string, within time.Duration, verdict intent.Ve
 	return claim
 }
 
-func (b bundle) settle(task, token string, end intent.End, id string) error {
+func (b bundle) settle(task, token string, end fate.End, id string) error {
 	return b.Settle(b.t.Context(), intent.Settlement{Wish: b.wish(task), Token: token, End: end, InvitationID: id})
 }
 
-func (b bundle) mustSettle(task, token string, end intent.End, id string) {
+func (b bundle) mustSettle(task, token string, end fate.End, id string) {
 	b.t.Helper()
 	if err := b.settle(task, token, end, id); err != nil {
 		b.t.Fatal(err)
@@ -62,16 +64,16 @@ func (b bundle) mustSettle(task, token string, end intent.End, id string) {
 func TestOneClaimAtATime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if claim := b.want("a", "1", time.Minute, intent.Granted); !claim.Fresh || claim.Release() != intent.Refused {
+	if claim := b.want("a", "1", time.Minute, fate.Granted); !claim.First || fate.Release(claim.First) != fate.IntentRefused {
 		t.Errorf("%+v", claim)
 	}
-	if busy := b.want("a", "2", time.Minute, intent.Busy); busy.Again < 50*time.Second {
+	if busy := b.want("a", "2", time.Minute, fate.Busy); busy.Again < 50*time.Second {
 		t.Errorf("another run of the task may ask again after %s", busy.Again)
 	}
-	b.want("b", "3", time.Minute, intent.Busy)
-	b.mustSettle("a", "1", intent.Refused, "")
-	b.want("b", "4", time.Minute, intent.Granted)
-	if err := b.settle("a", "1", intent.Made, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+	b.want("b", "3", time.Minute, fate.Busy)
+	b.mustSettle("a", "1", fate.IntentRefused, "")
+	b.want("b", "4", time.Minute, fate.Granted)
+	if err := b.settle("a", "1", fate.IntentMade, "inv_1"); !errors.Is(err, intent.ErrTaken) {
 		t.Errorf("settling what is settled: %v", err)
 	}
 }
@@ -79,17 +81,17 @@ func TestOneClaimAtATime(t *testing.T) {
 func TestAnUnknownOutcomeIsAskedAboutBeforeTheNextCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	first := b.want("a", "1", time.Minute, intent.Granted)
-	b.mustSettle("a", "1", intent.Unknown, "")
-	b.want("a", "2", time.Minute, intent.Unsure)
-	b.want("a:retry1", "2", time.Minute, intent.Unsure)
-	b.want("b", "3", time.Minute, intent.Busy)
-	standing, now, err := b.Standing(t.Context(), b.wish("a"))
-	if err != nil || standing.Token != "1" || standing.Till.After(now) || !standing.Since.Equal(first.Since) {
+	first := b.want("a", "1", time.Minute, fate.Granted)
+	b.mustSettle("a", "1", fate.IntentUnknown, "")
+	b.want("a", "2", time.Minute, fate.Unsure)
+	b.want("a:retry1", "2", time.Minute, fate.Unsure)
+	b.want("b", "3", time.Minute, fate.Busy)
+	standing, now, err := b.Standing(t.Context(), intent.TaskOwner("a"), [16]byte{1})
+	if err != nil || standing.Token != "1" || standing.Until.After(now) || !standing.Since.Equal(first.Since) {
 		t.Errorf("%+v, %v", standing, err)
 	}
-	b.mustSettle("a", "1", intent.Absent, "")
-	if again := b.want("a", "4", time.Minute, intent.Granted); again.Fresh || again.Since.After(first.Since) || again.Release() != intent.Absent {
+	b.mustSettle("a", "1", fate.IntentAbsent, "")
+	if again := b.want("a", "4", time.Minute, fate.Granted); again.First || again.Since.After(first.Since) || fate.Release(again.First) != fate.IntentAbsent {
 		t.Errorf("%+v does not keep the first call's time, %s", again, first.Since)
 	}
 	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl > 0 {
@@ -104,48 +106,48 @@ func (b bundle) key() string {
 func TestAClaimWhoseHolderDiedIsUnsure(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.want("a", "1", time.Millisecond, intent.Granted)
+	b.want("a", "1", time.Millisecond, fate.Granted)
 	deadline := time.Now().Add(30 * time.Second)
-	for b.claim("a", "2", time.Minute).Verdict == intent.Busy {
+	for b.claim("a", "2", time.Minute).Verdict == fate.Busy {
 		if time.Now().After(deadline) {
 			t.Fatal("the claim stands for ever")
 		}
 	}
-	b.want("a", "3", time.Minute, intent.Unsure)
-	b.want("b", "4", time.Minute, intent.Busy)
+	b.want("a", "3", time.Minute, fate.Unsure)
+	b.want("b", "4", time.Minute, fate.Busy)
 }
 
 // TestOneInvitationSettlesOneIntent: of two tasks for one address the second finds what the first has made.
 func TestOneInvitationSettlesOneIntent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.want("a", "1", time.Minute, intent.Granted)
-	b.mustSettle("a", "1", intent.Made, "inv_1")
+	b.want("a", "1", time.Minute, fate.Granted)
+	b.mustSettle("a", "1", fate.IntentMade, "inv_1")
 	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl <= 0 || ttl > 10*time.Minute {
 		t.Errorf("with nothing open it expires in %s", ttl)
 	}
-	b.want("b", "2", time.Minute, intent.Granted)
-	b.mustSettle("b", "2", intent.Unknown, "")
-	if standing, _, err := b.Standing(t.Context(), b.wish("b")); err != nil || len(standing.Used) != 1 || standing.Used[0] != "inv_1" {
+	b.want("b", "2", time.Minute, fate.Granted)
+	b.mustSettle("b", "2", fate.IntentUnknown, "")
+	if standing, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil || len(standing.Used) != 1 || standing.Used[0] != "inv_1" {
 		t.Errorf("%+v, %v", standing, err)
 	}
-	if err := b.settle("b", "2", intent.Found, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+	if err := b.settle("b", "2", fate.IntentFound, "inv_1"); !errors.Is(err, intent.ErrTaken) {
 		t.Errorf("one invitation has settled two intents: %v", err)
 	}
-	b.mustSettle("b", "2", intent.Found, "inv_2")
+	b.mustSettle("b", "2", fate.IntentFound, "inv_2")
 }
 
 func TestAnEndedTaskMakesNoCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.want("a", "1", time.Minute, intent.Granted)
+	b.want("a", "1", time.Minute, fate.Granted)
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("a"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
+		Wish: b.wish("a"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.want("a", "2", time.Minute, intent.Ended)
+	b.want("a", "2", time.Minute, fate.Ended)
 	if ttl := b.rdb.TTL(t.Context(), "test:{once}:t:a").Val(); ttl <= 0 {
 		t.Errorf("the record of an ended task is kept for ever: %s", ttl)
 	}
@@ -155,16 +157,16 @@ func TestAfterRedisLostItsMemoryWhoeverWasThereBeforeIsAskedAbout(t *testing.T) 
 	t.Parallel()
 	b := setup(t)
 	b.rdb.Set(t.Context(), store.Keys("test").Lost(), b.born+1, 0)
-	b.want("old", "1", time.Minute, intent.Unsure)
-	standing, _, err := b.Standing(t.Context(), b.wish("old"))
+	b.want("old", "1", time.Minute, fate.Unsure)
+	standing, _, err := b.Standing(t.Context(), intent.TaskOwner("old"), [16]byte{1})
 	if err != nil || standing.Since.UnixMilli() != b.born {
 		t.Errorf("%+v, %v, want since %d", standing, err, b.born)
 	}
-	b.mustSettle("old", standing.Token, intent.Absent, "")
-	b.want("old", "2", time.Minute, intent.Granted)
-	b.mustSettle("old", "2", intent.Made, "inv_1")
+	b.mustSettle("old", standing.Token, fate.IntentAbsent, "")
+	b.want("old", "2", time.Minute, fate.Granted)
+	b.mustSettle("old", "2", fate.IntentMade, "inv_1")
 	b.born += 2
-	b.want("new", "3", time.Minute, intent.Granted)
+	b.want("new", "3", time.Minute, fate.Granted)
 }
 
 func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {
@@ -177,25 +179,25 @@ func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {
 		}
 	}
 	reopen(0) // it was refused at once: there is nothing to ask about
-	b.want("a:retry1", "1", time.Minute, intent.Granted)
-	b.mustSettle("a:retry1", "1", intent.Absent, "")
+	b.want("a:retry1", "1", time.Minute, fate.Granted)
+	b.mustSettle("a:retry1", "1", fate.IntentAbsent, "")
 	reopen(0)
-	b.want("b", "2", time.Minute, intent.Granted)
-	b.mustSettle("b", "2", intent.Made, "inv_1")
-	b.want("a:retry2", "3", time.Minute, intent.Unsure)
+	b.want("b", "2", time.Minute, fate.Granted)
+	b.mustSettle("b", "2", fate.IntentMade, "inv_1")
+	b.want("a:retry2", "3", time.Minute, fate.Unsure)
 }
 
 func TestGarbage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.rdb.HSet(t.Context(), b.key(), intent.TaskOwner("a"), "garbage")
-	b.want("a", "1", time.Minute, intent.Unsure)
-	standing, _, err := b.Standing(t.Context(), b.wish("a"))
-	if err != nil || !standing.Open() {
+	b.want("a", "1", time.Minute, fate.Unsure)
+	standing, _, err := b.Standing(t.Context(), intent.TaskOwner("a"), [16]byte{1})
+	if err != nil || !standing.Open {
 		t.Fatalf("%+v, %v", standing, err)
 	}
-	b.mustSettle("a", standing.Token, intent.Absent, "")
-	b.want("a", "2", time.Minute, intent.Granted)
+	b.mustSettle("a", standing.Token, fate.IntentAbsent, "")
+	b.want("a", "2", time.Minute, fate.Granted)
 }
 
 // FuzzParse feeds garbage to what reads a standing.
@@ -204,7 +206,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("u|t|1764000000000|1764000000000\ninv_1\ninv_2")
 	f.Add("|||")
 	f.Fuzz(func(t *testing.T, text string) {
-		if standing, err := intent.Parse(text); err != nil && (!errors.Is(err, store.ErrGarbage) || standing.Open()) {
+		if standing, err := intent.Parse(text); err != nil && (!errors.Is(err, store.ErrGarbage) || standing.Open) {
 			t.Errorf("%+v, %v", standing, err)
 		}
 	})

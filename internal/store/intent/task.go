@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/record"
@@ -22,34 +23,18 @@ type Wish struct {
 	Born    int64 // when it was enqueued, in ms; no call was made for it before
 }
 
-// Verdict is what became of a wish.
-type Verdict string
-
-// The verdicts.
-const (
-	Granted Verdict = "ok"
-	Busy    Verdict = "busy"   // somebody else's intent for the address is open; see Again
-	Unsure  Verdict = "unsure" // an earlier call's outcome is not known: Clerk is to be asked first
-	Ended   Verdict = "ended"  // the task has ended before
-	Erased  Verdict = "erased" // the address was forgotten on request
-)
+// Owner owns the intent of the wish's task.
+func (w Wish) Owner() string { return TaskOwner(w.Task) }
 
 // Claim is the answer to a wish.
 type Claim struct {
-	Verdict Verdict
+	Verdict fate.Verdict
 	Token   string        // of a granted one
-	Fresh   bool          // no earlier call of the owner was of unknown outcome
+	First   bool          // no earlier call of the owner has an unknown outcome
+	Now     time.Time     // on Redis's clock
 	Since   time.Time     // of the first call that nobody knows the end of, this one included
 	Again   time.Duration // when asking again makes sense, of a busy one
 	Record  []byte        // of the task, as it is stored; nothing if there is none
-}
-
-// Release is the end of a claim whose call was not made, or says nothing.
-func (c Claim) Release() End {
-	if c.Fresh {
-		return Refused
-	}
-	return Absent
 }
 
 // Tasks claims and settles the intents of invite tasks.
@@ -114,7 +99,7 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), t.keys.Record(wish.Task))
-		args = append(args, TaskOwner(wish.Task), wish.Born, string(wish.Address[:]))
+		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
 	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).StringSlice()
 	if err == nil && len(answer) != 1+3*len(wishes) {
@@ -130,9 +115,9 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 		if err := errors.Join(err, err2); err != nil {
 			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
 		}
-		verdict := Verdict(answer[1+3*i])
-		claims[i] = Claim{Verdict: verdict, Token: token, Since: at, Fresh: at.Equal(now), Record: []byte(answer[3+3*i])}
-		if verdict == Busy {
+		verdict := fate.Verdict(answer[1+3*i])
+		claims[i] = Claim{Verdict: verdict, Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(answer[3+3*i])}
+		if verdict == fate.Busy {
 			claims[i].Again = max(0, at.Sub(now))
 		}
 	}
@@ -148,14 +133,14 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 // Returns now, and the standing as Parse reads it.
 var standingScript = redis.NewScript(store.Clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
 
-// Standing tells how the intent of a task stands, and what time Redis has.
-func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.Time, err error) {
-	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(wish.Address)}, TaskOwner(wish.Task)).StringSlice()
+// Standing tells how the intent of an owner stands, and what time Redis has.
+func (t *Tasks) Standing(ctx context.Context, owner string, address store.AddressID) (s Standing, now time.Time, err error) {
+	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).StringSlice()
 	if err == nil && len(answer) != 2 {
 		err = store.ErrGarbage
 	}
 	if err != nil {
-		return Standing{}, now, fmt.Errorf("reading the intent of a task: %w", err)
+		return Standing{}, now, fmt.Errorf("reading an intent: %w", err)
 	}
 	if now, err = store.Instant(answer[0]); err == nil {
 		s, err = Parse(answer[1])
@@ -168,7 +153,7 @@ func (t *Tasks) Standing(ctx context.Context, wish Wish) (s Standing, now time.T
 type Settlement struct {
 	Wish         Wish
 	Token        string
-	End          End
+	End          fate.End
 	InvitationID string // that was made or found
 	// Used are invitations that no call of the task has made; with Absent.
 	Used   []string
@@ -234,7 +219,7 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
 		t.key(s.Wish.Address), t.keys.Record(s.Wish.Task), t.keys.Letter(id), t.keys.Letters(), t.keys.Tombstones(),
 	}
 	args := append([]any{
-		string(s.Wish.Address[:]), TaskOwner(s.Wish.Task), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
+		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
 		text, keep.Milliseconds(),
 	}, letter...)
 	settled, err := settleScript.Run(ctx, t.rdb, keys, args...).Bool()

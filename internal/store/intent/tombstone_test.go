@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
@@ -22,7 +24,7 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	if forgotten, err := stones.Forgotten(t.Context(), address, other); err != nil || slices.Contains(forgotten, true) {
 		t.Errorf("before any: %v, %v", forgotten, err)
 	}
-	b.want("flying", "1", time.Minute, intent.Granted)
+	b.want("flying", "1", time.Minute, fate.Granted)
 	for _, fresh := range []bool{true, false} {
 		if got, err := stones.Set(t.Context(), address); err != nil || got != fresh {
 			t.Errorf("set: %t, %v, want %t", got, err, fresh)
@@ -34,10 +36,10 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	if gone, err := b.Erase(t.Context(), address); err != nil || !gone {
 		t.Errorf("erased: %t, %v", gone, err)
 	}
-	b.want("next", "2", time.Minute, intent.Erased)
+	b.want("next", "2", time.Minute, fate.Erased)
 	// The outcome of the call that is in flight is written to the task's record and nowhere else.
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("flying"), Token: "1", End: intent.Made, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
+		Wish: b.wish("flying"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
 		Letter: &deadletter.Entry{ID: "flying", EmailAddress: "ada@example.com"},
 	})
 	if err != nil {
@@ -58,33 +60,33 @@ func TestATombstoneIsObeyed(t *testing.T) {
 			t.Errorf("lifted: %t, %v, want %t", lifted, err, there)
 		}
 	}
-	b.want("next", "3", time.Minute, intent.Granted)
+	b.want("next", "3", time.Minute, fate.Granted)
 }
 
 func TestAnIntentIsOpenedToKeepOthersAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.mustSettle("a", "1", intent.Opened, "")
-	b.want("b", "2", time.Minute, intent.Busy)
-	b.want("a", "3", time.Minute, intent.Unsure)
-	b.mustSettle("b", "4", intent.Opened, "") // in vain: another's is open
-	if s, _, err := b.Standing(t.Context(), b.wish("b")); err != nil || s.Open() {
+	b.mustSettle("a", "1", fate.IntentOpened, "")
+	b.want("b", "2", time.Minute, fate.Busy)
+	b.want("a", "3", time.Minute, fate.Unsure)
+	b.mustSettle("b", "4", fate.IntentOpened, "") // in vain: another's is open
+	if s, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil || s.Open {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if err := b.Settle(t.Context(), intent.Settlement{Wish: b.wish("a"), Token: "1", End: intent.Absent, Used: []string{"inv_1", "inv_2"}}); err != nil {
+	if err := b.Settle(t.Context(), intent.Settlement{Wish: b.wish("a"), Token: "1", End: fate.IntentAbsent, Used: []string{"inv_1", "inv_2"}}); err != nil {
 		t.Fatal(err)
 	}
-	if claim := b.want("a", "5", time.Minute, intent.Granted); claim.Fresh {
+	if claim := b.want("a", "5", time.Minute, fate.Granted); claim.First {
 		t.Errorf("%+v is fresh", claim)
 	}
-	s, _, err := b.Standing(t.Context(), b.wish("a"))
+	s, _, err := b.Standing(t.Context(), intent.TaskOwner("a"), [16]byte{1})
 	slices.Sort(s.Used)
 	if err != nil || !slices.Equal(s.Used, []string{"inv_1", "inv_2"}) {
 		t.Errorf("%+v, %v", s, err)
 	}
-	b.mustSettle("a", "5", intent.Unknown, "")
-	if err := b.settle("a", "5", intent.Found, "inv_1"); !errors.Is(err, intent.ErrTaken) {
+	b.mustSettle("a", "5", fate.IntentUnknown, "")
+	if err := b.settle("a", "5", fate.IntentFound, "inv_1"); !errors.Is(err, intent.ErrTaken) {
 		t.Errorf("what was in the way was taken for what the call has made: %v", err)
 	}
-	b.mustSettle("a", "5", intent.Found, "inv_3")
+	b.mustSettle("a", "5", fate.IntentFound, "inv_3")
 }

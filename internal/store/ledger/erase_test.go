@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -18,8 +19,8 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 	b.add(t, "c", people(0, 6)) // 0 is sent, 1 dead, 2 in a call, 3 is to wait, 4 and 5 wait
 	batch := b.take(t, 4, ledger.InBulk, time.Minute)
 	call := batch
-	b.settle(t, batch, ledger.SentAs(batch.Rows[0], intent.Made, "inv_0", time.Now()), deadOf(batch.Rows[1], "x"),
-		ledger.WaitFor(batch.Rows[3], intent.Absent, ledger.Ready, time.Hour))
+	b.settle(t, batch, sentAs(batch.Rows[0], fate.IntentMade, "inv_0", time.Now()), deadOf(batch.Rows[1], "x"),
+		waitFor(batch.Rows[3], fate.IntentAbsent, ledger.Ready, time.Hour))
 	stones := store.NewTombstones(b.rdb, "test")
 	for _, i := range []int{0, 1, 2, 3, 4} {
 		id := store.IDOf(string(people(i, i+1)[0].Folded))
@@ -35,7 +36,7 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 			}
 		}
 	}
-	if n := b.settle(t, call, ledger.SentAs(call.Rows[2], intent.Made, "inv_2", time.Now())); n != 1 {
+	if n := b.settle(t, call, sentAs(call.Rows[2], fate.IntentMade, "inv_2", time.Now())); n != 1 {
 		t.Errorf("%d settled: that is no fault of the call's", n)
 	}
 	if next := b.take(t, 9, ledger.InBulk, time.Minute); len(next.Rows) != 1 || !strings.Contains(string(next.Rows[0].Recipient), "p5@") {

@@ -13,7 +13,6 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 )
@@ -80,17 +79,19 @@ func (b bundle) progress(t *testing.T) ledger.Progress {
 func sent(batch ledger.Batch) []ledger.Outcome {
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {
-		outcomes = append(outcomes, ledger.SentAs(row, intent.Made, "inv_1", time.Now()))
+		outcomes = append(outcomes, sentAs(row, fate.IntentMade, "inv_1", time.Now()))
 	}
 	return outcomes
 }
 
 // deadOf lets a recipient be a dead letter.
 func deadOf(row ledger.Row, code string) ledger.Outcome {
-	return ledger.DeadOf(row, intent.Refused, deadletter.Entry{
-		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, FailedAt: time.Now(),
-		Failure: fate.Failure{Reason: fate.Rejected, Code: code},
-	})
+	cause := fate.Failure{Reason: fate.Rejected, Code: code}
+	letter := deadletter.Entry{
+		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, Failure: cause, FailedAt: time.Now().UTC(),
+	}
+	decision := fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause}
+	return ledger.Outcome{Row: row, Decision: decision, Letter: &letter, At: letter.FailedAt}
 }
 
 func TestTheWayOfACampaign(t *testing.T) {
@@ -165,11 +166,11 @@ func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 		t.Errorf("%d settled", n)
 	}
 	for _, row := range asked.Rows {
-		if !row.Intent.Open() || row.Intent.Since.After(row.Intent.Till) {
+		if !row.Intent.Open || row.Intent.Since.After(row.Intent.Until) {
 			t.Errorf("intent %+v", row.Intent)
 		}
 	}
-	b.settle(t, asked, ledger.SentAs(asked.Rows[0], intent.Found, "inv_found", time.Now()), ledger.WaitFor(asked.Rows[1], intent.Absent, ledger.Ready, 0))
+	b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_found", time.Now()), waitFor(asked.Rows[1], fate.IntentAbsent, ledger.Ready, 0))
 	again := b.take(t, 3, ledger.Ready, time.Minute)
 	if len(again.Rows) != 1 || again.Rows[0].ID != asked.Rows[1].ID || again.Rows[0].Intent.Since.UnixMilli() != asked.Rows[1].Intent.Since.UnixMilli() {
 		t.Fatalf("%+v: the absent one waits for a call again, and keeps its first call's time", again.Rows)
@@ -195,20 +196,23 @@ func TestWaitingAgain(t *testing.T) {
 	batch := b.take(t, 3, ledger.InBulk, time.Minute)
 	failed := batch.Rows[0]
 	failed.Attempts, failed.History = 1, fate.Remember(nil, time.Now(), fate.Failure{HTTPStatus: 503})
-	b.settle(t, batch, ledger.WaitFor(failed, intent.Refused, ledger.InBulk, time.Hour), ledger.WaitFor(batch.Rows[1], intent.Refused, ledger.Singly, 0), ledger.WaitFor(batch.Rows[2], intent.Refused, ledger.InBulk, 0))
-	if p := b.progress(t); p.Waiting != 10 || p.Singles != 1 || p.Later != 1 || p.Open != 0 || p.NextDue < 59*time.Minute || p.State != ledger.Running {
+	looked := b.take(t, 1, ledger.InBulk, time.Minute)
+	b.settle(t, looked, goOn(looked.Rows[0], fate.IntentRefused, ledger.Ready))
+	b.settle(t, batch, waitFor(failed, fate.IntentRefused, ledger.Ready, time.Hour),
+		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singly, 0), waitFor(batch.Rows[2], fate.IntentRefused, ledger.Ready, 0))
+	if p := b.progress(t); p.Waiting != 8 || p.Ready != 2 || p.Singles != 1 || p.Later != 1 || p.Open != 0 || p.NextDue < 59*time.Minute || p.State != ledger.Running {
 		t.Errorf("%+v", p)
 	}
 	if single := b.take(t, 5, ledger.Singly, time.Minute); len(single.Rows) != 1 || single.Rows[0].ID != batch.Rows[1].ID {
 		t.Errorf("singles: %+v", single.Rows)
 	}
-	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != batch.Rows[2].ID {
+	if next := b.take(t, 1, ledger.Ready, time.Minute); next.Rows[0].ID != batch.Rows[2].ID {
 		t.Error("one that waits again does not come before the others")
 	}
 	if err := b.rdb.ZAdd(t.Context(), "test:{once}:c:c:later", redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil { // its time has come
 		t.Fatal(err)
 	}
-	if next := b.take(t, 1, ledger.InBulk, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 || len(next.Rows[0].History) != 1 {
+	if next := b.take(t, 1, ledger.Ready, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 || len(next.Rows[0].History) != 1 {
 		t.Errorf("the failed one comes back as %+v", next.Rows)
 	}
 }
@@ -220,7 +224,7 @@ func TestRevive(t *testing.T) {
 	batch := b.take(t, 2, ledger.InBulk, time.Minute)
 	batch.Rows[0].Attempts = 7
 	dead := batch.Rows[0]
-	b.settle(t, batch, deadOf(dead, "duplicate_record"), ledger.SentAs(batch.Rows[1], intent.Made, "inv_1", time.Now()))
+	b.settle(t, batch, deadOf(dead, "duplicate_record"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}
@@ -234,10 +238,10 @@ func TestRevive(t *testing.T) {
 		}
 	}
 	asked := b.askLost(t, 1) // a retry begins with a question
-	if !asked.Rows[0].Alone || !asked.Rows[0].Intent.Open() {
+	if !asked.Rows[0].Alone || !asked.Rows[0].Intent.Open {
 		t.Errorf("revived: %+v", asked.Rows)
 	}
-	b.settle(t, asked, ledger.WaitFor(asked.Rows[0], intent.Absent, ledger.Singly, 0))
+	b.settle(t, asked, waitFor(asked.Rows[0], fate.IntentAbsent, ledger.Singly, 0))
 	revived := b.take(t, 2, ledger.Singly, time.Minute)
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)

@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/fate"
+
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -21,7 +22,7 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := b.settle(t, asked, ledger.GoOn(asked.Rows[0], intent.Untold, ledger.Singly)); n != 1 {
+	if n := b.settle(t, asked, goOn(asked.Rows[0], fate.IntentUntold, ledger.Singly)); n != 1 {
 		t.Fatal(n)
 	}
 	if _, err := b.Add(ctx, "later", time.Now().Add(time.Hour), people(0, 5)); err != nil {

@@ -22,29 +22,16 @@ const (
 	Unsure Travel = 'u' // not before Clerk was asked what became of its last call
 )
 
-// Row is one recipient of a campaign. Its fields beside Recipient are what its attempts have come to so far.
+// Row is one recipient of a campaign, and what has become of it so far.
 type Row struct {
 	ID        store.AddressID `json:"-"`
 	Recipient json.RawMessage `json:"r"`
-	// Attempts counts the calls that failed for it, kept when it is settled; History is the latest of them.
-	Attempts     int            `json:"n,omitempty"`
-	History      []fate.Attempt `json:"h,omitempty"`
-	InvitationID string         `json:"i,omitempty"`
+	fate.State
+	InvitationID string `json:"i,omitempty"`
 	// SettledAt is when its outcome was recorded, in Unix seconds.
 	SettledAt int64 `json:"t,omitempty"`
 	// Code is the cause of a dead one.
 	Code string `json:"c,omitempty"`
-	// Alone: once Clerk knows nothing of its last call, it travels alone.
-	Alone bool `json:"a,omitempty"`
-	// Answered: its last call was refused for another's sake, so that nothing of it is to come.
-	Answered bool `json:"d,omitempty"`
-	// Foreign means that Refusal is about an invitation that we did not create. Of a sent one: the invitation that counts as
-	// its was not created by us.
-	Foreign bool `json:"o,omitempty"`
-	// Cleared: invitations that stood in its way were revoked, and its next call ignores them.
-	Cleared bool `json:"x,omitempty"`
-	// Refusal is what Clerk said to its last call; it is believed when Clerk knows nothing of an earlier one.
-	Refusal *fate.Failure `json:"f,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.
 	Intent intent.Standing `json:"-"`
 }

@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -16,10 +17,10 @@ func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
 	b.add(t, "c", people(0, 3000))
 	batch := b.take(t, 4, ledger.InBulk, time.Hour)
 	row := batch.Rows
-	row[1].Attempts = 2
+	row[1].Attempts = 1
 	row[2].Attempts = 2
 	outcomes := []ledger.Outcome{
-		ledger.SentAs(row[0], intent.Made, "inv_1", time.Now()), ledger.SentAs(row[1], intent.Found, "inv_2", time.Now()),
+		sentAs(row[0], fate.IntentMade, "inv_1", time.Now()), sentAs(row[1], fate.IntentFound, "inv_2", time.Now()),
 		deadOf(row[2], "odd"),
 	}
 	if n := b.settle(t, batch, outcomes...); n != 3 {
@@ -39,7 +40,6 @@ func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
 	if err != nil || states[ledger.RowSent] != 2 || states[ledger.RowDead] != 1 || states[ledger.RowOpen] != 1 || states[ledger.RowWaiting] != 2996 {
 		t.Errorf("%v, %v", states, err)
 	}
-	// Besides the call that made it, which was one of the two that failed.
 	if attempts[ledger.RowSent] != 1 || attempts[ledger.RowDead] != 2 {
 		t.Errorf("attempts %v", attempts)
 	}

@@ -11,63 +11,45 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/intent"
 )
 
-// Outcome is what to record of a recipient: sent, dead, or to wait again; and what becomes of its intent.
+// Outcome is what was decided about a recipient.
 type Outcome struct {
-	Row    Row
-	Letter *deadletter.Entry // of a dead one
-	state  byte
-	travel Travel
-	delay  time.Duration
-	end    intent.End
-	used   []string // invitations that no call of the recipient's has made; with intent.Absent
+	Row      Row // as it was taken
+	Decision fate.Decision
+	Letter   *deadletter.Entry // of one that is dead
+	At       time.Time         // when its life ended, if it did
+	Behind   bool              // it waits behind all others, not before them
 }
 
-// SentAs records that the recipient's invitation exists: a call has made it, or a look-up has found it. Its attempts are
-// those besides the call that made it, which counted as failed if it was lost.
-func SentAs(row Row, end intent.End, invitationID string, at time.Time) Outcome {
-	if end == intent.Found {
-		row.Attempts = max(0, row.Attempts-1)
+// encode gives the row as it shall be, and how long it waits (ms; -1: before all others, 0: behind them).
+func (o Outcome) encode() (row string, delay int64, err error) {
+	next := o.Row
+	next.State = o.Decision.State
+	if o.Decision.Next.Ends() {
+		next.InvitationID, next.SettledAt, next.History = o.Decision.InvitationID, o.At.Unix(), nil
+		state := byte('s')
+		if o.Decision.Next != fate.Sent {
+			state, next.Code = 'd', o.Decision.Cause.Code
+		}
+		row, err = encode(state, InBulk, next)
+		return row, 0, err
 	}
-	row.Foreign = end != intent.Made && end != intent.Found // one that was there before counts as the recipient's
-	row.InvitationID, row.SettledAt, row.History, row.Refusal = invitationID, at.Unix(), nil, nil
-	return Outcome{Row: row, state: 's', travel: InBulk, end: end}
-}
-
-// DeadOf records that the recipient is a dead letter, which is written in the same step. Its history is there.
-func DeadOf(row Row, end intent.End, letter deadletter.Entry) Outcome {
-	row.Code, row.SettledAt, row.History, row.Refusal = letter.Failure.Code, letter.FailedAt.Unix(), nil, nil
-	return Outcome{Row: row, Letter: &letter, state: 'd', travel: InBulk, end: end}
-}
-
-// WaitFor lets the recipient wait for another try: before all others now, or after a delay.
-func WaitFor(row Row, end intent.End, travel Travel, delay time.Duration) Outcome {
-	if delay <= 0 {
-		delay = -time.Millisecond
+	travel := Unsure
+	if o.Decision.Next == fate.Send {
+		travel, delay = Ready, -1
+		if next.Alone {
+			travel = Singly
+		}
 	}
-	return Outcome{Row: row, state: 'w', travel: travel, delay: delay, end: end}
-}
-
-// Clear lets the recipient wait for a call that ignores the invitations that stood in its way and were revoked.
-func Clear(row Row, end intent.End, travel Travel, revoked []string) Outcome {
-	row.Foreign, row.Answered, row.Refusal, row.Cleared = false, false, nil, true
-	o := WaitFor(row, end, travel, 0)
-	o.used = revoked
-	return o
-}
-
-// Reserve lets the recipient be unsure about an invitation that stands in its way and that none of its calls has made, and
-// keeps others from calling for its address meanwhile.
-func Reserve(row Row, refusal fate.Failure, end intent.End) Outcome {
-	row.Refusal, row.Foreign, row.Answered = &refusal, true, true
-	return GoOn(row, end, Unsure)
-}
-
-// GoOn lets the recipient wait behind all others of its list: nothing was wrong with it.
-func GoOn(row Row, end intent.End, travel Travel) Outcome {
-	return Outcome{Row: row, state: 'w', travel: travel, end: end}
+	switch {
+	case o.Decision.In > 0:
+		delay = max(1, o.Decision.In.Milliseconds())
+	case o.Behind:
+		delay = 0
+	}
+	row, err = encode('w', travel, next)
+	return row, delay, err
 }
 
 // settleScript records what became of recipients that a call or a question held, and settles their intents. The dead letter
@@ -120,7 +102,7 @@ return recorded
 func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes []Outcome) (recorded []Outcome, err error) {
 	args := []any{batch.token}
 	for _, o := range outcomes {
-		row, err := encode(o.state, o.travel, o.Row)
+		row, delay, err := o.encode()
 		if err != nil {
 			return nil, err
 		}
@@ -129,11 +111,11 @@ func (l *Ledgers) Settle(ctx context.Context, name string, batch Batch, outcomes
 			return nil, err
 		}
 		token := o.Row.Intent.Token
-		if o.end == intent.Opened {
+		if o.Decision.Intent == fate.IntentOpened {
 			token = batch.token
 		}
-		invitation := o.Row.InvitationID + strings.Join(o.used, ",")
-		args = append(args, string(o.Row.ID[:]), row, o.delay.Milliseconds(), string(o.end), token, invitation)
+		invitation := o.Decision.InvitationID + strings.Join(o.Decision.Revoked, ",")
+		args = append(args, string(o.Row.ID[:]), row, delay, string(o.Decision.Intent), token, invitation)
 		args = append(args, letter...)
 	}
 	answer, err := l.run(ctx, settleScript, name, nil, args...).BoolSlice()

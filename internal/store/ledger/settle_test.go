@@ -5,11 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/fate"
+
 	"github.com/alicebob/miniredis/v2"
 
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 )
@@ -53,7 +54,7 @@ func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 		b.add(t, "c", people(0, 3))
 		batch := b.take(t, 3, ledger.InBulk, time.Minute)
 		for range 2 { // the hold has passed when it is repeated
-			b.settle(t, batch, deadOf(batch.Rows[0], "odd"), ledger.SentAs(batch.Rows[1], intent.Made, "inv_1", time.Now()))
+			b.settle(t, batch, deadOf(batch.Rows[0], "odd"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 		}
 		entry, there := b.letter(t, batch.Rows[0])
 		if !there || entry.Failure.Code != "odd" || entry.Recipient == nil || *entry.Recipient != batch.Rows[0].ID {
@@ -101,7 +102,7 @@ func TestWhoIsNoLongerHeldGetsNoLetter(t *testing.T) {
 		if entry, there := b.letter(t, lost.Rows[0]); there {
 			t.Errorf("%+v", entry)
 		}
-		b.settle(t, asked, ledger.SentAs(asked.Rows[0], intent.Found, "inv_1", time.Now()))
+		b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_1", time.Now()))
 		if c := b.head(t); c.Sent != 1 || c.Dead != 0 {
 			t.Errorf("%+v", c)
 		}
@@ -135,7 +136,7 @@ func TestAnInvitationThatHasSettledAnotherIntentSettlesNothing(t *testing.T) {
 		asked := b.askLost(t, 1)
 		row := asked.Rows[0]
 		b.rdb.HSet(t.Context(), store.Keys("test").Intents(string(row.ID[:])), "=inv_used", 1)
-		if n := b.settle(t, asked, ledger.SentAs(row, intent.Found, "inv_used", time.Now())); n != 0 {
+		if n := b.settle(t, asked, sentAs(row, fate.IntentFound, "inv_used", time.Now())); n != 0 {
 			t.Errorf("%d recorded", n)
 		}
 		again := b.askLost(t, 1)

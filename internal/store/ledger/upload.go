@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 )
 
@@ -176,7 +177,7 @@ func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, t
 	if err != nil {
 		return failed(err)
 	}
-	revived, err := encode('w', Unsure, Row{Recipient: row.Recipient, Alone: travel == Singly})
+	revived, err := encode('w', Unsure, Row{Recipient: row.Recipient, State: fate.State{Alone: travel == Singly}})
 	if err != nil {
 		return failed(err)
 	}

@@ -48,6 +48,22 @@ type Record struct {
 	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
 	Error        *fate.Failure  `json:"error,omitempty"`
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
+	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
+	Between fate.State `json:"between,omitzero"`
+}
+
+// Life is what the task's recipient has come to so far.
+func (r Record) Life() fate.State {
+	life := r.Between
+	life.Attempts, life.History = r.Attempts, r.History
+	return life
+}
+
+// SetLife notes what the task's recipient has come to so far.
+func (r *Record) SetLife(life fate.State) {
+	r.Attempts, r.History = life.Attempts, life.History
+	life.Attempts, life.History = 0, nil
+	r.Between = life
 }
 
 // Store keeps records in Redis.

@@ -136,7 +136,10 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		}
 		entry := letter(deadletter.RecipientID("c", id))
 		entry.Campaign, entry.Recipient = "c", &id
-		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{ledger.DeadOf(batch.Rows[0], intent.Refused, entry)}); err != nil {
+		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{{
+			Row: batch.Rows[0], Letter: &entry, At: entry.FailedAt,
+			Decision: fate.Decision{State: batch.Rows[0].State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &entry.Failure},
+		}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,7 +153,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
 	}
-	if _, err := b.ledgers.Settle(ctx, "c", asked, []ledger.Outcome{ledger.WaitFor(asked.Rows[0], intent.Absent, ledger.Singly, 0)}); err != nil {
+	if _, err := b.ledgers.Settle(ctx, "c", asked, []ledger.Outcome{{Row: asked.Rows[0], Decision: fate.Decision{State: asked.Rows[0].State, Next: fate.Send, Intent: fate.IntentAbsent}}}); err != nil {
 		t.Fatal(err)
 	}
 	die(ledger.Singly) // and before it deletes the letter, the recipient dies again
@@ -180,7 +183,7 @@ func TestDeletingALetterForgetsItsOwner(t *testing.T) {
 	if _, err := intents.Claim(ctx, "1", time.Minute, []intent.Wish{wish}); err != nil {
 		t.Fatal(err)
 	}
-	if err := intents.Settle(ctx, intent.Settlement{Wish: wish, Token: "1", End: intent.Absent, Letter: &entry}); err != nil {
+	if err := intents.Settle(ctx, intent.Settlement{Wish: wish, Token: "1", End: fate.IntentAbsent, Letter: &entry}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []bool{true, false} {
@@ -188,7 +191,7 @@ func TestDeletingALetterForgetsItsOwner(t *testing.T) {
 			t.Errorf("deleted: %t, %v, want %t", was, err, want)
 		}
 	}
-	if standing, _, err := intents.Standing(ctx, wish); err != nil || standing.Open() {
+	if standing, _, err := intents.Standing(ctx, wish.Owner(), wish.Address); err != nil || standing.Open {
 		t.Errorf("%+v, %v", standing, err)
 	}
 }

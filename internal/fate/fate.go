@@ -1,0 +1,198 @@
+// Package fate decides what becomes of a recipient. It is told what is known and what has just happened, and gives the
+// next step. It asks nobody, writes nothing and reads no clock: the handlers of invite tasks and of campaigns feed it,
+// write what it says and take the step. Each rule about attempts, settling and duplicates stands here, once.
+//
+// A life is a loop of three steps that ends as Sent, Dead or Cancelled:
+//
+//	Send      make a call that creates the invitation. Redis decides at that moment whether the address is free.
+//	Ask       a call may have worked although its answer was lost: look for its invitation at Clerk.
+//	Overcome  an invitation that is not ours stands in the way: accept it, or revoke it and send again.
+package fate
+
+import "time"
+
+// State is what a recipient's life has come to so far. It is kept in Redis between two steps, with these JSON names.
+type State struct {
+	// Attempts counts the calls that failed or were refused.
+	Attempts int `json:"n,omitempty"`
+	// History holds the latest failed attempts.
+	History []Attempt `json:"h,omitempty"`
+	// Alone means that the recipient may not share a call: it might spoil it for others.
+	Alone bool `json:"a,omitempty"`
+	// Answered means that Clerk refused the last call for another recipient's sake. That call can create nothing later.
+	Answered bool `json:"d,omitempty"`
+	// Foreign means that Refusal is about an invitation that we did not create. In a life that ended as Sent it means
+	// that the recipient's invitation is such a one.
+	Foreign bool `json:"o,omitempty"`
+	// Cleared means that the invitations in the way were revoked. The next call ignores existing ones.
+	Cleared bool `json:"x,omitempty"`
+	// Refusal is what Clerk, or a look-up, said last. It is believed once Clerk knows of no invitation of ours.
+	Refusal *Failure `json:"f,omitempty"`
+	// Unanswered counts the questions to Clerk that failed since the last one that was answered.
+	Unanswered int `json:"q,omitempty"`
+}
+
+// OnDuplicate is what a recipient wants if an invitation for its address exists already.
+type OnDuplicate string
+
+// The values of OnDuplicate. With any other the recipient becomes a dead letter.
+const (
+	Accept OnDuplicate = "accept" // take a pending invitation for its own
+	Resend OnDuplicate = "resend" // revoke it and send a new one
+)
+
+// CodeDuplicate is Clerk's refusal of a second invitation for an address (documented). One that was revoked may count
+// too (observed).
+const CodeDuplicate = "duplicate_record"
+
+// Intent is how the recipient's intent stands in Redis: the record that a call for its address is or may be under way.
+// All instants are on Redis's clock.
+type Intent struct {
+	// Open means that there is an intent. Without one there is no call whose outcome is unknown.
+	Open bool
+	// Until is when the last call had ended at the latest: its deadline, or when it was given up.
+	Until time.Time
+	// Used are invitations for the address that belong to another recipient or an earlier task.
+	Used []string
+}
+
+// Known is all that is known of a recipient before something happens to it.
+type Known struct {
+	State
+	// OnDuplicate and IgnoreExisting are what the recipient asks for.
+	OnDuplicate    OnDuplicate
+	IgnoreExisting bool
+	Intent         Intent
+	// First means that no call before the one under way has an unknown outcome.
+	First bool
+	// Now is Redis's clock.
+	Now time.Time
+}
+
+// Rules are the figures that an operator sets.
+type Rules struct {
+	MaxAttempts int           // failed calls before a dead letter
+	Settle      time.Duration // how long after its end a lost call may still create its invitation at Clerk
+}
+
+// Step is what a recipient does next, or how its life ended.
+type Step string
+
+// The steps, and the ends.
+const (
+	Send      Step = "send"
+	Ask       Step = "ask"
+	Overcome  Step = "overcome"
+	Sent      Step = "sent"      // an invitation exists; see Decision.InvitationID
+	Dead      Step = "dead"      // a person must look at it; see Decision.Cause
+	Cancelled Step = "cancelled" // nobody wants it any more
+	Leave     Step = "leave"     // another run has ended it: nothing is written
+)
+
+// Ends tells whether the life is over.
+func (s Step) Ends() bool { return s != Send && s != Ask && s != Overcome }
+
+// End is what a decision makes of the recipient's intent.
+type End string
+
+// The ends of an intent.
+const (
+	IntentMade    End = "made"    // the call created the invitation
+	IntentFound   End = "found"   // a question found the invitation; one that is used already settles nothing
+	IntentRefused End = "refused" // the call created none, and no earlier one did
+	IntentAbsent  End = "absent"  // no call so far created one; the intent remembers its first call and may be claimed again
+	IntentUnknown End = "unknown" // nobody knows whether the call created one
+	IntentUntold  End = "untold"  // the intent stays as it is
+	IntentOpened  End = "opened"  // there was no call; an intent is opened to keep others from calling
+)
+
+// Decision is what to write, and then to do.
+type Decision struct {
+	// State is what to keep of the recipient.
+	State State
+	// Next is the step that follows, after a wait of In.
+	Next Step
+	In   time.Duration
+	// Intent is what becomes of the intent.
+	Intent End
+	// InvitationID is the recipient's invitation, when it is Sent.
+	InvitationID string
+	// Cause says why the recipient is Dead.
+	Cause *Failure
+	// Revoked are the invitations that stood in the way and are gone. None of the recipient's calls created them.
+	Revoked []string
+}
+
+// Start is the first step of a run. A run that is not the first one asks about the calls of those before it.
+func Start(again bool) Step {
+	if again {
+		return Ask
+	}
+	return Send
+}
+
+// IgnoresExisting tells whether the next call creates an invitation although there is or was another.
+func (k Known) IgnoresExisting() bool { return k.IgnoreExisting || k.Cleared }
+
+// Fail counts a failed attempt at a time. It gives the cause back if that was the last attempt.
+func (s State) Fail(now time.Time, cause Failure, rules Rules) (State, *Failure) {
+	s.Attempts++
+	if s.Attempts >= rules.MaxAttempts {
+		cause.Reason = Exhausted
+		return s, &cause
+	}
+	s.History = Remember(s.History, now, cause)
+	return s, nil
+}
+
+// decide gives the decision for a step at once.
+func (k Known) decide(next Step, intent End) Decision {
+	return Decision{State: k.State, Next: next, Intent: intent}
+}
+
+// wait gives the decision for a step after a wait.
+func (k Known) wait(next Step, in time.Duration, intent End) Decision {
+	d := k.decide(next, intent)
+	d.In = max(0, in)
+	return d
+}
+
+// sent ends the life with an invitation. Foreign means that no call of the recipient created it.
+func (k Known) sent(id string, foreign bool, intent End) Decision {
+	k.Foreign, k.Refusal, k.History = foreign, nil, nil
+	d := k.decide(Sent, intent)
+	d.InvitationID = id
+	return d
+}
+
+// dead ends the life as a dead letter.
+func (k Known) dead(cause Failure, reason Reason, intent End) Decision {
+	cause.Reason, k.Refusal = reason, nil
+	d := k.decide(Dead, intent)
+	d.Cause = &cause
+	return d
+}
+
+// Release is what becomes of an intent whose call created nothing. First means that no earlier call is of unknown outcome.
+func Release(first bool) End {
+	if first {
+		return IntentRefused
+	}
+	return IntentAbsent
+}
+
+// release is what becomes of the intent when the call under way created nothing.
+func (k Known) release() End { return k.ifOpen(Release(k.First)) }
+
+// ifOpen gives the end for an intent that may not be there.
+func (k Known) ifOpen(end End) End {
+	if k.Intent.Open {
+		return end
+	}
+	return IntentUntold
+}
+
+// overcomes tells whether the recipient wants more than a dead letter after a refusal.
+func (k Known) overcomes(refusal Failure) bool {
+	return refusal.Code == CodeDuplicate && (k.OnDuplicate == Accept || k.OnDuplicate == Resend)
+}

@@ -1,0 +1,252 @@
+package fate
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+)
+
+const second = time.Second
+
+var (
+	now   = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	rules = Rules{MaxAttempts: 3, Settle: 30 * second}
+
+	bad       = Failure{HTTPStatus: 422, Code: "form_param_format_invalid"}
+	duplicate = Failure{HTTPStatus: 400, Code: CodeDuplicate}
+	down      = Failure{HTTPStatus: 503, Code: "service_unavailable"}
+	errClerk  = errors.New("no whole answer")
+)
+
+// known gives what is known of a recipient with a call under way or of unknown outcome; change makes it another.
+func known(change func(*Known)) Known {
+	k := Known{Intent: Intent{Open: true, Until: now.Add(-time.Minute)}, Now: now}
+	change(&k)
+	return k
+}
+
+func because(f Failure, reason Reason) *Failure {
+	f.Reason = reason
+	return &f
+}
+
+func failedAt(failures ...Failure) []Attempt {
+	var history []Attempt
+	for _, f := range failures {
+		history = Remember(history, now, f)
+	}
+	return history
+}
+
+// TestEveryRow names each rule. What is not mentioned in want is empty, but for the state, which is the known one with the
+// changes of keep.
+func TestEveryRow(t *testing.T) {
+	t.Parallel()
+	first := func(k *Known) { k.First = true }
+	nothing := func(*Known) {}
+	noIntent := func(k *Known) { k.Intent = Intent{} }
+	with := func(changes ...func(*Known)) func(*Known) {
+		return func(k *Known) {
+			for _, change := range changes {
+				change(k)
+			}
+		}
+	}
+	accepts := func(k *Known) { k.OnDuplicate = Accept }
+	resends := func(k *Known) { k.OnDuplicate = Resend }
+	ignores := func(k *Known) { k.IgnoreExisting = true }
+	refusedBy := func(f Failure) func(*Known) { return func(k *Known) { k.Refusal = &f } }
+	attempts := func(n int, history ...Failure) func(*Known) {
+		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
+	}
+	justLost := func(k *Known) { k.Intent.Until = now.Add(-10 * second) }
+
+	answer := func(a Answer) func(Known) Decision {
+		return func(k Known) Decision { return k.AfterAnswer(a, 7*second, rules) }
+	}
+	lookUp := func(l LookUp) func(Known) Decision {
+		return func(k Known) Decision { return k.AfterLookUp(l) }
+	}
+	question := func(err error, found ...string) func(Known) Decision {
+		return func(k Known) Decision { return k.AfterQuestion(found, err, 7*second, rules) }
+	}
+	overcoming := func(way Way, err error) func(Known) Decision {
+		return func(k Known) Decision { return k.AfterOvercoming(way, err, 7*second) }
+	}
+	verdict := func(v Verdict, again time.Duration) func(Known) Decision {
+		return func(k Known) Decision { return k.AfterVerdict(v, again) }
+	}
+	held := func(c Campaign) func(Known) Decision {
+		return func(k Known) Decision {
+			d, ok := k.BeforeOvercoming(c, 3*second)
+			if !ok {
+				return Decision{Next: "goes ahead"}
+			}
+			return d
+		}
+	}
+
+	for _, row := range []struct {
+		name  string
+		known func(*Known)
+		event func(Known) Decision
+		keep  func(*State) // changes of the state; nil: none
+		want  Decision
+	}{
+		// A claim that was not granted.
+		{"busy address", noIntent, verdict(Busy, 500*time.Millisecond), nil, Decision{Next: Send, In: 500 * time.Millisecond, Intent: IntentUntold}},
+		{"busy for long", noIntent, verdict(Busy, time.Hour), nil, Decision{Next: Send, In: busyMax, Intent: IntentUntold}},
+		{"busy no more", noIntent, verdict(Busy, 0), nil, Decision{Next: Send, In: busyMin, Intent: IntentUntold}},
+		{"earlier outcome unknown", nothing, verdict(Unsure, 0), nil, Decision{Next: Ask, Intent: IntentUntold}},
+		{"Redis may have lost its memory", noIntent, verdict(Unsure, 0), nil, Decision{Next: Ask, Intent: IntentUntold}},
+		{"ended by another run", noIntent, verdict(Ended, 0), nil, Decision{Next: Leave, Intent: IntentUntold}},
+		{"address forgotten", noIntent, verdict(Erased, 0), nil, Decision{Next: Cancelled, Intent: IntentUntold}},
+
+		// An answer to a call.
+		{"created", first, answer(Answer{Kind: Created, InvitationID: "inv_1"}), nil,
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentMade}},
+		{"created after failures", attempts(2, down, down), answer(Answer{Kind: Created, InvitationID: "inv_1"}),
+			func(s *State) { s.History = nil }, Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentMade}},
+		{"throttled, first call", first, answer(Answer{Kind: NothingYet}), nil, Decision{Next: Send, Intent: IntentRefused}},
+		{"throttled, later call", nothing, answer(Answer{Kind: NothingYet}), nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"may not share a call", first, answer(Answer{Kind: NothingYet, Alone: true}), func(s *State) { s.Alone = true },
+			Decision{Next: Send, Intent: IntentRefused}},
+		{"refused for another", first, answer(Answer{Kind: ForAnother}), func(s *State) { s.Answered = true },
+			Decision{Next: Ask, Intent: IntentUnknown}},
+		{"refused for an unnamed one", first, answer(Answer{Kind: ForAnother, Alone: true}),
+			func(s *State) { s.Answered, s.Alone = true, true }, Decision{Next: Ask, Intent: IntentUnknown}},
+		{"refused for another, ignores existing", with(first, ignores), answer(Answer{Kind: ForAnother}), nil,
+			Decision{Next: Ask, Intent: IntentUnknown}},
+		{"refused for another, cleared", with(first, func(k *Known) { k.Cleared = true }), answer(Answer{Kind: ForAnother}), nil,
+			Decision{Next: Ask, Intent: IntentUnknown}},
+		{"refused, first call", first, answer(Answer{Kind: Refused, Failure: bad}), func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"refused, earlier outcome open", nothing, answer(Answer{Kind: Refused, Failure: bad}),
+			func(s *State) { s.Attempts, s.Refusal = 1, &bad }, Decision{Next: Ask, Intent: IntentUnknown}},
+		{"duplicate, first call", first, answer(Answer{Kind: Refused, Failure: duplicate}), func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(duplicate, Rejected), Intent: IntentRefused}},
+		{"duplicate to accept, first call", with(first, accepts), answer(Answer{Kind: Refused, Failure: duplicate}),
+			func(s *State) { s.Attempts, s.Refusal, s.Foreign = 1, &duplicate, true }, Decision{Next: Overcome, Intent: IntentUnknown}},
+		{"duplicate to resend, first call", with(first, resends), answer(Answer{Kind: Refused, Failure: duplicate}),
+			func(s *State) { s.Attempts, s.Refusal, s.Foreign = 1, &duplicate, true }, Decision{Next: Overcome, Intent: IntentUnknown}},
+		{"duplicate to resend, earlier outcome open", resends, answer(Answer{Kind: Refused, Failure: duplicate}),
+			func(s *State) { s.Attempts, s.Refusal = 1, &duplicate }, Decision{Next: Ask, Intent: IntentUnknown}},
+		{"another refusal, wants resend", with(first, resends), answer(Answer{Kind: Refused, Failure: bad}),
+			func(s *State) { s.Attempts = 1 }, Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}),
+			func(s *State) { s.Attempts, s.History = 1, failedAt(down) }, Decision{Next: Send, In: 7 * second, Intent: IntentRefused}},
+		{"never sent, last attempt", with(first, attempts(2, down, down)), answer(Answer{Kind: NotSent, Failure: down}),
+			func(s *State) { s.Attempts = 3 }, Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentRefused}},
+		{"never sent, last attempt, earlier outcome open", attempts(2, down, down), answer(Answer{Kind: NotSent, Failure: down}),
+			func(s *State) { s.Attempts = 3 }, Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentAbsent}},
+		{"lost", first, answer(Answer{Kind: Lost, Failure: down}),
+			func(s *State) { s.Attempts, s.History = 1, failedAt(down) }, Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"lost, last attempt", with(first, attempts(2, down, down)), answer(Answer{Kind: Lost, Failure: down}),
+			func(s *State) { s.Attempts, s.History = 3, failedAt(down, down, down) }, Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"unreadable", first, answer(Answer{Kind: Unreadable, Failure: bad}), nil,
+			Decision{Next: Dead, Cause: because(bad, Invalid), Intent: IntentRefused}},
+		{"unreadable, no claim", with(first, noIntent), answer(Answer{Kind: Unreadable, Failure: bad}), nil,
+			Decision{Next: Dead, Cause: because(bad, Invalid), Intent: IntentUntold}},
+
+		// A look-up before a call.
+		{"nothing in the way", noIntent, lookUp(LookUp{}), nil, Decision{Next: Send, Intent: IntentUntold}},
+		{"a user who ignores existing", noIntent, lookUp(LookUp{Alone: true}), func(s *State) { s.Alone = true },
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"predicted refusal", noIntent, lookUp(LookUp{Refusal: &bad}), nil,
+			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentUntold}},
+		{"predicted duplicate", noIntent, lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}), nil,
+			Decision{Next: Dead, Cause: because(duplicate, Rejected), Intent: IntentUntold}},
+		{"predicted duplicate, outcome open", with(accepts), lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}),
+			func(s *State) { s.Refusal = &duplicate }, Decision{Next: Ask, Intent: IntentUntold}},
+		{"predicted duplicate to accept", with(noIntent, accepts), lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}),
+			func(s *State) { s.Foreign = true }, Decision{Next: Sent, InvitationID: "inv_0", Intent: IntentUntold}},
+		{"predicted duplicate to resend", with(noIntent, resends), lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}),
+			func(s *State) { s.Refusal, s.Foreign = &duplicate, true }, Decision{Next: Overcome, Intent: IntentOpened}},
+
+		// A question about lost calls.
+		{"no intent is left", with(noIntent, refusedBy(bad)), question(nil), func(s *State) { s.Refusal = nil },
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"no whole answer", nothing, question(errClerk), func(s *State) { s.Unanswered = 1 },
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUntold}},
+		{"found", attempts(1, down), question(nil, "inv_1"), func(s *State) { s.Attempts, s.History = 0, nil },
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"found before the settling time", with(justLost, attempts(1, down)), question(nil, "inv_1"),
+			func(s *State) { s.Attempts, s.History = 0, nil }, Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"found, after a refusal", with(attempts(2, down), refusedBy(duplicate)), question(nil, "inv_1"),
+			func(s *State) { s.Attempts, s.History, s.Refusal = 1, nil, nil },
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"the found one is another's", func(k *Known) { k.Intent.Used = []string{"inv_1"} }, question(nil, "inv_1"), nil,
+			Decision{Next: Send, Intent: IntentAbsent}},
+		{"the second one found is free", func(k *Known) { k.Intent.Used = []string{"inv_1"} }, question(nil, "inv_1", "inv_2"), nil,
+			Decision{Next: Sent, InvitationID: "inv_2", Intent: IntentFound}},
+		{"absent before the settling time", justLost, question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"absent before the settling time, ignores existing", with(justLost, ignores), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"absent before the settling time, with a refusal", with(justLost, refusedBy(bad)), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"absent at once after a refusal for another", with(justLost, func(k *Known) { k.Answered = true }), question(nil),
+			func(s *State) { s.Answered = false }, Decision{Next: Send, Intent: IntentAbsent}},
+		{"absent", attempts(1, down), question(nil), nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"absent after questions in vain", func(k *Known) { k.Unanswered = 4 }, question(nil), func(s *State) { s.Unanswered = 0 },
+			Decision{Next: Send, Intent: IntentAbsent}},
+		{"absent, refused", with(attempts(2, down), refusedBy(bad)), question(nil), func(s *State) { s.Refusal = nil },
+			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentAbsent}},
+		{"absent, duplicate to accept", with(accepts, refusedBy(duplicate)), question(nil), func(s *State) { s.Foreign = true },
+			Decision{Next: Overcome, Intent: IntentUntold}},
+		{"absent, last attempt failed", attempts(3, down, down, down), question(nil), func(s *State) { s.History = failedAt(down, down) },
+			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentAbsent}},
+
+		// A duplicate that is to be overcome.
+		{"campaign runs", accepts, held(CampaignRuns), nil, Decision{Next: "goes ahead"}},
+		{"campaign paused", accepts, held(CampaignPaused), nil, Decision{Next: Overcome, In: 3 * second, Intent: IntentUntold}},
+		{"campaign cancelled", accepts, held(CampaignCancelled), nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"campaign cancelled, no intent", with(noIntent, accepts), held(CampaignCancelled), nil, Decision{Next: Send, Intent: IntentUntold}},
+		{"no intent keeps others from calling", with(noIntent, resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }),
+			held(CampaignRuns), func(s *State) { s.Foreign, s.Refusal = false, nil }, Decision{Next: Send, Intent: IntentUntold}},
+		{"another run took over", with(resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }),
+			func(k Known) Decision { return k.AfterTakeover() }, func(s *State) { s.Foreign = false },
+			Decision{Next: Ask, Intent: IntentUntold}},
+		{"pending not known", resends, overcoming(Way{}, errClerk), func(s *State) { s.Unanswered = 1 },
+			Decision{Next: Overcome, In: 7 * second, Intent: IntentUntold}},
+		{"accepted", with(accepts, refusedBy(duplicate)), overcoming(Way{Accepted: "inv_0"}, nil),
+			func(s *State) { s.Foreign, s.Refusal = true, nil }, Decision{Next: Sent, InvitationID: "inv_0", Intent: IntentRefused}},
+		{"nothing pending to accept", with(accepts, refusedBy(duplicate)), overcoming(Way{Refusal: &duplicate}, nil),
+			func(s *State) { s.Refusal = nil }, Decision{Next: Dead, Cause: because(duplicate, Rejected), Intent: IntentAbsent}},
+		{"revoked", with(resends, refusedBy(duplicate), func(k *Known) { k.Foreign, k.Unanswered = true, 2 }),
+			overcoming(Way{Revoked: []string{"inv_0"}}, nil),
+			func(s *State) { s.Foreign, s.Refusal, s.Cleared, s.Unanswered = false, nil, true, 0 },
+			Decision{Next: Send, Intent: IntentAbsent, Revoked: []string{"inv_0"}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			k := known(row.known)
+			row.want.State = k.State
+			if row.keep != nil {
+				row.keep(&row.want.State)
+			}
+			if row.want.Next == "goes ahead" {
+				row.want.State = State{}
+			}
+			if got := row.event(k); !reflect.DeepEqual(got, row.want) {
+				t.Errorf("\ngot  %+v\nwant %+v", got, row.want)
+			}
+		})
+	}
+}
+
+func TestARunThatIsNotTheFirstBeginsWithAQuestion(t *testing.T) {
+	t.Parallel()
+	if first, again := Start(false), Start(true); first != Send || again != Ask {
+		t.Errorf("%s and %s, want send and ask", first, again)
+	}
+}
+
+func TestADecisionSharesNothingWithWhatWasKnown(t *testing.T) {
+	t.Parallel()
+	k := known(func(k *Known) { k.Attempts, k.History = 3, failedAt(down, down, down) })
+	k.AfterQuestion(nil, nil, 0, rules)
+	if len(k.History) != 3 {
+		t.Errorf("the history that was known has %d attempts", len(k.History))
+	}
+}
