@@ -1,5 +1,5 @@
-// Package taskstest gives producers a client for their own tests: it checks and records what is enqueued, in memory and
-// without a Redis, and answers as the real one does.
+// Package taskstest gives producers a client for their own tests. It is the real client with a Redis of its own in
+// memory, so it answers as the real one does. It records what is enqueued, and a test decides how each task ends.
 //
 // A producer declares the methods that it uses as an interface of its own, which both clients satisfy:
 //
@@ -11,227 +11,222 @@ package taskstest
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"example.com/usher/internal/queues"
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
 // Enqueued is one task as a producer asked for it.
 type Enqueued struct {
-	Task tasks.Task
-	// Recipients of an invite (one) or bulk-invite, normalized; of a bulk, those that are new to its campaign.
+	Task tasks.Task // as the client returned it
+	// Recipients of an invite (one) or bulk-invite, normalized; of a bulk, those that were new to its campaign.
 	Recipients []tasks.Recipient
 	// InvitationID, EmailAddress or Campaign is what a revoke asks for.
 	InvitationID, EmailAddress, Campaign string
-	// Whole is whether a sync-list reads all of Clerk's list.
-	Whole bool
-	// Options as the producer gave them; At is zero for a task that runs at once.
-	Options tasks.Options
-
-	asked []tasks.Recipient // of a bulk, those that the campaign knew before too
 }
 
-// Client records tasks. The zero value is not ready; use New. It is safe for concurrent use.
+// Client is a [tasks.Client] that records what is enqueued. Use New. It is safe for concurrent use.
 type Client struct {
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced at every change
-	order     []string
-	tasks     map[string]*Enqueued
-	campaigns map[string]*campaign
-	err       error
+	*tasks.Client
+	redis *miniredis.Miniredis
+	rdb   *redis.Client
+
+	known sync.Map // recipients of campaigns
+
+	mu       sync.Mutex
+	enqueued []Enqueued
+	outage   error
 }
 
-// New gives a client that has recorded nothing.
+// New starts a client; Close ends it. New panics if it finds no free port on the loopback interface.
 func New() *Client {
-	return &Client{tasks: map[string]*Enqueued{}, campaigns: map[string]*campaign{}, changed: make(chan struct{})}
+	c := &Client{redis: miniredis.NewMiniRedis()}
+	err := c.redis.Start()
+	c.rdb = redis.NewClient(&redis.Options{Addr: c.redis.Addr(), Limiter: (*limiter)(c)})
+	if err == nil {
+		c.Client, err = tasks.NewClient(tasks.Redis(c.rdb))
+	}
+	if err != nil {
+		panic("taskstest: starting a Redis in memory: " + err.Error())
+	}
+	return c
 }
+
+// Close ends the client and its Redis.
+func (c *Client) Close() error {
+	defer c.redis.Close()
+	return c.rdb.Close()
+}
+
+// limiter is asked before every command.
+type limiter Client
+
+func (l *limiter) Allow() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.outage
+}
+
+func (*limiter) ReportResult(error) {}
 
 // FailWith makes every later call return an error, as if Redis were away; nil ends that.
 func (c *Client) FailWith(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err = err
+	c.outage = err
 }
 
-// Enqueued gives everything that was enqueued, in order.
+// Enqueued returns everything that was enqueued, in order.
 func (c *Client) Enqueued() []Enqueued {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make([]Enqueued, 0, len(c.order))
-	for _, id := range c.order {
-		all = append(all, *c.tasks[id])
-	}
-	return all
+	return slices.Clone(c.enqueued)
 }
 
-// Invited gives every recipient that was enqueued, alone or in a bulk, in order.
-func (c *Client) Invited() []tasks.Recipient {
-	var all []tasks.Recipient
+// Invited returns every recipient that was enqueued, alone or in a bulk, in order.
+func (c *Client) Invited() (all []tasks.Recipient) {
 	for _, e := range c.Enqueued() {
 		all = append(all, e.Recipients...)
 	}
 	return all
 }
 
-// Finish changes what is known of a task, as a worker would: its state, invitation id, error, counts.
+// Forget marks an address as forgotten on request: inviting it is [tasks.ErrForgotten].
+func (c *Client) Forget(address string) error {
+	tombstones := store.NewTombstones(c.rdb, tasks.DefaultNamespace)
+	_, err := tombstones.Set(context.Background(), store.IDOf(address))
+	return err
+}
+
+// Finish ends a task as a worker would: as done, or as change says. The recipients of a bulk-invite that have no outcome
+// yet are sent then, except as many as change adds to Bulk.Dead.
 func (c *Client) Finish(id string, change func(*tasks.Task)) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	found, ok := c.tasks[id]
-	if !ok {
-		return fmt.Errorf("%s: %w", id, tasks.ErrNotFound)
-	}
-	found.Task.State = tasks.StateDone
-	change(&found.Task)
-	if found.Task.Bulk != nil {
-		c.campaigns[found.Task.Bulk.Campaign].follow(found.Task)
-	}
-	c.announce()
-	return nil
-}
-
-// announce wakes those that wait. The client is locked.
-func (c *Client) announce() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// Invite records an invite task.
-func (c *Client) Invite(_ context.Context, r tasks.Recipient, opts ...tasks.Option) (tasks.Task, error) {
-	r = r.Normalize()
-	if err := r.Validate(); err != nil {
-		return tasks.Task{}, err
-	}
-	return c.record(tasks.TypeInvite, queues.Interactive, Enqueued{Recipients: []tasks.Recipient{r}}, opts)
-}
-
-// Revoke records a revoke task.
-func (c *Client) Revoke(_ context.Context, invitationID string, opts ...tasks.Option) (tasks.Task, error) {
-	if err := tasks.ValidateInvitationID(invitationID); err != nil {
-		return tasks.Task{}, err
-	}
-	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{InvitationID: invitationID}, opts)
-}
-
-// RevokeEmail records a revoke task for an address.
-func (c *Client) RevokeEmail(_ context.Context, address string, opts ...tasks.Option) (tasks.Task, error) {
-	address = tasks.Recipient{EmailAddress: address}.Normalize().EmailAddress
-	if err := (tasks.Recipient{EmailAddress: address}).Validate(); err != nil {
-		return tasks.Task{}, err
-	}
-	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{EmailAddress: address}, opts)
-}
-
-// RevokeCampaign records a revoke task for a campaign, which need not be known.
-func (c *Client) RevokeCampaign(_ context.Context, name string, opts ...tasks.Option) (tasks.Task, error) {
-	if err := tasks.ValidateCampaign(name); err != nil {
-		return tasks.Task{}, err
-	}
-	return c.record(tasks.TypeRevoke, queues.Housekeeping, Enqueued{Campaign: name}, opts)
-}
-
-// SyncList records a sync-list task.
-func (c *Client) SyncList(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
-	return c.record(tasks.TypeSyncList, queues.Housekeeping, Enqueued{}, opts)
-}
-
-// SyncListWhole records a sync-list task that reads all of Clerk's list.
-func (c *Client) SyncListWhole(_ context.Context, opts ...tasks.Option) (tasks.Task, error) {
-	return c.record(tasks.TypeSyncList, queues.Housekeeping, Enqueued{Whole: true}, opts)
-}
-
-func (c *Client) record(kind string, lane queues.Lane, e Enqueued, opts []tasks.Option) (tasks.Task, error) {
-	options, err := tasks.Resolve(opts...)
+	ctx := context.Background()
+	task, err := c.Status(ctx, id)
 	if err != nil {
-		return tasks.Task{}, err
+		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return tasks.Task{}, c.err
+	bulk := task.Bulk
+	if bulk != nil {
+		task.Bulk = new(*bulk)
 	}
-	if known, task, err := c.exists(options.ID, kind, e); known {
+	task.State = tasks.StateDone
+	change(&task)
+	switch {
+	case bulk == nil:
+		return c.end(ctx, task)
+	case task.State == tasks.StateCancelled:
+		_, err = c.Cancel(ctx, bulk.Campaign)
+		return err
+	}
+	return c.settle(ctx, bulk, task.Bulk.Dead-bulk.Dead)
+}
+
+func (c *Client) end(ctx context.Context, task tasks.Task) error {
+	records := record.NewStore(c.rdb, tasks.DefaultNamespace)
+	r, _, err := records.Get(ctx, task.ID)
+	if err != nil {
+		return err
+	}
+	r.Type, r.Queue, r.State, r.EndedAt = task.Type, task.Queue, record.State(task.State), time.Now()
+	r.Attempts, r.InvitationID, r.Revoked = task.Attempts, task.InvitationID, task.Revoked
+	if f := task.Error; f != nil {
+		r.Error = &fate.Failure{
+			Reason: fate.Reason(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
+		}
+	}
+	return records.Put(ctx, task.ID, r)
+}
+
+// settle gives the recipients of a campaign that have no outcome yet theirs.
+func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead int) error {
+	ledgers := ledger.New(c.rdb, tasks.DefaultNamespace)
+	_, err1 := ledgers.Start(ctx, bulk.Campaign)
+	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.InBulk)
+	outcomes := make([]ledger.Outcome, len(batch.Rows))
+	for i, row := range batch.Rows {
+		if outcomes[i] = ledger.SentAs(row, intent.Untold, "", batch.Now); i < dead {
+			outcomes[i] = ledger.DeadOf(row, intent.Untold, "", batch.Now)
+		}
+	}
+	_, err3 := ledgers.Settle(ctx, bulk.Campaign, batch, outcomes)
+	_, err4 := ledgers.Progress(ctx, bulk.Campaign, 0)
+	return errors.Join(err1, err2, err3, err4)
+}
+
+// recorded records a task that the real client has enqueued.
+func (c *Client) recorded(e Enqueued) func(tasks.Task, error) (tasks.Task, error) {
+	return func(task tasks.Task, err error) (tasks.Task, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		switch {
+		case err == nil:
+			e.Task = task
+			c.enqueued = append(c.enqueued, e)
+		case c.outage != nil && len(tasks.Faults(err)) == 0:
+			err = c.outage // asynq hides it
+		}
 		return task, err
 	}
-	return c.put(kind, lane, e, options), nil
 }
 
-// exists tells whether an id of the producer's own is known already, and what the real client answers then. The client is locked.
-func (c *Client) exists(id, kind string, e Enqueued) (bool, tasks.Task, error) {
-	known, ok := c.tasks[id]
-	if !ok {
-		return false, tasks.Task{}, nil
+// Invite is [tasks.Client.Invite].
+func (c *Client) Invite(ctx context.Context, r tasks.Recipient, opts ...tasks.Option) (tasks.Task, error) {
+	e := Enqueued{Recipients: []tasks.Recipient{r.Normalize()}}
+	return c.recorded(e)(c.Client.Invite(ctx, r, opts...))
+}
+
+// BulkInvite is [tasks.Client.BulkInvite].
+func (c *Client) BulkInvite(ctx context.Context, list tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error) {
+	task, err := c.Client.BulkInvite(ctx, list, opts...)
+	if err != nil {
+		return task, err
 	}
-	asked := func(e Enqueued) []tasks.Recipient {
-		if e.asked != nil {
-			return e.asked
+	ids := make([]store.AddressID, len(list.Recipients))
+	for i, r := range list.Recipients {
+		ids[i] = store.IDOf(r.EmailAddress)
+	}
+	found, err := ledger.New(c.rdb, tasks.DefaultNamespace).Find(ctx, task.Bulk.Campaign, ids)
+	e := Enqueued{}
+	for i, r := range list.Recipients {
+		if _, taken := found[ids[i]]; !taken {
+			continue // the address was forgotten
 		}
-		return e.Recipients
-	}
-	if known.Task.Type != kind || known.InvitationID != e.InvitationID || known.EmailAddress != e.EmailAddress ||
-		known.Campaign != e.Campaign || known.Whole != e.Whole || !reflect.DeepEqual(asked(*known), asked(e)) {
-		return true, tasks.Task{}, fmt.Errorf("%s: %w", id, tasks.ErrConflict)
-	}
-	return true, known.Task, fmt.Errorf("%s: %w", id, tasks.ErrExists)
-}
-
-// put records a task. The client is locked.
-func (c *Client) put(kind string, lane queues.Lane, e Enqueued, options tasks.Options) tasks.Task {
-	id := options.ID
-	if id == "" {
-		id = fmt.Sprintf("task-%d", len(c.order)+1)
-	}
-	e.Options = options
-	e.Task.ID, e.Task.Type, e.Task.Queue = id, kind, queues.Name(tasks.DefaultNamespace, lane)
-	e.Task.State = tasks.StatePending
-	if options.At.After(time.Now()) {
-		e.Task.State, e.Task.ScheduledAt = tasks.StateScheduled, options.At
-	}
-	c.order = append(c.order, id)
-	c.tasks[id] = &e
-	return e.Task
-}
-
-// Status tells what is known of a recorded task, or ErrNotFound.
-func (c *Client) Status(_ context.Context, id string) (tasks.Task, error) {
-	task, _, err := c.look(id)
-	return task, err
-}
-
-// Wait returns when Finish has ended the task, or with the context's error.
-func (c *Client) Wait(ctx context.Context, id string) (tasks.Task, error) {
-	for {
-		task, changed, err := c.look(id)
-		if err != nil || task.State.Ended() {
-			return task, err
-		}
-		select {
-		case <-ctx.Done():
-			return task, ctx.Err()
-		case <-changed:
+		if _, known := c.known.LoadOrStore(task.Bulk.Campaign+string(ids[i][:]), true); !known {
+			e.Recipients = append(e.Recipients, r.Normalize())
 		}
 	}
+	return c.recorded(e)(task, err)
 }
 
-func (c *Client) look(id string) (tasks.Task, <-chan struct{}, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return tasks.Task{}, nil, c.err
-	}
-	found, ok := c.tasks[id]
-	if !ok {
-		known := slices.Sorted(maps.Keys(c.tasks))
-		return tasks.Task{}, nil, errors.Join(fmt.Errorf("%s: %w", id, tasks.ErrNotFound), fmt.Errorf("recorded are %q", known))
-	}
-	return found.Task, c.changed, nil
+// Revoke is [tasks.Client.Revoke].
+func (c *Client) Revoke(ctx context.Context, id string, opts ...tasks.Option) (tasks.Task, error) {
+	return c.recorded(Enqueued{InvitationID: id})(c.Client.Revoke(ctx, id, opts...))
 }
 
-// Close does nothing; it is there because the real client has one.
-func (c *Client) Close() error { return nil }
+// RevokeEmail is [tasks.Client.RevokeEmail].
+func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...tasks.Option) (tasks.Task, error) {
+	e := Enqueued{EmailAddress: strings.TrimSpace(address)}
+	return c.recorded(e)(c.Client.RevokeEmail(ctx, address, opts...))
+}
+
+// RevokeCampaign is [tasks.Client.RevokeCampaign].
+func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...tasks.Option) (tasks.Task, error) {
+	return c.recorded(Enqueued{Campaign: name})(c.Client.RevokeCampaign(ctx, name, opts...))
+}
+
+// SyncList is [tasks.Client.SyncList].
+func (c *Client) SyncList(ctx context.Context, opts ...tasks.Option) (tasks.Task, error) {
+	return c.recorded(Enqueued{})(c.Client.SyncList(ctx, opts...))
+}

@@ -3,6 +3,7 @@ package taskstest_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,7 +21,6 @@ type client interface {
 	RevokeEmail(context.Context, string, ...tasks.Option) (tasks.Task, error)
 	RevokeCampaign(context.Context, string, ...tasks.Option) (tasks.Task, error)
 	SyncList(context.Context, ...tasks.Option) (tasks.Task, error)
-	SyncListWhole(context.Context, ...tasks.Option) (tasks.Task, error)
 	Campaign(context.Context, string) (tasks.Campaign, error)
 	Campaigns(context.Context, int) ([]tasks.Campaign, error)
 	Pause(context.Context, string) (tasks.Campaign, error)
@@ -36,9 +36,15 @@ var (
 	_ client = (*taskstest.Client)(nil)
 )
 
+func start(t *testing.T) *taskstest.Client {
+	c := taskstest.New()
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	t.Parallel()
-	c, ctx := taskstest.New(), t.Context()
+	c, ctx := start(t), t.Context()
 	task, err := c.Invite(ctx, tasks.Recipient{EmailAddress: " ada@example.com "}, tasks.ID("a"), tasks.In(time.Hour))
 	if err != nil || task.State != tasks.StateScheduled || task.Queue != "usher:interactive" {
 		t.Fatalf("%+v, %v", task, err)
@@ -80,10 +86,115 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	if task := <-waited; task.State != tasks.StateDone || task.InvitationID != "inv_1" {
 		t.Errorf("waited for %+v", task)
 	}
-	away := errors.New("redis is away")
+	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}, tasks.ID("a")); !errors.Is(err, tasks.ErrExists) {
+		t.Errorf("the same again after its end: %v", err)
+	}
+	away, before := errors.New("redis is away"), len(c.Enqueued())
 	c.FailWith(away)
-	if _, err := c.SyncList(ctx); !errors.Is(err, away) {
-		t.Errorf("with Redis away: %v", err)
+	for name, call := range calls(ctx, c) {
+		if err := call(); !errors.Is(err, away) {
+			t.Errorf("%s with Redis away: %v", name, err)
+		}
+	}
+	c.FailWith(nil)
+	if after := len(c.Enqueued()); after != before {
+		t.Errorf("%d tasks are recorded that were not enqueued", after-before)
+	}
+	for name, call := range calls(ctx, c) {
+		if err := call(); err != nil {
+			t.Errorf("%s with Redis back: %v", name, err)
+		}
+	}
+	if after := len(c.Enqueued()); after != before+6 {
+		t.Errorf("%d tasks are recorded, want 6", after-before)
+	}
+}
+
+// calls are all the ways to enqueue something.
+func calls(ctx context.Context, c *taskstest.Client) map[string]func() error {
+	ada := tasks.Recipient{EmailAddress: "ada@example.com"}
+	return map[string]func() error{
+		"Invite":         func() error { _, err := c.Invite(ctx, ada); return err },
+		"BulkInvite":     func() error { _, err := c.BulkInvite(ctx, list("fall", "ada")); return err },
+		"Revoke":         func() error { _, err := c.Revoke(ctx, "inv_1"); return err },
+		"RevokeEmail":    func() error { _, err := c.RevokeEmail(ctx, ada.EmailAddress); return err },
+		"RevokeCampaign": func() error { _, err := c.RevokeCampaign(ctx, "fall"); return err },
+		"SyncList":       func() error { _, err := c.SyncList(ctx); return err },
+	}
+}
+
+func TestAForgottenAddressIsNotEnqueued(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	if err := c.Forget("Ada@example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}); !errors.Is(err, tasks.ErrForgotten) {
+		t.Errorf("inviting it: %v", err)
+	}
+	bulk, err := c.BulkInvite(ctx, list("spring", "ada", "bob"))
+	if err != nil || bulk.Bulk.Added != 1 || bulk.Bulk.Forgotten != 1 {
+		t.Errorf("%+v, %v", bulk.Bulk, err)
+	}
+	if invited := c.Invited(); len(invited) != 1 || invited[0].EmailAddress != "bob@example.com" {
+		t.Errorf("invited: %v", invited)
+	}
+}
+
+func TestABulkRecordsWhoIsNew(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	for _, request := range []tasks.BulkRequest{
+		list("spring", "ada", "bob", "ADA"), list("spring", "Bob", "cy"), list("fall", "ada"),
+	} {
+		if _, err := c.BulkInvite(ctx, request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, e := range c.Enqueued() {
+		got = append(got, e.Task.Bulk.Campaign)
+		for _, r := range e.Recipients {
+			got = append(got, r.EmailAddress)
+		}
+	}
+	want := []string{"spring", "ada@example.com", "bob@example.com", "spring", "cy@example.com", "fall", "ada@example.com"}
+	if !slices.Equal(got, want) {
+		t.Errorf("recorded %v\nwant %v", got, want)
+	}
+}
+
+func TestFinish(t *testing.T) {
+	t.Parallel()
+	c, ctx := start(t), t.Context()
+	dead, err1 := c.Revoke(ctx, "inv_1")
+	cancelled, err2 := c.BulkInvite(ctx, list("fall", "ada"))
+	bulk, err3 := c.BulkInvite(ctx, list("spring", "ada", "bob", "cy"), tasks.In(time.Hour))
+	failure := &tasks.Failure{Reason: "rejected", HTTPStatus: 422, Code: "c", Message: "m", TraceID: "t"}
+	err4 := c.Finish(dead.ID, func(t *tasks.Task) { t.State, t.Attempts, t.Error = tasks.StateDead, 2, failure })
+	err5 := c.Finish(cancelled.ID, func(t *tasks.Task) { t.State = tasks.StateCancelled })
+	err6 := c.Finish(bulk.ID, func(t *tasks.Task) { t.Bulk.Dead = 1 })
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Wait(ctx, dead.ID); err != nil || got.State != tasks.StateDead || got.Attempts != 2 || *got.Error != *failure {
+		t.Errorf("a dead one: %+v, %v", got, err)
+	}
+	if got, err := c.Wait(ctx, cancelled.ID); err != nil || got.State != tasks.StateCancelled {
+		t.Errorf("a cancelled one: %+v, %v", got, err)
+	}
+	if got, err := c.Wait(ctx, bulk.ID); err != nil || got.State != tasks.StateDone || got.Bulk.Sent != 2 || got.Bulk.Dead != 1 {
+		t.Errorf("a bulk: %+v, %v", got.Bulk, err)
+	}
+	grown, err := c.BulkInvite(ctx, list("spring", "cy", "dan"))
+	if err == nil {
+		err = c.Finish(grown.ID, func(*tasks.Task) {})
+	}
+	if got, err2 := c.Campaign(ctx, "spring"); errors.Join(err, err2) != nil || got.State != tasks.CampaignFinished || got.Sent != 3 || got.Dead != 1 {
+		t.Errorf("a bulk that has grown: %+v, %v, %v", got, err, err2)
+	}
+	if err := c.Finish("nobody", func(*tasks.Task) {}); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
 	}
 }
 
@@ -97,7 +208,7 @@ func TestBothClientsTreatCampaignsAlike(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = real.Close() })
 		t.Run(name+", real", func(t *testing.T) { test(t, real) })
-		t.Run(name+", in memory", func(t *testing.T) { test(t, taskstest.New()) })
+		t.Run(name+", in memory", func(t *testing.T) { test(t, start(t)) })
 	}
 }
 
