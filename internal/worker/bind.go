@@ -19,39 +19,49 @@ func refusedLogin(err error) bool {
 	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "ERR AUTH")
 }
 
-// bind waits until Redis answers, and claims the namespace for test or live keys for good: a test worker must not send a
-// live system's invitations, nor the other way round.
+// bind waits until Redis answers, and claims the namespace. It also returns nil when the context ends before it could:
+// the namespace is not checked then.
 func (w *Worker) bind(ctx context.Context, kind string) error {
-	key := store.Keys(w.namespace).KeyKind()
 	for {
-		err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
-		bound := ""
-		if err == nil || errors.Is(err, redis.Nil) {
-			bound, err = w.rdb.Get(ctx, key).Result()
-		}
-		if err == nil {
-			err = w.limiter.Announce(ctx)
-		}
-		if err == nil && bound == kind {
-			err = w.policy.Announce(ctx, w.rdb, w.namespace)
-		}
-		if err == nil && bound == kind {
-			err = w.check(ctx)
-		}
-		if err == nil && bound == kind && !w.embedded {
-			_, err = w.memory.restarted(ctx)
-		}
+		err := w.claimNamespace(ctx, kind)
 		switch {
-		case err == nil && bound != kind:
-			return policy.OtherKind(w.namespace, bound, kind)
-		case err == nil, errors.Is(err, ErrRedis):
+		case err == nil, errors.Is(err, policy.ErrNamespace), errors.Is(err, ErrRedis):
 			return err
 		case refusedLogin(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
 		case ctx.Err() != nil:
-			return nil // stopped before it began
+			return nil
 		}
 		w.log.Warn().Err(err).Msg("waiting for Redis")
 		_ = clock.Sleep(ctx, policy.RedisRest)
 	}
+}
+
+// claimNamespace makes the namespace one for test or for live keys, unless it is already: a test worker must not send a
+// live system's invitations, nor the other way round. Then it announces by which limits this worker sends, and checks
+// Redis.
+func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
+	key := store.Keys(w.namespace).KeyKind()
+	err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	bound, err := w.rdb.Get(ctx, key).Result()
+	switch {
+	case err != nil:
+		return err
+	case bound != kind:
+		return policy.OtherKind(w.namespace, bound, kind)
+	}
+	if err := w.limiter.Announce(ctx); err != nil {
+		return err
+	}
+	if err := w.policy.Announce(ctx, w.rdb, w.namespace); err != nil {
+		return err
+	}
+	if err := w.check(ctx); err != nil || w.embedded {
+		return err
+	}
+	_, err = w.memory.restarted(ctx)
+	return err
 }

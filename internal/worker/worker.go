@@ -141,8 +141,8 @@ const delayedCheck = time.Second
 // belongs to the other kind of key, ErrRedis if Redis
 // is not what a strict worker wants, and ErrKeyChanged when it has stopped because there is a new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
-	if err := w.bind(ctx, keyKind); err != nil {
-		return err
+	if err := w.bind(ctx, keyKind); err != nil || ctx.Err() != nil {
+		return err // nothing is started in a namespace that was not checked
 	}
 	servers := make([]*asynq.Server, 0, len(lanes()))
 	for _, l := range lanes() {
