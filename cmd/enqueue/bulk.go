@@ -163,6 +163,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	if task.State == tasks.StateScheduled {
 		a.out.say("It starts at %s%s.", local(task.ScheduledAt), c.otherTime(task))
 	}
+	a.noteUnbound()
 	view := func(task tasks.Task) map[string]any {
 		view := taskView(task)
 		delete(view, "invitation_id")

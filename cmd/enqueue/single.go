@@ -71,6 +71,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, wait waitFlags) 
 	default:
 		a.out.say("Enqueued the %s: task %s.", what, task.ID)
 	}
+	a.noteUnbound()
 	if wait.Wait {
 		return a.wait(task, wait)
 	}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"example.com/usher/internal/store"
+)
+
+func TestAnUnboundNamespaceIsWarnedOfAndEnqueuedInto(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	const warning = "no worker has started in namespace test"
+	enqueue := func(args ...string) (stderr string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		args = append(args, "--namespace", "test", "--redis-url", "redis://"+server.Addr())
+		stdin := strings.NewReader("email_address\nbob@example.com\n")
+		if exit := run(args, stdin, &out, &errs); exit != 0 || out.Len() == 0 {
+			t.Errorf("%v: exit %d, %s%s", args, exit, out.String(), errs.String())
+		}
+		return errs.String()
+	}
+	for _, args := range []string{"invite ada@example.com", "bulk-invite -"} {
+		if said := enqueue(strings.Fields(args)...); !strings.Contains(said, warning) {
+			t.Errorf("%s: no warning in %q", args, said)
+		}
+	}
+	if said := enqueue("sync-list", "--json"); said != "" {
+		t.Errorf("with --json: %q", said)
+	}
+	server.Set(store.Keys("test").KeyKind(), "test")
+	if said := enqueue("sync-list"); said != "" {
+		t.Errorf("in a bound one: %q", said)
+	}
+}
