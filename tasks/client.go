@@ -16,6 +16,7 @@ import (
 
 	"example.com/usher/internal/queues"
 	"example.com/usher/internal/redisconn"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
@@ -56,14 +57,19 @@ func RedisCAFile(path string) ClientOption { return func(c *clientConfig) { c.ca
 // Redis uses a connection of the caller's, which stays open at Close.
 func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig) { c.rdb = rdb } }
 
-// Namespace is the prefix of queues and keys that the workers use.
+// Namespace is the prefix of queues and keys that the workers use: 1 to 32 letters, digits, dots, dashes or underscores.
+// No worker needs to have started in it yet.
 func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
 
-// NewClient makes a client. It does not connect yet: an unreachable Redis shows at the first call.
+// NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis shows
+// at the first call.
 func NewClient(opts ...ClientOption) (*Client, error) {
 	config := clientConfig{url: DefaultRedisURL, namespace: DefaultNamespace}
 	for _, set := range opts {
 		set(&config)
+	}
+	if err := settings.Namespace("tasks.Namespace", config.namespace); err != nil {
+		return nil, err
 	}
 	owned := config.rdb == nil
 	if owned {

@@ -233,6 +233,16 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+func TestAMalformedNamespaceIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "a b", "a:b", "{a}", strings.Repeat("a", 33)} {
+		client, err := tasks.NewClient(tasks.Namespace(bad))
+		if client != nil || err == nil || !strings.HasPrefix(err.Error(), "tasks.Namespace: got ") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 // TestProducersStayLight: a program that enqueues does not carry the Clerk SDK or the worker.
 func TestProducersStayLight(t *testing.T) {
 	t.Parallel()

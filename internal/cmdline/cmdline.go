@@ -58,7 +58,7 @@ func (r *Redis) UseSandbox() {
 
 // Open checks the settings and gives a connection that is not made yet. Errors are for people, without secrets.
 func (r *Redis) Open() (redis.UniversalClient, error) {
-	if _, err := settings.Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
+	if err := settings.Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
 		return nil, err
 	}
 	url, err := settings.Secret("REDIS_URL", r.RedisURL, r.RedisURLFile)

@@ -67,12 +67,12 @@ func OneOf(name, text string, choices ...string) (string, error) {
 
 var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 
-// Namespace reads the prefix of queues and keys.
-func Namespace(name, text string) (string, error) {
+// Namespace checks the prefix of queues and keys.
+func Namespace(name, text string) error {
 	if !namespacePattern.MatchString(text) {
-		return "", fault(name, text, "1 to 32 letters, digits, dots, dashes or underscores")
+		return fault(name, text, "1 to 32 letters, digits, dots, dashes or underscores")
 	}
-	return text, nil
+	return nil
 }
 
 // HTTPURL reads the base of an HTTP API; it comes back without a slash at its end.
