@@ -158,11 +158,6 @@ func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
 	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
 }
 
-// SyncListWhole is SyncList that reads all of Clerk's list, and not only what can have changed since the last time.
-func (c *Client) SyncListWhole(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, nil, SyncListPayload{Version: Version, Whole: true}, opts)
-}
-
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
 func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, identity []byte, payload any, opts []Option) (Task, error) {
 	options, err := Resolve(opts...)

@@ -75,7 +75,7 @@ func (p RevokePayload) Validate() error {
 // SyncListPayload is what a sync-list task carries.
 type SyncListPayload struct {
 	Version int `json:"v"`
-	// Whole reads all of Clerk's list, and not only what can have changed since the last time.
+	// Whole is what producers of earlier versions may say. It means nothing: Clerk's list is always read whole.
 	Whole bool `json:"whole,omitempty"`
 }
 

@@ -127,6 +127,14 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// TestAnEarlierProducersSyncIsRead: it may say that the list is to be read whole, as it always is now.
+func TestAnEarlierProducersSyncIsRead(t *testing.T) {
+	t.Parallel()
+	if _, err := tasks.DecodeSyncList([]byte(`{"v":1,"whole":true}`)); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"v":1,"email_address":"ada@example.com","public_metadata":{"a":[1,{"b":null}]}}`))
 	f.Add([]byte(`{"v":1,"campaign":"c"}`))

@@ -31,7 +31,6 @@ func (c *inviteCommand) Run(a *app) error {
 }
 
 type syncCommand struct {
-	Whole bool `help:"Read all of Clerk's list again. Without it, what can have changed is enough, as long as that can be verified."`
 	timingFlags
 	waitFlags
 }
@@ -45,11 +44,7 @@ func (c *syncCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	sync := a.client.SyncList
-	if c.Whole {
-		sync = a.client.SyncListWhole
-	}
-	task, err := sync(a.ctx, opts...)
+	task, err := a.client.SyncList(a.ctx, opts...)
 	return a.enqueued(task, err, "synchronization of the directory", c.waitFlags)
 }
 

@@ -15,9 +15,6 @@ import (
 // ErrIncomplete means that a list could not be read without missing rows. The next reading may succeed.
 var ErrIncomplete = errors.New("the list at Clerk could not be read whole")
 
-// ErrTail means that a list does not begin with the rows that the reader knows.
-var ErrTail = errors.New("the list at Clerk has changed where it should not")
-
 // errSlid means that rows may have moved from one page to another unseen.
 var errSlid = errors.New("the list changed while it was read")
 
@@ -39,8 +36,6 @@ type Listing struct {
 	Each func(context.Context, []clerkclient.Invitation) error
 	// Have tells how many different rows Each took, to be compared with Clerk's count; nil: they are not compared.
 	Have func(context.Context) (int, error)
-	// Known is what an earlier reading has read; zero: nothing.
-	Known Tail
 
 	Pages, Slides int // how many pages were read, and how often the reading went back
 
@@ -48,19 +43,11 @@ type Listing struct {
 	short int // how far the reading went back because there were fewer
 }
 
-// Tail is the end of what is known of a list: all rows created before an instant. Those from an offset on have these
-// ids.
-type Tail struct {
-	Before time.Time
-	Offset int
-	IDs    []string
-}
-
 // Read reads the list and holds no more than a page. If it returns nil, Each has taken every row that was in the list
-// all the while. The error is ErrIncomplete if rows are missing or the list changes too fast, ErrTail if the list
-// does not have the known tail, or an error of page, Each or Have. A Listing is read once.
+// all the while. The error is ErrIncomplete if rows are missing or the list changes too fast, or an error of page,
+// Each or Have. A Listing is read once.
 func (l *Listing) Read(ctx context.Context, page PageFunc) error {
-	at := newPlace(l.Known)
+	at := &place{overlap: policy.ListOverlap, anew: true}
 	for {
 		p, err := page(ctx, clerkclient.ListQuery{
 			Limit: policy.ListPage, Offset: at.offset, Status: l.Status, Query: l.Query, OrderBy: "+created_at",
@@ -71,9 +58,7 @@ func (l *Listing) Read(ctx context.Context, page PageFunc) error {
 		if l.Query != "" {
 			p.TotalCount = -1
 		}
-		if l.Pages++; l.Pages == 1 && !l.Known.begins(p.Invitations) {
-			return ErrTail
-		}
+		l.Pages++
 		follows, err := at.take(p.Invitations)
 		if err != nil {
 			return err
@@ -125,19 +110,6 @@ func (l *Listing) end(ctx context.Context, at *place, total int) (*place, error)
 // anywhere, perhaps before the page that is read: the first count.
 func (l *Listing) shrinks() bool { return l.Status == "" || l.Status == "pending" }
 
-// begins tells whether the first page has exactly the known tail. If a row before the tail had left the list or come
-// to it, the page would begin elsewhere.
-func (t Tail) begins(page []clerkclient.Invitation) bool {
-	var older []string
-	for _, inv := range page {
-		if inv.CreatedAt.Before(t.Before) {
-			older = append(older, inv.ID)
-		}
-	}
-	slices.Sort(older)
-	return slices.Equal(older, slices.Sorted(slices.Values(t.IDs)))
-}
-
 // goBackFactor is how many times further a reading goes back each time.
 const goBackFactor = 4
 
@@ -155,13 +127,6 @@ type place struct {
 	read    time.Time
 	tied    map[string]bool // the rows of the last page, where so many have one time
 	anew    bool            // the next page follows, whatever it is
-}
-
-func newPlace(known Tail) *place {
-	return &place{
-		offset: known.Offset, turn: known.Offset, overlap: policy.ListOverlap, read: known.Before,
-		anew: known.Offset == 0,
-	}
 }
 
 // take judges whether a page follows, and moves to the next page: further back if it does not.

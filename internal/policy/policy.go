@@ -41,11 +41,6 @@ const (
 	MaxListOverlap = ListPage / 4
 	// ListSlides is how often rows may slide before a page while a list is read, until it changes too fast to be read.
 	ListSlides = 200
-	// SyncWhole is how long the directory is synced by reading only what can have changed, until Clerk's list is read whole again.
-	SyncWhole = 24 * time.Hour
-	// SyncMargin is how much earlier than a copy was begun an invitation was made of which it is certain that the copy has it: lists may
-	// lag, and clocks differ.
-	SyncMargin = time.Hour
 	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented). It is not taken from
 	// clerkclient, because programs that only reckon with the policy do without the Clerk SDK.
 	LookupSize = 100

@@ -76,10 +76,7 @@ func (k Keys) Copy(name string) string { return k.directory("copy:" + name) }
 // CopyOrder is the order of a copy's rows.
 func (k Keys) CopyOrder(name string) string { return k.Copy(name) + ":order" }
 
-// CopyShown is the rows of a draft that were not in the list of revoked invitations.
-func (k Keys) CopyShown(name string) string { return k.Copy(name) + ":shown" }
-
-// CopyRevoked is the rows of a draft that were in the list of revoked invitations.
+// CopyRevoked is the revoked rows of a draft.
 func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked" }
 
 // Policy is what the workers announce of their policy.

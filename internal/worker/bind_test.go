@@ -14,6 +14,7 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/testkit"
 )
 
 // starting is a worker that has not been run yet, of a namespace that belongs to live keys.
@@ -35,7 +36,7 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 
 // whenSaid calls do when a text is written.
 type whenSaid struct {
-	safeBuffer
+	testkit.Buffer
 	text string
 	do   func()
 }
@@ -44,7 +45,7 @@ func (w *whenSaid) Write(p []byte) (int, error) {
 	if strings.Contains(string(p), w.text) {
 		w.do()
 	}
-	return w.safeBuffer.Write(p)
+	return w.Buffer.Write(p)
 }
 
 func TestNothingIsStartedInANamespaceThatWasNotChecked(t *testing.T) {

@@ -176,11 +176,10 @@ func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
 		}
 		return w.drive(ctx, r, payload.Campaign)
 	case tasks.TypeSyncList:
-		payload, err := tasks.DecodeSyncList(r.payload)
-		if err != nil {
+		if _, err := tasks.DecodeSyncList(r.payload); err != nil {
 			return w.unreadable(r, err)
 		}
-		return w.syncList(ctx, r, payload.Whole)
+		return w.syncList(ctx, r)
 	}
 	return w.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 }
@@ -336,8 +335,7 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 // answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
 func answeredByRedis(err error) bool {
 	for _, answer := range []error{
-		store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrNoCopy,
-		directory.ErrReplaced, directory.ErrGarbage, directory.ErrGone,
+		store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone,
 	} {
 		if errors.Is(err, answer) {
 			return true

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,17 +39,17 @@ const pageRows = 500
 
 // Directory is the copy of one namespace.
 //
-// Its head is the hash "meta": copy is the name of the copy that counts, synced_at and full_at are those of Copy, in Unix milliseconds.
-// A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has two more of those, "shown" and
-// "revoked", which tell in which of Clerk's two lists an invitation was seen. "copies" is a sorted set of the names of all copies and drafts that
-// may exist, by when they were begun.
+// Its head is the hash "meta": copy is the name of the copy that counts, synced_at that of Copy in Unix milliseconds, count
+// the number of its rows. Workers of earlier versions also read full_at, which is the same as synced_at.
+// A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has one more, "revoked".
+// "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
 type Directory struct {
 	rdb        redis.UniversalClient
 	keys       store.Keys
 	tombstones *store.Tombstones
 }
 
-// New gives the directory of a namespace.
+// New returns the directory of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Directory {
 	return &Directory{rdb: rdb, keys: store.Keys(namespace), tombstones: store.NewTombstones(rdb, namespace)}
 }
@@ -59,14 +60,13 @@ const layout = "2-"
 // Copy is a copy that was published. It can be read for readersKeep after another one took its place.
 type Copy struct {
 	SyncedAt time.Time // when it was begun, on Redis's clock
-	FullAt   time.Time // when the copy was begun that it goes back to and for which Clerk's list was read whole
 
 	directory *Directory
 	name      string
 	count     int
 }
 
-// Copy gives the copy that counts. The error is ErrNoCopy if there is none.
+// Copy returns the copy that counts. The error is ErrNoCopy if there is none.
 func (d *Directory) Copy(ctx context.Context) (Copy, error) {
 	meta, err := d.rdb.HGetAll(ctx, d.keys.Directory()).Result()
 	switch {
@@ -78,34 +78,33 @@ func (d *Directory) Copy(ctx context.Context) (Copy, error) {
 		return Copy{}, errEarlier
 	}
 	synced, err1 := strconv.ParseInt(meta["synced_at"], 10, 64)
-	full, err2 := strconv.ParseInt(meta["full_at"], 10, 64)
-	count, err3 := strconv.Atoi(meta["count"])
-	if errors.Join(err1, err2, err3) != nil {
+	count, err2 := strconv.Atoi(meta["count"])
+	if errors.Join(err1, err2) != nil {
 		return Copy{}, fmt.Errorf("its head cannot be read: %w", ErrGarbage)
 	}
-	return Copy{SyncedAt: time.UnixMilli(synced).UTC(), FullAt: time.UnixMilli(full).UTC(), directory: d, name: meta["copy"], count: count}, nil
+	return Copy{SyncedAt: time.UnixMilli(synced).UTC(), directory: d, name: meta["copy"], count: count}, nil
 }
 
-// Get gives the invitations with these ids, as far as the copy has them, and when the copy was begun: zero if there is none.
-func (d *Directory) Get(ctx context.Context, ids []string) (found map[string]Invitation, syncedAt time.Time, err error) {
-	found = make(map[string]Invitation, len(ids))
+// Get returns the invitations with these ids that the copy has, and when the copy was begun: zero if there is none.
+func (d *Directory) Get(ctx context.Context, ids []string) (map[string]Invitation, time.Time, error) {
+	found := make(map[string]Invitation, len(ids))
 	c, err := d.Copy(ctx)
 	if errors.Is(err, ErrNoCopy) {
 		return found, time.Time{}, nil
 	}
-	for len(ids) > 0 && err == nil {
-		n := min(pageRows, len(ids))
-		var rows []Invitation
-		rows, err = c.rows(ctx, ids[:n])
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	for page := range slices.Chunk(ids, pageRows) {
+		rows, err := c.rows(ctx, page)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
 		for _, inv := range rows {
 			if !inv.forgotten() {
 				found[inv.ID] = inv
 			}
 		}
-		ids = ids[n:]
-	}
-	if err != nil {
-		return nil, time.Time{}, err
 	}
 	return found, c.SyncedAt, nil
 }
@@ -127,45 +126,36 @@ func (f Filter) matches(inv Invitation) bool {
 // Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error may be
 // ErrReplaced, after some were given.
 func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error) error {
-	return c.pages(ctx, c.directory.rdb.ZRevRange, func(rows []Invitation) (bool, error) {
+	d := c.directory
+	for start := 0; start < c.count; start += pageRows {
+		ids, err := d.rdb.ZRevRange(ctx, d.keys.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
+		if err != nil {
+			return fmt.Errorf("reading the directory: %w", err)
+		}
+		rows, err := c.rows(ctx, ids)
+		switch {
+		case err != nil:
+			return err
+		case len(rows) < min(pageRows, c.count-start):
+			return ErrReplaced
+		}
 		for _, inv := range rows {
 			if inv.forgotten() || !filter.matches(inv) {
 				continue
 			}
 			if err := do(inv); err != nil {
-				return false, err
+				return err
 			}
-		}
-		return true, nil
-	})
-}
-
-// pages calls do for each page of the copy, in the order of a command that gives ids by rank, as long as it wants more.
-func (c Copy) pages(ctx context.Context, byRank func(ctx context.Context, key string, start, stop int64) *redis.StringSliceCmd, do func([]Invitation) (more bool, err error)) error {
-	for start := 0; start < c.count; start += pageRows {
-		ids, err := byRank(ctx, c.directory.keys.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
-		if err != nil {
-			return fmt.Errorf("reading the directory: %w", err)
-		}
-		if len(ids) < min(pageRows, c.count-start) {
-			return ErrReplaced
-		}
-		rows, err := c.rows(ctx, ids)
-		if err != nil {
-			return err
-		}
-		if len(rows) < len(ids) {
-			return ErrReplaced
-		}
-		if more, err := do(rows); err != nil || !more {
-			return err
 		}
 	}
 	return nil
 }
 
-// rows gives the invitations with these ids in their order, without those that the copy has not.
+// rows returns the invitations with these ids in their order, without those that the copy does not have.
 func (c Copy) rows(ctx context.Context, ids []string) ([]Invitation, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	values, err := c.directory.rdb.HMGet(ctx, c.directory.keys.Copy(c.name), ids...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory: %w", err)

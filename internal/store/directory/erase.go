@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -17,18 +16,7 @@ func (i Invitation) anonymous() Invitation {
 	return i
 }
 
-// withoutForgotten makes anonymous what is about forgotten addresses.
-func withoutForgotten(invitations []Invitation, forgotten []bool) []Invitation {
-	kept := slices.Clone(invitations)
-	for i := range kept {
-		if forgotten[i] {
-			kept[i] = kept[i].anonymous()
-		}
-	}
-	return kept
-}
-
-// forgotten tells which of some invitations are about addresses that were forgotten on request.
+// forgotten tells which invitations are about addresses that were forgotten on request.
 func (d *Directory) forgotten(ctx context.Context, invitations []Invitation) ([]bool, error) {
 	addresses := make([]store.AddressID, len(invitations))
 	for i, inv := range invitations {
