@@ -15,7 +15,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/queues"
-	"example.com/usher/internal/redisconn"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
@@ -24,7 +23,7 @@ import (
 
 // DefaultRedisURL and DefaultNamespace are used by a client that is told no other.
 const (
-	DefaultRedisURL  = "redis://127.0.0.1:6379/0"
+	DefaultRedisURL  = settings.DefaultRedisURL
 	DefaultNamespace = "usher"
 )
 
@@ -73,7 +72,7 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 	}
 	owned := config.rdb == nil
 	if owned {
-		rdb, err := redisconn.Open(config.url, redisconn.Options{CAFile: config.caFile})
+		rdb, err := settings.OpenRedis(config.url, config.caFile)
 		if err != nil {
 			return nil, err
 		}

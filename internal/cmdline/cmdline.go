@@ -11,9 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/redisconn"
 	"example.com/usher/internal/settings"
-	"example.com/usher/tasks"
 )
 
 // Exit codes of both commands; enqueue has more.
@@ -66,9 +64,9 @@ func (r *Redis) Open() (redis.UniversalClient, error) {
 		return nil, err
 	}
 	if url == "" {
-		url = tasks.DefaultRedisURL
+		url = settings.DefaultRedisURL
 	}
-	return redisconn.Open(url, redisconn.Options{CAFile: r.RedisCAFile})
+	return settings.OpenRedis(url, r.RedisCAFile)
 }
 
 // Clerk says which Clerk instance is served.

@@ -37,7 +37,7 @@ func Secret(name, value, filePath string) (string, error) {
 
 // File reads a file that a setting names, of at most maxBytes.
 func File(name, path string, maxBytes int) ([]byte, error) {
-	content, err := readUpTo(path, maxBytes+1)
+	content, err := ReadUpTo(path, maxBytes+1)
 	switch {
 	case err != nil:
 		// The path is shown once, by fault, which masks a secret put there by mistake.
@@ -51,7 +51,8 @@ func File(name, path string, maxBytes int) ([]byte, error) {
 	return content, nil
 }
 
-func readUpTo(path string, maxBytes int) ([]byte, error) {
+// ReadUpTo reads at most the first maxBytes of a file.
+func ReadUpTo(path string, maxBytes int) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -75,20 +76,21 @@ func ClerkKey(name, key string) (kind string, err error) {
 		kind = KindLive
 	}
 	unprintable := strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })
-	const want = "a Clerk secret key, sk_test_… or sk_live_…"
+	got := `"` + Mask(key) + `"`
 	switch {
 	case key == "":
-		return "", &Error{Name: name, Got: "nothing", Want: want}
+		got = "nothing"
 	case kind == "":
-		return "", &Error{Name: name, Got: `"` + Mask(key) + `"`, Want: want}
 	case unprintable:
-		return "", &Error{Name: name, Got: `"` + Mask(key) + `" with spaces or characters outside ASCII`, Want: want}
+		got += " with spaces or characters outside ASCII"
 	case len(key) == len("sk_test_"):
-		return "", &Error{Name: name, Got: `"` + key + `" and nothing after it`, Want: want}
+		got = `"` + key + `" and nothing after it`
 	case len(key) > MaxSecretBytes:
-		return "", &Error{Name: name, Got: `"` + Mask(key) + `" of impossible length`, Want: want}
+		got += " of impossible length"
+	default:
+		return kind, nil
 	}
-	return kind, nil
+	return "", &Error{Name: name, Got: got, Want: "a Clerk secret key, sk_test_… or sk_live_…"}
 }
 
 // hidden stands for what is not shown.

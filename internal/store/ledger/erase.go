@@ -6,7 +6,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/redisconn"
 	"example.com/usher/internal/store"
 )
 
@@ -50,7 +49,7 @@ return 1
 
 // EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
 func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads int, err error) {
-	stages, err := redisconn.ScanKeys(ctx, l.rdb, l.keys.Stage("*", "*"))
+	stages, err := scanKeys(ctx, l.rdb, l.keys.Stage("*", "*"))
 	if err != nil {
 		return 0, err
 	}

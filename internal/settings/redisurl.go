@@ -1,4 +1,4 @@
-package redisconn
+package settings
 
 import (
 	"fmt"
@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"example.com/usher/internal/settings"
 )
 
 // parts of a URL with a list of hosts, which net/url does not know.
@@ -29,7 +27,7 @@ const (
 	leastCount, mostCount = -1, 1 << 20
 )
 
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
+var redisHostPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
 
 // notOurs are parameters of go-redis that the rest of the URL sets, or that read from replicas, where what was just written may
 // be missing.
@@ -38,69 +36,61 @@ var notOurs = []string{
 	"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly", "use_disconnected_replicas",
 }
 
-// parse never repeats an error of net/url or go-redis: they quote what they were given, and with a slip in the URL that can
-// be a piece of the password.
-func parse(text string) (target, error) {
+// parseRedisURL never repeats an error of net/url or go-redis: they quote what they were given, and with a slip in the URL
+// that can be a piece of the password.
+func parseRedisURL(text string) (target, error) {
 	text = strings.TrimSpace(text)
-	fault := func(want string) (target, error) {
-		got := "nothing"
-		if text != "" {
-			got = settings.Show(settings.MaskURL(text))
-		}
-		return target{}, &settings.Error{Name: urlSetting, Got: got, Want: want}
+	t, want := parseTarget(text)
+	if want == "" {
+		t.prepare()
+		return t, nil
 	}
+	got := "nothing"
+	if text != "" {
+		got = Show(MaskURL(text))
+	}
+	return target{}, &Error{Name: urlSetting, Got: got, Want: want}
+}
+
+// parseTarget reads a URL; want is what a bad one should have been.
+func parseTarget(text string) (t target, want string) {
 	scheme, rest, _ := strings.Cut(text, "://")
 	plain, kind, _ := strings.Cut(scheme, "+")
 	if plain != "redis" && plain != "rediss" && scheme != "unix" {
-		return fault("redis://host:port/0, rediss:// for TLS, redis+sentinel://host:port,host:port/master/0, " +
-			"redis+cluster://host:port,host:port or unix:///path")
+		return t, "redis://host:port/0, rediss:// for TLS, redis+sentinel://host:port,host:port/master/0, " +
+			"redis+cluster://host:port,host:port or unix:///path"
 	}
 	defaultPort := redisPort
 	if kind == "sentinel" {
 		defaultPort = sentinelPort
 	}
 	p, want := split(rest, defaultPort, scheme == "unix")
-	if want != "" {
-		return fault(want)
-	}
-	var t target
 	switch {
-	case scheme == "unix" || kind == "" && scheme == plain:
-		t, want = p.single(plain)
+	case want != "":
+		return t, want
+	case scheme == plain:
+		return p.single(plain)
 	case kind == "sentinel":
-		t, want = p.sentinel(plain)
+		return p.sentinel(plain)
 	case kind == "cluster":
-		t, want = p.cluster(plain)
-	default:
-		want = "redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
+		return p.cluster(plain)
 	}
-	if want != "" {
-		return fault(want)
-	}
-	t.prepare()
-	return t, nil
+	return t, "redis+sentinel:// or redis+cluster:// (rediss+… for TLS)"
 }
 
 // split takes a URL apart; want is what a bad one should have been.
 func split(rest, defaultPort string, socket bool) (p parts, want string) {
-	end := len(rest)
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		end = i
-	}
+	end := strings.IndexAny(rest+"/", "/?#")
 	authority, tail := rest[:end], rest[end:]
-	userinfo, hosts := "", authority
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		userinfo, hosts = authority[:at+1], authority[at+1:]
-	}
+	at := strings.LastIndexByte(authority, '@') + 1
+	userinfo, hosts := authority[:at], authority[at:]
 	parsed, err := url.Parse("redis://" + userinfo + "host" + tail)
 	if err != nil || parsed.Fragment != "" || strings.HasSuffix(tail, "#") {
 		return p, "a URL in which @ / ? # % and other special characters of user name and password are escaped (@ is %40)"
 	}
 	p.user, p.path = parsed.User, parsed.Path
-	if p.user != nil {
-		if _, ok := p.user.Password(); !ok {
-			return p, "user:password@, or :password@ without a user name"
-		}
+	if _, ok := p.user.Password(); p.user != nil && !ok {
+		return p, "user:password@, or :password@ without a user name"
 	}
 	if p.query, err = url.ParseQuery(parsed.RawQuery); err != nil {
 		return p, "a query of name=value&name=value in which special characters are escaped (; is %3B)"
@@ -112,6 +102,10 @@ func split(rest, defaultPort string, socket bool) (p parts, want string) {
 			return p, fmt.Sprintf("no parameter %s (servers and password stand before the path, and replicas are not read)", name)
 		case err == nil && (n < leastCount || n > mostCount):
 			return p, fmt.Sprintf("numbers from %d to %d", leastCount, mostCount)
+		case name == "db" && err == nil && n < 0:
+			return p, "a database number from 0"
+		case name == "pool_size" && err == nil && n < 0:
+			return p, wantParameters
 		}
 	}
 	if socket {
@@ -139,7 +133,7 @@ func hostPort(text, defaultPort string) (string, bool) {
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
-	return net.JoinHostPort(host, port), err == nil && n > 0 && hostPattern.MatchString(host)
+	return net.JoinHostPort(host, port), err == nil && n > 0 && redisHostPattern.MatchString(host)
 }
 
 // url writes what go-redis parses, about the first host.
@@ -153,39 +147,34 @@ func (p parts) url(scheme, path string, user *url.Userinfo, query url.Values) st
 
 const wantParameters = "parameters that go-redis knows, with values that suit them, such as ?dial_timeout=3s&pool_size=20"
 
-func (p parts) single(scheme string) (target, string) {
-	if len(p.hosts) > 1 {
-		return target{}, "one host; for several redis+sentinel:// or redis+cluster://"
-	}
-	path := p.path
-	if scheme != "unix" {
-		if _, ok := database(path); !ok {
-			return target{}, "a database number after the host, such as /0"
-		}
-	} else if strings.Trim(path, "/") == "" {
-		return target{}, "the path of a socket, such as unix:///run/redis.sock"
-	}
-	options, err := redis.ParseURL(p.url(scheme, path, p.user, p.query))
+func (p parts) single(scheme string) (t target, want string) {
+	_, numbered := database(p.path)
 	switch {
-	case err != nil || options.PoolSize < 0:
-		return target{}, wantParameters
-	case options.DB < 0:
-		return target{}, "a database number from 0"
+	case len(p.hosts) > 1:
+		return t, "one host; for several redis+sentinel:// or redis+cluster://"
+	case scheme != "unix" && !numbered:
+		return t, "a database number after the host, such as /0"
+	case scheme == "unix" && strings.Trim(p.path, "/") == "":
+		return t, "the path of a socket, such as unix:///run/redis.sock"
 	}
-	return target{single: options}, ""
+	var err error
+	if t.single, err = redis.ParseURL(p.url(scheme, p.path, p.user, p.query)); err != nil {
+		return t, wantParameters
+	}
+	return t, ""
 }
 
-func (p parts) sentinel(scheme string) (target, string) {
+func (p parts) sentinel(scheme string) (t target, want string) {
 	master, number, _ := strings.Cut(strings.TrimPrefix(p.path, "/"), "/")
 	db, ok := database(number)
 	if master == "" || !ok {
-		return target{}, "the name of the master and a database number after the hosts, such as /master/0"
+		return t, "the name of the master and a database number after the hosts, such as /master/0"
 	}
 	// go-redis has it the other way round: Sentinel's user before the host, Redis's in the query.
 	query := p.query
 	user, password := query.Get("sentinel_username"), query.Get("sentinel_password")
 	if user != "" && password == "" {
-		return target{}, "sentinel_username only together with sentinel_password"
+		return t, "sentinel_username only together with sentinel_password"
 	}
 	query.Del("sentinel_username")
 	query.Del("sentinel_password")
@@ -200,26 +189,23 @@ func (p parts) sentinel(scheme string) (target, string) {
 	}
 	query.Set("master_name", master)
 	query["addr"] = p.hosts[1:]
-	options, err := redis.ParseFailoverURL(p.url(scheme, "/"+strconv.Itoa(db), sentinelUser, query))
-	switch {
-	case err != nil || options.PoolSize < 0:
-		return target{}, wantParameters
-	case options.DB < 0:
-		return target{}, "a database number from 0"
+	var err error
+	if t.failover, err = redis.ParseFailoverURL(p.url(scheme, "/"+strconv.Itoa(db), sentinelUser, query)); err != nil {
+		return t, wantParameters
 	}
-	return target{failover: options}, ""
+	return t, ""
 }
 
-func (p parts) cluster(scheme string) (target, string) {
+func (p parts) cluster(scheme string) (t target, want string) {
 	if db, ok := database(p.path); !ok || db != 0 {
-		return target{}, "no database number: a cluster has database 0 only"
+		return t, "no database number: a cluster has database 0 only"
 	}
 	p.query["addr"] = p.hosts[1:]
-	options, err := redis.ParseClusterURL(p.url(scheme, "", p.user, p.query))
-	if err != nil || options.PoolSize < 0 {
-		return target{}, wantParameters
+	var err error
+	if t.cluster, err = redis.ParseClusterURL(p.url(scheme, "", p.user, p.query)); err != nil {
+		return t, wantParameters
 	}
-	return target{cluster: options}, ""
+	return t, ""
 }
 
 // database reads the path after the host; without one it is 0.

@@ -1,4 +1,4 @@
-package redisconn
+package ledger
 
 import (
 	"context"
@@ -9,11 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scanCount is how many keys are looked at in one step.
-const scanCount = 1000
-
-// ScanKeys gives the keys that match a pattern, each once, on every master of a cluster. Keys that come or go meanwhile may be missing.
-func ScanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) ([]string, error) {
+// scanKeys returns the keys that match a pattern, each once, on every master of a cluster. Keys that come or go meanwhile may be missing.
+func scanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) ([]string, error) {
 	var mu sync.Mutex
 	var keys []string
 	scan := func(ctx context.Context, rdb redis.Cmdable) error {

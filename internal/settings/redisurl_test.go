@@ -1,4 +1,4 @@
-package redisconn
+package settings
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"example.com/usher/internal/settings"
 )
 
 // summary is what every kind of target has, for comparing.
@@ -33,7 +31,7 @@ func summarize(t target) summary {
 	return s
 }
 
-func TestParse(t *testing.T) {
+func TestParseRedisURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]summary{
 		"redis://127.0.0.1:6379/0":                                {addrs: "127.0.0.1:6379"},
@@ -58,18 +56,18 @@ func TestParse(t *testing.T) {
 		"redis+cluster://u:p%40q@a:1,b:2,c:3/0": {addrs: "a:1 b:2 c:3", user: "u", password: "p@q"},
 		"rediss+cluster://:p@[::1]:1,[::2]:2/":  {addrs: "[::1]:1 [::2]:2", password: "p", tls: true},
 	} {
-		got, err := parse(url)
+		got, err := parseRedisURL(url)
 		if err != nil {
-			t.Errorf("parse(%q): %v", url, err)
+			t.Errorf("parseRedisURL(%q): %v", url, err)
 			continue
 		}
 		if s := summarize(got); s != want {
-			t.Errorf("parse(%q)\n got %+v\nwant %+v", url, s, want)
+			t.Errorf("parseRedisURL(%q)\n got %+v\nwant %+v", url, s, want)
 		}
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRedisURLRefuses(t *testing.T) {
 	t.Parallel()
 	const (
 		schemes = "redis://host:port/0, rediss:// for TLS, redis+sentinel://host:port,host:port/master/0, redis+cluster://host:port,host:port or unix:///path"
@@ -132,16 +130,16 @@ func TestParseRefuses(t *testing.T) {
 		{"redis+cluster://a?read_only=true", `"redis+cluster://a?read_only=…"`, "no parameter read_only" + replica},
 		{"redis+cluster://a?sentinel_password=hunter2", `"redis+cluster://a?sentinel_password=…"`, wantParameters},
 	} {
-		client, err := Open(test.url, Options{})
+		client, err := OpenRedis(test.url, "")
 		if client != nil || err == nil {
-			t.Errorf("Open(%q) is accepted", test.url)
+			t.Errorf("OpenRedis(%q) is accepted", test.url)
 			continue
 		}
-		if _, ok := errors.AsType[*settings.Error](err); !ok {
-			t.Errorf("Open(%q): error of type %T", test.url, err)
+		if _, ok := errors.AsType[*Error](err); !ok {
+			t.Errorf("OpenRedis(%q): error of type %T", test.url, err)
 		}
 		if want := "REDIS_URL: got " + test.got + ", want " + test.want; err.Error() != want {
-			t.Errorf("Open(%q)\n got %v\nwant %s", test.url, err, want)
+			t.Errorf("OpenRedis(%q)\n got %v\nwant %s", test.url, err, want)
 		}
 		if strings.Contains(err.Error(), "hunter") {
 			t.Errorf("the error shows the password: %v", err)
@@ -149,7 +147,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestParseTimeouts(t *testing.T) {
+func TestParseRedisURLTimeouts(t *testing.T) {
 	t.Parallel()
 	type timing struct {
 		dial, read, write time.Duration
@@ -157,7 +155,7 @@ func TestParseTimeouts(t *testing.T) {
 		honour            bool
 	}
 	of := func(url string) timing {
-		parsed, err := parse(url)
+		parsed, err := parseRedisURL(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,12 +186,12 @@ func TestParseTimeouts(t *testing.T) {
 }
 
 // Every server has to be verified under its own name, also the second one.
-func TestParseServerName(t *testing.T) {
+func TestParseRedisURLServerName(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
 		"rediss://a:1": "a", "rediss+sentinel://a:1,b:2/m/0": "", "rediss+cluster://a:1,b:2": "",
 	} {
-		parsed, err := parse(url)
+		parsed, err := parseRedisURL(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,8 +201,8 @@ func TestParseServerName(t *testing.T) {
 	}
 }
 
-// FuzzOpen: no URL makes go-redis panic, and no password gets into an error.
-func FuzzOpen(f *testing.F) {
+// FuzzOpenRedis: no URL makes go-redis panic, and no password gets into an error.
+func FuzzOpenRedis(f *testing.F) {
 	for _, seed := range []string{"redis://h:1/0", "rediss+sentinel://u:p@a,b/m/0?sentinel_password=x", "redis+cluster://a?pool_size=-1",
 		"unix:///s?db=1", "redis://u:hunter2/x@h", "redis://h?max_concurrent_dials=-1&pipeline_pool_size=-1&pool_timeout=-1&max_active_conns=1"} {
 		f.Add(seed)
@@ -213,7 +211,7 @@ func FuzzOpen(f *testing.F) {
 		if strings.Contains(url, "idle") {
 			return // min_idle_conns dials at once, as asked
 		}
-		client, err := Open(url, Options{})
+		client, err := OpenRedis(url, "")
 		if err == nil {
 			client.Close()
 			return

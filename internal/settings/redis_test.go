@@ -1,4 +1,4 @@
-package redisconn
+package settings
 
 import (
 	"context"
@@ -23,9 +23,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func open(t *testing.T, url string, opts Options) redis.UniversalClient {
+func open(t *testing.T, url string, caFile string) redis.UniversalClient {
 	t.Helper()
-	client, err := Open(url, opts)
+	client, err := OpenRedis(url, caFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func open(t *testing.T, url string, opts Options) redis.UniversalClient {
 	return client
 }
 
-func TestOpenWithUserAndPassword(t *testing.T) {
+func TestOpenRedisWithUserAndPassword(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	server.RequireUserAuth("us@er", "p/a:s#s?%")
@@ -41,7 +41,7 @@ func TestOpenWithUserAndPassword(t *testing.T) {
 		"redis://us%40er:p%2Fa%3As%23s%3F%25@" + server.Addr() + "/3",
 		"redis+cluster://us%40er:p%2Fa%3As%23s%3F%25@" + server.Addr(),
 	} {
-		if err := open(t, url, Options{}).Set(t.Context(), "key", "value", 0).Err(); err != nil {
+		if err := open(t, url, "").Set(t.Context(), "key", "value", 0).Err(); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -51,13 +51,13 @@ func TestOpenWithUserAndPassword(t *testing.T) {
 	if got, _ := server.DB(0).Get("key"); got != "value" {
 		t.Errorf("database 0 has %q from the cluster client", got)
 	}
-	if err := open(t, "redis://us%40er:wrong@"+server.Addr(), Options{}).Ping(t.Context()).Err(); err == nil {
+	if err := open(t, "redis://us%40er:wrong@"+server.Addr(), "").Ping(t.Context()).Err(); err == nil {
 		t.Error("a wrong password is accepted")
 	}
 }
 
 // Open must not wait for a server that is not there.
-func TestOpenConnectsNothing(t *testing.T) {
+func TestOpenRedisConnectsNothing(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +66,7 @@ func TestOpenConnectsNothing(t *testing.T) {
 	defer listener.Close()
 	address := listener.Addr().String()
 	for _, url := range []string{"redis://" + address, "redis+sentinel://" + address + "/m/0", "redis+cluster://" + address} {
-		open(t, url, Options{})
+		open(t, url, "")
 	}
 	// Whoever had connected before would be accepted before.
 	ours, err := net.Dial("tcp", address)
@@ -85,14 +85,14 @@ func TestOpenConnectsNothing(t *testing.T) {
 }
 
 // A command ends with its context, long before the read timeout.
-func TestOpenHonoursContext(t *testing.T) {
+func TestOpenRedisHonoursContext(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	client := open(t, "redis://"+listener.Addr().String()+"?read_timeout=1h&max_retries=-1", Options{})
+	client := open(t, "redis://"+listener.Addr().String()+"?read_timeout=1h&max_retries=-1", "")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	done := make(chan error, 1)
@@ -130,7 +130,7 @@ func certificate(t *testing.T) (pair tls.Certificate, caFile string) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, caFile
 }
 
-func TestOpenTLS(t *testing.T) {
+func TestOpenRedisTLS(t *testing.T) {
 	t.Parallel()
 	pair, caFile := certificate(t)
 	server, err := miniredis.RunTLS(&tls.Config{Certificates: []tls.Certificate{pair}})
@@ -140,22 +140,22 @@ func TestOpenTLS(t *testing.T) {
 	t.Cleanup(server.Close)
 	server.RequireAuth("pass")
 	for _, url := range []string{"rediss://:pass@" + server.Addr(), "rediss+cluster://:pass@" + server.Addr()} {
-		if err := open(t, url, Options{CAFile: caFile}).Ping(t.Context()).Err(); err != nil {
+		if err := open(t, url, caFile).Ping(t.Context()).Err(); err != nil {
 			t.Errorf("%s with the CA: %v", url, err)
 		}
 		url += "?max_retries=-1"
-		if err := open(t, url, Options{}).Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
+		if err := open(t, url, "").Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s without the CA: %v", url, err)
 		}
 	}
 	_, port, _ := net.SplitHostPort(server.Addr())
 	url := "rediss://:pass@localhost:" + port + "?max_retries=-1" // the certificate is for 127.0.0.1
-	if err := open(t, url, Options{CAFile: caFile}).Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err := open(t, url, caFile).Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("under another name: %v", err)
 	}
 }
 
-func TestOpenCAFaults(t *testing.T) {
+func TestOpenRedisCAFaults(t *testing.T) {
 	t.Parallel()
 	_, caFile := certificate(t)
 	empty := filepath.Join(t.TempDir(), "empty.pem")
@@ -169,9 +169,9 @@ func TestOpenCAFaults(t *testing.T) {
 		{"rediss://h", "/nowhere/ca.pem", "a file that can be read (no such file or directory)"},
 		{"rediss+cluster://h", empty, "a file with certificates in PEM (-----BEGIN CERTIFICATE-----)"},
 	} {
-		_, err := Open(test.url, Options{CAFile: test.file})
+		_, err := OpenRedis(test.url, test.file)
 		if want := fmt.Sprintf("REDIS_CA_FILE: got %q, want %s", test.file, test.want); err == nil || err.Error() != want {
-			t.Errorf("Open(%q)\n got %v\nwant %s", test.url, err, want)
+			t.Errorf("OpenRedis(%q)\n got %v\nwant %s", test.url, err, want)
 		}
 	}
 }
@@ -215,30 +215,30 @@ func redisServer(t *testing.T, config string, args ...string) string {
 	}
 }
 
-func TestOpenSentinel(t *testing.T) {
+func TestOpenRedisSentinel(t *testing.T) {
 	t.Parallel()
 	master := redisServer(t, "save \"\"\nappendonly no\nrequirepass master-pass\nuser worker on >p@ss ~* &* +@all\n")
 	sentinel := redisServer(t, "requirepass s+p&x\nsentinel monitor mymaster 127.0.0.1 "+master+" 1\nsentinel auth-pass mymaster master-pass\n", "--sentinel")
 	// The first Sentinel does not answer: the second is asked.
 	url := "redis+sentinel://worker:p%40ss@127.0.0.1:1,127.0.0.1:" + sentinel + "/mymaster/2?sentinel_password="
-	client := open(t, url+"s%2Bp%26x", Options{})
+	client := open(t, url+"s%2Bp%26x", "")
 	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	direct := open(t, "redis://worker:p%40ss@127.0.0.1:"+master+"/2", Options{})
+	direct := open(t, "redis://worker:p%40ss@127.0.0.1:"+master+"/2", "")
 	if got, err := direct.Get(t.Context(), "key").Result(); got != "value" || err != nil {
 		t.Errorf("database 2 of the master has %q, %v", got, err)
 	}
-	if err := open(t, url+"wrong&max_retries=-1", Options{}).Ping(t.Context()).Err(); err == nil {
+	if err := open(t, url+"wrong&max_retries=-1", "").Ping(t.Context()).Err(); err == nil {
 		t.Error("a wrong password of the Sentinel is accepted")
 	}
 }
 
-func TestOpenUnixSocket(t *testing.T) {
+func TestOpenRedisUnixSocket(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "r.sock")
 	redisServer(t, "save \"\"\nappendonly no\nrequirepass pa:ss\nunixsocket "+socket+"\n")
-	if err := open(t, "unix://:pa%3Ass@"+socket+"?db=1", Options{}).Ping(t.Context()).Err(); err != nil {
+	if err := open(t, "unix://:pa%3Ass@"+socket+"?db=1", "").Ping(t.Context()).Err(); err != nil {
 		t.Error(err)
 	}
 }
