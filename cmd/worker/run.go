@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/admin"
 	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
@@ -51,19 +50,12 @@ type workerFlags struct {
 	SandboxSpeed string `default:"600" placeholder:"N" help:"With --sandbox: how many times shorter an hour is."`
 }
 
-// adminFlags say where the worker answers operators.
-type adminFlags struct {
-	AdminAddr      string `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health and metrics, or off. Other than loopback needs a token."`
-	AdminToken     string `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz."`
-	AdminTokenFile string `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
-}
-
 // checked are the settings after reading.
 type checked struct {
 	policy       policy.Policy
 	key, keyKind string
 	apiURL       string
-	admin        admin.Config
+	admin        adminConfig
 	schedules    []schedule.Schedule
 	level        zerolog.Level
 	console      bool
@@ -187,22 +179,6 @@ func (c *workerFlags) readPolicy(s *checked) error {
 	return errors.Join(errs...)
 }
 
-func (a *adminFlags) read(into *admin.Config) error {
-	addr, loopback, err := settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr)
-	if err != nil {
-		return err
-	}
-	token, err := settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
-	if err != nil {
-		return err
-	}
-	if addr != "" && !loopback && token == "" {
-		return &settings.Error{Name: "USHER_ADMIN_TOKEN", Got: "nothing", Want: "a token, because USHER_ADMIN_ADDR " + addr + " can be reached from other machines"}
-	}
-	into.Addr, into.Token = addr, token
-	return nil
-}
-
 func logLevel(text string) (zerolog.Level, error) {
 	level, err := settings.OneOf("USHER_LOG_LEVEL", text, "trace", "debug", "info", "warn", "error")
 	if err != nil {
@@ -244,14 +220,14 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
-	if s.admin.Addr != "" {
-		s.admin.NotReady, s.admin.Metrics = health.NotReady, registry
+	if s.admin.addr != "" {
+		s.admin.notReady, s.admin.metrics = health.NotReady, registry
 		go func() {
-			if err := admin.Serve(serving, s.admin); err != nil {
+			if err := s.admin.serve(serving); err != nil {
 				cancel(err)
 			}
 		}()
-		log.Info().Str("addr", s.admin.Addr).Msg("admin address")
+		log.Info().Str("addr", s.admin.addr).Msg("admin address")
 	}
 	go health.Watch(serving, rdb)
 	for {

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"example.com/usher/internal/settings"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	answerTimeout = 10 * time.Second
+)
+
+// adminFlags say where the worker answers operators.
+type adminFlags struct {
+	AdminAddr      string `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health and metrics, or off. Other than loopback needs a token."`
+	AdminToken     string `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz."`
+	AdminTokenFile string `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
+}
+
+// adminConfig is what the admin address serves: whether the worker lives, whether it is ready, and its metrics.
+type adminConfig struct {
+	addr     string
+	token    string        // asked for by everything but /healthz and /readyz; empty asks for none
+	notReady func() string // the reason why the worker is not ready, or nothing
+	metrics  prometheus.Gatherer
+}
+
+func (a *adminFlags) read(into *adminConfig) error {
+	addr, loopback, err := settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr)
+	if err != nil {
+		return err
+	}
+	token, err := settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
+	if err != nil {
+		return err
+	}
+	if addr != "" && !loopback && token == "" {
+		want := "a token, because USHER_ADMIN_ADDR " + addr + " can be reached from other machines"
+		return &settings.Error{Name: "USHER_ADMIN_TOKEN", Got: "nothing", Want: want}
+	}
+	into.addr, into.token = addr, token
+	return nil
+}
+
+// serve listens and answers until the context ends. An address that cannot be listened on is an error at once.
+func (c adminConfig) serve(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("admin address: %w", err)
+	}
+	server := &http.Server{
+		Handler: c.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin address: %w", err)
+	}
+	return nil
+}
+
+func (c adminConfig) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reason := c.notReady(); reason != "" {
+			http.Error(w, reason, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.Handle("GET /metrics", c.guard(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{})))
+	return mux
+}
+
+// guard asks for the token, if there is one.
+func (c adminConfig) guard(next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(c.token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		got := sha256.Sum256([]byte(token))
+		if c.token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "this needs the header Authorization: Bearer with the token in USHER_ADMIN_TOKEN", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
