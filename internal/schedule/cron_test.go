@@ -22,7 +22,7 @@ func at(t *testing.T, text string) time.Time {
 
 func times(t *testing.T, cron, zone string) timetable {
 	t.Helper()
-	place, err := location(zone)
+	place, err := time.LoadLocation(zone)
 	if err != nil {
 		t.Fatal(err)
 	}

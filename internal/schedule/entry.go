@@ -95,29 +95,19 @@ func (e *entry) findName(pairs []*ast.MappingValueNode) {
 }
 
 func (e *entry) set(key string, value ast.Node) {
-	switch key {
-	case "name":
-	case "cron":
-		e.Cron = e.text(key, value)
-	case "timezone":
-		e.TimeZone = e.text(key, value)
-	case "task":
-		e.Task = e.text(key, value)
-	case "email_address":
-		e.address = e.text(key, value)
-	case "file":
-		e.list.file = e.text(key, value)
-	case "campaign":
-		e.list.campaign = e.text(key, value)
-	case "email_column":
-		e.list.emailColumn = e.text(key, value)
-	case "ignore_columns":
-		e.list.ignoreColumns = e.flag(key, value)
-	case "skip_invalid":
-		e.list.skipInvalid = e.flag(key, value)
-	case "options":
+	texts := map[string]*string{
+		"cron": &e.Cron, "timezone": &e.TimeZone, "task": &e.Task, "email_address": &e.address, "file": &e.list.file,
+		"campaign": &e.list.campaign, "email_column": &e.list.emailColumn,
+	}
+	flags := map[string]*bool{"ignore_columns": &e.list.ignoreColumns, "skip_invalid": &e.list.skipInvalid}
+	switch text, flag := texts[key], flags[key]; {
+	case text != nil:
+		*text = e.text(key, value)
+	case flag != nil:
+		*flag = e.flag(key, value)
+	case key == "options":
 		e.options(value)
-	default:
+	case key != "name":
 		e.bad(key, "is no key of a schedule")
 	}
 }
@@ -204,35 +194,40 @@ func (e *entry) finish() {
 	e.checkKeys()
 	e.recipient.EmailAddress = e.address
 	if e.Task == tasks.TypeBulkInvite {
-		e.recipient.EmailAddress = bulkDefaults
+		e.recipient.EmailAddress = "someone@example.com" // any recipient of the list: its options are checked without an address
 		if e.list.campaign == "" {
 			e.list.campaign = e.Name
-		} else if err := tasks.ValidateCampaign(e.list.campaign); err != nil {
-			e.invalid(err)
+		} else {
+			e.invalid(tasks.ValidateCampaign(e.list.campaign))
 		}
 		if e.list.path = e.list.file; !filepath.IsAbs(e.list.path) {
 			e.list.path = filepath.Join(e.folder, e.list.path)
 		}
 	}
 	e.recipient = e.recipient.Normalize()
-	if e.Task == tasks.TypeBulkInvite || e.address != "" {
+	if e.recipient.EmailAddress != "" {
 		e.invalid(e.recipient.Validate())
 	}
-	if e.Task == tasks.TypeBulkInvite && !e.faulty {
+	if e.faulty {
+		return
+	}
+	if e.Task == tasks.TypeBulkInvite {
 		e.recipient.EmailAddress = ""
 		if _, err := e.list.read(e.recipient); err != nil {
 			e.bad("file", "%v", err)
 		}
 	}
+	var err error
+	if e.digest, err = digest(e.Schedule); err != nil {
+		e.bad("options", "%v", err)
+	}
 }
 
 // checkTimes reads the time zone and the cron expression.
 func (e *entry) checkTimes() {
-	zone, err := location(e.TimeZone)
-	if err != nil && e.TimeZone != "" {
-		e.bad("timezone", "%v", err)
-	}
-	if zone == nil {
+	zone, err := time.LoadLocation(e.TimeZone)
+	if err != nil || e.TimeZone == "Local" || len(e.TimeZone) > 64 { // the machine's own would be another on each
+		e.bad("timezone", "%s is no time zone; want a name such as UTC or Europe/Berlin", show(e.TimeZone))
 		zone = time.UTC // for the other faults
 	}
 	if _, given := e.lines["cron"]; !given {
@@ -248,26 +243,26 @@ func (e *entry) checkTimes() {
 // checkKeys tells whether the keys are those of the task.
 func (e *entry) checkKeys() {
 	const known = "want invite, bulk-invite or sync-list"
-	own, ok := keysOf(e.Task)
+	keys := map[string][]string{ // besides those of every schedule; the first one is required
+		tasks.TypeInvite:     {"email_address", "options"},
+		tasks.TypeBulkInvite: {"file", "campaign", "email_column", "ignore_columns", "skip_invalid", "options"},
+		tasks.TypeSyncList:   {},
+	}
+	own, ok := keys[e.Task]
 	if _, given := e.lines["task"]; !given {
 		e.bad("task", "is missing; "+known)
+	} else if !ok && e.Task != "" {
+		e.bad("task", "%s is no task that repeats; "+known, show(e.Task))
 	}
 	if !ok {
-		if e.Task != "" {
-			e.bad("task", "%s is no task that repeats; "+known, show(e.Task))
-		}
 		return
 	}
 	if len(own) > 0 && e.lines[own[0]] == 0 {
 		e.bad(own[0], "is missing, and %s needs it", e.Task)
 	}
-	for _, task := range []string{tasks.TypeInvite, tasks.TypeBulkInvite} {
-		keys, _ := keysOf(task)
-		for _, key := range keys {
-			if e.lines[key] > 0 && !slices.Contains(own, key) {
-				e.bad(key, "is no key of %s", e.Task)
-				delete(e.lines, key) // it is told once
-			}
+	for _, key := range append(keys[tasks.TypeBulkInvite], "email_address") {
+		if e.lines[key] > 0 && !slices.Contains(own, key) {
+			e.bad(key, "is no key of %s", e.Task)
 		}
 	}
 }

@@ -5,14 +5,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -20,7 +17,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"example.com/usher/tasks"
+	"example.com/usher/internal/settings"
 )
 
 // Bounds of a file.
@@ -67,7 +64,7 @@ func oneLine(text string) string {
 // its lines.
 func Read(path string) ([]Schedule, error) {
 	name := filepath.Base(path)
-	data, err := readUpTo(path, maxBytes+1)
+	data, err := settings.ReadUpTo(path, maxBytes+1)
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err // whoever tells the fault knows the path
 	}
@@ -75,15 +72,6 @@ func Read(path string) ([]Schedule, error) {
 		return nil, &Fault{File: name, Reason: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	return parse(data, name, filepath.Dir(path))
-}
-
-func readUpTo(path string, most int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, most))
 }
 
 // parse reads the content of a file. The lists' files are relative to its folder.
@@ -191,7 +179,6 @@ func (rd *reader) nodes(body ast.Node) []ast.Node {
 			rd.fault(lineOf(pair.Key), "has an unknown key %s; known is schedules", show(keyOf(pair)))
 		case !isList:
 			rd.fault(lineOf(pair.Key), "schedules: is %s, not a list", kindOf(pair.Value))
-			found = true
 		default:
 			items, found = sequence.Values, true
 		}
@@ -262,26 +249,3 @@ func shorten(text string) string {
 
 // show quotes something from the file for a message.
 func show(text string) string { return strconv.Quote(shorten(text)) }
-
-// location reads a time zone. The machine's own would be another on each.
-func location(name string) (*time.Location, error) {
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "Local" || len(name) > 64 {
-		return nil, fmt.Errorf("%s is no time zone; want a name such as UTC or Europe/Berlin", show(name))
-	}
-	return zone, nil
-}
-
-// bulkDefaults stands for any recipient of a list, whose options are checked before there is an address.
-const bulkDefaults = "someone@example.com"
-
-// keysOf are the keys that a task takes besides those of every schedule. The first of them is required.
-func keysOf(task string) (keys []string, known bool) {
-	switch task {
-	case tasks.TypeInvite:
-		return []string{"email_address", "options"}, true
-	case tasks.TypeBulkInvite:
-		return []string{"file", "campaign", "email_column", "ignore_columns", "skip_invalid", "options"}, true
-	}
-	return nil, task == tasks.TypeSyncList
-}

@@ -200,10 +200,7 @@ func TestDigestsTellSchedulesApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digest, err := schedules[0].digest()
-		if err != nil {
-			t.Fatal(err)
-		}
+		digest := schedules[0].digest
 		if other, found := seen[digest]; found != (change[0] == "name: a") {
 			t.Errorf("%q has the digest of %q", change[1], other)
 		}
@@ -232,9 +229,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range schedules {
-			_, err := s.digest()
-			if _, optionErr := tasks.Resolve(tasks.ID(s.taskID(s.times.after(fixed)))); err != nil || optionErr != nil {
-				t.Fatalf("%+v: %v, %v", s, err, optionErr)
+			if _, err := tasks.Resolve(tasks.ID(s.taskID(s.times.after(fixed)))); err != nil || s.digest == "" {
+				t.Fatalf("%+v: %v", s, err)
 			}
 			if s.Task == tasks.TypeInvite && s.recipient.Validate() != nil {
 				t.Fatalf("%+v", s)

@@ -28,6 +28,7 @@ type Schedule struct {
 	TimeZone string // an IANA name
 	Task     string // a type of the tasks package
 
+	digest    string // tells the schedule from what another file says under its name
 	times     timetable
 	recipient tasks.Recipient // of an invite; of a bulk-invite, what its rows do not say
 	list      list
@@ -43,12 +44,11 @@ type list struct {
 	skipInvalid   bool
 }
 
-// digestVersion is a part of every digest: a version of Usher that means something else by the same file counts it up.
+// digestVersion is part of every digest: a version of Usher that means something else by the same file counts it up.
 const digestVersion = 1
 
-// digest tells a schedule from what another file says under its name. Where the file of a list lies is not a part of it:
-// that may differ between machines.
-func (s Schedule) digest() (string, error) {
+// digest leaves out where the file of a list lies: that may differ between machines.
+func digest(s Schedule) (string, error) {
 	data, err := json.Marshal([]any{digestVersion, s.Cron, s.TimeZone, s.Task, s.recipient,
 		s.list.file, s.list.campaign, s.list.emailColumn, s.list.ignoreColumns, s.list.skipInvalid})
 	if err != nil {

@@ -24,29 +24,29 @@ type Standing struct {
 	Pending   bool // a tick was taken and is not confirmed
 }
 
-// List gives the schedules that workers have or had in their files in the last 30 days, by name.
+// List returns the schedules that workers have or had in their files in the last 30 days, by name.
 func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]Standing, error) {
 	st := newStates(rdb, namespace)
-	failed := func(err error) ([]Standing, error) { return nil, fmt.Errorf("reading schedules: %w", err) }
 	now, err := rdb.Time(ctx).Result()
 	if err != nil {
-		return failed(err)
+		return nil, fmt.Errorf("reading schedules: %w", err)
 	}
-	names, err := rdb.ZRevRangeWithScores(ctx, st.keys("")[1], 0, maxListed-1).Result()
+	names, err := rdb.ZRevRangeWithScores(ctx, st.names.Schedules(), 0, maxListed-1).Result()
 	if err != nil {
-		return failed(err)
+		return nil, fmt.Errorf("reading schedules: %w", err)
 	}
-	hashes := make([]*redis.MapStringStringCmd, len(names))
-	pipe := rdb.Pipeline()
-	for i, name := range names {
-		hashes[i] = pipe.HGetAll(ctx, st.keys(fmt.Sprint(name.Member))[0])
-	}
-	if _, err := pipe.Exec(ctx); err != nil && len(names) > 0 {
-		return failed(err)
+	hashes, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, name := range names {
+			pipe.HGetAll(ctx, st.names.Schedule(fmt.Sprint(name.Member)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading schedules: %w", err)
 	}
 	standings := make([]Standing, 0, len(names))
 	for i, name := range names {
-		if hash := hashes[i].Val(); len(hash) > 0 {
+		if hash := hashes[i].(*redis.MapStringStringCmd).Val(); len(hash) > 0 {
 			kept := now.Sub(time.UnixMilli(int64(name.Score))) <= policy.ScheduleLost
 			standings = append(standings, standing(fmt.Sprint(name.Member), hash, kept))
 		}

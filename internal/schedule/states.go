@@ -117,20 +117,12 @@ return 1
 
 // adopt makes the stored schedule what s is; with onlyMissing it leaves one alone that is there.
 func (st *states) adopt(ctx context.Context, s Schedule, onlyMissing bool) (changed bool, err error) {
-	digest, err := s.digest()
-	if err != nil {
-		return false, err
-	}
 	now, err := st.rdb.Time(ctx).Result()
 	if err != nil {
 		return false, fmt.Errorf("asking Redis for the time: %w", err)
 	}
-	only := 0
-	if onlyMissing {
-		only = 1
-	}
-	changed, err = adoptScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, digest, s.Cron, s.TimeZone, s.Task,
-		s.times.after(now).UnixMilli(), stateKeep.Milliseconds(), only).Bool()
+	changed, err = adoptScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, s.Cron, s.TimeZone, s.Task,
+		s.times.after(now).UnixMilli(), stateKeep.Milliseconds(), onlyMissing).Bool()
 	if err != nil {
 		return false, fmt.Errorf("writing schedule %s: %w", s.Name, err)
 	}
@@ -148,12 +140,8 @@ type glance struct {
 }
 
 func (st *states) look(ctx context.Context, s Schedule, worker string) (glance, error) {
-	digest, err := s.digest()
-	if err != nil {
-		return glance{}, err
-	}
 	asked := time.Now()
-	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, digest, worker, policy.TickHold.Milliseconds(),
+	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, worker, policy.TickHold.Milliseconds(),
 		policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return glance{}, fmt.Errorf("looking at schedule %s: %w", s.Name, err)
@@ -184,15 +172,11 @@ func parseInstant(text string) (time.Time, error) {
 
 // take takes a tick (zero: none) that is due and moves the schedule on, unless another worker did so first.
 func (st *states) take(ctx context.Context, s Schedule, worker string, saw, tick, following time.Time) (bool, error) {
-	digest, err := s.digest()
-	if err != nil {
-		return false, err
-	}
 	pending := ""
 	if !tick.IsZero() {
 		pending = strconv.FormatInt(tick.UnixMilli(), 10)
 	}
-	taken, err := takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], digest, saw.UnixMilli(), pending, following.UnixMilli(),
+	taken, err := takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending, following.UnixMilli(),
 		worker, policy.TickHold.Milliseconds()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("taking a tick of schedule %s: %w", s.Name, err)
