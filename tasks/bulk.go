@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -42,9 +43,11 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	exists := false
 	if options.ID != "" {
 		own := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: rowsDigest(name, rows)}
-		if exists, err = c.knownBulk(ctx, options.ID, own); err != nil {
+		found, err := c.claim(ctx, options.ID, own)
+		if err != nil {
 			return Task{}, err
 		}
+		exists = found.State != ""
 	}
 	start := options.At
 	if !start.After(time.Now()) {
@@ -54,15 +57,17 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, uploadError(err)
 	}
-	id := ledger.TaskID(name, upload.Campaign.Generation)
+	driver := ledger.TaskID(name, upload.Campaign.Generation)
 	if upload.Campaign.State != ledger.Finished {
-		if err := c.drive(ctx, upload.Campaign); err != nil {
+		task, err := DriverTask(name)
+		if err != nil {
+			return Task{}, err
+		}
+		if _, err := c.put(ctx, task, queue, driver, upload.Campaign.ScheduledAt); err != nil {
 			return Task{}, err
 		}
 	}
-	if options.ID != "" {
-		id = options.ID
-	}
+	id := cmp.Or(options.ID, driver)
 	task := bulkTask(id, queue, upload.Campaign)
 	task.Bulk.Added, task.Bulk.Known, task.Bulk.Forgotten = upload.Added, upload.Known, upload.Forgotten
 	task.Bulk.Duplicates = len(request.Recipients) - len(rows)
@@ -70,27 +75,6 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		return task, fmt.Errorf("%s: %w", id, ErrExists)
 	}
 	return task, nil
-}
-
-// knownBulk claims an id of the producer's own for a bulk and tells whether the same bulk has it already.
-func (c *Client) knownBulk(ctx context.Context, id string, own record.Record) (bool, error) {
-	own.State = record.Open
-	found, exists, err := c.records.Claim(ctx, id, own)
-	if err == nil && exists && (found.Type != own.Type || found.Digest != own.Digest) {
-		err = fmt.Errorf("%s: %w", id, ErrConflict)
-	}
-	return exists, err
-}
-
-// drive makes sure that a campaign has a task that drives it: the id of its generation is that task's.
-func (c *Client) drive(ctx context.Context, campaign ledger.Campaign) error {
-	task, err := DriverTask(campaign.Name)
-	if err != nil {
-		return err
-	}
-	queue := queues.Name(c.namespace, queues.Campaign)
-	_, err = c.put(ctx, task, queue, ledger.TaskID(campaign.Name, campaign.Generation), campaign.ScheduledAt)
-	return err
 }
 
 // DriverTask is the asynq task that drives a campaign.
@@ -119,8 +103,7 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 		errs = append(errs, ValidateCampaign(r.Campaign))
 	}
 	if n := len(r.Recipients); n == 0 || n > MaxRecipients {
-		reason := fmt.Sprintf("there are %d; a list has 1 to %d", n, MaxRecipients)
-		errs = append(errs, &InvalidError{Index: -1, Field: "recipients", Reason: reason})
+		errs = append(errs, invalid("recipients", "there are %d; a list has 1 to %d", n, MaxRecipients))
 	}
 	if len(r.Recipients) > MaxRecipients {
 		return nil, "", errors.Join(errs...)
@@ -180,21 +163,15 @@ func rowsDigest(name string, rows []ledger.Recipient) string {
 }
 
 func bulkTask(id, queue string, c ledger.Campaign) Task {
+	states := map[ledger.State]State{
+		ledger.Scheduled: StateScheduled, ledger.Finished: StateDone, ledger.Cancelled: StateCancelled,
+	}
 	task := Task{
-		ID: id, Type: TypeBulkInvite, Queue: queue, ScheduledAt: c.ScheduledAt,
+		ID: id, Type: TypeBulkInvite, Queue: queue, State: cmp.Or(states[c.State], StatePending), ScheduledAt: c.ScheduledAt,
 		Bulk: &Bulk{Campaign: c.Name, Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead, Remaining: c.Remaining()},
 	}
-	switch {
-	case c.State == ledger.Scheduled:
-		task.State = StateScheduled
-	case c.State == ledger.Finished:
-		task.State = StateDone
-	case c.State == ledger.Cancelled:
-		task.State = StateCancelled
-	case c.State == ledger.Running && !c.StartedAt.IsZero():
+	if c.State == ledger.Running && !c.StartedAt.IsZero() {
 		task.State = StateActive
-	default:
-		task.State = StatePending
 	}
 	return task
 }

@@ -30,9 +30,9 @@ func (s CampaignState) Over() bool { return s == CampaignFinished || s == Campai
 func (s CampaignState) Refuses(later bool) error {
 	switch {
 	case s == CampaignCancelled:
-		return &InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled and takes no more recipients; choose another name"}
+		return invalid("campaign", "is cancelled and takes no more recipients; choose another name")
 	case later && (s == CampaignRunning || s == CampaignPaused):
-		return &InvalidError{Index: -1, Field: "at", Reason: "the campaign has begun already; leave the time out to add to it"}
+		return invalid("at", "the campaign has begun already; leave the time out to add to it")
 	}
 	return nil
 }

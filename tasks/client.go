@@ -131,8 +131,8 @@ func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option
 // is none is no failure. The ended task tells how many it has revoked. A bad address is an *InvalidError.
 func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
 	address = strings.TrimSpace(address)
-	if reason := addressFault(address); reason != "" {
-		return Task{}, &InvalidError{Index: -1, Field: "email_address", Reason: reason}
+	if err := validateAddress(address); err != nil {
+		return Task{}, err
 	}
 	return c.revoke(ctx, RevokePayload{EmailAddress: address}, opts)
 }
@@ -175,13 +175,14 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, ide
 	if id == "" {
 		id = uuid.NewString()
 	} else {
-		exists, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
+		found, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
 		if err != nil {
 			return Task{}, err
 		}
-		if exists {
+		if found.State.Ended() {
 			return c.existing(ctx, id)
 		}
+		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds nothing.
 	}
 	fresh, err := c.put(ctx, asynq.NewTask(kind, data), queue, id, options.At)
 	if err != nil {
@@ -193,20 +194,18 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, ide
 	return newTask(id, kind, queue, options.At), nil
 }
 
-// claim takes an id of the producer's own. It tells whether a task with this id and payload has ended already; one that
-// has not is enqueued again, which finishes an enqueue that was broken off and else adds nothing.
-func (c *Client) claim(ctx context.Context, id string, r record.Record) (ended bool, err error) {
-	r.State = record.Open
-	found, exists, err := c.records.Claim(ctx, id, r)
+// claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload that is
+// ErrConflict.
+func (c *Client) claim(ctx context.Context, id string, own record.Record) (found record.Record, err error) {
+	own.State = record.Open
+	found, exists, err := c.records.Claim(ctx, id, own)
 	switch {
-	case err != nil:
-		return false, err
-	case !exists:
-		return false, nil
-	case found.Type != r.Type || found.Digest != r.Digest:
-		return false, fmt.Errorf("%s: %w", id, ErrConflict)
+	case err != nil || !exists:
+		return record.Record{}, err
+	case found.Type != own.Type || found.Digest != own.Digest:
+		return record.Record{}, fmt.Errorf("%s: %w", id, ErrConflict)
 	}
-	return found.State.Ended(), nil
+	return found, nil
 }
 
 func (c *Client) existing(ctx context.Context, id string) (Task, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 )
 
 // The types of tasks, as asynq knows them.
@@ -52,22 +53,14 @@ type RevokePayload struct {
 
 // Validate reports what is wrong with the payload, as an *InvalidError with index -1.
 func (p RevokePayload) Validate() error {
-	given := 0
-	for _, what := range []string{p.InvitationID, p.EmailAddress, p.Campaign} {
-		if what != "" {
-			given++
-		}
-	}
+	given := slices.DeleteFunc([]string{p.InvitationID, p.EmailAddress, p.Campaign}, func(s string) bool { return s == "" })
 	switch {
-	case given > 1:
-		return &InvalidError{Index: -1, Field: "invitation_id", Reason: "is one of several: a revocation is of an invitation, an address or a campaign"}
+	case len(given) > 1:
+		return invalid("invitation_id", "is one of several: a revocation is of an invitation, an address or a campaign")
 	case p.Campaign != "":
 		return ValidateCampaign(p.Campaign)
 	case p.EmailAddress != "":
-		if reason := addressFault(p.EmailAddress); reason != "" {
-			return &InvalidError{Index: -1, Field: "email_address", Reason: reason}
-		}
-		return nil
+		return validateAddress(p.EmailAddress)
 	}
 	return ValidateInvitationID(p.InvitationID)
 }
@@ -80,34 +73,20 @@ type SyncListPayload struct {
 }
 
 // DecodeInvite reads and validates the payload of an invite task.
-func DecodeInvite(data []byte) (InvitePayload, error) {
-	p, err := decode[InvitePayload](data)
-	if err != nil {
-		return p, err
-	}
-	return p, p.Recipient.Validate()
-}
+func DecodeInvite(data []byte) (InvitePayload, error) { return decode(data, InvitePayload.Validate) }
 
 // DecodeBulkInvite reads and validates the payload of a bulk-invite task.
 func DecodeBulkInvite(data []byte) (BulkInvitePayload, error) {
-	p, err := decode[BulkInvitePayload](data)
-	if err != nil {
-		return p, err
-	}
-	return p, ValidateCampaign(p.Campaign)
+	return decode(data, func(p BulkInvitePayload) error { return ValidateCampaign(p.Campaign) })
 }
 
 // DecodeRevoke reads and validates the payload of a revoke task.
-func DecodeRevoke(data []byte) (RevokePayload, error) {
-	p, err := decode[RevokePayload](data)
-	if err != nil {
-		return p, err
-	}
-	return p, p.Validate()
-}
+func DecodeRevoke(data []byte) (RevokePayload, error) { return decode(data, RevokePayload.Validate) }
 
 // DecodeSyncList reads the payload of a sync-list task.
-func DecodeSyncList(data []byte) (SyncListPayload, error) { return decode[SyncListPayload](data) }
+func DecodeSyncList(data []byte) (SyncListPayload, error) {
+	return decode(data, func(SyncListPayload) error { return nil })
+}
 
 // DecodeRecipient reads and validates a recipient of a campaign, as its ledger keeps it.
 func DecodeRecipient(data []byte) (Recipient, error) {
@@ -119,8 +98,7 @@ func DecodeRecipient(data []byte) (Recipient, error) {
 }
 
 // decode looks at the version first: a newer payload may have fields that this version does not know.
-func decode[P any](data []byte) (P, error) {
-	var payload P
+func decode[P any](data []byte, validate func(P) error) (payload P, err error) {
 	var head struct {
 		Version *int `json:"v"`
 	}
@@ -136,7 +114,10 @@ func decode[P any](data []byte) (P, error) {
 	case *head.Version > Version:
 		return payload, fmt.Errorf("%w: it has version %d, this one knows %d", ErrNewer, *head.Version, Version)
 	}
-	return payload, strictJSON(data, &payload)
+	if err := strictJSON(data, &payload); err != nil {
+		return payload, err
+	}
+	return payload, validate(payload)
 }
 
 // strictJSON refuses unknown fields and anything behind the value; numbers of metadata keep all their digits.
@@ -176,23 +157,21 @@ var (
 
 // ValidateCampaign checks a campaign's name: letters, digits, dot, underscore and hyphen, at most 64.
 func ValidateCampaign(name string) error {
-	if !campaignName.MatchString(name) {
-		return &InvalidError{Index: -1, Field: "campaign", Reason: fmt.Sprintf("%.80q is not a name of 1 to 64 letters, digits, dots, underscores and hyphens", name)}
-	}
-	return nil
+	return match(campaignName, "campaign", name, "a name of 1 to 64 letters, digits, dots, underscores and hyphens")
 }
 
 // ValidateInvitationID checks the form of an invitation's id, "inv_" and letters and digits (observed at Clerk).
 func ValidateInvitationID(id string) error {
-	if !invitationID.MatchString(id) {
-		return &InvalidError{Index: -1, Field: "invitation_id", Reason: fmt.Sprintf("%.80q is not an invitation id such as inv_2bF7…", id)}
-	}
-	return nil
+	return match(invitationID, "invitation_id", id, "an invitation id such as inv_2bF7…")
 }
 
 func validateTaskID(id string) error {
-	if !taskID.MatchString(id) {
-		return &InvalidError{Index: -1, Field: "id", Reason: fmt.Sprintf("%.140q is not an id of 1 to 128 letters, digits, dots, underscores and hyphens", id)}
+	return match(taskID, "id", id, "an id of 1 to 128 letters, digits, dots, underscores and hyphens")
+}
+
+func match(pattern *regexp.Regexp, field, text, want string) error {
+	if pattern.MatchString(text) {
+		return nil
 	}
-	return nil
+	return invalid(field, "%.140q is not %s", text, want)
 }

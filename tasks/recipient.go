@@ -74,6 +74,11 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Field, e.Reason)
 }
 
+// invalid is about no recipient of a list.
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Index: -1, Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
 // Faults gives each *InvalidError that an error of this package is or joins.
 func Faults(err error) (faults []*InvalidError) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -97,19 +102,10 @@ func (r Recipient) Normalize() Recipient {
 
 // Validate reports everything that is wrong with the recipient: an *InvalidError with index -1 for each field, joined.
 func (r Recipient) Validate() error {
-	var errs []error
-	bad := func(field, format string, args ...any) {
-		errs = append(errs, &InvalidError{Index: -1, Field: field, Reason: fmt.Sprintf(format, args...)})
+	errs := []error{
+		validateAddress(r.EmailAddress), validateMetadata(r.PublicMetadata), validateRedirect(r.RedirectURL),
 	}
-	if reason := addressFault(r.EmailAddress); reason != "" {
-		bad("email_address", "%s", reason)
-	}
-	if reason := metadataFault(r.PublicMetadata); reason != "" {
-		bad("public_metadata", "%s", reason)
-	}
-	if reason := redirectFault(r.RedirectURL); reason != "" {
-		bad("redirect_url", "%s", reason)
-	}
+	bad := func(field, format string, args ...any) { errs = append(errs, invalid(field, format, args...)) }
 	if r.ExpiresInDays < 0 || r.ExpiresInDays > MaxExpiresInDays {
 		bad("expires_in_days", "%d is not between 1 and %d", r.ExpiresInDays, MaxExpiresInDays)
 	}
@@ -127,6 +123,13 @@ func (r Recipient) Validate() error {
 
 // FoldAddress gives the form under which two spellings are one recipient: Clerk matches addresses without regard to case.
 func FoldAddress(address string) string { return store.Fold(address) }
+
+func validateAddress(address string) error {
+	if reason := addressFault(address); reason != "" {
+		return invalid("email_address", "%s", reason)
+	}
+	return nil
+}
 
 func addressFault(address string) string {
 	switch {
@@ -146,7 +149,8 @@ func addressFault(address string) string {
 	}
 	domain := address[strings.LastIndexByte(address, '@')+1:]
 	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") || strings.ContainsAny(label, "[]_ ") {
+		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
+			strings.ContainsAny(label, "[]_ ") {
 			return "has a domain that cannot exist"
 		}
 	}
@@ -156,33 +160,31 @@ func addressFault(address string) string {
 	return ""
 }
 
-func metadataFault(metadata map[string]any) string {
-	if metadata == nil {
-		return ""
-	}
+func validateMetadata(metadata map[string]any) error {
 	encoded, err := json.Marshal(metadata)
 	if err != nil {
-		return "cannot be written as JSON: " + err.Error()
+		return invalid("public_metadata", "cannot be written as JSON: %v", err)
 	}
 	if len(encoded) > MaxMetadataBytes {
-		return fmt.Sprintf("is %d bytes as JSON, at most %d are allowed", len(encoded), MaxMetadataBytes)
+		return invalid("public_metadata", "is %d bytes as JSON, at most %d are allowed", len(encoded), MaxMetadataBytes)
 	}
-	return ""
+	return nil
 }
 
-func redirectFault(redirect string) string {
+func validateRedirect(redirect string) error {
 	if redirect == "" {
-		return ""
+		return nil
 	}
 	if len(redirect) > MaxURLBytes {
-		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(redirect), MaxURLBytes)
+		return invalid("redirect_url", "is %d bytes long, at most %d are allowed", len(redirect), MaxURLBytes)
 	}
 	parsed, err := url.Parse(redirect)
-	if err != nil || strings.ContainsFunc(redirect, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
-		return "is not a URL"
+	unprintable := func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }
+	switch {
+	case err != nil || strings.ContainsFunc(redirect, unprintable):
+		return invalid("redirect_url", "is not a URL")
+	case strings.HasPrefix(redirect, "/"), parsed.Scheme != "" && parsed.Host != "":
+		return nil
 	}
-	if strings.HasPrefix(redirect, "/") || parsed.Scheme != "" && parsed.Host != "" {
-		return ""
-	}
-	return "is neither an absolute URL nor a path that starts with a slash"
+	return invalid("redirect_url", "is neither an absolute URL nor a path that starts with a slash")
 }

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,13 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 	if campaign, ok := campaignOf(id); ok {
 		return c.bulkStatus(ctx, id, campaign)
 	}
-	r, known, err := c.records.Get(ctx, id)
-	if err != nil {
+	r, _, err := c.records.Get(ctx, id)
+	switch {
+	case err != nil:
 		return Task{}, err
-	}
-	if known && r.Campaign != "" {
+	case r.Campaign != "":
 		return c.bulkStatus(ctx, id, r.Campaign)
-	}
-	if known && r.State.Ended() {
+	case r.State.Ended():
 		return taskOf(id, r), nil
 	}
 	for _, lane := range queues.Lanes() {
@@ -40,17 +40,12 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 		}
 		return liveTask(info, r), nil
 	}
-	return c.afterAll(ctx, id)
-}
-
-// afterAll looks again at the record of a task that asynq does not know: it may have ended meanwhile, or its enqueue may
-// have been broken off after the id was claimed.
-func (c *Client) afterAll(ctx context.Context, id string) (Task, error) {
+	// asynq does not know it: it may have ended meanwhile, or its enqueue was broken off after the id was claimed.
 	r, known, err := c.records.Get(ctx, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		return Task{}, err
-	}
-	if !known {
+	case !known:
 		return Task{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 	}
 	return taskOf(id, r), nil
@@ -101,7 +96,10 @@ func campaignOf(id string) (string, bool) {
 }
 
 func taskOf(id string, r record.Record) Task {
-	task := Task{ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked}
+	task := Task{
+		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
+		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked,
+	}
 	if r.State.Ended() {
 		task.State = State(r.State)
 	}
@@ -117,21 +115,19 @@ func liveTask(info *asynq.TaskInfo, r record.Record) Task {
 	if n := len(r.History); n > 0 {
 		task.Error = failureOf(r.History[n-1].Failure)
 	}
-	switch info.State {
-	case asynq.TaskStateScheduled:
-		task.State, task.ScheduledAt = StateScheduled, info.NextProcessAt.UTC()
-	case asynq.TaskStateActive:
-		task.State = StateActive
-	case asynq.TaskStateRetry:
-		task.State = StateRetry
-	case asynq.TaskStateArchived:
-		task.State = StateDead // only another program can have archived it
-	default:
-		task.State = StatePending
+	states := map[asynq.TaskState]State{
+		asynq.TaskStateScheduled: StateScheduled, asynq.TaskStateActive: StateActive, asynq.TaskStateRetry: StateRetry,
+		asynq.TaskStateArchived: StateDead, // only another program can have archived it
+	}
+	task.State = cmp.Or(states[info.State], StatePending)
+	if task.State == StateScheduled {
+		task.ScheduledAt = info.NextProcessAt.UTC()
 	}
 	return task
 }
 
 func failureOf(f fate.Failure) *Failure {
-	return &Failure{Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID}
+	return &Failure{
+		Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
+	}
 }
