@@ -8,8 +8,8 @@ import (
 	"os"
 	"time"
 
-	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
 
@@ -22,7 +22,7 @@ type bulkCommand struct {
 	EmailColumn   string `placeholder:"C" help:"Name of the column that holds the addresses."`
 	IgnoreColumns bool   `help:"Ignore columns that are no option of an invitation."`
 	recipientFlags
-	cmdline.Clerk
+	settings.Clerk
 	timingFlags
 	bulkWaitFlags
 }

@@ -11,8 +11,8 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 )
@@ -30,7 +30,7 @@ type asker struct {
 }
 
 // asker gives a way to ask Clerk; nil if no key is set. A key of another kind than the namespace's is refused, as workers do.
-func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
+func (a *app) asker(flags settings.Clerk) (*asker, error) {
 	if a.sandbox {
 		flags.UseSandbox()
 	}
@@ -49,9 +49,9 @@ func (a *app) asker(flags cmdline.Clerk) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	clerk, err := cmdline.ClerkClient(key, url, p.Timeout)
+	clerk, err := clerkclient.New(clerkclient.Config{Key: key, BaseURL: url, Version: settings.Version(), Timeout: p.Timeout})
 	if err != nil {
-		return nil, err
+		return nil, &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
 	}
 	limiter, err := ratelimit.New(a.rdb, a.namespace, p.Limits(clerk.KeyFingerprint())...)
 	if err != nil {

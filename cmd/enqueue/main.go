@@ -16,7 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/settings"
 )
 
 const description = `Enqueues invitations, revocations and synchronizations for Usher's workers, and shows what became of them.
@@ -42,7 +42,7 @@ type grammar struct {
 
 // common are the flags of every command.
 type common struct {
-	cmdline.Redis
+	settings.Redis
 	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
 	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
 }
@@ -56,14 +56,16 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := cmdline.Parser(&g, "enqueue", description, stdout, stderr, func(int) { exited = true })
+	vars := kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."}
+	parser, err := kong.New(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { exited = true }), vars, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 	if err != nil {
 		fmt.Fprintln(stderr, "enqueue:", err)
-		return cmdline.ExitFailed
+		return settings.ExitFailed
 	}
 	parsed, err := parser.Parse(args)
 	if exited {
-		return cmdline.ExitDone
+		return settings.ExitDone
 	}
 	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
 	if err == nil {

@@ -14,14 +14,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
 
-// Exit codes beside those of cmdline.
+// Exit codes beside those of settings.
 const (
 	exitDead        = 3
 	exitTimeout     = 4
@@ -95,7 +94,7 @@ func (o *output) fail(err error) int {
 		err = o.failed
 	}
 	if err == nil {
-		return cmdline.ExitDone
+		return settings.ExitDone
 	}
 	exit, code, message := verdict(err)
 	rows := []badRow{}
@@ -133,27 +132,27 @@ func verdict(err error) (exit int, code, message string) {
 	case is(context.Canceled):
 		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
 	case is(tasks.ErrConflict):
-		return cmdline.ExitUsage, "conflict", message
+		return settings.ExitUsage, "conflict", message
 	case is(tasks.ErrForgotten):
-		return cmdline.ExitUsage, "forgotten", message
+		return settings.ExitUsage, "forgotten", message
 	case setting:
-		return cmdline.ExitUsage, "setting", message
+		return settings.ExitUsage, "setting", message
 	case invalid, rows:
-		return cmdline.ExitUsage, "invalid", message
+		return settings.ExitUsage, "invalid", message
 	case usage:
-		return cmdline.ExitUsage, "usage", message
+		return settings.ExitUsage, "usage", message
 	case is(tasks.ErrNotFound), is(deadletter.ErrNotFound), is(ledger.ErrNotFound):
-		return cmdline.ExitFailed, "not_found", message
+		return settings.ExitFailed, "not_found", message
 	case is(ledger.ErrOver):
-		return cmdline.ExitFailed, "over", message
+		return settings.ExitFailed, "over", message
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		return cmdline.ExitFailed, "redis_unavailable", "Redis refuses the user or the password (is REDIS_URL right?): " + message
+		return settings.ExitFailed, "redis_unavailable", "Redis refuses the user or the password (is REDIS_URL right?): " + message
 	case file:
-		return cmdline.ExitFailed, "failed", message
+		return settings.ExitFailed, "failed", message
 	case network, is(redis.ErrPoolTimeout), is(io.EOF):
-		return cmdline.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
+		return settings.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
 	}
-	return cmdline.ExitFailed, "failed", message
+	return settings.ExitFailed, "failed", message
 }
 
 // orNull is what JSON shows of a value that may be unknown.

@@ -10,7 +10,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
-	"example.com/usher/internal/cmdline"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
@@ -22,7 +22,7 @@ type revokeCommand struct {
 	Campaign     string `placeholder:"NAME" help:"Instead of an id: every pending invitation that this campaign has sent, and nobody else's."`
 	DryRun       bool   `help:"Enqueue nothing, and show what would be revoked: as Clerk says if a key is set, else as last synced."`
 	Yes          bool   `help:"With --email or --campaign: do not ask."`
-	cmdline.Clerk
+	settings.Clerk
 	timingFlags
 	waitFlags
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/worker"
@@ -40,18 +39,20 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := cmdline.Parser(&g, "worker", description, stdout, stderr, func(int) { exited = true })
+	parser, err := kong.New(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { exited = true }), kong.Vars{"version": settings.Version(), "clerk_key": "Required."},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 	if err != nil {
 		fmt.Fprintln(stderr, "worker:", err)
-		return cmdline.ExitFailed
+		return settings.ExitFailed
 	}
 	parsed, err := parser.Parse(args)
 	if exited {
-		return cmdline.ExitDone
+		return settings.ExitDone
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "worker:", oneLine(err))
-		return cmdline.ExitUsage
+		return settings.ExitUsage
 	}
 	ctx, stop := untilSignal(stderr)
 	defer stop()
@@ -65,13 +66,13 @@ type streams struct{ stdout, stderr io.Writer }
 
 func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
-		return cmdline.ExitDone
+		return settings.ExitDone
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
 	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, policy.ErrNamespace) || errors.Is(err, worker.ErrRedis) || errors.Is(err, worker.ErrLogin) {
-		return cmdline.ExitUsage
+		return settings.ExitUsage
 	}
-	return cmdline.ExitFailed
+	return settings.ExitFailed
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") }
@@ -88,7 +89,7 @@ func untilSignal(stderr io.Writer) (context.Context, func()) {
 		cancel()
 		if _, open := <-signals; open {
 			fmt.Fprintln(stderr, "worker: second signal: stopping at once")
-			os.Exit(cmdline.ExitFailed)
+			os.Exit(settings.ExitFailed)
 		}
 	}()
 	return ctx, func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/cmdline"
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
@@ -24,8 +24,8 @@ import (
 
 // workerFlags are the worker's settings. They are text here, and read in one place, so that every fault is told alike.
 type workerFlags struct {
-	cmdline.Redis
-	cmdline.Clerk
+	settings.Redis
+	settings.Clerk
 
 	LimitCreate  string `env:"USHER_LIMIT_CREATE" default:"100/1h" help:"Single invitations that Clerk allows (N/duration; 0: no limit)."`
 	LimitBulk    string `env:"USHER_LIMIT_BULK" default:"25/1h" help:"Bulk calls that Clerk allows."`
@@ -215,7 +215,7 @@ func (l *redisLog) Printf(_ context.Context, format string, args ...any) {
 func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s checked, log zerolog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), worker.NewBudgets(rdb, c.Namespace))
-	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, cmdline.Version())
+	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, settings.Version())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -247,9 +247,11 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 
 // work runs one worker with one key.
 func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s checked, health *worker.Health, metrics *worker.Metrics, log zerolog.Logger) error {
-	clerk, err := cmdline.ClerkClient(s.key, s.apiURL, s.policy.Timeout)
+	clerk, err := clerkclient.New(clerkclient.Config{
+		Key: s.key, BaseURL: s.apiURL, Version: settings.Version(), Timeout: s.policy.Timeout,
+	})
 	if err != nil {
-		return err
+		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
 	}
 	defer clerk.Close()
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))

@@ -12,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/cmdline"
 	"example.com/usher/internal/settings"
 )
 
@@ -27,22 +26,22 @@ const (
 // startSandbox starts an embedded Redis and a sandbox Clerk whose hours are shorter.
 func startSandbox(ctx context.Context, s checked, log zerolog.Logger) (stop func(), err error) {
 	redis := miniredis.NewMiniRedis()
-	if err := redis.StartAddr(cmdline.SandboxRedisAddr); err != nil {
+	if err := redis.StartAddr(settings.SandboxRedisAddr); err != nil {
 		return nil, fmt.Errorf("the sandbox's Redis cannot listen (does another sandbox run?): %w", err)
 	}
 	hour := time.Hour / time.Duration(s.speed)
 	sandbox := clerktest.New(clerktest.Config{
-		Key: cmdline.SandboxKey, Create: clerktest.Limit{N: clerkCreates, Window: hour}, Bulk: clerktest.Limit{N: clerkBulks, Window: hour},
+		Key: settings.SandboxKey, Create: clerktest.Limit{N: clerkCreates, Window: hour}, Bulk: clerktest.Limit{N: clerkBulks, Window: hour},
 		Overall:    clerktest.Limit{N: clerkOverallTest, Window: clerkOverallWindow},
 		MinLatency: 30 * time.Millisecond, MaxLatency: 150 * time.Millisecond,
 	})
 	sandbox.LoadDemo()
-	stopClerk, err := listen(ctx, cmdline.SandboxClerkAddr, sandbox)
+	stopClerk, err := listen(ctx, settings.SandboxClerkAddr, sandbox)
 	if err != nil {
 		redis.Close()
 		return nil, fmt.Errorf("the sandbox Clerk cannot listen (does another sandbox run?): %w", err)
 	}
-	log.Warn().Str("redis", cmdline.SandboxRedisAddr).Str("clerk", cmdline.SandboxClerkAddr).Str("hour", settings.FormatDuration(hour)).
+	log.Warn().Str("redis", settings.SandboxRedisAddr).Str("clerk", settings.SandboxClerkAddr).Str("hour", settings.FormatDuration(hour)).
 		Msg("sandbox: REDIS_URL and CLERK_* are ignored, no e-mail is sent, and nothing is kept")
 	return func() {
 		stopClerk()

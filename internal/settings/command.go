@@ -1,17 +1,11 @@
-// Package cmdline is what the two commands share: how their arguments are read, where their Redis is, their version.
-package cmdline
+package settings
 
 import (
-	"io"
+	"cmp"
 	"runtime/debug"
 	"strings"
-	"time"
 
-	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
-
-	"example.com/usher/clerkclient"
-	"example.com/usher/internal/settings"
 )
 
 // Exit codes of both commands; enqueue has more.
@@ -56,17 +50,14 @@ func (r *Redis) UseSandbox() {
 
 // Open checks the settings and gives a connection that is not made yet. Errors are for people, without secrets.
 func (r *Redis) Open() (redis.UniversalClient, error) {
-	if err := settings.Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
+	if err := Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
 		return nil, err
 	}
-	url, err := settings.Secret("REDIS_URL", r.RedisURL, r.RedisURLFile)
+	url, err := Secret("REDIS_URL", r.RedisURL, r.RedisURLFile)
 	if err != nil {
 		return nil, err
 	}
-	if url == "" {
-		url = settings.DefaultRedisURL
-	}
-	return settings.OpenRedis(url, r.RedisCAFile)
+	return OpenRedis(cmp.Or(url, DefaultRedisURL), r.RedisCAFile)
 }
 
 // Clerk says which Clerk instance is served.
@@ -89,30 +80,12 @@ func (c *Clerk) HasKey() bool { return c.ClerkSecretKey != "" || c.ClerkSecretKe
 
 // Key reads the secret key and tells whether it is a test or a live one. Errors never show it.
 func (c *Clerk) Key() (key, kind string, err error) {
-	if key, err = settings.Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
+	if key, err = Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
 		return "", "", err
 	}
-	kind, err = settings.ClerkKey("CLERK_SECRET_KEY", key)
+	kind, err = ClerkKey("CLERK_SECRET_KEY", key)
 	return key, kind, err
 }
 
 // APIURL checks the base of Clerk's API.
-func (c *Clerk) APIURL() (string, error) { return settings.HTTPURL("CLERK_API_URL", c.ClerkAPIURL) }
-
-// ClerkClient gives a client of Clerk's API with a key and a base that were read, whose calls end within a time.
-func ClerkClient(key, url string, timeout time.Duration) (*clerkclient.Client, error) {
-	client, err := clerkclient.New(clerkclient.Config{Key: key, BaseURL: url, Version: Version(), Timeout: timeout})
-	if err != nil {
-		return nil, &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
-	}
-	return client, nil
-}
-
-// clerkKeyHelp says what each command needs the key for.
-var clerkKeyHelp = map[string]string{"worker": "Required.", "enqueue": "Only --dry-run asks Clerk."}
-
-// Parser reads arguments into a grammar. Help and version go to stdout; exit is called after them.
-func Parser(grammar any, name, description string, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
-	return kong.New(grammar, kong.Name(name), kong.Description(description), kong.Writers(stdout, stderr), kong.Exit(exit),
-		kong.Vars{"version": Version(), "clerk_key": clerkKeyHelp[name]}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-}
+func (c *Clerk) APIURL() (string, error) { return HTTPURL("CLERK_API_URL", c.ClerkAPIURL) }
