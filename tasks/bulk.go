@@ -12,7 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 )
@@ -39,7 +39,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, err
 	}
-	queue := queues.Name(c.namespace, queues.Campaign)
+	queue := policy.Queue(c.namespace, policy.Campaign)
 	exists := false
 	if options.ID != "" {
 		own := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: rowsDigest(name, rows)}

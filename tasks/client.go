@@ -14,7 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
@@ -116,7 +116,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
 	}
 	payload.EnqueuedAt = time.Now().UnixMilli()
-	return c.enqueue(ctx, TypeInvite, queues.Interactive, identity, payload, opts)
+	return c.enqueue(ctx, TypeInvite, policy.Interactive, identity, payload, opts)
 }
 
 // Revoke enqueues the revocation of an invitation. An id that is none is an *InvalidError.
@@ -149,16 +149,16 @@ func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...Option
 
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
 	payload.Version = Version
-	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, nil, payload, opts)
+	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
+	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
 }
 
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
-func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, identity []byte, payload any, opts []Option) (Task, error) {
+func (c *Client) enqueue(ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
 		return Task{}, err
@@ -170,7 +170,7 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane queues.Lane, ide
 	if identity == nil {
 		identity = data
 	}
-	queue := queues.Name(c.namespace, lane)
+	queue := policy.Queue(c.namespace, lane)
 	id := options.ID
 	if id == "" {
 		id = uuid.NewString()
@@ -219,7 +219,7 @@ func (c *Client) existing(ctx context.Context, id string) (Task, error) {
 // put enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an
 // enqueue whose reply was lost.
 func (c *Client) put(ctx context.Context, task *asynq.Task, queue, id string, at time.Time) (fresh bool, err error) {
-	_, err = c.asynq.EnqueueContext(ctx, task, queues.Options(queue, id, at)...)
+	_, err = c.asynq.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, at)...)
 	switch {
 	case errors.Is(err, asynq.ErrTaskIDConflict):
 		return false, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 )
@@ -30,8 +30,8 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 	case r.State.Ended():
 		return taskOf(id, r), nil
 	}
-	for _, lane := range queues.Lanes() {
-		info, err := c.inspector.GetTaskInfo(queues.Name(c.namespace, lane), id)
+	for _, lane := range policy.Lanes() {
+		info, err := c.inspector.GetTaskInfo(policy.Queue(c.namespace, lane), id)
 		if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
 			continue
 		}
@@ -85,7 +85,7 @@ func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) 
 	if err != nil {
 		return Task{}, err
 	}
-	return bulkTask(id, queues.Name(c.namespace, queues.Campaign), campaign), nil
+	return bulkTask(id, policy.Queue(c.namespace, policy.Campaign), campaign), nil
 }
 
 // campaignOf reads the campaign from the id of a driver's task.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 )
 
 // load is what Redis and the first worker did in a span, or had done by an instant.
@@ -39,7 +39,7 @@ func (s *stage) watch(ctx context.Context, span time.Duration) (load, error) {
 	if err != nil {
 		return load{}, err
 	}
-	if err := clock.Sleep(ctx, span); err != nil {
+	if err := policy.Sleep(ctx, span); err != nil {
 		return load{}, err
 	}
 	return s.since(ctx, before)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -110,7 +110,7 @@ func (s *stage) inviteSteadily(ctx context.Context, c contender, n int) (map[str
 			return nil, err
 		}
 		enqueued[person.EmailAddress] = time.Now()
-		if err := clock.Sleep(ctx, inviteEvery); err != nil {
+		if err := policy.Sleep(ctx, inviteEvery); err != nil {
 			return nil, err
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 )
 
@@ -43,7 +43,7 @@ func playRedisAway(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.note("Redis away at answer %d of %d", which, answered)
-	if err := clock.Sleep(ctx, rerunLimit); err != nil {
+	if err := policy.Sleep(ctx, rerunLimit); err != nil {
 		return err
 	}
 	if err := s.bear(s.untilEnded(ctx, w, workLimit)); err != nil {

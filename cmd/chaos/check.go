@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
@@ -22,7 +22,7 @@ const calmDown = 2 * time.Second
 // checkWork compares what Clerk sent with what was asked, and what the tasks say with what Clerk sent. dead is how many are
 // refused for good.
 func (s *stage) checkWork(ctx context.Context, w work, want map[string]int, dead int) error {
-	if err := clock.Sleep(ctx, s.scenario.setting.settle+calmDown); err != nil {
+	if err := policy.Sleep(ctx, s.scenario.setting.settle+calmDown); err != nil {
 		return err
 	}
 	sent, err := s.clerk.Ledger(ctx)

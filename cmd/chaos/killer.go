@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 )
 
@@ -38,7 +38,7 @@ const (
 func (k *killer) run(ctx context.Context) error {
 	aimed := k.rng.IntN(2) == 0
 	for end, n := time.Now().Add(k.last), 0; time.Now().Before(end) && (k.most == 0 || n < k.most); n++ {
-		if err := clock.Sleep(ctx, between(k.rng, 0, mostMercy-leastMercy)); err != nil {
+		if err := policy.Sleep(ctx, between(k.rng, 0, mostMercy-leastMercy)); err != nil {
 			return err
 		}
 		victims := k.rng.Perm(crew)
@@ -52,7 +52,7 @@ func (k *killer) run(ctx context.Context) error {
 		if err := k.s.replace(victims[:k.together]); err != nil {
 			return err
 		}
-		if err := clock.Sleep(ctx, leastMercy); err != nil {
+		if err := policy.Sleep(ctx, leastMercy); err != nil {
 			return err
 		}
 		k.count(ctx, open)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 )
 
@@ -26,7 +26,7 @@ func (s *stage) breakRedis(ctx context.Context, recipients int) error {
 // restartRedis kills Redis and starts it again after a while. It is not left away when the context ends meanwhile.
 func (s *stage) restartRedis(ctx context.Context, away time.Duration) error {
 	s.redis.Kill()
-	_ = clock.Sleep(ctx, away)
+	_ = policy.Sleep(ctx, away)
 	if err := s.redis.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}

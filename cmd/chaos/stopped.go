@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 )
 
@@ -47,7 +47,7 @@ func playStopped(ctx context.Context, s *stage) error {
 		*testkit.Process
 		at time.Time
 	}{{calling, firstStop}, {writing, secondStop}} {
-		if err := clock.Sleep(ctx, time.Until(stopped.at.Add(stoppedFor))); err != nil {
+		if err := policy.Sleep(ctx, time.Until(stopped.at.Add(stoppedFor))); err != nil {
 			return err
 		}
 		if err := stopped.Signal(syscall.SIGCONT); err != nil {
@@ -82,7 +82,7 @@ func (s *stage) stopDuringCall(ctx context.Context) (*testkit.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := clock.Sleep(ctx, between(s.rng("call"), 0, 500*time.Millisecond)); err != nil {
+	if err := policy.Sleep(ctx, between(s.rng("call"), 0, 500*time.Millisecond)); err != nil {
 		return nil, err
 	}
 	s.note("a worker stopped during %d calls", under)
@@ -113,7 +113,7 @@ func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*tes
 	if err != nil {
 		return nil, err
 	}
-	if err := clock.Sleep(ctx, between(rng, 0, 200*time.Millisecond)); err != nil {
+	if err := policy.Sleep(ctx, between(rng, 0, 200*time.Millisecond)); err != nil {
 		return nil, err
 	}
 	return p, s.stop(p)

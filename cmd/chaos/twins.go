@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
@@ -28,7 +28,7 @@ func playTwins(ctx context.Context, s *stage) error {
 		if err := s.playTwin(ctx, number, "first"); err != nil {
 			return err
 		}
-		if err := clock.Sleep(ctx, between(rng, 0, 2*time.Second)); err != nil {
+		if err := policy.Sleep(ctx, between(rng, 0, 2*time.Second)); err != nil {
 			return err
 		}
 		reset := map[string]any{"kind": "reset", "endpoint": "create", "email_address": address(number), "times": 1}

@@ -7,7 +7,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
@@ -106,9 +106,9 @@ func (a *app) queues() ([]queueView, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]queueView, 0, len(queues.Lanes()))
-	for _, lane := range queues.Lanes() {
-		view := queueView{Queue: queues.Name(a.namespace, lane)}
+	views := make([]queueView, 0, len(policy.Lanes()))
+	for _, lane := range policy.Lanes() {
+		view := queueView{Queue: policy.Queue(a.namespace, lane)}
 		if slices.Contains(used, view.Queue) {
 			info, err := inspector.GetQueueInfo(view.Queue)
 			if err != nil {

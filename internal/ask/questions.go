@@ -16,7 +16,6 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 )
 
@@ -94,7 +93,7 @@ func Patiently(caller *call.Caller) Put {
 				return err
 			}
 			last = err
-			_ = clock.Sleep(asking, policy.AskPause<<tries)
+			_ = policy.Sleep(asking, policy.AskPause<<tries)
 			tries++
 		}
 	}

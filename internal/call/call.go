@@ -11,7 +11,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/ratelimit"
 )
@@ -103,7 +102,7 @@ func (c *Caller) permitted(ctx context.Context, kind policy.Call, told func(next
 			return nil, err
 		}
 		c.Log.Warn().Err(err).Msg("no permit: Redis cannot answer")
-		if err := clock.Sleep(ctx, policy.RedisRest); err != nil {
+		if err := policy.Sleep(ctx, policy.RedisRest); err != nil {
 			return nil, err
 		}
 	}

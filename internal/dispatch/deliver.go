@@ -13,7 +13,6 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -242,7 +241,7 @@ func (l *load) judge(answer error) {
 // handBack tells everybody what became of them.
 func (l *load) handBack() {
 	if l.failed && len(l.recipients) == 0 {
-		_ = clock.Sleep(l.d.caller.Life, policy.RedisRest) // the next call would fail, too
+		_ = policy.Sleep(l.d.caller.Life, policy.RedisRest) // the next call would fail, too
 	}
 	for len(l.waiters) > 0 {
 		w := l.waiters[0]

@@ -10,7 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
@@ -88,7 +88,7 @@ func (e *Eraser) Forget(ctx context.Context, address string, waiting func(left s
 			told = left
 			waiting(left)
 		}
-		if clock.Sleep(ctx, again) != nil {
+		if policy.Sleep(ctx, again) != nil {
 			return all, fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrLeft, left)
 		}
 	}

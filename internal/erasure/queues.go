@@ -11,7 +11,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -25,8 +25,8 @@ func (e *Eraser) tasks(ctx context.Context, folded string) (deleted int, left st
 	if err != nil {
 		return 0, "", fmt.Errorf("listing queues: %w", err)
 	}
-	for _, lane := range queues.Lanes() {
-		queue := queues.Name(e.namespace, lane)
+	for _, lane := range policy.Lanes() {
+		queue := policy.Queue(e.namespace, lane)
 		if !slices.Contains(known, queue) {
 			continue // it exists from its first task on
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
@@ -158,7 +157,7 @@ func (o *Outlook) readWorkers(rdb redis.UniversalClient, namespace string) error
 	if err != nil {
 		return fmt.Errorf("reading the queues: %w", err)
 	}
-	if interactive := queues.Name(namespace, queues.Interactive); slices.Contains(used, interactive) {
+	if interactive := policy.Queue(namespace, policy.Interactive); slices.Contains(used, interactive) {
 		invites, err := inspector.GetQueueInfo(interactive)
 		if err != nil {
 			return fmt.Errorf("reading the queue of invites: %w", err)
@@ -171,7 +170,7 @@ func (o *Outlook) readWorkers(rdb redis.UniversalClient, namespace string) error
 		return fmt.Errorf("reading which workers run: %w", err)
 	}
 	for _, server := range servers {
-		if _, drives := server.Queues[queues.Name(namespace, queues.Campaign)]; drives && server.Status == "active" {
+		if _, drives := server.Queues[policy.Queue(namespace, policy.Campaign)]; drives && server.Status == "active" {
 			return nil
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
@@ -63,7 +62,7 @@ func (s system) announce() {
 func (s system) work() {
 	s.t.Helper()
 	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
-		Concurrency: 1, Queues: map[string]int{queues.Name(namespace, queues.Campaign): 1}, LogLevel: asynq.FatalLevel,
+		Concurrency: 1, Queues: map[string]int{policy.Queue(namespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
 	})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
 		s.t.Fatal(err)
@@ -120,8 +119,8 @@ func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	s.call(policy.Create, false) // an invite in a call
 	client := asynq.NewClientFromRedisClient(s.rdb)
 	for i := range 4 {
-		queue := queues.Name(namespace, queues.Interactive)
-		if _, err := client.Enqueue(asynq.NewTask("invite", nil), queues.Options(queue, fmt.Sprint(i), time.Time{})...); err != nil {
+		queue := policy.Queue(namespace, policy.Interactive)
+		if _, err := client.Enqueue(asynq.NewTask("invite", nil), policy.TaskOptions(queue, fmt.Sprint(i), time.Time{})...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 )
 
@@ -60,7 +59,7 @@ func (k *keeper) keep(ctx context.Context) {
 			}
 		}
 		k.failing = err != nil
-		if clock.Sleep(ctx, pause) != nil {
+		if policy.Sleep(ctx, pause) != nil {
 			return
 		}
 	}

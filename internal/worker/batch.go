@@ -5,11 +5,9 @@ import (
 	"time"
 
 	"example.com/usher/internal/ask"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -146,7 +144,7 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 		d.write(taken, outcomes)
 	}
 	if err != nil || len(b.rows) == 0 {
-		_ = clock.Sleep(ctx, policy.RedisRest)
+		_ = policy.Sleep(ctx, policy.RedisRest)
 		return batch{}, false
 	}
 	return b, true
@@ -167,7 +165,7 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	if decision.Next == fate.Dead {
 		o.Letter = &deadletter.Entry{
 			ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite,
-			Queue: queues.Name(d.w.namespace, queues.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
+			Queue: policy.Queue(d.w.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
 			Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At, Payload: row.Recipient,
 			History: fate.Remember(decision.State.History, o.At, *decision.Cause),
 		}

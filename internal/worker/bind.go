@@ -7,7 +7,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
@@ -33,7 +32,7 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return nil
 		}
 		w.log.Warn().Err(err).Msg("waiting for Redis")
-		_ = clock.Sleep(ctx, policy.RedisRest)
+		_ = policy.Sleep(ctx, policy.RedisRest)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -271,7 +270,7 @@ func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, er
 		return ending{later: d, failed: true}, nil
 	}
 	r.waited += d
-	return ending{}, clock.Sleep(ctx, d)
+	return ending{}, policy.Sleep(ctx, d)
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
@@ -326,7 +325,7 @@ func (w *Worker) persist(ctx context.Context, do func(context.Context) error) er
 			return err
 		}
 		w.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
-		if clock.Sleep(ctx, policy.RedisRest) != nil {
+		if policy.Sleep(ctx, policy.RedisRest) != nil {
 			return err
 		}
 	}

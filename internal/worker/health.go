@@ -7,7 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 )
 
 const (
@@ -47,7 +47,7 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 			h.set(func() { h.redisSeen = time.Now() })
 		}
 		cancel()
-		_ = clock.Sleep(ctx, redisPing)
+		_ = policy.Sleep(ctx, redisPing)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 )
 
@@ -24,7 +23,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 		w.health.refused(true)
 		w.log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
 		for !w.caller.Gate.Open() {
-			if clock.Sleep(ctx, policy.KeyRest) != nil { // at least; the limiter holds a probe back for longer each time
+			if policy.Sleep(ctx, policy.KeyRest) != nil { // at least; the limiter holds a probe back for longer each time
 				return
 			}
 			if w.keyChanged() {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
@@ -134,7 +133,7 @@ func (w *Worker) check(ctx context.Context) error {
 
 // watchMemory looks whether Redis was started anew, until the context ends.
 func (w *Worker) watchMemory(ctx context.Context) {
-	for clock.Sleep(ctx, policy.MemoryCheck) == nil {
+	for policy.Sleep(ctx, policy.MemoryCheck) == nil {
 		restarted, err := w.memory.restarted(ctx)
 		if err != nil || !restarted {
 			continue // whether Redis can be reached is told elsewhere

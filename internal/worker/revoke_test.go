@@ -11,7 +11,6 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient"
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
@@ -141,7 +140,7 @@ func TestARevocationThatIsPutOffGoesOnFromThere(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for inspector.RunTask(task.Queue, task.ID) != nil { // until it waits for its next run, which then begins
-		if err := clock.Sleep(ctx, 10*time.Millisecond); err != nil {
+		if err := policy.Sleep(ctx, 10*time.Millisecond); err != nil {
 			t.Fatalf("%v\n%s", err, b.log.String())
 		}
 	}

@@ -7,9 +7,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/clock"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -18,7 +16,7 @@ import (
 // two to run its task again.
 func (w *Worker) sweep(ctx context.Context) {
 	client := asynq.NewClientFromRedisClient(w.rdb)
-	for clock.Sleep(ctx, policy.SweepInterval) == nil {
+	for policy.Sleep(ctx, policy.SweepInterval) == nil {
 		orphans, err := w.ledgers.Sweep(ctx)
 		for _, orphan := range orphans {
 			err = errors.Join(err, w.enqueueDriver(ctx, client, orphan))
@@ -36,6 +34,6 @@ func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan
 	}
 	id := ledger.TaskID(orphan.Name, orphan.Generation)
 	w.log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
-	_, err = client.EnqueueContext(ctx, task, queues.Options(queues.Name(w.namespace, queues.Campaign), id, time.Time{})...)
+	_, err = client.EnqueueContext(ctx, task, policy.TaskOptions(policy.Queue(w.namespace, policy.Campaign), id, time.Time{})...)
 	return err
 }

@@ -17,7 +17,6 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
@@ -120,16 +119,16 @@ func (w *Worker) LookedUp(took time.Duration, failed bool) {
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
 // may wait at once; calls are bounded by permits.
 type lane struct {
-	name        queues.Lane
+	name        policy.Lane
 	concurrency int
 	pickup      time.Duration // how often an idle lane looks for a task
 }
 
 func lanes() []lane {
 	return []lane{
-		{queues.Interactive, 200, 200 * time.Millisecond},
-		{queues.Campaign, 500, 500 * time.Millisecond},
-		{queues.Housekeeping, 20, 500 * time.Millisecond},
+		{policy.Interactive, 200, 200 * time.Millisecond},
+		{policy.Campaign, 500, 500 * time.Millisecond},
+		{policy.Housekeeping, 20, 500 * time.Millisecond},
 	}
 }
 
@@ -177,7 +176,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 func (w *Worker) server(l lane) *asynq.Server {
 	return asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
 		Concurrency:              l.concurrency,
-		Queues:                   map[string]int{queues.Name(w.namespace, l.name): 1},
+		Queues:                   map[string]int{policy.Queue(w.namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           retryDelay,

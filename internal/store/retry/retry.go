@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
@@ -40,7 +40,7 @@ func New(rdb redis.UniversalClient, namespace string, driver Driver) *Retrier {
 	return &Retrier{
 		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
-		queue: queues.Name(namespace, queues.Campaign), driver: driver,
+		queue: policy.Queue(namespace, policy.Campaign), driver: driver,
 	}
 }
 
@@ -158,7 +158,7 @@ func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry) (string, e
 
 // enqueue enqueues a task, unless one of its id is there.
 func (r *Retrier) enqueue(ctx context.Context, task *asynq.Task, queue, id string) error {
-	_, err := r.asynq.EnqueueContext(ctx, task, queues.Options(queue, id, time.Time{})...)
+	_, err := r.asynq.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, time.Time{})...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil
 	}

@@ -1,5 +1,4 @@
-// Package clock waits.
-package clock
+package policy
 
 import (
 	"context"

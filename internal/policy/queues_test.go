@@ -1,12 +1,10 @@
-package queues_test
+package policy
 
 import (
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
-
-	"example.com/usher/internal/queues"
 )
 
 // TestNoTaskRunsBeforeItsTime: asynq knows whole seconds only, and cuts off the rest.
@@ -16,13 +14,13 @@ func TestNoTaskRunsBeforeItsTime(t *testing.T) {
 	for at, want := range map[time.Time]time.Time{
 		second: second, second.Add(time.Nanosecond): second.Add(time.Second), second.Add(999 * time.Millisecond): second.Add(time.Second),
 	} {
-		for _, option := range queues.Options("q", "id", at) {
+		for _, option := range TaskOptions("q", "id", at) {
 			if option.Type() == asynq.ProcessAtOpt && !option.Value().(time.Time).Equal(want) {
 				t.Errorf("at %s it is to run at %s, want %s", at, option.Value(), want)
 			}
 		}
 	}
-	for _, option := range queues.Options("q", "id", time.Time{}) {
+	for _, option := range TaskOptions("q", "id", time.Time{}) {
 		if option.Type() == asynq.ProcessAtOpt {
 			t.Errorf("a task that shall run now is to run at %s", option.Value())
 		}

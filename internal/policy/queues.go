@@ -1,6 +1,4 @@
-// Package queues names the queues of each lane and fixes how a task is put into one. Attempts, backoff and endings are
-// the worker's own, so asynq's are set out of reach here, in one place.
-package queues
+package policy
 
 import (
 	"math"
@@ -22,8 +20,8 @@ const (
 // Lanes lists every lane.
 func Lanes() []Lane { return []Lane{Interactive, Campaign, Housekeeping} }
 
-// Name is the asynq queue of a lane.
-func Name(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
+// Queue is the asynq queue of a lane.
+func Queue(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
 
 const (
 	// maxRetry is never reached: asynq archives a task on its last retry even when that retry was only a wait.
@@ -32,9 +30,10 @@ const (
 	timeout = math.MaxInt32 * time.Second
 )
 
-// Options are the asynq options of every task. A zero at means now. asynq cuts instants to whole seconds, so that a task would run up to a second
-// too early: at is rounded up.
-func Options(queue, id string, at time.Time) []asynq.Option {
+// TaskOptions are the asynq options of every task. Attempts, backoff and endings are the worker's own, so asynq's are set
+// out of reach here, in one place. A zero at means now. asynq cuts instants to whole seconds, so that a task would run up
+// to a second too early: at is rounded up.
+func TaskOptions(queue, id string, at time.Time) []asynq.Option {
 	opts := []asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(timeout)}
 	if !at.IsZero() {
 		if whole := at.Truncate(time.Second); whole.Before(at) {
