@@ -28,8 +28,8 @@ type BulkRequest struct {
 	Recipients []Recipient
 }
 
-// BulkInvite puts recipients into a campaign, all of them or none, and enqueues the task that works through it. Those the
-// campaign has already are left as they are. Invalid input is one *InvalidError for each fault, joined.
+// BulkInvite puts recipients into a campaign, all of them or none, and enqueues the task that works through it.
+// Those the campaign has already are left as they are. Invalid input is one *InvalidError for each fault, joined.
 func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Option) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
@@ -137,8 +137,8 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 	return rows, name, nil
 }
 
-// Name is the campaign's name: the one that was given, or the one that derives from the list. It checks the whole list,
-// as BulkInvite does.
+// Name is the campaign's name: the one that was given, or the one that derives from the list. It checks the whole
+// list, as BulkInvite does.
 func (r BulkRequest) Name() (string, error) {
 	_, name, err := r.prepare()
 	return name, err
@@ -167,7 +167,8 @@ func bulkTask(id, queue string, c ledger.Campaign) Task {
 		ledger.Scheduled: StateScheduled, ledger.Finished: StateDone, ledger.Cancelled: StateCancelled,
 	}
 	task := Task{
-		ID: id, Type: TypeBulkInvite, Queue: queue, State: cmp.Or(states[c.State], StatePending), ScheduledAt: c.ScheduledAt,
+		ID: id, Type: TypeBulkInvite, Queue: queue,
+		State: cmp.Or(states[c.State], StatePending), ScheduledAt: c.ScheduledAt,
 		Bulk: &Bulk{Campaign: c.Name, Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead, Remaining: c.Remaining()},
 	}
 	if c.State == ledger.Running && !c.StartedAt.IsZero() {

@@ -25,8 +25,8 @@ const (
 // Over tells whether a campaign in this state makes no more calls by itself.
 func (s CampaignState) Over() bool { return s == CampaignFinished || s == CampaignCancelled }
 
-// Refuses gives the error with which BulkInvite refuses recipients for a campaign in this state, to be invited later or at once; nil if the campaign
-// takes them. It is an *InvalidError.
+// Refuses gives the error with which BulkInvite refuses recipients for a campaign in this state, to be invited later
+// or at once; nil if the campaign takes them. It is an *InvalidError.
 func (s CampaignState) Refuses(later bool) error {
 	switch {
 	case s == CampaignCancelled:
@@ -37,7 +37,8 @@ func (s CampaignState) Refuses(later bool) error {
 	return nil
 }
 
-// ErrCampaignOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
+// ErrCampaignOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or
+// cancel.
 var ErrCampaignOver = ledger.ErrOver
 
 // Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Remaining.
@@ -48,13 +49,16 @@ type Campaign struct {
 	Sent       int           `json:"sent"`
 	Dead       int           `json:"dead"`
 	Remaining  int           `json:"remaining"`
-	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count nowhere else.
+	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count
+	// nowhere else.
 	Forgotten int `json:"forgotten"`
 	// DeadByCode counts the dead ones by cause. It is never nil.
 	DeadByCode map[string]int `json:"dead_by_code"`
-	// ETA is when its last recipient is expected to have its outcome: by the limits, the invites that wait and the other campaigns.
+	// ETA is when its last recipient is expected to have its outcome: by the limits, the invites that wait and the
+	// other campaigns.
 	ETA time.Time `json:"eta,omitzero"`
-	// Assumption is what the ETA rests on, or why there is none, for a person to read; empty for a campaign that is over.
+	// Assumption is what the ETA rests on, or why there is none, for a person to read; empty for a campaign that is
+	// over.
 	Assumption string `json:"eta_assumption"`
 	// NextCallAt is when it makes its next call, if it stands still until then and that is known.
 	NextCallAt time.Time `json:"next_call_at,omitzero"`
@@ -82,8 +86,8 @@ func (c *Client) Campaigns(ctx context.Context, limit int) ([]Campaign, error) {
 	return c.foretold(ctx, heads...), nil
 }
 
-// Pause stops a campaign from making calls, but for those under way. Pausing it again changes nothing. The error is ErrNotFound or
-// ErrCampaignOver.
+// Pause stops a campaign from making calls, but for those under way. Pausing it again changes nothing. The error is
+// ErrNotFound or ErrCampaignOver.
 func (c *Client) Pause(ctx context.Context, name string) (Campaign, error) {
 	return c.campaign(ctx, c.ledgers.Pause, name)
 }
@@ -93,14 +97,16 @@ func (c *Client) Resume(ctx context.Context, name string) (Campaign, error) {
 	return c.campaign(ctx, c.ledgers.Resume, name)
 }
 
-// Cancel stops a campaign for good: whoever is in no call is not invited any more. What becomes of calls under way is recorded. Cancelling
-// it again changes nothing. The error is ErrNotFound or ErrCampaignOver, if it has finished.
+// Cancel stops a campaign for good: whoever is in no call is not invited any more. What becomes of calls under way
+// is recorded. Cancelling it again changes nothing. The error is ErrNotFound or ErrCampaignOver, if it has finished.
 func (c *Client) Cancel(ctx context.Context, name string) (Campaign, error) {
 	return c.campaign(ctx, c.ledgers.Cancel, name)
 }
 
 // campaign does something to one campaign, or only reads it, and tells how it stands.
-func (c *Client) campaign(ctx context.Context, do func(context.Context, string) (ledger.Campaign, error), name string) (Campaign, error) {
+func (c *Client) campaign(
+	ctx context.Context, do func(context.Context, string) (ledger.Campaign, error), name string,
+) (Campaign, error) {
 	head, err := do(ctx, name)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
@@ -131,7 +137,8 @@ func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campa
 		case err != nil:
 			campaign.Assumption = "no ETA: " + err.Error()
 		case known:
-			campaign.ETA, campaign.Assumption, campaign.NextCallAt, campaign.Standstill = f.ETA, f.Assumption, f.NextCall, f.Standstill
+			campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
+			campaign.NextCallAt, campaign.Standstill = f.NextCall, f.Standstill
 		default: // it changed its state just now, or there are too many
 			campaign.Assumption = "no ETA: it is not among those that can be foretold"
 		}
@@ -141,8 +148,8 @@ func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campa
 
 func headOf(head ledger.Campaign) Campaign {
 	c := Campaign{
-		Name: head.Name, State: CampaignState(head.State), Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead,
-		Remaining: head.Remaining(), Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
+		Name: head.Name, State: CampaignState(head.State),
+		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Remaining: head.Remaining(), Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}
 	if c.State == CampaignPaused {

@@ -56,12 +56,12 @@ func RedisCAFile(path string) ClientOption { return func(c *clientConfig) { c.ca
 // Redis uses a connection of the caller's, which stays open at Close.
 func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig) { c.rdb = rdb } }
 
-// Namespace is the prefix of queues and keys that the workers use: 1 to 32 letters, digits, dots, dashes or underscores.
-// No worker needs to have started in it yet.
+// Namespace is the prefix of queues and keys that the workers use: 1 to 32 letters, digits, dots, dashes or
+// underscores. No worker needs to have started in it yet.
 func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
 
-// NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis shows
-// at the first call.
+// NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis
+// shows at the first call.
 func NewClient(opts ...ClientOption) (*Client, error) {
 	config := clientConfig{url: DefaultRedisURL, namespace: DefaultNamespace}
 	for _, set := range opts {
@@ -96,8 +96,8 @@ func (c *Client) Close() error {
 	return c.rdb.Close()
 }
 
-// Invite enqueues the invitation of one address. Invalid input is one *InvalidError for each fault, joined, and nothing
-// is enqueued. An address that was forgotten on request is ErrForgotten.
+// Invite enqueues the invitation of one address. Invalid input is one *InvalidError for each fault, joined, and
+// nothing is enqueued. An address that was forgotten on request is ErrForgotten.
 func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option) (Task, error) {
 	recipient = recipient.Normalize()
 	if err := recipient.Validate(); err != nil {
@@ -127,8 +127,9 @@ func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option
 	return c.revoke(ctx, RevokePayload{InvitationID: invitationID}, opts)
 }
 
-// RevokeEmail enqueues the revocation of every invitation of an address, in whatever case, that is pending when the task runs; that there
-// is none is no failure. The ended task tells how many it has revoked. A bad address is an *InvalidError.
+// RevokeEmail enqueues the revocation of every invitation of an address, in whatever case, that is pending when the
+// task runs; that there is none is no failure. The ended task tells how many it has revoked. A bad address is an
+// *InvalidError.
 func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
 	address = strings.TrimSpace(address)
 	if err := validateAddress(address); err != nil {
@@ -137,9 +138,10 @@ func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...Option
 	return c.revoke(ctx, RevokePayload{EmailAddress: address}, opts)
 }
 
-// RevokeCampaign enqueues the revocation of every invitation that a campaign has sent and that is pending when the task runs: nobody
-// else's, and no accepted or expired one. The ended task tells how many it has revoked. A campaign that runs goes on sending. A bad name
-// is an *InvalidError; a campaign that does not exist when the task runs makes it a dead letter.
+// RevokeCampaign enqueues the revocation of every invitation that a campaign has sent and that is pending when the
+// task runs: nobody else's, and no accepted or expired one. The ended task tells how many it has revoked. A campaign
+// that runs goes on sending. A bad name is an *InvalidError; a campaign that does not exist when the task runs makes
+// it a dead letter.
 func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...Option) (Task, error) {
 	if err := ValidateCampaign(name); err != nil {
 		return Task{}, err
@@ -158,7 +160,9 @@ func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
 }
 
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
-func (c *Client) enqueue(ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option) (Task, error) {
+func (c *Client) enqueue(
+	ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option,
+) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
 		return Task{}, err
@@ -182,7 +186,8 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane policy.Lane, ide
 		if found.State.Ended() {
 			return c.existing(ctx, id)
 		}
-		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds nothing.
+		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds
+		// nothing.
 	}
 	fresh, err := c.put(ctx, asynq.NewTask(kind, data), queue, id, options.At)
 	if err != nil {
@@ -194,8 +199,8 @@ func (c *Client) enqueue(ctx context.Context, kind string, lane policy.Lane, ide
 	return newTask(id, kind, queue, options.At), nil
 }
 
-// claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload that is
-// ErrConflict.
+// claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload
+// that is ErrConflict.
 func (c *Client) claim(ctx context.Context, id string, own record.Record) (found record.Record, err error) {
 	own.State = record.Open
 	found, exists, err := c.records.Claim(ctx, id, own)

@@ -53,10 +53,12 @@ type RevokePayload struct {
 
 // Validate reports what is wrong with the payload, as an *InvalidError with index -1.
 func (p RevokePayload) Validate() error {
-	given := slices.DeleteFunc([]string{p.InvitationID, p.EmailAddress, p.Campaign}, func(s string) bool { return s == "" })
+	empty := func(s string) bool { return s == "" }
+	given := slices.DeleteFunc([]string{p.InvitationID, p.EmailAddress, p.Campaign}, empty)
 	switch {
 	case len(given) > 1:
-		return invalid("invitation_id", "is one of several: a revocation is of an invitation, an address or a campaign")
+		const reason = "is one of several: a revocation is of an invitation, an address or a campaign"
+		return invalid("invitation_id", reason)
 	case p.Campaign != "":
 		return ValidateCampaign(p.Campaign)
 	case p.EmailAddress != "":

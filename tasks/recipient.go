@@ -22,7 +22,8 @@ const (
 	MaxURLBytes      = 4 << 10  // ours
 )
 
-// Recipient is one address to invite, with the options of its invitation. The zero value of every option means Clerk's default.
+// Recipient is one address to invite, with the options of its invitation. The zero value of every option means
+// Clerk's default.
 type Recipient struct {
 	EmailAddress string `json:"email_address"`
 	// PublicMetadata becomes the user's public metadata at sign-up.
@@ -33,7 +34,8 @@ type Recipient struct {
 	NoNotify bool `json:"no_notify,omitempty"`
 	// IgnoreExisting invites although an invitation for the address exists already.
 	IgnoreExisting bool `json:"ignore_existing,omitempty"`
-	// OnDuplicate says what becomes of the recipient if an invitation for the address is pending already. It and IgnoreExisting exclude each other.
+	// OnDuplicate says what becomes of the recipient if an invitation for the address is pending already. It and
+	// IgnoreExisting exclude each other.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
 	// ExpiresInDays is between 1 and 365; 0 means Clerk's default of 30.
 	ExpiresInDays int `json:"expires_in_days,omitempty"`
@@ -46,7 +48,7 @@ type OnDuplicate string
 
 // The ways to treat a duplicate.
 const (
-	DeadLetterDuplicate OnDuplicate = "dead-letter" // the recipient becomes a dead letter; so it does if nothing is said
+	DeadLetterDuplicate OnDuplicate = "dead-letter" // the recipient becomes a dead letter; this is the default
 	AcceptDuplicate     OnDuplicate = "accept"      // the pending invitation counts as the recipient's
 	ResendDuplicate     OnDuplicate = "resend"      // the pending invitation is revoked and a new one made
 )
@@ -91,7 +93,8 @@ func Faults(err error) (faults []*InvalidError) {
 	return faults
 }
 
-// Normalize trims the address, and leaves out what goes without saying. It is what Validate checks and what is enqueued.
+// Normalize trims the address, and leaves out what goes without saying. It is what Validate checks and what is
+// enqueued.
 func (r Recipient) Normalize() Recipient {
 	r.EmailAddress = strings.TrimSpace(r.EmailAddress)
 	if r.OnDuplicate == DeadLetterDuplicate {
@@ -116,12 +119,14 @@ func (r Recipient) Validate() error {
 	case r.OnDuplicate != "" && !slices.Contains(OnDuplicates(), r.OnDuplicate):
 		bad("on_duplicate", "%.40q is not one of dead-letter, accept, resend", r.OnDuplicate)
 	case r.IgnoreExisting && (r.OnDuplicate == AcceptDuplicate || r.OnDuplicate == ResendDuplicate):
-		bad("on_duplicate", "%s and ignore_existing exclude each other: with it no duplicate is ever met", r.OnDuplicate)
+		const format = "%s and ignore_existing exclude each other: with it no duplicate is ever met"
+		bad("on_duplicate", format, r.OnDuplicate)
 	}
 	return errors.Join(errs...)
 }
 
-// FoldAddress gives the form under which two spellings are one recipient: Clerk matches addresses without regard to case.
+// FoldAddress gives the form under which two spellings are one recipient: Clerk matches addresses without regard to
+// case.
 func FoldAddress(address string) string { return store.Fold(address) }
 
 func validateAddress(address string) error {
@@ -166,7 +171,8 @@ func validateMetadata(metadata map[string]any) error {
 		return invalid("public_metadata", "cannot be written as JSON: %v", err)
 	}
 	if len(encoded) > MaxMetadataBytes {
-		return invalid("public_metadata", "is %d bytes as JSON, at most %d are allowed", len(encoded), MaxMetadataBytes)
+		const format = "is %d bytes as JSON, at most %d are allowed"
+		return invalid("public_metadata", format, len(encoded), MaxMetadataBytes)
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ type Task struct {
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`
 	Error        *Failure `json:"error"`
-	// Revoked is how many invitations a revoke task has revoked so far; those that were revoked before it are not counted.
+	// Revoked is how many invitations a revoke task has revoked so far; those that were revoked before it are not
+	// counted.
 	Revoked int `json:"revoked"`
 	// Bulk is set for bulk-invite tasks.
 	Bulk *Bulk `json:"bulk,omitempty"`
@@ -57,8 +58,9 @@ type Bulk struct {
 	Sent       int    `json:"sent"`
 	Dead       int    `json:"dead"`
 	Remaining  int    `json:"remaining"`
-	// Added, Known, Duplicates and Forgotten are set by BulkInvite: recipients new to the campaign, those it had already, and those
-	// that stood in the list more than once. Forgotten are left out: their addresses were forgotten on request.
+	// Added, Known, Duplicates and Forgotten are set by BulkInvite: recipients new to the campaign, those it had
+	// already, and those that stood in the list more than once. Forgotten are left out: their addresses were
+	// forgotten on request.
 	Added      int `json:"added"`
 	Known      int `json:"known"`
 	Duplicates int `json:"duplicates"`
@@ -66,12 +68,15 @@ type Bulk struct {
 }
 
 var (
-	// ErrExists means that a task with this id and payload was enqueued before. The Task that comes with it is that one.
+	// ErrExists means that a task with this id and payload was enqueued before. The Task that comes with it is that
+	// one.
 	ErrExists = errors.New("a task with this id exists already")
 	// ErrConflict means that the id belongs to a task with another payload.
 	ErrConflict = errors.New("the id belongs to a task with another payload")
-	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is lifted.
+	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is
+	// lifted.
 	ErrForgotten = errors.New("the address was forgotten on request (enqueue forget --lift ends that)")
-	// ErrNotFound means that no task with this id is known, because there was none or its end was long ago, or no campaign of this name.
+	// ErrNotFound means that no task with this id is known, because there was none or its end was long ago, or no
+	// campaign of this name.
 	ErrNotFound = errors.New("no such task or campaign")
 )

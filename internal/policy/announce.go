@@ -25,10 +25,12 @@ type announced struct {
 // maxAnnounced bounds what is read of it, in bytes.
 const maxAnnounced = 4 << 10
 
-// Announce tells programs that have no settings of their own by which limits the workers send. The worker that was started last is believed.
+// Announce tells programs that have no settings of their own by which limits the workers send. The worker that was
+// started last is believed.
 func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
 	data, err := json.Marshal(announced{
-		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(), Reserve: p.Reserve, Timeout: p.Timeout,
+		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(),
+		Reserve: p.Reserve, Timeout: p.Timeout,
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the policy: %w", err)
@@ -39,8 +41,8 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	return nil
 }
 
-// Announced gives the limits, the reserve and the timeout by which the workers send, and nothing else of their policy; false if no worker was
-// ever started.
+// Announced gives the limits, the reserve and the timeout by which the workers send, and nothing else of their
+// policy; false if no worker was ever started.
 func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string) (Policy, bool, error) {
 	data, err := rdb.GetRange(ctx, store.Keys(namespace).Policy(), 0, maxAnnounced).Bytes()
 	if len(data) == 0 && (err == nil || errors.Is(err, redis.Nil)) {
@@ -51,7 +53,8 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	var a announced
 	if err := json.Unmarshal(data, &a); err != nil || a.Reserve < 0 || a.Timeout <= 0 {
-		return Policy{}, false, fmt.Errorf("what Redis holds of the workers' policy (%s) is garbage; it is written anew when a worker starts", store.Keys(namespace).Policy())
+		const garbage = "what Redis holds of the workers' policy (%s) is garbage; it is written anew when a worker starts"
+		return Policy{}, false, fmt.Errorf(garbage, store.Keys(namespace).Policy())
 	}
 	var p Policy
 	var errs [3]error

@@ -42,7 +42,8 @@ func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 	}
 }
 
-// Kept is how many singles are kept for invites that fill no bulk. None where there is no bulk limit, or no create limit.
+// Kept is how many singles are kept for invites that fill no bulk. None where there is no bulk limit, or no create
+// limit.
 func (p Policy) Kept() int {
 	if p.Bulk.N == 0 {
 		return 0

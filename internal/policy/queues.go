@@ -7,7 +7,8 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Lane is a kind of work that has its own queue and its own workers, so that it can wait without stopping another kind.
+// Lane is a kind of work that has its own queue and its own workers, so that it can wait without stopping another
+// kind.
 type Lane string
 
 // The lanes.
@@ -30,9 +31,9 @@ const (
 	timeout = math.MaxInt32 * time.Second
 )
 
-// TaskOptions are the asynq options of every task. Attempts, backoff and endings are the worker's own, so asynq's are set
-// out of reach here, in one place. A zero at means now. asynq cuts instants to whole seconds, so that a task would run up
-// to a second too early: at is rounded up.
+// TaskOptions are the asynq options of every task. Attempts, backoff and endings are the worker's own, so asynq's
+// are set out of reach here, in one place. A zero at means now. asynq cuts instants to whole seconds, so that a task
+// would run up to a second too early: at is rounded up.
 func TaskOptions(queue, id string, at time.Time) []asynq.Option {
 	opts := []asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(timeout)}
 	if !at.IsZero() {

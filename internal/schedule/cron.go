@@ -30,8 +30,8 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 	case strings.Contains(text, "TZ="):
 		return timetable{}, errors.New("names a time zone; timezone: does that")
 	}
-	parser := cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
-	spec, err := parser.Parse(text)
+	const fields = cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor
+	spec, err := cron.NewParser(fields).Parse(text)
 	if err != nil {
 		return timetable{}, err
 	}
@@ -39,7 +39,8 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 	switch spec := spec.(type) {
 	case cron.ConstantDelaySchedule:
 		// The library makes whole seconds, and at least one, of whatever it gets.
-		if d, err := time.ParseDuration(strings.TrimSpace(strings.TrimPrefix(text, "@every"))); err != nil || d != spec.Delay {
+		d, err := time.ParseDuration(strings.TrimSpace(strings.TrimPrefix(text, "@every")))
+		if err != nil || d != spec.Delay {
 			return timetable{}, errors.New("must be @every and whole seconds, at least one, such as @every 90s")
 		}
 	case *cron.SpecSchedule:
@@ -57,8 +58,8 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 	return t, nil
 }
 
-// after is the first instant after another at which the schedule is due; zero if none is within five years. What a clock change
-// skips does not come.
+// after is the first instant after another at which the schedule is due; zero if none is within five years. What a
+// clock change skips does not come.
 func (t timetable) after(at time.Time) time.Time {
 	for {
 		at = t.spec.Next(at.In(t.zone))
@@ -79,8 +80,8 @@ func repeated(at time.Time) bool {
 	return false
 }
 
-// latest is the last of the instants from next to now, zero if that is longer ago than a tick may be late, and the first one after
-// now. Those before the last are passed over.
+// latest is the last of the instants from next to now, zero if that is longer ago than a tick may be late, and the
+// first one after now. Those before the last are passed over.
 func (t timetable) latest(next, now time.Time) (tick, following time.Time) {
 	if every, ok := t.spec.(cron.ConstantDelaySchedule); ok {
 		tick = next.Add(now.Sub(next) / every.Delay * every.Delay)

@@ -44,7 +44,9 @@ func (e *entry) bad(field, format string, args ...any) {
 		}
 	}
 	e.faulty = true
-	e.faults = append(e.faults, &Fault{File: e.name, Line: line, Schedule: e.title, Field: field, Reason: fmt.Sprintf(format, args...)})
+	e.faults = append(e.faults, &Fault{
+		File: e.name, Line: line, Schedule: e.title, Field: field, Reason: fmt.Sprintf(format, args...),
+	})
 }
 
 // entry reads a schedule; a faulty one is reported and left out.
@@ -139,7 +141,8 @@ func (e *entry) flag(key string, node ast.Node) bool {
 	return b.Value
 }
 
-// options reads the options of an invitation, each by itself so that a fault has its line. They are what tasks.Recipient has.
+// options reads the options of an invitation, each by itself so that a fault has its line. They are what
+// tasks.Recipient has.
 func (e *entry) options(node ast.Node) {
 	pairs, ok := e.pairs(node)
 	if !ok {
@@ -194,7 +197,7 @@ func (e *entry) finish() {
 	e.checkKeys()
 	e.recipient.EmailAddress = e.address
 	if e.Task == tasks.TypeBulkInvite {
-		e.recipient.EmailAddress = "someone@example.com" // any recipient of the list: its options are checked without an address
+		e.recipient.EmailAddress = "someone@example.com" // so that the options can be checked
 		if e.list.campaign == "" {
 			e.list.campaign = e.Name
 		} else {

@@ -60,8 +60,8 @@ func oneLine(text string) string {
 	}, strings.ToValidUTF8(text, "?"))
 }
 
-// Read reads a file of schedules, and the lists that they name. Everything that is wrong with it is a *Fault, joined, in the order of
-// its lines.
+// Read reads a file of schedules, and the lists that they name. Everything that is wrong with it is a *Fault,
+// joined, in the order of its lines.
 func Read(path string) ([]Schedule, error) {
 	name := filepath.Base(path)
 	data, err := settings.ReadUpTo(path, maxBytes+1)
@@ -147,7 +147,8 @@ func (rd *reader) syntaxFault(err error) {
 		return
 	}
 	hint := ""
-	if strings.Contains(syntax.Message, "reserved") || strings.Contains(syntax.Message, "alias") || strings.Contains(syntax.Message, "context") {
+	about := func(word string) bool { return strings.Contains(syntax.Message, word) }
+	if about("reserved") || about("alias") || about("context") {
 		hint = `; what begins with *, @ or another sign needs quotes, as in cron: "@daily"`
 	}
 	rd.fault(syntax.Token.Position.Line, "is not YAML: %s%s", syntax.Message, hint)
@@ -157,7 +158,8 @@ func (rd *reader) syntaxFault(err error) {
 func (rd *reader) Visit(node ast.Node) ast.Visitor {
 	switch node.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		rd.fault(lineOf(node), "has an anchor, an alias or a tag of YAML (&, *, !): none is taken; put a value that begins so in quotes")
+		rd.fault(lineOf(node), "has an anchor, an alias or a tag of YAML (&, *, !): none is taken; "+
+			"put a value that begins so in quotes")
 		return nil
 	}
 	return rd

@@ -24,7 +24,9 @@ type Runner struct {
 }
 
 // NewRunner gives a runner of the schedules of a file.
-func NewRunner(rdb redis.UniversalClient, namespace string, schedules []Schedule, to Enqueuer, log zerolog.Logger) *Runner {
+func NewRunner(
+	rdb redis.UniversalClient, namespace string, schedules []Schedule, to Enqueuer, log zerolog.Logger,
+) *Runner {
 	return &Runner{schedules: schedules, states: newStates(rdb, namespace), to: to, worker: uuid.NewString(), log: log}
 }
 
@@ -73,7 +75,8 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		k.adopted = true
-		k.log.Info().Bool("changed", changed).Str("cron", k.schedule.Cron).Str("timezone", k.schedule.TimeZone).Str("task", k.schedule.Task).Msg("schedule is kept")
+		k.log.Info().Bool("changed", changed).Str("cron", k.schedule.Cron).Str("timezone", k.schedule.TimeZone).
+			Str("task", k.schedule.Task).Msg("schedule is kept")
 	}
 	at, err := k.states.look(ctx, k.schedule, k.worker)
 	if err != nil {
@@ -114,8 +117,8 @@ func (k *keeper) advance(ctx context.Context, at glance) error {
 	return k.finish(ctx, at, tick)
 }
 
-// finish enqueues the task of a pending tick and confirms it. It gives up no later than the worker's hold on the tick ends, so that one
-// that was stopped for a while does nothing late.
+// finish enqueues the task of a pending tick and confirms it. It gives up no later than the worker's hold on the
+// tick ends, so that one that was stopped for a while does nothing late.
 func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, at.asked.Add(policy.TickHold))
 	defer cancel()

@@ -1,9 +1,10 @@
-// Package schedule lets tasks repeat: it reads a file of schedules, and has each tick of each enqueued exactly once, however many
-// workers read the file.
+// Package schedule lets tasks repeat: it reads a file of schedules, and has each tick of each enqueued exactly once,
+// however many workers read the file.
 //
-// A tick is an instant at which a schedule is due. A script on Redis's clock takes it: the schedule's next instant moves on, and
-// the tick is pending. Whoever took it enqueues its task, under an id that is made of the schedule's name and the instant, and
-// confirms it. A tick that stays pending is finished by another worker in the same way; the id makes one task of both.
+// A tick is an instant at which a schedule is due. A script on Redis's clock takes it: the schedule's next instant
+// moves on, and the tick is pending. Whoever took it enqueues its task, under an id that is made of the schedule's
+// name and the instant, and confirms it. A tick that stays pending is finished by another worker in the same way;
+// the id makes one task of both.
 package schedule
 
 import (
@@ -75,7 +76,8 @@ type futile struct{ error }
 
 func (f *futile) Unwrap() error { return f.error }
 
-// enqueue enqueues the task of a tick and gives its id; repeating it makes no second one. A *futile error ends the tick.
+// enqueue enqueues the task of a tick and gives its id; repeating it makes no second one. A *futile error ends the
+// tick.
 func (s Schedule) enqueue(ctx context.Context, to Enqueuer, tick time.Time) (id string, err error) {
 	var task tasks.Task
 	id = s.taskID(tick)
@@ -87,7 +89,8 @@ func (s Schedule) enqueue(ctx context.Context, to Enqueuer, tick time.Time) (id 
 		if recipients, err = s.list.read(s.recipient); err != nil {
 			return "", &futile{err}
 		}
-		// The ledger knows whom it has, so that a repeated upload needs no id, and the file may have changed since the first.
+		// The ledger knows whom it has, so that a repeated upload needs no id, and the file may have changed since
+		// the first.
 		task, err = to.BulkInvite(ctx, tasks.BulkRequest{Campaign: s.list.campaign, Recipients: recipients})
 	default:
 		task, err = to.SyncList(ctx, tasks.ID(id))
@@ -97,7 +100,8 @@ func (s Schedule) enqueue(ctx context.Context, to Enqueuer, tick time.Time) (id 
 	case err == nil, errors.Is(err, tasks.ErrExists):
 		return task.ID, nil
 	case errors.Is(err, tasks.ErrConflict):
-		return id, &futile{fmt.Errorf("the tick was enqueued before, as an earlier schedule of this name has it: %w", err)}
+		err = fmt.Errorf("the tick was enqueued before, as an earlier schedule of this name has it: %w", err)
+		return id, &futile{err}
 	case invalid, errors.Is(err, tasks.ErrForgotten):
 		return "", &futile{err}
 	}
@@ -114,13 +118,15 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		return nil, fmt.Errorf("%s is not a regular file", l.file)
 	}
 	file, err := peoplefile.ReadFile(l.path, peoplefile.Options{
-		Name: l.file, Defaults: defaults, EmailColumn: l.emailColumn, IgnoreColumns: l.ignoreColumns, MaxRows: tasks.MaxRecipients,
+		Name: l.file, Defaults: defaults, EmailColumn: l.emailColumn, IgnoreColumns: l.ignoreColumns,
+		MaxRows: tasks.MaxRecipients,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if bad := file.BadRows(); bad > 0 && !l.skipInvalid {
-		return nil, fmt.Errorf("%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true", l.file, bad, file.Invalid[0])
+		const format = "%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true"
+		return nil, fmt.Errorf(format, l.file, bad, file.Invalid[0])
 	}
 	if len(file.Rows) == 0 {
 		return nil, fmt.Errorf("%s has no valid row", l.file)

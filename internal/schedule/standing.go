@@ -64,7 +64,8 @@ func standing(name string, hash map[string]string, kept bool) Standing {
 	}
 	s := Standing{
 		Name: bounded(name), Cron: text("cron"), TimeZone: text("timezone"), Task: text("task"),
-		Last: instant("last"), LastTask: text("last_task"), LastError: text("last_error"), Pending: !instant("pending").IsZero(),
+		Last: instant("last"), LastTask: text("last_task"), LastError: text("last_error"),
+		Pending: !instant("pending").IsZero(),
 	}
 	if kept {
 		s.Next = instant("next")

@@ -16,7 +16,8 @@ import (
 const (
 	// stateKeep is how long the state of a schedule is kept that no worker has in its file any more.
 	stateKeep = 30 * 24 * time.Hour
-	// maxListed and maxShown bound what is read for a list, and what is kept of an error and shown of any text, in bytes.
+	// maxListed and maxShown bound what is read for a list, and what is kept of an error and shown of any text, in
+	// bytes.
 	maxListed = 10_000
 	maxShown  = 500
 )
@@ -25,7 +26,7 @@ const (
 //
 //	digest cron timezone task    what it is, as the worker that started last has it
 //	next                         its next instant (ms)
-//	pending holder held_until    a tick (ms) that was taken and not confirmed; which worker sees to it, and until when (ms)
+//	pending holder held_until    a tick (ms) that was taken and not confirmed; which worker sees to it, until when (ms)
 //	last last_task last_error    the last tick (ms) that is over; its task, or why there is none
 //
 // The index has the names of the schedules by the instant (ms) at which a worker last had them in its file.
@@ -59,8 +60,9 @@ end
 `
 
 // adoptScript makes a schedule what a worker's file says. Its next instant stays if its times have not changed.
-// KEYS: the schedule's hash, the index. ARGV: 1 name, 2 digest, 3 cron, 4 time zone, 5 task, 6 the next instant (ms), 7 how long
-// the state is kept (ms), 8 whether only a schedule that is not there, or garbage, is written (1 or 0). Returns 1 if it was changed.
+// KEYS: the schedule's hash, the index. ARGV: 1 name, 2 digest, 3 cron, 4 time zone, 5 task, 6 the next instant
+// (ms), 7 how long the state is kept (ms), 8 whether only a schedule that is not there, or garbage, is written (1 or
+// 0). Returns 1 if it was changed.
 var adoptScript = redis.NewScript(store.Clock + instant + seen + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'cron', 'timezone', 'next')
 local sound = h[1] and instant(h[4])
@@ -72,12 +74,12 @@ if not (sound and h[2] == ARGV[3] and h[3] == ARGV[4]) then redis.call('HSET', K
 return 1
 `)
 
-// lookScript tells how a schedule stands, and gives its pending tick to the worker that asks: if it is that worker's already, if
-// nobody's hold on it stands, or if the schedule is due again.
-// KEYS: the schedule's hash, the index. ARGV: 1 name, 2 digest, 3 the worker, 4 how long it sees to a tick (ms), 5 how often it is
-// noted that a worker has the schedule (ms), 6 how long the state is kept (ms).
-// Returns now, then: nothing if there is no such schedule or it is garbage; its digest if that is another; its digest and next
-// instant; or those two and the pending tick that is the worker's now.
+// lookScript tells how a schedule stands, and gives its pending tick to the worker that asks: if it is that worker's
+// already, if nobody's hold on it stands, or if the schedule is due again. KEYS: the schedule's hash, the index.
+// ARGV: 1 name, 2 digest, 3 the worker, 4 how long it sees to a tick (ms), 5 how often it is noted that a worker has
+// the schedule (ms), 6 how long the state is kept (ms). Returns now, then: nothing if there is no such schedule or
+// it is garbage; its digest if that is another; its digest and next instant; or those two and the pending tick that
+// is the worker's now.
 var lookScript = redis.NewScript(store.Clock + instant + seen + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'next', 'pending', 'holder', 'held_until')
 local next = instant(h[2])
@@ -91,10 +93,10 @@ redis.call('HSET', KEYS[1], 'holder', ARGV[3], 'held_until', stamp(now + tonumbe
 return {stamp(now), h[1], h[2], h[3]}
 `)
 
-// takeScript moves a schedule on, if it still is what the worker saw, is due, and has no pending tick.
-// KEYS: the schedule's hash. ARGV: 1 digest, 2 the next instant that the worker saw, 3 the tick that becomes pending (ms; empty: none,
-// all of them are too old), 4 the next instant from now on (ms), 5 the worker, 6 how long it sees to the tick (ms).
-// Returns 1 if it did.
+// takeScript moves a schedule on, if it still is what the worker saw, is due, and has no pending tick. KEYS: the
+// schedule's hash. ARGV: 1 digest, 2 the next instant that the worker saw, 3 the tick that becomes pending (ms;
+// empty: none, all of them are too old), 4 the next instant from now on (ms), 5 the worker, 6 how long it sees to
+// the tick (ms). Returns 1 if it did.
 var takeScript = redis.NewScript(store.Clock + instant + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'next', 'pending')
 if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] or instant(h[3]) then return 0 end
@@ -106,8 +108,8 @@ end
 return 1
 `)
 
-// confirmScript ends a tick, if it is still pending. KEYS: the schedule's hash. ARGV: the tick (ms), its task or empty, its error or empty.
-// Returns 1 if it did.
+// confirmScript ends a tick, if it is still pending. KEYS: the schedule's hash. ARGV: the tick (ms), its task or
+// empty, its error or empty. Returns 1 if it did.
 var confirmScript = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'pending') ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[1], 'pending', 'holder', 'held_until')
@@ -141,8 +143,8 @@ type glance struct {
 
 func (st *states) look(ctx context.Context, s Schedule, worker string) (glance, error) {
 	asked := time.Now()
-	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, worker, policy.TickHold.Milliseconds(),
-		policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
+	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, worker,
+		policy.TickHold.Milliseconds(), policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return glance{}, fmt.Errorf("looking at schedule %s: %w", s.Name, err)
 	}
@@ -176,8 +178,8 @@ func (st *states) take(ctx context.Context, s Schedule, worker string, saw, tick
 	if !tick.IsZero() {
 		pending = strconv.FormatInt(tick.UnixMilli(), 10)
 	}
-	taken, err := takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending, following.UnixMilli(),
-		worker, policy.TickHold.Milliseconds()).Bool()
+	taken, err := takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending,
+		following.UnixMilli(), worker, policy.TickHold.Milliseconds()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("taking a tick of schedule %s: %w", s.Name, err)
 	}
@@ -185,7 +187,9 @@ func (st *states) take(ctx context.Context, s Schedule, worker string, saw, tick
 }
 
 // confirm ends a pending tick with its task or its error, unless somebody has confirmed it already.
-func (st *states) confirm(ctx context.Context, name string, tick time.Time, taskID string, futile error) (bool, error) {
+func (st *states) confirm(
+	ctx context.Context, name string, tick time.Time, taskID string, futile error,
+) (bool, error) {
 	text := ""
 	if futile != nil {
 		text = bounded(futile.Error())

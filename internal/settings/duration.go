@@ -12,7 +12,8 @@ const day = 24 * time.Hour
 // MaxDuration bounds every duration that is read.
 const MaxDuration = 366 * day
 
-// Duration reads 90m, 1h30m, 2d or 1d12h: days come first, the rest is what [time.ParseDuration] takes. It is never negative.
+// Duration reads 90m, 1h30m, 2d or 1d12h: days come first, the rest is what [time.ParseDuration] takes. It is never
+// negative.
 func Duration(name, text string) (time.Duration, error) {
 	d, ok := parseDuration(strings.TrimSpace(text))
 	if !ok {
@@ -44,8 +45,8 @@ func parseDuration(text string) (time.Duration, bool) {
 	return d, d <= MaxDuration
 }
 
-// FormatDuration writes a duration so that Duration reads it back: largest units first, none that is zero (1d12h, 1h30m, 90s
-// as 1m30s).
+// FormatDuration writes a duration so that Duration reads it back: largest units first, none that is zero (1d12h,
+// 1h30m, 90s as 1m30s).
 func FormatDuration(d time.Duration) string {
 	if d == 0 {
 		return "0s"
@@ -110,7 +111,8 @@ func ParseRate(name, text string) (Rate, error) {
 	case n < 1 || n > MaxRateN:
 		return Rate{}, fault(name, text, want+" (N from 1 to %d)", MaxRateN)
 	case window < MinRateWindow || window > MaxRateWindow:
-		return Rate{}, fault(name, text, want+" (the duration from %s to %s)", MinRateWindow, FormatDuration(MaxRateWindow))
+		most := FormatDuration(MaxRateWindow)
+		return Rate{}, fault(name, text, want+" (the duration from %s to %s)", MinRateWindow, most)
 	}
 	return Rate{N: int(n), Window: window}, nil
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Instant reads the time of --at: RFC 3339, or 2026-12-01 09:00 (also with seconds) on the clocks of loc. It refuses a time that
-// is past, and a local time that a clock change skips. A local time that happens twice means the first; show people the
-// answer with its offset.
+// Instant reads the time of --at: RFC 3339, or 2026-12-01 09:00 (also with seconds) on the clocks of loc. It refuses
+// a time that is past, and a local time that a clock change skips. A local time that happens twice means the first;
+// show people the answer with its offset.
 func Instant(text string, now time.Time, loc *time.Location) (time.Time, error) {
 	const name = "--at"
 	trimmed := strings.TrimSpace(text)
@@ -15,7 +15,8 @@ func Instant(text string, now time.Time, loc *time.Location) (time.Time, error) 
 	if err != nil {
 		wall, ok := wallClock(trimmed)
 		if !ok {
-			return time.Time{}, fault(name, text, "a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone %s", loc)
+			const want = "a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone %s"
+			return time.Time{}, fault(name, text, want, loc)
 		}
 		if at, ok = firstAt(wall, loc); !ok {
 			return time.Time{}, fault(name, text, "a time that exists: a clock change in %s skips it", loc)
@@ -38,10 +39,11 @@ func wallClock(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// firstAt finds the first instant at which clocks in loc show the wall time. There is none when a clock change skips it.
+// firstAt finds the first instant at which clocks in loc show the wall time. There is none when a clock change skips
+// it.
 func firstAt(wall time.Time, loc *time.Location) (time.Time, bool) {
-	// time.Date does not promise which of two instants it gives, so ask for the offsets on both sides of any change nearby: no
-	// zone changes its clocks twice in so short a time.
+	// time.Date does not promise which of two instants it gives, so ask for the offsets on both sides of any change
+	// nearby: no zone changes its clocks twice in so short a time.
 	const nearby = 26 * time.Hour
 	found := time.Time{}
 	for _, probe := range []time.Time{wall.Add(-nearby), wall.Add(nearby)} {

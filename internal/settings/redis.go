@@ -23,8 +23,8 @@ const (
 	dialTimeout = 2 * time.Second
 	ioTimeout   = 3 * time.Second
 	poolSize    = 32 // many lanes ask at once, each for milliseconds; go-redis's 10 per CPU is few on one CPU
-	// go-redis would dial five times for each attempt of a command, which takes ten seconds if a server does not answer.
-	// Commands are attempted again anyway.
+	// go-redis would dial five times for each attempt of a command, which takes ten seconds if a server does not
+	// answer. Commands are attempted again anyway.
 	dialAttempts = 1
 )
 
@@ -37,10 +37,10 @@ const maxCABytes = 1 << 20
 //	redis+sentinel://user:password@host:port,host:port/master/0     also rediss+sentinel://
 //	redis+cluster://user:password@host:port,host:port               also rediss+cluster://
 //
-// User name and password are those of Redis; the Sentinels' own are sentinel_username and sentinel_password in the query.
-// The other parameters of the query are go-redis's, such as dial_timeout. A port may be left out. With TLS every server is
-// verified under the name or IP at which it is dialled, which behind Sentinel or in a cluster is the one that it announces.
-// caFile, if it is not empty, has certificates in PEM that are trusted besides the system's.
+// User name and password are those of Redis; the Sentinels' own are sentinel_username and sentinel_password in the
+// query. The other parameters of the query are go-redis's, such as dial_timeout. A port may be left out. With TLS
+// every server is verified under the name or IP at which it is dialled, which behind Sentinel or in a cluster is the
+// one that it announces. caFile, if it is not empty, has certificates in PEM that are trusted besides the system's.
 //
 // Nothing is connected yet. Errors are *Error, without any password.
 func OpenRedis(url, caFile string) (redis.UniversalClient, error) {

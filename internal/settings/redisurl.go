@@ -29,15 +29,16 @@ const (
 
 var redisHostPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
 
-// notOurs are parameters of go-redis that the rest of the URL sets, or that read from replicas, where what was just written may
-// be missing.
+// notOurs are parameters of go-redis that the rest of the URL sets, or that read from replicas, where what was just
+// written may be missing.
 var notOurs = []string{
 	"addr", "master_name", "username", "password",
-	"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly", "use_disconnected_replicas",
+	"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly",
+	"use_disconnected_replicas",
 }
 
-// parseRedisURL never repeats an error of net/url or go-redis: they quote what they were given, and with a slip in the URL
-// that can be a piece of the password.
+// parseRedisURL never repeats an error of net/url or go-redis: they quote what they were given, and with a slip in
+// the URL that can be a piece of the password.
 func parseRedisURL(text string) (target, error) {
 	text = strings.TrimSpace(text)
 	t, want := parseTarget(text)
@@ -86,7 +87,8 @@ func split(rest, defaultPort string, socket bool) (p parts, want string) {
 	userinfo, hosts := authority[:at], authority[at:]
 	parsed, err := url.Parse("redis://" + userinfo + "host" + tail)
 	if err != nil || parsed.Fragment != "" || strings.HasSuffix(tail, "#") {
-		return p, "a URL in which @ / ? # % and other special characters of user name and password are escaped (@ is %40)"
+		return p, "a URL in which @ / ? # % and other special characters of user name and password are escaped " +
+			"(@ is %40)"
 	}
 	p.user, p.path = parsed.User, parsed.Path
 	if _, ok := p.user.Password(); p.user != nil && !ok {
@@ -99,7 +101,7 @@ func split(rest, defaultPort string, socket bool) (p parts, want string) {
 		n, err := strconv.Atoi(values[len(values)-1])
 		switch {
 		case slices.Contains(notOurs, name):
-			return p, fmt.Sprintf("no parameter %s (servers and password stand before the path, and replicas are not read)", name)
+			return p, "no parameter " + name + " (servers and password stand before the path, and replicas are not read)"
 		case err == nil && (n < leastCount || n > mostCount):
 			return p, fmt.Sprintf("numbers from %d to %d", leastCount, mostCount)
 		case name == "db" && err == nil && n < 0:
@@ -145,7 +147,8 @@ func (p parts) url(scheme, path string, user *url.Userinfo, query url.Values) st
 	return u.String()
 }
 
-const wantParameters = "parameters that go-redis knows, with values that suit them, such as ?dial_timeout=3s&pool_size=20"
+const wantParameters = "parameters that go-redis knows, with values that suit them, " +
+	"such as ?dial_timeout=3s&pool_size=20"
 
 func (p parts) single(scheme string) (t target, want string) {
 	_, numbered := database(p.path)

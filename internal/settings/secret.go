@@ -12,7 +12,8 @@ import (
 // MaxSecretBytes bounds the file of a secret.
 const MaxSecretBytes = 64 << 10
 
-// Secret gives the value, or the content of the file without the line break at its end. Neither gives "", both is an error.
+// Secret gives the value, or the content of the file without the line break at its end. Neither gives "", both is an
+// error.
 func Secret(name, value, filePath string) (string, error) {
 	fileName := name + "_FILE"
 	switch {
@@ -67,7 +68,8 @@ const (
 	KindLive = "live"
 )
 
-// ClerkKey checks a secret key as Clerk documents it, sk_test_… or sk_live_…, and gives its kind. Errors never show the key.
+// ClerkKey checks a secret key as Clerk documents it, sk_test_… or sk_live_…, and gives its kind. Errors never show
+// the key.
 func ClerkKey(name, key string) (kind string, err error) {
 	switch prefix, _ := strings.CutSuffix(Mask(key), hidden); prefix {
 	case "sk_test_":
@@ -98,7 +100,8 @@ const hidden = "…"
 
 var keyPattern = regexp.MustCompile(`^[sp]k_(?:test|live)_`)
 
-// Mask shows of a secret only the prefix by which Clerk marks the kind of a key, such as sk_test_…, and of any other nothing.
+// Mask shows of a secret only the prefix by which Clerk marks the kind of a key, such as sk_test_…, and of any other
+// nothing.
 func Mask(secret string) string { return keyPattern.FindString(secret) + hidden }
 
 var (
@@ -108,9 +111,9 @@ var (
 	pathPattern   = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
 )
 
-// MaskURL hides what may be secret in a URL: the password, a user name without one (it often is one), and the values of the
-// query. A URL that cannot be told apart shows its scheme only. It goes by the text and not by net/url, because the URLs that
-// need masking most are those that do not parse, and because ours may list several hosts.
+// MaskURL hides what may be secret in a URL: the password, a user name without one (it often is one), and the values
+// of the query. A URL that cannot be told apart shows its scheme only. It goes by the text and not by net/url,
+// because the URLs that need masking most are those that do not parse, and because ours may list several hosts.
 func MaskURL(text string) string {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || !schemePattern.MatchString(scheme) {

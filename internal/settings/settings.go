@@ -1,5 +1,5 @@
-// Package settings reads settings from text, as flags, the environment and files give it. Every fault is one sentence that
-// names the setting, what it got (secrets masked) and what it wants.
+// Package settings reads settings from text, as flags, the environment and files give it. Every fault is one
+// sentence that names the setting, what it got (secrets masked) and what it wants.
 package settings
 
 import (
@@ -29,8 +29,8 @@ func fault(name, got, want string, args ...any) *Error {
 // maxShown bounds how much of a wrong value is repeated, in bytes.
 const maxShown = 80
 
-// Show quotes a value for a message, on one line and of bounded length. A Clerk key or a URL that was put into the wrong
-// setting is masked.
+// Show quotes a value for a message, on one line and of bounded length. A Clerk key or a URL that was put into the
+// wrong setting is masked.
 func Show(value string) string {
 	switch {
 	case value == "":
@@ -81,7 +81,8 @@ func HTTPURL(name, text string) (string, error) {
 	parsed, err := url.Parse(text)
 	if err != nil || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.Hostname() == "" ||
 		parsed.User != nil || strings.ContainsAny(text, "?#") {
-		return "", fault(name, text, "an address such as https://api.clerk.com/v1, without user name, query or fragment")
+		const want = "an address such as https://api.clerk.com/v1, without user name, query or fragment"
+		return "", fault(name, text, want)
 	}
 	return strings.TrimRight(text, "/"), nil
 }
@@ -93,7 +94,8 @@ func ListenAddr(name, text string) (addr string, loopback bool, err error) {
 		return "", false, nil
 	}
 	host, port, err := net.SplitHostPort(text)
-	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || strings.ContainsAny(host, " /@") {
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || strings.ContainsAny(host, " /@") {
 		return "", false, fault(name, text, "host:port such as 127.0.0.1:8080, or off")
 	}
 	ip, err := netip.ParseAddr(host)

@@ -15,7 +15,8 @@ import (
 var ErrLogin = errors.New("redis refuses the user or the password")
 
 func refusedLogin(err error) bool {
-	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "ERR AUTH")
+	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") ||
+		redis.HasErrorPrefix(err, "ERR AUTH")
 }
 
 // bind waits until Redis answers, and claims the namespace. It also returns nil when the context ends before it could:
@@ -36,9 +37,9 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 	}
 }
 
-// claimNamespace makes the namespace one for test or for live keys, unless it is already: a test worker must not send a
-// live system's invitations, nor the other way round. Then it announces by which limits this worker sends, and checks
-// Redis.
+// claimNamespace makes the namespace one for test or for live keys, unless it is already: a test worker must not
+// send a live system's invitations, nor the other way round. Then it announces by which limits this worker sends,
+// and checks Redis.
 func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	key := store.Keys(w.namespace).KeyKind()
 	err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()

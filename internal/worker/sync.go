@@ -67,7 +67,8 @@ func (w *Worker) syncOnce(ctx context.Context, r *run) (ending, error) {
 func (s *syncRun) read(ctx context.Context, revoked bool) error {
 	l := &ask.Listing{
 		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
-			return s.w.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, directoryRows(invitations)) })
+			rows := directoryRows(invitations)
+			return s.w.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, rows) })
 		},
 		Have: func(ctx context.Context) (n int, err error) {
 			err = s.w.persist(ctx, func(ctx context.Context) (err error) {
@@ -90,8 +91,8 @@ func directoryRows(invitations []clerkclient.Invitation) []directory.Invitation 
 	rows := make([]directory.Invitation, len(invitations))
 	for i, inv := range invitations {
 		rows[i] = directory.Invitation{
-			ID: inv.ID, EmailAddress: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked, PublicMetadata: inv.PublicMetadata,
-			CreatedAt: inv.CreatedAt, UpdatedAt: inv.UpdatedAt,
+			ID: inv.ID, EmailAddress: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked,
+			PublicMetadata: inv.PublicMetadata, CreatedAt: inv.CreatedAt, UpdatedAt: inv.UpdatedAt,
 		}
 		if !inv.ExpiresAt.IsZero() {
 			rows[i].ExpiresAt = &inv.ExpiresAt

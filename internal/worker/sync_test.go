@@ -93,10 +93,13 @@ func settled() *movingClerk {
 func TestEachCopyIsClerksListAsItIs(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(c *movingClerk){
-		"nothing":                   func(*movingClerk) {},
-		"rows come":                 func(c *movingClerk) { c.Add(30, 1) },
-		"many rows come":            func(c *movingClerk) { c.Add(1300, 1) },
-		"open rows are settled":     func(c *movingClerk) { c.Set("accepted", 1500, 1510); c.Set("revoked", 1510, 1520) },
+		"nothing":        func(*movingClerk) {},
+		"rows come":      func(c *movingClerk) { c.Add(30, 1) },
+		"many rows come": func(c *movingClerk) { c.Add(1300, 1) },
+		"open rows are settled": func(c *movingClerk) {
+			c.Set("accepted", 1500, 1510)
+			c.Set("revoked", 1510, 1520)
+		},
 		"all open rows are settled": func(c *movingClerk) { c.Set("expired", 1500, 1800) },
 		"an expired row is revoked": func(c *movingClerk) { c.Set("revoked", 350, 351) },
 		"an expired row is accepted": func(c *movingClerk) {
@@ -105,7 +108,8 @@ func TestEachCopyIsClerksListAsItIs(t *testing.T) {
 		"an accepted row is gone": func(c *movingClerk) { c.Rows = slices.Delete(c.Rows, 20, 21) },
 		"a revoked row is gone":   func(c *movingClerk) { c.Rows = slices.Delete(c.Rows, 1000, 1001) },
 		"an old row shows late": func(c *movingClerk) {
-			late := clerkclient.Invitation{ID: "inv_late", EmailAddress: "late@example.com", Status: "accepted", CreatedAt: c.Rows[100].CreatedAt}
+			late := c.Rows[100]
+			late.ID, late.EmailAddress, late.Status = "inv_late", "late@example.com", "accepted"
 			c.Rows = slices.Insert(c.Rows, 100, late)
 		},
 		"Clerk tells no counts": func(c *movingClerk) { c.Untold = true },

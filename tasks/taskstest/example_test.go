@@ -78,7 +78,9 @@ func ExampleClient_Finish() {
 	defer client.Close()
 	ctx := context.Background()
 
-	list := []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "bob@example.com"}, {EmailAddress: "cy@example.com"}}
+	list := []tasks.Recipient{
+		{EmailAddress: "ada@example.com"}, {EmailAddress: "bob@example.com"}, {EmailAddress: "cy@example.com"},
+	}
 	task, err := client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "spring", Recipients: list})
 	if err != nil {
 		panic(err)

@@ -109,8 +109,8 @@ func (c *Client) Forget(address string) error {
 	return err
 }
 
-// Finish ends a task as a worker would: as done, or as change says. The recipients of a bulk-invite that have no outcome
-// yet are sent then, except as many as change adds to Bulk.Dead.
+// Finish ends a task as a worker would: as done, or as change says. The recipients of a bulk-invite that have no
+// outcome yet are sent then, except as many as change adds to Bulk.Dead.
 func (c *Client) Finish(id string, change func(*tasks.Task)) error {
 	ctx := context.Background()
 	task, err := c.Status(ctx, id)
@@ -143,7 +143,8 @@ func (c *Client) end(ctx context.Context, task tasks.Task) error {
 	r.Attempts, r.InvitationID, r.Revoked = task.Attempts, task.InvitationID, task.Revoked
 	if f := task.Error; f != nil {
 		r.Error = &fate.Failure{
-			Reason: fate.Reason(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
+			Reason: fate.Reason(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code,
+			Message: f.Message, TraceID: f.TraceID,
 		}
 	}
 	return records.Put(ctx, task.ID, r)

@@ -86,7 +86,8 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	if task := <-waited; task.State != tasks.StateDone || task.InvitationID != "inv_1" {
 		t.Errorf("waited for %+v", task)
 	}
-	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}, tasks.ID("a")); !errors.Is(err, tasks.ErrExists) {
+	_, err = c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}, tasks.ID("a"))
+	if !errors.Is(err, tasks.ErrExists) {
 		t.Errorf("the same again after its end: %v", err)
 	}
 	away, before := errors.New("redis is away"), len(c.Enqueued())
@@ -158,7 +159,9 @@ func TestABulkRecordsWhoIsNew(t *testing.T) {
 			got = append(got, r.EmailAddress)
 		}
 	}
-	want := []string{"spring", "ada@example.com", "bob@example.com", "spring", "cy@example.com", "fall", "ada@example.com"}
+	want := []string{
+		"spring", "ada@example.com", "bob@example.com", "spring", "cy@example.com", "fall", "ada@example.com",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded %v\nwant %v", got, want)
 	}
@@ -177,28 +180,32 @@ func TestFinish(t *testing.T) {
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.Wait(ctx, dead.ID); err != nil || got.State != tasks.StateDead || got.Attempts != 2 || *got.Error != *failure {
+	got, err := c.Wait(ctx, dead.ID)
+	if err != nil || got.State != tasks.StateDead || got.Attempts != 2 || *got.Error != *failure {
 		t.Errorf("a dead one: %+v, %v", got, err)
 	}
 	if got, err := c.Wait(ctx, cancelled.ID); err != nil || got.State != tasks.StateCancelled {
 		t.Errorf("a cancelled one: %+v, %v", got, err)
 	}
-	if got, err := c.Wait(ctx, bulk.ID); err != nil || got.State != tasks.StateDone || got.Bulk.Sent != 2 || got.Bulk.Dead != 1 {
+	got, err = c.Wait(ctx, bulk.ID)
+	if err != nil || got.State != tasks.StateDone || got.Bulk.Sent != 2 || got.Bulk.Dead != 1 {
 		t.Errorf("a bulk: %+v, %v", got.Bulk, err)
 	}
 	grown, err := c.BulkInvite(ctx, list("spring", "cy", "dan"))
 	if err == nil {
 		err = c.Finish(grown.ID, func(*tasks.Task) {})
 	}
-	if got, err2 := c.Campaign(ctx, "spring"); errors.Join(err, err2) != nil || got.State != tasks.CampaignFinished || got.Sent != 3 || got.Dead != 1 {
-		t.Errorf("a bulk that has grown: %+v, %v, %v", got, err, err2)
+	head, err2 := c.Campaign(ctx, "spring")
+	if errors.Join(err, err2) != nil || head.State != tasks.CampaignFinished || head.Sent != 3 || head.Dead != 1 {
+		t.Errorf("a bulk that has grown: %+v, %v, %v", head, err, err2)
 	}
 	if err := c.Finish("nobody", func(*tasks.Task) {}); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("nobody: %v", err)
 	}
 }
 
-// TestBothClientsTreatCampaignsAlike asks the real client, on a Redis without a worker, and the one for tests the same things.
+// TestBothClientsTreatCampaignsAlike asks the real client, on a Redis without a worker, and the one for tests the
+// same things.
 func TestBothClientsTreatCampaignsAlike(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T, client){"they grow": growing, "they are controlled": controlling, "they are listed": listing} {

@@ -39,10 +39,10 @@ const pageRows = 500
 
 // Directory is the copy of one namespace.
 //
-// Its head is the hash "meta": copy is the name of the copy that counts, synced_at that of Copy in Unix milliseconds, count
-// the number of its rows. Workers of earlier versions also read full_at, which is the same as synced_at.
-// A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has one more, "revoked".
-// "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
+// Its head is the hash "meta": copy is the name of the copy that counts, synced_at that of Copy in Unix
+// milliseconds, count the number of its rows. Workers of earlier versions also read full_at, which is the same as
+// synced_at. A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has one more,
+// "revoked". "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
 type Directory struct {
 	rdb        redis.UniversalClient
 	keys       store.Keys
@@ -119,12 +119,12 @@ func (f Filter) matches(inv Invitation) bool {
 	if f.Status != "" && inv.Status != f.Status {
 		return false
 	}
-	query := strings.ToLower(f.Query)
-	return strings.Contains(strings.ToLower(inv.EmailAddress), query) || strings.Contains(strings.ToLower(inv.ID), query)
+	has := func(text string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(f.Query)) }
+	return has(inv.EmailAddress) || has(inv.ID)
 }
 
-// Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error may be
-// ErrReplaced, after some were given.
+// Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error
+// may be ErrReplaced, after some were given.
 func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error) error {
 	d := c.directory
 	for start := 0; start < c.count; start += pageRows {
@@ -187,7 +187,8 @@ type Invitation struct {
 	ExpiresAt      *time.Time      `json:"expires_at"`
 }
 
-// forgotten tells whether the row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is shown it.
+// forgotten tells whether the row is only what remains of an invitation: it counts, because Clerk counts it, but
+// nobody is shown it.
 func (i Invitation) forgotten() bool { return i.EmailAddress == "" }
 
 // row is an invitation as it is kept under its id: short names, because there are many.

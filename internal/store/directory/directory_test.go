@@ -249,7 +249,8 @@ func TestACopyOfAnEarlierWorkerIsReadAndReplaced(t *testing.T) {
 	ctx, prefix := t.Context(), "test:{directory}:"
 	now := time.Now()
 	earlier, later := now.Add(-time.Hour).UnixMilli(), now.UnixMilli()
-	b.rdb.HSet(ctx, prefix+"copy:2-old", "inv_1", `{"a":"ada@example.com","s":"accepted","c":1767225600000,"u":1767225600000}`)
+	row := `{"a":"ada@example.com","s":"accepted","c":1767225600000,"u":1767225600000}`
+	b.rdb.HSet(ctx, prefix+"copy:2-old", "inv_1", row)
 	b.rdb.ZAdd(ctx, prefix+"copy:2-old:order", redis.Z{Score: 1767225600000, Member: "inv_1"})
 	b.rdb.HSet(ctx, prefix+"meta", "copy", "2-old", "synced_at", later, "full_at", earlier, "count", 1)
 	b.rdb.ZAdd(ctx, prefix+"copies", redis.Z{Score: float64(later), Member: "2-old"})

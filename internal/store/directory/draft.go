@@ -45,10 +45,9 @@ func (w *Draft) keys() []string {
 	return []string{k.Copy(w.name), k.CopyOrder(w.name), k.CopyRevoked(w.name)}
 }
 
-// addScript writes rows into a draft. It is the only way into a copy.
-// KEYS: rows, order, revoked, copies. ARGV: the draft's name, when it was begun (ms), how long it is kept (s), 1 if it has
-// rows already; then for each row its id, its creation (ms), 1 if it is revoked, and its text.
-// Returns 1, or 0 if the draft is gone.
+// addScript writes rows into a draft. It is the only way into a copy. KEYS: rows, order, revoked, copies. ARGV: the
+// draft's name, when it was begun (ms), how long it is kept (s), 1 if it has rows already; then for each row its id,
+// its creation (ms), 1 if it is revoked, and its text. Returns 1, or 0 if the draft is gone.
 var addScript = redis.NewScript(`
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
@@ -119,12 +118,11 @@ func (w *Draft) Count(ctx context.Context, revoked bool) (int, error) {
 	return int(n), nil
 }
 
-// publishScript makes a draft the copy that counts; the one before can be read for a while yet. A draft that was begun
-// before the copy that counts is thrown away. Publishing twice is the same as once.
-// KEYS: meta, copies, rows, order, revoked. ARGV: the draft's name, when it was begun (ms), 1 if it has rows, how long the
-// copy before can be read (s), the prefix of copies.
-// Returns how many rows it has, -1 if a later one counts, -2 if it is gone.
-// Keys of other copies are built here and not passed: their names are known only inside; they have the same hash tag.
+// publishScript makes a draft the copy that counts; the one before can be read for a while yet. A draft that was
+// begun before the copy that counts is thrown away. Publishing twice is the same as once. KEYS: meta, copies, rows,
+// order, revoked. ARGV: the draft's name, when it was begun (ms), 1 if it has rows, how long the copy before can be
+// read (s), the prefix of copies. Returns how many rows it has, -1 if a later one counts, -2 if it is gone. Keys of
+// other copies are built here and not passed: their names are known only inside; they have the same hash tag.
 var publishScript = redis.NewScript(`
 local head = redis.call('HMGET', KEYS[1], 'copy', 'synced_at')
 local old = head[1]
@@ -151,8 +149,8 @@ end
 return count
 `)
 
-// Publish makes the draft the copy that is read, unless one is that was begun later. It returns how many invitations it
-// has, and whether it was published. The error may be ErrGone.
+// Publish makes the draft the copy that is read, unless one is that was begun later. It returns how many invitations
+// it has, and whether it was published. The error may be ErrGone.
 func (w *Draft) Publish(ctx context.Context) (count int, published bool, err error) {
 	d := w.directory
 	keys := append([]string{d.keys.Directory(), d.keys.Copies()}, w.keys()...)

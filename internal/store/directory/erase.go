@@ -10,7 +10,8 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// anonymous is what remains of an invitation whose address was forgotten on request: enough to count it, as Clerk does.
+// anonymous is what remains of an invitation whose address was forgotten on request: enough to count it, as Clerk
+// does.
 func (i Invitation) anonymous() Invitation {
 	i.EmailAddress, i.PublicMetadata = "", nil
 	return i
@@ -25,7 +26,8 @@ func (d *Directory) forgotten(ctx context.Context, invitations []Invitation) ([]
 	return d.tombstones.Forgotten(ctx, addresses...)
 }
 
-// eraseScript replaces a row, or removes it, if it is there. KEYS: rows. ARGV: id, its text (empty: it is removed). Returns 1 if it was there.
+// eraseScript replaces a row, or removes it, if it is there. KEYS: rows. ARGV: id, its text (empty: it is removed).
+// Returns 1 if it was there.
 var eraseScript = redis.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 if ARGV[2] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
@@ -33,8 +35,8 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 `)
 
-// Erase removes an address, folded, that was forgotten on request from the copy that counts and from all that are being written or can still be
-// read. Its tombstone is there already. It gives how many rows were about it.
+// Erase removes an address, folded, that was forgotten on request from the copy that counts and from all that are
+// being written or can still be read. Its tombstone is there already. It gives how many rows were about it.
 func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err error) {
 	names, err := d.rdb.ZRange(ctx, d.keys.Copies(), 0, -1).Result()
 	if err != nil {
