@@ -31,13 +31,13 @@ func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
 type syncRun struct {
 	w      *Worker
 	draft  *directory.Draft
-	ask    ask.Ask
+	page   ask.PageFunc
 	detail map[string]int // figures for the log
 }
 
 // syncOnce reads what is not revoked, then what is: a row that is revoked meanwhile is in one of both.
 func (w *Worker) syncOnce(ctx context.Context, r *run) (ending, error) {
-	s := &syncRun{w: w, ask: w.lister(r), detail: map[string]int{}}
+	s := &syncRun{w: w, page: w.lister(r), detail: map[string]int{}}
 	err := w.persist(ctx, func(ctx context.Context) (err error) {
 		s.draft, err = w.directory.Begin(ctx)
 		return err
@@ -81,7 +81,7 @@ func (s *syncRun) read(ctx context.Context, revoked bool) error {
 	if revoked {
 		l.Status = "revoked"
 	}
-	err := l.Read(ctx, s.ask)
+	err := l.Read(ctx, s.page)
 	s.detail["pages"] += l.Pages
 	s.detail["slides"] += l.Slides
 	return err

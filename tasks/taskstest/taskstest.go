@@ -21,7 +21,6 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
@@ -157,9 +156,11 @@ func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead int) error {
 	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.InBulk)
 	outcomes := make([]ledger.Outcome, len(batch.Rows))
 	for i, row := range batch.Rows {
-		if outcomes[i] = ledger.SentAs(row, intent.Untold, "", batch.Now); i < dead {
-			outcomes[i] = ledger.DeadOf(row, intent.Untold, "", batch.Now)
+		decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUntold}
+		if i < dead {
+			decision.Next, decision.Cause = fate.Dead, &fate.Failure{}
 		}
+		outcomes[i] = ledger.Outcome{Row: row, Decision: decision, At: batch.Now}
 	}
 	_, err3 := ledgers.Settle(ctx, bulk.Campaign, batch, outcomes)
 	_, err4 := ledgers.Progress(ctx, bulk.Campaign, 0)
