@@ -100,14 +100,16 @@ func about(queue, folded string, list func(string, ...asynq.ListOption) ([]*asyn
 	}
 }
 
-// delete deletes a task that is not at work, and says in its record that it was cancelled.
+// delete deletes a task, and says in its record that it was cancelled. It tells false for one that cannot be deleted now, and need not be: it is
+// gone, or has begun to run since it was listed, so that the next pass finds it there.
 func (e *Eraser) delete(ctx context.Context, queue string, task *asynq.TaskInfo) (bool, error) {
-	err := e.inspector.DeleteTask(queue, task.ID)
-	if errors.Is(err, asynq.ErrTaskNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, nil // it is at work by now; the next pass finds it there
+	if err := e.inspector.DeleteTask(queue, task.ID); err != nil {
+		now, lookErr := e.inspector.GetTaskInfo(queue, task.ID)
+		switch {
+		case gone(err), gone(lookErr), lookErr == nil && now.State != task.State:
+			return false, nil
+		}
+		return false, fmt.Errorf("deleting task %s from queue %s: %w", task.ID, queue, err)
 	}
 	r, _, err := e.records.Get(ctx, task.ID)
 	if err != nil {
@@ -118,6 +120,11 @@ func (e *Eraser) delete(ctx context.Context, queue string, task *asynq.TaskInfo)
 	}
 	r.Type, r.Queue, r.State, r.EndedAt, r.History = task.Type, queue, record.Cancelled, time.Now().UTC(), nil
 	return true, e.records.Put(ctx, task.ID, r)
+}
+
+// gone tells whether asynq knows a task no more.
+func gone(err error) bool {
+	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
 }
 
 // beating says whether a worker's last heartbeat tells of a task about an address.
