@@ -9,7 +9,6 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
-	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -34,10 +33,6 @@ func (c *statusCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	calls, err := timings.Read(a.ctx, a.rdb, a.namespace)
-	if err != nil {
-		return err
-	}
 	campaigns, err := a.client.Campaigns(a.ctx, campaignsShown)
 	if err != nil {
 		return err
@@ -48,10 +43,10 @@ func (c *statusCommand) Run(a *app) error {
 	}
 	if a.out.json {
 		return a.out.object(map[string]any{
-			"queues": queueRows, "limits": limitViews(limits), "calls": callViews(calls), "campaigns": campaignViews(campaigns), "dead_letters": dead,
+			"queues": queueRows, "limits": limitViews(limits), "campaigns": campaignViews(campaigns), "dead_letters": dead,
 		})
 	}
-	a.statusTables(queueRows, limits, calls, campaigns)
+	a.statusTables(queueRows, limits, campaigns)
 	a.out.say("Dead letters: %d", dead)
 	return nil
 }
@@ -132,18 +127,7 @@ func limitViews(limits []ratelimit.Usage) []map[string]any {
 	return views
 }
 
-// callViews tells where the time of the last calls went, on average.
-func callViews(calls []timings.Mean) []map[string]any {
-	views := make([]map[string]any, 0, len(calls))
-	for _, m := range calls {
-		views = append(views, map[string]any{
-			"call": m.Call, "calls": m.Calls, "permit_wait_seconds": m.Permit.Seconds(), "answer_wait_seconds": m.Answer.Seconds(),
-		})
-	}
-	return views
-}
-
-func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, calls []timings.Mean, campaigns []tasks.Campaign) {
+func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, campaigns []tasks.Campaign) {
 	t := a.table("queue", "pending", "active", "scheduled", "retry")
 	for _, q := range queueRows {
 		t.AppendRow(table.Row{q.Queue, q.Pending, q.Active, q.Scheduled, q.Retry})
@@ -157,13 +141,6 @@ func (a *app) statusTables(queueRows []queueView, limits []ratelimit.Usage, call
 		t.AppendRow(table.Row{l.Name, allowed(l), l.Used, l.InFlight, orDash(l.BlockedUntil), nextPermit(l)})
 	}
 	a.out.say("%s\n", t.Render())
-	if len(calls) > 0 {
-		t = a.table("last calls", "how many", "waited for a permit", "waited for the answer")
-		for _, m := range calls {
-			t.AppendRow(table.Row{m.Call, m.Calls, m.Permit.Round(time.Millisecond), m.Answer.Round(time.Millisecond)})
-		}
-		a.out.say("%s\n", t.Render())
-	}
 	if len(campaigns) == 0 {
 		return
 	}

@@ -1,5 +1,6 @@
-// Package forecast foretells when campaigns end. It plays what the dispatchers of all workers would do, call by call, with the limits as
-// they stand, the invites that wait and the campaigns that take turns, if nothing failed.
+// Package forecast foretells when campaigns end. It plays what the dispatchers of all workers would do, call by call, with
+// the limits as they stand, the invites that wait and the campaigns that take turns, if nothing failed. Clerk is taken to
+// answer at once: an answer takes little time beside a window.
 package forecast
 
 import (
@@ -17,8 +18,6 @@ type Outlook struct {
 	Create, Share, Bulk, Overall Places
 	// Reserved tells that campaigns may use no single place at all.
 	Reserved bool
-	// SingleAnswer and BulkAnswer are how long Clerk takes to answer.
-	SingleAnswer, BulkAnswer time.Duration
 	// Invites is how many invite tasks wait for a call.
 	Invites int
 	// Campaigns are those that run or are scheduled, in the order of their first turn.
@@ -93,7 +92,6 @@ func (o Outlook) sane() Outlook {
 			p.N = 0
 		}
 	}
-	o.SingleAnswer, o.BulkAnswer = bounded(o.SingleAnswer), bounded(o.BulkAnswer)
 	number(&o.Invites)
 	o.Campaigns = slices.Clone(o.Campaigns)
 	for i := range o.Campaigns {
@@ -124,7 +122,6 @@ func (o Outlook) play() []*runner {
 	p := &play{
 		create: newPlaces(o.Create, o.At), bulks: newPlaces(o.Bulk, o.At), share: newPlaces(o.Share, o.At), overall: newPlaces(o.Overall, o.At),
 		looksUp: o.Bulk.N > 0, invites: o.Invites,
-		answer: [...]span{single: o.SingleAnswer, campaignSingle: o.SingleAnswer, bulk: o.BulkAnswer},
 	}
 	if o.Reserved {
 		p.share.n = -1
@@ -138,7 +135,7 @@ func (o Outlook) play() []*runner {
 		left := max(0, c.Remaining-c.InCalls)
 		r.alone = min(c.Alone, left)
 		r.rides = left - r.alone
-		r.end = bounded(r.start) + o.BulkAnswer // of those in calls
+		r.end = bounded(r.start) // of those in calls
 		if runners[i] = r; left > 0 {
 			p.turns = append(p.turns, r)
 		}

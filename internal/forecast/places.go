@@ -54,8 +54,8 @@ func (p *places) next(t span) span {
 	return max(t, p.frees[over])
 }
 
-// take takes a place at t, for a call that is answered after a while: from then on its window runs.
-func (p *places) take(t, answer span) {
+// take takes a place at t. Its window runs from then on.
+func (p *places) take(t span) {
 	if p.n <= 0 {
 		return
 	}
@@ -63,5 +63,5 @@ func (p *places) take(t, answer span) {
 	for free < len(p.frees) && p.frees[free] <= t {
 		free++
 	}
-	p.frees = append(p.frees[free:], t+answer+p.window)
+	p.frees = append(p.frees[free:], t+p.window)
 }

@@ -12,7 +12,6 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
-	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 )
 
@@ -42,9 +41,6 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 		return o, nil
 	}
 	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
-		return o, err
-	}
-	if err := o.readAnswers(ctx, rdb, namespace, p); err != nil {
 		return o, err
 	}
 	return o, o.readWorkers(rdb, namespace)
@@ -124,30 +120,6 @@ func invitesInCalls(usages []ratelimit.Usage, campaigns ratelimit.Want) int {
 		return max(0, flying)
 	}
 	return 0
-}
-
-// readAnswers reads how long Clerk takes to answer: no longer than a call may take.
-func (o *Outlook) readAnswers(ctx context.Context, rdb redis.UniversalClient, namespace string, p policy.Policy) error {
-	means, err := timings.Read(ctx, rdb, namespace)
-	if err != nil {
-		return err
-	}
-	for _, m := range means {
-		answer := min(max(0, m.Answer), p.Timeout)
-		switch policy.Call(m.Call) {
-		case policy.Bulk:
-			o.BulkAnswer = answer
-		case policy.Create, policy.CreateBurst, policy.CreateCampaign:
-			o.SingleAnswer = max(o.SingleAnswer, answer)
-		case timings.LookUp:
-			for i, c := range o.Campaigns {
-				if c.Held == heldLookUp {
-					o.Campaigns[i].HeldUntil = o.At.Add(min(max(0, m.Answer), policy.LookupPatience))
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.

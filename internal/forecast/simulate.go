@@ -42,7 +42,6 @@ func (r *runner) left() int { return r.rides + r.alone }
 type play struct {
 	create, bulks, share, overall places
 	looksUp                       bool
-	answer                        [4]span // by line
 	invites                       int
 	turns                         []*runner // with recipients left; the one whose turn it is first
 	unlookedUp                    int       // recipients in bulks since the last look-up
@@ -114,28 +113,27 @@ func (p *play) together(t span) int {
 
 // call makes a call now.
 func (p *play) call(l line) {
-	answer := p.answer[l]
-	p.overall.take(p.now, answer)
+	p.overall.take(p.now)
 	switch l {
 	case single:
-		p.create.take(p.now, answer)
+		p.create.take(p.now)
 		p.invites--
 	case bulk:
-		p.bulks.take(p.now, answer)
+		p.bulks.take(p.now)
 		riders := p.together(p.now)
 		p.invites -= riders
-		p.lookUp(riders + p.board(policy.BulkSize-riders, answer, func(r *runner) *int { return &r.rides }))
+		p.lookUp(riders + p.board(policy.BulkSize-riders, func(r *runner) *int { return &r.rides }))
 	case campaignSingle:
-		p.create.take(p.now, answer)
-		p.share.take(p.now, answer)
-		if p.board(1, answer, func(r *runner) *int { return &r.alone }) == 0 {
-			p.board(1, answer, func(r *runner) *int { return &r.rides })
+		p.create.take(p.now)
+		p.share.take(p.now)
+		if p.board(1, func(r *runner) *int { return &r.alone }) == 0 {
+			p.board(1, func(r *runner) *int { return &r.rides })
 		}
 	}
 }
 
 // board lets up to n recipients of one kind into a call, of the campaigns in turn, and says how many. Whoever gives some has had its turn.
-func (p *play) board(n int, answer span, kind func(*runner) *int) int {
+func (p *play) board(n int, kind func(*runner) *int) int {
 	aboard := 0
 	for _, r := range slices.Clone(p.turns) {
 		some := min(n-aboard, *kind(r))
@@ -148,7 +146,7 @@ func (p *play) board(n int, answer span, kind func(*runner) *int) int {
 		aboard += some
 		*kind(r) -= some
 		p.turns = slices.DeleteFunc(p.turns, func(other *runner) bool { return other == r })
-		if r.end = p.now + answer; r.left() > 0 {
+		if r.end = p.now; r.left() > 0 {
 			p.turns = append(p.turns, r)
 		}
 		if aboard == n {
@@ -166,7 +164,7 @@ func (p *play) lookUp(recipients int) {
 	}
 	for p.unlookedUp += recipients; p.unlookedUp >= policy.LookupSize; p.unlookedUp -= policy.LookupSize {
 		for range lookupCalls {
-			p.overall.take(p.now, 0)
+			p.overall.take(p.now)
 		}
 	}
 }

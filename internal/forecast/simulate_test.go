@@ -58,10 +58,6 @@ func TestTheEndIsForetold(t *testing.T) {
 			with(hourly(running("c", 330)), func(o *Outlook) { o.Overall.N = 53 }), // 105 calls would have room in two windows
 			map[string]time.Duration{"c": 20 * time.Second},
 		},
-		"answers take their time": {
-			with(short(running("c", 210)), func(o *Outlook) { o.BulkAnswer, o.SingleAnswer = 200*time.Millisecond, 100*time.Millisecond }),
-			map[string]time.Duration{"c": 8*time.Second + 600*time.Millisecond},
-		},
 		"the windows are used up": {
 			with(short(running("c", 140)), func(o *Outlook) {
 				o.Bulk.Frees, o.Create.Frees, o.Share.Frees = used(5, 3*time.Second), used(20, 2*time.Second), used(20, 2*time.Second)
@@ -108,11 +104,8 @@ func TestTheEndIsForetold(t *testing.T) {
 			map[string]time.Duration{"c": 30 * time.Second},
 		},
 		"no limit and no pace yet": {Outlook{At: now, Campaigns: []Campaign{running("c", 300)}}, map[string]time.Duration{"c": never}},
-		"all are in calls": {
-			with(short(Campaign{Name: "c", Remaining: 70, InCalls: 70, Start: now}), func(o *Outlook) { o.BulkAnswer = time.Second }),
-			map[string]time.Duration{"c": time.Second},
-		},
-		"some travel alone": {short(Campaign{Name: "c", Remaining: 41, Alone: 41, Start: now}), map[string]time.Duration{"c": 8 * time.Second}},
+		"all are in calls":         {short(Campaign{Name: "c", Remaining: 70, InCalls: 70, Start: now}), map[string]time.Duration{"c": 0}},
+		"some travel alone":        {short(Campaign{Name: "c", Remaining: 41, Alone: 41, Start: now}), map[string]time.Duration{"c": 8 * time.Second}},
 		"nobody can be sent": {
 			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = troubleNoWorker }),
 			map[string]time.Duration{"c": never},
@@ -225,8 +218,7 @@ func TestGarbageIsForetoldSomehow(t *testing.T) {
 		}
 		o := Outlook{
 			At: now, Create: places("create"), Share: places("share"), Bulk: places("bulk"), Overall: places("overall"),
-			Reserved: rapid.Bool().Draw(t, "reserved"), SingleAnswer: duration("single"), BulkAnswer: duration("answer"),
-			Invites: numbers.Draw(t, "invites"),
+			Reserved: rapid.Bool().Draw(t, "reserved"), Invites: numbers.Draw(t, "invites"),
 		}
 		for i := range rapid.IntRange(0, 5).Draw(t, "campaigns") {
 			o.Campaigns = append(o.Campaigns, Campaign{

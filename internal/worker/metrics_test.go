@@ -5,14 +5,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"example.com/usher/internal/timings"
 )
 
 func TestFailedLookUpsAreCounted(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	w := &Worker{metrics: NewMetrics(registry, "test"), timings: timings.NewRecorder("test")}
+	w := &Worker{metrics: NewMetrics(registry, "test")}
 	w.LookedUp(time.Second, true)
 	w.LookedUp(time.Second, false)
 	families, err := registry.Gather()

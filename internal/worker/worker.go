@@ -23,7 +23,6 @@ import (
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
-	"example.com/usher/internal/timings"
 	"example.com/usher/ratelimit"
 )
 
@@ -65,7 +64,6 @@ type Worker struct {
 	strict      bool
 	health      *Health
 	metrics     *Metrics
-	timings     *timings.Recorder
 	schedules   *schedule.Runner
 	log         zerolog.Logger
 
@@ -87,7 +85,7 @@ func New(c Config) (*Worker, error) {
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
 		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
 		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, timings: timings.NewRecorder(c.Namespace), schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
+		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
@@ -104,7 +102,6 @@ func New(c Config) (*Worker, error) {
 // Called is told of every call.
 func (w *Worker) Called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
 	w.metrics.called(kind, outcome, t)
-	w.timings.Record(string(kind), t.Permit, t.Answer)
 }
 
 // LookedUp is told how long each look-up took, and whether it failed.
@@ -113,7 +110,6 @@ func (w *Worker) LookedUp(took time.Duration, failed bool) {
 	if failed {
 		w.metrics.lookUpsFailed.Inc()
 	}
-	w.timings.Record(timings.LookUp, 0, took)
 }
 
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
@@ -152,7 +148,6 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		servers = append(servers, server)
 	}
 	w.health.started()
-	go w.timings.Publish(w.accepting, w.rdb)
 	go w.sweep(w.accepting)
 	if w.schedules != nil {
 		go w.schedules.Run(w.accepting)
