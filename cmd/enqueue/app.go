@@ -35,7 +35,6 @@ func newApp(ctx context.Context, c common, stdin io.Reader, out *output) (*app, 
 	if err != nil {
 		return nil, err
 	}
-	redis.SetLogger(quiet{}) // its errors reach the user as the command's own
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))
 	if err != nil {
 		return nil, err
@@ -57,12 +56,13 @@ func (a *app) noteUnbound() {
 
 func (a *app) close() { _ = a.rdb.Close() }
 
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
-
 // terminal tells whether a person sits at a stream.
 func terminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	return ok && isatty.IsTerminal(file.Fd())
+	switch s := stream.(type) {
+	case *os.File:
+		return isatty.IsTerminal(s.Fd())
+	case interface{ Terminal() bool }:
+		return s.Terminal()
+	}
+	return false
 }

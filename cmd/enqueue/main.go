@@ -15,6 +15,7 @@ import (
 	_ "time/tzdata" // images have no zone files
 
 	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/settings"
 )
@@ -48,12 +49,21 @@ type common struct {
 }
 
 func main() {
-	debug.SetGCPercent(50) // a list is held whole until it is checked: less memory is worth more here than a few milliseconds
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	debug.SetGCPercent(50)   // a list is held whole until it is checked: less memory is worth more here than a few milliseconds
+	redis.SetLogger(quiet{}) // its errors reach the user as the command's own
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
-// run is main without the process: it gives the exit code.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// quiet logs nothing.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// run runs one command until it ends or the context does, and gives the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
 	vars := kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."}
@@ -74,8 +84,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return out.fail(&usageError{err})
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	app, err := newApp(ctx, g.common, stdin, out)
 	if err != nil {
 		return out.fail(err)

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
+)
+
+// changes is a stream that tells of every line that is written to it.
+type changes struct {
+	lines    chan string
+	terminal bool
+}
+
+func (c changes) Terminal() bool { return c.terminal }
+
+func (c changes) Write(p []byte) (int, error) {
+	c.lines <- string(p)
+	return len(p), nil
+}
+
+// watched runs the command beside the test, and gives what it writes to its standard output or its standard error as it comes.
+func (s *stage) watched(ctx context.Context, stream string, args ...string) (lines <-chan string, exit <-chan int) {
+	out := changes{make(chan string, 1000), stream == onTerminal}
+	ended := make(chan int, 1)
+	args = append([]string{"--redis-url", s.url}, args...)
+	go func() {
+		stdout, stderr := io.Writer(out), io.Discard
+		if stream != onStdout {
+			stdout, stderr = stderr, stdout
+		}
+		ended <- run(ctx, args, strings.NewReader(""), stdout, stderr)
+	}()
+	return out.lines, ended
+}
+
+// What of a command is watched.
+const (
+	onStdout   = "standard output"
+	onStderr   = "standard error"
+	onTerminal = "standard error that is a terminal"
+)
+
+// next is the next of some lines that is as wanted.
+func next(t *testing.T, lines <-chan string, as func(string) bool) string {
+	t.Helper()
+	late := time.After(time.Minute)
+	for {
+		select {
+		case line := <-lines:
+			if as(line) {
+				return line
+			}
+		case <-late:
+			t.Fatal("no such line within a minute")
+		}
+	}
+}
+
+func has(text string) func(string) bool {
+	return func(line string) bool { return strings.Contains(line, text) }
+}
+
+// exits wants an exit code within a minute.
+func exits(t *testing.T, exit <-chan int, want int) {
+	t.Helper()
+	select {
+	case got := <-exit:
+		if got != want {
+			t.Errorf("exit %d, want %d", got, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("no end within a minute")
+	}
+}
+
+func TestAWaitEndsWithItsTask(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	lines, exit := s.watched(t.Context(), onStdout, "invite", "ada@example.com", "--id", "ada", "--wait")
+	next(t, lines, has("Enqueued the invitation of ada@example.com: task ada.\n"))
+	s.ended("ada", record.Record{State: record.Done, InvitationID: "inv_1"})
+	next(t, lines, has("Done: invitation inv_1.\n"))
+	exits(t, exit, 0)
+}
+
+// TestAnInterruptLeavesTheTask: it ends the wait at once.
+func TestAnInterruptLeavesTheTask(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", people("bulk", 3))
+	for task, args := range map[string][]string{"ada": {"invite", "ada@example.com", "--id", "ada"}, "bulk:spring:1": {"bulk-invite", file, "--campaign", "spring"}} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		lines, exit := s.watched(ctx, onStdout, append(args, "--wait")...)
+		next(t, lines, has(task))
+		interrupt()
+		exits(t, exit, 130)
+		want(t, s.ok("status", task), map[string]any{"state": "pending"})
+	}
+}
+
+func TestAWatchTellsAProgramEveryChange(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("bulk", 20)), "--campaign", "spring")
+	lines, exit := s.watched(t.Context(), onStdout, "campaign", "watch", "spring", "--json")
+	next(t, lines, has(`"sent":0`))
+	s.sent("spring", 5)
+	next(t, lines, has(`"sent":5`))
+	s.ok("campaign", "pause", "spring")
+	next(t, lines, has(`"standstill":"it is paused"`))
+	s.ok("campaign", "cancel", "spring", "--yes")
+	last := next(t, lines, has(`"state":"cancelled"`))
+	exits(t, exit, 3)
+	var object map[string]any
+	must(t, json.Unmarshal([]byte(last), &object))
+	if _, told := object["recipients_per_hour"]; !told || len(lines) != 0 {
+		t.Errorf("%v, and %d more", object, len(lines))
+	}
+}
+
+func TestAWatchTellsAPersonEveryTenth(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("bulk", 20)), "--campaign", "spring")
+	lines, exit := s.watched(t.Context(), onStderr, "campaign", "watch", "spring")
+	next(t, lines, has("0 of 20 recipients: 0 sent, 0 dead, 20 remaining, no ETA"))
+	s.sent("spring", 5)
+	next(t, lines, has("5 of 20 recipients: 5 sent, 0 dead, 15 remaining"))
+	s.ok("campaign", "pause", "spring")
+	next(t, lines, has("paused"))
+	s.ok("campaign", "resume", "spring")
+	next(t, lines, has("no ETA"))
+	s.dead("spring", 15, "duplicate_record")
+	s.finish("spring")
+	next(t, lines, has("20 of 20 recipients: 5 sent, 15 dead, 0 remaining, finished"))
+	exits(t, exit, 0)
+	if len(lines) != 0 {
+		t.Errorf("and then %q", <-lines)
+	}
+}
+
+func TestAWaitForABulkShowsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", people("bulk", 20))
+	lines, exit := s.watched(t.Context(), onStderr, "bulk-invite", file, "--campaign", "spring", "--wait")
+	next(t, lines, has("0 of 20"))
+	s.sent("spring", 20)
+	s.finish("spring")
+	next(t, lines, has("20 of 20"))
+	exits(t, exit, 0)
+	// With --json only the answer is told, when it is there.
+	lines, exit = s.watched(t.Context(), onStdout, "bulk-invite", file, "--campaign", "spring", "--wait", "--json")
+	exits(t, exit, 0)
+	want(t, s.object(answer{stdout: next(t, lines, has("sent"))}), map[string]any{"sent": 20, "state": string(tasks.StateDone)})
+	if len(lines) != 0 {
+		t.Errorf("and then %q", <-lines)
+	}
+}
