@@ -11,7 +11,6 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/queues"
 	"example.com/usher/internal/settings"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -149,7 +148,7 @@ func TestADryRunForetellsTheFinish(t *testing.T) {
 	s := setup(t)
 	s.announced(settings.Rate{N: 10, Window: time.Hour}, settings.Rate{N: 10, Window: time.Hour}, settings.Rate{})
 	worker := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{ // shows that one runs, and does nothing
-		Concurrency: 1, Queues: map[string]int{queues.Name(tasks.DefaultNamespace, queues.Campaign): 1}, LogLevel: asynq.FatalLevel,
+		Concurrency: 1, Queues: map[string]int{policy.Queue(tasks.DefaultNamespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
 	})
 	must(t, worker.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
 	t.Cleanup(worker.Shutdown)

@@ -8,9 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -18,7 +22,6 @@ import (
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
@@ -61,6 +64,7 @@ func setup(t *testing.T) *stage {
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	s.clerk, s.clerkURL = clerktest.NewServer(t, clerktest.Config{Key: testKey})
 	const namespace = tasks.DefaultNamespace
+	must(t, s.mini.Set(store.Keys(namespace).KeyKind(), "test")) // as if a worker had started
 	s.ledgers, s.letters = ledger.New(s.rdb, namespace), deadletter.NewStore(s.rdb, namespace)
 	s.records, s.directory = record.NewStore(s.rdb, namespace), directory.New(s.rdb, namespace)
 	return s
@@ -180,8 +184,8 @@ func (s *stage) settle(campaign string, n int, outcome func(ledger.Row) ledger.O
 		outcomes = append(outcomes, outcome(row))
 	}
 	settled, err := s.ledgers.Settle(s.t.Context(), campaign, batch, outcomes)
-	if must(s.t, err); settled != len(batch.Rows) || settled == 0 {
-		s.t.Fatalf("%d of %d recipients were settled", settled, len(batch.Rows))
+	if must(s.t, err); len(settled) != len(batch.Rows) || len(settled) == 0 {
+		s.t.Fatalf("%d of %d recipients were settled", len(settled), len(batch.Rows))
 	}
 }
 
@@ -189,7 +193,9 @@ func (s *stage) settle(campaign string, n int, outcome func(ledger.Row) ledger.O
 func (s *stage) sent(campaign string, n int) {
 	s.t.Helper()
 	s.settle(campaign, n, func(row ledger.Row) ledger.Outcome {
-		return ledger.SentAs(row, intent.Made, fmt.Sprintf("inv_%x", row.ID[:8]), time.Now())
+		id := fmt.Sprintf("inv_%x", row.ID[:8])
+		decision := fate.Decision{State: row.State, Next: fate.Sent, Intent: fate.IntentMade, InvitationID: id}
+		return ledger.Outcome{Row: row, Decision: decision, At: time.Now()}
 	})
 }
 
@@ -199,11 +205,15 @@ func (s *stage) dead(campaign string, n int, code string) {
 	s.settle(campaign, n, func(row ledger.Row) ledger.Outcome {
 		var recipient tasks.Recipient
 		must(s.t, json.Unmarshal(row.Recipient, &recipient))
-		must(s.t, s.letters.Put(s.t.Context(), deadletter.Entry{
-			ID: deadletter.RecipientID(campaign, row.ID), TaskID: ledger.TaskID(campaign, 1), Type: tasks.TypeBulkInvite, Campaign: campaign,
-			Recipient: &row.ID, EmailAddress: recipient.EmailAddress, Failure: refusal(code), FailedAt: time.Now().UTC(), Payload: row.Recipient,
-		}))
-		return ledger.DeadOf(row, intent.Refused, code, time.Now())
+		cause, now := refusal(code), time.Now().UTC()
+		return ledger.Outcome{
+			Row: row, At: now, Decision: fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause},
+			Letter: &deadletter.Entry{
+				ID: deadletter.RecipientID(campaign, row.ID), TaskID: ledger.TaskID(campaign, 1), Type: tasks.TypeBulkInvite,
+				Campaign: campaign, Recipient: &row.ID, EmailAddress: recipient.EmailAddress, Failure: cause, FailedAt: now,
+				Payload: row.Recipient,
+			},
+		}
 	})
 }
 
@@ -222,14 +232,16 @@ func (s *stage) synced(invitations ...directory.Invitation) {
 	draft, err := s.directory.Begin(s.t.Context())
 	must(s.t, err)
 	must(s.t, draft.Add(s.t.Context(), invitations))
-	_, published, err := draft.Publish(s.t.Context(), time.Now())
+	_, published, err := draft.Publish(s.t.Context())
 	if must(s.t, err); !published {
 		s.t.Fatal("the copy was not published")
 	}
 }
 
-// keys are all keys in Redis.
-func (s *stage) keys() []string { return s.mini.Keys() }
+// keys are all keys in Redis that the worker of setup has not written.
+func (s *stage) keys() []string {
+	return slices.DeleteFunc(s.mini.Keys(), func(key string) bool { return strings.HasSuffix(key, ":key-kind") })
+}
 
 // z is a member that a sorted set has since now.
 func z(member string) redis.Z { return redis.Z{Score: float64(time.Now().UnixMilli()), Member: member} }

@@ -19,7 +19,7 @@ func TestAnUnboundNamespaceIsWarnedOfAndEnqueuedInto(t *testing.T) {
 		var out, errs bytes.Buffer
 		args = append(args, "--namespace", "test", "--redis-url", "redis://"+server.Addr())
 		stdin := strings.NewReader("email_address\nbob@example.com\n")
-		if exit := run(args, stdin, &out, &errs); exit != 0 || out.Len() == 0 {
+		if exit := run(t.Context(), args, stdin, &out, &errs); exit != 0 || out.Len() == 0 {
 			t.Errorf("%v: exit %d, %s%s", args, exit, out.String(), errs.String())
 		}
 		return errs.String()

@@ -9,7 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/queues"
+	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
@@ -27,7 +27,7 @@ func listed(t *testing.T) (e *Eraser, server *miniredis.Miniredis, task *asynq.T
 		t.Fatal(err)
 	}
 	e = New(rdb, tasks.DefaultNamespace)
-	found, err := about(queues.Name(tasks.DefaultNamespace, queues.Interactive), "ada@example.com", e.inspector.ListPendingTasks)
+	found, err := about(policy.Queue(tasks.DefaultNamespace, policy.Interactive), "ada@example.com", e.inspector.ListPendingTasks)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d tasks, %v", len(found), err)
 	}
