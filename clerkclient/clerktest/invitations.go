@@ -1,6 +1,7 @@
 package clerktest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -228,6 +229,26 @@ func (s *Sandbox) AddInvitation(address string) Invitation {
 	defer s.mu.Unlock()
 	now := s.now()
 	return s.add(now, defaultAsk(address), false).view(now)
+}
+
+// Restore adds invitations as another sandbox has shown them, the oldest first, past all limits and checks and outside the
+// ledger. One without an updated_at has not changed since it was made; one without an expires_at has Clerk's default.
+func (s *Sandbox) Restore(invitations ...Invitation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, shown := range invitations {
+		v := s.add(time.UnixMilli(shown.CreatedAt), defaultAsk(shown.EmailAddress), false)
+		delete(s.byID, v.ID)
+		v.ID, v.Status, v.Revoked = shown.ID, shown.Status, shown.Status == "revoked"
+		v.UpdatedAt = cmp.Or(shown.UpdatedAt, v.UpdatedAt)
+		if shown.PublicMetadata != nil {
+			v.PublicMetadata = shown.PublicMetadata
+		}
+		if shown.ExpiresAt != 0 {
+			v.expires, v.ExpiresAt = time.UnixMilli(shown.ExpiresAt), shown.ExpiresAt
+		}
+		s.byID[v.ID] = v
+	}
 }
 
 // Invitation shows an invitation as it is now; false if there is none with this id.

@@ -292,3 +292,38 @@ func TestAcceptMakesAUser(t *testing.T) {
 		}
 	}
 }
+
+// TestRestore: what was restored is listed, stands in the way and can be revoked as in the sandbox that made it.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	s := setup(t, clerktest.Config{})
+	made := s.clock.Now().Add(-time.Hour)
+	s.Restore(
+		clerktest.Invitation{
+			ID: "inv_1", EmailAddress: "Ann@example.com", Status: "pending", CreatedAt: made.UnixMilli(),
+			PublicMetadata: []byte(`{"plan":"pro"}`), ExpiresAt: made.Add(2 * time.Hour).UnixMilli(),
+		},
+		clerktest.Invitation{
+			ID: "inv_2", EmailAddress: "bob@example.com", Status: "revoked",
+			CreatedAt: made.UnixMilli(), UpdatedAt: s.clock.Now().UnixMilli(),
+		},
+	)
+	wantAddresses(t, s.list(""), "Ann@example.com")
+	ann, known := s.Invitation("inv_1")
+	if !known || ann.UpdatedAt != ann.CreatedAt || string(ann.PublicMetadata) != `{"plan":"pro"}` {
+		t.Errorf("got %+v, %t", ann, known)
+	}
+	if bob, _ := s.Invitation("inv_2"); !bob.Revoked || bob.UpdatedAt == bob.CreatedAt || bob.ExpiresAt == 0 {
+		t.Errorf("got %+v", bob)
+	}
+	if r := s.do("POST", "/invitations", `{"email_address":"ann@example.com"}`); r.status != 400 {
+		t.Errorf("inviting Ann again: %d", r.status)
+	}
+	s.clock.advance(time.Hour)
+	if ann, _ := s.Invitation("inv_1"); ann.Status != "expired" {
+		t.Errorf("after its time it is %s", ann.Status)
+	}
+	if n := len(s.Ledger()); n != 0 {
+		t.Errorf("%d entries in the ledger", n)
+	}
+}
