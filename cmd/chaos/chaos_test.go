@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -122,6 +123,33 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := choose(scenarios(), "nothing"); err == nil {
 		t.Error("an unknown name is accepted")
+	}
+}
+
+func TestMixedNeedsAnEarlierBuild(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"-only", mixed}, {"-only", mixed, "-old", t.TempDir()}} {
+		var stderr strings.Builder
+		if exit := run(args, io.Discard, &stderr); exit != exitUsage || !strings.Contains(stderr.String(), "-old") {
+			t.Errorf("%q: exit %d, %s", args, exit, stderr.String())
+		}
+	}
+	if o, err := parse(nil, io.Discard); err != nil || len(o.scenarios) != len(scenarios()) {
+		t.Errorf("all scenarios without -old: %d, %v", len(o.scenarios), err)
+	}
+}
+
+func TestPiecesAreTheWhole(t *testing.T) {
+	t.Parallel()
+	whole, at := span{7, 67}, 7
+	for i := range pieces {
+		if piece := whole.piece(i); piece.from != at || piece.size() != 5 {
+			t.Errorf("piece %d is %v", i, piece)
+		}
+		at = whole.piece(i).to
+	}
+	if at != whole.to {
+		t.Errorf("the last piece ends at %d", at)
 	}
 }
 

@@ -30,6 +30,7 @@ type options struct {
 	seed      uint64 // of the first run; the others count up from it
 	seeds     int
 	json      bool
+	old       binaries // of an earlier build; none if it is empty
 	scenarios []scenario
 }
 
@@ -41,6 +42,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.seeds, "seeds", 1, "play each scenario with this `many` seeds, counting up")
 	flags.BoolVar(&o.json, "json", false, "print JSON, one object a line")
 	short := flags.Bool("short", false, "play a small storm only, which takes less than a minute")
+	old := flags.String("old", "", "play mixed too, with the worker and the enqueue of an earlier build in this `folder`")
 	only := flags.String("only", "", "play only the scenario of this `name`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -56,8 +58,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		all = shortScenarios()
 	}
 	var err error
-	o.scenarios, err = choose(all, *only)
-	return o, err
+	if o.scenarios, err = choose(all, *only); err != nil {
+		return o, err
+	}
+	o.old = binaries(*old)
+	if o.old == "" && *only == mixed {
+		return o, fmt.Errorf("-only %s: want -old too", mixed)
+	}
+	return o, o.old.check()
 }
 
 // run is main without the process: it gives the exit code.

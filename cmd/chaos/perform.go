@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -18,6 +19,19 @@ type binaries string
 
 func (b binaries) worker() string  { return filepath.Join(string(b), "worker") }
 func (b binaries) enqueue() string { return filepath.Join(string(b), "enqueue") }
+
+// check finds out whether both commands are there, if there is a folder.
+func (b binaries) check() error {
+	if b == "" {
+		return nil
+	}
+	for _, path := range []string{b.worker(), b.enqueue()} {
+		if _, err := exec.LookPath(path); err != nil {
+			return fmt.Errorf("-old %s: %w", string(b), err)
+		}
+	}
+	return nil
+}
 
 func (b binaries) build(ctx context.Context) error {
 	if err := testkit.Build(ctx, string(b), "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue"); err != nil {
@@ -53,9 +67,13 @@ func perform(ctx context.Context, o options, out *printer, progress io.Writer) (
 	}
 	held = true
 	for _, sc := range o.scenarios {
+		if sc.name == mixed && o.old == "" {
+			fmt.Fprintf(progress, "%s is skipped: it needs an earlier build, see -old\n", mixed)
+			continue
+		}
 		total := report{Scenario: sc.name, Held: true}
 		for n := range uint64(o.seeds) {
-			r, err := playOne(ctx, sc, o.seed+n, commands, dir)
+			r, err := playOne(ctx, sc, o.seed+n, commands, o.old, dir)
 			if err != nil {
 				return false, err
 			}
@@ -82,13 +100,13 @@ func tidy(dir string, all bool) error {
 
 // playOne plays a scenario with one seed on a stage of its own. Its error is the context's: whatever else went wrong stands in
 // the report.
-func playOne(ctx context.Context, sc scenario, seed uint64, commands binaries, dir string) (report, error) {
+func playOne(ctx context.Context, sc scenario, seed uint64, commands, old binaries, dir string) (report, error) {
 	folder := filepath.Join(dir, fmt.Sprintf("%s-%d", sc.name, seed))
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return report{}, fmt.Errorf("making a folder for %s: %w", sc.name, err)
 	}
 	began := time.Now()
-	s := &stage{scenario: sc, seed: seed, commands: commands, dir: folder}
+	s := &stage{scenario: sc, seed: seed, commands: commands, old: old, dir: folder}
 	err := s.on(ctx, sc.play)
 	if ctx.Err() != nil {
 		return report{}, ctx.Err()

@@ -25,6 +25,7 @@ func scenarios() []scenario {
 		{"redis-away", calm("64/5s", "20/5s"), playRedisAway},
 		{"twins", calm("64/5s", "20/5s"), playTwins},
 		{"late", stormSetting("64/5s", "20/5s"), playLate},
+		{mixed, stormSetting("64/5s", "20/5s"), playMixed},
 	}
 }
 

@@ -23,6 +23,7 @@ type stage struct {
 	scenario scenario
 	seed     uint64
 	commands binaries
+	old      binaries // of an earlier build; only mixed has it
 	dir      string
 	redis    *testkit.Redis
 	clerk    *sandbox
@@ -31,6 +32,7 @@ type stage struct {
 
 	mu         sync.Mutex
 	workers    []*testkit.Process // by place; nil while one is replaced
+	starts     int                // of workers
 	tally      tally
 	violations []string
 	notes      []string

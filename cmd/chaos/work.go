@@ -20,12 +20,17 @@ type work struct {
 	invites  map[string]string // their addresses by task
 }
 
+// producer is enqueue of a build with arguments.
+func (s *stage) producer(build binaries, stdin string, args ...string) testkit.Command {
+	return testkit.Command{
+		Name: "enqueue", Path: build.enqueue(), Args: append(args, "--json"), Stdin: stdin,
+		Env: []string{"REDIS_URL=" + s.redis.URL()}, Dir: s.dir,
+	}
+}
+
 // enqueue runs the command and reads the objects that it answers, one a line.
 func (s *stage) enqueue(ctx context.Context, stdin string, args ...string) ([]map[string]any, error) {
-	out, err := testkit.Run(ctx, testkit.Command{
-		Name: "enqueue", Path: s.commands.enqueue(), Args: append(args, "--json"), Stdin: stdin,
-		Env: []string{"REDIS_URL=" + s.redis.URL()}, Dir: s.dir,
-	})
+	out, err := testkit.Run(ctx, s.producer(s.commands, stdin, args...))
 	if err != nil {
 		return nil, err
 	}
@@ -66,13 +71,15 @@ func (s *stage) askCampaign(ctx context.Context, w *work, people span) error {
 	return nil
 }
 
+func inviteID(number int) string { return fmt.Sprintf("invite-%04d", number) }
+
 // askInvites asks for each of a span in an invite of its own.
 func (s *stage) askInvites(ctx context.Context, w *work, people span) error {
 	if w.invites == nil {
 		w.invites = map[string]string{}
 	}
 	for number := people.from; number < people.to; number++ {
-		id := fmt.Sprintf("invite-%04d", number)
+		id := inviteID(number)
 		if _, err := s.client.Invite(ctx, recipient(number), tasks.ID(id)); err != nil {
 			return fmt.Errorf("asking for no. %d: %w", number, err)
 		}

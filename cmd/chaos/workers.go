@@ -39,6 +39,7 @@ func (s *stage) startWorker(env ...string) (*testkit.Process, error) {
 	return p, err
 }
 
+// workerAt starts a worker at a place. In mixed, every other one is of the earlier build.
 func (s *stage) workerAt(place int, env ...string) (*testkit.Process, error) {
 	set := s.scenario.setting
 	prefix := prefixes()[place%len(prefixes())]
@@ -48,8 +49,11 @@ func (s *stage) workerAt(place int, env ...string) (*testkit.Process, error) {
 		"USHER_TIMEOUT=" + set.timeout.String(), "USHER_SETTLE=" + set.settle.String(), "USHER_MAX_ATTEMPTS=" + maxAttempts,
 		"USHER_BACKOFF_MIN=200ms", "USHER_BACKOFF_MAX=2s", "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
 	}
-	name := fmt.Sprintf("worker-%d", place)
-	return testkit.Start(testkit.Command{Name: name, Path: s.commands.worker(), Env: append(base, env...), Dir: s.dir})
+	name, path := fmt.Sprintf("worker-%d", place), s.commands.worker()
+	if s.starts++; s.scenario.name == mixed && s.starts%2 == 0 {
+		name, path = name+"-old", s.old.worker()
+	}
+	return testkit.Start(testkit.Command{Name: name, Path: path, Env: append(base, env...), Dir: s.dir})
 }
 
 // replace kills the workers at some places and starts others there.
