@@ -1,8 +1,10 @@
 package main
 
 import (
+	"io"
 	"math"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +128,30 @@ func TestFigures(t *testing.T) {
 	missing := row{answer: answer{usher: measured(math.NaN(), nil), baseline: figure{value: 1}}}
 	if got := missing.ratioText(); got != "-" || missing.remarks() == "" {
 		t.Errorf("ratio of a missing figure is %s, remarks %q; want - and why", got, missing.remarks())
+	}
+}
+
+func TestAnEarlierBuildHasAColumnOfItsOwn(t *testing.T) {
+	t.Parallel()
+	shown := row{answer: answer{usher: figure{value: 1}, before: figure{value: 7654}, baseline: figure{value: 3}}}
+	for _, compared := range []bool{true, false} {
+		r := report{rows: []row{shown}, compared: compared}
+		if !compared {
+			r.rows[0].before = figure{err: errNoEarlier}
+		}
+		var table strings.Builder
+		if err := r.print(&table, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := table.String(); strings.Contains(got, "before") != compared || strings.Contains(got, "7,654") != compared {
+			t.Errorf("compared %t:\n%s", compared, got)
+		}
+		if !r.complete() || r.rows[0].remarks() != "" {
+			t.Errorf("compared %t: something is missing: %s", compared, r.rows[0].remarks())
+		}
+	}
+	if exit := run([]string{"-old", t.TempDir()}, io.Discard, io.Discard); exit != exitUsage {
+		t.Errorf("a folder without commands: exit %d", exit)
 	}
 }
 

@@ -10,12 +10,16 @@ import (
 	"example.com/usher/internal/testkit"
 )
 
-// The workers of the two sides. Usher's is built, and is also the sandbox Clerk; the baseline's is this program itself, with
-// its name for the only argument.
+// The workers of the sides. Usher's is built, and is also the sandbox Clerk. The earlier build's is in its folder. The
+// baseline's is this program itself, with its name for the only argument.
 const (
 	usherWorker    = "worker"
+	earlierWorker  = "worker-before"
 	baselineWorker = "baseline"
 )
+
+// errNoEarlier is why the earlier build has no figure when -old names none.
+var errNoEarlier = errors.New("there is no earlier build")
 
 func (b *bench) build(ctx context.Context) (err error) {
 	if testkit.Race {
@@ -35,8 +39,11 @@ func (b *bench) usher() string { return filepath.Join(b.dir, usherWorker) }
 // worker says how to run a worker.
 func (b *bench) worker(name string, env []string) testkit.Command {
 	c := testkit.Command{Name: name, Path: b.usher(), Env: env, Dir: b.dir}
-	if name == baselineWorker {
+	switch name {
+	case baselineWorker:
 		c.Path, c.Args = b.self, []string{baselineWorker}
+	case earlierWorker:
+		c.Path = filepath.Join(b.old, usherWorker)
 	}
 	return c
 }

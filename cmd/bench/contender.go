@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/hibiken/asynq"
 
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -14,6 +17,7 @@ import (
 type contender struct {
 	name    string
 	worker  string
+	list    bool // it enqueues all recipients at once
 	enqueue func(ctx context.Context, s *stage, people []tasks.Recipient) error
 }
 
@@ -23,7 +27,7 @@ func usherCampaign() contender {
 		_, err := s.usher.BulkInvite(ctx, tasks.BulkRequest{Campaign: "bench", Recipients: people})
 		return err
 	}
-	return contender{name: "Usher, a campaign", worker: usherWorker, enqueue: enqueue}
+	return contender{name: "Usher, a campaign", worker: usherWorker, list: true, enqueue: enqueue}
 }
 
 // usherInvites invites each with an invite task.
@@ -35,6 +39,33 @@ func usherInvites() contender {
 		})
 	}
 	return contender{name: "Usher, invite tasks", worker: usherWorker, enqueue: enqueue}
+}
+
+// before is the same with the worker of the earlier build. A campaign is also enqueued by that build. Invites are not:
+// its enqueue takes them one by one, which is too slow here.
+func (c contender) before() contender {
+	if c.list {
+		c.enqueue = enqueueBefore
+	}
+	c.name, c.worker = c.name+", before", earlierWorker
+	return c
+}
+
+// enqueueBefore enqueues a campaign by the earlier build.
+func enqueueBefore(ctx context.Context, s *stage, people []tasks.Recipient) error {
+	var file strings.Builder
+	file.WriteString("email_address\n")
+	for _, person := range people {
+		fmt.Fprintln(&file, person.EmailAddress)
+	}
+	out, err := testkit.Run(ctx, testkit.Command{
+		Name: "enqueue-before", Path: filepath.Join(s.bench.old, "enqueue"), Dir: s.bench.dir, Stdin: file.String(),
+		Args: []string{"bulk-invite", "-", "--campaign", "bench"}, Env: []string{"REDIS_URL=" + s.redis.URL()},
+	})
+	if err == nil && out.Exit != 0 {
+		err = fmt.Errorf("enqueue of the earlier build: exit %d: %s", out.Exit, out.Stderr)
+	}
+	return err
 }
 
 // plainInvites is the baseline: a task for each.

@@ -13,6 +13,7 @@ type rowJSON struct {
 	Better          string   `json:"better"`
 	Usher           *float64 `json:"usher"`
 	UsherAtLeast    bool     `json:"usher_at_least,omitempty"`
+	Before          *float64 `json:"before,omitempty"` // of an earlier build
 	Baseline        *float64 `json:"baseline"`
 	BaselineAtLeast bool     `json:"baseline_at_least,omitempty"`
 	Ratio           *float64 `json:"ratio"`
@@ -32,7 +33,8 @@ func (r report) printJSON(out io.Writer) error {
 		err := lines.Encode(rowJSON{
 			What: row.what, Unit: row.unit, Better: row.better, Note: row.remarks(), Machine: r.machine,
 			Usher: value(row.usher), UsherAtLeast: row.usher.atLeast,
-			Baseline: value(row.baseline), BaselineAtLeast: row.baseline.atLeast, Ratio: value(row.ratio()),
+			Before: value(row.before), Ratio: value(row.ratio()),
+			Baseline: value(row.baseline), BaselineAtLeast: row.baseline.atLeast,
 		})
 		if err != nil {
 			return fmt.Errorf("writing a row: %w", err)

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"syscall"
@@ -31,6 +33,7 @@ type options struct {
 	only *regexp.Regexp
 	list bool
 	json bool
+	old  string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -39,6 +42,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "measure only the rows whose name matches this regular `expression`")
 	flags.BoolVar(&o.list, "list", false, "list the rows and measure nothing")
+	flags.StringVar(&o.old, "old", "", "measure the worker and the enqueue of an earlier build in this `folder`, too")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a row")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -49,6 +53,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
+	}
+	for _, name := range []string{"worker", "enqueue"} {
+		if _, err := exec.LookPath(filepath.Join(o.old, name)); o.old != "" && err != nil {
+			return o, fmt.Errorf("-old: %w", err)
+		}
 	}
 	return o, nil
 }
@@ -77,7 +86,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	report, err := measure(ctx, chosen, stderr)
+	report, err := measure(ctx, chosen, o.old, stderr)
 	switch {
 	case ctx.Err() != nil && len(report.rows) == 0:
 		return exitInterrupted

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,8 +18,8 @@ type question struct {
 
 // answer has the figures of a row.
 type answer struct {
-	usher, baseline figure
-	note            string
+	usher, before, baseline figure
+	note                    string
 }
 
 // measurement answers one question or several that one run can answer.
@@ -68,6 +69,7 @@ func list(out io.Writer, chosen []measurement) {
 type bench struct {
 	dir      string // of Usher's worker, and of what the processes write
 	self     string // path of this program
+	old      string // folder of an earlier build; empty if there is none
 	progress io.Writer
 }
 
@@ -76,6 +78,9 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format
 
 // told says what one run gave, or why it gave nothing.
 func (b *bench) told(name string, err error, format string, args ...any) {
+	if errors.Is(err, errNoEarlier) {
+		return
+	}
 	if err != nil {
 		b.say("      %s: not measured: %v", name, err)
 		return
@@ -85,13 +90,13 @@ func (b *bench) told(name string, err error, format string, args ...any) {
 
 // measure builds the binaries and takes every measurement, one after the other. An interruption ends it early: what was
 // measured by then is reported.
-func measure(ctx context.Context, chosen []measurement, progress io.Writer) (report, error) {
+func measure(ctx context.Context, chosen []measurement, old string, progress io.Writer) (report, error) {
 	dir, err := os.MkdirTemp("", "usher-bench-")
 	if err != nil {
 		return report{}, fmt.Errorf("making a folder for the run: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, progress: progress}
+	b := &bench{dir: dir, old: old, progress: progress}
 	host, err := describeMachine(ctx)
 	if err != nil {
 		return report{}, err
@@ -102,7 +107,7 @@ func measure(ctx context.Context, chosen []measurement, progress io.Writer) (rep
 		return report{}, err
 	}
 	began := time.Now()
-	r := report{machine: host}
+	r := report{machine: host, compared: old != ""}
 	for i, m := range chosen {
 		b.say("[%d/%d] %s ...", i+1, len(chosen), m.questions[0].what)
 		for j, a := range m.run(ctx, b) {

@@ -29,14 +29,15 @@ func latencyMeasurement(when string, t trial) measurement {
 		questions: []question{{invite + ": p50", "ms", "lower"}, {invite + ": p95", "ms", "lower"}},
 		run: func(ctx context.Context, b *bench) []answer {
 			usher := b.latencies(ctx, usherInvites(), t)
+			before := b.latencies(ctx, usherInvites().before(), trial{t.other.before(), t.backlog, t.invites})
 			plain := b.latencies(ctx, plainInvites(), trial{plainInvites(), t.backlog, t.invites})
 			note := fmt.Sprintf("%d invites, one each %s, the call that succeeded", t.invites, inviteEvery)
 			if t.backlog > 1 {
 				note += fmt.Sprintf("; Usher keeps a reserve of %d, the baseline has one queue", reserve)
 			}
 			return []answer{
-				{usher.percentile(50), plain.percentile(50), note},
-				{usher.percentile(95), plain.percentile(95), plain.missingNote()},
+				{usher.percentile(50), before.percentile(50), plain.percentile(50), note},
+				{usher.percentile(95), before.percentile(95), plain.percentile(95), plain.missingNote()},
 			}
 		},
 	}
@@ -81,7 +82,7 @@ func (b *bench) latencies(ctx context.Context, c contender, t trial) latencies {
 	)
 	var result latencies
 	setup := setup{create: hourCreate, bulk: hourBulk, reserve: reserve, latency: 60 * time.Millisecond}
-	result.err = b.on(ctx, setup, func(s *stage) error {
+	result.err = b.on(ctx, c, setup, func(s *stage) error {
 		if err := t.other.enqueue(ctx, s, people("backlog", t.backlog)); err != nil {
 			return err
 		}

@@ -20,16 +20,21 @@ func speedMeasurement() measurement {
 			{"no limits: a list", "recipients/s", "higher"},
 		},
 		run: func(ctx context.Context, b *bench) []answer {
-			singles, list, plain := paces{}, paces{}, paces{}
+			var singles, singlesBefore, list, listBefore, plain paces
 			for range speedRuns { // alternating, so that a slow minute of the machine strikes all alike
 				b.addPace(ctx, &singles, usherInvites(), speedInvites)
+				b.addPace(ctx, &singlesBefore, usherInvites().before(), speedInvites)
 				b.addPace(ctx, &plain, plainInvites(), speedInvites)
 				b.addPace(ctx, &list, usherCampaign(), speedList)
+				b.addPace(ctx, &listBefore, usherCampaign().before(), speedList)
 			}
 			runs := fmt.Sprintf("median of %d alternating runs of %s", speedRuns, number(speedInvites))
 			lists := fmt.Sprintf("the same of a bulk-invite of %s; the baseline and Usher's invite tasks (%s) make a call for each",
 				number(speedList), singles.median())
-			return []answer{{singles.median(), plain.median(), runs}, {list.median(), plain.median(), lists}}
+			return []answer{
+				{singles.median(), singlesBefore.median(), plain.median(), runs},
+				{list.median(), listBefore.median(), plain.median(), lists},
+			}
 		},
 	}
 }
@@ -49,7 +54,7 @@ func (b *bench) addPace(ctx context.Context, to *paces, c contender, n int) {
 		return
 	}
 	one := 0.0
-	to.err = b.on(ctx, setup{create: "0", bulk: "0"}, func(s *stage) error {
+	to.err = b.on(ctx, c, setup{create: "0", bulk: "0"}, func(s *stage) error {
 		if err := c.enqueue(ctx, s, people("person", n)); err != nil {
 			return err
 		}

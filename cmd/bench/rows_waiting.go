@@ -22,22 +22,28 @@ func waitingMeasurement(n int) measurement {
 			{invites + ": until it is at rest, CPU of the worker", "s", "lower"},
 		},
 		run: func(ctx context.Context, b *bench) []answer {
-			campaign := b.wait(ctx, usherCampaign(), n)
-			invites := b.wait(ctx, usherInvites(), n)
+			campaign, campaignBefore := b.wait(ctx, usherCampaign(), n), b.wait(ctx, usherCampaign().before(), n)
+			invites, invitesBefore := b.wait(ctx, usherInvites(), n), b.wait(ctx, usherInvites().before(), n)
 			plain := b.wait(ctx, plainInvites(), n)
-			pair := func(usher waiting, of func(waiting) float64, note string) answer {
-				return answer{measured(of(usher), usher.err), measured(of(plain), plain.err), note}
+			row := func(usher, before waiting, of func(waiting) float64, note string) answer {
+				return answer{usher.figure(of), before.figure(of), plain.figure(of), note}
+			}
+			ofCampaign := func(of func(waiting) float64, note string) answer {
+				return row(campaign, campaignBefore, of, note)
+			}
+			ofInvites := func(of func(waiting) float64, note string) answer {
+				return row(invites, invitesBefore, of, note)
 			}
 			settled := fmt.Sprintf("Usher rests after %.1f s, the baseline after %.1f s, and again so whenever a window opens",
 				invites.settling.span.Seconds(), plain.settling.span.Seconds())
 			return []answer{
-				pair(campaign, waiting.commandRate, "baseline: a task each, put off until Clerk's Retry-After has passed"),
-				pair(campaign, waiting.cpuShare, ""),
-				pair(invites, waiting.commandRate, ""),
-				pair(invites, waiting.cpuShare, ""),
-				pair(invites, func(w waiting) float64 { return float64(w.refused) }, settled),
-				pair(invites, func(w waiting) float64 { return float64(w.settling.commands) }, ""),
-				pair(invites, func(w waiting) float64 { return w.settling.cpu.Seconds() }, "its start included"),
+				ofCampaign(waiting.commandRate, "baseline: a task each, put off until Clerk's Retry-After has passed"),
+				ofCampaign(waiting.cpuShare, ""),
+				ofInvites(waiting.commandRate, ""),
+				ofInvites(waiting.cpuShare, ""),
+				ofInvites(func(w waiting) float64 { return float64(w.refused) }, settled),
+				ofInvites(func(w waiting) float64 { return float64(w.settling.commands) }, ""),
+				ofInvites(func(w waiting) float64 { return w.settling.cpu.Seconds() }, "its start included"),
 			}
 		},
 	}
@@ -51,6 +57,8 @@ type waiting struct {
 	err      error
 }
 
+func (w waiting) figure(of func(waiting) float64) figure { return measured(of(w), w.err) }
+
 func (w waiting) commandRate() float64 { return float64(w.rest.commands) / w.rest.span.Seconds() }
 func (w waiting) cpuShare() float64    { return 100 * w.rest.cpu.Seconds() / w.rest.span.Seconds() }
 
@@ -63,7 +71,7 @@ func (b *bench) wait(ctx context.Context, c contender, n int) waiting {
 	)
 	var result waiting
 	setup := setup{create: "10/10m", bulk: "2/10m", latency: 20 * time.Millisecond}
-	result.err = b.on(ctx, setup, func(s *stage) error {
+	result.err = b.on(ctx, c, setup, func(s *stage) error {
 		if err := c.enqueue(ctx, s, people("person", n+first)); err != nil {
 			return err
 		}

@@ -32,8 +32,11 @@ type stage struct {
 	plain   *asynq.Client // enqueues for the baseline
 }
 
-// on plays a run on a stage of its own, which is gone afterwards.
-func (b *bench) on(ctx context.Context, setup setup, play func(s *stage) error) error {
+// on plays a contender's run on a stage of its own, which is gone afterwards.
+func (b *bench) on(ctx context.Context, c contender, setup setup, play func(s *stage) error) error {
+	if c.worker == earlierWorker && b.old == "" {
+		return errNoEarlier
+	}
 	redis, err := startRedis(ctx, b.dir)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -52,8 +53,8 @@ func (r row) remarks() string {
 	for _, side := range []struct {
 		name string
 		figure
-	}{{"Usher", r.usher}, {"baseline", r.baseline}} {
-		if side.err != nil {
+	}{{"Usher", r.usher}, {"before", r.before}, {"baseline", r.baseline}} {
+		if side.err != nil && !errors.Is(side.err, errNoEarlier) {
 			all = append(all, side.name+" not measured: "+side.err.Error())
 		}
 	}
@@ -62,14 +63,16 @@ func (r row) remarks() string {
 
 // report is the table and where it was measured.
 type report struct {
-	machine machine
-	rows    []row
+	machine  machine
+	rows     []row
+	compared bool // with an earlier build
 }
 
 // complete tells whether every figure was measured.
 func (r report) complete() bool {
 	for _, row := range r.rows {
-		if row.usher.err != nil || row.baseline.err != nil {
+		missing := row.before.err != nil && !errors.Is(row.before.err, errNoEarlier)
+		if missing || row.usher.err != nil || row.baseline.err != nil {
 			return false
 		}
 	}
@@ -85,16 +88,19 @@ func (r report) print(out io.Writer, asJSON bool) error {
 	style.Options.SeparateRows = true
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
-	t.AppendHeader(table.Row{"what", "unit", "Usher", "baseline", "ratio", "better", "note"})
+	t.AppendHeader(table.Row{"what", "unit", "Usher", "before", "baseline", "ratio", "better", "note"})
 	t.SetColumnConfigs([]table.ColumnConfig{
 		{Name: "what", WidthMax: 40, WidthMaxEnforcer: text.WrapSoft},
 		{Name: "Usher", Align: text.AlignRight},
+		{Name: "before", Align: text.AlignRight, Hidden: !r.compared},
 		{Name: "baseline", Align: text.AlignRight},
 		{Name: "ratio", Align: text.AlignRight},
 		{Name: "note", WidthMax: 56, WidthMaxEnforcer: text.WrapSoft},
 	})
 	for _, row := range r.rows {
-		t.AppendRow(table.Row{row.what, row.unit, row.usher, row.baseline, row.ratioText(), row.better, row.remarks()})
+		t.AppendRow(table.Row{
+			row.what, row.unit, row.usher, row.before, row.baseline, row.ratioText(), row.better, row.remarks(),
+		})
 	}
 	_, err := fmt.Fprintf(out, "%s\n%s\n", r.machine, t.Render())
 	return err
