@@ -1,18 +1,23 @@
-// Package clerkclient speaks Clerk's invitation API: the official SDK's types over a Backend with stricter transport rules,
-// and a typed outcome for every answer.
+// Package clerkclient speaks Clerk's invitation API: it takes the official SDK's types, has stricter rules for the
+// connection, and gives every answer a typed outcome.
 //
 // Every method makes exactly one HTTP call. The deadline of its context is the call's: no byte is written after it.
-// An error is always an *Error; nothing in it, and nothing that prints, holds the secret key, an address or a sign-up ticket.
+// An error is always an *Error. Whatever the package prints holds no secret key, no address and no sign-up ticket.
 // The package logs nothing.
 package clerkclient
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
@@ -20,64 +25,68 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/user"
 )
 
-// Bounds of one call (documented).
+// The most that one call carries (documented).
 const (
 	MaxBulk          = 10  // invitations in one bulk
-	MaxPage          = 500 // rows of one page of a list
+	MaxPage          = 500 // rows on one page of a list
 	MaxUserAddresses = 100 // addresses in one look-up of users
 )
 
 // Client makes the five calls. It is safe for concurrent use.
+//
+// It is also a clerk.Backend, so any client of Clerk's SDK can call through it: see [Client.Call].
 type Client struct {
-	backend     *Backend
-	invitations *invitation.Client
+	base      *url.URL
+	key       key
+	userAgent string
+	timeout   time.Duration
+	transport *http.Transport
 }
 
-// New checks the configuration and gives a client. It calls nobody.
+var _ clerk.Backend = (*Client)(nil)
+
+// New checks the configuration and returns a client. It makes no call. An error says which setting is wrong and never
+// holds the key.
 func New(config Config) (*Client, error) {
-	backend, err := NewBackend(config)
+	secret, err := parseKey(config.Key)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{backend: backend, invitations: &invitation.Client{Backend: backend}}, nil
+	base, err := parseBaseURL(config.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := userAgent(cmp.Or(config.Version, "dev"))
+	if err != nil {
+		return nil, err
+	}
+	if config.Timeout < 0 {
+		return nil, fmt.Errorf("the timeout of a call is %s: it must be positive", config.Timeout)
+	}
+	timeout := cmp.Or(config.Timeout, DefaultTimeout)
+	return &Client{base: base, key: secret, userAgent: agent, timeout: timeout, transport: newTransport()}, nil
 }
 
 // Close closes the connections that are kept for later calls. Calls under way go on.
-func (c *Client) Close() { c.backend.Close() }
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // KeyFingerprint tells keys apart without showing them: the first 8 hexadecimal digits of the key's SHA-256.
-func (c *Client) KeyFingerprint() string { return c.backend.key.fingerprint }
+func (c *Client) KeyFingerprint() string { return c.key.fingerprint }
 
 // KeyKind is "test" or "live", by the key's prefix (documented).
-func (c *Client) KeyKind() string { return c.backend.key.kind }
+func (c *Client) KeyKind() string { return c.key.kind }
 
-// Format prints the client without its key, for every verb.
-func (c Client) Format(f fmt.State, verb rune) {
-	printPlain(f, verb, fmt.Sprintf("clerkclient.Client{host %s, %s key %s}",
-		c.backend.base.Host, c.backend.key.kind, c.backend.key.fingerprint))
-}
-
-// Answer is what is known of an HTTP answer besides its body. It is zero when none came.
+// Answer is what an HTTP answer says besides its body. It is zero when no answer came.
 type Answer struct {
 	// Status is the HTTP status.
 	Status int
-	// Date is the server's clock when it answered, with a resolution of 1 s; zero when it did not say.
+	// Date is the server's clock when it answered, to the second. It is zero when the server did not say.
 	Date time.Time
 	// TraceID names the call to Clerk's support.
 	TraceID string
 }
 
-// answerOf gathers the answer of a call from whichever of the two the backend gave.
-func answerOf(response *clerk.APIResponse, err error) Answer {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return Answer{Status: e.Status, Date: e.date, TraceID: e.TraceID}
-	}
-	if response == nil {
-		return Answer{}
-	}
-	return Answer{Status: response.StatusCode, Date: answer{header: response.Header}.date(), TraceID: response.TraceID}
-}
-
+// The operations, as errors name them.
 const (
 	opCreate = "POST /invitations"
 	opBulk   = "POST /invitations/bulk"
@@ -86,22 +95,51 @@ const (
 	opUsers  = "GET /users"
 )
 
-// Create creates one invitation. A 2xx is believed only if it is about the address that was asked for.
+// ask makes the call of an operation. It decodes the body of a 2xx as A, and read turns that into the result. If the
+// body is not a plausible answer, read says why.
+func ask[A, R any](
+	ctx context.Context, c *Client, op string, params clerk.Params, read func(A) (R, string),
+) (result R, answer Answer, err error) {
+	method, path, _ := strings.Cut(op, " ")
+	request := clerk.NewAPIRequest(method, path)
+	request.SetParams(params)
+	got := &resource[A]{}
+	if err := c.Call(ctx, request, got); err != nil {
+		if e, ok := errors.AsType[*Error](err); ok {
+			answer = Answer{Status: e.Status, Date: e.date, TraceID: e.TraceID}
+		}
+		return result, answer, err
+	}
+	response := got.Response
+	answer = Answer{Status: response.StatusCode, Date: dateOf(response.Header), TraceID: response.TraceID}
+	result, fault := read(got.body)
+	if fault != "" {
+		var none R
+		return none, answer, implausible(op, response, fault)
+	}
+	return result, answer, nil
+}
+
+// resource is the body of an answer, decoded as A.
+type resource[A any] struct {
+	clerk.APIResource
+	body A
+}
+
+func (r *resource[A]) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &r.body) }
+
+// Create creates one invitation. It believes a 2xx only if that is about the address it asked for.
 func (c *Client) Create(ctx context.Context, params *invitation.CreateParams) (Invitation, Answer, error) {
 	if params == nil || params.EmailAddress == "" {
 		return Invitation{}, Answer{}, refused(opCreate, "the invitation has no address")
 	}
-	created, err := c.invitations.Create(ctx, params)
-	answer := answerOf(created.Response, err)
-	if err != nil {
-		return Invitation{}, answer, err
-	}
-	got, err := readCreated(created, params.EmailAddress)
-	return got, answer, err
+	return ask(ctx, c, opCreate, params, func(created *clerk.Invitation) (Invitation, string) {
+		return readCreated(created, params.EmailAddress)
+	})
 }
 
-// CreateBulk creates 1 to MaxBulk invitations, all or none (assumed), and gives them in the order in which they were asked for.
-// A 2xx is believed only if it is about exactly the addresses that were asked for.
+// CreateBulk creates 1 to MaxBulk invitations, all or none (assumed), and returns them in the order of params.
+// It believes a 2xx only if that is about exactly the addresses it asked for.
 func (c *Client) CreateBulk(ctx context.Context, params []*invitation.CreateParams) ([]Invitation, Answer, error) {
 	if len(params) == 0 || len(params) > MaxBulk {
 		return nil, Answer{}, refused(opBulk, "a bulk of %d invitations: it takes 1 to %d", len(params), MaxBulk)
@@ -112,137 +150,117 @@ func (c *Client) CreateBulk(ctx context.Context, params []*invitation.CreatePara
 			return nil, Answer{}, refused(opBulk, "invitation %d of %d has no address", i+1, len(params))
 		}
 		asked[i] = fold(p.EmailAddress)
-		if at := slices.Index(asked[:i], asked[i]); at >= 0 {
-			return nil, Answer{}, refused(opBulk, "invitations %d and %d of %d are to the same address", at+1, i+1, len(params))
+		if first := slices.Index(asked, asked[i]); first < i {
+			const twins = "invitations %d and %d of %d are to the same address"
+			return nil, Answer{}, refused(opBulk, twins, first+1, i+1, len(params))
 		}
 	}
-	created, err := c.invitations.BulkCreate(ctx, &invitation.BulkCreateParams{Invitations: params})
-	if err != nil {
-		return nil, answerOf(nil, err), err
-	}
-	got, err := readBulk(created, asked)
-	return got, answerOf(created.Response, nil), err
+	bulk := &invitation.BulkCreateParams{Invitations: params}
+	return ask(ctx, c, opBulk, bulk, func(created []*clerk.Invitation) ([]Invitation, string) {
+		return readBulk(created, asked)
+	})
 }
 
-// Revoke revokes a pending invitation. An id that is not 1 to 64 letters, digits, _ or - is refused unsent.
+// Revoke revokes a pending invitation. It sends nothing if the id is not 1 to 64 letters, digits, _ or -.
 func (c *Client) Revoke(ctx context.Context, id string) (Invitation, Answer, error) {
 	if !segmentForm.MatchString(id) {
-		return Invitation{}, Answer{}, refused(opRevoke, "that is not the id of an invitation: one looks like inv_2Q…")
+		const fault = "that is not the id of an invitation: one looks like inv_2Q…"
+		return Invitation{}, Answer{}, refused(opRevoke, fault)
 	}
-	revoked, err := c.invitations.Revoke(ctx, id)
-	answer := answerOf(revoked.Response, err)
-	if err != nil {
-		return Invitation{}, answer, err
-	}
-	got, err := readRevoked(revoked, id)
-	return got, answer, err
+	op := strings.Replace(opRevoke, "{id}", id, 1)
+	return ask(ctx, c, op, nil, func(revoked *clerk.Invitation) (Invitation, string) {
+		return readRevoked(revoked, id)
+	})
 }
 
-// ListQuery chooses a page of invitations. The zero value asks for Clerk's defaults. It can be printed: Query is left out.
+// ListQuery chooses a page of invitations. The zero value asks for Clerk's defaults. It is safe to print: that leaves
+// out every text.
 type ListQuery struct {
 	Limit  int // rows, 1 to MaxPage; 0 means Clerk's default of 10
 	Offset int // rows to skip
-	// Status is pending, accepted, revoked or expired; empty means all but revoked ones (documented).
+	// Status is pending, accepted, revoked or expired. Empty means all but the revoked ones (documented).
 	Status string
 	// Query matches parts of addresses, and ids.
 	Query string
-	// OrderBy is created_at, email_address or expires_at, after an optional + or -; empty means -created_at.
+	// OrderBy is created_at, email_address or expires_at, after an optional + or -. Empty means -created_at.
 	OrderBy string
 }
 
-// Format prints the query without the address that Query may be.
-func (q ListQuery) Format(f fmt.State, verb rune) {
-	text := fmt.Sprintf("clerkclient.ListQuery{limit %d, offset %d", q.Limit, q.Offset)
-	if q.Status != "" {
-		text += ", status " + redact(q.Status)
-	}
-	if q.OrderBy != "" {
-		text += ", order by " + redact(q.OrderBy)
-	}
-	if q.Query != "" {
-		text += ", query [withheld]"
-	}
-	printPlain(f, verb, text+"}")
+// Format prints the numbers of the query: its texts may hold an address.
+func (q ListQuery) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "clerkclient.ListQuery{limit %d, offset %d}", q.Limit, q.Offset)
 }
 
 var orderForm = regexp.MustCompile(`^[+-]?(created_at|email_address|expires_at)$`)
 
-// params checks the query and puts it in the SDK's words.
-func (q ListQuery) params() (*invitation.ListParams, *Error) {
+// fault says what is wrong with the query; empty if nothing is.
+func (q ListQuery) fault() string {
 	switch {
 	case q.Limit < 0 || q.Limit > MaxPage:
-		return nil, refused(opList, "a limit of %d: it is 1 to %d", q.Limit, MaxPage)
+		return fmt.Sprintf("a limit of %d: it is 1 to %d", q.Limit, MaxPage)
 	case q.Offset < 0:
-		return nil, refused(opList, "an offset of %d: it is 0 or more", q.Offset)
+		return fmt.Sprintf("an offset of %d: it is 0 or more", q.Offset)
 	case q.Status != "" && !slices.Contains([]string{"pending", "accepted", "revoked", "expired"}, q.Status):
-		return nil, refused(opList, "the status is none of pending, accepted, revoked, expired")
+		return "the status is none of pending, accepted, revoked, expired"
 	case q.OrderBy != "" && !orderForm.MatchString(q.OrderBy):
-		return nil, refused(opList, "the order is none of created_at, email_address, expires_at, with or without + or -")
+		return "the order is none of created_at, email_address, expires_at, with or without + or -"
 	}
-	params := &invitation.ListParams{}
-	if q.Limit > 0 {
-		params.Limit = clerk.Int64(int64(q.Limit))
-	}
-	if q.Offset > 0 {
-		params.Offset = clerk.Int64(int64(q.Offset))
-	}
-	if q.Status != "" {
-		params.Statuses = []string{q.Status}
-	}
-	if q.Query != "" {
-		params.Query = &q.Query
-	}
-	if q.OrderBy != "" {
-		params.OrderBy = &q.OrderBy
-	}
-	return params, nil
+	return ""
 }
 
-// List gives one page of invitations. An answer that is no list is an error, never an empty page: an empty page is evidence that an
-// invitation does not exist.
+// listParams is a ListQuery as the SDK takes parameters.
+type listParams struct {
+	clerk.APIParams
+	ListQuery
+}
+
+// ToQuery asks for a page with a total count. That paginated does so is observed; Clerk's document shows an array.
+func (p *listParams) ToQuery() url.Values {
+	values := url.Values{"paginated": {"true"}}
+	set := func(name, value string, given bool) {
+		if given {
+			values.Set(name, value)
+		}
+	}
+	set("limit", strconv.Itoa(p.Limit), p.Limit > 0)
+	set("offset", strconv.Itoa(p.Offset), p.Offset > 0)
+	set("status", p.Status, p.Status != "")
+	set("query", p.Query, p.Query != "")
+	set("order_by", p.OrderBy, p.OrderBy != "")
+	return values
+}
+
+// List returns one page of invitations. An answer that is no list is an error and never an empty page, because an
+// empty page shows that an invitation does not exist.
 func (c *Client) List(ctx context.Context, query ListQuery) (Page, Answer, error) {
-	params, fault := query.params()
-	if fault != nil {
-		return Page{}, Answer{}, fault
+	if fault := query.fault(); fault != "" {
+		return Page{}, Answer{}, refused(opList, "%s", fault)
 	}
-	// The SDK's own path and parameters, with a reader that takes a bare array too: that paginated gives {data, total_count} is
-	// observed, and Clerk's document says an array.
-	request := clerk.NewAPIRequest(http.MethodGet, "/invitations?paginated=true")
-	request.SetParams(params)
-	list := &listAnswer{}
-	err := c.backend.Call(ctx, request, list)
-	answer := answerOf(list.Response, err)
-	if err != nil {
-		return Page{}, answer, err
-	}
-	page, err := readPage(list, query.Limit)
-	return page, answer, err
+	return ask(ctx, c, opList, &listParams{ListQuery: query}, func(list invitationList) (Page, string) {
+		return readPage(list, cmp.Or(query.Limit, MaxPage))
+	})
 }
 
-// UsersByEmail tells which of 1 to MaxUserAddresses addresses belong to users: those addresses, folded (trimmed and lower-cased) and sorted.
-// An address that a user has entered but not verified does not count: Clerk lets somebody else claim it (assumed), so that
+// UsersByEmail returns those of 1 to MaxUserAddresses addresses that belong to users, folded (trimmed and in lower
+// case) and sorted.
+//
+// An address that a user has entered but not verified does not count. Clerk lets somebody else claim it (assumed), so
 // an invitation to it may succeed.
 func (c *Client) UsersByEmail(ctx context.Context, addresses []string) ([]string, Answer, error) {
-	if len(addresses) == 0 || len(addresses) > MaxUserAddresses {
-		return nil, Answer{}, refused(opUsers, "a look-up of %d addresses: it takes 1 to %d", len(addresses), MaxUserAddresses)
+	n := len(addresses)
+	if n == 0 || n > MaxUserAddresses {
+		return nil, Answer{}, refused(opUsers, "a look-up of %d addresses: it takes 1 to %d", n, MaxUserAddresses)
 	}
-	asked := make([]string, len(addresses))
+	asked := make([]string, n)
 	for i, address := range addresses {
 		if asked[i] = fold(address); asked[i] == "" {
-			return nil, Answer{}, refused(opUsers, "address %d of %d is empty", i+1, len(addresses))
+			return nil, Answer{}, refused(opUsers, "address %d of %d is empty", i+1, n)
 		}
 	}
 	slices.Sort(asked)
 	asked = slices.Compact(asked)
-	// Not the SDK's List: it makes a second call, for the count. The limit is not to be left out: it would be 10.
-	request := clerk.NewAPIRequest(http.MethodGet, "/users")
-	request.SetParams(&user.ListParams{ListParams: clerk.ListParams{Limit: clerk.Int64(MaxPage)}, EmailAddresses: asked})
-	found := &userAnswer{}
-	err := c.backend.Call(ctx, request, found)
-	answer := answerOf(found.Response, err)
-	if err != nil {
-		return nil, answer, err
-	}
-	taken, err := readUsers(found, asked)
-	return taken, answer, err
+	// The limit must be given: without it Clerk answers with 10. The SDK's own List would make a second call, for the
+	// count.
+	params := &user.ListParams{ListParams: clerk.ListParams{Limit: clerk.Int64(MaxPage)}, EmailAddresses: asked}
+	return ask(ctx, c, opUsers, params, func(found []userRow) ([]string, string) { return readUsers(found, asked) })
 }

@@ -4,82 +4,75 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// The codes that an Error has when Clerk gave none.
+// The codes of an Error for which Clerk gave none.
 const (
-	CodeInvalidRequest   = "invalid_request"   // refused before anything was sent
+	CodeInvalidRequest   = "invalid_request"   // refused here: nothing was sent
 	CodeCanceled         = "canceled"          // the caller gave up
 	CodeTimeout          = "timeout"           // the call's deadline passed
-	CodeDial             = "dial"              // no connection: name lookup, refused, unreachable
+	CodeDial             = "dial"              // no connection: name look-up, refused, unreachable
 	CodeTLS              = "tls"               // no TLS: an untrusted certificate, or no TLS server there
 	CodeConnectionReset  = "connection_reset"  // the connection broke
-	CodeConnectionClosed = "connection_closed" // the connection was closed before the answer was whole
-	CodeNetwork          = "network"           // any other failure on the way, or no HTTP there
-	CodeUnreadableAnswer = "unreadable_answer" // 2xx, but not with the answer that belongs to the call
-	CodeAnswerTooLarge   = "answer_too_large"  // more bytes than any answer to this call has
+	CodeConnectionClosed = "connection_closed" // the connection was closed before the answer was complete
+	CodeNetwork          = "network"           // another failure of the network, or no HTTP server there
+	CodeUnreadableAnswer = "unreadable_answer" // a 2xx whose body is not the answer to the call
+	CodeAnswerTooLarge   = "answer_too_large"  // more bytes than any answer to the call has
 )
 
 // Error is why a call did not succeed. Every method of this package returns this type and no other.
 //
-// It can be printed, logged and marshalled: whatever the verb, the key, addresses and tickets are left out. Only the
-// field Offenders holds addresses.
+// It is safe to print, log and marshal: that leaves out the key, addresses and tickets. Only the field Offenders holds
+// addresses.
 type Error struct {
-	Outcome Outcome
-	// Status is the HTTP status of Clerk's answer; 0 when there was none.
-	Status int
+	Outcome Outcome `json:"outcome"`
+	// Status is the HTTP status of Clerk's answer; 0 when there was no answer.
+	Status int `json:"http_status,omitempty"`
 	// Code is Clerk's code for the first error that it names, or one of the Code constants, or empty.
-	Code string
-	// Message is for people: at most 300 bytes, redacted.
-	Message string
+	Code string `json:"code,omitempty"`
+	// Message is for people. It has at most 300 bytes, and secrets and addresses are replaced.
+	Message string `json:"message,omitempty"`
 	// TraceID names the call to Clerk's support.
-	TraceID string
-	// RetryAfter is how long Clerk asks to wait, between 0 and 24 hours; 0 when it does not say.
-	RetryAfter time.Duration
-	// Offenders are the addresses that Clerk names as the cause, lower-cased: of a bulk, those that made it fail.
-	// That Clerk names all of them is assumed; of form_identifier_exists it names none (observed).
-	Offenders []string
-	// Whole means that the cause is the instance's and no single address's (a quota): without any of its recipients a bulk
-	// would have failed just the same.
-	Whole bool
-	// Sent is false only when it is certain that no byte of the request was written.
-	Sent bool
-	// Cause is context.Canceled, context.DeadlineExceeded, a syscall.Errno, io.EOF or such; never an error that quotes the request.
-	Cause error
+	TraceID string `json:"trace_id,omitempty"`
+	// RetryAfter is how long Clerk asks to wait, at most 24 hours; 0 when it does not say.
+	RetryAfter time.Duration `json:"retry_after,omitempty"`
+	// Offenders are the addresses that Clerk blames, in lower case. For a bulk they are those that made it fail:
+	// Clerk names all of them (assumed), except that it names none for form_identifier_exists (observed).
+	Offenders []string `json:"-"`
+	// Whole means that the cause is the instance (a quota) and no address. A bulk would have failed without any one of
+	// its recipients.
+	Whole bool `json:"whole,omitempty"`
+	// Sent is false only if it is certain that no byte of the request was written.
+	Sent bool `json:"sent"`
+	// Cause is an error such as context.Canceled, a syscall.Errno or io.EOF, and never one that quotes the request.
+	Cause error `json:"-"`
 
 	op   string    // method and path, without the query
 	date time.Time // of the answer
 }
 
-// Error says what was asked, what Clerk answered and what it means, on one line.
+// Error says on one line what was asked, what Clerk answered and what it means.
 func (e *Error) Error() string { return e.text() }
 
-// Unwrap gives the cause, so that errors.Is finds context.Canceled and context.DeadlineExceeded.
+// Unwrap returns the cause, so that errors.Is finds context.Canceled and context.DeadlineExceeded.
 func (e *Error) Unwrap() error { return e.Cause }
 
 func (e Error) text() string {
-	parts := make([]string, 0, 4)
-	parts = append(parts, strings.TrimSpace("clerk: "+e.op))
-	var what string
+	what := cmp.Or(e.Code, string(e.Outcome))
 	if e.Status != 0 {
-		what = fmt.Sprintf("%d %s", e.Status, cmp.Or(e.Code, http.StatusText(e.Status)))
-	} else {
-		what = e.Code
+		what = strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, cmp.Or(e.Code, http.StatusText(e.Status))))
 	}
-	parts = append(parts, cmp.Or(strings.TrimSpace(what), string(e.Outcome)))
-	if e.Message != "" {
-		parts = append(parts, e.Message)
-	}
+	parts := slices.DeleteFunc([]string{"clerk", e.op, what, e.Message}, func(part string) bool { return part == "" })
 	text := strings.Join(parts, ": ")
 	if e.RetryAfter > 0 {
 		text += fmt.Sprintf(" (retry after %s)", e.RetryAfter)
@@ -90,31 +83,16 @@ func (e Error) text() string {
 	return text
 }
 
-// Format prints the text of Error for every verb, %+v and %#v included: the fields hold addresses.
-func (e Error) Format(f fmt.State, verb rune) { printPlain(f, verb, e.text()) }
+// Format prints what Error returns for every verb, %+v and %#v included: a field holds addresses.
+func (e Error) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.text()) }
 
-// MarshalJSON leaves the addresses out.
-func (e Error) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Outcome    Outcome `json:"outcome"`
-		Status     int     `json:"http_status,omitempty"`
-		Code       string  `json:"code,omitempty"`
-		Message    string  `json:"message,omitempty"`
-		TraceID    string  `json:"trace_id,omitempty"`
-		RetryAfter float64 `json:"retry_after_seconds,omitempty"`
-		Offenders  int     `json:"offenders,omitempty"`
-		Whole      bool    `json:"whole,omitempty"`
-		Sent       bool    `json:"sent"`
-	}{e.Outcome, e.Status, e.Code, e.Message, e.TraceID, e.RetryAfter.Seconds(), len(e.Offenders), e.Whole, e.Sent})
-}
-
-// refused is the error of a request that is not sent, because it could not succeed as it is.
+// refused is the error of a request that is not sent, because it could not succeed.
 func refused(op, format string, args ...any) *Error {
 	return &Error{Outcome: Rejected, Code: CodeInvalidRequest, Message: redact(fmt.Sprintf(format, args...)), op: op}
 }
 
-// failure is what went wrong on the way, by kind. The errors of net/http are never kept: they may quote the request, and the
-// answer's headers.
+// failure is what went wrong on the way. It does not keep the errors of net/http: they may quote the request, and the
+// headers of the answer.
 type failure struct {
 	code, message string
 	cause         error
@@ -133,26 +111,23 @@ func failureOf(ctx context.Context, err error) failure {
 		return f
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
+	timeout, _ := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded): // the write deadline, a moment before the context's
 		return failure{CodeTimeout, "the call's deadline passed", context.DeadlineExceeded}
-	case isTimeout(err): // of the TLS handshake: nothing else has a timeout of its own
+	case timeout != nil && timeout.Timeout(): // of the TLS handshake: nothing else has a timeout of its own
 		return failure{CodeTLS, "no TLS handshake with the server in time", nil}
 	case errno == syscall.ECONNRESET, errno == syscall.EPIPE, errno == syscall.ECONNABORTED:
 		return failure{CodeConnectionReset, "the connection broke: " + errno.Error(), errno}
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return failure{CodeConnectionClosed, "the connection closed in the middle of an answer", io.ErrUnexpectedEOF}
-	case errors.Is(err, io.EOF), strings.Contains(err.Error(), "server closed idle connection"): // net/http exports no error for it
+	case errors.Is(err, io.EOF),
+		strings.Contains(err.Error(), "server closed idle connection"): // net/http exports no error for it
 		return failure{CodeConnectionClosed, "the connection closed before an answer came", io.EOF}
 	case errno != 0:
 		return failure{CodeNetwork, "the network failed: " + errno.Error(), errno}
 	}
 	return failure{CodeNetwork, "no HTTP answer could be read from the connection", nil}
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
 }
 
 // connectFailure knows the errors of a connection that was never made.

@@ -53,7 +53,7 @@ func TestNothingIsWrittenAfterTheDeadlineOverTLS(t *testing.T) {
 	server.Config.ErrorLog = discardLog()
 	server.StartTLS()
 	c := clientTo(t, server.URL)
-	c.backend.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	c.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	_, err := operations()[0].do(lateContext(t), c)
 	if e := asError(t, err); e.Code != CodeTimeout || e.Sent {
 		t.Errorf("%v: code %q, sent %t", e, e.Code, e.Sent)

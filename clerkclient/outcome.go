@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// Outcome says what an answer means for the recipients of the call. Its text is a metric's label.
+// Outcome says what an answer means for the recipients of the call. Metrics use its text as a label.
 type Outcome string
 
 // The outcomes of a call.
 const (
-	// Created: Clerk did what was asked, creating or not. No Error has this outcome.
+	// Created means that Clerk did what was asked. No Error has this outcome.
 	Created Outcome = "created"
-	// Rejected: Clerk refuses and would refuse again.
+	// Rejected means that Clerk refuses the request and would refuse it again.
 	Rejected Outcome = "rejected"
-	// Throttled: the endpoint is over its limit; nothing is wrong with the request.
+	// Throttled means that the endpoint is over its limit. Nothing is wrong with the request.
 	Throttled Outcome = "throttled"
-	// Transient: it failed, or may have succeeded without our knowing; the same request may succeed later.
+	// Transient means that the call failed, or may have succeeded unseen. The same request may succeed later.
 	Transient Outcome = "transient"
-	// Unauthorized: Clerk or its edge refuses this program; nothing is wrong with the request.
+	// Unauthorized means that Clerk or its edge refuses this program. Nothing is wrong with the request.
 	Unauthorized Outcome = "unauthorized"
 )
 
-// OutcomeOf gives the outcome of a call by its error: Created for nil, Transient for an error that is not this package's.
+// OutcomeOf returns the outcome of a call by its error: Created for nil, Transient for an error of another package.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Created
@@ -40,15 +40,14 @@ func OutcomeOf(err error) Outcome {
 	return Transient
 }
 
-// outcomeOf is the one table of what a status means. It goes by the status; the code of the body matters only where the
-// same status says two things.
+// outcomeOf is the only table of what a status means. The code in the body matters only where a status means two
+// things.
 func outcomeOf(a answer, body clerkErrors) Outcome {
 	switch status := a.status; {
-	case status >= 200 && status <= 299:
-		if a.fault != nil {
-			return Transient // it may have been done, but nobody can read what
-		}
+	case a.succeeded() && a.fault == nil:
 		return Created
+	case a.succeeded():
+		return Transient // Clerk may have done it, but nobody can read what
 	case status == http.StatusUnauthorized:
 		return Unauthorized
 	case status == http.StatusForbidden:
@@ -56,10 +55,9 @@ func outcomeOf(a answer, body clerkErrors) Outcome {
 		case body.known():
 			return Rejected
 		case a.fault != nil:
-			return Transient // whose answer it was cannot be told
-		default:
-			return Unauthorized // not Clerk but its edge (observed: `error code: 1010`)
+			return Transient // nobody can tell whose answer it was
 		}
+		return Unauthorized // not from Clerk but from its edge (observed: `error code: 1010`)
 	case status == http.StatusConflict:
 		if body.known() && !body.has("resource_locked") {
 			return Rejected
@@ -71,39 +69,40 @@ func outcomeOf(a answer, body clerkErrors) Outcome {
 		return Throttled // whatever the code: there are several, and pages without one (observed)
 	case status >= 400 && status <= 499:
 		return Rejected
-	default:
-		// 5xx; and 1xx, 3xx and what is no status at all. Clerk's API redirects nowhere, so a 3xx is somebody's on the
-		// way (a portal, a moved base URL): the call was not carried out, and no recipient is to blame for it. Following
-		// it would carry the key to whoever wrote it.
-		return Transient
 	}
+	// 5xx, and also 1xx, 3xx and numbers that are no status. Clerk's API redirects nowhere, so a 3xx comes from
+	// somebody on the way (a portal, a moved base URL). The call was not carried out, and no recipient is to blame.
+	// To follow it would give the key to a stranger.
+	return Transient
 }
 
-// wholeCodes are the refusals whose cause is the instance's, not an address's (documented).
+// wholeCodes are the refusals that are about the instance and no address (documented).
 var wholeCodes = []string{"quota_exceeded", "dev_monthly_email_limit_exceeded"}
 
-// answer is an HTTP answer whose body has been read, as far as it could be.
+// answer is an HTTP answer whose body has been read, as far as that was possible.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	fault  *failure // why the body is not whole
+	fault  *failure // why the body is not complete
 	at     time.Time
 }
 
-// date is the server's clock when it answered, with a resolution of 1 s; zero when it does not say.
-func (a answer) date() time.Time {
-	at, err := http.ParseTime(a.header.Get("Date"))
+func (a answer) succeeded() bool { return a.status >= 200 && a.status <= 299 }
+
+// dateOf is the server's clock when it answered, to the second; zero when the server does not say.
+func dateOf(header http.Header) time.Time {
+	at, err := http.ParseTime(header.Get("Date"))
 	if err != nil {
 		return time.Time{}
 	}
 	return at.UTC()
 }
 
-// classify turns an answer into the error that it is; nil for a 2xx whose body is whole.
+// classify turns an answer into an error; nil for a 2xx whose body is complete.
 func classify(op string, a answer) *Error {
 	var body clerkErrors
-	if a.status < 200 || a.status > 299 {
+	if !a.succeeded() {
 		body = readErrors(a.body)
 	}
 	outcome := outcomeOf(a, body)
@@ -113,11 +112,15 @@ func classify(op string, a answer) *Error {
 	e := &Error{
 		Outcome: outcome, Status: a.status, Sent: true,
 		TraceID: cmp.Or(matching(traceForm, a.header.Get("Clerk-Trace-Id")), matching(traceForm, body.TraceID)),
-		op:      op, date: a.date(),
+		op:      op, date: dateOf(a.header),
 	}
 	switch {
-	case a.status >= 200 && a.status <= 299:
-		e.Code, e.Message, e.Cause = cmp.Or(a.fault.unreadable(), CodeUnreadableAnswer), "the answer could not be read: "+a.fault.message, a.fault.cause
+	case a.succeeded():
+		e.Code, e.Cause = CodeUnreadableAnswer, a.fault.cause
+		e.Message = "the answer could not be read: " + a.fault.message
+		if slices.Contains([]string{CodeCanceled, CodeTimeout, CodeAnswerTooLarge}, a.fault.code) {
+			e.Code = a.fault.code // says more
+		}
 		return e
 	case body.known():
 		first := body.Errors[0]
@@ -127,24 +130,15 @@ func classify(op string, a answer) *Error {
 	default:
 		e.Message = "the answer is not one of Clerk's API"
 	}
-	e.RetryAfter = retryAfter(a.header, cmp.Or(a.date(), a.at))
+	e.RetryAfter = retryAfter(a.header, cmp.Or(e.date, a.at))
 	return e
 }
 
-// unreadable is the code of a 2xx that could not be read, where it says more than that.
-func (f *failure) unreadable() string {
-	switch f.code {
-	case CodeCanceled, CodeTimeout, CodeAnswerTooLarge:
-		return f.code
-	}
-	return ""
-}
-
-// maxRetryAfter bounds what Clerk can ask for: no limit of its has a window longer than an hour.
+// maxRetryAfter bounds what Clerk can ask for: none of its limits has a window longer than an hour.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter reads the header of that name: whole seconds (documented) or an HTTP date, taken against the answer's own
-// clock (assumed); 0 for none, for garbage and for the past.
+// retryAfter reads the header Retry-After: whole seconds (documented), or an HTTP date to be compared with the
+// answer's own clock (assumed). It is 0 for none, for garbage and for the past.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
@@ -156,41 +150,39 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// clerkErrors is the body of Clerk's refusals (documented). Clerk's own type would let a field of the body replace the HTTP status.
+// clerkErrors is the body of Clerk's refusals (documented). The SDK's own type would let a field of the body replace
+// the HTTP status.
 type clerkErrors struct {
-	Errors []struct {
-		Message     string          `json:"message"`
-		LongMessage string          `json:"long_message"`
-		Code        string          `json:"code"`
-		Meta        json.RawMessage `json:"meta"`
-	} `json:"errors"`
-	TraceID string `json:"clerk_trace_id"`
+	Errors  []refusal `json:"errors"`
+	TraceID string    `json:"clerk_trace_id"`
 }
 
-// readErrors gives what the body says; the zero value when it is not Clerk's.
+type refusal struct {
+	Message     string          `json:"message"`
+	LongMessage string          `json:"long_message"`
+	Code        string          `json:"code"`
+	Meta        json.RawMessage `json:"meta"`
+}
+
+// readErrors reads the body; the zero value means that it is not one of Clerk's.
 func readErrors(body []byte) clerkErrors {
-	var parsed clerkErrors
-	if tooManyObjects(body) || json.Unmarshal(body, &parsed) != nil || len(parsed.Errors) == 0 || parsed.Errors[0].Code == "" {
+	var read clerkErrors
+	if tooManyObjects(body) || json.Unmarshal(body, &read) != nil || !read.known() || read.Errors[0].Code == "" {
 		return clerkErrors{}
 	}
-	return parsed
+	return read
 }
 
 func (c clerkErrors) known() bool { return len(c.Errors) > 0 }
 
 func (c clerkErrors) has(code string) bool {
-	for _, e := range c.Errors {
-		if e.Code == code {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Errors, func(e refusal) bool { return e.Code == code })
 }
 
-// maxOffenders is more than any call has addresses.
+// maxOffenders is more than the addresses of any call.
 const maxOffenders = 100
 
-// offenders gives the addresses that Clerk blames, folded, each once.
+// offenders returns the addresses that Clerk blames, folded, each once.
 func (c clerkErrors) offenders() []string {
 	var found []string
 	for _, e := range c.Errors {
@@ -199,11 +191,12 @@ func (c clerkErrors) offenders() []string {
 			Identifiers    names `json:"identifiers"`
 		}
 		if json.Unmarshal(e.Meta, &meta) != nil {
-			continue // meta has many shapes; these two are the only ones of interest
+			continue // meta has many shapes; only these two fields matter
 		}
 		for _, name := range slices.Concat(meta.EmailAddresses, meta.Identifiers) {
 			folded := fold(name)
-			if len(found) < maxOffenders && strings.Contains(folded, "@") && len(folded) <= 320 && !slices.Contains(found, folded) {
+			isAddress := strings.Contains(folded, "@") && len(folded) <= 320
+			if isAddress && len(found) < maxOffenders && !slices.Contains(found, folded) {
 				found = append(found, folded)
 			}
 		}
@@ -211,7 +204,7 @@ func (c clerkErrors) offenders() []string {
 	return found
 }
 
-// names is a list of strings; one alone counts as a list, and any other shape as none.
+// names is a list of strings. A single string counts as a list, and any other JSON as an empty one.
 type names []string
 
 func (n *names) UnmarshalJSON(data []byte) error {
@@ -227,9 +220,9 @@ func (n *names) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// fold gives the form under which two spellings are one address: Clerk matches without regard to case (assumed).
+// fold returns the form that two spellings of one address share: Clerk ignores case (assumed).
 func fold(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
 
-// tooManyObjects refuses bodies that would grow by orders of magnitude when decoded (`[{},{},…`): the largest honest
-// answer, 500 invitations, would need 200 nested objects in each one's metadata to get here.
+// tooManyObjects refuses bodies that grow by orders of magnitude when they are decoded (`[{},{},…`). No honest answer
+// comes near the bound: 500 invitations would need 200 nested objects in the metadata of each.
 func tooManyObjects(body []byte) bool { return bytes.Count(body, []byte("{")) > 100_000 }

@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxMessage bounds a message that goes into errors, logs and dead letters, in bytes.
+// maxMessage is the most bytes of a message in errors, logs and dead letters.
 const maxMessage = 300
 
-// secrets are what Clerk's messages may quote and nobody else may read. The order matters: a URL may hold the others.
+// secrets are what Clerk's messages may quote and nobody else may read. URLs come first: one may hold the others.
 var secrets = []struct {
 	form *regexp.Regexp
 	put  string
@@ -20,21 +20,23 @@ var secrets = []struct {
 	{regexp.MustCompile(`eyJ[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)*`), "[ticket]"}, // every ticket is a JWT (observed)
 	{regexp.MustCompile(`(?i)\bsk_(test|live)_?\S*`), "[key]"},
 	{regexp.MustCompile(`(?i)\bbearer\s+\S+`), "[key]"},
-	{regexp.MustCompile(`(?i)"[^"@]{1,128}"(@|%40)[^\s<>(),;"']+`), "[address]"}, // a quoted local part may hold spaces
+	// The part of an address before the @ may hold spaces if it is quoted.
+	{regexp.MustCompile(`(?i)"[^"@]{1,128}"(@|%40)[^\s<>(),;"']+`), "[address]"},
 	{regexp.MustCompile(`(?i)[^\s<>(),;:"]*(@|%40|\\u0040)[^\s<>(),;"']*`), "[address]"},
 }
 
-// redact makes a text from outside fit to be shown: one line, at most maxMessage bytes, without addresses, URLs, tickets and keys.
+// redact makes a text from outside safe to show: one line of at most maxMessage bytes, without addresses, URLs,
+// tickets and keys.
 func redact(text string) string {
-	const most = 4096 // enough that what is left after redacting fills a message
+	const most = 4096 // enough to fill a message after the secrets are replaced
 	text = strings.ToValidUTF8(text, "?")
 	if len(text) > most {
-		// A secret cut in two might not be recognised: the last word goes.
+		// Cut at a space: half a secret might not be recognised.
 		text = text[:strings.LastIndexFunc(text[:most], unicode.IsSpace)+1]
 	}
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
-			return ' ' // no line of ours can be forged
+			return ' ' // so that nobody can forge a line of a log
 		}
 		return r
 	}, text)
@@ -57,7 +59,7 @@ var (
 	traceForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 )
 
-// matching gives s if it has the form, else nothing: identifiers from outside have no room for anything else.
+// matching returns s if it has the form, and else nothing: an identifier from outside could hold anything.
 func matching(form *regexp.Regexp, s string) string {
 	if form.MatchString(s) {
 		return s

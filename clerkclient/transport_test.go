@@ -153,7 +153,7 @@ func TestPathsAreChecked(t *testing.T) {
 	for _, path := range []string{
 		"", "/", "/invitations/../users", "/invitations/inv_1?x=1/revoke", "/invitations/inv_1#/revoke", "/invitations/in%76", "/a//b", "/a b",
 	} {
-		err := c.backend.Call(t.Context(), clerk.NewAPIRequest(http.MethodPost, path), &clerk.Invitation{})
+		err := c.Call(t.Context(), clerk.NewAPIRequest(http.MethodPost, path), &clerk.Invitation{})
 		if e := asError(t, err); e.Outcome != Rejected || e.Sent {
 			t.Errorf("%q: %v", path, e)
 		}
@@ -286,7 +286,7 @@ func TestTLS(t *testing.T) {
 	}
 
 	c := clientTo(t, server.URL)
-	c.backend.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	c.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	if _, err := op.do(t.Context(), c); err != nil {
 		t.Errorf("trusted: %v", err)
 	}
@@ -316,7 +316,7 @@ func TestOnlyHTTP1(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	c := clientTo(t, server.URL)
-	c.backend.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	c.transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	if _, err := op.do(t.Context(), c); err != nil {
 		t.Error(err)
 	}
@@ -385,7 +385,7 @@ func TestCallsEndWithTheirDeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := clientTo(t, "http://127.0.0.1:1")
 				var asked atomic.Int64
-				c.backend.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 					ours, theirs := net.Pipe()
 					go func() {
 						defer func() { _ = theirs.Close() }()
@@ -465,7 +465,7 @@ func TestConnectionsAreKept(t *testing.T) {
 func TestBackendServesTheSDK(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, answering(200, invitationJSON(aliceID, alice, "pending"), "Clerk-Trace-Id", "trace-1"))
-	got, err := (&invitation.Client{Backend: c.backend}).Create(t.Context(), &invitation.CreateParams{EmailAddress: alice})
+	got, err := (&invitation.Client{Backend: c}).Create(t.Context(), &invitation.CreateParams{EmailAddress: alice})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,5 +475,5 @@ func TestBackendServesTheSDK(t *testing.T) {
 	if got.Response.RawJSON != nil {
 		t.Error("the raw answer, ticket included, was kept")
 	}
-	var _ clerk.Backend = c.backend
+	var _ clerk.Backend = c
 }

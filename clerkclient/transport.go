@@ -1,0 +1,183 @@
+package clerkclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+)
+
+const (
+	maxAnswer     = 1 << 20 // bytes of an answer about one or ten invitations
+	maxListAnswer = 8 << 20 // bytes of a list: 500 invitations with 8 KB of metadata each, and some more
+
+	dialTimeout = 10 * time.Second
+	idleTimeout = 30 * time.Second // shorter than servers keep connections: a call on a closed one is lost
+	idleConns   = 512              // more than the calls ever made at once, so that each finds its connection again
+)
+
+func newTransport() *http.Transport {
+	// HTTP/1.1 only: it gives each call a connection of its own. So a reset hits one call only, and the write deadline
+	// of a connection is that of one call.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		Proxy:     http.ProxyFromEnvironment,
+		Protocols: protocols,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &gate{Conn: conn}, nil
+		},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxIdleConns:           idleConns,
+		MaxIdleConnsPerHost:    idleConns,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true, // a small compressed body can become a large one in memory
+	}
+}
+
+// Call makes one request of Clerk's SDK and reads its answer into the resource. Its error is an *Error.
+//
+// The call ends at the context's deadline or after the configured timeout, whichever comes first, and just before
+// bytes are written that is checked once more. Bodies are bounded. Redirects are not followed, and a request that may
+// have been sent is not repeated. The resource gets no RawJSON, because an invitation's holds its sign-up ticket.
+// Multipart requests and queries within the path are not supported.
+func (c *Client) Call(ctx context.Context, request *clerk.APIRequest, into clerk.ResponseReader) error {
+	req, op, fault := c.newRequest(request)
+	if fault != nil {
+		return fault
+	}
+	a, fault := c.exchange(ctx, req, op)
+	if fault != nil {
+		return fault
+	}
+	if fault := decode(op, a, into); fault != nil {
+		return fault
+	}
+	return nil
+}
+
+// decode reads a 2xx into the resource. Anything else is an error, and so is a 2xx that cannot be read.
+func decode(op string, a answer, into clerk.ResponseReader) *Error {
+	if fault := classify(op, a); fault != nil {
+		return fault
+	}
+	into.Read(&clerk.APIResponse{
+		Header: a.header, Status: fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)), StatusCode: a.status,
+		TraceID: matching(traceForm, a.header.Get("Clerk-Trace-Id")),
+	})
+	switch {
+	case len(bytes.TrimSpace(a.body)) == 0:
+		a.fault = &failure{message: "it is empty"}
+	case tooManyObjects(a.body), json.Unmarshal(a.body, into) != nil:
+		a.fault = &failure{message: "it is not the JSON that belongs to this call"}
+	}
+	return classify(op, a)
+}
+
+// segmentForm is the form of one part of a path. Ids come from outside: a slash or a question mark in one would turn
+// the request into another one.
+var segmentForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// newRequest builds the HTTP request. op is the operation, as errors name it.
+func (c *Client) newRequest(request *clerk.APIRequest) (req *http.Request, op string, fault *Error) {
+	path := strings.Trim(request.Path, "/")
+	for segment := range strings.SplitSeq(path, "/") {
+		if !segmentForm.MatchString(segment) {
+			const fault = "the path has a part that is not 1 to 64 letters, digits, _ or -"
+			return nil, "", refused(request.Method, fault)
+		}
+	}
+	op = request.Method + " /" + path
+	target := c.base.JoinPath(path)
+	body := io.Reader(http.NoBody)
+	switch {
+	case request.Params == nil: // no body, where encoding nothing would send `null`
+	case request.Method == http.MethodGet:
+		target.RawQuery = request.Params.ToQuery().Encode()
+	default:
+		encoded, err := json.Marshal(request.Params)
+		if err != nil {
+			return nil, op, refused(op, "the parameters cannot be written as JSON")
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequest(request.Method, target.String(), body)
+	if err != nil {
+		return nil, op, refused(op, "the request cannot be built")
+	}
+	req.Header.Set("Authorization", c.key.authorization())
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Clerk-API-Version", apiVersion)
+	req.Header.Set("User-Agent", c.userAgent)
+	if req.Body != http.NoBody {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, op, nil
+}
+
+// exchange writes the request once, before its deadline, and reads the answer, whatever its status.
+func (c *Client) exchange(parent context.Context, req *http.Request, op string) (answer, *Error) {
+	ctx, cancel := context.WithTimeout(parent, c.timeout)
+	defer cancel()
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	deadline, _ := ctx.Deadline()
+	call := &call{deadline: deadline, abort: abort}
+	lost := func(err error) *Error {
+		f := failureOf(ctx, err)
+		if f.code == CodeDial || f.code == CodeTLS {
+			f.message = req.URL.Host + ": " + f.message
+		}
+		return &Error{Outcome: Transient, Code: f.code, Message: f.message, Cause: f.cause, Sent: call.end(), op: op}
+	}
+	if err := ctx.Err(); err != nil {
+		return answer{}, lost(err)
+	}
+	trace := &httptrace.ClientTrace{GotConn: call.gotConn}
+	// The transport, not an http.Client: it follows no redirect, keeps no cookie, and its errors do not quote the URL.
+	resp, err := c.transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil {
+		return answer{}, lost(err)
+	}
+	defer call.end()
+	defer func() { _ = resp.Body.Close() }()
+	a := answer{status: resp.StatusCode, header: resp.Header, at: time.Now()}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return a, nil // what follows is not HTTP and has no end
+	}
+	limit := int64(maxAnswer)
+	if req.Method == http.MethodGet {
+		limit = maxListAnswer
+	}
+	a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		f := failureOf(ctx, err)
+		a.fault = &f
+	} else if int64(len(a.body)) > limit {
+		why := fmt.Sprintf("it has more than %d bytes", limit)
+		a.body, a.fault = nil, &failure{code: CodeAnswerTooLarge, message: why}
+	}
+	return a, nil
+}
+
+// implausible is the error of a 2xx that is JSON but not the answer to the call. Clerk may have done something.
+func implausible(op string, response *clerk.APIResponse, why string) *Error {
+	return classify(op, answer{status: response.StatusCode, header: response.Header, fault: &failure{message: why}})
+}
