@@ -11,121 +11,114 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// line is where the goroutines of one process that want the same thing wait, first come first served. Only the one
-// whose turn it is asks Redis; what it learns serves those behind it.
-type line struct {
+// queue is where the goroutines of one process wait that want the same thing, first come first served. Only the one
+// whose turn it is asks Redis. What it learns serves those behind it.
+type queue struct {
 	turn chan struct{} // holds one token while somebody asks or sleeps; blocked senders are served in order
-	wake chan struct{} // a place was given back in this process: do not sleep on
+	wake chan struct{} // a place was given back in this process: stop sleeping
 
 	// Guarded by the turn.
-	next     time.Time // asking before this instant is in vain
-	open     time.Time // when a question was put to which the answer was that nothing is counted and no gate is closed
-	failure  error     // the last failure to ask Redis, which those who stood in line at failedAt share
+	next     time.Time // nothing can come free before this instant
+	open     time.Time // when Redis was last asked with the answer that nothing is counted and no limit rests
+	failure  error     // the last failure to ask Redis; it is also that of everybody who waited at failedAt
 	failedAt time.Time
 
 	waiting int // guarded by Limiter.mu
 }
 
-// Acquire waits until there is a place in every limit wanted, takes all of them at once and returns the permit to make
-// one call before [Permit.Deadline], which is hold after it was taken. Settle every permit, with one of Done, Refuse and
-// Release; one that is forgotten counts until its deadline plus a window.
+// Acquire waits until there is a place in every limit wanted. It takes all of them at once and returns the permit to
+// make one call before [Permit.Deadline], which is hold after the permit was taken. Settle every permit with one of
+// Done, Refuse and Release; a forgotten one counts until its deadline plus a window.
 //
-// Goroutines that want the same are served in order, across processes by chance. A cancelled ctx ends the wait with
-// ctx's error and takes nothing. When Redis cannot answer the error is [ErrUnavailable], for all who wait.
+// Goroutines of one process that want the same are served in order. Between processes chance decides. If ctx is
+// cancelled, Acquire takes nothing and returns ctx's error. If Redis cannot answer, everybody who waits gets
+// [ErrUnavailable].
 func (l *Limiter) Acquire(ctx context.Context, hold time.Duration, wants ...Want) (*Permit, error) {
 	return l.AcquireTold(ctx, hold, func(time.Time) {}, wants...)
 }
 
-// AcquireTold is [Limiter.Acquire], and tells after every answer before which instant asking for another is in vain; one in
-// the past says nothing. So the caller can look for another way meanwhile. One who waits behind others of the same process
-// is not told. told must not block.
-func (l *Limiter) AcquireTold(ctx context.Context, hold time.Duration, told func(next time.Time), wants ...Want) (*Permit, error) {
-	req, err := l.request(wants)
-	if err == nil {
-		err = checkHold(hold)
-	}
+// AcquireTold is [Limiter.Acquire] and calls told with the earliest instant at which another permit can come, after
+// every answer of Redis. An instant in the past says nothing. So the caller can look for another way meanwhile. A
+// caller behind others of the same process is not told. told must not block.
+func (l *Limiter) AcquireTold(
+	ctx context.Context, hold time.Duration, told func(next time.Time), wants ...Want,
+) (*Permit, error) {
+	req, err := l.request(hold, wants)
 	if err != nil {
 		return nil, err
 	}
-	ln := l.join(req.line)
-	defer l.leave(req.line, ln)
+	q := l.join(req.queue)
+	defer l.leave(req.queue, q)
 
 	joined := l.now()
 	select {
-	case ln.turn <- struct{}{}:
-		defer func() { <-ln.turn }()
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if ln.failure != nil && !joined.After(ln.failedAt) {
-		return nil, ln.failure
+	if q.failure != nil && !joined.After(q.failedAt) {
+		return nil, q.failure
 	}
-	if joined.Before(ln.open) && ctx.Err() == nil { // the same question, put after this one joined, has been answered
-		return &Permit{limiter: l, id: rand.Text(), req: req, deadline: l.now().Add(hold)}, nil
+	if joined.Before(q.open) && ctx.Err() == nil { // another one asked the same after this one had joined
+		return l.newPermit(req), nil
 	}
 	for {
-		wait := ln.next.Sub(l.now())
+		wait := q.next.Sub(l.now())
 		if wait > 0 {
-			told(ln.next)
+			told(q.next)
 		}
-		if err := ln.sleep(ctx, wait); err != nil {
+		if err := q.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 		asked := l.now()
-		permit, wait, err := l.ask(ctx, hold, req)
+		permit, wait, err := l.ask(ctx, req)
 		now := l.now()
-		if permit != nil && wait == 0 && !req.counted && !permit.probe {
-			ln.open = asked
-		}
-		ln.next = now.Add(wait)
-		if errors.Is(err, ErrUnavailable) {
-			ln.failure, ln.failedAt = err, now
+		q.next = now.Add(wait)
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			q.failure, q.failedAt = err, now
+		case permit != nil:
+			if wait == 0 && !req.counted && !permit.probe {
+				q.open = asked
+			}
+			told(q.next)
 		}
 		if err != nil || permit != nil {
-			if permit != nil {
-				told(ln.next)
-			}
 			return permit, err
 		}
 	}
 }
 
-// Try is [Limiter.Acquire] without waiting: one script, past those who wait. Without a place the permit is nil, and wait
-// is the time until one can come free; while a probe is under way (see [Permit.Refuse]) that is a guess.
-func (l *Limiter) Try(ctx context.Context, hold time.Duration, wants ...Want) (p *Permit, wait time.Duration, err error) {
-	req, err := l.request(wants)
-	if err == nil {
-		err = checkHold(hold)
-	}
+// Try is [Limiter.Acquire] without waiting: it runs one script, past everybody who waits. If there is no place, the
+// permit is nil and wait is the time until one can come free. That is a guess while a probe is under way (see
+// [Permit.Refuse]).
+func (l *Limiter) Try(
+	ctx context.Context, hold time.Duration, wants ...Want,
+) (p *Permit, wait time.Duration, err error) {
+	req, err := l.request(hold, wants)
 	if err != nil {
 		return nil, 0, err
 	}
-	p, wait, err = l.ask(ctx, hold, req)
+	p, wait, err = l.ask(ctx, req)
 	if p != nil {
 		wait = 0
 	}
 	return p, wait, err
 }
 
-func checkHold(hold time.Duration) error {
-	if hold < time.Microsecond || hold > maxSpan {
-		return fmt.Errorf("ratelimit: hold is %v, want a microsecond to %v", hold, maxSpan)
-	}
-	return nil
-}
-
-// ask runs the acquire script once. The wait is what the next to ask for the same should wait, after a grant too.
-func (l *Limiter) ask(ctx context.Context, hold time.Duration, req *request) (*Permit, time.Duration, error) {
+// ask runs the acquire script once. The next one to ask for the same should wait for the returned time, after a grant
+// too.
+func (l *Limiter) ask(ctx context.Context, req *request) (*Permit, time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
 	doing := "taking a permit of " + strings.Join(req.names, ", ")
-	// Before the script runs: so the local deadline is never later than the one in the log.
-	p := &Permit{limiter: l, id: rand.Text(), req: req, deadline: l.now().Add(hold)}
-	args := append([]any{p.id, hold.Microseconds()}, req.args...)
+	p := l.newPermit(req) // before the script runs, so that its deadline is never later than the one in the log
+	args := append([]any{p.id, req.hold.Microseconds()}, req.args...)
 	reply, err := parseAcquired(run(ctx, l.rdb, acquireScript, req.keys, args...))
 	if err != nil {
-		// It may have run all the same. If this fails too, the place counts as a dead holder's.
+		// The script may have run all the same. If the release fails too, the place counts as that of a dead holder.
 		_ = p.Release(ctx)
 		return nil, 0, unavailable(doing, err)
 	}
@@ -139,9 +132,13 @@ func (l *Limiter) ask(ctx context.Context, hold time.Duration, req *request) (*P
 	}
 	if !l.now().Before(p.deadline) {
 		_ = p.Release(ctx)
-		return nil, 0, unavailable(doing, fmt.Errorf("it took longer than the permit may be held (%v)", hold))
+		return nil, 0, unavailable(doing, fmt.Errorf("it took longer than the permit may be held (%v)", req.hold))
 	}
 	return p, reply.wait, nil
+}
+
+func (l *Limiter) newPermit(req *request) *Permit {
+	return &Permit{limiter: l, id: rand.Text(), req: req, deadline: l.now().Add(req.hold)}
 }
 
 type acquired struct {
@@ -155,49 +152,49 @@ func parseAcquired(cmd *redis.Cmd) (acquired, error) {
 	if err != nil {
 		return acquired{}, err
 	}
-	const year = int64(maxSpan / time.Microsecond)
 	if len(v) != 3 || v[0]>>1 != 0 || v[2]>>1 != 0 || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
 		return acquired{}, fmt.Errorf("unexpected answer %v", v)
 	}
-	// A clock that was set back can make the true wait longer than any limit's; asking once a year is often enough.
-	return acquired{v[0] == 1, time.Duration(min(v[1], year)) * time.Microsecond, v[2] == 1}, nil
+	// After a clock was set back, the true wait can be longer than any limit's window. To ask once a year is enough.
+	wait := time.Duration(min(v[1], maxSpan.Microseconds())) * time.Microsecond
+	return acquired{v[0] == 1, wait, v[2] == 1}, nil
 }
 
-// join finds or opens the line of a want-set.
-func (l *Limiter) join(key string) *line {
+// join finds or opens the queue of a set of wants.
+func (l *Limiter) join(key string) *queue {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ln := l.lines[key]
-	if ln == nil {
-		ln = &line{turn: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
-		l.lines[key] = ln
+	q := l.queues[key]
+	if q == nil {
+		q = &queue{turn: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+		l.queues[key] = q
 	}
-	ln.waiting++
-	return ln
+	q.waiting++
+	return q
 }
 
-// leave closes the line when nobody is left in it.
-func (l *Limiter) leave(key string, ln *line) {
+// leave drops the queue when nobody is left in it.
+func (l *Limiter) leave(key string, q *queue) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ln.waiting--; ln.waiting == 0 {
-		delete(l.lines, key)
+	if q.waiting--; q.waiting == 0 {
+		delete(l.queues, key)
 	}
 }
 
-// wakeAll lets every line ask again at once: a place may be free earlier than was foretold.
+// wakeAll lets every queue ask again at once: a place may have come free earlier than expected.
 func (l *Limiter) wakeAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, ln := range l.lines {
+	for _, q := range l.queues {
 		select {
-		case ln.wake <- struct{}{}:
+		case q.wake <- struct{}{}:
 		default:
 		}
 	}
 }
 
-func (ln *line) sleep(ctx context.Context, wait time.Duration) error {
+func (q *queue) sleep(ctx context.Context, wait time.Duration) error {
 	if wait <= 0 {
 		return ctx.Err()
 	}
@@ -205,7 +202,7 @@ func (ln *line) sleep(ctx context.Context, wait time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-ln.wake:
+	case <-q.wake:
 	case <-ctx.Done():
 	}
 	return ctx.Err()

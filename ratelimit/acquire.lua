@@ -1,14 +1,24 @@
--- Takes one place in each of several limits, or in none. A permit that is in a log already (the client repeats a script
--- whose answer was lost) is granted again.
--- KEYS  per want: state, log, log of the share (the log again if none)
--- ARGV  permit id, hold, then per want: N (0: switched off), window, share ('' if none), max of the share
--- returns {granted 0|1, wait, probe 0|1}: wait is how long it takes at least until one more can be granted
+-- Takes one place in each of several limits, or in none. A permit that is in a log already is granted again: the
+-- client repeats a script whose answer was lost.
+-- KEYS  per want:
+--         the state of the limit
+--         its log
+--         the log of the share (the log again if there is no share)
+-- ARGV  the permit's id
+--       how long it may be held
+--       per want:
+--         N (0: switched off)
+--         the window
+--         the share ('' if there is none)
+--         the most places that the share may hold
+-- returns {granted 0|1, wait, probe 0|1}. The next permit cannot be granted before wait has passed.
 local id, hold, now = ARGV[1], tonumber(ARGV[2]), clock()
 local wants, known = {}, false
 for i = 1, #KEYS / 3 do
   local w = {
     state = readState(KEYS[3 * i - 2]), log = KEYS[3 * i - 1], shareLog = KEYS[3 * i],
-    n = tonumber(ARGV[4 * i - 1]), window = tonumber(ARGV[4 * i]), share = ARGV[4 * i + 1], max = tonumber(ARGV[4 * i + 2]),
+    n = tonumber(ARGV[4 * i - 1]), window = tonumber(ARGV[4 * i]),
+    share = ARGV[4 * i + 1], max = tonumber(ARGV[4 * i + 2]),
   }
   if w.n > 0 then
     local longest = applyWindow(w.state, w.window, now)

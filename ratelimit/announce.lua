@@ -1,6 +1,10 @@
--- Stores the figures of a process for those who only read, and keeps the logs long enough for its windows.
--- KEYS  figures, then the state of each limit
--- ARGV  per limit: name, N, window
+-- Stores the figures of a process for programs that only read, and keeps the logs long enough for its windows.
+-- KEYS  the figures
+--       per limit: its state
+-- ARGV  per limit:
+--         its name
+--         N
+--         its window
 -- returns 1
 local now = clock()
 for i = 2, #KEYS do

@@ -1,16 +1,16 @@
--- Shared by all scripts. All instants and spans are whole microseconds, instants since the epoch on Redis's clock.
+-- Shared by all scripts. All instants and spans are whole microseconds. Instants count from 1970 on Redis's clock.
 --
 -- Per limit:
---   …:log          ZSET, a member per permit. Its score is the permit's deadline while its call is in flight, then the
---                  instant of the answer. It counts while score > now - window, and is in flight while score > now.
+--   …:log          ZSET, a member per permit. Its score is the permit's deadline while its call is in flight, and then
+--                  the instant of the answer. It counts while score > now - window. It is in flight while score > now.
 --   …:share:<name> ZSET, the same for the members of one share.
 --   …:state        HASH
---     not_before              nobody is granted before it; present until a probe was answered
---     probe                   permit id of the one call that goes first after it
---     probe_from, probe_until when it was granted, and its deadline
+--     not_before              the end of a rest: nobody gets a permit before it. Kept until a probe is answered
+--     probe                   the id of the permit of the one call that goes first after the rest
+--     probe_from, probe_until when that permit was granted, and its deadline
 --     window, window_used     the longest window that anybody applies to the log, and when it was last applied
---     share:<name>            places that the share may hold, as last asked for
--- Together:
+--     share:<name>            the most places that the share may hold, as last asked for
+-- For all limits together:
 --   …:figures      HASH, limit name -> "N window", as last announced
 
 local DAY = 86400 * 1000000
@@ -50,7 +50,7 @@ local function readState(key)
   return s
 end
 
--- keep lets a key live for at least a span more, and never shortens its life.
+-- keep lets a key live for at least a span more. It never shortens its life.
 local function keep(key, span)
   local ms = math.ceil(span / 1000) + 1
   if redis.call('PTTL', key) < ms then
@@ -58,13 +58,13 @@ local function keep(key, span)
   end
 end
 
--- The state must outlive its not-before, the time for which a longer window is remembered, and an idle day.
+-- The state must outlive its rest, the time for which a longer window is remembered, and an idle day.
 local function keepState(s, now)
   keep(s.key, math.max((s.notBefore or now) - now, 2 * (s.window or 0)) + DAY)
 end
 
--- applyWindow notes that a window is applied to a log, and returns the longest that is: what is older is of no use to
--- anybody. A longer one is forgotten when nobody has applied it for twice its length.
+-- applyWindow notes that a window is applied to a log, and returns the longest one that is. Nobody needs older entries
+-- than that. A longer window is forgotten when nobody has applied it for twice its length.
 local function applyWindow(s, window, now)
   if not s.window or window >= s.window or now - s.windowUsed > 2 * s.window then
     s.window, s.windowUsed = window, now
@@ -73,8 +73,8 @@ local function applyWindow(s, window, now)
   return s.window
 end
 
--- gateWait is how long the not-before of a limit keeps everybody waiting. While a probe is under way nobody knows; then
--- it is as long as the probe has taken so far, between 50 ms and a second.
+-- gateWait is how long the rest of a limit keeps everybody waiting. While a probe is under way nobody knows. The wait
+-- is then as long as the probe has taken so far, between 50 ms and a second.
 local function gateWait(s, now)
   if not s.notBefore then return 0 end
   if now < s.notBefore then return s.notBefore - now end
@@ -85,7 +85,7 @@ local function gateWait(s, now)
   return 0
 end
 
--- placeWait is how long it takes at least until fewer than n entries of a log count. A call in flight that is
+-- placeWait is the shortest time after which fewer than n entries of a log can count. A call in flight that is
 -- answered this very moment frees its place a window from now.
 local function placeWait(log, n, window, now)
   local from = '(' .. text(now - window)

@@ -1,6 +1,6 @@
 -- Reads the announced figures.
--- KEYS  figures
--- ARGV  how many limits are too many
+-- KEYS  the figures
+-- ARGV  the most limits that are read
 -- returns {name, "N window", …}
 if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[1]) then
   error('garbage in ' .. KEYS[1] .. ': it names too many limits')

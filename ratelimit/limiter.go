@@ -15,16 +15,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrUnavailable says that Redis could not be asked, or that what it answered makes no sense. No permit was given. It
-// may pass: whether to try again is the caller's decision.
+// ErrUnavailable means that Redis could not be asked, or that its answer makes no sense. No permit was given. The
+// caller decides whether to try again.
 var ErrUnavailable = errors.New("ratelimit: redis cannot answer")
 
 const (
 	// maxSpan bounds every duration, so that sums of them are exact in Lua's numbers (2^53 µs are 285 years).
 	maxSpan = 366 * 24 * time.Hour
 
-	// scriptTimeout bounds one script, retries of the client included. A script that was sent is waited for even
-	// if its caller has gone, because only its answer tells whether a place must be given back.
+	// maxPlaces bounds N. Each place is an entry in Redis.
+	maxPlaces = 1_000_000_000
+
+	// scriptTimeout bounds one script, retries of the client included. The limiter waits for a script that was sent
+	// even if the caller has left, because only the answer tells whether a place must be given back.
 	scriptTimeout = 5 * time.Second
 
 	// minSleep keeps a waiter from asking in a tight loop when its instant is a rounding error away.
@@ -36,8 +39,8 @@ var (
 	prefixRule = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`) // no braces: they would move the hash tag
 )
 
-// Limit is N calls in any span of a window's length. With N zero the limit is switched off: it counts nothing and
-// bounds nothing, but the not-before that a refused call sets (see [Permit.Refuse]) still holds for everybody.
+// Limit allows N calls in any window. If N is zero the limit is switched off: it counts nothing and bounds nothing,
+// but the rest after a refused call (see [Permit.Refuse]) still holds for everybody.
 type Limit struct {
 	Name   string        // letters, digits, '.', '_', '-'; at most 64
 	N      int           // calls
@@ -47,13 +50,13 @@ type Limit struct {
 // Want names one limit that a call needs a place in.
 type Want struct {
 	Limit string
-	// Share, if not empty, makes the taker one of a group that together hold at most Max of the limit's places in any
-	// window, calls in flight included. The other places remain for those outside the group.
+	// Share makes the call one of a group, if it is not empty. The calls of a group together hold at most Max places
+	// of the limit in any window, calls in flight included. The other places are for calls outside the group.
 	Share string
 	Max   int // 1 to the limit's N; only with a Share
 }
 
-// Limiter gives permits within a set of limits that it shares with every other Limiter on the same Redis and prefix.
+// Limiter gives permits. It shares its limits with every other Limiter that has the same Redis and prefix.
 // All methods may be called from any number of goroutines.
 type Limiter struct {
 	rdb    redis.UniversalClient
@@ -61,17 +64,17 @@ type Limiter struct {
 	limits map[string]Limit
 	now    func() time.Time
 
-	mu    sync.Mutex
-	lines map[string]*line // by want-set
+	mu     sync.Mutex
+	queues map[string]*queue // by request.queue
 }
 
-// New returns a limiter. The prefix separates sets of limits on one Redis from each other. Each process obeys its own
-// figures over the shared log, so processes with different figures can live together.
+// New returns a limiter. The prefix separates sets of limits on one Redis. Each process obeys its own figures over the
+// shared log, so processes with different figures can run side by side.
 func New(rdb redis.UniversalClient, prefix string, limits ...Limit) (*Limiter, error) {
-	if !prefixRule.MatchString(prefix) {
-		return nil, fmt.Errorf("ratelimit: prefix %q: want 1 to 128 letters, digits, '.', '_', ':' or '-'", prefix)
+	if err := checkPrefix(prefix); err != nil {
+		return nil, err
 	}
-	l := &Limiter{rdb: rdb, prefix: prefix, limits: map[string]Limit{}, now: time.Now, lines: map[string]*line{}}
+	l := &Limiter{rdb: rdb, prefix: prefix, limits: map[string]Limit{}, now: time.Now, queues: map[string]*queue{}}
 	for _, limit := range limits {
 		if err := limit.check(); err != nil {
 			return nil, err
@@ -82,6 +85,13 @@ func New(rdb redis.UniversalClient, prefix string, limits ...Limit) (*Limiter, e
 		l.limits[limit.Name] = limit
 	}
 	return l, nil
+}
+
+func checkPrefix(prefix string) error {
+	if !prefixRule.MatchString(prefix) {
+		return fmt.Errorf("ratelimit: prefix %q: want 1 to 128 letters, digits, '.', '_', ':' or '-'", prefix)
+	}
+	return nil
 }
 
 func (limit Limit) check() error {
@@ -98,25 +108,25 @@ func (limit Limit) check() error {
 	return nil
 }
 
-// maxPlaces bounds N. Each place is an entry in Redis.
-const maxPlaces = 1_000_000_000
-
-// request is a checked set of wants with the keys and arguments that every script about it needs.
+// request is a checked set of wants, with the keys and arguments that every script takes of it.
 type request struct {
-	line    string   // equal for equal sets of wants
+	hold    time.Duration
+	queue   string   // equal for equal sets of wants
 	names   []string // of the limits, sorted
-	keys    []string // three a want: state, log, log of the share (or the log again)
-	args    []any    // four a want: N, window in µs, share, max
+	keys    []string // three per want: state, log, log of the share (the log again if there is none)
+	args    []any    // four per want: N, window in µs, share, max
 	counted bool     // at least one of the limits is switched on
 }
 
-func (l *Limiter) request(wants []Want) (*request, error) {
+func (l *Limiter) request(hold time.Duration, wants []Want) (*request, error) {
+	if hold < time.Microsecond || hold > maxSpan {
+		return nil, fmt.Errorf("ratelimit: hold is %v, want a microsecond to %v", hold, maxSpan)
+	}
 	if len(wants) == 0 {
 		return nil, errors.New("ratelimit: no limit wanted: name at least one")
 	}
 	wants = slices.SortedFunc(slices.Values(wants), func(a, b Want) int { return cmp.Compare(a.Limit, b.Limit) })
-	r := &request{}
-	var line strings.Builder
+	r := &request{hold: hold, queue: fmt.Sprint(wants)}
 	for _, want := range wants {
 		limit, err := l.checkWant(want)
 		if err != nil {
@@ -125,17 +135,12 @@ func (l *Limiter) request(wants []Want) (*request, error) {
 		if slices.Contains(r.names, want.Limit) {
 			return nil, fmt.Errorf("ratelimit: limit %s is wanted twice by one call", want.Limit)
 		}
-		share := logKey(l.prefix, want.Limit)
-		if want.Share != "" {
-			share = shareKey(l.prefix, want.Limit, want.Share)
-		}
 		r.names = append(r.names, want.Limit)
-		r.keys = append(r.keys, stateKey(l.prefix, want.Limit), logKey(l.prefix, want.Limit), share)
+		r.keys = append(r.keys, stateKey(l.prefix, want.Limit), logKey(l.prefix, want.Limit),
+			shareKey(l.prefix, want.Limit, want.Share))
 		r.args = append(r.args, limit.N, limit.Window.Microseconds(), want.Share, want.Max)
 		r.counted = r.counted || limit.N > 0
-		fmt.Fprintf(&line, "%s/%s/%d ", want.Limit, want.Share, want.Max)
 	}
-	r.line = line.String()
 	return r, nil
 }
 
@@ -151,29 +156,34 @@ func (l *Limiter) checkWant(want Want) (Limit, error) {
 		return limit, fmt.Errorf("ratelimit: limit %s: share %q: want 1 to 64 letters, digits, '.', '_' or '-'",
 			want.Limit, want.Share)
 	case want.Share != "" && limit.N > 0 && (want.Max < 1 || want.Max > limit.N):
-		return limit, fmt.Errorf("ratelimit: limit %s: share %s may hold %d places, want 1 to %d", want.Limit, want.Share,
-			want.Max, limit.N)
+		return limit, fmt.Errorf("ratelimit: limit %s: share %s may hold %d places, want 1 to %d",
+			want.Limit, want.Share, want.Max, limit.N)
 	}
 	return limit, nil
 }
 
 // Every key carries the hash tag {limits}, so that in a cluster one script reaches all of them.
 
+func figuresKey(prefix string) string      { return prefix + ":{limits}:figures" }
 func stateKey(prefix, limit string) string { return prefix + ":{limits}:" + limit + ":state" }
 func logKey(prefix, limit string) string   { return prefix + ":{limits}:" + limit + ":log" }
+
+// shareKey is the log of a share, or that of the limit if the share is empty.
 func shareKey(prefix, limit, share string) string {
+	if share == "" {
+		return logKey(prefix, limit)
+	}
 	return prefix + ":{limits}:" + limit + ":share:" + share
 }
-func figuresKey(prefix string) string { return prefix + ":{limits}:figures" }
 
-// run runs a script to its end, whether or not ctx is cancelled meanwhile.
+// run runs a script to its end, even if ctx is cancelled meanwhile.
 func run(ctx context.Context, rdb redis.UniversalClient, script *redis.Script, keys []string, args ...any) *redis.Cmd {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scriptTimeout)
 	defer cancel()
 	return script.Run(ctx, rdb, keys, args...)
 }
 
-// unavailable does not wrap the cause: a timeout of ours must not look like one of the caller's context.
+// unavailable does not wrap the cause: our own timeout must not look like one of the caller's context.
 func unavailable(doing string, cause error) error {
 	return fmt.Errorf("%w: %s: %v", ErrUnavailable, doing, cause)
 }

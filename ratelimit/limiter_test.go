@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +158,7 @@ func TestAShareLeavesTheRest(t *testing.T) {
 	mustTake(t, l, hold, out)
 	u := usage(t, v.rdb, "overall")
 	want := []ShareUsage{{Name: "campaigns", Max: 3, Used: 3, InFlight: 2}}
-	if u.Used != 4 || u.InFlight != 3 || !slices.Equal(u.Shares, want) {
+	if u.Used != 4 || u.InFlight != 3 || !reflect.DeepEqual(u.Shares, want) {
 		t.Errorf("usage is %+v, want 4 used, 3 in flight, shares %+v", u, want)
 	}
 	v.advance(time.Second)
@@ -222,7 +222,7 @@ func TestARepeatedScriptIsOnePlace(t *testing.T) {
 	testkit.NoError(t, l.Announce(t.Context()))
 	testkit.NoError(t, mustTake(t, l, hold, Want{Limit: "off"}).Refuse(t.Context(), "off", 0))
 	for i, wants := range [][]Want{{{Limit: "one"}}, {{Limit: "off"}}, {{Limit: "calls"}}} {
-		req, err := l.request(wants)
+		req, err := l.request(hold, wants)
 		testkit.NoError(t, err)
 		for range 3 {
 			args := append([]any{fmt.Sprint("permit ", i), hold.Microseconds()}, req.args...)

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Permit is the right to make one call. Exactly one of Done, Refuse and Release settles it; after that the others
-// do nothing, so that a deferred Release is safe. One that failed may be called again.
+// Permit is the right to make one call. Exactly one of Done, Refuse and Release settles it. After that the others do
+// nothing, so a deferred Release is safe. One that failed may be called again.
 //
-// All three tell what has happened already, so they are carried out even when ctx is cancelled (within seconds). When they
-// fail with [ErrUnavailable] the place counts until the deadline plus a window.
+// All three report what has already happened, so they are carried out even if ctx is cancelled (within seconds). If
+// they fail with [ErrUnavailable], the place counts until the deadline plus a window.
 type Permit struct {
 	limiter  *Limiter
 	id       string
@@ -30,24 +30,25 @@ type permitState int
 
 const (
 	held     permitState = iota
-	spent                // told to be so, but Redis may not know yet
+	spent                // the caller has said so, but Redis may not know yet
 	settled              // Redis knows that it is spent
 	returned             // given back
 )
 
-// Deadline is the instant, on this process's monotonic clock, after which nothing of the call may be written to the
-// wire any more. It is also the last instant to wait for the answer: use it as the deadline of the HTTP request.
+// Deadline is the instant, on this process's monotonic clock, after which nothing of the call may be sent. It is also
+// the last instant to wait for the answer: use it as the deadline of the HTTP request.
 func (p *Permit) Deadline() time.Time { return p.deadline }
 
-// Done tells that the answer has arrived, or that none is waited for any more: the window of the call starts now. If
-// this call was the probe after a not-before, everybody may go on.
+// Done says that the answer has arrived, or that nobody waits for it any more. The window of the call starts now. If
+// this call was the probe after a rest, the rest is over for everybody.
 func (p *Permit) Done(ctx context.Context) error {
 	return p.spend(ctx, 0, 0)
 }
 
-// Refuse tells that the answer was "too many". The call counts like any other, and for retryAfter from now nobody is
-// given a permit of that limit, in no process; a later not-before is never shortened. After it one call goes first, the
-// probe, and the others follow when it is done. A negative retryAfter counts as none, one beyond 366 days as that.
+// Refuse says that the answer was "too many requests" about one of the limits. The call counts like any other, and
+// the limit rests: for retryAfter from now nobody gets a permit of it, in no process. Refuse never shortens a rest.
+// After the rest one call goes first, the probe; the others follow when it is done. A negative retryAfter counts as
+// zero, and one beyond 366 days as 366 days.
 func (p *Permit) Refuse(ctx context.Context, limit string, retryAfter time.Duration) error {
 	i, ok := slices.BinarySearch(p.req.names, limit)
 	if !ok {
@@ -64,7 +65,7 @@ func (p *Permit) spend(ctx context.Context, refused int, retryAfter time.Duratio
 	case settled:
 		return nil
 	case returned:
-		return errors.New("ratelimit: the permit was given back before its call was told to be made")
+		return errors.New("ratelimit: the permit was given back before its call was reported")
 	}
 	p.state = spent
 	if p.req.counted || p.probe || refused > 0 {
@@ -80,8 +81,8 @@ func (p *Permit) spend(ctx context.Context, refused int, retryAfter time.Duratio
 	return nil
 }
 
-// Release gives the permit back as if it had never been taken. Only for a call of which nothing was written to the
-// wire. After Done or Refuse were called, even in vain, it does nothing.
+// Release gives the permit back as if it had never been taken. It is only for a call of which nothing was sent. After
+// Done or Refuse, even a failed one, it does nothing.
 func (p *Permit) Release(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -148,8 +148,8 @@ func TestAClosedWindowCostsNothing(t *testing.T) {
 	if n := sent.scripts.Load() - before; n != 1 {
 		t.Errorf("300 waiters sent %d scripts, want 1", n)
 	}
-	if len(l.lines) != 0 {
-		t.Errorf("%d lines are left of nobody", len(l.lines))
+	if len(l.queues) != 0 {
+		t.Errorf("%d queues are left that nobody waits in", len(l.queues))
 	}
 }
 
@@ -157,8 +157,8 @@ func (l *Limiter) waiters() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, ln := range l.lines {
-		n += ln.waiting
+	for _, q := range l.queues {
+		n += q.waiting
 	}
 	return n
 }
@@ -428,22 +428,20 @@ func TestPlacesComeFreeWhenForetold(t *testing.T) {
 	mustTake(t, l, time.Minute, wants...) // in flight
 	testkit.NoError(t, mustTake(t, l, time.Minute, Want{Limit: "calls"}).Done(t.Context()))
 
-	usages, err := ReadUsage(t.Context(), testkit.Client(t, s.Addr), "test")
-	testkit.NoError(t, err)
-	at := usages[0].At
-	all, err := ReadFrees(t.Context(), testkit.Client(t, s.Addr), "test", usages)
-	if err != nil || len(all) != 2 || all[0].Limit != "calls" || all[0].Share != "" || all[1].Share != "some" {
+	all, err := ReadFrees(t.Context(), testkit.Client(t, s.Addr), "test")
+	if err != nil || len(all) != 2 || all[0].Name != "calls" || len(all[0].Shares) != 1 || len(all[1].Frees) != 0 {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if whole, some := all[0].At, all[1].At; len(whole) != 3 || len(some) != 2 {
-		t.Errorf("%d places of the limit are used and %d of the share, want 3 and 2", len(whole), len(some))
+	whole, some := all[0].Frees, all[0].Shares[0].Frees
+	if len(whole) != 3 || len(some) != 2 {
+		t.Fatalf("%d places of the limit are used and %d of the share, want 3 and 2", len(whole), len(some))
 	}
 	const slack = 10 * time.Millisecond // between the clocks of two programs
-	for _, frees := range all {
-		if first := frees.At[0]; first.Before(began.Add(time.Hour-slack)) || first.After(done.Add(time.Hour+slack)) {
+	for _, frees := range [][]time.Time{whole, some} {
+		if first := frees[0]; first.Before(began.Add(time.Hour-slack)) || first.After(done.Add(time.Hour+slack)) {
 			t.Errorf("the first place comes free at %s, and was used between %s and %s", first, began, done)
 		}
-		if last := frees.At[len(frees.At)-1]; !last.Equal(at.Add(time.Hour)) {
+		if at, last := all[0].At, frees[len(frees)-1]; !last.Equal(at.Add(time.Hour)) {
 			t.Errorf("that of the call in flight comes free at %s, want a window after %s", last, at)
 		}
 	}

@@ -1,6 +1,9 @@
 -- Gives a permit back as if it had never been taken. If it was the probe, another may become it.
--- KEYS  per want: state, log, log of the share (the log again if none)
--- ARGV  permit id
+-- KEYS  per want:
+--         the state of the limit
+--         its log
+--         the log of the share (the log again if there is no share)
+-- ARGV  the permit's id
 -- returns 1
 for i = 1, #KEYS / 3 do
   redis.call('ZREM', KEYS[3 * i - 1], ARGV[1])

@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What the scripts share, and the layout of the keys, is in common.lua; each file says what it takes and returns.
+// common.lua has the layout of the keys and what the scripts share. Each script says what it takes and returns.
 var (
 	//go:embed common.lua
 	commonLua string

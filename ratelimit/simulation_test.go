@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The simulation runs several processes, each with a clock of its own, against one Redis in virtual time. It decides when
-// every message leaves and arrives, who dies and when, and plays the server, which counts calls as they arrive.
+// The simulation runs several processes, each with a clock of its own, against one Redis in virtual time. It decides
+// when every message leaves and arrives, who dies and when, and plays the server, which counts calls as they arrive.
 
 const µs = time.Microsecond
 

@@ -1,7 +1,13 @@
--- Tells that the answer to a permit's call has arrived: its window starts now. An entry that is gone already (its deadline
--- and a window are over) stays gone. The probe opens the gates that it was sent through, unless it was refused.
--- KEYS  per want: state, log, log of the share (the log again if none)
--- ARGV  permit id, number of the want that was refused (0: none), retry after, then per want: N, window, share, max
+-- Notes that the answer to a permit's call has arrived: its window starts now. An entry that is gone (its deadline and
+-- a window are over) stays gone. The probe ends the rest of the limits that it held a place of, unless it was refused.
+-- KEYS  per want:
+--         the state of the limit
+--         its log
+--         the log of the share (the log again if there is no share)
+-- ARGV  the permit's id
+--       the number of the want that was refused (0: none)
+--       how long that limit rests
+--       per want: as acquire takes it
 -- returns 1
 local id, refused, now = ARGV[1], tonumber(ARGV[2]), clock()
 for i = 1, #KEYS / 3 do
@@ -12,14 +18,14 @@ for i = 1, #KEYS / 3 do
     end
   end
   if i == refused then
-    -- A probe that is under way no longer speaks for what comes after this refusal.
+    -- A probe that is under way proves nothing about what comes after this refusal.
     s.notBefore = math.max(s.notBefore or 0, now + tonumber(ARGV[3]))
     redis.call('HSET', s.key, 'not_before', text(s.notBefore))
     redis.call('HDEL', s.key, 'probe', 'probe_from', 'probe_until')
     keepState(s, now)
   elseif s.probe == id then
     redis.call('HDEL', s.key, 'probe', 'probe_from', 'probe_until')
-    -- Refused by another limit, it has not proved anything about this one.
+    -- If another limit refused the probe, it has proved nothing about this one.
     if refused == 0 then redis.call('HDEL', s.key, 'not_before') end
   end
 end

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,13 +14,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// The most that is read.
 const (
-	maxLimits = 64     // that ReadUsage reads
-	maxShares = 64     // of one limit, that ReadUsage reads
-	maxFrees  = 10_000 // of one limit or share, that ReadFrees reads
+	maxLimits = 64     // limits
+	maxShares = 64     // shares of one limit
+	maxFrees  = 10_000 // used places of one limit or share
 )
 
-// Usage is the standing of one limit. All instants are on Redis's clock.
+// Usage says how one limit is used. All instants are on Redis's clock.
 type Usage struct {
 	Name   string
 	N      int // as last announced; 0: switched off
@@ -28,23 +30,25 @@ type Usage struct {
 
 	Used         int       // places that count, InFlight included
 	InFlight     int       // calls whose answer has not arrived
-	BlockedUntil time.Time // nobody is granted before; zero: nothing to wait for
-	Probing      bool      // the not-before is over, and one call goes (or will go) first
+	BlockedUntil time.Time // the end of the limit's rest; zero: it does not rest
+	Probing      bool      // the rest is over, and one call goes (or will go) first
 	NextFree     time.Time // the earliest instant at which a place can come free; zero: one is free now
 	Shares       []ShareUsage
+	Frees        []time.Time // only from ReadFrees: when the used places come free, the earliest first, at most 10,000
 }
 
-// ShareUsage is the standing of one share of a limit.
+// ShareUsage says how one share of a limit is used.
 type ShareUsage struct {
 	Name     string
 	Max      int // as last asked for
 	Used     int
 	InFlight int
+	Frees    []time.Time // as those of the limit
 }
 
 // Announce stores the figures of this process's limits in Redis, so that programs that do not know them can read the
-// usage. When processes with different figures announce, the last one is believed. The
-// figures stay until they are announced anew; each process should announce once, at its start.
+// usage. Each process should announce once, when it starts. The figures stay until the next announcement; if processes
+// have different figures, the last one counts.
 func (l *Limiter) Announce(ctx context.Context) error {
 	keys, args := []string{figuresKey(l.prefix)}, []any{}
 	for _, name := range slices.Sorted(maps.Keys(l.limits)) {
@@ -57,23 +61,21 @@ func (l *Limiter) Announce(ctx context.Context) error {
 	return nil
 }
 
-// ReadUsage reads the standing of every announced limit, sorted by name; none if nothing was announced. It changes
-// nothing. What it cannot read, garbage included, is an [ErrUnavailable].
+// ReadUsage reads the usage of every announced limit, sorted by name. There is none if nothing was announced. It
+// changes nothing. If it cannot read something, or finds garbage, it returns [ErrUnavailable].
 func ReadUsage(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Usage, error) {
-	if !prefixRule.MatchString(prefix) {
-		return nil, fmt.Errorf("ratelimit: prefix %q: want 1 to 128 letters, digits, '.', '_', ':' or '-'", prefix)
+	if err := checkPrefix(prefix); err != nil {
+		return nil, err
 	}
 	limits, err := readFigures(ctx, rdb, prefix)
 	if err != nil {
 		return nil, cmp.Or(ctx.Err(), unavailable("reading the announced limits", err))
 	}
-	usages := make([]Usage, 0, len(limits))
-	for _, limit := range limits {
-		u, err := readUsage(ctx, rdb, prefix, limit)
-		if err != nil {
+	usages := make([]Usage, len(limits))
+	for i, limit := range limits {
+		if usages[i], err = readUsage(ctx, rdb, prefix, limit); err != nil {
 			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of "+limit.Name, err))
 		}
-		usages = append(usages, u)
 	}
 	return usages, nil
 }
@@ -97,12 +99,12 @@ func readFigures(ctx context.Context, rdb redis.UniversalClient, prefix string) 
 
 func parseFigures(pair []string) (Limit, error) {
 	if len(pair) != 2 {
-		return Limit{}, fmt.Errorf("a field without a value")
+		return Limit{}, errors.New("a field without a value")
 	}
 	n, w, _ := strings.Cut(pair[1], " ")
 	places, err1 := strconv.Atoi(n)
 	window, err2 := strconv.ParseInt(w, 10, 64)
-	if err1 != nil || err2 != nil {
+	if err := cmp.Or(err1, err2); err != nil {
 		return Limit{}, fmt.Errorf("figures %q of limit %q: want two numbers", pair[1], pair[0])
 	}
 	if window < 0 || window > maxSpan.Microseconds() {
@@ -119,17 +121,13 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, li
 	if err != nil {
 		return u, err
 	}
-	const head = 6
-	if len(reply) < head || len(reply)%2 != 0 {
-		return u, fmt.Errorf("unexpected answer %v", reply)
+	var v [6]int64
+	ok := len(reply) >= len(v) && len(reply)%2 == 0
+	for i := 0; ok && i < len(v); i++ {
+		v[i], ok = reply[i].(int64)
 	}
-	var v [head]int64
-	for i := range v {
-		n, ok := reply[i].(int64)
-		if !ok {
-			return u, fmt.Errorf("unexpected answer %v", reply)
-		}
-		v[i] = n
+	if !ok {
+		return u, fmt.Errorf("unexpected answer %v", reply)
 	}
 	u.At = time.UnixMicro(v[0])
 	u.Used, u.InFlight, u.Probing = int(v[1]), int(v[2]), v[4] == 1
@@ -139,17 +137,17 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, li
 	if v[5] > 0 {
 		u.NextFree = time.UnixMicro(v[0] + v[5])
 	}
-	u.Shares, err = readShares(ctx, rdb, prefix, u, reply[head:])
+	u.Shares, err = readShares(ctx, rdb, prefix, u, reply[len(v):])
 	return u, err
 }
 
-// readShares counts the entries of the shares that the state of a limit names, at the instant of u.
-func readShares(ctx context.Context, rdb redis.UniversalClient, prefix string, u Usage, named []any) ([]ShareUsage, error) {
-	if len(named) == 0 || u.N == 0 {
+// readShares counts what the named shares of a limit hold, at the instant of u.
+func readShares(
+	ctx context.Context, rdb redis.UniversalClient, prefix string, u Usage, named []any,
+) (shares []ShareUsage, err error) {
+	if u.N == 0 {
 		return nil, nil
 	}
-	after := func(t time.Time) string { return fmt.Sprintf("(%d", t.UnixMicro()) }
-	var shares []ShareUsage
 	var used, flying []*redis.IntCmd
 	pipe := rdb.Pipeline()
 	for pair := range slices.Chunk(named, 2) {
@@ -173,50 +171,42 @@ func readShares(ctx context.Context, rdb redis.UniversalClient, prefix string, u
 	return shares, nil
 }
 
-// Frees tells when the used places of a limit, or of a share of one, come free again.
-type Frees struct {
-	Limit string
-	Share string      // empty for the whole limit
-	At    []time.Time // the earliest first, 10,000 at most
-}
+// after is the lower bound of the entries of a log that are later than t.
+func after(t time.Time) string { return fmt.Sprintf("(%d", t.UnixMicro()) }
 
-// ReadFrees tells when the places come free that [ReadUsage] counted, for every limit that is switched on and each of its shares. Of a
-// call in flight it says a window after the reading, which is the earliest. It changes nothing in Redis.
-func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string, usages []Usage) ([]Frees, error) {
-	type reading struct {
-		usage Usage
-		frees Frees
-		log   *redis.ZSliceCmd
+// ReadFrees is [ReadUsage] and also reads when the places that count come free, for every limit that is switched on
+// and each of its shares. The place of a call in flight comes free a window after the reading at the earliest.
+func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Usage, error) {
+	usages, err := ReadUsage(ctx, rdb, prefix)
+	if err != nil {
+		return nil, err
 	}
-	var readings []reading
+	var fill []func()
 	pipe := rdb.Pipeline()
-	read := func(u Usage, share, key string) {
-		from := fmt.Sprintf("(%d", u.At.Add(-u.Window).UnixMicro())
-		log := pipe.ZRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{Min: from, Max: "+inf", Count: maxFrees})
-		readings = append(readings, reading{u, Frees{Limit: u.Name, Share: share}, log})
+	read := func(u Usage, share string, frees *[]time.Time) {
+		counted := &redis.ZRangeBy{Min: after(u.At.Add(-u.Window)), Max: "+inf", Count: maxFrees}
+		log := pipe.ZRangeByScoreWithScores(ctx, shareKey(prefix, u.Name, share), counted)
+		fill = append(fill, func() {
+			for _, entry := range log.Val() {
+				used := min(entry.Score, float64(u.At.UnixMicro())) // the score of a call in flight is its deadline
+				*frees = append(*frees, time.UnixMicro(int64(used)).Add(u.Window))
+			}
+		})
 	}
-	for _, u := range usages {
+	for i, u := range usages {
 		if u.N == 0 {
 			continue
 		}
-		read(u, "", logKey(prefix, u.Name))
-		for _, share := range u.Shares {
-			read(u, share.Name, shareKey(prefix, u.Name, share.Name))
+		read(u, "", &usages[i].Frees)
+		for j, share := range u.Shares {
+			read(u, share.Name, &u.Shares[j].Frees)
 		}
-	}
-	if len(readings) == 0 {
-		return nil, nil
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, cmp.Or(ctx.Err(), unavailable("reading when places come free", err))
 	}
-	all := make([]Frees, 0, len(readings))
-	for _, r := range readings {
-		for _, entry := range r.log.Val() {
-			used := min(entry.Score, float64(r.usage.At.UnixMicro())) // of a call in flight it is the deadline
-			r.frees.At = append(r.frees.At, time.UnixMicro(int64(used)).Add(r.usage.Window))
-		}
-		all = append(all, r.frees)
+	for _, do := range fill {
+		do()
 	}
-	return all, nil
+	return usages, nil
 }

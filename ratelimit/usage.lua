@@ -1,7 +1,10 @@
--- Reads the standing of one limit.
--- KEYS  state, log
--- ARGV  N, window, how many shares are too many
--- returns {now, used, in flight, not before (0: none), probing 0|1, wait, share, its max, …}
+-- Reads how one limit is used.
+-- KEYS  the state of the limit
+--       its log
+-- ARGV  N
+--       the window
+--       the most shares that are read
+-- returns {now, used, in flight, end of the rest (0: none), probing 0|1, wait, share, its max, …}
 local n, window, most, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), clock()
 local s = readState(KEYS[1])
 local used, flying, wait, probing = 0, 0, 0, 0

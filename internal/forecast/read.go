@@ -69,11 +69,7 @@ func campaignOf(s ledger.Standing, looksUp bool) Campaign {
 
 // readLimits reads how the limits stand, and whether Clerk refuses a key.
 func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string, p policy.Policy) error {
-	usages, err := ratelimit.ReadUsage(ctx, rdb, namespace)
-	if err != nil {
-		return err
-	}
-	frees, err := ratelimit.ReadFrees(ctx, rdb, namespace, usages)
+	usages, err := ratelimit.ReadFrees(ctx, rdb, namespace)
 	if err != nil {
 		return err
 	}
@@ -89,37 +85,23 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	for _, u := range usages {
 		o.At = u.At // Redis's clock
 		if limit := limits[u.Name]; limit != nil {
-			limit.BlockedUntil = u.BlockedUntil
+			limit.BlockedUntil, limit.Frees = u.BlockedUntil, u.Frees
 		} else if strings.HasPrefix(u.Name, policy.KeyLimit("")) && !u.BlockedUntil.IsZero() {
 			o.Trouble = troubleKey
 		}
-	}
-	for _, f := range frees {
-		if limit := limits[f.Limit]; limit != nil && f.Share == "" {
-			limit.Frees = f.At
-		} else if f.Limit == share.Limit && f.Share == share.Share {
-			o.Share.Frees = f.At
-		}
-	}
-	o.Invites = -invitesInCalls(usages, share)
-	return nil
-}
-
-// invitesInCalls is how many invites are in calls of their own.
-func invitesInCalls(usages []ratelimit.Usage, campaigns ratelimit.Want) int {
-	for _, u := range usages {
-		if u.Name != campaigns.Limit {
+		if u.Name != share.Limit {
 			continue
 		}
 		flying := u.InFlight
-		for _, share := range u.Shares {
-			if share.Name == campaigns.Share {
-				flying -= share.InFlight
+		for _, s := range u.Shares {
+			if s.Name == share.Share {
+				o.Share.Frees = s.Frees
+				flying -= s.InFlight
 			}
 		}
-		return max(0, flying)
+		o.Invites = -max(0, flying) // those in calls of their own are still in the queue
 	}
-	return 0
+	return nil
 }
 
 // readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.

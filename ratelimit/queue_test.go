@@ -50,8 +50,8 @@ func inBubble(t *testing.T, s *scripted, n int, do func(results <-chan result)) 
 			synctest.Wait()
 		}
 		do(results)
-		if len(l.lines) != 0 {
-			t.Errorf("%d lines are left of nobody", len(l.lines))
+		if len(l.queues) != 0 {
+			t.Errorf("%d queues are left that nobody waits in", len(l.queues))
 		}
 	})
 }
@@ -149,7 +149,8 @@ func TestAGrantThatTookLongerThanTheHold(t *testing.T) {
 	}
 }
 
-// Where nothing is counted, an answer serves all who stood in line when its question was put, and nobody who came later.
+// Where nothing is counted, an answer serves all who stood in line when its question was put, and nobody who came
+// later.
 func TestAnAnswerThatCountsNothingIsShared(t *testing.T) {
 	t.Parallel()
 	var s scripted
