@@ -5,7 +5,7 @@ import (
 	"unicode"
 )
 
-// Clerk's names of the request fields, but for the last one.
+// The names of the request's fields: Clerk's, and the last one ours.
 const (
 	fieldEmail          = "email_address"
 	fieldMetadata       = "public_metadata"
@@ -14,18 +14,19 @@ const (
 	fieldIgnoreExisting = "ignore_existing"
 	fieldExpires        = "expires_in_days"
 	fieldTemplate       = "template_slug"
-	fieldOnDuplicate    = "on_duplicate" // ours
+	fieldOnDuplicate    = "on_duplicate"
 )
 
-// fields are the request fields by their folded names.
+// fields finds a field by the folded name of a column.
 var fields = map[string]string{
-	"email": fieldEmail, "emailaddress": fieldEmail, "publicmetadata": fieldMetadata, "redirecturl": fieldRedirect, "notify": fieldNotify,
-	"ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires, "templateslug": fieldTemplate, "onduplicate": fieldOnDuplicate,
+	"email": fieldEmail, "emailaddress": fieldEmail, "publicmetadata": fieldMetadata, "redirecturl": fieldRedirect,
+	"notify": fieldNotify, "ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires,
+	"templateslug": fieldTemplate, "onduplicate": fieldOnDuplicate,
 }
 
 // column is what a column, or a key of a JSON object, sets.
 type column struct {
-	field string // "" for a column that is passed over
+	field string // "" for a column that is ignored
 	key   string // of the metadata, for public_metadata.KEY
 }
 
@@ -36,7 +37,7 @@ func (c column) String() string {
 	return c.field
 }
 
-// column finds out what a name means.
+// column finds the column of a name. It reports false if there is none.
 func (o Options) column(name string) (column, bool) {
 	folded := foldName(name)
 	if o.EmailColumn != "" && folded == foldName(o.EmailColumn) {
@@ -50,7 +51,7 @@ func (o Options) column(name string) (column, bool) {
 	return column{field: field}, field != "" && (field != fieldEmail || o.EmailColumn == "")
 }
 
-// foldName drops what names of columns may differ in.
+// foldName drops what two spellings of a column's name may differ in.
 func foldName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' || unicode.IsSpace(r) {
@@ -66,6 +67,6 @@ func (o Options) known() string {
 	if o.EmailColumn != "" {
 		email = show(o.EmailColumn)
 	}
-	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify, fieldIgnoreExisting,
-		fieldExpires, fieldTemplate, fieldOnDuplicate}, ", ")
+	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify,
+		fieldIgnoreExisting, fieldExpires, fieldTemplate, fieldOnDuplicate}, ", ")
 }

@@ -2,19 +2,18 @@ package peoplefile
 
 import (
 	"bytes"
-	"fmt"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/unicode"
 )
 
-// maxLineBytes bounds a line of CSV or JSON lines, so that a line of commas alone does not become millions of cells. A cell
-// with line breaks may be longer.
+// maxLineBytes bounds a line of CSV or of JSON lines, so that a line of nothing but commas does not become millions of
+// cells. A cell with line breaks may be longer.
 const maxLineBytes = 1 << 20
 
 const saveAs = "save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file"
 
-// foreign are files that people take for a list, by their first bytes.
+// foreign are kinds of files that people take for a list, by their first bytes.
 var foreign = []struct{ magic, kind string }{
 	{"PK\x03\x04", "a spreadsheet such as .xlsx or .ods, or a zip archive"},
 	{"PK\x05\x06", "an empty zip archive"},
@@ -29,7 +28,7 @@ const (
 	bomUTF16BE = "\xFE\xFF"
 )
 
-// decode gives the content as UTF-8 without a byte order mark, and refuses what is no text.
+// decode returns the content as UTF-8 without a byte order mark. It refuses what is not text.
 func (rd *reader) decode(data []byte) ([]byte, error) {
 	for _, f := range foreign {
 		if bytes.HasPrefix(data, []byte(f.magic)) {
@@ -50,10 +49,11 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 		text = decoded
 	}
 	if i := bytes.IndexByte(text, 0); i >= 0 {
-		return nil, rd.fault(lineOf(text, i), "has a zero byte, as files that are not text do, and UTF-16 without a byte order mark: %s", saveAs)
+		return nil, rd.fault(lineOf(text, i), "has a zero byte, as files that are not text do, "+
+			"and UTF-16 without a byte order mark: %s", saveAs)
 	}
 	if i := invalidUTF8(text); i >= 0 {
-		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte %s): %s", fmt.Sprintf("0x%02X", text[i]), saveAs)
+		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s", text[i], saveAs)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
@@ -78,7 +78,7 @@ func invalidUTF8(text []byte) int {
 
 func lineOf(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }
 
-// checkLines bounds the lines.
+// checkLines refuses a text with a line that is too long.
 func (rd *reader) checkLines(text []byte) error {
 	number := 0
 	for line := range bytes.Lines(text) {

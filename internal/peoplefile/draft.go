@@ -2,6 +2,7 @@ package peoplefile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,103 +36,88 @@ func (d *draft) bad(field, format string, args ...any) {
 	d.faults = append(d.faults, fault{field, fmt.Sprintf(format, args...)})
 }
 
+// flags are the words of CSV for true and false.
+var flags = map[string]bool{"true": true, "1": true, "yes": true, "false": false, "0": false, "no": false}
+
 // setCell takes a cell of CSV.
 func (d *draft) setCell(c column, cell string) {
-	cell = strings.Clone(strings.TrimSpace(cell)) // the cell is a piece of its whole row
+	cell = strings.Clone(strings.TrimSpace(cell)) // without the clone, the cell would keep its whole row in memory
 	if cell == "" || c.field == "" {
 		return
 	}
-	if c.key != "" {
-		d.setKey(c.key, cell)
-		return
-	}
-	switch c.field {
-	case fieldMetadata:
-		d.setMetadata([]byte(cell))
-	case fieldNotify, fieldIgnoreExisting:
-		switch strings.ToLower(cell) {
-		case "true", "1", "yes":
-			d.setFlag(c.field, true)
-		case "false", "0", "no":
-			d.setFlag(c.field, false)
-		default:
+	var value any = cell
+	switch {
+	case c.key != "": // always a string
+	case c.field == fieldMetadata && cell[0] == '{':
+		var own map[string]any
+		if err := decodeJSON([]byte(cell), &own); err != nil {
+			d.bad(fieldMetadata, "%v", err)
+			return
+		}
+		value = own
+	case c.field == fieldNotify, c.field == fieldIgnoreExisting:
+		flag, known := flags[strings.ToLower(cell)]
+		if !known {
 			d.bad(c.field, "%s is none of true, 1, yes, false, 0, no", show(cell))
+			return
 		}
-	case fieldExpires:
-		d.setDays(cell)
-	default:
-		d.setText(c.field, cell)
+		value = flag
+	case c.field == fieldExpires:
+		value = json.Number(cell)
+	}
+	d.set(c, value)
+}
+
+// set takes a value, decoded from JSON. null leaves the default.
+func (d *draft) set(c column, value any) {
+	r := &d.recipient
+	text := func(field *string) {
+		take(d, c, value, "a string", func(text string) { *field = cmp.Or(strings.TrimSpace(text), *field) })
+	}
+	switch {
+	case value == nil:
+	case c.key != "":
+		if d.keys == nil {
+			d.keys = map[string]any{}
+		}
+		d.keys[c.key] = value
+	case c.field == fieldMetadata:
+		var ok bool
+		if d.own, ok = value.(map[string]any); !ok {
+			d.bad(c.field, `is not a JSON object such as {"plan": "pro"}`)
+		}
+	case c.field == fieldNotify:
+		take(d, c, value, "true or false", func(notify bool) { r.NoNotify = !notify })
+	case c.field == fieldIgnoreExisting:
+		take(d, c, value, "true or false", func(ignore bool) { r.IgnoreExisting = ignore })
+	case c.field == fieldExpires:
+		take(d, c, value, "a number", d.setDays)
+	case c.field == fieldEmail:
+		text(&r.EmailAddress)
+	case c.field == fieldRedirect:
+		text(&r.RedirectURL)
+	case c.field == fieldTemplate:
+		text(&r.TemplateSlug)
+	case c.field == fieldOnDuplicate:
+		text((*string)(&r.OnDuplicate))
 	}
 }
 
-// setJSON takes the value of a key.
-func (d *draft) setJSON(c column, value json.RawMessage) {
-	if value[0] == 'n' { // null
-		return
-	}
-	if c.key != "" {
-		var v any
-		if err := decodeJSON(value, &v); err != nil {
-			d.bad(c.String(), "%v", err)
-			return
-		}
-		d.setKey(c.key, v)
-		return
-	}
-	switch c.field {
-	case fieldMetadata:
-		d.setMetadata(value)
-	case fieldNotify, fieldIgnoreExisting:
-		if value[0] != 't' && value[0] != 'f' {
-			d.bad(c.field, "is %s, not true or false", kindOf(value))
-			return
-		}
-		d.setFlag(c.field, value[0] == 't')
-	case fieldExpires:
-		if kindOf(value) != kindNumber {
-			d.bad(c.field, "is %s, not a number", kindOf(value))
-			return
-		}
-		d.setDays(string(value))
-	default:
-		var text string
-		if err := json.Unmarshal(value, &text); err != nil {
-			d.bad(c.field, "is %s, not a string", kindOf(value))
-			return
-		}
-		if text = strings.TrimSpace(text); text != "" {
-			d.setText(c.field, text)
-		}
+// take uses the value if it is a T. Otherwise that is a fault, which says what the value must be.
+func take[T any](d *draft, c column, value any, mustBe string, use func(T)) {
+	if v, ok := value.(T); ok {
+		use(v)
+	} else {
+		d.bad(c.field, "is %s, not %s", kindOf(value), mustBe)
 	}
 }
 
-func (d *draft) setText(field, text string) {
-	switch field {
-	case fieldEmail:
-		d.recipient.EmailAddress = text
-	case fieldRedirect:
-		d.recipient.RedirectURL = text
-	case fieldTemplate:
-		d.recipient.TemplateSlug = text
-	case fieldOnDuplicate:
-		d.recipient.OnDuplicate = tasks.OnDuplicate(text)
-	}
-}
-
-func (d *draft) setFlag(field string, value bool) {
-	if field == fieldNotify {
-		d.recipient.NoNotify = !value
-		return
-	}
-	d.recipient.IgnoreExisting = value
-}
-
-// setDays refuses a 0, which in a Recipient would mean Clerk's default and not what the row says.
-func (d *draft) setDays(text string) {
-	n, err := strconv.Atoi(text)
+// setDays refuses 0: in a Recipient that would mean Clerk's default, and not what the row says.
+func (d *draft) setDays(days json.Number) {
+	n, err := strconv.Atoi(string(days))
 	switch {
 	case err != nil:
-		d.bad(fieldExpires, "%s is not a whole number", show(text))
+		d.bad(fieldExpires, "%s is not a whole number", show(string(days)))
 	case n == 0:
 		d.bad(fieldExpires, "0 is not between 1 and %d", tasks.MaxExpiresInDays)
 	default:
@@ -139,27 +125,7 @@ func (d *draft) setDays(text string) {
 	}
 }
 
-func (d *draft) setKey(key string, value any) {
-	if d.keys == nil {
-		d.keys = map[string]any{}
-	}
-	d.keys[key] = value
-}
-
-func (d *draft) setMetadata(text []byte) {
-	if text[0] != '{' {
-		d.bad(fieldMetadata, "is not a JSON object such as {\"plan\": \"pro\"}")
-		return
-	}
-	own := map[string]any{}
-	if err := decodeJSON(text, &own); err != nil {
-		d.bad(fieldMetadata, "%v", err)
-		return
-	}
-	d.own = own
-}
-
-// finish puts the metadata together and checks everything.
+// finish puts the metadata together and checks the recipient.
 func (d *draft) finish() tasks.Recipient {
 	metadata := d.recipient.PublicMetadata
 	if d.own != nil {
@@ -185,7 +151,7 @@ func (d *draft) finish() tasks.Recipient {
 	return d.recipient
 }
 
-// validate adds what tasks finds wrong, except about fields that are known to be bad already.
+// validate adds the faults that tasks finds, except for fields that have a fault already.
 func (d *draft) validate() {
 	if strings.ContainsRune(d.recipient.EmailAddress, utf8.RuneError) {
 		d.bad(fieldEmail, "has a character that was lost when the file was converted (U+FFFD)")
@@ -211,29 +177,28 @@ func decodeJSON(text []byte, into any) error {
 	return nil
 }
 
-// notJSON words a syntax error without the words of Go.
+// notJSON says what is wrong with JSON. A text that ends too early has several errors in Go, and one here.
 func notJSON(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "unexpected end") {
+	cut := strings.Contains(err.Error(), "unexpected end") // of Unmarshal; the others are a Decoder's
+	if cut || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("is not valid JSON: it ends in the middle")
 	}
 	return fmt.Errorf("is not valid JSON: %w", err)
 }
 
-const kindNumber = "a number"
-
-// kindOf names the kind of a valid JSON value by its first byte.
-func kindOf(value json.RawMessage) string {
-	switch value[0] {
-	case '{':
+// kindOf names the kind of a decoded JSON value.
+func kindOf(value any) string {
+	switch value.(type) {
+	case map[string]any:
 		return "an object"
-	case '[':
+	case []any:
 		return "a list"
-	case '"':
+	case string:
 		return "a string"
-	case 't', 'f':
+	case bool:
 		return "a boolean"
-	case 'n':
+	case nil:
 		return "null"
 	}
-	return kindNumber
+	return "a number"
 }

@@ -9,18 +9,19 @@ import (
 	"strings"
 )
 
-// WriteInvalid writes the bad rows as CSV, as they were, with the columns line and reason added at the end; of JSON there is a
-// column row with the text of each. Read passes over the two columns, so that a corrected file can be given as it is.
+// WriteInvalid writes the bad rows as CSV, as they were, and adds the columns line and reason at the end. Rows of
+// JSON are written as their text, in a column called row. Read ignores the two columns, so a corrected file can be
+// given as it is.
 //
-// A cell that a spreadsheet would take for a formula is left alone: these are the user's own rows, to be corrected and given
-// again, and an apostrophe put before a cell would come back as data. A row with too many or too few cells gets its two
-// after the last it has, and so does not pass for a whole one.
+// A cell stays as it is even if a spreadsheet would take it for a formula: people correct these rows and give them
+// again, and an apostrophe before a cell would come back as data. A row with too many or too few cells gets the two
+// columns after its last cell, so it cannot pass for a complete one.
 func WriteInvalid(w io.Writer, f File) error {
 	header := f.Columns
 	if f.comma == 0 {
 		header = []string{"row"}
 	}
-	if f.bom { // without it the spreadsheet that wrote it would read é as Ã©
+	if f.bom { // without it, the spreadsheet that wrote the file would read é as Ã©
 		if _, err := io.WriteString(w, bomUTF8); err != nil {
 			return err
 		}
@@ -32,16 +33,12 @@ func WriteInvalid(w io.Writer, f File) error {
 	}
 	for rest := f.Invalid; len(rest) > 0; {
 		row := rest[0]
-		n := 1
-		for n < len(rest) && rest[n].Place == row.Place {
-			n++
-		}
 		var reasons []string
-		for _, i := range rest[:n] {
-			reasons = append(reasons, i.sentence())
+		for len(rest) > 0 && rest[0].Place == row.Place {
+			reasons, rest = append(reasons, rest[0].sentence()), rest[1:]
 		}
-		rest = rest[n:]
-		if err := out.Write(append(slices.Clone(row.Raw), strconv.Itoa(row.Line), strings.Join(reasons, "; "))); err != nil {
+		cells := append(slices.Clone(row.Raw), strconv.Itoa(row.Line), strings.Join(reasons, "; "))
+		if err := out.Write(cells); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"strings"
 )
 
 // jsonArray reads a list of objects.
@@ -15,10 +14,7 @@ func (rd *reader) jsonArray(text []byte) error {
 	}
 	line, counted := 1, 0
 	for element := 1; decoder.More(); element++ {
-		start := int(decoder.InputOffset())
-		for start < len(text) && strings.IndexByte(", \t\r\n", text[start]) >= 0 {
-			start++
-		}
+		start := len(text) - len(bytes.TrimLeft(text[decoder.InputOffset():], ", \t\r\n"))
 		line, counted = line+bytes.Count(text[counted:start], []byte("\n")), start
 		at := Place{Line: line, Element: element}
 		var value json.RawMessage
@@ -49,20 +45,20 @@ func (rd *reader) jsonLines(text []byte) error {
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
+		at := Place{Line: number}
 		var value json.RawMessage
 		err := json.Unmarshal(line, &value)
 		switch {
 		case err == nil:
 			whole = true
-			err = rd.jsonRow(Place{Line: number}, value)
+			err = rd.jsonRow(at, value)
 		case !whole:
-			return rd.fault(number, "is not a whole JSON object: give one on every line, or a list of them in [ ]")
+			err = rd.fault(number, "is not a whole JSON object: give one on every line, or a list of them in [ ]")
 		default:
-			if fault := rd.count(Place{Line: number}); fault != nil {
-				return fault
+			reason := notJSON(err).Error()
+			if err = rd.count(at); err == nil {
+				rd.reject(at, []string{string(line)}, reason)
 			}
-			rd.reject(Place{Line: number}, []string{string(line)}, "%v", notJSON(err))
-			err = nil
 		}
 		if err != nil {
 			return err
@@ -71,30 +67,31 @@ func (rd *reader) jsonLines(text []byte) error {
 	return nil
 }
 
-// jsonRow reads an object, which is known to be valid JSON, key by key: a map would hide a key that is given twice.
+// jsonRow reads valid JSON key by key: a map would hide a key that is given twice.
 func (rd *reader) jsonRow(at Place, value json.RawMessage) error {
 	if err := rd.count(at); err != nil {
 		return err
 	}
 	raw := func() []string { return []string{string(value)} }
-	if kind := kindOf(value); kind != "an object" {
-		rd.reject(at, raw(), "is %s, not an object", kind)
+	if value[0] != '{' {
+		var other any
+		_ = json.Unmarshal(value, &other) // it is valid
+		rd.reject(at, raw(), "is "+kindOf(other)+", not an object")
 		return nil
 	}
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.UseNumber()
 	d := newDraft(rd.opts.Defaults)
 	seen := map[column]bool{}
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	if _, err := decoder.Token(); err != nil {
-		return rd.fault(at.Line, "%v", notJSON(err))
-	}
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
-			return rd.fault(at.Line, "%v", notJSON(err))
+	_, err := decoder.Token()
+	for err == nil && decoder.More() {
+		var key json.Token
+		var v any
+		if key, err = decoder.Token(); err == nil {
+			err = decoder.Decode(&v)
 		}
-		var v json.RawMessage
-		if err := decoder.Decode(&v); err != nil {
-			return rd.fault(at.Line, "%v", notJSON(err))
+		if err != nil {
+			break
 		}
 		name, _ := key.(string)
 		c, known := rd.opts.column(name)
@@ -105,8 +102,11 @@ func (rd *reader) jsonRow(at Place, value json.RawMessage) error {
 			d.bad(c.String(), "is given twice")
 		default:
 			seen[c] = true
-			d.setJSON(c, v)
+			d.set(c, v)
 		}
+	}
+	if err != nil {
+		return rd.fault(at.Line, "%v", notJSON(err))
 	}
 	rd.add(at, d, raw)
 	return nil

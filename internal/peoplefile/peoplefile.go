@@ -1,4 +1,4 @@
-// Package peoplefile reads the file of a bulk: people to invite, as CSV, as a JSON array or as JSON lines.
+// Package peoplefile reads files of people to invite: CSV, a JSON array or JSON lines.
 package peoplefile
 
 import (
@@ -19,32 +19,32 @@ const (
 	DefaultMaxRows  = 1_000_000
 )
 
-// Options of Read.
+// Options say how to read a file.
 type Options struct {
 	Name        string          // of the file, for messages
-	Defaults    tasks.Recipient // what a row does not say; its address is not used
+	Defaults    tasks.Recipient // for what a row does not say; the address in it is not used
 	EmailColumn string          // the column of the address, instead of email_address or email
-	// IgnoreColumns passes over columns that are unknown.
-	IgnoreColumns bool
-	MaxBytes      int // 0 is DefaultMaxBytes
-	MaxRows       int // 0 is DefaultMaxRows; blank rows do not count
+
+	IgnoreColumns bool // ignore unknown columns
+	MaxBytes      int  // 0 means DefaultMaxBytes
+	MaxRows       int  // 0 means DefaultMaxRows; blank rows do not count
 }
 
-// File is what was in it. Every row that is not blank is in exactly one of Rows, Invalid and Duplicates.
+// File is the content of a file. Every row that is not blank is in exactly one of Rows, Invalid and Duplicates.
 type File struct {
 	Rows       []Row
 	Invalid    []Invalid   // every reason of every bad row, in the order of the file
-	Duplicates []Duplicate // rows whose address stood in a valid row before
+	Duplicates []Duplicate // rows with the address of an earlier valid row
 	Columns    []string    // the header as written; nil for JSON
 
-	comma rune // of the CSV, 0 for JSON
-	bom   bool // the file began with one
+	comma rune // between the cells of CSV; 0 for JSON
+	bom   bool // the file began with a byte order mark
 }
 
 // Place is where a row starts in the file.
 type Place struct {
-	Line    int // from 1, which in most files is the header
-	Element int // place in a JSON array, from 1; 0 in other files
+	Line    int // from 1, which is the header in most files
+	Element int // number in a JSON array, from 1; 0 in other files
 }
 
 func (p Place) String() string {
@@ -54,16 +54,16 @@ func (p Place) String() string {
 	return fmt.Sprintf("line %d", p.Line)
 }
 
-// Row is a valid recipient. Rows that leave the metadata to Options.Defaults share its map: do not write to it.
+// Row is a valid recipient. Do not change its metadata: rows that take it from Options.Defaults share one map.
 type Row struct {
 	Place
 	Recipient tasks.Recipient
 }
 
-// Invalid is one reason why a row cannot be accepted.
+// Invalid is one reason why a row is refused.
 type Invalid struct {
 	Place
-	Field  string // of the request, as in email_address; "" when it is the row as such
+	Field  string // of the request, such as email_address; "" if the reason is about the row
 	Reason string
 	Raw    []string // the cells of the row, or its JSON
 }
@@ -77,20 +77,16 @@ func (i Invalid) sentence() string {
 	return i.Field + ": " + i.Reason
 }
 
-// Duplicate is a row whose address stood before, in First.
+// Duplicate is a row whose address is in an earlier row, First.
 type Duplicate struct {
 	Place
 	First Place
 }
 
-func (d Duplicate) String() string {
-	return fmt.Sprintf("%s: has the address of %s", d.Place, d.First)
-}
-
 // Error says why the file as a whole cannot be used.
 type Error struct {
 	Name   string // as in Options
-	Line   int    // 0 when it is about no line
+	Line   int    // 0 if the reason is about no line
 	Reason string // what is wrong, and what to do
 }
 
@@ -102,15 +98,17 @@ func (e *Error) Error() string {
 	return name + ": " + e.Reason
 }
 
-// Read reads all of r. What is wrong with single rows is in the File; an *Error means that the file cannot be used at all, any
-// other error that r could not be read.
+// Read reads all of r. The File says what is wrong with single rows. An *Error means that the file cannot be used at
+// all, any other error that r could not be read.
 //
-// The form goes by the content: [ begins a JSON array, { JSON lines, anything else CSV. Names of columns and of JSON keys
-// ignore case, spaces, - and _. They are Clerk's request fields: email_address (or email), public_metadata, redirect_url,
-// notify, ignore_existing, expires_in_days and template_slug, and public_metadata.KEY for one key of the metadata, whose case
-// counts; whatever stands after the first dot is the key. Cells are trimmed, and an empty one (in JSON also null) leaves the
-// default. A cell of public_metadata.KEY is always a string, so that 007 stays 007 and no program's idea of numbers gets in;
-// in JSON it is what it is. It sets its key on top of the row's public_metadata or, if that is empty, of the default's.
+// The content decides the form: [ begins a JSON array, { JSON lines, anything else CSV. The columns of CSV and the
+// keys of JSON are the fields of Clerk's request: email_address (or email), public_metadata, redirect_url, notify,
+// ignore_existing, expires_in_days and template_slug; and on_duplicate. Case, spaces, - and _ in their names do not
+// matter. Cells are trimmed. An empty cell, and null in JSON, leaves the default.
+//
+// A column public_metadata.KEY sets one key of the metadata: the key is what follows the first dot, and its case
+// matters. It is added to the row's public_metadata or, if the row has none, to the default's. In CSV its value is
+// always a string, so that 007 stays 007. In JSON it keeps its type.
 func Read(r io.Reader, opts Options) (File, error) {
 	rd := &reader{opts: opts, seen: map[string]Place{}}
 	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
@@ -153,7 +151,7 @@ func ReadFile(path string, opts Options) (File, error) {
 	return Read(file, opts)
 }
 
-// Recipients are those of the valid rows.
+// Recipients returns the recipients of the valid rows.
 func (f File) Recipients() []tasks.Recipient {
 	recipients := make([]tasks.Recipient, len(f.Rows))
 	for i, row := range f.Rows {
@@ -162,13 +160,10 @@ func (f File) Recipients() []tasks.Recipient {
 	return recipients
 }
 
-// BadRows counts the rows in Invalid: one may be there for several reasons.
+// BadRows counts the rows in Invalid: a row may be there for several reasons.
 func (f File) BadRows() int {
-	places := map[Place]bool{}
-	for _, bad := range f.Invalid {
-		places[bad.Place] = true
-	}
-	return len(places)
+	same := func(a, b Invalid) bool { return a.Place == b.Place }
+	return len(slices.CompactFunc(slices.Clone(f.Invalid), same))
 }
 
 // reader gathers a File.
@@ -178,21 +173,20 @@ type reader struct {
 	rows int
 	seen map[string]Place // folded addresses of the valid rows
 
-	unknown     []string // names of columns, each once
-	moreUnknown bool
+	unknown []string // names of columns, each once; one more than are shown, if there are so many
 }
 
-// Names in messages are bounded in number and, in bytes, in length.
+// How much of the file a message quotes.
 const (
-	maxNames = 20
-	maxShown = 40
+	maxNames = 20 // names of columns
+	maxShown = 40 // bytes of one text
 )
 
 func (rd *reader) fault(line int, format string, args ...any) error {
 	return &Error{Name: rd.opts.Name, Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
-// count bounds the rows.
+// count counts a row. It is an error if there are too many.
 func (rd *reader) count(at Place) error {
 	if rd.rows++; rd.rows > rd.opts.MaxRows {
 		return rd.fault(at.Line, "is beyond %d rows: split the file", rd.opts.MaxRows)
@@ -200,7 +194,7 @@ func (rd *reader) count(at Place) error {
 	return nil
 }
 
-// add takes a row that has been read. raw is asked for only when the row is bad.
+// add takes a row that has been read. It calls raw only if the row is bad.
 func (rd *reader) add(at Place, d *draft, raw func() []string) {
 	recipient := d.finish()
 	if len(d.faults) > 0 {
@@ -219,18 +213,15 @@ func (rd *reader) add(at Place, d *draft, raw func() []string) {
 	rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient})
 }
 
-// reject takes a row that could not even be read.
-func (rd *reader) reject(at Place, raw []string, format string, args ...any) {
-	rd.file.Invalid = append(rd.file.Invalid, Invalid{Place: at, Reason: fmt.Sprintf(format, args...), Raw: raw})
+// reject takes a row that could not be read.
+func (rd *reader) reject(at Place, raw []string, reason string) {
+	rd.file.Invalid = append(rd.file.Invalid, Invalid{Place: at, Reason: reason, Raw: raw})
 }
 
-// addUnknown notes the name of a column that there is none of.
+// addUnknown notes the name of an unknown column.
 func (rd *reader) addUnknown(name string) {
-	switch name = show(name); {
-	case rd.opts.IgnoreColumns:
-	case len(rd.unknown) == maxNames:
-		rd.moreUnknown = rd.moreUnknown || !slices.Contains(rd.unknown, name)
-	case !slices.Contains(rd.unknown, name):
+	name = show(name)
+	if !rd.opts.IgnoreColumns && len(rd.unknown) <= maxNames && !slices.Contains(rd.unknown, name) {
 		rd.unknown = append(rd.unknown, name)
 	}
 }
@@ -239,11 +230,12 @@ func (rd *reader) unknownFault() error {
 	if len(rd.unknown) == 0 {
 		return nil
 	}
-	names := strings.Join(rd.unknown, ", ")
-	if rd.moreUnknown {
+	names := strings.Join(rd.unknown[:min(maxNames, len(rd.unknown))], ", ")
+	if len(rd.unknown) > maxNames {
 		names += " and more"
 	}
-	return rd.fault(0, "has unknown columns: %s; known are %s; --ignore-columns passes over the others", names, rd.opts.known())
+	const format = "has unknown columns: %s; known are %s; --ignore-columns passes over the others"
+	return rd.fault(0, format, names, rd.opts.known())
 }
 
 // show quotes something from the file for a message.

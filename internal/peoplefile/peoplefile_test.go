@@ -37,7 +37,7 @@ func describe(f File) string {
 		fmt.Fprintf(&b, "bad %s\n", i)
 	}
 	for _, d := range f.Duplicates {
-		fmt.Fprintf(&b, "twice %s\n", d)
+		fmt.Fprintf(&b, "twice %s: has the address of %s\n", d.Place, d.First)
 	}
 	return b.String()
 }
