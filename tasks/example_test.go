@@ -106,7 +106,7 @@ func ExampleClient_Campaign() {
 	fmt.Printf("%s: %d of %d to go, %s\n", campaign.State, campaign.Remaining, campaign.Recipients, campaign.Assumption)
 	// Output:
 	// there is none yet
-	// running: 2 of 2 to go, no ETA: no worker was ever started, so that its limits are not known
+	// running: 2 of 2 to go, no ETA: no worker has run yet, so its limits are unknown
 }
 
 // A paused campaign can go on; a cancelled one is over.

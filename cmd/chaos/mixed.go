@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"example.com/usher/internal/clock"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -76,7 +76,7 @@ func (p *producers) produce(ctx context.Context, campaign, invites span) error {
 				return err
 			}
 		}
-		if err := clock.Sleep(ctx, between(p.rng, 0, 3*time.Second)); err != nil {
+		if err := policy.Sleep(ctx, between(p.rng, 0, 3*time.Second)); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func (p *producers) insist(ctx context.Context, stdin string, args ...string) er
 		if err != nil {
 			return err
 		}
-		err = clock.Sleep(ctx, between(p.rng, 0, 100*time.Millisecond))
+		err = policy.Sleep(ctx, between(p.rng, 0, 100*time.Millisecond))
 		p.killed += oneIf(killed.Alive() == nil)
 		killed.Kill()
 		if err != nil {
@@ -123,7 +123,7 @@ func (p *producers) pause(ctx context.Context) error {
 	if _, err := testkit.Run(ctx, p.next("", "campaign", "pause", mixed)); err != nil {
 		return err
 	}
-	if err := clock.Sleep(ctx, between(p.rng, 0, time.Second)); err != nil {
+	if err := policy.Sleep(ctx, between(p.rng, 0, time.Second)); err != nil {
 		return err
 	}
 	const what = "the campaign is resumed"

@@ -131,7 +131,7 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	s.clerk.AddUser("bulk0@example.com")
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 100)), "--campaign", "load")
 	status := s.ok("campaign", "status", "load")
-	want(t, status, map[string]any{"eta": nil, "standstill": "no worker was ever started, so that its limits are not known"})
+	want(t, status, map[string]any{"eta": nil, "standstill": "no worker has run yet, so its limits are unknown"})
 
 	worker := s.worker()
 	watch, other := s.watch("load"), s.watch("load")

@@ -1,67 +1,34 @@
 package forecast
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
-// span is how long after the reading something happens.
-type span = time.Duration
-
-// bounded keeps a span between none and the horizon, so that sums of a few cannot overflow.
-func bounded(s span) span { return min(max(0, s), horizon) }
-
-// Places are those of one limit: N in any window. With N zero there is no limit.
+// Places are those of one limit: N in any window. If N is zero there is no limit.
 type Places struct {
 	N      int
 	Window time.Duration
-	// Frees are the instants at which those that are used now come free.
-	Frees []time.Time
-	// BlockedUntil is the instant before which there is none at all; zero if there is no such.
-	BlockedUntil time.Time
+	// Frees says when each place that is used comes free.
+	Frees []time.Duration
+	// Blocked is until when there is no place at all.
+	Blocked time.Duration
 }
 
-// places plays Places in time. They are to be taken in the order of time.
-type places struct {
-	n       int
-	window  span
-	frees   []span // of those that are used, the earliest first
-	blocked span
-}
-
-func newPlaces(p Places, now time.Time) places {
-	q := places{n: p.N, window: p.Window}
-	if !p.BlockedUntil.IsZero() {
-		q.blocked = p.BlockedUntil.Sub(now)
+// next is the earliest instant, from t on, at which a place can be taken. Places are taken in the order of time.
+func (p *Places) next(t time.Duration) time.Duration {
+	t = max(t, p.Blocked)
+	if over := len(p.Frees) - p.N; p.N > 0 && over >= 0 {
+		t = max(t, p.Frees[over])
 	}
-	for _, free := range p.Frees {
-		q.frees = append(q.frees, free.Sub(now))
-	}
-	slices.Sort(q.frees)
-	return q
-}
-
-// next is the earliest instant, from t on, at which a place can be taken.
-func (p *places) next(t span) span {
-	t = max(t, p.blocked)
-	if p.n <= 0 {
-		return t
-	}
-	over := len(p.frees) - p.n
-	if over < 0 {
-		return t
-	}
-	return max(t, p.frees[over])
+	return t
 }
 
 // take takes a place at t. Its window runs from then on.
-func (p *places) take(t span) {
-	if p.n <= 0 {
+func (p *Places) take(t time.Duration) {
+	if p.N == 0 {
 		return
 	}
 	free := 0
-	for free < len(p.frees) && p.frees[free] <= t {
+	for free < len(p.Frees) && p.Frees[free] <= t {
 		free++
 	}
-	p.frees = append(p.frees[free:], t+p.window)
+	p.Frees = append(p.Frees[free:], t+p.Window)
 }

@@ -15,36 +15,12 @@ import (
 	"example.com/usher/ratelimit"
 )
 
-// Why nothing can be foretold.
+// Why nothing can be predicted.
 const (
-	troubleNeverRan = "no worker was ever started, so that its limits are not known"
+	troubleNeverRan = "no worker has run yet, so its limits are unknown"
 	troubleNoWorker = "no worker runs"
 	troubleKey      = "Clerk refuses the workers' key"
 )
-
-// Read reads what a forecast rests on, once for all campaigns of a namespace.
-func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, error) {
-	o := Outlook{At: time.Now()}
-	standings, err := ledger.New(rdb, namespace).Outlook(ctx)
-	if err != nil {
-		return o, err
-	}
-	p, known, err := policy.Announced(ctx, rdb, namespace)
-	if err != nil {
-		return o, err
-	}
-	for _, s := range standings {
-		o.Campaigns = append(o.Campaigns, campaignOf(s, p.LooksUp()))
-	}
-	if !known {
-		o.Trouble = troubleNeverRan
-		return o, nil
-	}
-	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
-		return o, err
-	}
-	return o, o.readWorkers(rdb, namespace)
-}
 
 // Why recipients of a campaign are not ready for a call.
 const (
@@ -52,22 +28,49 @@ const (
 	heldRetries = "its recipients wait for another attempt, because calls have failed"
 )
 
-func campaignOf(s ledger.Standing, looksUp bool) Campaign {
-	c := Campaign{Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Alone, Done: s.Sent + s.Dead, Start: s.StartedAt}
+// Read reads what the forecasts of a namespace are made from, once for all its campaigns.
+func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, error) {
+	o := Outlook{At: time.Now()}
+	p, known, err := policy.Announced(ctx, rdb, namespace)
+	if err != nil {
+		return o, err
+	}
+	if !known {
+		o.Trouble = troubleNeverRan
+	} else {
+		if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
+			return o, err
+		}
+		if err := o.readWorkers(rdb, namespace); err != nil {
+			return o, err
+		}
+	}
+	standings, err := ledger.New(rdb, namespace).Outlook(ctx)
+	for _, s := range standings {
+		o.Campaigns = append(o.Campaigns, o.campaign(s, p.LooksUp()))
+	}
+	return o, err
+}
+
+func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
+	c := Campaign{
+		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Alone, Done: s.Sent + s.Dead,
+		Start: s.StartedAt.Sub(o.At),
+	}
 	if s.State == ledger.Scheduled {
-		c.Start = s.ScheduledAt
+		c.Start = s.ScheduledAt.Sub(o.At)
 	}
 	switch ready := s.InCalls + s.Alone + s.Ready; {
 	case s.State != ledger.Running || ready > 0:
 	case s.Waiting > 0 && looksUp:
 		c.Held = heldLookUp
 	case s.Waiting == 0 && s.Later > 0:
-		c.Held, c.HeldUntil = heldRetries, s.NextDue
+		c.Held, c.HeldUntil = heldRetries, s.NextDue.Sub(o.At)
 	}
 	return c
 }
 
-// readLimits reads how the limits stand, and whether Clerk refuses a key.
+// readLimits reads which places are used, and whether Clerk refuses a key.
 func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string, p policy.Policy) error {
 	usages, err := ratelimit.ReadFrees(ctx, rdb, namespace)
 	if err != nil {
@@ -77,31 +80,45 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	o.Bulk = Places{N: p.Bulk.N, Window: p.Bulk.Window}
 	o.Overall = Places{N: p.Overall.N, Window: p.Overall.Window}
 	wants, _ := p.Wants(policy.CreateCampaign, "")
-	share := wants[0]
-	if share.Share != "" {
-		o.Share, o.Reserved = Places{N: max(0, share.Max), Window: p.Create.Window}, share.Max <= 0
+	campaigns := wants[0]
+	if campaigns.Share != "" {
+		o.Share = Places{N: max(0, campaigns.Max), Window: p.Create.Window}
+		o.Reserved = campaigns.Max <= 0
 	}
-	limits := map[string]*Places{policy.LimitCreate: &o.Create, policy.LimitBulk: &o.Bulk, policy.LimitOverall: &o.Overall}
-	for _, u := range usages {
-		o.At = u.At // Redis's clock
+	limits := map[string]*Places{
+		policy.LimitCreate: &o.Create, policy.LimitBulk: &o.Bulk, policy.LimitOverall: &o.Overall,
+	}
+	for i, u := range usages {
+		if i == 0 {
+			o.At = u.At
+		}
 		if limit := limits[u.Name]; limit != nil {
-			limit.BlockedUntil, limit.Frees = u.BlockedUntil, u.Frees
+			limit.Frees, limit.Blocked = o.spans(u.Frees), u.BlockedUntil.Sub(o.At)
 		} else if strings.HasPrefix(u.Name, policy.KeyLimit("")) && !u.BlockedUntil.IsZero() {
 			o.Trouble = troubleKey
 		}
-		if u.Name != share.Limit {
+		if u.Name != campaigns.Limit {
 			continue
 		}
-		flying := u.InFlight
-		for _, s := range u.Shares {
-			if s.Name == share.Share {
-				o.Share.Frees = s.Frees
-				flying -= s.InFlight
+		invites := u.InFlight
+		for _, share := range u.Shares {
+			if share.Name == campaigns.Share {
+				o.Share.Frees = o.spans(share.Frees)
+				invites -= share.InFlight
 			}
 		}
-		o.Invites = -max(0, flying) // those in calls of their own are still in the queue
+		o.Invites = -max(0, invites) // they are still in their queue, and wait for no call
 	}
 	return nil
+}
+
+// spans returns how long after the reading some instants come.
+func (o *Outlook) spans(instants []time.Time) []time.Duration {
+	spans := make([]time.Duration, len(instants))
+	for i, at := range instants {
+		spans[i] = at.Sub(o.At)
+	}
+	return spans
 }
 
 // readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.

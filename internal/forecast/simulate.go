@@ -8,90 +8,92 @@ import (
 )
 
 const (
-	// horizon is where the foresight ends: what would come later is not foretold.
+	// horizon is where the prediction ends.
 	horizon = 10 * 365 * 24 * time.Hour
-	// maxWork bounds the play, in calls times campaigns that take turns; whoever has not ended by then is foretold from the pace so far.
+	// maxWork bounds the play: the sum, over all calls, of the campaigns that take turns. The ends of campaigns that
+	// are left then are predicted from the pace so far.
 	maxWork = 500_000
-	// lookupCalls are those of one look-up: users, and a page of pending invitations.
+	// lookupCalls are the calls of one look-up: one for users, and one for a page of pending invitations.
 	lookupCalls = 2
 )
 
-// line is a kind of call, by the permits that it needs.
-type line int
-
-const (
-	none line = iota
-	single
-	bulk
-	campaignSingle
-)
+// bounded keeps a span between 0 and the horizon, so that sums of a few cannot overflow.
+func bounded(span time.Duration) time.Duration { return min(max(0, span), horizon) }
 
 // runner is a campaign in the play.
 type runner struct {
-	rides, alone int  // recipients without a call yet, that may share one and that may not
-	start        span // it makes no call before
+	rides, alone int           // recipients without a call yet: those that may share one, and those that may not
+	start        time.Duration // it makes no call before
 	called       bool
-	first        span // its first call
-	end          span // so far
-	extrapolated bool // its end was foretold from the pace of all
+	first        time.Duration // its first call
+	end          time.Duration // its last call so far
+	extrapolated bool          // its end was predicted from the pace of all
 }
 
 func (r *runner) left() int { return r.rides + r.alone }
 
-// play sends everybody, call by call, in the order of time: as the dispatchers of all workers together would if nothing failed.
+// play makes all calls in the order of time, as the dispatchers of all workers together would. Its outlook changes
+// with every call.
 type play struct {
-	create, bulks, share, overall places
-	looksUp                       bool
-	invites                       int
-	turns                         []*runner // with recipients left; the one whose turn it is first
-	unlookedUp                    int       // recipients in bulks since the last look-up
-	now                           span
-	sent                          int // recipients of campaigns
+	Outlook
+	turns      []*runner // with recipients left; the first has the next turn
+	unlookedUp int       // recipients in bulks since the last look-up
+	now        time.Duration
+	sent       int // recipients of campaigns
 }
 
-// run plays until all have ended, or what would come is beyond the horizon.
-func (p *play) run() {
+// play makes all calls, and returns what became of each campaign.
+func (o Outlook) play() []*runner {
+	p := &play{Outlook: o}
+	runners := make([]*runner, len(o.Campaigns))
+	for i, c := range o.Campaigns {
+		left := max(0, c.Remaining-c.InCalls)
+		r := &runner{start: c.Start, alone: min(c.Alone, left)}
+		if c.Held != "" {
+			r.start = max(r.start, c.HeldUntil)
+		}
+		r.rides, r.end = left-r.alone, bounded(r.start)
+		if runners[i] = r; left > 0 {
+			p.turns = append(p.turns, r)
+		}
+	}
 	for work := 0; len(p.turns) > 0; work += len(p.turns) {
-		l, at := p.next()
-		if l == none || at > horizon {
-			return
+		call, at := p.next()
+		if call == "" || at > horizon {
+			break
 		}
 		if work >= maxWork {
 			p.extrapolate()
-			return
+			break
 		}
 		p.now = at
-		p.call(l)
+		p.make(call)
 	}
+	return runners
 }
 
-// next is the call that comes next, and when: singles of invites first, and bulks before singles of campaigns.
-func (p *play) next() (next line, at span) {
-	consider := func(l line, t span) {
-		t = p.overall.next(t)
-		if next == none || t < at {
-			next, at = l, t
+// next is the next call and its time. Singles of invites come first, and bulks before singles of campaigns.
+func (p *play) next() (next policy.Call, at time.Duration) {
+	consider := func(call policy.Call, t time.Duration) {
+		if t = p.Overall.next(t); next == "" || t < at {
+			next, at = call, t
 		}
 	}
-	if p.invites > 0 {
-		consider(single, p.create.next(p.now))
+	if p.Invites > 0 {
+		consider(policy.Create, p.Create.next(p.now))
 	}
-	if start, some := p.earliest(func(r *runner) int { return r.rides }); some {
-		consider(bulk, p.bulks.next(start))
-	} else if p.together(p.bulks.next(p.now)) > 0 {
-		consider(bulk, p.bulks.next(p.now))
+	start, some := p.earliest(func(r *runner) int { return r.rides })
+	if some || p.together(p.Bulk.next(p.now)) > 0 {
+		consider(policy.Bulk, p.Bulk.next(start))
 	}
-	if p.share.n < 0 { // all singles are reserved
-		return next, at
-	}
-	if start, some := p.earliest((*runner).left); some {
-		consider(campaignSingle, p.share.next(p.create.next(start)))
+	if start, some := p.earliest((*runner).left); some && !p.Reserved {
+		consider(policy.CreateCampaign, p.Share.next(p.Create.next(start)))
 	}
 	return next, at
 }
 
-// earliest is when the first of the campaigns with recipients of some kind may call.
-func (p *play) earliest(kind func(*runner) int) (at span, some bool) {
+// earliest is when the first of the campaigns with recipients of a kind may call.
+func (p *play) earliest(kind func(*runner) int) (at time.Duration, some bool) {
 	for _, r := range p.turns {
 		if kind(r) > 0 && (!some || r.start < at) {
 			at, some = r.start, true
@@ -100,39 +102,42 @@ func (p *play) earliest(kind func(*runner) int) (at span, some bool) {
 	return max(at, p.now), some
 }
 
-// together is how many invites ride in a bulk at an instant: singles are short then, or they would have left before.
-func (p *play) together(t span) int {
+// together is how many invites ride in a bulk at t. They do so only while singles are short: otherwise they would have
+// left before.
+func (p *play) together(t time.Duration) int {
 	switch {
-	case p.invites >= policy.BulkSize:
+	case p.Invites >= policy.BulkSize:
 		return policy.BulkSize
-	case p.create.next(t)-t > policy.ShortWait:
-		return p.invites
+	case p.Create.next(t)-t > policy.ShortWait:
+		return p.Invites
 	}
 	return 0
 }
 
-// call makes a call now.
-func (p *play) call(l line) {
-	p.overall.take(p.now)
-	switch l {
-	case single:
-		p.create.take(p.now)
-		p.invites--
-	case bulk:
-		p.bulks.take(p.now)
-		riders := p.together(p.now)
-		p.invites -= riders
-		p.lookUp(riders + p.board(policy.BulkSize-riders, func(r *runner) *int { return &r.rides }))
-	case campaignSingle:
-		p.create.take(p.now)
-		p.share.take(p.now)
-		if p.board(1, func(r *runner) *int { return &r.alone }) == 0 {
-			p.board(1, func(r *runner) *int { return &r.rides })
+// make makes a call now.
+func (p *play) make(call policy.Call) {
+	rides, alone := func(r *runner) *int { return &r.rides }, func(r *runner) *int { return &r.alone }
+	p.Overall.take(p.now)
+	switch call {
+	case policy.Create:
+		p.Create.take(p.now)
+		p.Invites--
+	case policy.Bulk:
+		p.Bulk.take(p.now)
+		invites := p.together(p.now)
+		p.Invites -= invites
+		p.lookUp(invites + p.board(policy.BulkSize-invites, rides))
+	case policy.CreateCampaign:
+		p.Create.take(p.now)
+		p.Share.take(p.now)
+		if p.board(1, alone) == 0 {
+			p.board(1, rides)
 		}
 	}
 }
 
-// board lets up to n recipients of one kind into a call, of the campaigns in turn, and says how many. Whoever gives some has had its turn.
+// board lets up to n recipients of a kind into a call and returns how many there were. The campaigns take turns: one
+// that gives recipients goes to the end of the row.
 func (p *play) board(n int, kind func(*runner) *int) int {
 	aboard := 0
 	for _, r := range slices.Clone(p.turns) {
@@ -157,14 +162,14 @@ func (p *play) board(n int, kind func(*runner) *int) int {
 	return aboard
 }
 
-// lookUp takes the places of the look-ups that recipients in bulks need.
+// lookUp takes places for the look-ups of recipients in bulks.
 func (p *play) lookUp(recipients int) {
-	if !p.looksUp {
-		return
+	if p.Bulk.N == 0 {
+		return // nobody is looked up
 	}
 	for p.unlookedUp += recipients; p.unlookedUp >= policy.LookupSize; p.unlookedUp -= policy.LookupSize {
 		for range lookupCalls {
-			p.overall.take(p.now)
+			p.Overall.take(p.now)
 		}
 	}
 }
@@ -180,6 +185,6 @@ func (p *play) extrapolate() {
 		return
 	}
 	for _, r := range p.turns {
-		r.end, r.extrapolated = p.now+span(rest), true
+		r.end, r.extrapolated = p.now+time.Duration(rest), true
 	}
 }

@@ -15,7 +15,7 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func after(d time.Duration) time.Time { return now.Add(d) }
 
 // used are n places that come free at one instant.
-func used(n int, at time.Duration) []time.Time { return slices.Repeat([]time.Time{after(at)}, n) }
+func used(n int, at time.Duration) []time.Duration { return slices.Repeat([]time.Duration{at}, n) }
 
 // hourly are Clerk's limits with the default reserve, unused.
 func hourly(campaigns ...Campaign) Outlook {
@@ -33,7 +33,7 @@ func short(campaigns ...Campaign) Outlook {
 	}
 }
 
-func running(name string, n int) Campaign { return Campaign{Name: name, Remaining: n, Start: now} }
+func running(name string, n int) Campaign { return Campaign{Name: name, Remaining: n} }
 
 func with(o Outlook, change func(*Outlook)) Outlook {
 	change(&o)
@@ -78,16 +78,16 @@ func TestTheEndIsForetold(t *testing.T) {
 			map[string]time.Duration{"a": 0, "b": 0},
 		},
 		"a scheduled one comes later": {
-			short(running("a", 140), Campaign{Name: "b", Remaining: 70, Start: after(time.Minute)}),
+			short(running("a", 140), Campaign{Name: "b", Remaining: 70, Start: time.Minute}),
 			map[string]time.Duration{"a": 4 * time.Second, "b": time.Minute},
 		},
 		"a scheduled one comes between": {
-			short(running("a", 140), Campaign{Name: "b", Remaining: 35, Start: after(2 * time.Second)}),
+			short(running("a", 140), Campaign{Name: "b", Remaining: 35, Start: 2 * time.Second}),
 			map[string]time.Duration{"a": 8 * time.Second, "b": 4 * time.Second},
 		},
 		"nothing before a 429 is over": {
 			with(short(running("c", 10)), func(o *Outlook) {
-				o.Bulk.BlockedUntil, o.Create.BlockedUntil = after(30*time.Second), after(40*time.Second)
+				o.Bulk.Blocked, o.Create.Blocked = 30*time.Second, 40*time.Second
 			}),
 			map[string]time.Duration{"c": 30 * time.Second},
 		},
@@ -100,12 +100,12 @@ func TestTheEndIsForetold(t *testing.T) {
 			map[string]time.Duration{"c": 10 * time.Second},
 		},
 		"no limit: the pace so far": {
-			Outlook{At: now, Campaigns: []Campaign{{Name: "c", Remaining: 300, Done: 100, Start: after(-10 * time.Second)}}},
+			Outlook{At: now, Campaigns: []Campaign{{Name: "c", Remaining: 300, Done: 100, Start: -10 * time.Second}}},
 			map[string]time.Duration{"c": 30 * time.Second},
 		},
 		"no limit and no pace yet": {Outlook{At: now, Campaigns: []Campaign{running("c", 300)}}, map[string]time.Duration{"c": never}},
-		"all are in calls":         {short(Campaign{Name: "c", Remaining: 70, InCalls: 70, Start: now}), map[string]time.Duration{"c": 0}},
-		"some travel alone":        {short(Campaign{Name: "c", Remaining: 41, Alone: 41, Start: now}), map[string]time.Duration{"c": 8 * time.Second}},
+		"all are in calls":         {short(Campaign{Name: "c", Remaining: 70, InCalls: 70}), map[string]time.Duration{"c": 0}},
+		"some travel alone":        {short(Campaign{Name: "c", Remaining: 41, Alone: 41}), map[string]time.Duration{"c": 8 * time.Second}},
 		"nobody can be sent": {
 			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = troubleNoWorker }),
 			map[string]time.Duration{"c": never},
@@ -146,12 +146,12 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(10*time.Minute)) || f.Standstill != "the limits are used up" {
 		t.Errorf("%+v", f)
 	}
-	o.Bulk.BlockedUntil, o.Create.BlockedUntil = after(15*time.Minute), after(15*time.Minute)
+	o.Bulk.Blocked, o.Create.Blocked = 15*time.Minute, 15*time.Minute
 	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) || f.Standstill != "Clerk has asked for a rest (429)" {
 		t.Errorf("%+v", f)
 	}
 	held := hourly(running("a", 10))
-	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, after(5*time.Minute)
+	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, 5*time.Minute
 	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) || !f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
 		t.Errorf("%+v", f)
 	}
@@ -209,10 +209,10 @@ func TestGarbageIsForetoldSomehow(t *testing.T) {
 		places := func(name string) Places {
 			p := Places{N: numbers.Draw(t, name), Window: duration(name + " window")}
 			if rapid.Bool().Draw(t, name+" is blocked") {
-				p.BlockedUntil = now.Add(duration(name + " blocked"))
+				p.Blocked = duration(name + " blocked")
 			}
 			for range rapid.IntRange(0, 50).Draw(t, name+" used") {
-				p.Frees = append(p.Frees, now.Add(duration(name+" free")))
+				p.Frees = append(p.Frees, duration(name+" free"))
 			}
 			return p
 		}
@@ -223,7 +223,7 @@ func TestGarbageIsForetoldSomehow(t *testing.T) {
 		for i := range rapid.IntRange(0, 5).Draw(t, "campaigns") {
 			o.Campaigns = append(o.Campaigns, Campaign{
 				Name: string(rune('a' + i)), Remaining: numbers.Draw(t, "remaining"), InCalls: numbers.Draw(t, "in calls"),
-				Alone: numbers.Draw(t, "alone"), Done: numbers.Draw(t, "done"), Start: now.Add(duration("start")),
+				Alone: numbers.Draw(t, "alone"), Done: numbers.Draw(t, "done"), Start: duration("start"),
 			})
 		}
 		for name, f := range o.Foresee() {
