@@ -144,7 +144,7 @@ func (c *workerFlags) readPolicy(s *checked) error {
 	createErr := err
 	p.Bulk, err = settings.ParseRate("USHER_LIMIT_BULK", c.LimitBulk)
 	keep(err)
-	p.Overall = policy.OverallFor(s.keyKind)
+	p.Overall = policy.Default(s.keyKind).Overall
 	if c.LimitOverall != "" {
 		p.Overall, err = settings.ParseRate("USHER_LIMIT_OVERALL", c.LimitOverall)
 		keep(err)

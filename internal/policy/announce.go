@@ -13,7 +13,7 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// announced is what workers tell of their policy to programs that reckon with it.
+// announced is the part of a policy that workers publish.
 type announced struct {
 	Create  string        `json:"create"`
 	Bulk    string        `json:"bulk"`
@@ -22,11 +22,11 @@ type announced struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
-// maxAnnounced bounds what is read of it, in bytes.
+// maxAnnounced is the most bytes of it that are read.
 const maxAnnounced = 4 << 10
 
-// Announce tells programs that have no settings of their own by which limits the workers send. The worker that was
-// started last is believed.
+// Announce publishes the limits by which the workers send, for programs without such settings. The worker that started
+// last counts.
 func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
 	data, err := json.Marshal(announced{
 		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(),
@@ -41,10 +41,11 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	return nil
 }
 
-// Announced gives the limits, the reserve and the timeout by which the workers send, and nothing else of their
-// policy; false if no worker was ever started.
+// Announced returns the limits, the reserve and the timeout by which the workers send, and nothing else of their
+// policy. It reports false if no worker has run yet.
 func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string) (Policy, bool, error) {
-	data, err := rdb.GetRange(ctx, store.Keys(namespace).Policy(), 0, maxAnnounced).Bytes()
+	key := store.Keys(namespace).Policy()
+	data, err := rdb.GetRange(ctx, key, 0, maxAnnounced).Bytes()
 	if len(data) == 0 && (err == nil || errors.Is(err, redis.Nil)) {
 		return Policy{}, false, nil
 	}
@@ -52,18 +53,18 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 		return Policy{}, false, fmt.Errorf("reading the workers' policy: %w", err)
 	}
 	var a announced
-	if err := json.Unmarshal(data, &a); err != nil || a.Reserve < 0 || a.Timeout <= 0 {
-		const garbage = "what Redis holds of the workers' policy (%s) is garbage; it is written anew when a worker starts"
-		return Policy{}, false, fmt.Errorf(garbage, store.Keys(namespace).Policy())
+	ok := json.Unmarshal(data, &a) == nil && a.Reserve >= 0 && a.Timeout > 0
+	rate := func(text string) settings.Rate {
+		rate, err := settings.ParseRate("", text)
+		ok = ok && err == nil
+		return rate
 	}
-	var p Policy
-	var errs [3]error
-	p.Create, errs[0] = settings.ParseRate("create", a.Create)
-	p.Bulk, errs[1] = settings.ParseRate("bulk", a.Bulk)
-	p.Overall, errs[2] = settings.ParseRate("overall", a.Overall)
-	p.Reserve, p.Timeout = a.Reserve, a.Timeout
-	if err := errors.Join(errs[:]...); err != nil {
-		return Policy{}, false, fmt.Errorf("what Redis holds of the workers' policy: %w", err)
+	p := Policy{
+		Create: rate(a.Create), Bulk: rate(a.Bulk), Overall: rate(a.Overall), Reserve: a.Reserve, Timeout: a.Timeout,
+	}
+	if !ok {
+		return Policy{}, false, fmt.Errorf("the workers' policy: %w: start a worker, which writes %s again",
+			store.ErrGarbage, key)
 	}
 	return p, true, nil
 }

@@ -8,29 +8,26 @@ import (
 	"example.com/usher/internal/settings"
 )
 
-// ErrNamespace means that the namespace belongs to keys of the other kind.
+// ErrNamespace means that the namespace is for keys of the other kind.
 var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
 
-// OtherKind is the error of a key of another kind than the one that a namespace belongs to. It is an ErrNamespace.
+// OtherKind is the error of a key that is not of the kind that a namespace is bound to. It is an ErrNamespace.
 func OtherKind(namespace, bound, kind string) error {
-	const format = "%w: namespace %q was first used with a %s key, and this is a %s key; set USHER_NAMESPACE to another name"
-	return fmt.Errorf(format, ErrNamespace, namespace, bound, kind)
+	return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; "+
+		"set USHER_NAMESPACE to another name", ErrNamespace, namespace, bound, kind)
 }
 
-// OverallFor is half of what Clerk allows all calls together with a key of a kind (documented): the rest is for
-// whatever else uses it.
-func OverallFor(kind string) settings.Rate {
-	if kind == settings.KindLive {
-		return settings.Rate{N: 500, Window: 10 * time.Second}
-	}
-	return settings.Rate{N: 50, Window: 10 * time.Second}
-}
-
-// Default gives the limits and the timeout by which workers send that are not told otherwise, and nothing else of a
-// policy.
+// Default returns the limits, the reserve and the timeout of workers without settings, and nothing else of a policy.
+// Overall is half of what Clerk allows for a key of this kind (documented). The rest is for other users of the key.
 func Default(kind string) Policy {
-	return Policy{
-		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour},
-		Overall: OverallFor(kind), Reserve: 20, Timeout: 30 * time.Second,
+	p := Policy{
+		Create:  settings.Rate{N: 100, Window: time.Hour},
+		Bulk:    settings.Rate{N: 25, Window: time.Hour},
+		Overall: settings.Rate{N: 50, Window: 10 * time.Second},
+		Reserve: 20, Timeout: 30 * time.Second,
 	}
+	if kind == settings.KindLive {
+		p.Overall.N = 500
+	}
+	return p
 }

@@ -7,15 +7,14 @@ import (
 	"example.com/usher/ratelimit"
 )
 
-// Call is a kind of call, by the permits that it needs.
+// Call is a kind of call. Each kind needs its own permits.
 type Call string
 
 // The kinds of calls.
 const (
-	Create Call = "create" // for an invite, from the last single permit if need be
-	// CreateBurst is for an invite that may find company: it leaves the last singles to those that fill no bulk.
-	CreateBurst    Call = "create-burst"
-	CreateCampaign Call = "create-campaign" // for a recipient of a campaign: it leaves the reserve to invites
+	Create         Call = "create"          // for an invite, which may take the last single permit
+	CreateBurst    Call = "create-burst"    // for an invite that may ride in a bulk: it leaves the kept singles
+	CreateCampaign Call = "create-campaign" // for a recipient of a campaign: it leaves the reserve
 	Bulk           Call = "bulk"
 	Revoke         Call = "revoke"
 	Read           Call = "read" // lists, and look-ups of users
@@ -28,7 +27,7 @@ const (
 	LimitOverall = "overall"
 )
 
-// KeyLimit is the limit without a figure that rests while Clerk refuses the key.
+// KeyLimit is the limit of a key. It counts nothing, and rests while Clerk refuses the key.
 func KeyLimit(fingerprint string) string { return "key-" + fingerprint }
 
 // Limits are the limiter's: Clerk's three, and that of the key.
@@ -42,7 +41,7 @@ func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 	}
 }
 
-// Kept is how many singles are kept for invites that fill no bulk. None where there is no bulk limit, or no create
+// Kept is how many single permits are kept for invites that fill no bulk. It is 0 without a bulk limit or a create
 // limit.
 func (p Policy) Kept() int {
 	if p.Bulk.N == 0 {
@@ -51,7 +50,7 @@ func (p Policy) Kept() int {
 	return min(keptSingles, p.Create.N/5)
 }
 
-// Wants are the places that a call takes, and own is the limit that a 429 on its endpoint is about.
+// Wants returns the places that a call takes, and the limit that rests after a 429 from its endpoint.
 func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want, own string) {
 	key, overall := ratelimit.Want{Limit: KeyLimit(keyFingerprint)}, ratelimit.Want{Limit: LimitOverall}
 	single := func(share string, left int) ([]ratelimit.Want, string) {
@@ -78,14 +77,15 @@ func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want,
 	return []ratelimit.Want{overall, key}, LimitOverall
 }
 
-// RestAfter429 is how long an endpoint rests: what Clerk says, or else no longer than the limit's window.
+// RestAfter429 is how long a limit rests: as long as Clerk says or, if it does not say, no longer than its window.
 func (p Policy) RestAfter429(own string, retryAfter time.Duration) time.Duration {
 	if retryAfter > 0 {
 		return retryAfter
 	}
-	windows := map[string]settings.Rate{LimitCreate: p.Create, LimitBulk: p.Bulk, LimitOverall: p.Overall}
-	if rate := windows[own]; rate.N > 0 {
-		return min(rate.Window, retryAfterUnknown)
+	for _, limit := range p.Limits("") {
+		if limit.Name == own && limit.N > 0 {
+			return min(limit.Window, retryAfterUnknown)
+		}
 	}
 	return retryAfterUnknown
 }

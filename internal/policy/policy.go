@@ -8,15 +8,15 @@ import (
 	"example.com/usher/internal/settings"
 )
 
-// Policy is what an operator sets. What nobody needs to set stands in the constants below.
+// Policy is what an operator can set. The constants below are what nobody needs to set.
 type Policy struct {
-	Create, Bulk, Overall settings.Rate // Clerk's limits, as far as they are ours to spend
+	Create, Bulk, Overall settings.Rate // Clerk's limits, as far as Usher may use them
 	Reserve               int           // single permits in a window that only invite tasks may use
 	Timeout               time.Duration // of one call
-	Settle                time.Duration // how long after its deadline a lost call may still commit at Clerk
-	MaxAttempts           int
-	BackoffMin            time.Duration
-	BackoffMax            time.Duration
+	Settle                time.Duration // how long after its deadline Clerk may still carry out a lost call
+	MaxAttempts           int           // failed attempts before a dead letter
+	BackoffMin            time.Duration // the wait after the first failed attempt
+	BackoffMax            time.Duration // the longest wait between two attempts
 	BulkMetadata          BulkMetadata
 }
 
@@ -25,112 +25,148 @@ type BulkMetadata string
 
 // The values of BulkMetadata.
 const (
-	MetadataAsAsked BulkMetadata = "as-asked" // in a bulk if it came in one
+	MetadataAsAsked BulkMetadata = "as-asked" // yes if it came in a campaign
 	MetadataAlways  BulkMetadata = "always"
 	MetadataNever   BulkMetadata = "never"
 )
 
 const (
+	// Reading Clerk's lists.
+
 	// BulkSize is how many recipients Clerk takes in one bulk call (documented).
 	BulkSize = 10
-	// ListPage is how many invitations are asked for at once (documented as the most).
+	// ListPage is how many invitations one call asks for: the most that Clerk gives (documented).
 	ListPage = 500
-	// ListOverlap is how many rows before the end of what was read the next page begins, when no more slid before:
-	// more than a bulk, whose rows may have one time, and some that are revoked meanwhile. MaxListOverlap is the
-	// most, so that a page always leads on.
-	ListOverlap    = 20
+	// ListOverlap is how many rows two pages of a list share, so that a row that leaves the list between them hides
+	// none. It is more than a bulk has rows, because these may have one time.
+	ListOverlap = 20
+	// MaxListOverlap is the largest overlap after a page that follows the one before, so that reading always gets on.
 	MaxListOverlap = ListPage / 4
-	// ListSlides is how often rows may slide before a page while a list is read, until it changes too fast to be read.
+	// ListSlides is how many pages of a list may fail to follow the one before. With more of them the list changes too
+	// fast to be read.
 	ListSlides = 200
-	// LookupSize is how many recipients are looked up together: as many as one call for users takes (documented). It
-	// is not taken from clerkclient, because programs that only reckon with the policy do without the Clerk SDK.
+	// SyncWhole is how long the directory may be synced from what can have changed. Then Clerk's list is read whole.
+	SyncWhole = 24 * time.Hour
+	// SyncMargin is the age at which an invitation is certain to be in a copy: lists lag and clocks differ.
+	SyncMargin = time.Hour
+
+	// Looking recipients up before they ride in a bulk.
+
+	// LookupSize is how many recipients one look-up asks about: as many as one call for users takes (documented). It
+	// is clerkclient.MaxUserAddresses, but programs that use only the policy need no Clerk SDK.
 	LookupSize = 100
-	// LookupPatience bounds a look-up, its waits for permits included; after it the recipients are sent without one.
+	// LookupPatience is the longest time for one look-up, waits for permits included. Recipients that were not
+	// looked up by then are sent all the same.
 	LookupPatience = 10 * time.Second
-	// LookupWarning is how often the log says at most that look-ups fail.
+	// LookupWarning is the shortest time between two warnings that look-ups fail.
 	LookupWarning = time.Minute
-	// LostSize is how many recipients are asked about together whose last call was lost, and LostPatience bounds the
-	// question: each may take two calls, and only half of the overall limit is for reading.
-	LostSize     = 20
+	// LookupsAtOnce is how many look-ups of one campaign, or of all invites, are under way at once.
+	LookupsAtOnce = 3
+
+	// Asking Clerk about lost calls, whose answers never came.
+
+	// LostSize is how many recipients with lost calls one question is about.
+	LostSize = 20
+	// LostPatience is the longest time for one such question. Each recipient may take two calls, and only half of the
+	// overall limit is for reading.
 	LostPatience = time.Minute
-	// AskPatience bounds how long somebody who waits at a command for Clerk's answers waits for one of them, its
-	// permit included; AskTries is how often a question is put that fails, and AskPause the wait before it is put
-	// again, twice as long each time.
-	AskPatience = 2 * time.Minute
-	AskTries    = 4
-	AskPause    = 250 * time.Millisecond
-	// FewAddresses are asked about each by itself, and so are all when their first call was not lately.
+	// Up to FewAddresses lost calls are looked up one address at a time. So are old ones, which the newest rows of the
+	// list no longer show.
 	FewAddresses = 2
-	Lately       = time.Hour
+	// Lately is the age at which a lost call is old.
+	Lately = time.Hour
+	// SkewMargin is how much earlier than its call an invitation may seem to have been made, besides the time that
+	// Clerk's clock is behind ours.
+	SkewMargin = 2 * time.Second
+	// MaxSkew is the most that Clerk's clock is believed to be behind ours.
+	MaxSkew = 5 * time.Minute
+
+	// Asking Clerk for somebody who waits at a command.
+
+	// AskPatience is the longest time for one answer, waits for permits and repeats included.
+	AskPatience = 2 * time.Minute
+	// AskTries is how often a question that failed is put again.
+	AskTries = 4
+	// AskPause is the wait before a question is put again. It doubles each time.
+	AskPause = 250 * time.Millisecond
 	// RevokesAtOnce is how many calls of one revoke task are under way at once.
 	RevokesAtOnce = 8
-	// SkewMargin is how much earlier than its call an invitation may seem to be made, beyond what Clerk's clock is
-	// seen to be behind; MaxSkew bounds that.
-	SkewMargin = 2 * time.Second
-	MaxSkew    = 5 * time.Minute
-	// BusyRest is the longest wait before an address is claimed again that another intent holds.
-	BusyRest = 2 * time.Second
-	// LookupsAtOnce is how many look-ups of one campaign, or of invites, are under way at once.
-	LookupsAtOnce = 3
-	// Gather is how long an invite that finds the singles short waits for others to share a bulk with, before it
-	// takes one of the last singles.
-	Gather = 100 * time.Millisecond
-	// ShortWait is the longest wait for a single permit that is no reason to spend a bulk permit on fewer invites
-	// than it carries.
-	ShortWait = 5 * time.Second
-	// SinglesFirst is how much earlier a single permit must come free than a bulk permit for recipients that may
-	// ride in a bulk: else one of all calls would be spent on one of them that carries ten.
-	SinglesFirst = 20 * time.Millisecond
-	// keptSingles is how many singles in a window are kept for invites that fill no bulk: the rest of a burst, after
-	// its full bulks have left from several workers, is up to 9 in each.
-	keptSingles = 20
 
-	// MaxFlight is how many calls of a kind a worker has under way at once: enough that latency costs no throughput.
+	// Who rides when.
+
+	// Gather is how long an invite waits for company when single permits are short. Then it takes one of the last
+	// ones.
+	Gather = 100 * time.Millisecond
+	// ShortWait is the longest wait for a single permit that an invite accepts rather than spend a bulk permit on
+	// fewer than BulkSize invites.
+	ShortWait = 5 * time.Second
+	// SinglesFirst is how much sooner a single permit must be free before a bulk recipient takes it. Otherwise a call
+	// that could carry ten carries one.
+	SinglesFirst = 20 * time.Millisecond
+	// keptSingles is how many single permits in a window are kept for invites that fill no bulk: a burst leaves up to
+	// 9 of these in each worker.
+	keptSingles = 20
+	// MaxFlight is how many calls of a kind a worker has under way at once: so many that latency costs no throughput.
 	MaxFlight = 128
 
-	// LongBackoff is the longest wait between attempts that holds a handler; a longer one frees it.
+	// Waiting before something is tried again.
+
+	// BusyRest is the longest wait before another look at an address that another task is inviting.
+	BusyRest = 2 * time.Second
+	// LongBackoff is the longest wait between attempts that a handler sits out. For a longer one its task goes back to
+	// the queue.
 	LongBackoff = 5 * time.Second
-	// retryAfterUnknown is how long an endpoint rests after a 429 that does not say.
+	// retryAfterUnknown is how long an endpoint rests after a 429 that does not say how long.
 	retryAfterUnknown = 30 * time.Second
-	// KeyRest is how long all calls rest after Clerk refused the key, twice as long each time up to KeyRestMax; then
-	// one goes first.
-	KeyRest    = time.Second
+	// KeyRest is how long all calls rest after Clerk has refused the key. Then one call goes first. If Clerk refuses
+	// that one too, the rest doubles.
+	KeyRest = time.Second
+	// KeyRestMax is the longest such rest.
 	KeyRestMax = time.Minute
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
-	// NewerRest is how long a task of a newer version is left alone.
+	// NewerRest is how long a worker leaves a task of a newer version alone.
 	NewerRest = 30 * time.Second
-	// CallGrace is how long a call in flight may go on when the worker stops, and SettleGrace how long writing its
-	// outcome may take. LanesGrace is when asynq puts what is unfinished back; all end well before 8 seconds.
-	CallGrace   = 5 * time.Second
+
+	// Stopping. All of it ends well before 8 seconds.
+
+	// CallGrace is how long a call under way may go on when the worker stops.
+	CallGrace = 5 * time.Second
+	// SettleGrace is how long the worker may take after that to write what became of its calls.
 	SettleGrace = time.Second
-	LanesGrace  = CallGrace + SettleGrace
-	// SettleMargin is how long its recipients stay with a call after its deadline and the settling time, so that its
-	// outcome can be recorded.
+	// LanesGrace is when asynq puts unfinished tasks back into their queues.
+	LanesGrace = CallGrace + SettleGrace
+
+	// Driving campaigns.
+
+	// SettleMargin is how long recipients stay with their call after its deadline and the settling time, so that its
+	// outcome can be written.
 	SettleMargin = 10 * time.Second
-	// DriverPoll is how long a driver sleeps at most before it looks at its ledger again, and renews its lease by
-	// that.
+	// DriverPoll is the longest time between two looks of a driver at its ledger. A look renews its lease.
 	DriverPoll = 3 * time.Second
-	// MemoryCheck is how often each worker looks whether Redis was started anew.
+	// MemoryCheck is how often each worker checks whether Redis was restarted.
 	MemoryCheck = 2 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
 
-	// MissedTick is how late a tick of a schedule may happen: a worker that comes back after lunch makes up for what
-	// it missed, but nobody wants yesterday's invitation today.
+	// Schedules.
+
+	// MissedTick is the age at which a missed tick no longer runs. A worker that was away for lunch makes up for it,
+	// but nobody wants yesterday's invitation today.
 	MissedTick = time.Hour
-	// TickHold is how long a worker may take to enqueue a tick before another one does it: a list of 200,000 takes
+	// TickHold is how long a worker may take to enqueue a tick before another worker does it. A list of 200,000 takes
 	// seconds.
 	TickHold = 30 * time.Second
-	// SchedulePoll is the longest sleep before a worker looks at a schedule again, for what became of others' ticks.
+	// SchedulePoll is the longest time between two looks at a schedule, for what other workers did with its ticks.
 	SchedulePoll = time.Second
-	// ScheduleSeen is how often it is noted that a worker has a schedule in its file, and ScheduleLost after how
-	// long none has it.
+	// ScheduleSeen is how often a worker notes that its file has a schedule.
 	ScheduleSeen = 30 * time.Second
+	// ScheduleLost is how long after the last such note no worker has the schedule any more.
 	ScheduleLost = 2 * time.Minute
 )
 
-// Backoff is the wait after the given number of failed attempts: doubling, with full jitter.
+// Backoff is the wait after a number of failed attempts: its bound doubles each time, and it is drawn at random
+// below it.
 func (p Policy) Backoff(attempts int) time.Duration {
 	ceiling := p.BackoffMax
 	if shift := attempts - 1; shift < 30 && p.BackoffMin<<shift < ceiling {
@@ -139,13 +175,13 @@ func (p Policy) Backoff(attempts int) time.Duration {
 	return rand.N(ceiling + 1)
 }
 
-// RidesInBulk tells whether a recipient may share a bulk call.
+// RidesInBulk reports whether a recipient may share a bulk call.
 func (p Policy) RidesInBulk(metadata, fromCampaign bool) bool {
 	return !metadata || p.BulkMetadata == MetadataAlways || p.BulkMetadata == MetadataAsAsked && fromCampaign
 }
 
-// LooksUp tells whether recipients are looked up before they ride in a bulk: while bulk permits are scarce.
+// LooksUp reports whether recipients are looked up before they ride in a bulk: only while bulk permits are scarce.
 func (p Policy) LooksUp() bool { return p.Bulk.N > 0 }
 
-// Ahead is how many recipients of a campaign are looked up before their permits come: what one window carries.
+// Ahead is how many recipients of a campaign are looked up before their permits come: as many as one window carries.
 func (p Policy) Ahead() int { return min(max(p.Bulk.N*BulkSize, LookupSize), 500) }
