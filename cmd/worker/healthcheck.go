@@ -16,14 +16,14 @@ const healthTimeout = 3 * time.Second
 
 type healthCommand struct{}
 
-// Run is called by kong.
 func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams) error {
 	addr, _, err := settings.ListenAddr("USHER_ADMIN_ADDR", flags.AdminAddr)
 	if err != nil {
 		return err
 	}
 	if addr == "" {
-		return &settings.Error{Name: "USHER_ADMIN_ADDR", Got: `"off"`, Want: "an address: without one the worker cannot be asked"}
+		const want = "an address: without one the worker cannot be asked"
+		return &settings.Error{Name: "USHER_ADMIN_ADDR", Got: `"off"`, Want: want}
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -45,7 +45,7 @@ func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams)
 	return nil
 }
 
-// dialable turns an address to listen on at every interface into one to call.
+// dialable turns an address that listens on every interface into one to call.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {

@@ -15,14 +15,6 @@ import (
 	"example.com/usher/internal/settings"
 )
 
-// What Clerk allows an hour (documented), and a test key in 10 seconds.
-const (
-	clerkCreates       = 100
-	clerkBulks         = 25
-	clerkOverallTest   = 100
-	clerkOverallWindow = 10 * time.Second
-)
-
 // startSandbox starts an embedded Redis and a sandbox Clerk whose hours are shorter.
 func startSandbox(ctx context.Context, s checked, log zerolog.Logger) (stop func(), err error) {
 	redis := miniredis.NewMiniRedis()
@@ -30,18 +22,18 @@ func startSandbox(ctx context.Context, s checked, log zerolog.Logger) (stop func
 		return nil, fmt.Errorf("the sandbox's Redis cannot listen (does another sandbox run?): %w", err)
 	}
 	hour := time.Hour / time.Duration(s.speed)
-	sandbox := clerktest.New(clerktest.Config{
-		Key: settings.SandboxKey, Create: clerktest.Limit{N: clerkCreates, Window: hour}, Bulk: clerktest.Limit{N: clerkBulks, Window: hour},
-		Overall:    clerktest.Limit{N: clerkOverallTest, Window: clerkOverallWindow},
-		MinLatency: 30 * time.Millisecond, MaxLatency: 150 * time.Millisecond,
-	})
+	config := clerktest.Documented(settings.SandboxKey)
+	config.Create.Window, config.Bulk.Window = hour, hour
+	config.MinLatency, config.MaxLatency = 30*time.Millisecond, 150*time.Millisecond
+	sandbox := clerktest.New(config)
 	sandbox.LoadDemo()
 	stopClerk, err := listen(ctx, settings.SandboxClerkAddr, sandbox)
 	if err != nil {
 		redis.Close()
 		return nil, fmt.Errorf("the sandbox Clerk cannot listen (does another sandbox run?): %w", err)
 	}
-	log.Warn().Str("redis", settings.SandboxRedisAddr).Str("clerk", settings.SandboxClerkAddr).Str("hour", settings.FormatDuration(hour)).
+	log.Warn().Str("redis", settings.SandboxRedisAddr).Str("clerk", settings.SandboxClerkAddr).
+		Str("hour", settings.FormatDuration(hour)).
 		Msg("sandbox: REDIS_URL and CLERK_* are ignored, no e-mail is sent, and nothing is kept")
 	return func() {
 		stopClerk()
@@ -49,7 +41,7 @@ func startSandbox(ctx context.Context, s checked, log zerolog.Logger) (stop func
 	}, nil
 }
 
-// listen serves a sandbox Clerk, its control included.
+// listen serves a sandbox Clerk and its control.
 func listen(ctx context.Context, addr string, sandbox *clerktest.Sandbox) (stop func(), err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -76,7 +68,6 @@ type clerkCommand struct {
 	Seed       uint64 `default:"1" help:"Makes ids and latencies repeatable."`
 }
 
-// Run is called by kong.
 func (c *clerkCommand) Run(ctx context.Context, out *streams) error {
 	config, addr, err := c.read()
 	if err != nil {
@@ -92,30 +83,26 @@ func (c *clerkCommand) Run(ctx context.Context, out *streams) error {
 	return nil
 }
 
-func (c *clerkCommand) read() (clerktest.Config, string, error) {
-	config := clerktest.Config{Key: c.Key, FixedWindow: c.Fixed, Seed: c.Seed}
+func (c *clerkCommand) read() (config clerktest.Config, addr string, err error) {
 	addr, loopback, err := settings.ListenAddr("--listen", c.Listen)
 	if err == nil && !loopback {
-		err = &settings.Error{Name: "--listen", Got: settings.Show(c.Listen), Want: "an address of this machine only, such as 127.0.0.1:6398"}
+		const want = "an address of this machine only, such as 127.0.0.1:6398"
+		err = &settings.Error{Name: "--listen", Got: settings.Show(c.Listen), Want: want}
 	}
-	errs := []error{err}
-	limit := func(name, text string, into *clerktest.Limit) {
-		rate, err := settings.ParseRate(name, text)
-		*into = clerktest.Limit{N: rate.N, Window: rate.Window}
-		errs = append(errs, err)
+	limit := func(name, text string) clerktest.Limit {
+		rate, fault := settings.ParseRate(name, text)
+		err = errors.Join(err, fault)
+		return clerktest.Limit(rate)
 	}
-	limit("--create", c.Create, &config.Create)
-	limit("--bulk", c.Bulk, &config.Bulk)
-	limit("--overall", c.Overall, &config.Overall)
-	duration := func(name, text string, into *time.Duration) {
-		d, err := settings.Duration(name, text)
-		*into = d
-		errs = append(errs, err)
+	duration := func(name, text string) time.Duration {
+		d, fault := settings.Duration(name, text)
+		err = errors.Join(err, fault)
+		return d
 	}
-	duration("--min-latency", c.MinLatency, &config.MinLatency)
-	duration("--max-latency", c.MaxLatency, &config.MaxLatency)
-	if config.MaxLatency < config.MinLatency {
-		config.MaxLatency = config.MinLatency
+	config = clerktest.Config{
+		Key: c.Key, Create: limit("--create", c.Create), Bulk: limit("--bulk", c.Bulk),
+		Overall: limit("--overall", c.Overall), FixedWindow: c.Fixed, Seed: c.Seed,
+		MinLatency: duration("--min-latency", c.MinLatency), MaxLatency: duration("--max-latency", c.MaxLatency),
 	}
-	return config, addr, errors.Join(errs...)
+	return config, addr, err
 }

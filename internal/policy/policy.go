@@ -45,10 +45,6 @@ const (
 	// ListSlides is how many pages of a list may fail to follow the one before. With more of them the list changes too
 	// fast to be read.
 	ListSlides = 200
-	// SyncWhole is how long the directory may be synced from what can have changed. Then Clerk's list is read whole.
-	SyncWhole = 24 * time.Hour
-	// SyncMargin is the age at which an invitation is certain to be in a copy: lists lag and clocks differ.
-	SyncMargin = time.Hour
 
 	// Looking recipients up before they ride in a bulk.
 
