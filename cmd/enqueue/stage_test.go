@@ -81,11 +81,6 @@ type person struct{ io.Reader }
 
 func (person) Terminal() bool { return true }
 
-// screen is a terminal to write on.
-type screen struct{ bytes.Buffer }
-
-func (*screen) Terminal() bool { return true }
-
 // run runs the command on the stage until it ends or the context does.
 func (s *stage) run(ctx context.Context, stdin io.Reader, args ...string) answer {
 	s.t.Helper()
