@@ -302,7 +302,7 @@ func TestADeadProbeIsReplaced(t *testing.T) {
 func TestWithoutRedisNobodyIsGranted(t *testing.T) {
 	t.Parallel()
 	s := testkit.RunRedis(t)
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: 1})
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: 1, DialerRetries: 1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	var sent counter
 	rdb.AddHook(&sent)

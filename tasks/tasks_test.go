@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -18,19 +18,18 @@ import (
 // bundle is a client with its Redis.
 type bundle struct {
 	client    *tasks.Client
-	redis     *miniredis.Miniredis
+	rdb       *redis.Client
 	inspector *asynq.Inspector
 }
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	server := miniredis.RunT(t)
-	rdb := testkit.Client(t, server.Addr())
+	rdb := testkit.MiniRedis(t)
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace("test"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bundle{client: client, redis: server, inspector: asynq.NewInspectorFromRedisClient(rdb)}
+	return bundle{client: client, rdb: rdb, inspector: asynq.NewInspectorFromRedisClient(rdb)}
 }
 
 func TestEveryTypeGoesToItsLane(t *testing.T) {
@@ -184,7 +183,7 @@ func TestABulkIsWholeOrNothing(t *testing.T) {
 	if !ok || invalid.Index != 1 || invalid.Field != "email_address" {
 		t.Errorf("%v", err)
 	}
-	if keys := b.redis.Keys(); len(keys) != 0 {
+	if keys := b.rdb.Keys(t.Context(), "*").Val(); len(keys) != 0 {
 		t.Errorf("keys were written: %v", keys)
 	}
 	for name, request := range map[string]tasks.BulkRequest{

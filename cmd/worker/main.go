@@ -33,10 +33,15 @@ type grammar struct {
 	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for tests of other programs."`
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	ctx, stop := untilSignal(os.Stderr)
+	exit := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(exit)
+}
 
-// run is main without the process: it gives the exit code.
-func run(args []string, stdout, stderr io.Writer) int {
+// run is main without the process: it stops when the context ends, and gives the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
 	parser, err := kong.New(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
@@ -54,8 +59,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "worker:", oneLine(err))
 		return settings.ExitUsage
 	}
-	ctx, stop := untilSignal(stderr)
-	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(&g.workerFlags, &streams{stdout: stdout, stderr: stderr})
 	return exitCode(parsed.Run(), stderr)

@@ -111,7 +111,7 @@ func TestAnExportTellsWhoWaitsAndWhoWasLeftOver(t *testing.T) {
 		t.Errorf("%v, want 6000 waiting", got)
 	}
 	s.worker()
-	testkit.Eventually(t, "its first window is spent", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
+	testkit.Eventually(t, "its first window is spent", func() bool { return s.campaign("load").Sent == 11 })
 	s.ok("campaign", "cancel", "load", "--yes")
 	testkit.Eventually(t, "nobody is in a question", func() bool { return outcomes()["open"] == 0 })
 	if got := outcomes(); got["sent"] != 11 || got["cancelled"] != 5989 {

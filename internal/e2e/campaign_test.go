@@ -8,18 +8,19 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 // still waits until no call is in flight and nothing is unsettled: what the campaign says it has sent is what Clerk has made.
 func (s *system) still(name string) (sent int) {
 	s.t.Helper()
 	testkit.Eventually(s.t, "the campaign stands still", func() bool {
-		for _, l := range s.ok("status")["limits"].([]any) {
-			if l.(map[string]any)["in_flight"] != 0.0 {
+		for _, limit := range s.limits() {
+			if limit.InFlight != 0 {
 				return false
 			}
 		}
-		sent = int(s.ok("campaign", "status", name)["sent"].(float64))
+		sent = s.campaign(name).Sent
 		return sent == s.bulkSent()
 	})
 	return sent
@@ -47,14 +48,7 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	paused := s.still("load")
 	want(t, s.ok("campaign", "pause", "load"), map[string]any{"state": "paused"})
 	s.ok("invite", "meanwhile@example.com", "--wait")
-	testkit.Eventually(t, "a window has passed", func() bool {
-		for _, l := range s.ok("status")["limits"].([]any) {
-			if limit := l.(map[string]any); limit["name"] == "bulk" && limit["used"] != 0.0 {
-				return false
-			}
-		}
-		return true
-	})
+	testkit.Eventually(t, "a window has passed", func() bool { return s.limits()["bulk"].Used == 0 })
 	if sent := int(s.ok("campaign", "status", "load")["sent"].(float64)); sent != paused {
 		t.Errorf("%d were sent while it was paused", sent-paused)
 	}
@@ -65,7 +59,7 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	}
 	cancelled := s.ok("campaign", "cancel", "load", "--yes")
 	want(t, cancelled, map[string]any{"state": "cancelled"})
-	testkit.Eventually(t, "its task has ended", func() bool { return s.ok("status", "bulk:load:1")["state"] == "cancelled" })
+	testkit.Eventually(t, "its task has ended", func() bool { return s.state("bulk:load:1") == tasks.StateCancelled })
 	s.still("load")
 	status := s.ok("campaign", "status", "load")
 	if sum := status["sent"].(float64) + status["dead"].(float64) + status["remaining"].(float64); sum != 300 || status["remaining"] == 0.0 {

@@ -36,7 +36,8 @@ func (s *system) seed(c *pastClock, n int, oldest, apart time.Duration) []clerkt
 	return seeded
 }
 
-// churn adds an invitation and revokes the oldest seeded one that is not yet, every 20 ms, until it is stopped; that gives how many it revoked.
+// churn adds an invitation and revokes the three oldest seeded ones that are pending, every 20 ms. stop ends that and tells how many
+// were revoked.
 func (s *system) churn(seeded []clerktest.Invitation) (stop func() int) {
 	clerk, err := clerkclient.New(clerkclient.Config{Key: testKey, BaseURL: s.clerkURL})
 	if err != nil {
@@ -49,19 +50,22 @@ func (s *system) churn(seeded []clerktest.Invitation) (stop func() int) {
 	calls.Go(func() {
 		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()
-		for ; touched < len(seeded)-200; touched++ {
+		for touched < len(seeded)-200 {
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
 			}
 			s.clerk.AddInvitation(fmt.Sprintf("added%d@example.com", touched))
-			id := seeded[touched].ID
-			calls.Go(func() {
-				if _, _, err := clerk.Revoke(s.t.Context(), id); err != nil {
-					s.t.Errorf("revoking: %v", err)
-				}
-			})
+			for range 3 {
+				id := seeded[touched].ID
+				touched++
+				calls.Go(func() {
+					if _, _, err := clerk.Revoke(s.t.Context(), id); err != nil {
+						s.t.Errorf("revoking: %v", err)
+					}
+				})
+			}
 		}
 	})
 	return func() int {

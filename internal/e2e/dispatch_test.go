@@ -12,30 +12,27 @@ import (
 	"example.com/usher/tasks"
 )
 
-// invites enqueues invite tasks, many at once.
-func (s *system) invites(name string, n int) {
+// invites enqueues invite tasks for people of a name, many at once, and gives their ids. All are like one recipient but for the address.
+func (s *system) invites(name string, n int, like tasks.Recipient) []string {
 	s.t.Helper()
-	client, err := tasks.NewClient(tasks.RedisURL(s.redis.URL()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer client.Close()
-	numbers := make(chan int)
+	const atOnce = 8
+	ids := make([]string, n)
 	var enqueuing sync.WaitGroup
-	for range 8 {
+	for first := range atOnce {
 		enqueuing.Go(func() {
-			for i := range numbers {
-				if _, err := client.Invite(s.t.Context(), tasks.Recipient{EmailAddress: fmt.Sprintf("%s%d@example.com", name, i)}); err != nil {
+			recipient := like
+			for i := first; i < n; i += atOnce {
+				recipient.EmailAddress = fmt.Sprintf("%s%d@example.com", name, i)
+				task, err := s.client.Invite(s.t.Context(), recipient)
+				if err != nil {
 					s.t.Error(err)
 				}
+				ids[i] = task.ID
 			}
 		})
 	}
-	for i := range n {
-		numbers <- i
-	}
-	close(numbers)
 	enqueuing.Wait()
+	return ids
 }
 
 func csv(name string, n int) string {
@@ -57,7 +54,7 @@ func TestInvitesSpendBothBudgets(t *testing.T) {
 				Create: clerktest.Limit{N: 100, Window: time.Hour}, Bulk: clerktest.Limit{N: 25, Window: time.Hour},
 				MinLatency: 60 * time.Millisecond, MaxLatency: 60 * time.Millisecond,
 			}, "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0")
-			s.invites("single", 340)
+			s.invites("single", 340, tasks.Recipient{})
 			for range workers {
 				s.worker()
 			}
@@ -100,7 +97,7 @@ func TestInvitesHaveTheReserveToThemselves(t *testing.T) {
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 200)), "--campaign", "load")
 	testkit.Eventually(t, "the campaign has used up its share", func() bool { return len(s.clerk.Ledger()) == 3*10+15 })
 	s.worker() // the campaign is driven by the other one
-	s.invites("single", 5)
+	s.invites("single", 5, tasks.Recipient{})
 	testkit.Eventually(t, "invites have the rest", func() bool { return len(s.clerk.Ledger()) == 3*10+20 })
 	for _, limit := range s.ok("status")["limits"].([]any) {
 		if l := limit.(map[string]any); l["name"] == "create" {
@@ -126,7 +123,7 @@ func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
 		requests := s.clerk.Requests()
 		return len(requests) > 0 && requests[0].Status == 429
 	})
-	s.invites("single", 30)
+	s.invites("single", 30, tasks.Recipient{})
 	testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) >= 31 })
 	requests := s.clerk.Requests()
 	if len(requests) != 32 {

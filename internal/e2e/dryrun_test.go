@@ -117,19 +117,11 @@ func TestADryRunKeepsTheSharedLimits(t *testing.T) {
 	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=24/1h") // half of it for questions
 	s.worker()
 	s.ok("invite", "ada@example.com", "--wait")
-	used := func() (used float64) {
-		for _, l := range s.ok("status")["limits"].([]any) {
-			if limit := l.(map[string]any); limit["name"] == "overall" {
-				used = limit["used"].(float64)
-			}
-		}
-		return used
-	}
-	before := used()
+	before := s.limits()["overall"].Used
 	file := s.write("p.csv", csv("bulk", 500)) // five calls for users and one for pending ones
 	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{"would_send": 500, "unknown": 0})
-	if after := used(); after != before+6 {
-		t.Errorf("%v calls count, want %v", after, before+6)
+	if after := s.limits()["overall"].Used; after != before+6 {
+		t.Errorf("%d calls count, want %d", after, before+6)
 	}
 }
 

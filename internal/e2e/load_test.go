@@ -12,21 +12,20 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 // mixed enqueues work of every kind: a campaign, single invitations, revocations and a synchronization.
 func (s *system) mixed(recipients, singles int) {
 	s.t.Helper()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", recipients)), "--campaign", "load")
-	for i := range singles {
-		s.ok("invite", fmt.Sprintf("single%d@example.com", i))
-	}
+	s.invites("single", singles, tasks.Recipient{})
 	s.ok("sync-list")
 }
 
 // finished tells whether everything that mixed enqueued was sent, and nobody is dead.
 func (s *system) finished(recipients, singles int) bool {
-	return len(s.clerk.Ledger()) >= recipients+singles && s.ok("status", "bulk:load:1")["state"] == "done"
+	return len(s.clerk.Ledger()) >= recipients+singles && s.state("bulk:load:1") == tasks.StateDone
 }
 
 // onceEach checks the sandbox's ledger: everybody exactly once, and no request refused by a limit.
@@ -51,8 +50,8 @@ func (s *system) onceEach(recipients, singles int) {
 			s.t.Errorf("%s: %d of %d requests were refused by a limit", endpoint, stats.Throttled, stats.Arrivals)
 		}
 	}
-	if dead := s.list("dead-letter", "list"); len(dead) > 0 {
-		s.t.Errorf("%d dead letters, the first one %v", len(dead), dead[0])
+	if n := s.deadLetters(); n > 0 {
+		s.t.Errorf("%d dead letters, the first one %v", n, s.list("dead-letter", "list")[0])
 	}
 }
 
@@ -123,9 +122,7 @@ func TestAnotherProgramsThrottlingCostsNoAttempt(t *testing.T) {
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Create, Times: 1, RetryIn: 2 * time.Second})
 	s.worker()
 	s.worker()
-	for i := range 10 {
-		s.ok("invite", fmt.Sprintf("person%d@example.com", i))
-	}
+	s.invites("person", 10, tasks.Recipient{})
 	testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 10 })
 	requests := s.clerk.Requests()
 	refused := slices.IndexFunc(requests, func(r clerktest.Request) bool { return r.Fault == clerktest.FaultThrottle })

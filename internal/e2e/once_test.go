@@ -9,6 +9,7 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 // TestALostAnswerIsAskedAboutAndNotSentAgain: with ignore_existing a second call would make a second invitation.
@@ -25,10 +26,10 @@ func TestALostAnswerIsAskedAboutAndNotSentAgain(t *testing.T) {
 		}
 	}
 	s.worker()
-	for i := range 8 {
-		done := s.ok("invite", fmt.Sprintf("single%d@example.com", i), "--ignore-existing", "--wait")
-		if id := fmt.Sprint(done["invitation_id"]); !strings.HasPrefix(id, "inv_") {
-			t.Errorf("invitation %q", id)
+	for _, id := range s.invites("single", 8, tasks.Recipient{IgnoreExisting: true}) {
+		done, err := s.client.Wait(t.Context(), id)
+		if err != nil || !strings.HasPrefix(done.InvitationID, "inv_") {
+			t.Errorf("%+v, %v", done, err)
 		}
 	}
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 60)), "--campaign", "load", "--ignore-existing", "--wait")
@@ -93,7 +94,7 @@ func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 	if took := time.Since(killed); took > 30*time.Second {
 		t.Errorf("it went on after %s; asynq alone takes a minute", took)
 	}
-	testkit.Eventually(t, "everybody is sent", func() bool { return s.ok("status", "bulk:load:1")["state"] == "done" })
+	testkit.Eventually(t, "everybody is sent", func() bool { return s.state("bulk:load:1") == tasks.StateDone })
 	s.onceEach(100, 0)
 }
 
@@ -105,21 +106,6 @@ func TestARevocationThatIsDoneAlreadyIsDone(t *testing.T) {
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 1, Endpoint: clerktest.Revoke})
 	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done"})
 	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done", "attempts": 1})
-}
-
-func TestAStrictWorkerRefusesARedisThatMayLoseSomething(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{})
-	s.rdb.ConfigSet(t.Context(), "appendfsync", "everysec")
-	refused := s.run("", "worker", nil, "--strict")
-	if refused.Exit != 2 || !strings.Contains(refused.Stderr, "appendfsync") {
-		t.Errorf("%+v", refused)
-	}
-	w := s.worker()
-	s.ok("invite", "ada@example.com", "--wait")
-	if _, exit := w.stop(syscall.SIGTERM); exit != 0 || !strings.Contains(w.Log(), "appendfsync") {
-		t.Errorf("exit %d, log %s", exit, w.Log())
-	}
 }
 
 // TestAfterARestartOfRedisWhoeverIsUnfinishedIsAskedAbout: it may have lost the record of calls that were made.
@@ -134,7 +120,7 @@ func TestAfterARestartOfRedisWhoeverIsUnfinishedIsAskedAbout(t *testing.T) {
 	s.redis.Kill()
 	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.worker()
-	testkit.Eventually(t, "the task has ended", func() bool { return s.ok("status", "bob")["state"] == "done" })
+	testkit.Eventually(t, "the task has ended", func() bool { return s.state("bob") == tasks.StateDone })
 	if n := len(s.clerk.Ledger()); n != 1 {
 		t.Errorf("%d invitations were sent, want only the first", n)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 // sentTo gives the ids of what was sent, by folded address.
@@ -63,7 +64,11 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 				testkit.NoError(t, s.clerk.Expire(ids[fmt.Sprintf("bulk%d@example.com", i)]))
 			}
 			for i := 15; i < 20; i++ {
-				want(t, s.ok("revoke", ids[fmt.Sprintf("bulk%d@example.com", i)], "--wait"), map[string]any{"state": "done", "revoked": 1})
+				task, err := s.client.Revoke(t.Context(), ids[fmt.Sprintf("bulk%d@example.com", i)])
+				testkit.NoError(t, err)
+				if done, err := s.client.Wait(t.Context(), task.ID); err != nil || done.State != tasks.StateDone || done.Revoked != 1 {
+					t.Errorf("%+v, %v", done, err)
+				}
 			}
 			// Another pending invitation of somebody in the campaign is not the campaign's.
 			foreign = append(foreign, s.clerk.AddInvitation("bulk39@example.com"))
@@ -129,7 +134,7 @@ func TestARevocationGoesOnAfterAKill(t *testing.T) {
 	}
 	s.forgetLease(fmt.Sprint(task["queue"]), fmt.Sprint(task["task_id"]))
 	s.worker()
-	testkit.Eventually(t, "the task has ended", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the task has ended", func() bool { return s.state(task["task_id"]) == tasks.StateDone })
 	if got := s.revoked(0); !slices.Equal(slices.Compact(got), mine) {
 		t.Errorf("%d were revoked, want the campaign's 100", len(got))
 	}
@@ -198,7 +203,7 @@ func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
 	}
 	want(t, dead[0], map[string]any{"type": "revoke", "campaign": "load", "reason": "rejected", "http_status": 404, "code": "resource_not_found", "attempts": 1})
 	retried := s.ok("dead-letter", "retry", "--all")
-	testkit.Eventually(t, "the rest is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the rest is revoked", func() bool { return s.state(retried["task_id"]) == tasks.StateDone })
 	if n := len(s.revoked(0)); n != 30 {
 		t.Errorf("%d are revoked, want 30", n)
 	}
@@ -213,7 +218,7 @@ func TestARefusedRevocationDoesNotStopTheOthers(t *testing.T) {
 	dead = s.list("dead-letter", "list")
 	want(t, dead[0], map[string]any{"type": "revoke", "email_address": "ada@example.com", "reason": "exhausted", "http_status": 503, "attempts": 3})
 	retried = s.ok("dead-letter", "retry", "--all")
-	testkit.Eventually(t, "it is revoked", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "it is revoked", func() bool { return s.state(retried["task_id"]) == tasks.StateDone })
 	for key, value := range s.dump() {
 		if strings.Contains(key, "{once}:i:") && strings.Contains(value, "reopened") {
 			t.Errorf("an intent is open: %q", value)
@@ -278,7 +283,7 @@ func TestRevokingARunningCampaignSaysThatItGoesOn(t *testing.T) {
 	s.worker()
 	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 30)), "--campaign", "load")
 	testkit.Eventually(t, "its first window is spent", func() bool { return len(s.clerk.Ledger()) == 11 })
-	testkit.Eventually(t, "it is recorded", func() bool { return s.ok("campaign", "status", "load")["sent"] == 11.0 })
+	testkit.Eventually(t, "it is recorded", func() bool { return s.campaign("load").Sent == 11 })
 	a := s.enqueue("revoke", "--campaign", "load", "--yes", "--wait")
 	if a.Exit != 0 || !strings.Contains(a.Stderr, "cancel or pause it first") || !strings.Contains(a.Stdout, "11 invitations revoked") {
 		t.Errorf("%+v", a)

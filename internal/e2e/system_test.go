@@ -18,7 +18,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
 )
 
 const testKey = "sk_test_e2eSECRETe2e"
@@ -47,6 +50,7 @@ type system struct {
 	t        *testing.T
 	redis    *testkit.Redis
 	rdb      *redis.Client
+	client   *tasks.Client // for what is looked at again and again: a command costs a process each time
 	clerk    *clerktest.Sandbox
 	clerkURL string
 	dir      string
@@ -61,9 +65,13 @@ func start(t *testing.T, config clerktest.Config, env ...string) *system {
 	config.Key = testKey
 	clerk, url := clerktest.NewServer(t, config)
 	s := &system{t: t, redis: server, rdb: testkit.Client(t, server.Addr), clerk: clerk, clerkURL: url, dir: t.TempDir()}
+	var err error
+	s.client, err = tasks.NewClient(tasks.Redis(s.rdb))
+	testkit.NoError(t, err)
 	s.env = append([]string{
 		"REDIS_URL=" + server.URL(), "CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off",
 		"USHER_LOG_LEVEL=debug", "USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms", "USHER_SETTLE=300ms",
+		"USHER_LIMIT_OVERALL=50/1s", // ten times the rate of a test key: most tests ask more than they send
 	}, env...)
 	t.Cleanup(s.checkLogs)
 	return s
@@ -192,6 +200,42 @@ func (s *system) list(args ...string) []map[string]any {
 		objects = append(objects, object)
 	}
 	return objects
+}
+
+// state tells where a task stands.
+func (s *system) state(id any) tasks.State {
+	s.t.Helper()
+	task, err := s.client.Status(s.t.Context(), fmt.Sprint(id))
+	testkit.NoError(s.t, err)
+	return task.State
+}
+
+// campaign tells how a campaign stands.
+func (s *system) campaign(name string) tasks.Campaign {
+	s.t.Helper()
+	campaign, err := s.client.Campaign(s.t.Context(), name)
+	testkit.NoError(s.t, err)
+	return campaign
+}
+
+// deadLetters counts the dead letters.
+func (s *system) deadLetters() int {
+	s.t.Helper()
+	n, err := deadletter.NewStore(s.rdb, "usher").Count(s.t.Context())
+	testkit.NoError(s.t, err)
+	return n
+}
+
+// limits tells what is used of each limit, by its name.
+func (s *system) limits() map[string]ratelimit.Usage {
+	s.t.Helper()
+	all, err := ratelimit.ReadUsage(s.t.Context(), s.rdb, "usher")
+	testkit.NoError(s.t, err)
+	limits := map[string]ratelimit.Usage{}
+	for _, usage := range all {
+		limits[usage.Name] = usage
+	}
+	return limits
 }
 
 // write puts a file into a folder of its own.

@@ -9,6 +9,7 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 func TestInviteWaitPrintsTheInvitation(t *testing.T) {
@@ -90,7 +91,7 @@ func TestTooManyFailuresAreADeadLetterWithItsHistory(t *testing.T) {
 	s.clerk.ClearFault(fault)
 	retried := s.ok("dead-letter", "retry", fmt.Sprint(dead[0]["id"]))
 	testkit.Eventually(t, "the retried invitation is sent", func() bool { return len(s.clerk.Ledger()) == 1 })
-	testkit.Eventually(t, "its task is done", func() bool { return s.ok("status", fmt.Sprint(retried["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "its task is done", func() bool { return s.state(retried["task_id"]) == tasks.StateDone })
 	if left := s.list("dead-letter", "list"); len(left) != 0 {
 		t.Errorf("dead letters are left: %v", left)
 	}
@@ -181,12 +182,12 @@ func TestARetriedRecipientGoesBackToItsCampaign(t *testing.T) {
 	file := s.write("people.csv", "email\nodd@example.com\nfine@example.com\n")
 	want(t, s.ok("bulk-invite", file, "--campaign", "c", "--wait"), map[string]any{"sent": 1, "dead": 1})
 	s.ok("dead-letter", "retry", "--campaign", "c")
-	testkit.Eventually(t, "it is refused again", func() bool { return len(s.list("dead-letter", "list")) == 1 })
+	testkit.Eventually(t, "it is refused again", func() bool { return s.deadLetters() == 1 })
 	s.clerk.ClearFault(refusal)
 	retried := s.ok("dead-letter", "retry", "--all")
 	testkit.Eventually(t, "the campaign is done", func() bool {
-		got := s.ok("status", fmt.Sprint(retried["task_id"]))
-		return got["state"] == "done" && got["sent"] == 2.0 && got["dead"] == 0.0
+		campaign := s.campaign("c")
+		return s.state(retried["task_id"]) == tasks.StateDone && campaign.Sent == 2 && campaign.Dead == 0
 	})
 	if left := s.list("dead-letter", "list"); len(left) != 0 {
 		t.Errorf("dead letters left: %v", left)
@@ -260,7 +261,7 @@ func TestGarbageInAQueueIsADeadLetterWithItsBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Eventually(t, "three dead letters", func() bool { return len(s.list("dead-letter", "list")) == 3 })
+	testkit.Eventually(t, "three dead letters", func() bool { return s.deadLetters() == 3 })
 	for _, dead := range s.list("dead-letter", "list") {
 		want(t, dead, map[string]any{"reason": "invalid"})
 		shown := s.ok("dead-letter", "show", fmt.Sprint(dead["id"]))
@@ -282,7 +283,7 @@ func TestATaskOfANewerVersionStaysQueued(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "it waits for a newer worker", func() bool { return s.ok("status", info.ID)["state"] == "retry" })
+	testkit.Eventually(t, "it waits for a newer worker", func() bool { return s.state(info.ID) == tasks.StateRetry })
 	found, err := asynq.NewInspectorFromRedisClient(s.rdb).GetTaskInfo(queue, info.ID)
 	if err != nil || found.Retried != 0 || len(s.list("dead-letter", "list")) != 0 {
 		t.Errorf("it was counted or is dead: %+v, %v", found, err)
@@ -319,7 +320,7 @@ func TestARefusedKeySpendsNoAttempt(t *testing.T) {
 	s.worker()
 	task := s.ok("invite", "ada@example.com")
 	want(t, s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--wait"), map[string]any{"sent": 1, "dead": 0})
-	testkit.Eventually(t, "the invitation is sent", func() bool { return s.ok("status", fmt.Sprint(task["task_id"]))["state"] == "done" })
+	testkit.Eventually(t, "the invitation is sent", func() bool { return s.state(task["task_id"]) == tasks.StateDone })
 	stats := s.clerk.Stats().Endpoints
 	if n := stats[clerktest.Create].Arrivals + stats[clerktest.Bulk].Arrivals; n > 5 {
 		t.Errorf("%d calls for two refusals and two invitations", n)

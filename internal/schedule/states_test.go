@@ -31,16 +31,7 @@ type bundle struct {
 // onBoth runs a test on a real Redis and on the embedded one.
 func onBoth(t *testing.T, test func(*testing.T, bundle)) {
 	t.Parallel()
-	for name, start := range map[string]func(*testing.T) *redis.Client{
-		"redis":     func(t *testing.T) *redis.Client { return testkit.Client(t, testkit.RunRedis(t).Addr) },
-		"miniredis": func(t *testing.T) *redis.Client { return testkit.MiniRedis(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			rdb := start(t)
-			test(t, bundle{newStates(rdb, "test"), rdb})
-		})
-	}
+	testkit.OnBoth(t, func(t *testing.T, rdb *redis.Client) { test(t, bundle{newStates(rdb, "test"), rdb}) })
 }
 
 // set changes fields of the schedule's hash behind its back.
@@ -52,13 +43,16 @@ func (b bundle) set(t *testing.T, fields ...any) {
 }
 
 // due makes the schedule due at the last whole second.
-func (b bundle) due(t *testing.T) time.Time {
+func (b bundle) due(t *testing.T) time.Time { return b.dueAt(t, time.Second) }
+
+// dueAt makes the schedule due at the last whole second, minute or hour.
+func (b bundle) dueAt(t *testing.T, whole time.Duration) time.Time {
 	t.Helper()
 	now, err := b.rdb.Time(t.Context()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tick := now.Truncate(time.Second).UTC()
+	tick := now.Truncate(whole).UTC()
 	b.set(t, "next", tick.UnixMilli())
 	return tick
 }
@@ -310,7 +304,7 @@ func (b bundle) keeper(t *testing.T, s Schedule, to Enqueuer) (*keeper, time.Tim
 	if pause, err := k.step(t.Context()); err != nil || pause <= 0 {
 		t.Fatalf("the first step: %s, %v", pause, err)
 	}
-	return k, b.due(t)
+	return k, b.dueAt(t, time.Minute)
 }
 
 func (k *keeper) mustStep(t *testing.T) {
@@ -320,19 +314,20 @@ func (k *keeper) mustStep(t *testing.T) {
 	}
 }
 
-const everySecond = "cron: '* * * * * *', "
+// everyMinute leaves a slow machine time: a tick of every second may come amid a test.
+const everyMinute = "cron: '* * * * *', "
 
 func TestATickIsEnqueuedAndConfirmed(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		var to recorder
-		s := one(t, everySecond+"task: invite, email_address: ada@example.com, options: {no_notify: true}")
+		s := one(t, everyMinute+"task: invite, email_address: ada@example.com, options: {no_notify: true}")
 		k, tick := b.keeper(t, s, &to)
 		k.mustStep(t)
 		id := "schedule.a." + strconv.FormatInt(tick.Unix(), 10)
 		if len(to.ids) != 1 || to.ids[0] != id || !to.invites[0].NoNotify {
 			t.Errorf("%+v", to)
 		}
-		if got := b.standing(t); !got.Last.Equal(tick) || got.LastTask != id || got.LastError != "" || got.Pending || !got.Next.Equal(tick.Add(time.Second)) {
+		if got := b.standing(t); !got.Last.Equal(tick) || got.LastTask != id || got.LastError != "" || got.Pending || !got.Next.Equal(tick.Add(time.Minute)) {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -343,7 +338,7 @@ func TestATickThatCannotBeEnqueuedNowIsTriedAgain(t *testing.T) {
 		away := errors.New("Redis is away")
 		to := recorder{errs: []error{away, away, tasks.ErrExists}}
 		k, tick := b.keeper(t, one(t, yearly), &to)
-		k.schedule.times = times(t, "* * * * * *", "UTC")
+		k.schedule.times = times(t, "* * * * *", "UTC")
 		for range 2 {
 			if _, err := k.step(t.Context()); !errors.Is(err, away) {
 				t.Errorf("%v", err)
@@ -359,7 +354,7 @@ func TestATickThatCannotBeEnqueuedNowIsTriedAgain(t *testing.T) {
 func TestATickThatCanNeverBeEnqueuedIsOver(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		for _, err := range []error{tasks.ErrConflict, &tasks.InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled"}} {
-			k, tick := b.keeper(t, one(t, everySecond+"task: sync-list"), &recorder{errs: []error{err}})
+			k, tick := b.keeper(t, one(t, everyMinute+"task: sync-list"), &recorder{errs: []error{err}})
 			k.mustStep(t)
 			if got := b.standing(t); !got.Last.Equal(tick) || got.LastError == "" || got.Pending {
 				t.Errorf("%v: %+v", err, got)
@@ -427,11 +422,11 @@ func TestAListIsReadAtEveryTick(t *testing.T) {
 		}
 		write("email\nada@example.com\n")
 		var to recorder
-		k, _ := b.keeper(t, one(t, everySecond+"task: bulk-invite, campaign: c, options: {no_notify: true}, file: "+file), &to)
+		k, _ := b.keeper(t, one(t, everyMinute+"task: bulk-invite, campaign: c, options: {no_notify: true}, file: "+file), &to)
 		k.mustStep(t)
 		for content, fault := range map[string]bool{"email\nada@example.com\nbob@example.com\n": false, "email\nx\n": true, "": true} {
 			write(content)
-			b.due(t)
+			b.dueAt(t, time.Minute)
 			k.mustStep(t)
 			if got := b.standing(t); (got.LastError != "") != fault || (got.LastTask == "bulk:c:1") == fault || got.Pending {
 				t.Errorf("%q: %+v", content, got)

@@ -13,7 +13,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/testkit"
 )
 
 func open(t *testing.T, url string, caFile string) redis.UniversalClient {
@@ -176,56 +177,40 @@ func TestOpenRedisCAFaults(t *testing.T) {
 	}
 }
 
-// redisServer starts the real one on a free port and gives the port.
-func redisServer(t *testing.T, config string, args ...string) string {
+// sentinel starts a Sentinel that watches a master with a password, and gives its address.
+func sentinel(t *testing.T, master string) string {
 	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not installed")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	listener.Close()
-	path := filepath.Join(t.TempDir(), "redis.conf")
-	config = "port " + port + "\nbind 127.0.0.1\ndir " + t.TempDir() + "\n" + config
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	command := exec.Command(binary, append([]string{path}, args...)...)
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		command.Process.Kill()
-		command.Wait()
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+	addr, err := testkit.FreeAddr()
+	testkit.NoError(t, err)
+	host, port, _ := net.SplitHostPort(addr)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "sentinel.conf") // which it rewrites
+	testkit.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "bind %s\nport %s\ndir %s\nrequirepass s+p&x\n"+
+		"sentinel monitor mymaster %s 1\nsentinel auth-pass mymaster master-pass\n",
+		host, port, dir, strings.ReplaceAll(master, ":", " ")), 0o600))
+	p, err := testkit.Start(testkit.Command{Name: "sentinel", Path: "redis-server", Args: []string{config, "--sentinel"}, Dir: dir})
+	testkit.NoError(t, err)
+	t.Cleanup(p.Kill)
+	testkit.Eventually(t, "the Sentinel answers", func() bool {
+		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
-			return port
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("redis-server does not start: %v", err)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+		return err == nil
+	})
+	return addr
 }
 
 func TestOpenRedisSentinel(t *testing.T) {
 	t.Parallel()
-	master := redisServer(t, "save \"\"\nappendonly no\nrequirepass master-pass\nuser worker on >p@ss ~* &* +@all\n")
-	sentinel := redisServer(t, "requirepass s+p&x\nsentinel monitor mymaster 127.0.0.1 "+master+" 1\nsentinel auth-pass mymaster master-pass\n", "--sentinel")
+	master := testkit.RunRedis(t, "--requirepass", "master-pass", "--user", "worker", "on", ">p@ss", "~*", "&*", "+@all").Addr
 	// The first Sentinel does not answer: the second is asked.
-	url := "redis+sentinel://worker:p%40ss@127.0.0.1:1,127.0.0.1:" + sentinel + "/mymaster/2?sentinel_password="
+	url := "redis+sentinel://worker:p%40ss@127.0.0.1:1," + sentinel(t, master) + "/mymaster/2?sentinel_password="
 	client := open(t, url+"s%2Bp%26x", "")
 	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	direct := open(t, "redis://worker:p%40ss@127.0.0.1:"+master+"/2", "")
+	direct := open(t, "redis://worker:p%40ss@"+master+"/2", "")
 	if got, err := direct.Get(t.Context(), "key").Result(); got != "value" || err != nil {
 		t.Errorf("database 2 of the master has %q, %v", got, err)
 	}
@@ -237,7 +222,7 @@ func TestOpenRedisSentinel(t *testing.T) {
 func TestOpenRedisUnixSocket(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "r.sock")
-	redisServer(t, "save \"\"\nappendonly no\nrequirepass pa:ss\nunixsocket "+socket+"\n")
+	testkit.RunRedis(t, "--requirepass", "pa:ss", "--unixsocket", socket)
 	if err := open(t, "unix://:pa%3Ass@"+socket+"?db=1", "").Ping(t.Context()).Err(); err != nil {
 		t.Error(err)
 	}

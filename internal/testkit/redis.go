@@ -66,8 +66,8 @@ func (r *Redis) Start(ctx context.Context) error {
 	rdb := redis.NewClient(&redis.Options{Addr: r.Addr, PoolSize: 1, MaxRetries: -1})
 	defer rdb.Close()
 	return untilUp(ctx, p, "redis-server answers", func(ctx context.Context) bool {
-		if rdb.Ping(ctx).Err() != nil { // it refuses commands while it loads its file
-			return false
+		if err := rdb.Ping(ctx).Err(); err != nil { // also while it loads its file
+			return redis.IsAuthError(err) // it was told to ask for a password, and tells a stranger nothing more
 		}
 		info, err := rdb.Info(ctx, "server").Result()
 		return err == nil && strings.Contains(info, fmt.Sprintf("\r\nprocess_id:%d\r\n", p.PID())) // another may have the port

@@ -26,7 +26,7 @@ func NoError(t testing.TB, err error) {
 // Eventually waits a minute for a condition, because machines are slow at times.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	const every, limit = 10 * time.Millisecond, time.Minute
+	const every, limit = 20 * time.Millisecond, time.Minute
 	NoError(t, Poll(t.Context(), every, limit, what, func(context.Context) (bool, error) { return condition(), nil }))
 }
 
@@ -62,4 +62,17 @@ func Client(t testing.TB, addr string) *redis.Client {
 func MiniRedis(t testing.TB) *redis.Client {
 	t.Helper()
 	return Client(t, miniredis.RunT(t).Addr())
+}
+
+// OnBoth runs a test on a redis-server and on a Redis in this process, whose scripts another interpreter runs. The two are parallel.
+func OnBoth(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		test(t, Client(t, RunRedis(t).Addr))
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		test(t, MiniRedis(t))
+	})
 }

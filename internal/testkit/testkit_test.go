@@ -3,6 +3,8 @@ package testkit
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,5 +110,17 @@ func TestRunTellsOutputAndExitCode(t *testing.T) {
 	}
 	if out, err := run("kill -9 $$"); err == nil {
 		t.Errorf("an end by a signal is no error: %+v", out)
+	}
+}
+
+// TestBuildTakesWhatWasBuiltBefore is not parallel because of the variable.
+func TestBuildTakesWhatWasBuiltBefore(t *testing.T) {
+	built := t.TempDir()
+	NoError(t, os.WriteFile(filepath.Join(built, "worker"), []byte("a binary"), 0o600))
+	t.Setenv(BuiltVariable, built)
+	dir := filepath.Join(t.TempDir(), "bin")
+	NoError(t, Build(t.Context(), dir, "example.com/usher/cmd/worker"))
+	if got, err := os.ReadFile(filepath.Join(dir, "worker")); string(got) != "a binary" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

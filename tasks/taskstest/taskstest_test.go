@@ -7,8 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 	"example.com/usher/tasks/taskstest"
 )
@@ -209,7 +208,7 @@ func TestFinish(t *testing.T) {
 func TestBothClientsTreatCampaignsAlike(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T, client){"they grow": growing, "they are controlled": controlling, "they are listed": listing} {
-		real, err := tasks.NewClient(tasks.RedisURL("redis://" + miniredis.RunT(t).Addr()))
+		real, err := tasks.NewClient(tasks.Redis(testkit.MiniRedis(t)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
@@ -19,17 +18,9 @@ import (
 // onBoth runs a test on a real Redis and on the embedded one.
 func onBoth(t *testing.T, test func(*testing.T, bundle)) {
 	t.Parallel()
-	for name, addr := range map[string]func(*testing.T) string{
-		"redis":     func(t *testing.T) string { return testkit.RunRedis(t).Addr },
-		"miniredis": func(t *testing.T) string { return miniredis.RunT(t).Addr() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			rdb := redis.NewClient(&redis.Options{Addr: addr(t)})
-			t.Cleanup(func() { _ = rdb.Close() })
-			test(t, bundle{intent.NewTasks(rdb, "test"), t, rdb, time.Now().UnixMilli()})
-		})
-	}
+	testkit.OnBoth(t, func(t *testing.T, rdb *redis.Client) {
+		test(t, bundle{intent.NewTasks(rdb, "test"), t, rdb, time.Now().UnixMilli()})
+	})
 }
 
 // state gives the state in a task's record, and whether it has a dead letter.

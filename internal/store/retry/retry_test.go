@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -16,6 +15,7 @@ import (
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -30,8 +30,7 @@ type bundle struct {
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := testkit.MiniRedis(t)
 	return bundle{
 		letters: deadletter.NewStore(rdb, "test"), Retrier: retry.New(rdb, "test", tasks.DriverTask), rdb: rdb,
 		inspector: asynq.NewInspectorFromRedisClient(rdb), ledgers: ledger.New(rdb, "test"), records: record.NewStore(rdb, "test"),
