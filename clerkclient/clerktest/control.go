@@ -38,7 +38,7 @@ type settings struct {
 	ListLag    *duration `json:"list_lag"`
 }
 
-// settingsOf gives the JSON form of c, reading from it and writing into it.
+// settingsOf returns the JSON form of c. It reads from c and writes into it.
 func settingsOf(c *Config) settings {
 	return settings{
 		Config: c, MinTransit: (*duration)(&c.MinTransit), MaxTransit: (*duration)(&c.MaxTransit),
@@ -56,11 +56,13 @@ type faultJSON struct {
 }
 
 func faultJSONOf(f *Fault) faultJSON {
-	return faultJSON{Fault: f, For: (*duration)(&f.For), LateCommit: (*duration)(&f.LateCommit), RetryIn: (*duration)(&f.RetryIn)}
+	return faultJSON{
+		Fault: f, For: (*duration)(&f.For), LateCommit: (*duration)(&f.LateCommit), RetryIn: (*duration)(&f.RetryIn),
+	}
 }
 
-// Control steers the sandbox and tells what it saw, as JSON over HTTP; the package comment has the table of its routes. It has
-// no password: serve it on a loopback address.
+// Control steers the sandbox and shows what it saw, as JSON over HTTP. The package comment lists the routes. There
+// is no password: serve it on a loopback address.
 func (s *Sandbox) Control() http.Handler {
 	mux := http.NewServeMux()
 	act := func(pattern string, do func(r *http.Request) (any, error)) {
@@ -163,7 +165,7 @@ func decode(body []byte, into any) error {
 	return nil
 }
 
-// respond answers with what do returns, {} for nil, and {"error": …} for an error. Whatever failed is the asker's fault.
+// respond answers with the result of do, {} for nil, and {"error": …} for an error. Every error is the client's fault.
 func respond(w http.ResponseWriter, r *http.Request, do func(*http.Request) (any, error)) {
 	out, err := do(r)
 	status := http.StatusOK
@@ -178,7 +180,7 @@ func respond(w http.ResponseWriter, r *http.Request, do func(*http.Request) (any
 	_ = json.NewEncoder(w).Encode(out)
 }
 
-// tellConfig hides the key.
+// tellConfig shows the configuration and hides the key.
 func (s *Sandbox) tellConfig() settings {
 	cfg := s.Config()
 	if len(cfg.Key) > 8 {
@@ -208,7 +210,7 @@ func (s *Sandbox) tellRequests(r *http.Request) (any, error) {
 	return append([]Request{}, requests...), nil // [], not null
 }
 
-// afterOf reads the number of the last request that the asker knows already.
+// afterOf reads the number of the last request that the client knows.
 func afterOf(r *http.Request) (int, error) {
 	after := r.URL.Query().Get("after")
 	if after == "" {
@@ -230,7 +232,7 @@ func (s *Sandbox) tellFaults() []faultJSON {
 	return out
 }
 
-// patchConfig applies the fields given to the configuration as it is at that moment.
+// patchConfig changes the given fields of the configuration.
 func (s *Sandbox) patchConfig(r *http.Request) (any, error) {
 	body, err := readBody(r)
 	if err != nil {
@@ -246,14 +248,17 @@ func (s *Sandbox) patchConfig(r *http.Request) (any, error) {
 	return s.tellConfig(), nil
 }
 
-// postLimits changes the limits given and leaves the others alone.
+// postLimits changes the given limits.
 func (s *Sandbox) postLimits(in limitsJSON) (any, error) {
 	err := s.configure(func(c *Config) error {
-		for _, l := range []struct{ to, from *Limit }{{&c.Create, in.Create}, {&c.Bulk, in.Bulk}, {&c.Overall, in.Overall}} {
-			if l.from != nil {
-				*l.to = *l.from
+		set := func(limit, given *Limit) {
+			if given != nil {
+				*limit = *given
 			}
 		}
+		set(&c.Create, in.Create)
+		set(&c.Bulk, in.Bulk)
+		set(&c.Overall, in.Overall)
 		return nil
 	})
 	if err != nil {
@@ -278,7 +283,7 @@ func (s *Sandbox) postFault(r *http.Request) (any, error) {
 func (s *Sandbox) deleteFault(r *http.Request) (any, error) {
 	id, err := strconv.Atoi(r.PathValue("id"))
 	if err != nil || !s.ClearFault(id) {
-		return nil, fmt.Errorf("fault %q: there is none of this id, or no more", r.PathValue("id"))
+		return nil, fmt.Errorf("fault %q: no fault has this id, or no longer", r.PathValue("id"))
 	}
 	return nil, nil
 }
@@ -297,7 +302,8 @@ func (s *Sandbox) postBlock(in blockJSON) error {
 
 func (s *Sandbox) postRejection(in rejectionJSON) error {
 	if in.Address == "" || (in.Status != 0 && (in.Status < 400 || in.Status > 599)) {
-		return fmt.Errorf("email_address %q, status %d: want an address, and a status from 400 to 599 or none", in.Address, in.Status)
+		return fmt.Errorf("email_address %q, status %d: want an address, and a status from 400 to 599 or none",
+			in.Address, in.Status)
 	}
 	s.RejectAddress(in.Address, in.Status, in.Code)
 	return nil

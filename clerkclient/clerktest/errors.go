@@ -16,7 +16,7 @@ type apiError struct {
 	Meta        map[string]any `json:"meta,omitempty"`
 }
 
-// answer is what a request gets: errors, or a body that is marshalled, or one that is sent as it is.
+// answer is what a request gets: errors, or a body as JSON, or raw bytes.
 type answer struct {
 	status int
 	errors []apiError
@@ -38,8 +38,8 @@ func (a *answer) code() string {
 	return a.errors[0].Code
 }
 
-// encode gives the bytes of the body. It cannot fail: all bodies are of types that marshal, and metadata was checked on its
-// way in.
+// encode returns the bytes of the body. It cannot fail: every body is of a type that can be marshalled, and metadata
+// was checked when it came in.
 func (a *answer) encode(trace string) []byte {
 	if a.raw != nil {
 		return a.raw
@@ -77,7 +77,8 @@ func (a *answer) write(w http.ResponseWriter, c *call) {
 	_, _ = w.Write(a.encode(c.trace))
 }
 
-// The errors of Clerk that the sandbox gives. Messages are modelled on Clerk's; only status and code are to be relied on.
+// The errors of Clerk that the sandbox plays. The messages are like Clerk's, but only status and code are to be
+// relied on.
 
 func errKeyInvalid() *answer {
 	const message = "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct."
@@ -85,8 +86,9 @@ func errKeyInvalid() *answer {
 }
 
 func errAuthHeader() *answer {
-	return refuse(http.StatusUnauthorized, apiError{Code: "authorization_header_format_invalid", Message: "Invalid Authorization header format",
-		LongMessage: `Invalid Authorization header format. Must be "Bearer <YOUR_API_KEY>"`})
+	const message = "Invalid Authorization header format"
+	return refuse(http.StatusUnauthorized, apiError{Code: "authorization_header_format_invalid", Message: message,
+		LongMessage: message + `. Must be "Bearer <YOUR_API_KEY>"`})
 }
 
 func errNotFound(what string) *answer {
@@ -103,17 +105,19 @@ func errVersionConflict() *answer {
 }
 
 func errUnsupportedType() *answer {
-	return refuse(http.StatusUnsupportedMediaType, apiError{Code: "unsupported_content_type", Message: "Unsupported content type",
-		LongMessage: "Content-Type must be application/json."})
+	return refuse(http.StatusUnsupportedMediaType, apiError{Code: "unsupported_content_type",
+		Message: "Unsupported content type", LongMessage: "Content-Type must be application/json."})
 }
 
 func errTooLarge() *answer {
-	return refuse(http.StatusRequestEntityTooLarge, apiError{Code: "request_body_too_large", Message: "Request body too large",
+	return refuse(http.StatusRequestEntityTooLarge, apiError{Code: "request_body_too_large",
+		Message:     "Request body too large",
 		LongMessage: fmt.Sprintf("The request body is larger than %d bytes.", maxBody)})
 }
 
 func errBodyInvalid(why string) *answer {
-	return refuse(http.StatusBadRequest, apiError{Code: "request_body_invalid", Message: "Request body invalid", LongMessage: why})
+	return refuse(http.StatusBadRequest, apiError{Code: "request_body_invalid", Message: "Request body invalid",
+		LongMessage: why})
 }
 
 func errBulkSize(n int) *answer {
@@ -127,7 +131,8 @@ func errQuota() *answer {
 }
 
 func errDevCap() *answer {
-	return refuse(http.StatusBadRequest, apiError{Code: "dev_monthly_email_limit_exceeded", Message: "monthly email limit exceeded",
+	return refuse(http.StatusBadRequest, apiError{Code: "dev_monthly_email_limit_exceeded",
+		Message:     "monthly email limit exceeded",
 		LongMessage: "This development instance has reached its monthly limit of emails."})
 }
 
@@ -149,15 +154,17 @@ func errDuplicate(addresses []string, naming Naming) *answer {
 		addresses = addresses[:1]
 	}
 	if naming != NameNone {
-		e.LongMessage = "There are already pending invitations for the following email addresses: " + strings.Join(addresses, ", ")
+		e.LongMessage = "There are already pending invitations for the following email addresses: " +
+			strings.Join(addresses, ", ")
 		e.Meta = map[string]any{"email_addresses": addresses}
 	}
 	return refuse(http.StatusBadRequest, e)
 }
 
 func errUserExists(addresses []string, named bool) *answer {
-	e := apiError{Code: "form_identifier_exists", Message: "already exists", LongMessage: "That email address is taken. Please try another.",
-		Meta: map[string]any{"param_name": "email_address"}}
+	e := apiError{Code: "form_identifier_exists", Message: "already exists",
+		LongMessage: "That email address is taken. Please try another.",
+		Meta:        map[string]any{"param_name": "email_address"}}
 	if named {
 		e.Meta["email_addresses"] = addresses
 	}
@@ -165,7 +172,8 @@ func errUserExists(addresses []string, named bool) *answer {
 }
 
 func errRevoke(code, why string) *answer {
-	return refuse(http.StatusBadRequest, apiError{Code: code, Message: why, LongMessage: "The invitation cannot be revoked: " + why + "."})
+	return refuse(http.StatusBadRequest, apiError{Code: code, Message: why,
+		LongMessage: "The invitation cannot be revoked: " + why + "."})
 }
 
 // param is an error about one parameter, all of which are 422.

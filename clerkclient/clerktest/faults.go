@@ -15,7 +15,7 @@ import (
 // FaultKind is what goes wrong.
 type FaultKind string
 
-// The kinds of faults. Status, where the kind has one, is Fault.Status or the default given here.
+// The kinds of faults. The default status given here is for faults without a Fault.Status.
 const (
 	FaultStatus       FaultKind = "status"       // Clerk's error JSON with any status; default 500
 	FaultHTML         FaultKind = "html"         // an HTML page, as an edge serves it; default 502
@@ -23,61 +23,65 @@ const (
 	FaultNotJSON      FaultKind = "not-json"     // a text that is not JSON; default 200
 	FaultTruncated    FaultKind = "truncated"    // half of the answer's JSON, as if that were all; default 200
 	FaultCut          FaultKind = "cut"          // the same, but the connection breaks in the middle; default 200
-	FaultReset        FaultKind = "reset"        // the connection is reset without an answer; net/http's client then repeats a GET by itself
-	FaultHang         FaultKind = "hang"         // no answer until Fault.For has passed (then the real one) or the client left
-	FaultThrottle     FaultKind = "throttle"     // 429, announced as Fault.RetryAfter and Fault.ThrottleBody say
+	FaultReset        FaultKind = "reset"        // the connection is reset without an answer; net/http repeats a GET
+	FaultHang         FaultKind = "hang"         // no answer until Fault.For has passed or the client has left
+	FaultThrottle     FaultKind = "throttle"     // 429, in the form of Fault.RetryAfter and Fault.ThrottleBody
 	FaultEdge         FaultKind = "edge"         // the edge's 403 with the text "error code: 1010"
 	FaultUnauthorized FaultKind = "unauthorized" // 401 clerk_key_invalid
 )
 
-// Fault is something that goes wrong with requests. It strikes requests that passed key, path and limits, so a struck request has
-// used up its place in the windows. Faults are tried in the order of their injection; the first that fits strikes.
+// Fault is something that goes wrong with requests. It strikes requests that have passed key, path and limits, so a
+// struck request has taken its place in the windows. Faults are tried in the order in which they were injected. The
+// first that fits strikes.
 type Fault struct {
-	// ID is given by Inject.
+	// ID is set by Inject.
 	ID   int       `json:"id"`
 	Kind FaultKind `json:"kind"`
-	// After lets the request be carried out before things go wrong: an invitation is made, its answer lost. Otherwise nothing
-	// is done, but see LateCommit.
+	// After lets the request be carried out first: an invitation is made and its answer lost. Otherwise nothing is
+	// done, but see LateCommit.
 	After bool `json:"after"`
 
-	// Endpoint and Address choose the requests: those to this endpoint (empty: any), those that carry this address in any
-	// case, in a body or in the query of GET /users (empty: any).
+	// Endpoint chooses the requests to one endpoint; empty means any. Address chooses those with an address,
+	// whatever its case, in the body or in the query of GET /users; empty means any.
 	Endpoint Endpoint `json:"endpoint"`
 	Address  string   `json:"email_address"`
-	// Times is how many requests are struck; 0 means all until it is cleared.
+	// Times is how many requests are struck; 0 means all until the fault is cleared.
 	Times int `json:"times"`
-	// Probability is the share of fitting requests that are struck, by Config.Seed; 0 means all.
+	// Probability is the part of the chosen requests that is struck, drawn by Config.Seed; 0 means all.
 	Probability float64 `json:"probability"`
 
-	// Status replaces the kind's default, Code the code of the error JSON, Body the body.
+	// Status replaces the kind's default, Code the code of the error's JSON, and Body the body.
 	Status int    `json:"status"`
 	Code   string `json:"code"`
 	Body   string `json:"body"`
-	// For ends a hang; 0 means when the client leaves.
+	// For is how long a hang lasts; 0 means until the client leaves.
 	For time.Duration `json:"-"`
-	// LateCommit carries a request out, this long after its client left in a hang that was not After. 0 means
-	// Config.LateCommit.
+	// LateCommit is how long after its client left a hang a request is carried out, unless After did so before. 0
+	// means Config.LateCommit.
 	LateCommit time.Duration `json:"-"`
-	// RetryIn is the wait that a throttle announces, in the style of RetryAfter; 0 means a second.
+	// RetryIn is the wait that a throttle asks for, in the form of RetryAfter; 0 means a second.
 	RetryIn      time.Duration `json:"-"`
 	RetryAfter   RetryAfter    `json:"retry_after"`
 	ThrottleBody ThrottleBody  `json:"throttle_body"`
 
-	// Struck counts the requests that it has struck.
+	// Struck is how many requests it has struck.
 	Struck int `json:"struck"`
 }
 
-var faultKinds = []FaultKind{FaultStatus, FaultHTML, FaultEmpty, FaultNotJSON, FaultTruncated, FaultCut, FaultReset, FaultHang,
-	FaultThrottle, FaultEdge, FaultUnauthorized}
+var faultKinds = []FaultKind{
+	FaultStatus, FaultHTML, FaultEmpty, FaultNotJSON, FaultTruncated, FaultCut, FaultReset, FaultHang, FaultThrottle,
+	FaultEdge, FaultUnauthorized,
+}
 
-// Validate tells what is wrong with a fault: an unknown word, or a number out of bounds.
+// Validate says what is wrong with a fault: an unknown word, or a number out of bounds.
 func (f Fault) Validate() error {
 	var errs []error
 	if !slices.Contains(faultKinds, f.Kind) {
 		errs = append(errs, fmt.Errorf("kind %q: want one of %v", f.Kind, faultKinds))
 	}
 	if !slices.Contains([]Endpoint{"", Create, Bulk, List, Revoke, Users}, f.Endpoint) {
-		errs = append(errs, fmt.Errorf("endpoint %q: want create, bulk, list, revoke, users or nothing for any", f.Endpoint))
+		errs = append(errs, fmt.Errorf("endpoint %q: want create, bulk, list, revoke, users or nothing for any",
+			f.Endpoint))
 	}
 	if f.Probability < 0 || f.Probability > 1 {
 		errs = append(errs, fmt.Errorf("probability %v: want 0 to 1", f.Probability))
@@ -94,7 +98,7 @@ func (f Fault) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Inject adds a fault and gives its id. It panics if the fault is invalid (see [Fault.Validate]).
+// Inject adds a fault and returns its id. It panics if the fault is invalid (see [Fault.Validate]).
 func (s *Sandbox) Inject(f Fault) (id int) {
 	if err := f.Validate(); err != nil {
 		panic("clerktest: " + err.Error())
@@ -107,7 +111,7 @@ func (s *Sandbox) Inject(f Fault) (id int) {
 	return f.ID
 }
 
-// Faults tells the faults that are in force, in the order of their injection, and how often each has struck.
+// Faults returns the faults that can strike, in the order in which they were injected, and how often each has struck.
 func (s *Sandbox) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +122,7 @@ func (s *Sandbox) Faults() []Fault {
 	return faults
 }
 
-// ClearFault ends one fault; false means that there is none of this id, or no more. Hangs under way go on.
+// ClearFault ends one fault. It reports false if no fault has this id, or no longer. Hangs under way go on.
 func (s *Sandbox) ClearFault(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +147,10 @@ func (s *Sandbox) strike(c *call, addresses []string) *Fault {
 	}
 	for i, f := range s.faults {
 		carries := func(a string) bool { return fold(a) == fold(f.Address) }
-		if (f.Endpoint != "" && f.Endpoint != c.endpoint) || (f.Address != "" && !slices.ContainsFunc(addresses, carries)) {
+		if f.Endpoint != "" && f.Endpoint != c.endpoint {
+			continue
+		}
+		if f.Address != "" && !slices.ContainsFunc(addresses, carries) {
 			continue
 		}
 		if f.Probability > 0 && s.rng.Float64() >= f.Probability {
@@ -162,7 +169,7 @@ func (s *Sandbox) strike(c *call, addresses []string) *Fault {
 	return nil
 }
 
-// suffer plays a fault to the end.
+// suffer plays a fault.
 func (c *call) suffer(f *Fault, w work) {
 	real := &answer{status: http.StatusOK, raw: []byte(`{"object":"invitation","id":"inv_","status":"pending"}`)}
 	if f.Kind == FaultHang {
@@ -183,7 +190,7 @@ func (c *call) suffer(f *Fault, w work) {
 		half.header = map[string]string{"Content-Length": strconv.Itoa(2*len(half.raw) + 1)}
 		c.reply(half)
 		_ = http.NewResponseController(c.w).Flush()
-		panic(http.ErrAbortHandler) // an orderly close: a reset could overtake the half
+		panic(http.ErrAbortHandler) // closes in order: a reset could overtake the half
 	case FaultTruncated:
 		c.reply(real.half(f, c.trace))
 	default:
@@ -217,7 +224,7 @@ func (c *call) hang(f *Fault, w work) {
 	c.reply(done)
 }
 
-// answer is what a fault of a kind that answers gives.
+// answer is the answer of a fault whose kind has one.
 func (f *Fault) answer(now time.Time) *answer {
 	var a *answer
 	switch f.Kind {
@@ -237,7 +244,8 @@ func (f *Fault) answer(now time.Time) *answer {
 	default:
 		status := cmp.Or(f.Status, http.StatusInternalServerError)
 		code := cmp.Or(f.Code, codeOf(status))
-		a = refuse(status, apiError{Code: code, Message: http.StatusText(status), LongMessage: "A fault of the sandbox: " + code + "."})
+		long := "A fault of the sandbox: " + code + "."
+		a = refuse(status, apiError{Code: code, Message: http.StatusText(status), LongMessage: long})
 	}
 	if f.Body != "" {
 		a.raw = []byte(f.Body)
@@ -287,8 +295,9 @@ func htmlPage(status int) []byte {
 		"</h1></center>\r\n<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n")
 }
 
-// tear resets the connection and ends the handler by a panic that net/http expects: a handler that merely returned would
-// answer 200. Where the connection cannot be had (HTTP/2, a recorder) the panic alone comes to the same for the client.
+// tear resets the connection and ends the handler by the panic that net/http has for this: a handler that just
+// returned would answer 200. Without access to the connection (HTTP/2, a recorder) the panic alone does the same for
+// the client.
 func tear(w http.ResponseWriter) {
 	defer panic(http.ErrAbortHandler)
 	conn, _, err := http.NewResponseController(w).Hijack()

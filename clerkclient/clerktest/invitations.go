@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// maxBulk is how many invitations a bulk may hold. (Documented)
+// maxBulk is how many invitations a bulk may have. (Documented)
 const maxBulk = 10
 
-// Invitation is Clerk's invitation object. Its URL holds a ticket with which anyone could sign up as the address.
+// Invitation is Clerk's invitation object. At Clerk, whoever has the ticket in its URL can sign up with the address.
 type Invitation struct {
 	Object         string          `json:"object"`
 	ID             string          `json:"id"`
@@ -23,12 +23,12 @@ type Invitation struct {
 	Revoked        bool            `json:"revoked,omitempty"` // only shown when true
 	Status         string          `json:"status"`            // pending, accepted, revoked or expired
 	URL            string          `json:"url"`
-	ExpiresAt      int64           `json:"expires_at"` // this and the following: milliseconds since the Unix epoch
+	ExpiresAt      int64           `json:"expires_at"` // all three in milliseconds since 1970
 	CreatedAt      int64           `json:"created_at"`
 	UpdatedAt      int64           `json:"updated_at"`
 }
 
-// invitation is what the sandbox keeps of one.
+// invitation is what the sandbox keeps of an invitation.
 type invitation struct {
 	Invitation
 	folded  string
@@ -37,7 +37,7 @@ type invitation struct {
 	bulk    bool
 }
 
-// view is the invitation as it looks at a moment: a pending one past its expiry is expired.
+// view is the invitation as it is at an instant: a pending one that is past its expiry is expired.
 func (v *invitation) view(now time.Time) Invitation {
 	view := v.Invitation
 	view.Status = v.status(now)
@@ -51,7 +51,7 @@ func (v *invitation) status(now time.Time) string {
 	return v.Status
 }
 
-// inviteWork is a create or a bulk whose fields are all well-formed.
+// inviteWork is a create or a bulk whose fields are all valid.
 func (c *call) inviteWork(asks []ask) work {
 	bulk := c.endpoint == Bulk
 	return func(now time.Time) *answer {
@@ -75,8 +75,8 @@ func (c *call) inviteWork(asks []ask) work {
 	}
 }
 
-// judge tells which of the invitations can be made, and what to answer about the others. Of several reasons the first in
-// the order of this function is given.
+// judge returns the invitations that can be made, and the answer about the others. If there are several reasons, the
+// answer has the first one in the order of this function.
 func (s *Sandbox) judge(now time.Time, asks []ask, bulk bool, cfg Config) (good []ask, refusal *answer) {
 	if s.quota >= 0 && len(asks) > s.quota {
 		return nil, errQuota()
@@ -118,7 +118,7 @@ func (s *Sandbox) judge(now time.Time, asks []ask, bulk bool, cfg Config) (good 
 	return good, refusal
 }
 
-// identity is what makes two addresses one to Clerk.
+// identity is equal for two addresses that are one to Clerk.
 func (s *Sandbox) identity(address string) string {
 	if s.cfg.CaseSensitive {
 		return address
@@ -128,11 +128,12 @@ func (s *Sandbox) identity(address string) string {
 
 func (s *Sandbox) same(a, b string) bool { return s.identity(a) == s.identity(b) }
 
-// stands tells whether an invitation stands in the way of another for the address.
+// stands reports whether an invitation stands in the way of another one to the address.
 func (s *Sandbox) stands(now time.Time, address string, cfg Config) bool {
 	return slices.ContainsFunc(s.byAddress[fold(address)], func(v *invitation) bool {
 		status := v.status(now)
-		return (status == "pending" || (status == "revoked" && cfg.RevokedCountsAsDuplicate)) && s.same(v.EmailAddress, address)
+		counts := status == "pending" || status == "revoked" && cfg.RevokedCountsAsDuplicate
+		return counts && s.same(v.EmailAddress, address)
 	})
 }
 
@@ -140,7 +141,7 @@ func (s *Sandbox) among(asks []ask, address string) bool {
 	return slices.ContainsFunc(asks, func(a ask) bool { return s.same(a.address, address) })
 }
 
-// invite makes an invitation and enters it into the ledger.
+// invite makes an invitation and writes it into the ledger.
 func (s *Sandbox) invite(now time.Time, a ask, c *call) Invitation {
 	bulk := c.endpoint == Bulk
 	if s.quota > 0 {
@@ -156,14 +157,14 @@ func (s *Sandbox) invite(now time.Time, a ask, c *call) Invitation {
 	v := s.add(now, a, bulk)
 	s.counts[c.endpoint].Created++
 	s.sent = append(s.sent, Sent{
-		InvitationID: v.ID, Address: a.address, Folded: fold(a.address), At: now, Request: c.number, Bulk: bulk, Late: c.late,
-		Emailed: emailed, Notify: a.notify, IgnoreExisting: a.ignoreExisting, PublicMetadata: a.metadata,
+		InvitationID: v.ID, Address: a.address, Folded: fold(a.address), At: now, Request: c.number, Bulk: bulk,
+		Late: c.late, Emailed: emailed, Notify: a.notify, IgnoreExisting: a.ignoreExisting, PublicMetadata: a.metadata,
 		RedirectURL: a.redirectURL, ExpiresInDays: a.expiresInDays, TemplateSlug: a.templateSlug,
 	})
 	return v.view(now)
 }
 
-// add makes an invitation without a trace in the ledger.
+// add makes an invitation that is not in the ledger.
 func (s *Sandbox) add(now time.Time, a ask, bulk bool) *invitation {
 	address := a.address
 	if s.cfg.FoldAddresses {
@@ -172,8 +173,8 @@ func (s *Sandbox) add(now time.Time, a ask, bulk bool) *invitation {
 	expires := now.AddDate(0, 0, a.expiresInDays)
 	v := &invitation{
 		Invitation: Invitation{
-			Object: "invitation", ID: "inv_" + randomText(s.rng, 27), EmailAddress: address, PublicMetadata: a.metadata,
-			Status: "pending", URL: ticketURL(s.rng),
+			Object: "invitation", ID: "inv_" + randomText(s.rng, 27), EmailAddress: address,
+			PublicMetadata: a.metadata, Status: "pending", URL: ticketURL(s.rng),
 			ExpiresAt: millis(expires), CreatedAt: millis(now), UpdatedAt: millis(now),
 		},
 		folded: fold(address), expires: expires, shown: now.Add(s.cfg.ListLag), bulk: bulk,
@@ -186,10 +187,11 @@ func (s *Sandbox) add(now time.Time, a ask, bulk bool) *invitation {
 
 // ticketURL looks like Clerk's: a JSON web token in the query.
 func ticketURL(rng *rand.Rand) string {
-	return "https://clerk.sandbox.example/v1/tickets/accept?ticket=eyJhbGciOiJSUzI1NiJ9." + randomText(rng, 48) + "." + randomText(rng, 43)
+	const accept = "https://clerk.sandbox.example/v1/tickets/accept?ticket=eyJhbGciOiJSUzI1NiJ9."
+	return accept + randomText(rng, 48) + "." + randomText(rng, 43)
 }
 
-// counts tells whether an invitation's e-mail counts against a development instance's monthly cap.
+// counts reports whether the e-mail of an invitation counts towards the monthly cap of a development instance.
 func counts(a ask) bool { return a.notify && !strings.Contains(a.address, "+clerk_test") }
 
 func emailsOf(asks []ask) (n int) {
@@ -223,7 +225,8 @@ func (c *call) revokeWork() work {
 	}
 }
 
-// AddInvitation makes a pending invitation with Clerk's defaults, past all limits and checks and outside the ledger.
+// AddInvitation makes a pending invitation with Clerk's defaults. No limit and no check applies, and the ledger does
+// not have it.
 func (s *Sandbox) AddInvitation(address string) Invitation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,8 +234,9 @@ func (s *Sandbox) AddInvitation(address string) Invitation {
 	return s.add(now, defaultAsk(address), false).view(now)
 }
 
-// Restore adds invitations as another sandbox has shown them, the oldest first, past all limits and checks and outside the
-// ledger. One without an updated_at has not changed since it was made; one without an expires_at has Clerk's default.
+// Restore adds invitations as another sandbox has shown them, the oldest first. No limit and no check applies, and the
+// ledger does not have them. A missing updated_at means that the invitation has not changed since it was made, and a
+// missing expires_at means Clerk's default.
 func (s *Sandbox) Restore(invitations ...Invitation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,7 +255,7 @@ func (s *Sandbox) Restore(invitations ...Invitation) {
 	}
 }
 
-// Invitation shows an invitation as it is now; false if there is none with this id.
+// Invitation returns an invitation as it is now. It reports false if none has this id.
 func (s *Sandbox) Invitation(id string) (Invitation, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +266,8 @@ func (s *Sandbox) Invitation(id string) (Invitation, bool) {
 	return v.view(s.now()), true
 }
 
-// Accept makes the address of a pending invitation a user, with the invitation's metadata. It fails for any other invitation.
+// Accept accepts a pending invitation: its address becomes a user with its metadata. It fails for any other
+// invitation.
 func (s *Sandbox) Accept(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,7 +314,7 @@ func (s *Sandbox) pending(id string, now time.Time) (*invitation, error) {
 // BlockAddress refuses creates for the address with 403 not_allowed_access.
 func (s *Sandbox) BlockAddress(address string) { s.block(fold(address)) }
 
-// BlockDomain refuses creates for all addresses at exactly this domain with 403 not_allowed_access.
+// BlockDomain refuses creates for all addresses at this very domain with 403 not_allowed_access.
 func (s *Sandbox) BlockDomain(domain string) { s.block("@" + fold(domain)) }
 
 func (s *Sandbox) block(entry string) {
@@ -318,8 +323,8 @@ func (s *Sandbox) block(entry string) {
 	s.blocked[entry] = true
 }
 
-// RejectAddress refuses creates for the address with this status and code, as Clerk may refuse one that looked well to
-// everyone else. Status 0 means 422, an empty code form_param_format_invalid.
+// RejectAddress refuses creates for the address with a status and a code, as Clerk may refuse an address that looks
+// valid. Status 0 means 422, and an empty code form_param_format_invalid.
 func (s *Sandbox) RejectAddress(address string, status int, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// keptRequests is how many of the latest requests are kept at least.
+// keptRequests is how many of the latest requests are always kept.
 const keptRequests = 100_000
 
-// Sent is one invitation made through the API: what was sent to whom. Invitations made with [Sandbox.AddInvitation] are not
-// in the ledger.
+// Sent is one invitation made through the API: what was sent to whom. Invitations made with [Sandbox.AddInvitation]
+// are not in the ledger.
 type Sent struct {
 	InvitationID string    `json:"invitation_id"`
 	Address      string    `json:"email_address"` // as it was sent
@@ -18,9 +18,9 @@ type Sent struct {
 	At           time.Time `json:"at"`            // when it was made
 	Request      int       `json:"request"`       // the number of the request that asked for it; see Request
 	Bulk         bool      `json:"bulk"`
-	// Late: made after its client had given up (see Config.LateCommit).
+	// Late means that it was made after its client had given up (see Config.LateCommit).
 	Late bool `json:"late"`
-	// Emailed is false without notify, and past a silent monthly cap.
+	// Emailed is false without notify, and beyond a silent monthly cap.
 	Emailed bool `json:"emailed"`
 
 	Notify         bool            `json:"notify"`
@@ -40,15 +40,15 @@ type Request struct {
 	Endpoint Endpoint  `json:"endpoint"`
 	// Recipients is how many addresses a create or bulk carried.
 	Recipients int `json:"recipients"`
-	// Status and Code are what was answered; Status is 0 while the request is under way and if it never had an answer.
+	// Status and Code are those of the answer. Status is 0 while the request is under way, and if it got no answer.
 	Status int    `json:"status"`
 	Code   string `json:"code,omitempty"`
-	// Throttled: refused by a limit. A 429 that a fault played is not.
+	// Throttled means refused by a limit, and not a 429 that a fault played.
 	Throttled bool `json:"throttled"`
-	// Fault is the kind of the fault that struck, FaultID its id.
+	// Fault and FaultID are the kind and the id of the fault that struck.
 	Fault   FaultKind `json:"fault,omitempty"`
 	FaultID int       `json:"fault_id,omitempty"`
-	// Abandoned: the client gave up before its answer.
+	// Abandoned means that the client gave up before the answer.
 	Abandoned bool   `json:"abandoned"`
 	TraceID   string `json:"trace_id"`
 }
@@ -63,29 +63,29 @@ type EndpointStats struct {
 	Created   int `json:"created"`   // invitations made, late ones included
 }
 
-// WindowStats tells how a limit was used. Only requests with a good key to a known endpoint are seen.
+// WindowStats says how a limit was used. It counts only requests with a good key to a known endpoint.
 type WindowStats struct {
 	Limit Limit `json:"limit"`
-	// Max is the most arrivals, refused ones included, in any span of the window's length since the limit was set.
+	// Max is the most arrivals in any span of the window's length since the limit was set, refused ones included.
 	Max int `json:"max"`
-	// Taken is how many requests were let through since the start or the last reset; Held is how many places are taken now.
+	// Taken is how many requests passed since the start or the last reset. Held is how many places are taken now.
 	Taken int `json:"taken"`
 	Held  int `json:"held"`
 }
 
-// Stats sums up what the sandbox saw.
+// Stats counts what the sandbox saw.
 type Stats struct {
 	Endpoints map[Endpoint]EndpointStats `json:"endpoints"`
 	Create    WindowStats                `json:"create"`
 	Bulk      WindowStats                `json:"bulk"`
 	Overall   WindowStats                `json:"overall"`
-	// Invitations and Users are how many there are, Emails how many e-mails went out.
+	// Invitations and Users are how many there are. Emails is how many e-mails went out.
 	Invitations int `json:"invitations"`
 	Users       int `json:"users"`
 	Emails      int `json:"emails"`
 }
 
-// Ledger tells what was sent to whom, in the order of sending. It is never trimmed.
+// Ledger returns what was sent to whom, in the order of sending. It is never trimmed.
 func (s *Sandbox) Ledger() []Sent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,14 +93,14 @@ func (s *Sandbox) Ledger() []Sent {
 	return slices.Clone(s.sent)
 }
 
-// Requests tells the requests in the order of their arrival: the latest 100,000 at least.
+// Requests returns the requests in the order of their arrival: at least the latest 100,000.
 func (s *Sandbox) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Stats sums up what happened so far.
+// Stats returns the counts so far.
 func (s *Sandbox) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *Sandbox) Stats() Stats {
 	return st
 }
 
-// log adds a request to the record and gives it its number. Called with the lock held, as are record and finish's callees.
+// log records a request and returns its number. The caller holds the lock.
 func (s *Sandbox) log(r Request) int {
 	if len(s.requests) == 2*keptRequests {
 		s.requests = slices.Clone(s.requests[keptRequests:])
@@ -134,7 +134,8 @@ func (s *Sandbox) log(r Request) int {
 	return r.Number
 }
 
-// record is the record of a request; of one that was trimmed or reset away, a spare that nobody reads.
+// record finds the record of a request. For one that is no longer kept it returns a spare that nobody reads. The
+// caller holds the lock.
 func (s *Sandbox) record(number int) *Request {
 	if i := number - s.dropped - 1; i >= 0 && i < len(s.requests) {
 		return &s.requests[i]

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// window counts the requests of one limit. Times are nanoseconds since the Unix epoch, ascending, because arrivals are
-// stamped under the sandbox's lock.
+// window counts the requests of one limit. Times are nanoseconds since 1970. They ascend, because arrivals get their
+// time under the sandbox's lock.
 type window struct {
 	limit Limit
 	taken []int64 // arrivals that hold a place
-	seen  []int64 // all arrivals of the last window, for the measurement
+	seen  []int64 // all arrivals of the last window, to be measured
 	total int     // places given, ever
 	max   int     // most of seen at once
 }
 
-// observe measures an arrival, whatever becomes of it.
+// observe measures an arrival, refused or not.
 func (w *window) observe(now int64) {
 	if w.limit.Window == 0 {
 		return
@@ -55,7 +55,7 @@ func (w *window) take(now int64) {
 	}
 }
 
-// set changes the limit. Places already taken stay taken; the measurement starts anew.
+// set changes the limit. Taken places stay taken; the measurement starts again.
 func (w *window) set(l Limit) {
 	if w.limit == l {
 		return
@@ -83,7 +83,7 @@ func (s *Sandbox) windowsOf(e Endpoint) []*window {
 	}
 }
 
-// admit takes a place in all of the endpoint's windows, or says how long until that can be. Called with the lock held.
+// admit takes a place in all windows of the endpoint, or returns how long until it can. The caller holds the lock.
 func (s *Sandbox) admit(e Endpoint, at time.Time) (wait time.Duration) {
 	now := at.UnixNano()
 	windows := s.windowsOf(e)
@@ -108,7 +108,7 @@ func (s *Sandbox) admit(e Endpoint, at time.Time) (wait time.Duration) {
 	return wait
 }
 
-// throttled is a 429 that says to come back after wait.
+// throttled is a 429 that asks for a wait.
 func throttled(wait time.Duration, now time.Time, style RetryAfter, body ThrottleBody) *answer {
 	a := &answer{status: http.StatusTooManyRequests}
 	switch style {
@@ -129,13 +129,14 @@ func throttled(wait time.Duration, now time.Time, style RetryAfter, body Throttl
 		if body != TooManyRequests {
 			code = string(body)
 		}
-		a.errors = []apiError{{Code: code, Message: "Too many requests", LongMessage: "Too many requests. Please try again in a bit."}}
+		const long = "Too many requests. Please try again in a bit."
+		a.errors = []apiError{{Code: code, Message: "Too many requests", LongMessage: long}}
 	}
 	return a
 }
 
-// SetLimits replaces the three limits. Requests already counted stay counted; the measurements of a limit that changed
-// start anew. It panics if one of them is invalid (see [Config.Validate]).
+// SetLimits replaces the three limits. Requests that were counted stay counted; the measurement of a limit that
+// changed starts again. It panics if a limit is invalid (see [Config.Validate]).
 func (s *Sandbox) SetLimits(create, bulk, overall Limit) {
 	s.Configure(func(c *Config) { c.Create, c.Bulk, c.Overall = create, bulk, overall })
 }

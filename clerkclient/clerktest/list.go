@@ -10,7 +10,7 @@ import (
 
 var statuses = []string{"pending", "accepted", "revoked", "expired"}
 
-// listQuery is GET /invitations taken apart.
+// listQuery is what GET /invitations asks for.
 type listQuery struct {
 	statuses   []string // empty: all but revoked
 	text       string   // lower-cased substring of an address or id
@@ -56,7 +56,7 @@ func (s *Sandbox) list(now time.Time, l listQuery) *answer {
 			found = append(found, v)
 		}
 	}
-	switch l.property { // creation is the order they are kept in
+	switch l.property { // they are kept in the order of creation
 	case "email_address":
 		slices.SortStableFunc(found, func(a, b *invitation) int { return strings.Compare(a.folded, b.folded) })
 	case "expires_at":

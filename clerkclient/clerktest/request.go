@@ -35,8 +35,8 @@ func defaultAsk(address string) ask {
 	return ask{address: address, metadata: json.RawMessage("{}"), notify: true, expiresInDays: 30}
 }
 
-// read takes the request apart: the addresses that it carries, as far as they can be told, and the work that it asks for,
-// which is to refuse it if it is malformed.
+// read reads the request: the addresses in it, as far as they can be read, and the work that it asks for. The work
+// of a malformed request is to refuse it.
 func (c *call) read() (addresses []string, w work) {
 	switch c.endpoint {
 	case List:
@@ -44,7 +44,8 @@ func (c *call) read() (addresses []string, w work) {
 	case Users:
 		return c.r.URL.Query()["email_address"], c.usersWork()
 	case Revoke:
-		_, _ = io.Copy(io.Discard, http.MaxBytesReader(c.w, c.r.Body, maxBody)) // a client's leaving is only seen past its body
+		// That a client leaves shows only after its body.
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(c.w, c.r.Body, maxBody))
 		return nil, c.revokeWork()
 	}
 	items, refusal := c.items()
@@ -103,7 +104,7 @@ func (c *call) items() ([]map[string]json.RawMessage, *answer) {
 	return items, nil
 }
 
-// fields reads the fields of one invitation and collects what is wrong with them.
+// fields reads the fields of one invitation and gathers their faults.
 type fields struct {
 	item map[string]json.RawMessage
 	bulk bool
@@ -113,7 +114,10 @@ type fields struct {
 
 func (f *fields) ask() ask {
 	a := defaultAsk("")
-	known := []string{"email_address", "public_metadata", "redirect_url", "notify", "ignore_existing", "expires_in_days", "template_slug"}
+	known := []string{
+		"email_address", "public_metadata", "redirect_url", "notify", "ignore_existing", "expires_in_days",
+		"template_slug",
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.item)) {
 		if !slices.Contains(known, name) {
 			f.errs = append(f.errs, paramUnknown(name))
@@ -140,7 +144,7 @@ func (f *fields) ask() ask {
 	return a
 }
 
-// take reads one field, if it is there. It is false if the field is absent, null (where it may be) or mistyped.
+// take reads one field. It reports false if the field is absent, null or mistyped.
 func (f *fields) take(name, kind string, nullable bool, into any) bool {
 	raw, given := f.item[name]
 	if !given {
@@ -170,8 +174,9 @@ func (f *fields) metadata(a *ask) {
 		return
 	}
 	if f.max >= 0 && compact.Len() > f.max {
-		f.errs = append(f.errs, param("form_param_exceeds_allowed_size", "public_metadata", "exceeds the maximum allowed size",
-			fmt.Sprintf("The given public_metadata exceeds the maximum allowed size of %d bytes.", f.max)))
+		long := fmt.Sprintf("The given public_metadata exceeds the maximum allowed size of %d bytes.", f.max)
+		f.errs = append(f.errs, param("form_param_exceeds_allowed_size", "public_metadata",
+			"exceeds the maximum allowed size", long))
 		return
 	}
 	a.metadata = compact.Bytes()
@@ -193,7 +198,7 @@ func validRedirect(target string) bool {
 	return err == nil && (u.IsAbs() || strings.HasPrefix(target, "/"))
 }
 
-// query reads the parameters that lists share and collects what is wrong with them.
+// query reads the parameters that lists share and gathers their faults.
 type query struct {
 	values url.Values
 	errs   []apiError
@@ -236,7 +241,7 @@ func (q *query) order(properties ...string) (property string, descending bool) {
 	return property, by[0] == '-'
 }
 
-// refusal is what to answer if anything was wrong, else nil.
+// refusal is the answer if there were faults, and else nil.
 func (q *query) refusal() *answer {
 	if len(q.errs) == 0 {
 		return nil

@@ -26,7 +26,7 @@ const (
 	Other  Endpoint = "other"  // anything else, answered with 404
 )
 
-// Sandbox plays Clerk. It is an [http.Handler] that is safe for concurrent use; make one with [New].
+// Sandbox plays Clerk. It is an [http.Handler] and is safe for concurrent use. Make one with [New].
 type Sandbox struct {
 	mu      sync.Mutex
 	cfg     Config
@@ -64,14 +64,14 @@ type rejection struct {
 	code   string
 }
 
-// lateWork is a request whose client gave up and that is carried out at due all the same.
+// lateWork is a request whose client gave up. It is carried out at due all the same.
 type lateWork struct {
 	due  time.Time
 	call *call
 	work work
 }
 
-// work carries a request out. It is called with the lock held.
+// work carries a request out. Its caller holds the lock.
 type work func(now time.Time) *answer
 
 // New makes a sandbox. It panics if the configuration is invalid; see [Config.Validate].
@@ -82,8 +82,8 @@ func New(cfg Config) *Sandbox {
 	return s
 }
 
-// Configure changes the configuration while the sandbox runs, for all requests that arrive from now on. It panics if the
-// outcome is invalid.
+// Configure changes the configuration while the sandbox runs, for all requests that arrive from now on. It panics if
+// the new configuration is invalid.
 func (s *Sandbox) Configure(change func(*Config)) {
 	if err := s.configure(func(c *Config) error { change(c); return nil }); err != nil {
 		panic("clerktest: " + err.Error())
@@ -107,15 +107,15 @@ func (s *Sandbox) configure(change func(*Config) error) error {
 	return nil
 }
 
-// Config tells the configuration as it is now.
+// Config returns the configuration as it is now.
 func (s *Sandbox) Config() Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cfg
 }
 
-// Reset forgets everything but the configuration: invitations, users, blocks, faults, a revoked key, what the limits have
-// counted, ledger, requests and statistics.
+// Reset forgets everything but the configuration: invitations, users, blocks, faults, a revoked key, what the limits
+// have counted, ledger, requests and statistics.
 func (s *Sandbox) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Sandbox) Reset() {
 	s.blocked, s.rejected = map[string]bool{}, map[string]rejection{}
 	s.quota, s.emails = -1, map[string]int{}
 	s.faults, s.late = nil, nil
-	s.dropped += len(s.requests) // numbers are never used twice: a request may be under way
+	s.dropped += len(s.requests) // no number is used twice: a request may be under way
 	s.sent, s.requests = nil, nil
 	s.counts = map[Endpoint]*EndpointStats{}
 	for _, e := range []Endpoint{Create, Bulk, List, Revoke, Users, Other} {
@@ -135,8 +135,7 @@ func (s *Sandbox) Reset() {
 	}
 }
 
-// Close ends every hang and every latency that is under way or to come, and tears their connections down, so that a server
-// can stop.
+// Close ends every hang and every latency, now and later, and breaks their connections, so that a server can stop.
 func (s *Sandbox) Close() { s.closeOnce.Do(func() { close(s.closed) }) }
 
 // SetKey makes this the only key accepted; "" accepts every sk_test_… and sk_live_…. It undoes [Sandbox.RevokeKey].
@@ -153,14 +152,14 @@ func (s *Sandbox) RevokeKey() {
 	s.revoked = true
 }
 
-// clock reads the clock. It never runs backwards, so that windows and creation order stay ordered.
+// clock reads the clock. It never runs backwards, so arrivals and creations stay in order.
 func (s *Sandbox) clock() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now()
 }
 
-// now is clock with the lock held. It first carries out the late work that is due by then.
+// now is clock for a caller that holds the lock. It also carries out the late work that is due.
 func (s *Sandbox) now() time.Time {
 	if t := s.cfg.Now(); t.After(s.last) {
 		s.last = t
@@ -175,7 +174,7 @@ func (s *Sandbox) now() time.Time {
 	return now
 }
 
-// abandon records that the client gave up, has its request carried out later if so configured, and ends the handler.
+// abandon records that the client gave up, arranges for its late commit, and ends the handler.
 func (c *call) abandon(w work, late time.Duration) {
 	c.s.postpone(c, w, late)
 	tear(c.w)
@@ -196,7 +195,7 @@ func (s *Sandbox) postpone(c *call, w work, late time.Duration) {
 	s.late = slices.Insert(s.late, i, lateWork{due: due, call: c, work: w})
 }
 
-// do carries the request out, now.
+// do carries the request out now.
 func (s *Sandbox) do(w work) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,7 +207,7 @@ type call struct {
 	s        *Sandbox
 	w        http.ResponseWriter
 	r        *http.Request
-	cfg      Config // as it was at the arrival
+	cfg      Config // as it was when the request arrived
 	endpoint Endpoint
 	id       string // of the invitation to revoke
 	number   int
@@ -219,8 +218,9 @@ type call struct {
 
 // ServeHTTP answers a request as Clerk would, under the path prefix /v1 or none.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.pause(r.Context(), s.draw(func(c Config) (time.Duration, time.Duration) { return c.MinTransit, c.MaxTransit })) {
-		tear(w) // gave up before it arrived
+	transit := s.draw(func(c Config) (least, most time.Duration) { return c.MinTransit, c.MaxTransit })
+	if !s.pause(r.Context(), transit) {
+		tear(w) // the client gave up before the request arrived
 	}
 	c := &call{s: s, w: w, r: r}
 	if refusal := s.arrive(c); refusal != nil {
@@ -238,7 +238,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.reply(s.do(work))
 }
 
-// arrive stamps and numbers the request and decides whether it may pass: key, path, limits, in this order.
+// arrive gives the request its time and its number, and checks the key, the path and the limits, in this order.
 func (s *Sandbox) arrive(c *call) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +247,9 @@ func (s *Sandbox) arrive(c *call) *answer {
 	c.endpoint, c.id = route(c.r)
 	c.latency = between(s.rng, s.cfg.MinLatency, s.cfg.MaxLatency)
 	c.trace = randomText(s.rng, 32)
-	c.number = s.log(Request{Arrived: now, Method: c.r.Method, Path: c.r.URL.Path, Endpoint: c.endpoint, TraceID: c.trace})
+	c.number = s.log(Request{
+		Arrived: now, Method: c.r.Method, Path: c.r.URL.Path, Endpoint: c.endpoint, TraceID: c.trace,
+	})
 	s.counts[c.endpoint].Arrivals++
 	if a := s.authenticate(c.r); a != nil {
 		return a
@@ -269,7 +271,7 @@ func (s *Sandbox) arrive(c *call) *answer {
 	return nil
 }
 
-// authenticate checks who asks. Clerk does so before it looks at the path.
+// authenticate checks the key. Clerk does so before it looks at the path.
 func (s *Sandbox) authenticate(r *http.Request) *answer {
 	if s.cfg.EdgeBlocksAgents && defaultAgent(r.UserAgent()) {
 		return errEdge()
@@ -289,7 +291,7 @@ func (s *Sandbox) authenticate(r *http.Request) *answer {
 	return nil
 }
 
-// defaultAgent tells whether a User-Agent is missing or what an HTTP library sends unasked.
+// defaultAgent reports whether a User-Agent is missing or the default one of an HTTP library.
 func defaultAgent(agent string) bool {
 	name, _, _ := strings.Cut(agent, "/")
 	return slices.Contains([]string{"", "Go-http-client", "Python-urllib", "python-requests", "Java"}, name)
@@ -308,22 +310,23 @@ func route(r *http.Request) (Endpoint, string) {
 	case r.Method == http.MethodGet && path == "/users":
 		return Users, ""
 	}
-	parts := strings.Split(path, "/")
-	if r.Method == http.MethodPost && len(parts) == 4 && parts[0] == "" && parts[1] == "invitations" && parts[3] == "revoke" {
-		if id, err := url.PathUnescape(parts[2]); err == nil && id != "" {
+	id, prefixed := strings.CutPrefix(path, "/invitations/")
+	id, suffixed := strings.CutSuffix(id, "/revoke")
+	if r.Method == http.MethodPost && prefixed && suffixed && !strings.Contains(id, "/") {
+		if id, err := url.PathUnescape(id); err == nil && id != "" {
 			return Revoke, id
 		}
 	}
 	return Other, ""
 }
 
-// reply sends the answer and records it. It is recorded first: whoever has the answer finds it in the record.
+// reply records the answer and sends it, in this order: a client that has an answer finds it recorded.
 func (c *call) reply(a *answer) {
 	c.s.finish(c, a)
 	a.write(c.w, c)
 }
 
-// pause waits in real time. It is false if the client left or the sandbox was closed meanwhile.
+// pause waits in real time. It reports false if the client left or the sandbox was closed meanwhile.
 func (s *Sandbox) pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -339,7 +342,7 @@ func (s *Sandbox) pause(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// draw chooses a duration from a range of the configuration.
+// draw draws a duration from a range of the configuration.
 func (s *Sandbox) draw(of func(Config) (least, most time.Duration)) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -347,7 +350,7 @@ func (s *Sandbox) draw(of func(Config) (least, most time.Duration)) time.Duratio
 	return between(s.rng, least, most)
 }
 
-// between is evenly drawn; it leaves the random sequence alone where there is nothing to choose.
+// between draws evenly. It takes no random number if there is nothing to choose.
 func between(rng *rand.Rand, least, most time.Duration) time.Duration {
 	if most <= least {
 		return least

@@ -9,8 +9,8 @@ import (
 // ControlPrefix is the path under which [Sandbox.Mux] serves [Sandbox.Control].
 const ControlPrefix = "/_sandbox"
 
-// Mux serves Clerk's API under /v1 (and under no prefix) and the control under /_sandbox/, for a sandbox in its own process.
-// The control has no password: serve it on a loopback address.
+// Mux serves Clerk's API under /v1 and under no prefix, and the control under /_sandbox/. It is for a sandbox in a
+// process of its own. The control has no password: serve it on a loopback address.
 func (s *Sandbox) Mux() http.Handler {
 	control := http.StripPrefix(ControlPrefix, s.Control())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,15 +22,15 @@ func (s *Sandbox) Mux() http.Handler {
 	})
 }
 
-// TB is what NewServer needs of a *testing.T; the testing package itself would come along into binaries.
+// TB is what NewServer needs of a *testing.T. So programs with a sandbox do not contain the testing package.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Cleanup(func())
 }
 
-// NewServer serves a new sandbox, its control included, on a loopback port until the test ends. url is the base URL for a Clerk
-// client, with the prefix /v1; the control is at /_sandbox/ of the same host.
+// NewServer serves a new sandbox and its control on a loopback port until the test ends. url is the base URL for a
+// Clerk client, with the prefix /v1. The control is at /_sandbox/ of the same host.
 func NewServer(t TB, cfg Config) (s *Sandbox, url string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,8 +52,8 @@ func NewServer(t TB, cfg Config) (s *Sandbox, url string) {
 	return s, "http://" + listener.Addr().String() + "/v1"
 }
 
-// LoadDemo adds what a demonstration needs: the users user.one@example.com and user.two@example.com, a pending invitation of
-// pending@example.com, and the blocked domain blocked.example.
+// LoadDemo adds what a demonstration needs: the users user.one@example.com and user.two@example.com, a pending
+// invitation to pending@example.com, and the blocked domain blocked.example.
 func (s *Sandbox) LoadDemo() {
 	s.AddUser("user.one@example.com")
 	s.AddUser("user.two@example.com")

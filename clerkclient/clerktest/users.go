@@ -13,7 +13,7 @@ import (
 // maxUserAddresses is how many addresses one look-up may name. (Documented)
 const maxUserAddresses = 100
 
-// user is what the sandbox keeps of one.
+// user is what the sandbox keeps of a user.
 type user struct {
 	id, emailID string
 	address     string
@@ -21,7 +21,7 @@ type user struct {
 	created     int64
 }
 
-// AddUser makes the address belong to a user, if it does not yet. Pending invitations stay as they are.
+// AddUser makes a user with the address, unless there is one. Pending invitations stay as they are.
 func (s *Sandbox) AddUser(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,7 +32,8 @@ func (s *Sandbox) AddUser(address string) {
 
 func (s *Sandbox) addUser(now time.Time, address string, metadata json.RawMessage) {
 	u := &user{
-		id: "user_" + randomText(s.rng, 27), emailID: "idn_" + randomText(s.rng, 27), address: address, metadata: metadata, created: millis(now),
+		id: "user_" + randomText(s.rng, 27), emailID: "idn_" + randomText(s.rng, 27), address: address,
+		metadata: metadata, created: millis(now),
 	}
 	s.users = append(s.users, u)
 	s.usersBy[fold(address)] = append(s.usersBy[fold(address)], u)
@@ -42,13 +43,17 @@ func (s *Sandbox) isUser(address string) bool {
 	return slices.ContainsFunc(s.usersBy[fold(address)], func(u *user) bool { return s.same(u.address, address) })
 }
 
-// The orders that Clerk documents. A sandbox's users differ only in age and address.
-var userOrders = []string{"created_at", "updated_at", "email_address", "web3wallet", "first_name", "last_name", "phone_number",
-	"username", "last_active_at", "last_sign_in_at"}
+// userOrders are the orders that Clerk documents. The users of a sandbox differ only in age and address.
+var userOrders = []string{
+	"created_at", "updated_at", "email_address", "web3wallet", "first_name", "last_name", "phone_number", "username",
+	"last_active_at", "last_sign_in_at",
+}
 
-// Filters on what no user of the sandbox has, so that they find nobody.
-var emptyUserFilters = []string{"phone_number", "external_id", "username", "web3_wallet", "organization_id", "phone_number_query",
-	"username_query", "name_query", "provider", "provider_user_id"}
+// emptyUserFilters are about what no user of the sandbox has, so they find nobody.
+var emptyUserFilters = []string{
+	"phone_number", "external_id", "username", "web3_wallet", "organization_id", "phone_number_query",
+	"username_query", "name_query", "provider", "provider_user_id",
+}
 
 func (c *call) usersWork() work {
 	q := query{values: c.r.URL.Query()}
@@ -74,7 +79,8 @@ func (c *call) usersWork() work {
 			return len(wanted) > 0 && !wanted[c.s.identity(u.address)] || !matchesUser(u, q.values)
 		})
 		if property == "email_address" {
-			slices.SortStableFunc(found, func(a, b *user) int { return strings.Compare(fold(a.address), fold(b.address)) })
+			byAddress := func(a, b *user) int { return strings.Compare(fold(a.address), fold(b.address)) }
+			slices.SortStableFunc(found, byAddress)
 		}
 		if descending {
 			slices.Reverse(found)
@@ -99,12 +105,13 @@ func matchesUser(u *user, values map[string][]string) bool {
 		return false
 	}
 	contains := func(name string, in ...string) bool {
-		return len(values[name]) == 0 || slices.ContainsFunc(in, func(v string) bool { return strings.Contains(fold(v), fold(values[name][0])) })
+		has := func(v string) bool { return strings.Contains(fold(v), fold(values[name][0])) }
+		return len(values[name]) == 0 || slices.ContainsFunc(in, has)
 	}
 	return contains("email_address_query", u.address) && contains("query", u.address, u.id)
 }
 
-// object is Clerk's user object with every required field.
+// object is Clerk's user object, with every required field.
 func (u *user) object() map[string]any {
 	none := []any{}
 	return map[string]any{
@@ -112,14 +119,16 @@ func (u *user) object() map[string]any {
 		"image_url": "https://img.sandbox.example/" + u.id, "has_image": false,
 		"primary_email_address_id": u.emailID, "primary_phone_number_id": nil, "primary_web3_wallet_id": nil,
 		"email_addresses": []any{map[string]any{
-			"object": "email_address", "id": u.emailID, "email_address": u.address, "reserved": false, "linked_to": none,
-			"matches_sso_connection": false,
+			"object": "email_address", "id": u.emailID, "email_address": u.address, "reserved": false,
+			"linked_to": none, "matches_sso_connection": false,
 			"verification": map[string]any{
-				"object": "verification_otp", "status": "verified", "strategy": "email_code", "attempts": 1, "expire_at": u.created + 600_000,
+				"object": "verification_otp", "status": "verified", "strategy": "email_code", "attempts": 1,
+				"expire_at": u.created + 600_000,
 			},
 			"created_at": u.created, "updated_at": u.created,
 		}},
-		"phone_numbers": none, "web3_wallets": none, "passkeys": none, "external_accounts": none, "saml_accounts": none, "enterprise_accounts": none,
+		"phone_numbers": none, "web3_wallets": none, "passkeys": none, "external_accounts": none,
+		"saml_accounts": none, "enterprise_accounts": none,
 		"public_metadata": u.metadata, "private_metadata": map[string]any{}, "unsafe_metadata": map[string]any{},
 		"password_enabled": false, "two_factor_enabled": false, "totp_enabled": false, "backup_code_enabled": false,
 		"mfa_enabled_at": nil, "mfa_disabled_at": nil, "legal_accepted_at": nil,
