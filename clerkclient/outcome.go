@@ -187,37 +187,28 @@ func (c clerkErrors) offenders() []string {
 	var found []string
 	for _, e := range c.Errors {
 		var meta struct {
-			EmailAddresses names `json:"email_addresses"`
-			Identifiers    names `json:"identifiers"`
+			EmailAddresses any `json:"email_addresses"`
+			Identifiers    any `json:"identifiers"`
 		}
 		if json.Unmarshal(e.Meta, &meta) != nil {
 			continue // meta has many shapes; only these two fields matter
 		}
-		for _, name := range slices.Concat(meta.EmailAddresses, meta.Identifiers) {
-			folded := fold(name)
-			isAddress := strings.Contains(folded, "@") && len(folded) <= 320
-			if isAddress && len(found) < maxOffenders && !slices.Contains(found, folded) {
-				found = append(found, folded)
+		for _, named := range []any{meta.EmailAddresses, meta.Identifiers} {
+			list, ok := named.([]any)
+			if !ok {
+				list = []any{named} // one alone
+			}
+			for _, name := range list {
+				text, _ := name.(string)
+				folded := fold(text)
+				isAddress := strings.Contains(folded, "@") && len(folded) <= 320
+				if isAddress && len(found) < maxOffenders && !slices.Contains(found, folded) {
+					found = append(found, folded)
+				}
 			}
 		}
 	}
 	return found
-}
-
-// names is a list of strings. A single string counts as a list, and any other JSON as an empty one.
-type names []string
-
-func (n *names) UnmarshalJSON(data []byte) error {
-	var one string
-	if json.Unmarshal(data, &one) == nil {
-		*n = names{one}
-		return nil
-	}
-	var many []string
-	if json.Unmarshal(data, &many) == nil {
-		*n = many
-	}
-	return nil
 }
 
 // fold returns the form that two spellings of one address share: Clerk ignores case (assumed).

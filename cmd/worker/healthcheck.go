@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -27,11 +26,13 @@ func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams)
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(addr)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	// No proxy: an address that listens on every interface, such as 0.0.0.0:8080, is dialed on this machine.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("no worker answers at %s: %w", addr, err)
 	}
@@ -43,13 +44,4 @@ func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams)
 	}
 	fmt.Fprintln(out.stdout, answer)
 	return nil
-}
-
-// dialable turns an address that listens on every interface into one to call.
-func dialable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	return addr
 }

@@ -34,7 +34,7 @@ func (rd *reader) csv(text []byte) error {
 	if err := rd.checkLines(text); err != nil {
 		return err
 	}
-	comma, before, text, err := rd.separator(text)
+	comma, text, err := rd.separator(text)
 	if err != nil {
 		return err
 	}
@@ -42,17 +42,16 @@ func (rd *reader) csv(text []byte) error {
 	rows := newRows(text, comma)
 	var t table
 	for {
-		cells, err := rows.next()
+		cells, err := nextRow(rows)
 		switch {
 		case err == io.EOF && t.columns == nil:
 			return rd.fault(0, "has no header: the first line must name the columns, such as email_address")
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return rd.quoteFault(err, before)
+			return rd.quoteFault(err)
 		}
 		line, _ := rows.FieldPos(0)
-		line += before
 		if t.columns == nil {
 			t, err = rd.header(slices.Clone(cells), line)
 		} else {
@@ -64,20 +63,18 @@ func (rd *reader) csv(text []byte) error {
 	}
 }
 
-// rows reads rows of any number of cells.
-type rows struct{ *csv.Reader }
-
-func newRows(text []byte, comma rune) rows {
-	r := csv.NewReader(bytes.NewReader(text))
-	r.Comma, r.FieldsPerRecord, r.ReuseRecord = comma, -1, true
-	return rows{r}
+// newRows reads rows of any number of cells.
+func newRows(text []byte, comma rune) *csv.Reader {
+	rows := csv.NewReader(bytes.NewReader(text))
+	rows.Comma, rows.FieldsPerRecord, rows.ReuseRecord = comma, -1, true
+	return rows
 }
 
-// next returns the next row that is not blank. Its cells are good until the next call.
-func (r rows) next() ([]string, error) {
+// nextRow returns the next row that is not blank. Its cells are good until the next call.
+func nextRow(rows *csv.Reader) ([]string, error) {
+	written := func(cell string) bool { return strings.TrimSpace(cell) != "" }
 	for {
-		cells, err := r.Read()
-		written := func(cell string) bool { return strings.TrimSpace(cell) != "" }
+		cells, err := rows.Read()
 		if err != nil || slices.ContainsFunc(cells, written) {
 			return cells, err
 		}
@@ -85,40 +82,40 @@ func (r rows) next() ([]string, error) {
 }
 
 // separator finds what stands between cells. A first line with sep= says it. Otherwise it is the one that makes most
-// cells of the header. before counts the lines that are cut off.
-func (rd *reader) separator(text []byte) (comma rune, before int, rest []byte, err error) {
+// cells of the header. rest is the text in which that first line is blank.
+func (rd *reader) separator(text []byte) (comma rune, rest []byte, err error) {
 	const separators = ",;\t" // if two make as many, the first
 	if match := sepPattern.FindSubmatch(text); match != nil {
 		comma, _ := utf8.DecodeRune(match[1])
 		if !strings.ContainsRune(separators, comma) {
-			return 0, 0, nil, rd.fault(1, "%s is not a separator that is known: use a comma, a semicolon or a tab",
+			return 0, nil, rd.fault(1, "%s is not a separator that is known: use a comma, a semicolon or a tab",
 				show(string(match[1])))
 		}
-		return comma, 1, text[len(match[0]):], nil
+		return comma, text[len(match[0])-len("\n"):], nil
 	}
 	most := -1
 	for _, candidate := range separators {
-		switch cells, err := newRows(text, candidate).next(); {
+		switch cells, err := nextRow(newRows(text, candidate)); {
 		case err == io.EOF: // there is nothing but this separator
-			return candidate, 0, text, nil
+			return candidate, text, nil
 		case err == nil && len(cells) > most:
 			comma, most = candidate, len(cells)
 		}
 	}
-	return cmp.Or(comma, ','), 0, text, nil
+	return cmp.Or(comma, ','), text, nil
 }
 
 // quoteFault is about the whole file. Where a quote is wrong, nobody can tell where rows begin and end, and text
 // inside a cell must not be taken for people to invite.
-func (rd *reader) quoteFault(err error, before int) error {
+func (rd *reader) quoteFault(err error) error {
 	parse, _ := errors.AsType[*csv.ParseError](err)
 	switch {
 	case errors.Is(err, csv.ErrBareQuote):
-		return rd.fault(parse.Line+before, "has a quote inside a cell that does not begin with one "+
+		return rd.fault(parse.Line, "has a quote inside a cell that does not begin with one "+
 			"(nor may a space stand before it): put the whole cell in quotes and double those inside, "+
 			`as in "{""plan"": ""pro""}"`)
 	case errors.Is(err, csv.ErrQuote):
-		return rd.fault(parse.StartLine+before, "has a cell in quotes that is never closed or goes on after its "+
+		return rd.fault(parse.StartLine, "has a cell in quotes that is never closed or goes on after its "+
 			`closing quote: double the quotes inside it, as in "{""plan"": ""pro""}"`)
 	}
 	return rd.fault(0, "cannot be read as CSV: %v", err)
@@ -149,22 +146,18 @@ func (rd *reader) header(names []string, line int) (table, error) {
 			byColumn[c], t.columns[i] = name, c
 		}
 	}
-	if _, found := byColumn[column{field: fieldEmail}]; !found {
-		return t, rd.noEmailFault(line)
+	if _, found := byColumn[column{field: fieldEmail}]; found {
+		return t, nil
 	}
-	return t, nil
-}
-
-func (rd *reader) noEmailFault(line int) error {
+	email := "email_address (or email; --email-column says another)"
+	if rd.opts.EmailColumn != "" {
+		email = show(rd.opts.EmailColumn) + ", as --email-column asks"
+	}
 	var shown []string
-	for _, name := range rd.file.Columns[:min(maxNames, len(rd.file.Columns))] {
+	for _, name := range names[:min(maxNames, len(names))] {
 		shown = append(shown, show(name))
 	}
-	column := "email_address (or email; --email-column says another)"
-	if rd.opts.EmailColumn != "" {
-		column = show(rd.opts.EmailColumn) + ", as --email-column asks"
-	}
-	return rd.fault(line, "has no column %s; it names %s", column, strings.Join(shown, ", "))
+	return t, rd.fault(line, "has no column %s; it names %s", email, strings.Join(shown, ", "))
 }
 
 func (rd *reader) csvRow(t table, at Place, cells []string) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/unicode"
 )
 
@@ -52,28 +53,14 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 		return nil, rd.fault(lineOf(text, i), "has a zero byte, as files that are not text do, "+
 			"and UTF-16 without a byte order mark: %s", saveAs)
 	}
-	if i := invalidUTF8(text); i >= 0 {
+	if !utf8.Valid(text) {
+		_, i, _ := encoding.UTF8Validator.Transform(text, text, true) // in place, up to the first wrong byte
 		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s", text[i], saveAs)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
 	}
 	return text, nil
-}
-
-// invalidUTF8 finds the first byte that is not UTF-8, or -1.
-func invalidUTF8(text []byte) int {
-	if utf8.Valid(text) {
-		return -1
-	}
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRune(text[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
-	}
-	return -1
 }
 
 func lineOf(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }

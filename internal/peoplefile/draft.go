@@ -21,10 +21,8 @@ type draft struct {
 	recipient tasks.Recipient // begins as the defaults
 	own       map[string]any  // the row's own public_metadata; nil leaves the default's
 	keys      map[string]any  // of public_metadata.KEY
-	faults    []fault
+	faults    []Invalid       // without their place and raw text
 }
-
-type fault struct{ field, reason string }
 
 func newDraft(defaults tasks.Recipient) *draft {
 	d := &draft{recipient: defaults}
@@ -33,7 +31,7 @@ func newDraft(defaults tasks.Recipient) *draft {
 }
 
 func (d *draft) bad(field, format string, args ...any) {
-	d.faults = append(d.faults, fault{field, fmt.Sprintf(format, args...)})
+	d.faults = append(d.faults, Invalid{Field: field, Reason: fmt.Sprintf(format, args...)})
 }
 
 // flags are the words of CSV for true and false.
@@ -158,7 +156,7 @@ func (d *draft) validate() {
 	}
 	known := len(d.faults)
 	for _, invalid := range tasks.Faults(d.recipient.Validate()) {
-		if !slices.ContainsFunc(d.faults[:known], func(f fault) bool { return f.field == invalid.Field }) {
+		if !slices.ContainsFunc(d.faults[:known], func(f Invalid) bool { return f.Field == invalid.Field }) {
 			d.bad(invalid.Field, "%s", invalid.Reason)
 		}
 	}

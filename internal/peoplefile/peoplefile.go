@@ -200,7 +200,8 @@ func (rd *reader) add(at Place, d *draft, raw func() []string) {
 	if len(d.faults) > 0 {
 		cells := raw()
 		for _, f := range d.faults {
-			rd.file.Invalid = append(rd.file.Invalid, Invalid{Place: at, Field: f.field, Reason: f.reason, Raw: cells})
+			f.Place, f.Raw = at, cells
+			rd.file.Invalid = append(rd.file.Invalid, f)
 		}
 		return
 	}
