@@ -10,7 +10,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// Invitation is an invitation as Clerk knows it, without its URL: whoever has the URL can sign up with the address.
+// Invitation is an invitation as Clerk knows it, without its URL: with that, anybody can sign up as the address.
 // It is safe to print: that leaves out the address and the metadata. Its JSON is complete.
 type Invitation struct {
 	ID             string          `json:"id"` // inv_ and 27 alphanumerics (observed)

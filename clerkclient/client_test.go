@@ -35,7 +35,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestBulkOrder: whatever the order of the answer, the result has the order of the question.
+// TestBulkOrder checks that the result has the order of the request, whatever the order of the answer.
 func TestBulkOrder(t *testing.T) {
 	t.Parallel()
 	rows := make([]string, MaxBulk)
@@ -56,7 +56,7 @@ func TestBulkOrder(t *testing.T) {
 	}
 }
 
-// TestImplausibleAnswers: a 2xx that is not about what was asked may hide that something was created.
+// TestImplausibleAnswers: a 2xx that is not the answer to the call may hide that something was created.
 func TestImplausibleAnswers(t *testing.T) {
 	t.Parallel()
 	a, b := invitationJSON(aliceID, alice, "pending"), invitationJSON(bobID, bob, "pending")
@@ -100,7 +100,7 @@ func TestImplausibleAnswers(t *testing.T) {
 	}
 }
 
-// TestListForms: an object with a count, and a bare array, as Clerk's document has it.
+// TestListForms reads both forms: an object with a count, and the bare array of Clerk's document.
 func TestListForms(t *testing.T) {
 	t.Parallel()
 	rows := invitationJSON(aliceID, alice, "accepted") + "," + invitationJSON(bobID, bob, "sleeping")

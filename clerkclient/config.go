@@ -53,7 +53,7 @@ type key struct {
 	fingerprint   string
 }
 
-// parseKey checks the form of the key, of which only the prefix is documented. Its errors never hold the key.
+// parseKey checks the form of the key. Only the prefix is documented. Its errors never hold the key.
 func parseKey(secret string) (key, error) {
 	foreign := func(r rune) bool { return r <= ' ' || r > '~' }
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(secret, "sk_"), "_")

@@ -12,7 +12,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 )
 
-// FuzzClassify: whatever an answer says, the error that it becomes is bounded, printable and without addresses.
+// FuzzClassify checks that the error of any answer is bounded, printable and without addresses.
 func FuzzClassify(f *testing.F) {
 	for _, body := range []string{
 		"", htmlBody, otherJSON, clerkError("duplicate_record", `{"email_addresses":["a@b.cd"]}`), clerkError("resource_locked"),
@@ -46,7 +46,7 @@ func FuzzClassify(f *testing.F) {
 	})
 }
 
-// FuzzAnswers: whatever a 2xx holds, what is believed of it is about what was asked.
+// FuzzAnswers checks that a 2xx with any body is believed only if it answers the call.
 func FuzzAnswers(f *testing.F) {
 	for _, op := range operations() {
 		f.Add(op.good)

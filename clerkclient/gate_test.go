@@ -18,11 +18,11 @@ import (
 
 func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// lateContext gives a context whose call gets its connection in time and reaches the point of writing after its deadline.
+// lateContext returns a context whose call gets its connection in time and would write after its deadline.
 func lateContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	t.Cleanup(cancel)
-	// The hooks of a caller run after the backend's, and before the write.
+	// The hooks of a caller run after the client's, and before the write.
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { <-ctx.Done() }})
 }
 
@@ -65,8 +65,8 @@ func TestNothingIsWrittenAfterTheDeadlineOverTLS(t *testing.T) {
 	}
 }
 
-// TestRequestsAreWrittenOnce: a server reads a request on a kept-alive connection and closes it. net/http would repeat
-// the GETs, which costs a second call on one permit.
+// TestRequestsAreWrittenOnce: a server reads a request on a kept connection and closes it. net/http would repeat the
+// GETs. That would be a second call on one permit.
 func TestRequestsAreWrittenOnce(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations() {

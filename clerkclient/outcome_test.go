@@ -103,7 +103,7 @@ func checkOutcome(t *testing.T, what string, answer Answer, err error, status in
 	}
 }
 
-// TestEndlessBody: a client that reads on would never come back.
+// TestEndlessBody: a client that read to the end would never return.
 func TestEndlessBody(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations() {
@@ -181,7 +181,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestRetryAfterDateIsAgainstTheServersClock: ours may be wrong by more than the wait.
+// TestRetryAfterDateIsAgainstTheServersClock: our clock may be wrong by more than the wait.
 func TestRetryAfterDateIsAgainstTheServersClock(t *testing.T) {
 	t.Parallel()
 	header := http.Header{"Retry-After": {"Wed, 01 Jul 2026 12:01:40 GMT"}, "Date": {"Wed, 01 Jul 2026 12:00:00 GMT"}}

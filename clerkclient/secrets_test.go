@@ -10,7 +10,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 )
 
-// TestNoErrorLeaks: an answer that quotes everything it should not, everywhere it can.
+// TestNoErrorLeaks has answers that quote all secrets everywhere.
 func TestNoErrorLeaks(t *testing.T) {
 	t.Parallel()
 	quoting := fmt.Sprintf("%s (%s) has an invitation: %s, ticket %s, key %s, mail %s, \"alice liddell\"@example.com, Bearer %s",
@@ -67,7 +67,7 @@ func TestNoValueLeaks(t *testing.T) {
 	}
 }
 
-// TestOnlyOffendersHoldAddresses, and not where they are printed.
+// TestOnlyOffendersHoldAddresses checks that they are not printed either.
 func TestOnlyOffendersHoldAddresses(t *testing.T) {
 	t.Parallel()
 	e := &Error{Outcome: Rejected, Status: 400, Code: "duplicate_record", Offenders: []string{alice, bob}}

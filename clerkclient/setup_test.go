@@ -32,7 +32,7 @@ const (
 	bobID      = "inv_2QbBbBbBbBbBbBbBbBbBbBbBbBb"
 )
 
-// operation is one of the five calls, and the body of an answer to it that is to be believed.
+// operation is one of the five calls, with the body of a good answer to it.
 type operation struct {
 	name, method, path string
 	do                 func(context.Context, *Client) (Answer, error)
@@ -76,7 +76,7 @@ func invitationJSON(id, address, status string) string {
 	return string(body)
 }
 
-// newClient gives a client that calls the handler, over real HTTP.
+// newClient returns a client that calls the handler over real HTTP.
 func newClient(t testing.TB, handler http.Handler) *Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -106,7 +106,7 @@ func answering(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// rawServer serves TCP connections one by one, each in its own goroutine, and gives their origin.
+// rawServer serves TCP connections, each in its own goroutine, and returns its origin.
 func rawServer(t testing.TB, serve func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -145,7 +145,7 @@ func readRequest(r *bufio.Reader) (*http.Request, error) {
 	return req, err
 }
 
-// asError checks that the error is this package's and hands it over.
+// asError checks that the error is an *Error and returns it.
 func asError(t testing.TB, err error) *Error {
 	t.Helper()
 	e, ok := err.(*Error) //nolint:errorlint // every method promises this very type
@@ -155,7 +155,7 @@ func asError(t testing.TB, err error) *Error {
 	return e
 }
 
-// mustNotLeak prints the values in every way that is known and looks for what must not be there.
+// mustNotLeak prints the values in every way and looks for secrets.
 func mustNotLeak(t testing.TB, values ...any) {
 	t.Helper()
 	for _, value := range values {

@@ -138,7 +138,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestPathsAreChecked also below the client: the SDK does not escape ids.
+// TestPathsAreChecked also checks Call: the SDK does not escape ids.
 func TestPathsAreChecked(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request was sent") }))
@@ -190,7 +190,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestBrokenConnections: what the network can do to a call, and what is known of it afterwards.
+// TestBrokenConnections plays what the network can do to a call, and checks what the error says.
 func TestBrokenConnections(t *testing.T) {
 	t.Parallel()
 	afterRequest := func(then func(net.Conn)) func(net.Conn) {
@@ -370,14 +370,14 @@ func TestCancelWhileReading(t *testing.T) {
 	}))
 	_, err := operations()[0].do(ctx, c)
 	e := asError(t, err)
-	// Whether the header is read before the cancellation is a race that both may win.
+	// It is a race whether the header is read before the cancellation.
 	if !errors.Is(err, context.Canceled) || e.Code != CodeCanceled || !e.Sent || e.Status != 0 && e.Status != 200 {
 		t.Errorf("%v: code %q, status %d, sent %t", e, e.Code, e.Status, e.Sent)
 	}
 }
 
-// TestCallsEndWithTheirDeadline against a server that reads and never answers: the context's deadline or the ceiling,
-// whichever comes first.
+// TestCallsEndWithTheirDeadline has a server that reads and never answers. The call ends at the context's deadline or
+// after the configured timeout, whichever comes first.
 func TestCallsEndWithTheirDeadline(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations() {
@@ -418,7 +418,7 @@ func TestCallsEndWithTheirDeadline(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreKept: 40 calls at once, three times over, on 40 connections.
+// TestConnectionsAreKept makes 40 calls at once, three times, on 40 connections.
 func TestConnectionsAreKept(t *testing.T) {
 	t.Parallel()
 	const parallel = 40

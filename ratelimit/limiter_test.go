@@ -121,7 +121,7 @@ func TestALateDoneCountsFromNowAndNeverRevives(t *testing.T) {
 	p = mustTake(t, l, hold, Want{Limit: "calls"})
 	v.advance(hold + time.Minute)
 	mustTake(t, l, hold, Want{Limit: "calls"})
-	testkit.NoError(t, p.Done(t.Context())) // its time is over
+	testkit.NoError(t, p.Done(t.Context())) // too late: its entry is gone
 	v.advance(time.Second)
 	mustWait(t, l, hold, time.Minute, Want{Limit: "calls"})
 }
@@ -175,7 +175,7 @@ func TestReleaseGivesThePlaceBack(t *testing.T) {
 	mustWait(t, l, hold, time.Minute, want)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	testkit.NoError(t, p.Release(ctx)) // what has happened is told even so
+	testkit.NoError(t, p.Release(ctx)) // reports what has happened all the same
 	testkit.NoError(t, p.Release(t.Context()))
 	if u := usage(t, v.rdb, "calls"); u.Used != 0 || u.Shares[0].Used != 0 {
 		t.Errorf("usage after giving back is %+v, want none", u)
@@ -240,7 +240,7 @@ func TestARepeatedScriptIsOnePlace(t *testing.T) {
 	}
 }
 
-// Trimming by one's own short window would take from another its long one.
+// A process with a short window must not trim the entries that another needs for its long one.
 func TestALongerWindowOfAnotherProcessIsKept(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)

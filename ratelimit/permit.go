@@ -81,7 +81,7 @@ func (p *Permit) spend(ctx context.Context, refused int, retryAfter time.Duratio
 	return nil
 }
 
-// Release gives the permit back as if it had never been taken. It is only for a call of which nothing was sent. After
+// Release gives the permit back as if it had never been taken. It is only for a call that sent nothing. After
 // Done or Refuse, even a failed one, it does nothing.
 func (p *Permit) Release(ctx context.Context) error {
 	p.mu.Lock()

@@ -32,7 +32,7 @@ func (s *scripted) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// inBubble starts a limiter over a scripted Redis; n goroutines stand in line when it calls do.
+// inBubble starts a limiter over a scripted Redis; n goroutines wait when it calls do.
 func inBubble(t *testing.T, s *scripted, n int, do func(results <-chan result)) {
 	t.Helper()
 	t.Parallel()
@@ -92,11 +92,11 @@ func TestFirstComeFirstServed(t *testing.T) {
 	}
 }
 
-// What a grant foretells spares the next in line a question.
+// A grant says when the next place can come free, so the next waiter asks once.
 func TestAGrantTellsTheNextWhenToAsk(t *testing.T) {
 	var s scripted
 	s.acquire = func() ([]any, error) {
-		time.Sleep(time.Second) // in the bubble: until everybody stands in line
+		time.Sleep(time.Second) // in the bubble: until everybody waits
 		return reply(1, time.Minute), nil
 	}
 	inBubble(t, &s, 10, func(results <-chan result) {
@@ -113,11 +113,11 @@ func TestAGrantTellsTheNextWhenToAsk(t *testing.T) {
 	}
 }
 
-// When Redis is away those who stand in line are told at once, not one timeout after another.
+// When Redis is away all waiters get the error at once, not one timeout after another.
 func TestAFailureIsSharedByTheLine(t *testing.T) {
 	var s scripted
 	s.acquire = func() ([]any, error) {
-		time.Sleep(time.Second) // in the bubble: until everybody stands in line
+		time.Sleep(time.Second) // in the bubble: until everybody waits
 		return nil, errors.New("connection refused")
 	}
 	inBubble(t, &s, 100, func(results <-chan result) {
@@ -149,13 +149,12 @@ func TestAGrantThatTookLongerThanTheHold(t *testing.T) {
 	}
 }
 
-// Where nothing is counted, an answer serves all who stood in line when its question was put, and nobody who came
-// later.
+// Without a limit to count, one answer is for all who waited when Redis was asked, and for nobody who came later.
 func TestAnAnswerThatCountsNothingIsShared(t *testing.T) {
 	t.Parallel()
 	var s scripted
 	s.acquire = func() ([]any, error) {
-		time.Sleep(time.Second) // in the bubble: until everybody stands in line
+		time.Sleep(time.Second) // in the bubble: until everybody waits
 		return reply(1, 0), nil
 	}
 	synctest.Test(t, func(t *testing.T) {

@@ -71,8 +71,8 @@ func TestManyWaitersOfSeveralProcesses(t *testing.T) {
 	srv.check(t, limit.N, limit.Window)
 }
 
-// Each call costs the script that takes it and the one that tells its answer. Each window may cost some more, however
-// many wait.
+// A call costs two scripts: one takes the permit, one reports the answer. A window may cost some more, however many
+// wait.
 func TestWaitingIsFree(t *testing.T) {
 	t.Parallel()
 	s := testkit.RunRedis(t)
@@ -228,7 +228,7 @@ func TestGivingBackWakesTheNext(t *testing.T) {
 	}
 }
 
-// Three processes share a not-before. Calls are told from each other by when they were granted.
+// Three processes share a rest. The order of their grants tells the calls apart.
 func TestANotBeforeHoldsForAll(t *testing.T) {
 	t.Parallel()
 	s := testkit.RunRedis(t)
@@ -268,7 +268,7 @@ func TestANotBeforeHoldsForAll(t *testing.T) {
 	if after := probe.at.Sub(refused); after < pause-time.Millisecond {
 		t.Errorf("the second probe was granted %v after the refusal, want %v", after, pause)
 	}
-	// Whoever asks while it is under way is told to wait.
+	// While it is under way everybody must wait.
 	for _, l := range all {
 		if p, _, err := l.Try(ctx, hold, want); p != nil || err != nil {
 			t.Errorf("granted beside the probe: %v, %v", p, err)

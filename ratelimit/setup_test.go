@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// epoch is where virtual time starts: an instant of today's number of digits.
+// epoch is where virtual time starts: an instant with as many digits as those of today.
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
 // virtual is a Redis whose clock and expiry the test moves.
@@ -48,7 +48,7 @@ func (v *virtual) advance(d time.Duration) {
 	v.mini.SetTime(v.now)
 }
 
-// limiter is a process on this Redis whose local clock goes right.
+// limiter is a process on this Redis with a clock that is right.
 func (v *virtual) limiter(t testing.TB, limits ...Limit) *Limiter {
 	t.Helper()
 	l := newLimiter(t, v.rdb, limits...)

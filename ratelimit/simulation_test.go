@@ -61,7 +61,7 @@ func (g *grant) want(limit string) (Want, bool) {
 	return g.wants[i], true
 }
 
-// gate is what the refusals that Redis was told of allow.
+// gate is what the refusals so far allow.
 type gate struct {
 	notBefore time.Time // zero: open
 	probe     *grant

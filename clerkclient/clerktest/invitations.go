@@ -14,7 +14,7 @@ import (
 // maxBulk is how many invitations a bulk may have. (Documented)
 const maxBulk = 10
 
-// Invitation is Clerk's invitation object. At Clerk, whoever has the ticket in its URL can sign up with the address.
+// Invitation is Clerk's invitation object. At Clerk, anybody with the ticket in its URL can sign up as the address.
 type Invitation struct {
 	Object         string          `json:"object"`
 	ID             string          `json:"id"`

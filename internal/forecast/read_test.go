@@ -47,7 +47,7 @@ func setup(t *testing.T) system {
 	return s
 }
 
-// announce tells of the limits, as a worker does at its start.
+// announce publishes the limits, as a worker does when it starts.
 func (s system) announce() {
 	s.t.Helper()
 	if err := s.policy.Announce(s.t.Context(), s.rdb, namespace); err != nil {
@@ -75,7 +75,7 @@ func (s system) work() {
 	})
 }
 
-// call makes a call, which is answered if so wanted.
+// call makes a call, answered or not.
 func (s system) call(call policy.Call, answered bool) {
 	s.t.Helper()
 	wants, _ := s.policy.Wants(call, "k")

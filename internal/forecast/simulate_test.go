@@ -53,7 +53,8 @@ func TestTheEndIsForetold(t *testing.T) {
 		"1,390 in 20 windows":              {short(running("c", 1390)), map[string]time.Duration{"c": 19 * 4 * time.Second}},
 		"1,401 in 21 windows":              {short(running("c", 1401)), map[string]time.Duration{"c": 20 * 4 * time.Second}},
 		"350 an hour, 20 of them reserved": {hourly(running("c", 331)), map[string]time.Duration{"c": time.Hour}},
-		"all that the reserve leaves":      {hourly(running("c", 330)), map[string]time.Duration{"c": 20 * time.Second}}, // the overall limit: 105 calls and 4 for look-ups
+		// The overall limit binds: 105 calls, and 4 for look-ups.
+		"all that the reserve leaves": {hourly(running("c", 330)), map[string]time.Duration{"c": 20 * time.Second}},
 		"look-ups take places of the overall limit": {
 			with(hourly(running("c", 330)), func(o *Outlook) { o.Overall.N = 53 }), // 105 calls would have room in two windows
 			map[string]time.Duration{"c": 20 * time.Second},
@@ -199,7 +200,7 @@ func TestManyRecipientsAreForetold(t *testing.T) {
 	}
 }
 
-// TestGarbageIsForetoldSomehow: whatever Redis holds, the play ends, and no campaign ends before it can.
+// TestGarbageIsForetoldSomehow: whatever Redis holds, the play ends, and no campaign has ended already.
 func TestGarbageIsForetoldSomehow(t *testing.T) {
 	t.Parallel()
 	durations := rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, int64(time.Minute)), rapid.Just(int64(0)))

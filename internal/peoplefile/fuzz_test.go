@@ -10,7 +10,7 @@ import (
 	"example.com/usher/tasks"
 )
 
-// FuzzRead: whatever is in a file, every row comes out valid and once, or is reported with its place and reason.
+// FuzzRead checks that every row of any file comes out valid and once, or is reported with its place and reason.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		"email,notify\na@example.com,no\nb,maybe\n", "sep=;\r\nemail;public_metadata\r\na@example.com;\"{\"\"x\"\": 1}\"\r\n",
@@ -35,7 +35,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// checkFile: rows are valid, each place is in one list only, and the lists are in the order of the file.
+// checkFile checks that rows are valid, that each place is in one list only, and that the lists are in order.
 func checkFile(t *testing.T, file File, maxLine int) {
 	used, addresses := map[Place]bool{}, map[string]bool{}
 	last := Place{}
@@ -72,7 +72,7 @@ func checkFile(t *testing.T, file File, maxLine int) {
 	}
 }
 
-// checkInvalid: bad rows that are written and read again uncorrected are the same number of bad rows.
+// checkInvalid checks that bad rows that are written and read again are as many bad rows.
 func checkInvalid(t *testing.T, file File, opts Options) {
 	var out bytes.Buffer
 	if err := WriteInvalid(&out, file); err != nil {

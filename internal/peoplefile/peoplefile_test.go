@@ -180,7 +180,7 @@ func TestReadColumns(t *testing.T) {
 	want(t, describe(read(t, "email,,\na@example.com,,\nb@example.com,,x\n", Options{})),
 		`line 2: {"email_address":"a@example.com"}`, `bad line 3: has something in column 3, which has no name`)
 	want(t, describe(read(t, "email,,\nb@example.com,,x\n", Options{IgnoreColumns: true})), `line 2: {"email_address":"b@example.com"}`)
-	// No rows are no fault.
+	// A file without rows has no fault.
 	for _, content := range []string{"email\n", "[]", " [ ] "} {
 		want(t, describe(read(t, content, Options{})), "")
 	}
@@ -449,7 +449,7 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-// What is passed over must not be kept with what is read.
+// Ignored cells must not stay in memory.
 func TestReadMemoryOfIgnoredColumns(t *testing.T) {
 	var content strings.Builder
 	content.WriteString("email,essay\n")
