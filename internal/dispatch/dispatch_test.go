@@ -15,6 +15,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -239,11 +240,11 @@ func TestAFeedWhoseLedgerPanicsCanBeClosed(t *testing.T) {
 	l.close(t)
 }
 
-// panickyIntents spoils the first claim of several addresses, or the first that is given back.
+// panickyIntents spoils the first claim of several addresses, or those that are given back.
 type panickyIntents struct {
 	Intents
-	claimed int  // so many of them are claimed; none: it panics
-	settles bool // without a panic
+	claimed int // so many of them are claimed; none: it panics
+	panics  int // so many that are given back panic
 	once    sync.Once
 }
 
@@ -261,8 +262,8 @@ func (p *panickyIntents) Claim(
 }
 
 func (p *panickyIntents) Settle(ctx context.Context, s intent.Settlement) error {
-	if !p.settles {
-		p.settles = true
+	if p.panics > 0 {
+		p.panics--
 		panic("secret")
 	}
 	return p.Intents.Settle(ctx, s)
@@ -297,7 +298,7 @@ func TestWhoWasChosenForACallThatPanickedWaitsOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := setup(t, &fakeClerk{}, 1, 25)
-			d.intents = &panickyIntents{Intents: d.intents, claimed: claimed, settles: true}
+			d.intents = &panickyIntents{Intents: d.intents, claimed: claimed}
 			sendAll(t, d, people(t, "first", 1)) // takes the only single
 			l := open(d, "c", nil)
 			l.ready = people(t, "c", 3)
@@ -316,7 +317,8 @@ func TestWhoWasChosenForACallThatPanickedWaitsOn(t *testing.T) {
 	}
 }
 
-// TestWhenHandingBackPanicsTheOthersAreTold: Clerk throttles a bulk, and giving back the first claim panics.
+// TestWhenHandingBackPanicsTheOthersAreTold: Clerk throttles a bulk, and giving back the first claims panics, once
+// more while what is left is handed back.
 func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	t.Parallel()
 	var throttled atomic.Bool
@@ -327,7 +329,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 		return nil
 	}}
 	d := setup(t, clerk, 1, 25)
-	d.intents = &panickyIntents{Intents: d.intents, claimed: 10}
+	d.intents = &panickyIntents{Intents: d.intents, claimed: 10, panics: 2}
 	sendAll(t, d, people(t, "first", 1)) // takes the only single
 	l := open(d, "c", nil)
 	l.ready = people(t, "c", 3)
@@ -346,10 +348,65 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	l.wait(t, 3)
 	stop()
 	l.close(t)
-	if busy != 1 {
-		t.Errorf("%d claims were not given back, want 1", busy)
+	if busy != 2 {
+		t.Errorf("%d claims were not given back, want 2", busy)
 	}
+	testkit.Eventually(t, "no call is under way", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.queues[policy.Bulk].flying == 0
+	})
 	if !l.results[0].Again {
 		t.Errorf("the campaign was told %+v of a throttled call", l.results[0])
+	}
+}
+
+func TestCloseWaitsUntilEachDeliveryIsReceived(t *testing.T) {
+	t.Parallel()
+	called := make(chan struct{})
+	d := setup(t, &fakeClerk{answer: func([]string) error { close(called); return nil }}, 100, 25)
+	l := newList(d, "c", people(t, "p", 10))
+	l.feed = d.Open("c")
+	l.offer()
+	<-called
+	closed := make(chan struct{})
+	go func() { l.feed.Close(); close(closed) }()
+	delivery, ok := <-l.feed.Results()
+	if !ok || len(delivery.Results) != 10 || delivery.Results[0].InvitationID != "inv_p0@example.com" {
+		t.Errorf("delivered: %+v, %t", delivery, ok)
+	}
+	<-closed
+	if _, ok := <-l.feed.Results(); ok {
+		t.Error("a delivery came after the feed was closed")
+	}
+}
+
+// TestWhoIsInNoCallIsHandedBack: one that cannot be read, and one that may not share a bulk.
+func TestWhoIsInNoCallIsHandedBack(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 100, 25)
+	d.caller.Policy.BulkMetadata = policy.MetadataNever
+	good := people(t, "p", 1)[0]
+	meta := person(t, tasks.Recipient{EmailAddress: "m@example.com", PublicMetadata: map[string]any{"plan": "pro"}})
+	l := newList(d, "c", []Recipient{good, meta})
+	l.take = func(n int, alone bool) (ledger.Batch, error) {
+		batch, err := l.takeReady(n, alone)
+		batch.Rows = append(batch.Rows, ledger.Row{Recipient: []byte(`{"email_address":"bad"}`)})
+		return batch, err
+	}
+	l.feed = d.Open("c")
+	l.offer()
+	delivery := <-l.feed.Results()
+	l.close(t)
+	results := delivery.Results
+	if len(results) != 3 || results[0].InvitationID == "" || len(clerk.bulks) != 1 || len(clerk.bulks[0]) != 1 {
+		t.Fatalf("%+v after %v", results, clerk.bulks)
+	}
+	if !results[1].Again || !results[1].Alone || results[2].Invalid == nil {
+		t.Errorf("%+v", results)
+	}
+	if r := delivery.Recipients[2]; r.EmailAddress != "bad" {
+		t.Errorf("of one that cannot be read: %+v", r)
 	}
 }
