@@ -58,8 +58,10 @@ func (c *Client) Wait(ctx context.Context, id string) (Task, error) {
 	for pause := first; ; pause = min(pause*3/2, last) {
 		task, err := c.Status(ctx, id)
 		switch {
-		case errors.Is(err, ErrNotFound) || ctx.Err() != nil:
-			return task, errors.Join(err, context.Cause(ctx))
+		case errors.Is(err, ErrNotFound):
+			return task, err
+		case ctx.Err() != nil: // what was being read when it ended says nothing
+			return task, context.Cause(ctx)
 		case err == nil && task.State.Ended():
 			return task, nil
 		case err == nil:
