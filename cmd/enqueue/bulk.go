@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"maps"
 	"time"
 
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
@@ -15,37 +15,38 @@ import (
 
 type bulkCommand struct {
 	File          string `arg:"" help:"The file, or - for standard input."`
-	Campaign      string `placeholder:"NAME" help:"Name of the list. Default: one that derives from its rows and options, so that repeating it adds nothing."`
-	DryRun        bool   `help:"Check the file and enqueue nothing. With a key, ask Clerk which recipients it would refuse."`
+	Campaign      string `placeholder:"NAME" help:"Its name. Default: one that derives from its rows and options."`
+	DryRun        bool   `help:"Check the file and enqueue nothing. With a key, ask Clerk whom it would refuse."`
 	SkipInvalid   bool   `help:"Go on without bad rows, and write them to FILE.invalid.csv."`
-	InvalidTo     string `placeholder:"PATH" help:"With --skip-invalid: where to write bad rows instead. Never overwrites."`
+	InvalidTo     string `placeholder:"PATH" help:"With --skip-invalid: where to write bad rows. Never overwrites."`
 	EmailColumn   string `placeholder:"C" help:"Name of the column that holds the addresses."`
 	IgnoreColumns bool   `help:"Ignore columns that are no option of an invitation."`
-	recipientFlags
+	RecipientFlags
 	settings.Clerk
-	timingFlags
-	bulkWaitFlags
-}
-
-type bulkWaitFlags struct {
-	waitFlags
+	TaskFlags
 	FailOnDead bool `help:"With --wait: exit 3 if a recipient is dead."`
+
+	name string // of the file, for messages
 }
 
-// Run is called by kong.
+// AfterApply refuses flags that would do nothing.
+func (c *bulkCommand) AfterApply() error {
+	if c.name = c.File; c.File == "-" {
+		c.name = "standard input"
+	}
+	switch {
+	case c.DryRun && c.Wait:
+		return usage("--dry-run enqueues nothing, so there is nothing to --wait for")
+	case c.FailOnDead && !c.Wait:
+		return usage("--fail-on-dead needs --wait")
+	case c.InvalidTo != "" && !c.SkipInvalid:
+		return usage("--invalid-to needs --skip-invalid")
+	}
+	return nil
+}
+
 func (c *bulkCommand) Run(a *app) error {
-	if err := c.checkFlags(); err != nil {
-		return err
-	}
-	defaults, err := c.defaults()
-	if err != nil {
-		return err
-	}
-	opts, err := c.options()
-	if err != nil {
-		return err
-	}
-	file, err := c.read(a, defaults)
+	file, err := c.read(a)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func (c *bulkCommand) Run(a *app) error {
 	if c.DryRun {
 		return c.dryRun(a, file, request)
 	}
-	task, err := a.client.BulkInvite(a.ctx, request, opts...)
+	task, err := a.desk.BulkInvite(a.ctx, request, c.options...)
 	exists := errors.Is(err, tasks.ErrExists)
 	if err != nil && !exists {
 		return err
@@ -64,127 +65,143 @@ func (c *bulkCommand) Run(a *app) error {
 	return c.tell(a, file, task, exists)
 }
 
-// checkFlags refuses flags that would do nothing.
-func (c *bulkCommand) checkFlags() error {
-	switch {
-	case c.DryRun && c.Wait:
-		return &usageError{errors.New("--dry-run enqueues nothing, so there is nothing to --wait for")}
-	case c.FailOnDead && !c.Wait:
-		return &usageError{errors.New("--fail-on-dead needs --wait")}
-	case c.InvalidTo != "" && !c.SkipInvalid:
-		return &usageError{errors.New("--invalid-to needs --skip-invalid")}
+func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
+	sound := c.recipient
+	sound.EmailAddress = "someone@example.com" // so that a bad option is told once, and not for every row
+	if err := sound.Validate(); err != nil {
+		return file, err
 	}
-	return c.check()
-}
-
-// defaults are the options of rows that say nothing else. They are checked with an address that is beyond doubt, so that
-// a bad option is told once and not for every row.
-func (c *bulkCommand) defaults() (tasks.Recipient, error) {
-	defaults, err := c.recipient("someone@example.com")
-	if err == nil {
-		err = defaults.Validate()
+	opts := peoplefile.Options{
+		Name: c.name, Defaults: c.recipient, EmailColumn: c.EmailColumn, IgnoreColumns: c.IgnoreColumns,
 	}
-	defaults.EmailAddress = ""
-	return defaults, err
-}
-
-func (c *bulkCommand) read(a *app, defaults tasks.Recipient) (peoplefile.File, error) {
-	opts := peoplefile.Options{Name: c.name(), Defaults: defaults, EmailColumn: c.EmailColumn, IgnoreColumns: c.IgnoreColumns}
-	var file peoplefile.File
-	var err error
 	if c.File == "-" {
 		file, err = peoplefile.Read(a.stdin, opts)
 	} else {
 		file, err = peoplefile.ReadFile(c.File, opts)
 	}
 	if err != nil {
-		return file, &usageError{err}
+		return file, &usageError{error: err}
 	}
 	return file, nil
 }
 
 // judgeInvalid stops at bad rows, or sets them aside if that was asked.
 func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
+	bad := plural(file.BadRows(), "bad row")
 	if len(file.Invalid) > 0 && !c.SkipInvalid {
-		faulty := &rowsError{file: c.name()}
-		for _, bad := range file.Invalid {
-			faulty.rows = append(faulty.rows, badRow{Line: bad.Line, Field: cmp.Or(bad.Field, "row"), Reason: bad.Reason})
+		err := fmt.Errorf("%s: %s; nothing was enqueued (--skip-invalid leaves them out)", c.name, bad)
+		faulty := &usageError{error: err}
+		for _, row := range file.Invalid {
+			faulty.rows = append(faulty.rows, badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason})
 		}
 		return faulty
 	}
-	path := c.InvalidTo
 	switch {
-	case path == "" && c.File == "-" && c.SkipInvalid && !c.DryRun:
-		return &usageError{errors.New("--skip-invalid with standard input needs --invalid-to PATH")}
+	case c.InvalidTo == "" && c.File == "-" && c.SkipInvalid && !c.DryRun:
+		return usage("--skip-invalid with standard input needs --invalid-to PATH")
 	case len(file.Rows) == 0:
-		return &usageError{fmt.Errorf("%s has no valid row, so there is nothing to enqueue", c.name())}
+		return usage("%s has no valid row, so there is nothing to enqueue", c.name)
 	case len(file.Invalid) == 0 || c.DryRun:
 		return nil
-	case path == "":
-		path = c.File + ".invalid.csv"
 	}
-	aside, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return &usageError{fmt.Errorf("%s exists already and is not overwritten; move it away or choose another with --invalid-to", path)}
-	}
+	path := cmp.Or(c.InvalidTo, c.File+".invalid.csv")
+	aside, err := create(path)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
-	err = errors.Join(peoplefile.WriteInvalid(aside, file), aside.Close())
-	if err != nil {
+	if err := errors.Join(peoplefile.WriteInvalid(aside, file), aside.Close()); err != nil {
 		return fmt.Errorf("writing bad rows to %s: %w", path, err)
 	}
-	a.out.note("%s left out, see %s.", plural(file.BadRows(), "bad row"), path)
+	a.out.note("%s left out, see %s.", bad, path)
 	return nil
 }
 
-// otherTime says that a campaign was scheduled before: its time stays.
-func (c *bulkCommand) otherTime(task tasks.Task) string {
-	if asked := c.at; asked.IsZero() || asked.Sub(task.ScheduledAt).Abs() < time.Second {
-		return ""
-	}
-	return ", as it was scheduled before, and not at " + local(c.at)
-}
-
-func (c *bulkCommand) name() string {
-	if c.File == "-" {
-		return "standard input"
-	}
-	return c.File
-}
-
+// tell tells what was enqueued.
 func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists bool) error {
 	b := task.Bulk
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
 		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
-	if b.Forgotten > 0 {
-		a.out.say("%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
-	}
+	a.out.sayIf(b.Forgotten > 0, "%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
 	if task.State == tasks.StateScheduled {
-		a.out.say("It starts at %s%s.", local(task.ScheduledAt), c.otherTime(task))
+		other := ""
+		if !c.at.IsZero() && c.at.Sub(task.ScheduledAt).Abs() >= time.Second {
+			other = ", as it was scheduled before, and not at " + local(c.at)
+		}
+		a.out.say("It starts at %s%s.", local(task.ScheduledAt), other)
 	}
-	a.noteUnbound()
-	view := func(task tasks.Task) map[string]any {
-		view := taskView(task)
-		delete(view, "invitation_id")
-		view["campaign"], view["exists"] = b.Campaign, exists
-		view["added"], view["known"], view["invalid"], view["duplicates"] = b.Added, b.Known, file.BadRows(), len(file.Duplicates)
-		view["forgotten"] = b.Forgotten
-		view["recipients"], view["sent"], view["dead"], view["remaining"] = task.Bulk.Recipients, task.Bulk.Sent, task.Bulk.Dead, task.Bulk.Remaining
-		return view
-	}
-	if !c.Wait {
-		return a.out.object(view(task))
-	}
-	ended, err := a.waitBulk(task, c.bulkWaitFlags)
+	return a.finish(task, c.TaskFlags, c.FailOnDead, view{
+		"exists": exists, "added": b.Added, "known": b.Known, "forgotten": b.Forgotten, "invalid": file.BadRows(),
+		"duplicates": len(file.Duplicates),
+	})
+}
+
+// dryRun tells what enqueuing a file would come to, and enqueues nothing.
+func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest) error {
+	name, err := request.Name()
 	if err != nil {
-		return errors.Join(err, a.out.object(view(ended))) // it goes on, and this is how to find it
-	}
-	if err := a.out.object(view(ended)); err != nil {
 		return err
 	}
-	if err := a.summary(ended); err != nil {
+	if !c.at.After(time.Now()) {
+		c.at = time.Time{}
+	}
+	clerk, err := a.clerk(c.Clerk)
+	if err != nil {
 		return err
 	}
-	return deadOrCancelled(ended, c.FailOnDead)
+	recipients := plural(len(file.Rows), "recipient")
+	if clerk.Dial != nil {
+		a.out.note("Asking Clerk about %s …", recipients)
+	}
+	r, err := a.desk.RehearseBulk(a.ctx, clerk, name, file.Rows, c.at)
+	if err != nil {
+		return err
+	}
+	a.out.say("%s: %s to invite, %s, %s. Campaign: %s. Nothing was enqueued.", c.name, recipients,
+		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), name)
+	if r != nil {
+		rehearsed(r, a.out)
+	} else {
+		a.out.say("Nobody was looked up at Clerk, because no key is set (CLERK_SECRET_KEY).")
+	}
+	a.out.sayIf(!c.at.IsZero(), "It would start at %s.", local(c.at))
+	answer := rehearsalView(r)
+	maps.Copy(answer, view{
+		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(),
+		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at),
+	})
+	a.out.object(answer)
+	return nil
+}
+
+// rehearsalView is what a program is shown of a rehearsal. If there was none, nothing is known.
+func rehearsalView(r *desk.Rehearsal) view {
+	if r == nil {
+		unknown := rehearsalView(&desk.Rehearsal{})
+		for field := range unknown {
+			unknown[field] = nil
+		}
+		return unknown
+	}
+	return view{
+		"known": r.Known, "forgotten": r.Forgotten, "would_send": r.Send, "skipped": r.Skipped(), "unknown": r.Unknown,
+		"refused": len(r.Refused), "refused_by_code": r.RefusedByCode, "refused_rows": r.Refused,
+		"finish_at": known(r.Forecast.ETA), "assumption": known(r.Forecast.Assumption),
+	}
+}
+
+// rehearsed tells a person what would become of the rows.
+func rehearsed(r *desk.Rehearsal, out *output) {
+	out.say("%d would be sent, %d skipped (%d in the campaign already, %d with a pending invitation that they "+
+		"accept, %d forgotten on request), %d refused%s.",
+		r.Send, r.Skipped(), r.Known, r.Accepted, r.Forgotten, len(r.Refused), counted(" (", r.RefusedByCode, ")"))
+	const most = 10
+	for _, row := range r.Refused[:min(most, len(r.Refused))] {
+		out.say("line %d: %s", row.Line, row.Reason)
+	}
+	more := len(r.Refused) - most
+	out.sayIf(more > 0, "… and %s more (--json shows all).", plural(more, "refused row"))
+	some, ends := r.Send+r.Unknown > 0, !r.Forecast.ETA.IsZero()
+	out.sayIf(some && !ends, "When it would finish cannot be foretold: %s.", r.Forecast.Assumption)
+	out.sayIf(some && ends, "It would finish at %s: %s.", local(r.Forecast.ETA), r.Forecast.Assumption)
+	out.sayIf(r.Unknown > 0, "Whether Clerk would refuse the other %d is not known: %v", r.Unknown, r.Why)
 }

@@ -1,26 +1,25 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"math"
 	"strings"
-	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
 
 type campaignCommand struct {
 	List   campaignListCommand   `cmd:"" help:"List campaigns, the newest first."`
 	Status campaignStatusCommand `cmd:"" help:"Show one campaign."`
-	Watch  campaignWatchCommand  `cmd:"" help:"Show how a campaign goes on, until it is finished (exit 0) or cancelled (exit 3)."`
+	Watch  campaignWatchCommand  `cmd:"" help:"Show how a campaign goes on, until it is over (exit 3: cancelled)."`
 	Pause  campaignPauseCommand  `cmd:"" help:"Let a campaign make no more calls, until it is resumed."`
 	Resume campaignResumeCommand `cmd:"" help:"Let a paused campaign go on."`
 	Cancel campaignCancelCommand `cmd:"" help:"Stop a campaign for good."`
-	Export campaignExportCommand `cmd:"" help:"Write what became of each recipient, as CSV, or with --json as JSON lines."`
+	Export campaignExportCommand `cmd:"" help:"Write what became of each recipient, as CSV or JSON lines."`
 }
 
 // campaignName is the argument of commands about one campaign.
@@ -29,157 +28,202 @@ type campaignName struct {
 }
 
 type campaignListCommand struct {
-	State string `enum:",scheduled,running,paused,cancelled,finished" default:"" placeholder:"S" help:"Only those in this state: scheduled, running, paused, cancelled or finished."`
+	State string `placeholder:"S" help:"Only scheduled, running, paused, cancelled or finished ones."`
 }
 
-// campaignsSearched bounds what is read to find campaigns in a state.
-const campaignsSearched = 1000
+// campaignsShown bounds what status and campaign list show.
+const campaignsShown = 50
 
-// Run is called by kong.
-func (c *campaignListCommand) Run(a *app) error {
-	most := campaignsShown
+func (c *campaignListCommand) Run(a *app) (err error) {
 	if c.State != "" {
-		most = campaignsSearched
-	}
-	campaigns, err := a.client.Campaigns(a.ctx, most)
-	if err != nil {
-		return err
-	}
-	campaigns = slices.DeleteFunc(campaigns, func(campaign tasks.Campaign) bool {
-		return c.State != "" && string(campaign.State) != c.State
-	})
-	for _, view := range campaignViews(campaigns) {
-		if err := a.out.object(view); err != nil {
+		c.State, err = settings.OneOf("--state", c.State, "scheduled", "running", "paused", "cancelled", "finished")
+		if err != nil {
 			return err
 		}
 	}
-	if len(campaigns) == 0 {
-		a.out.say("No campaigns.")
-		return nil
+	campaigns, err := a.desk.CampaignsIn(a.ctx, tasks.CampaignState(c.State), campaignsShown)
+	if err == nil {
+		a.out.list("No campaigns.", campaignFields, views(campaigns, campaignView))
 	}
-	a.campaignTable(campaigns)
-	return nil
+	return err
 }
 
 type campaignStatusCommand struct{ campaignName }
 
-// Run is called by kong.
-func (c *campaignStatusCommand) Run(a *app) error {
-	campaign, err := a.client.Campaign(a.ctx, c.Name)
-	return a.showCampaign(campaign, err)
-}
+func (c *campaignStatusCommand) Run(a *app) error { return a.toCampaign(c.Name, a.desk.Campaign) }
 
 type campaignPauseCommand struct{ campaignName }
 
-// Run is called by kong.
-func (c *campaignPauseCommand) Run(a *app) error {
-	campaign, err := a.client.Pause(a.ctx, c.Name)
-	return a.showCampaign(campaign, err)
-}
+func (c *campaignPauseCommand) Run(a *app) error { return a.toCampaign(c.Name, a.desk.Pause) }
 
 type campaignResumeCommand struct{ campaignName }
 
-// Run is called by kong.
-func (c *campaignResumeCommand) Run(a *app) error {
-	campaign, err := a.client.Resume(a.ctx, c.Name)
-	return a.showCampaign(campaign, err)
-}
+func (c *campaignResumeCommand) Run(a *app) error { return a.toCampaign(c.Name, a.desk.Resume) }
 
 type campaignCancelCommand struct {
 	campaignName
 	Yes bool `help:"Do not ask."`
 }
 
-// Run is called by kong.
 func (c *campaignCancelCommand) Run(a *app) error {
-	campaign, err := a.client.Campaign(a.ctx, c.Name)
-	if err == nil && !c.Yes {
-		err = a.confirm("Cancel campaign " + campaign.Name + " with " + plural(campaign.Remaining, "recipient") + " to go?")
+	campaign, err := a.desk.Campaign(a.ctx, c.Name)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		campaign, err = a.client.Cancel(a.ctx, c.Name)
+	left := plural(campaign.Remaining, "recipient")
+	if err := a.confirm(c.Yes, "Cancel campaign "+c.Name+" with "+left+" to go?"); err != nil {
+		return err
 	}
-	return a.showCampaign(campaign, err)
+	return a.toCampaign(c.Name, a.desk.Cancel)
 }
 
-// showCampaign shows how a campaign stands.
-func (a *app) showCampaign(c tasks.Campaign, err error) error {
-	switch {
-	case err != nil:
+// toCampaign does something to a campaign and shows how it stands then.
+func (a *app) toCampaign(name string, do func(context.Context, string) (tasks.Campaign, error)) error {
+	campaign, err := do(a.ctx, name)
+	if err != nil {
 		return err
-	case a.out.json:
-		return a.out.object(campaignView(c))
 	}
-	a.out.say("Campaign %s is %s: %s, %d sent, %d remaining, %s.", c.Name, c.State, plural(c.Recipients, "recipient"), c.Sent, c.Remaining, deadWords(c))
-	if c.State == tasks.CampaignScheduled {
-		a.out.say("It starts at %s.", local(c.ScheduledAt))
+	a.tellCampaign(campaign)
+	a.out.object(campaignView(campaign))
+	return nil
+}
+
+// tellCampaign tells a person how a campaign stands.
+func (a *app) tellCampaign(c tasks.Campaign) {
+	a.out.say("Campaign %s is %s: %s, %d sent, %d remaining, %d dead%s.", c.Name, c.State,
+		plural(c.Recipients, "recipient"), c.Sent, c.Remaining, c.Dead, counted(": ", c.DeadByCode, ""))
+	a.out.sayIf(c.State == tasks.CampaignScheduled, "It starts at %s.", local(c.ScheduledAt))
+	until := ""
+	if !c.NextCallAt.IsZero() {
+		until = ", next call at " + clockTime(c.NextCallAt)
 	}
-	if note := standstill(c); note != "" && c.State == tasks.CampaignRunning {
-		a.out.say("It makes no call at present: %s.", note)
-	}
-	switch {
-	case !c.ETA.IsZero():
+	stands := c.Standstill != "" && c.State == tasks.CampaignRunning
+	a.out.sayIf(stands, "It makes no call at present: %s%s.", c.Standstill, until)
+	if !c.ETA.IsZero() {
 		a.out.say("It should end at %s, %s.", local(c.ETA), c.Assumption)
-	case c.Assumption != "":
+	} else if c.Assumption != "" {
 		a.out.say("%s", sentence(c.Assumption))
+	}
+}
+
+// campaignFields are what a list of campaigns shows a person.
+const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill,next_call_at"
+
+func campaignView(c tasks.Campaign) view {
+	return view{
+		"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead,
+		"remaining": c.Remaining, "dead_by_code": c.DeadByCode, "forgotten": c.Forgotten, "eta": known(c.ETA),
+		"eta_assumption": known(c.Assumption), "standstill": known(c.Standstill), "next_call_at": known(c.NextCallAt),
+		"scheduled_at": known(c.ScheduledAt), "started_at": known(c.StartedAt), "finished_at": known(c.FinishedAt),
+	}
+}
+
+type campaignExportCommand struct {
+	campaignName
+	CSV bool `name:"csv" help:"Write CSV, which is the default; with --json, JSON lines."`
+	outputFlag
+}
+
+func (c *campaignExportCommand) Run(a *app) error {
+	if c.CSV && a.out.json {
+		return usage("--csv and --json exclude each other")
+	}
+	if _, err := a.desk.Campaign(a.ctx, c.Name); err != nil {
+		return err // before a file is made
+	}
+	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at"
+	return c.export(a.out, columns, func(write func(view) error) error {
+		return a.desk.EachRecipient(a.ctx, c.Name, func(r desk.Recipient) error {
+			return write(view{
+				"email_address": r.EmailAddress, "outcome": r.Outcome, "invitation_id": known(r.InvitationID),
+				"settled_at": known(r.SettledAt), "cause": known(r.Cause), "attempts": r.Attempts,
+				"invitation_status": known(r.InvitationStatus), "synced_at": known(r.SyncedAt),
+			})
+		})
+	})
+}
+
+type campaignWatchCommand struct{ campaignName }
+
+func (c *campaignWatchCommand) Run(a *app) error {
+	if _, err := a.desk.Campaign(a.ctx, c.Name); err != nil {
+		return err // a watch bears with it only once it has begun
+	}
+	campaign, err := a.watch(a.ctx, c.Name, true)
+	if err != nil {
+		return err
+	}
+	a.tellCampaign(campaign)
+	if campaign.State == tasks.CampaignCancelled {
+		return fmt.Errorf("campaign %s: %w", campaign.Name, errDead)
 	}
 	return nil
 }
 
-// deadWords tells how many are dead and of what, the most frequent cause first.
-func deadWords(c tasks.Campaign) string {
-	codes := slices.SortedFunc(maps.Keys(c.DeadByCode), func(a, b string) int {
-		return cmp.Or(cmp.Compare(c.DeadByCode[b], c.DeadByCode[a]), cmp.Compare(a, b))
-	})
-	var causes []string
-	for _, code := range codes {
-		causes = append(causes, fmt.Sprintf("%d %s", c.DeadByCode[code], cmp.Or(code, "without a code")))
+// watch shows how a campaign goes on until it is over. A program is shown changes only if they are the answer.
+func (a *app) watch(ctx context.Context, name string, answer bool) (tasks.Campaign, error) {
+	p := progress{out: a.out, silent: a.out.json && !answer, bar: !a.out.json && terminal(a.out.stderr)}
+	campaign, err := a.desk.Watch(ctx, name, p.show)
+	if p.bar {
+		fmt.Fprintln(a.out.stderr)
 	}
-	if len(causes) == 0 {
-		return fmt.Sprintf("%d dead", c.Dead)
-	}
-	return fmt.Sprintf("%d dead: %s", c.Dead, strings.Join(causes, ", "))
+	return campaign, err
 }
 
-// standstill says why a campaign makes no call now, and until when.
-func standstill(c tasks.Campaign) string {
-	if c.Standstill == "" || c.NextCallAt.IsZero() {
-		return c.Standstill
-	}
-	return c.Standstill + ", next call at " + clockTime(c.NextCallAt)
+// progress shows how a campaign goes on: to a program an object whenever something has changed, on a terminal a bar,
+// and elsewhere a line at every tenth of the way, and when the campaign is paused, resumed or stands still for another
+// reason.
+type progress struct {
+	out         *output
+	silent, bar bool
+	last        string // what was told, but for figures that waver
+	standstill  string // the last that was news
 }
 
-// clockTime shows a time as short as can be: without the day if it is today.
-func clockTime(t time.Time) string {
-	t = t.Local()
-	if t.Format(time.DateOnly) == time.Now().Format(time.DateOnly) {
-		return t.Format(time.TimeOnly)
+func (p *progress) show(c tasks.Campaign, perHour float64) error {
+	done := c.Sent + c.Dead
+	line := fmt.Sprintf("%d of %d recipients: %s", done, c.Recipients, progressWords(c, perHour))
+	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Standstill)
+	if !p.out.json {
+		if c.Standstill != "" && c.Standstill != forecast.UsedUp { // a window that is closed is no news
+			p.standstill = c.Standstill
+		}
+		now = fmt.Sprint(c.State, done*10/max(1, c.Recipients), p.standstill)
 	}
-	return t.Format(time.DateTime)
+	switch {
+	case p.silent:
+	case p.bar:
+		const width = 24
+		full := min(width, done*width/max(1, c.Recipients))
+		bar := strings.Repeat("█", full) + strings.Repeat("░", width-full)
+		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line) // the terminal cuts what is too long
+	case now == p.last:
+	case p.out.json:
+		v := campaignView(c)
+		v["recipients_per_hour"] = known(math.Round(perHour))
+		p.out.object(v)
+	default:
+		p.out.note("%s", line)
+	}
+	p.last = now
+	return nil
 }
 
-func campaignViews(campaigns []tasks.Campaign) []map[string]any {
-	views := make([]map[string]any, 0, len(campaigns))
-	for _, c := range campaigns {
-		views = append(views, campaignView(c))
+// progressWords tells on one line how far a campaign is.
+func progressWords(c tasks.Campaign, perHour float64) string {
+	words := []string{fmt.Sprintf("%d sent, %d dead, %d remaining", c.Sent, c.Dead, c.Remaining)}
+	if c.State != tasks.CampaignRunning {
+		return words[0] + ", " + string(c.State)
 	}
-	return views
-}
-
-// campaignView is what --json answers of a campaign.
-func campaignView(c tasks.Campaign) map[string]any {
-	return map[string]any{
-		"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead, "remaining": c.Remaining,
-		"dead_by_code": c.DeadByCode, "forgotten": c.Forgotten, "eta": timeOrNull(c.ETA), "eta_assumption": orNull(c.Assumption),
-		"standstill": orNull(c.Standstill), "next_call_at": timeOrNull(c.NextCallAt),
-		"scheduled_at": timeOrNull(c.ScheduledAt), "started_at": timeOrNull(c.StartedAt), "finished_at": timeOrNull(c.FinishedAt),
+	end := c.Assumption
+	if !c.ETA.IsZero() {
+		end = "ETA " + clockTime(c.ETA)
+		if c.Standstill != "" && c.Standstill != forecast.UsedUp {
+			words = append(words, c.Standstill)
+		}
 	}
-}
-
-func (a *app) campaignTable(campaigns []tasks.Campaign) {
-	t := a.table("campaign", "state", "recipients", "sent", "dead", "remaining", "should end at", "stands still")
-	for _, c := range campaigns {
-		t.AppendRow(table.Row{c.Name, c.State, c.Recipients, c.Sent, c.Dead, c.Remaining, orDash(c.ETA), cmp.Or(standstill(c), "-")})
+	if perHour > 0 {
+		words = append(words, forecast.Pace(perHour))
 	}
-	a.out.say("%s", t.Render())
+	return strings.Join(append(words, end), ", ")
 }

@@ -1,21 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"encoding/csv"
-	"errors"
-	"fmt"
-	"io"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
-
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
-
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
 )
 
@@ -27,90 +15,55 @@ type deadLetterCommand struct {
 	Export deadExportCommand `cmd:"" help:"Write dead letters as CSV, or with --json as JSON lines."`
 }
 
-// selector chooses dead letters; all that is given must match.
-type selector struct {
+// lettersFlags choose dead letters; all that is given must match.
+type lettersFlags struct {
 	IDs      []string `arg:"" optional:"" name:"id" help:"Dead letters by id."`
 	All      bool     `help:"Every dead letter."`
 	Code     string   `placeholder:"C" help:"Those with this code, such as duplicate_record."`
 	Campaign string   `placeholder:"NAME" help:"Those of this campaign."`
 }
 
-func (s *selector) given() bool {
-	return len(s.IDs) > 0 || s.All || s.Code != "" || s.Campaign != ""
+// each does something for all that are chosen.
+func (f *lettersFlags) each(a *app, do func(deadletter.Entry) error) error {
+	return a.desk.EachLetter(a.ctx, desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign}, do)
 }
 
-func (s *selector) matches(e deadletter.Entry) bool {
-	return (len(s.IDs) == 0 || slices.Contains(s.IDs, e.ID)) &&
-		(s.Code == "" || s.Code == e.Failure.Code) && (s.Campaign == "" || s.Campaign == e.Campaign)
-}
+type deadListCommand struct{ lettersFlags }
 
-// each calls do for what is selected, page by page; an id that is not there is an error, after all others were done.
-func (s *selector) each(a *app, do func(deadletter.Entry) error) error {
-	if len(s.IDs) == 0 {
-		return a.deadLetters.Each(a.ctx, func(e deadletter.Entry) error {
-			if !s.matches(e) {
-				return nil
-			}
-			return do(e)
-		})
-	}
-	var missing []error
-	for _, id := range s.IDs {
-		e, err := a.deadLetters.Get(a.ctx, id)
-		if errors.Is(err, deadletter.ErrNotFound) {
-			missing = append(missing, err)
-			continue
-		}
-		if err == nil && s.matches(e) {
-			err = do(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(missing...)
-}
-
-type deadListCommand struct{ selector }
-
-// Run is called by kong.
 func (c *deadListCommand) Run(a *app) error {
-	var entries []deadletter.Entry
+	var rows []view // for a person
 	err := c.each(a, func(e deadletter.Entry) error {
-		if a.out.json {
-			return a.out.object(deadView(e))
+		a.out.object(letterView(e))
+		if !a.out.json {
+			row := view{"id": e.ID, "for": aboutWhom(e), "cause": causeOf(e), "failed_at": known(e.FailedAt)}
+			rows = append(rows, row)
 		}
-		entries = append(entries, e)
 		return nil
 	})
-	if err != nil || a.out.json {
-		return err
+	if err == nil {
+		a.out.table("No dead letters.", "id,for,cause,failed_at", rows)
 	}
-	if len(entries) == 0 {
-		a.out.say("No dead letters.")
-		return nil
-	}
-	return a.deadTable(entries)
+	return err
 }
 
-// deadView is what --json answers of a dead letter.
-func deadView(e deadletter.Entry) map[string]any {
-	return map[string]any{
-		"id": e.ID, "task_id": e.TaskID, "type": e.Type, "campaign": orNull(e.Campaign), "email_address": orNull(e.EmailAddress),
-		"invitation_id": orNull(e.InvitationID), "reason": e.Failure.Reason, "http_status": orNull(e.Failure.HTTPStatus),
-		"code": orNull(e.Failure.Code), "message": orNull(e.Failure.Message), "trace_id": orNull(e.Failure.TraceID),
-		"attempts": e.Attempts, "failed_at": timeOrNull(e.FailedAt), "retrying": e.Next != "",
+const letterColumns = "id,task_id,type,campaign,email_address,invitation_id,reason,http_status,code,message," +
+	"trace_id,attempts,failed_at"
+
+func letterView(e deadletter.Entry) view {
+	f := e.Failure
+	return view{
+		"id": e.ID, "task_id": e.TaskID, "type": e.Type, "campaign": known(e.Campaign), "reason": f.Reason,
+		"email_address": known(e.EmailAddress), "invitation_id": known(e.InvitationID), "code": known(f.Code),
+		"http_status": known(f.HTTPStatus), "message": known(f.Message), "trace_id": known(f.TraceID),
+		"attempts": e.Attempts, "failed_at": known(e.FailedAt), "retrying": e.Next != "",
 	}
 }
 
-func (a *app) deadTable(entries []deadletter.Entry) error {
-	t := a.table("id", "for", "cause", "failed at")
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "cause", WidthMax: 48, WidthMaxEnforcer: text.WrapSoft}})
-	for _, e := range entries {
-		t.AppendRow(table.Row{e.ID, aboutWhom(e), causeOf(e), local(e.FailedAt)})
+func attemptView(h fate.Attempt) view {
+	return view{
+		"at": known(h.At), "http_status": known(h.HTTPStatus), "code": known(h.Code), "message": known(h.Message),
+		"trace_id": known(h.TraceID), "found_before_sending": h.FoundBeforeSending,
 	}
-	a.out.say("%s", t.Render())
-	return nil
 }
 
 func causeOf(e deadletter.Entry) string {
@@ -129,36 +82,21 @@ type deadShowCommand struct {
 	ID string `arg:"" help:"The dead letter's id."`
 }
 
-// Run is called by kong.
 func (c *deadShowCommand) Run(a *app) error {
-	e, err := a.deadLetters.Get(a.ctx, c.ID)
+	e, err := a.desk.Letter(a.ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	view := deadView(e)
-	view["queue"], view["payload"] = e.Queue, e.Payload // bytes, in base64
-	history := make([]map[string]any, 0, len(e.History))
-	for _, h := range e.History {
-		history = append(history, map[string]any{
-			"at": timeOrNull(h.At), "http_status": orNull(h.HTTPStatus), "code": orNull(h.Code), "message": orNull(h.Message), "trace_id": orNull(h.TraceID),
-			"found_before_sending": h.FoundBeforeSending,
-		})
-	}
-	view["history"] = history
-	if a.out.json {
-		return a.out.object(view)
-	}
 	a.out.say("Dead letter %s", e.ID)
-	a.out.say("  task      %s (%s)", e.TaskID, e.Type)
-	if e.Campaign != "" {
-		a.out.say("  campaign  %s", e.Campaign)
+	for _, line := range [][2]string{
+		{"task", e.TaskID + " (" + e.Type + ")"}, {"campaign", e.Campaign}, {"for", aboutWhom(e)},
+		{"cause", causeOf(e)}, {"trace id", e.Failure.TraceID},
+		{"failed", local(e.FailedAt) + ", after " + plural(e.Attempts, "attempt")},
+	} {
+		if line[1] != "" {
+			a.out.say("  %-9s %s", line[0], line[1])
+		}
 	}
-	a.out.say("  for       %s", aboutWhom(e))
-	a.out.say("  cause     %s", causeOf(e))
-	if e.Failure.TraceID != "" {
-		a.out.say("  trace id  %s", e.Failure.TraceID)
-	}
-	a.out.say("  failed    %s, after %s", local(e.FailedAt), plural(e.Attempts, "attempt"))
 	for _, h := range e.History {
 		found := ""
 		if h.FoundBeforeSending {
@@ -167,52 +105,53 @@ func (c *deadShowCommand) Run(a *app) error {
 		a.out.say("    %s  %d %s: %s%s", local(h.At), h.HTTPStatus, h.Code, h.Message, found)
 	}
 	a.out.say("  payload   %q", e.Payload)
+	v := letterView(e)
+	v["queue"], v["payload"], v["history"] = e.Queue, e.Payload, views(e.History, attemptView) // the payload in base64
+	a.out.object(v)
 	return nil
 }
 
 // changeFlags are those of commands that change dead letters.
 type changeFlags struct {
-	selector
+	lettersFlags
 	DryRun bool `help:"Only show which ones."`
 }
 
-// change does something to all that is selected and tells how many there were.
-func (c *changeFlags) change(a *app, verb string, do func(deadletter.Entry) (map[string]any, error)) error {
-	if !c.given() {
-		return &usageError{errors.New("say which dead letters: by id, --code, --campaign or --all")}
+// AfterApply wants dead letters to be chosen: no choice would be all of them. kong calls it.
+func (c *changeFlags) AfterApply() error {
+	if len(c.IDs) == 0 && !c.All && c.Code == "" && c.Campaign == "" {
+		return usage("say which dead letters: by id, --code, --campaign or --all")
 	}
+	return nil
+}
+
+// change does something to all that are chosen and tells how many there were.
+func (c *changeFlags) change(a *app, done string, do func(id string, answer view) error) error {
 	count := 0
 	err := c.each(a, func(e deadletter.Entry) error {
 		count++
-		view := map[string]any{"id": e.ID, "dry_run": c.DryRun}
-		if !c.DryRun {
-			more, err := do(e)
-			if err != nil {
-				return err
-			}
-			for k, v := range more {
-				view[k] = v
-			}
-		} else {
+		answer := view{"id": e.ID, "dry_run": c.DryRun}
+		if c.DryRun {
 			a.out.say("%s  %s  %s", e.ID, aboutWhom(e), e.Failure.Code)
+		} else if err := do(e.ID, answer); err != nil {
+			return err
 		}
-		return a.out.object(view)
+		a.out.object(answer)
+		return nil
 	})
 	if c.DryRun {
-		verb = "would be " + verb
+		done = "would be " + done
 	}
-	a.out.say("%s %s.", plural(count, "dead letter"), verb)
+	a.out.say("%s %s.", plural(count, "dead letter"), done)
 	return err
 }
 
 type deadRetryCommand struct{ changeFlags }
 
-// Run is called by kong.
 func (c *deadRetryCommand) Run(a *app) error {
-	retrier := retry.New(a.rdb, a.namespace, tasks.DriverTask)
-	return c.change(a, "retried", func(e deadletter.Entry) (map[string]any, error) {
-		next, err := retrier.Retry(a.ctx, e.ID)
-		return map[string]any{"task_id": next}, err
+	return c.change(a, "retried", func(id string, answer view) (err error) {
+		answer["task_id"], err = a.desk.RetryLetter(a.ctx, id)
+		return err
 	})
 }
 
@@ -221,69 +160,20 @@ type deadDeleteCommand struct {
 	Yes bool `help:"Do not ask."`
 }
 
-// Run is called by kong.
 func (c *deadDeleteCommand) Run(a *app) error {
-	if c.given() && !c.DryRun && !c.Yes {
-		if err := a.confirm("Delete these dead letters for good?"); err != nil {
-			return err
-		}
+	if err := a.confirm(c.Yes || c.DryRun, "Delete these dead letters for good?"); err != nil {
+		return err
 	}
-	return c.change(a, "deleted", func(e deadletter.Entry) (map[string]any, error) {
-		_, err := retry.New(a.rdb, a.namespace, tasks.DriverTask).Delete(a.ctx, e.ID)
-		return nil, err
-	})
-}
-
-// confirm asks on a terminal; elsewhere --yes is needed.
-func (a *app) confirm(question string) error {
-	if !terminal(a.stdin) || a.out.json {
-		return &usageError{errors.New("this cannot be undone: repeat it with --yes")}
-	}
-	fmt.Fprintf(a.out.stderr, "%s [y/N] ", question)
-	answered := make(chan string, 1)
-	go func() { // a read cannot be interrupted; it ends with the process
-		answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')
-		answered <- answer
-	}()
-	select {
-	case <-a.ctx.Done():
-		fmt.Fprintln(a.out.stderr)
-		return a.ctx.Err()
-	case answer := <-answered:
-		if !strings.EqualFold(strings.TrimSpace(answer), "y") {
-			return errors.New("not confirmed; nothing was done")
-		}
-		return nil
-	}
+	return c.change(a, "deleted", func(id string, _ view) error { return a.desk.DeleteLetter(a.ctx, id) })
 }
 
 type deadExportCommand struct {
-	selector
+	lettersFlags
 	outputFlag
 }
 
-// Run is called by kong.
-func (c *deadExportCommand) Run(a *app) (err error) {
-	into, end, err := c.open(a.out.stdout)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, end()) }()
-	a.out.stdout = into
-	if a.out.json {
-		return c.each(a, func(e deadletter.Entry) error { return a.out.object(deadView(e)) })
-	}
-	w := csv.NewWriter(a.out.stdout)
-	header := []string{"id", "task_id", "type", "campaign", "email_address", "invitation_id", "reason", "http_status", "code", "message", "trace_id", "attempts", "failed_at"}
-	if err := w.Write(header); err != nil {
-		return err
-	}
-	err = c.each(a, func(e deadletter.Entry) error {
-		return w.Write([]string{
-			e.ID, e.TaskID, e.Type, e.Campaign, e.EmailAddress, e.InvitationID, string(e.Failure.Reason), strconv.Itoa(e.Failure.HTTPStatus),
-			e.Failure.Code, e.Failure.Message, e.Failure.TraceID, strconv.Itoa(e.Attempts), e.FailedAt.UTC().Format(time.RFC3339Nano),
-		})
+func (c *deadExportCommand) Run(a *app) error {
+	return c.export(a.out, letterColumns, func(write func(view) error) error {
+		return c.each(a, func(e deadletter.Entry) error { return write(letterView(e)) })
 	})
-	w.Flush()
-	return errors.Join(err, w.Error())
 }

@@ -16,10 +16,19 @@ import (
 	"example.com/usher/tasks"
 )
 
-// announced tells of limits, as a worker with these figures does at its start.
-func (s *stage) announced(create, bulk, overall settings.Rate) {
+// rehearse makes a dry run with the sandbox's key.
+func (s *stage) rehearse(args ...string) map[string]any {
 	s.t.Helper()
-	p := policy.Policy{Create: create, Bulk: bulk, Overall: overall, Timeout: 30 * time.Second}
+	return s.object(s.withKey(append([]string{"bulk-invite", "--dry-run", "--json"}, args...)...))
+}
+
+// announced tells of limits, as a worker with these figures does at its start: calls in an hour, 0 without a limit.
+func (s *stage) announced(create, bulk, overall int) {
+	s.t.Helper()
+	hourly := func(n int) settings.Rate {
+		return settings.Rate{N: n, Window: min(time.Hour, time.Duration(n)*time.Hour)}
+	}
+	p := policy.Policy{Create: hourly(create), Bulk: hourly(bulk), Overall: hourly(overall), Timeout: 30 * time.Second}
 	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, p.Limits("k")...)
 	must(s.t, err)
 	must(s.t, limiter.Announce(s.t.Context()))
@@ -39,13 +48,12 @@ func TestADryRunTellsWhatWouldBeSentAndSendsNothing(t *testing.T) {
 		s.clerk.AddInvitation(fmt.Sprintf("other%d@example.com", i))
 	}
 	file := s.write("p.csv", people("bulk", 300)+"bulk0@example.com\n")
-	rehearse := func(args ...string) map[string]any {
-		return s.object(s.withKey(append([]string{"bulk-invite", "--dry-run", "--json"}, args...)...))
-	}
+	rehearse := s.rehearse
 	got := rehearse(file, "--campaign", "load")
 	want(t, got, map[string]any{
-		"dry_run": true, "campaign": "load", "recipients": 300, "invalid": 0, "duplicates": 1, "known": 0, "skipped": 0, "would_send": 283, "refused": 17,
-		"refused_by_code": map[string]any{"form_identifier_exists": 12, "duplicate_record": 5}, "unknown": 0, "scheduled_at": nil,
+		"dry_run": true, "campaign": "load", "recipients": 300, "invalid": 0, "duplicates": 1, "known": 0,
+		"skipped": 0, "would_send": 283, "refused": 17, "unknown": 0, "scheduled_at": nil,
+		"refused_by_code": map[string]any{"form_identifier_exists": 12, "duplicate_record": 5},
 	})
 	if rows := got["refused_rows"].([]any); len(rows) != 17 || rows[0].(map[string]any)["line"] != 2.0 {
 		t.Errorf("refused rows: %v", rows)
@@ -92,7 +100,7 @@ func TestADryRunWithoutAKeyAsksNobody(t *testing.T) {
 func TestADryRunKeepsTheSharedLimits(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.announced(settings.Rate{N: 100, Window: time.Hour}, settings.Rate{N: 25, Window: time.Hour}, settings.Rate{N: 24, Window: time.Hour})
+	s.announced(100, 25, 24)
 	used := func() (used float64) {
 		for _, l := range s.ok("status")["limits"].([]any) {
 			if limit := l.(map[string]any); limit["name"] == "overall" {
@@ -103,7 +111,7 @@ func TestADryRunKeepsTheSharedLimits(t *testing.T) {
 	}
 	before := used()
 	file := s.write("p.csv", people("bulk", 500)) // five calls for users and one for pending ones
-	want(t, s.object(s.withKey("bulk-invite", file, "--dry-run", "--json")), map[string]any{"would_send": 500, "unknown": 0})
+	want(t, s.rehearse(file), map[string]any{"would_send": 500, "unknown": 0})
 	if after := used(); after != before+6 {
 		t.Errorf("%v calls count, want %v", after, before+6)
 	}
@@ -113,9 +121,11 @@ func TestADryRunWaitsOutAThrottlingAndTellsWhomItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	file := s.write("p.csv", people("bulk", 30))
-	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Users, Times: 1, RetryIn: time.Second})
+	s.clerk.Inject(clerktest.Fault{
+		Kind: clerktest.FaultThrottle, Endpoint: clerktest.Users, Times: 1, RetryIn: time.Second,
+	})
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503, Endpoint: clerktest.List, Times: 2})
-	want(t, s.object(s.withKey("bulk-invite", file, "--dry-run", "--json")), map[string]any{"would_send": 30, "unknown": 0})
+	want(t, s.rehearse(file), map[string]any{"would_send": 30, "unknown": 0})
 
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Endpoint: clerktest.List})
 	s.clerk.AddUser("bulk4@example.com")
@@ -132,7 +142,8 @@ func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang})
 	file := s.write("p.csv", people("bulk", 300))
 	ctx, interrupt := context.WithCancel(t.Context())
-	_, exit := s.watched(ctx, onStderr, "bulk-invite", file, "--dry-run", "--clerk-secret-key", testKey, "--clerk-api-url", s.clerkURL)
+	args := []string{"bulk-invite", file, "--dry-run", "--clerk-secret-key", testKey, "--clerk-api-url", s.clerkURL}
+	_, exit := s.watched(ctx, onStderr, args...)
 	eventually(t, "it asks", func() bool { return len(s.clerk.Requests()) >= 4 })
 	began := time.Now()
 	interrupt()
@@ -146,9 +157,9 @@ func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 func TestADryRunForetellsTheFinish(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.announced(settings.Rate{N: 10, Window: time.Hour}, settings.Rate{N: 10, Window: time.Hour}, settings.Rate{})
+	s.announced(10, 10, 0)
 	worker := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{ // shows that one runs, and does nothing
-		Concurrency: 1, Queues: map[string]int{policy.Queue(tasks.DefaultNamespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
+		Queues: map[string]int{policy.Queue(tasks.DefaultNamespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
 	})
 	must(t, worker.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
 	t.Cleanup(worker.Shutdown)
@@ -159,7 +170,7 @@ func TestADryRunForetellsTheFinish(t *testing.T) {
 	})
 	file := s.write("p.csv", people("bulk", 300))
 	foretold := func(args ...string) time.Time {
-		got := s.object(s.withKey(append([]string{"bulk-invite", file, "--dry-run", "--json"}, args...)...))
+		got := s.rehearse(append(args, file)...)
 		at, err := time.Parse(time.RFC3339, fmt.Sprint(got["finish_at"]))
 		if err != nil {
 			t.Fatalf("%v, %v", err, got)

@@ -2,7 +2,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,26 +15,34 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	_ "time/tzdata" // images have no zone files
 
 	"github.com/alecthomas/kong"
-	"github.com/redis/go-redis/v9"
+	"github.com/mattn/go-isatty"
+	"github.com/redis/go-redis/v9/logging"
 
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/settings"
+	"example.com/usher/tasks"
 )
 
-const description = `Enqueues invitations, revocations and synchronizations for Usher's workers, and shows what became of them.
+const description = `Enqueues invitations, revocations and synchronizations for Usher's workers, and shows what became
+of them.
 
-Exit: 0 done; 1 it could not be done; 2 bad usage or input, nothing was enqueued; 3 waited, and it ended dead or cancelled;
-4 --wait-timeout passed; 130 interrupted (the task stays).`
+Exit: 0 done; 1 it could not be done; 2 bad usage or input, nothing was enqueued; 3 waited, and it ended dead or
+cancelled; 4 --wait-timeout passed; 130 interrupted (the task stays).`
 
 type grammar struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
-	common
+	settings.Redis
+	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
+	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
-	Revoke      revokeCommand      `cmd:"" help:"Revoke a pending invitation, or all pending ones of an address or a campaign."`
+	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel or export campaigns."`
@@ -41,34 +52,22 @@ type grammar struct {
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
 }
 
-// common are the flags of every command.
-type common struct {
-	settings.Redis
-	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
-	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
-}
-
 func main() {
-	debug.SetGCPercent(50)   // a list is held whole until it is checked: less memory is worth more here than a few milliseconds
-	redis.SetLogger(quiet{}) // its errors reach the user as the command's own
+	debug.SetGCPercent(50) // a file is held whole until it is checked: less memory is worth a few milliseconds
+	logging.Disable()      // Redis's errors reach the user as the command's own
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-// quiet logs nothing.
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
-
 // run runs one command until it ends or the context does, and gives the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	vars := kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."}
 	parser, err := kong.New(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { exited = true }), vars, kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+		kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."},
+		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 	if err != nil {
 		fmt.Fprintln(stderr, "enqueue:", err)
 		return settings.ExitFailed
@@ -78,35 +77,190 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return settings.ExitDone
 	}
 	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
-	if err == nil {
-		err = emptyValue(parsed)
-	}
 	if err != nil {
-		return out.fail(&usageError{err})
+		return out.fail(&usageError{error: err})
 	}
-	app, err := newApp(ctx, g.common, stdin, out)
+	if g.Sandbox {
+		g.UseSandbox()
+	}
+	rdb, err := g.Open()
 	if err != nil {
 		return out.fail(err)
 	}
-	defer app.close()
-	return out.fail(parsed.Run(app))
+	defer rdb.Close()
+	d, err := desk.New(rdb, g.Namespace)
+	if err != nil {
+		return out.fail(err)
+	}
+	return out.fail(parsed.Run(&app{ctx, g.Namespace, g.Sandbox, d, stdin, out}))
 }
 
-// emptyValue refuses a flag or an argument that was given as nothing, which a script does when a variable of its is not set: it would be taken
-// as not given.
-func emptyValue(parsed *kong.Context) error {
+// AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it
+// would be taken as not given. kong calls it before those of the flags.
+func (*grammar) AfterApply(parsed *kong.Context) error {
 	for _, step := range parsed.Path {
-		var value *kong.Value
-		name := ""
-		switch {
-		case step.Flag != nil:
-			value, name = step.Flag.Value, "--"+step.Flag.Name
-		case step.Positional != nil:
-			value, name = step.Positional, step.Positional.Summary()
+		value := step.Positional
+		if step.Flag != nil {
+			value = step.Flag.Value
 		}
 		if value != nil && value.Target.Kind() == reflect.String && strings.TrimSpace(value.Target.String()) == "" {
-			return fmt.Errorf("%s is empty: give it a value, or leave it out", name)
+			return fmt.Errorf("%s is empty: give it a value, or leave it out", value.ShortSummary())
 		}
 	}
 	return nil
+}
+
+// app is what every command works with.
+type app struct {
+	ctx       context.Context
+	namespace string
+	sandbox   bool
+	desk      *desk.Desk
+	stdin     io.Reader
+	out       *output
+}
+
+// terminal tells whether a person sits at a stream.
+func terminal(stream any) bool {
+	if played, ok := stream.(interface{ Terminal() bool }); ok {
+		return played.Terminal() // in tests
+	}
+	file, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
+}
+
+// confirm asks before something that cannot be undone, unless that was answered with --yes. Elsewhere than on a
+// terminal --yes is needed.
+func (a *app) confirm(yes bool, question string) error {
+	switch {
+	case yes:
+		return nil
+	case !terminal(a.stdin) || a.out.json:
+		return usage("this cannot be undone: repeat it with --yes")
+	}
+	fmt.Fprintf(a.out.stderr, "%s [y/N] ", question)
+	answered := make(chan string, 1)
+	go func() { // a read cannot be interrupted; it ends with the process
+		answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')
+		answered <- answer
+	}()
+	select {
+	case <-a.ctx.Done():
+		fmt.Fprintln(a.out.stderr)
+		return a.ctx.Err()
+	case answer := <-answered:
+		if !strings.EqualFold(strings.TrimSpace(answer), "y") {
+			return errors.New("not confirmed; nothing was done")
+		}
+		return nil
+	}
+}
+
+// RecipientFlags are the options of an invitation; in a bulk, the defaults of its rows. kong calls AfterApply when it
+// has read them.
+type RecipientFlags struct {
+	RedirectURL    string `name:"redirect-url" placeholder:"URL" help:"Where the link in the e-mail leads."`
+	Metadata       string `placeholder:"JSON" help:"Public metadata, a JSON object."`
+	ExpiresInDays  *int   `placeholder:"N" help:"Days until the invitation expires, 1 to 365. Default: 30."`
+	NoNotify       bool   `help:"Create the invitation without sending an e-mail."`
+	IgnoreExisting bool   `help:"Invite although an invitation exists already."`
+	TemplateSlug   string `placeholder:"S" help:"E-mail template: invitation or waitlist_invitation."`
+	OnDuplicate    string `placeholder:"WHAT" help:"If one is pending: dead-letter (default), accept or resend it."`
+
+	recipient tasks.Recipient // all but its address
+}
+
+// AfterApply reads the flags.
+func (f *RecipientFlags) AfterApply() error {
+	invalid := func(field, reason string) error { return &tasks.InvalidError{Index: -1, Field: field, Reason: reason} }
+	r := &f.recipient
+	*r = tasks.Recipient{
+		RedirectURL: f.RedirectURL, NoNotify: f.NoNotify, IgnoreExisting: f.IgnoreExisting,
+		TemplateSlug: f.TemplateSlug, OnDuplicate: tasks.OnDuplicate(f.OnDuplicate),
+	}
+	if f.ExpiresInDays != nil {
+		if r.ExpiresInDays = *f.ExpiresInDays; r.ExpiresInDays == 0 {
+			return invalid("expires_in_days", "0 is not between 1 and 365")
+		}
+	}
+	if f.Metadata == "" {
+		return nil
+	}
+	decoder := json.NewDecoder(strings.NewReader(f.Metadata))
+	decoder.UseNumber()
+	err := decoder.Decode(&r.PublicMetadata)
+	if _, behind := decoder.Token(); err != nil || r.PublicMetadata == nil || !errors.Is(behind, io.EOF) {
+		return invalid("public_metadata", `is not a JSON object such as {"plan":"pro"}`)
+	}
+	return nil
+}
+
+// TaskFlags say when a task runs and under which id, and whether its end is waited for. kong calls AfterApply when it
+// has read them.
+type TaskFlags struct {
+	At string `xor:"when" placeholder:"T" help:"When to run: RFC 3339, or \"2026-12-01 09:00\" in TZ's time zone."`
+	In string `xor:"when" placeholder:"D" help:"Run after a while, such as 90m, 1h30m or 2d."`
+	ID string `name:"id" help:"An id of your own: repeating it with the same task adds nothing."`
+
+	Wait        bool   `help:"Stay until the task has ended."`
+	WaitTimeout string `placeholder:"D" help:"With --wait: longest stay, such as 5m."`
+
+	options []tasks.Option
+	at      time.Time     // zero for at once
+	longest time.Duration // stay
+}
+
+// AfterApply reads the flags, before anything is enqueued.
+func (f *TaskFlags) AfterApply() (err error) {
+	f.longest = settings.MaxDuration // as good as for ever
+	if f.WaitTimeout != "" {
+		if !f.Wait {
+			return usage("--wait-timeout needs --wait")
+		}
+		if f.longest, err = settings.Duration("--wait-timeout", f.WaitTimeout); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.In != "":
+		d, err := settings.Duration("--in", f.In)
+		if err != nil {
+			return err
+		}
+		f.at = time.Now().Add(d)
+	case f.At != "":
+		zone := time.Local // Go takes a TZ that it does not know for UTC, and says nothing
+		if name := strings.TrimPrefix(os.Getenv("TZ"), ":"); name != "" {
+			if zone, err = time.LoadLocation(name); err != nil {
+				return &settings.Error{Name: "TZ", Got: settings.Show(name), Want: "a time zone such as Europe/Berlin"}
+			}
+		}
+		if f.at, err = settings.Instant(f.At, time.Now(), zone); err != nil {
+			return err
+		}
+	}
+	f.options = []tasks.Option{tasks.ID(f.ID), tasks.At(f.at)}
+	_, err = tasks.Resolve(f.options...)
+	return err
+}
+
+// clerk gives the way to ask Clerk that the flags say: none if no key is set.
+func (a *app) clerk(flags settings.Clerk) (desk.Clerk, error) {
+	if a.sandbox {
+		flags.UseSandbox()
+	}
+	if !flags.HasKey() {
+		return desk.Clerk{}, nil
+	}
+	key, kind, keyErr := flags.Key()
+	url, urlErr := flags.APIURL()
+	dial := func(timeout time.Duration) (*clerkclient.Client, error) {
+		config := clerkclient.Config{Key: key, BaseURL: url, Version: settings.Version(), Timeout: timeout}
+		clerk, err := clerkclient.New(config)
+		if err != nil {
+			err = &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
+		}
+		return clerk, err
+	}
+	return desk.Clerk{Kind: kind, Dial: dial}, errors.Join(keyErr, urlErr)
 }

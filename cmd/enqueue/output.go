@@ -1,24 +1,218 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
+
+// output writes what a command has to say: sentences and tables for a person, or JSON for a program.
+type output struct {
+	stdout, stderr io.Writer
+	json           bool
+	failed         error // what writing to stdout met first
+}
+
+// say writes a line for a person; with --json, nothing.
+func (o *output) say(format string, args ...any) {
+	if !o.json {
+		_, err := fmt.Fprintf(o.stdout, format+"\n", args...)
+		o.failed = cmp.Or(o.failed, err)
+	}
+}
+
+// sayIf is say, if something holds.
+func (o *output) sayIf(holds bool, format string, args ...any) {
+	if holds {
+		o.say(format, args...)
+	}
+}
+
+// note writes a line about the way there, which is no part of the answer.
+func (o *output) note(format string, args ...any) {
+	if !o.json {
+		fmt.Fprintf(o.stderr, format+"\n", args...)
+	}
+}
+
+// view is what is shown of something, by field.
+type view = map[string]any
+
+// views gives the views of a list.
+func views[T any](list []T, viewOf func(T) view) []view {
+	all := make([]view, 0, len(list))
+	for _, one := range list {
+		all = append(all, viewOf(one))
+	}
+	return all
+}
+
+// list writes objects for a program, and a table for a person.
+func (o *output) list(none, fields string, rows []view) {
+	for _, row := range rows {
+		o.object(row)
+	}
+	o.table(none, fields, rows)
+}
+
+// table writes some fields of all rows for a person, or a sentence if there are no rows.
+func (o *output) table(none, fields string, rows []view) {
+	if len(rows) == 0 && none != "" {
+		o.say("%s", none)
+	}
+	if len(rows) == 0 || o.json {
+		return
+	}
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	columns, header, configs := strings.Split(fields, ","), table.Row{}, []table.ColumnConfig{}
+	for i, column := range columns {
+		header = append(header, strings.ReplaceAll(column, "_", " "))
+		configs = append(configs, table.ColumnConfig{Number: i + 1, WidthMax: 48, WidthMaxEnforcer: text.WrapSoft})
+	}
+	t.AppendHeader(header)
+	t.SetColumnConfigs(configs)
+	for _, row := range rows {
+		var cells table.Row
+		for _, column := range columns {
+			cells = append(cells, shown(row[column], "-", local))
+		}
+		t.AppendRow(cells)
+	}
+	o.say("%s", t.Render())
+}
+
+// object writes one JSON object for a program; without --json, nothing.
+func (o *output) object(v view) {
+	if o.json {
+		o.failed = cmp.Or(o.failed, encode(o.stdout, v))
+	}
+}
+
+func encode(w io.Writer, v view) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// known is what a program is shown of a value that may be unknown, which is null then.
+func known[T comparable](v T) any {
+	var zero T
+	switch t, isTime := any(v).(time.Time); {
+	case v == zero:
+		return nil
+	case isTime:
+		return t.UTC()
+	}
+	return v
+}
+
+// shown is a value in a cell of a table or of CSV.
+func shown(v any, none string, instant func(time.Time) string) any {
+	switch v := v.(type) {
+	case nil:
+		return none
+	case time.Time:
+		return instant(v)
+	case json.RawMessage:
+		return string(v)
+	}
+	return v
+}
+
+// outputFlag says where an export goes.
+type outputFlag struct {
+	Output string `short:"o" placeholder:"PATH" help:"Write to this new file, not to standard output."`
+}
+
+// export writes rows as CSV with some columns or, with --json, as JSON lines.
+func (f outputFlag) export(o *output, columns string, each func(write func(view) error) error) (err error) {
+	into := o.stdout
+	if f.Output != "" {
+		file, createErr := create(f.Output)
+		if createErr != nil {
+			return createErr
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		into = file
+	}
+	if o.json {
+		buffered := bufio.NewWriter(into)
+		return errors.Join(each(func(row view) error { return encode(buffered, row) }), buffered.Flush())
+	}
+	utc := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
+	w, header := csv.NewWriter(into), strings.Split(columns, ",")
+	_ = w.Write(header) // an error stays until the end
+	err = each(func(row view) error {
+		cells := make([]string, len(header))
+		for i, column := range header {
+			cells[i] = fmt.Sprint(shown(row[column], "", utc))
+		}
+		return w.Write(cells)
+	})
+	w.Flush()
+	return errors.Join(err, w.Error())
+}
+
+// create makes a file that must not exist.
+func create(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, usage("%s exists already and is not overwritten: move it away, or choose another path", path)
+	case err != nil:
+		return nil, &usageError{error: err}
+	}
+	return file, nil
+}
+
+// fail tells an error and gives the exit code that belongs to it.
+func (o *output) fail(err error) int {
+	if err = cmp.Or(err, o.failed); err == nil {
+		return settings.ExitDone
+	}
+	exit, code, message := verdict(err)
+	rows := []badRow{}
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		rows = append(rows, usage.rows...)
+	}
+	if o.json {
+		o.failure(code, message, rows)
+		return exit
+	}
+	for _, row := range rows {
+		fmt.Fprintf(o.stderr, "line %d: %s: %s\n", row.Line, row.Field, row.Reason)
+	}
+	fmt.Fprintln(o.stderr, "enqueue:", message)
+	return exit
+}
+
+// failure tells a program what went wrong.
+func (o *output) failure(code, message string, rows []badRow) {
+	_ = encode(o.stderr, view{"code": code, "message": message, "rows": rows})
+}
 
 // Exit codes beside those of settings.
 const (
@@ -33,9 +227,10 @@ var (
 )
 
 // usageError is bad usage or bad input: nothing was enqueued.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
+type usageError struct {
+	error
+	rows []badRow // what is wrong with the rows of a file
+}
 
 // badRow is what is wrong with one row of a file.
 type badRow struct {
@@ -44,86 +239,22 @@ type badRow struct {
 	Reason string `json:"reason"`
 }
 
-// rowsError names every bad row.
-type rowsError struct {
-	file string
-	rows []badRow
-}
+func (e *usageError) Unwrap() error { return e.error }
 
-func (e *rowsError) Error() string {
-	return fmt.Sprintf("%s: %d faults in its rows, so nothing was enqueued; correct them, or leave those rows out with --skip-invalid", e.file, len(e.rows))
-}
-
-// output writes what a command has to say: sentences for a person, or JSON for a program.
-type output struct {
-	stdout, stderr io.Writer
-	json           bool
-	failed         error // the first that writing to stdout met
-}
-
-// say writes a line for a person; with --json, nothing.
-func (o *output) say(format string, args ...any) {
-	if o.json {
-		return
-	}
-	if _, err := fmt.Fprintf(o.stdout, format+"\n", args...); err != nil && o.failed == nil {
-		o.failed = err
-	}
-}
-
-// note writes a line about the way there, which is no part of the answer.
-func (o *output) note(format string, args ...any) {
-	if !o.json {
-		fmt.Fprintf(o.stderr, format+"\n", args...)
-	}
-}
-
-// object writes one JSON object; without --json, nothing.
-func (o *output) object(v any) error {
-	if !o.json {
-		return nil
-	}
-	encoder := json.NewEncoder(o.stdout)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
-}
-
-// fail tells an error and gives the exit code that belongs to it.
-func (o *output) fail(err error) int {
-	if err == nil {
-		err = o.failed
-	}
-	if err == nil {
-		return settings.ExitDone
-	}
-	exit, code, message := verdict(err)
-	rows := []badRow{}
-	if faulty, ok := errors.AsType[*rowsError](err); ok {
-		rows = faulty.rows
-	}
-	if o.json {
-		encoder := json.NewEncoder(o.stderr)
-		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(map[string]any{"code": code, "message": message, "rows": rows})
-		return exit
-	}
-	for _, row := range rows {
-		fmt.Fprintf(o.stderr, "line %d: %s: %s\n", row.Line, row.Field, row.Reason)
-	}
-	fmt.Fprintln(o.stderr, "enqueue:", message)
-	return exit
-}
+func usage(format string, args ...any) error { return &usageError{error: fmt.Errorf(format, args...)} }
 
 // verdict turns an error into an exit code, a word for programs and a line for people.
 func verdict(err error) (exit int, code, message string) {
+	const (
+		noRedis     = "redis_unavailable"
+		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
+		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
+	)
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
+	bad, isUsage := errors.AsType[*usageError](err)
 	message = strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	is := func(target error) bool { return errors.Is(err, target) }
-	_, setting := errors.AsType[*settings.Error](err)
-	_, invalid := errors.AsType[*tasks.InvalidError](err)
-	_, usage := errors.AsType[*usageError](err)
-	_, rows := errors.AsType[*rowsError](err)
-	_, network := errors.AsType[net.Error](err)
-	_, file := errors.AsType[*fs.PathError](err) // which is a net.Error too
 	switch {
 	case is(errDead):
 		return exitDead, "dead", message
@@ -135,44 +266,40 @@ func verdict(err error) (exit int, code, message string) {
 		return settings.ExitUsage, "conflict", message
 	case is(tasks.ErrForgotten):
 		return settings.ExitUsage, "forgotten", message
-	case setting:
+	case isA[*settings.Error](err):
 		return settings.ExitUsage, "setting", message
-	case invalid, rows:
+	case isA[*tasks.InvalidError](err), isUsage && len(bad.rows) > 0:
 		return settings.ExitUsage, "invalid", message
-	case usage:
+	case isUsage, is(policy.ErrNamespace):
 		return settings.ExitUsage, "usage", message
-	case is(tasks.ErrNotFound), is(deadletter.ErrNotFound), is(ledger.ErrNotFound):
+	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
 		return settings.ExitFailed, "not_found", message
 	case is(ledger.ErrOver):
 		return settings.ExitFailed, "over", message
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		return settings.ExitFailed, "redis_unavailable", "Redis refuses the user or the password (is REDIS_URL right?): " + message
-	case file:
-		return settings.ExitFailed, "failed", message
-	case network, is(redis.ErrPoolTimeout), is(io.EOF):
-		return settings.ExitFailed, "redis_unavailable", "Redis cannot be reached (is it running, and REDIS_URL right?): " + message
+		return settings.ExitFailed, noRedis, refused + message
+	case isA[net.Error](err) && !isA[*fs.PathError](err), is(redis.ErrPoolTimeout, io.EOF): // a PathError is both
+		return settings.ExitFailed, noRedis, unreachable + message
 	}
 	return settings.ExitFailed, "failed", message
 }
 
-// orNull is what JSON shows of a value that may be unknown.
-func orNull[T comparable](v T) any {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return v
-}
-
-func timeOrNull(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UTC().Format(time.RFC3339Nano)
+func isA[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
 }
 
 // local shows a time as the person's clock has it, with its offset.
 func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -07:00") }
+
+// clockTime shows a time as short as can be: without the day if it is today.
+func clockTime(t time.Time) string {
+	layout := time.DateTime
+	if t = t.Local(); t.Format(time.DateOnly) == time.Now().Format(time.DateOnly) {
+		layout = time.TimeOnly
+	}
+	return t.Format(layout)
+}
 
 // plural gives a count with its noun.
 func plural(n int, noun string) string {
@@ -185,19 +312,29 @@ func plural(n int, noun string) string {
 // sentence makes one of a text that is not empty.
 func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
 
-// outputFlag says where an export goes.
-type outputFlag struct {
-	Output string `short:"o" placeholder:"PATH" help:"Write to this file, which must not exist. Default: standard output."`
+// counted is how many there are of each cause, the most frequent first, between two texts; nothing if there are none.
+func counted(before string, causes map[string]int, after string) string {
+	var parts []string
+	for _, code := range slices.SortedFunc(maps.Keys(causes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(causes[b], causes[a]), cmp.Compare(a, b))
+	}) {
+		parts = append(parts, fmt.Sprintf("%d %s", causes[code], cmp.Or(code, "without a code")))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return before + strings.Join(parts, ", ") + after
 }
 
-// open gives where to write, and what to do in the end.
-func (f outputFlag) open(stdout io.Writer) (into io.Writer, end func() error, err error) {
-	if f.Output == "" {
-		return stdout, func() error { return nil }, nil
+// cause is a failure in a few words.
+func cause(f *tasks.Failure) string {
+	switch {
+	case f == nil:
+		return "no cause is known"
+	case f.Reason == "": // of an attempt that failed, and is not the end
+		return "the last attempt failed: " + f.Message
+	case f.HTTPStatus != 0:
+		return fmt.Sprintf("%s: %d %s: %s", f.Reason, f.HTTPStatus, f.Code, f.Message)
 	}
-	file, err := os.OpenFile(f.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, nil, &usageError{err}
-	}
-	return file, file.Close, nil
+	return fmt.Sprintf("%s: %s: %s", f.Reason, f.Code, f.Message)
 }

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"example.com/usher/internal/fate"
-	"example.com/usher/internal/store"
-
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
@@ -30,9 +30,10 @@ import (
 const testKey = "sk_test_cliSECRETcli"
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	logging.Disable()
 	for _, name := range []string{
-		"REDIS_URL", "REDIS_URL_FILE", "REDIS_CA_FILE", "USHER_NAMESPACE", "CLERK_SECRET_KEY", "CLERK_SECRET_KEY_FILE", "CLERK_API_URL", "TZ",
+		"REDIS_URL", "REDIS_URL_FILE", "REDIS_CA_FILE", "USHER_NAMESPACE", "CLERK_SECRET_KEY", "CLERK_SECRET_KEY_FILE",
+		"CLERK_API_URL", "TZ",
 	} {
 		os.Unsetenv(name) // tests say what they need in flags
 	}
@@ -40,7 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stage is a Redis and a sandbox Clerk, and a folder for files. There is no worker on it: tests write what one would have written.
+// stage is a Redis and a sandbox Clerk, and a folder for files. There is no worker on it: tests write what one would
+// have written.
 type stage struct {
 	t        *testing.T
 	mini     *miniredis.Miniredis
@@ -202,11 +204,12 @@ func (s *stage) dead(campaign string, n int, code string) {
 		must(s.t, json.Unmarshal(row.Recipient, &recipient))
 		cause, now := refusal(code), time.Now().UTC()
 		return ledger.Outcome{
-			Row: row, At: now, Decision: fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause},
+			Row: row, At: now,
+			Decision: fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause},
 			Letter: &deadletter.Entry{
-				ID: deadletter.RecipientID(campaign, row.ID), TaskID: ledger.TaskID(campaign, 1), Type: tasks.TypeBulkInvite,
-				Campaign: campaign, Recipient: &row.ID, EmailAddress: recipient.EmailAddress, Failure: cause, FailedAt: now,
-				Payload: row.Recipient,
+				ID: deadletter.RecipientID(campaign, row.ID), TaskID: ledger.TaskID(campaign, 1),
+				Type: tasks.TypeBulkInvite, Campaign: campaign, Recipient: &row.ID,
+				EmailAddress: recipient.EmailAddress, Failure: cause, FailedAt: now, Payload: row.Recipient,
 			},
 		}
 	})

@@ -24,13 +24,13 @@ import (
 	"example.com/usher/tasks"
 )
 
-// TestTranscripts runs the commands of every file in testdata on a stage of the file's own, one after the other, and compares what
-// they answer with what stands under them. -update writes it anew.
+// TestTranscripts runs the commands of every file in testdata on a stage of the file's own, one after the other, and
+// compares what they answer with what stands under them. -update writes it anew.
 //
-// A line "$ enqueue …" is a command; "$ KEY enqueue …" has the sandbox's Clerk key, and "< FILE" at the end of a command is its
-// standard input. What follows is its standard output, its standard error (each line after "! ") and its exit code if it is not 0.
-// A line "# step …" is one of steps, below; "## …" is a remark. Instants of these years, ids and addresses of servers are replaced, so
-// that every run shows the same.
+// A line "$ enqueue …" is a command; "$ KEY enqueue …" has the sandbox's Clerk key, and "< FILE" at the end of a
+// command is its standard input. What follows is its standard output, its standard error (each line after "! ") and
+// its exit code if it is not 0. A line "# step …" is one of steps, below; "## …" is a remark. Instants of these years,
+// ids and addresses of servers are replaced, so that every run shows the same.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")
@@ -121,9 +121,11 @@ func (s *stage) answerOf(words []string) string {
 	}
 	a := with(args...)
 	var b strings.Builder
-	b.WriteString(a.stdout)
+	for line := range strings.Lines(a.stdout) {
+		b.WriteString(sorted(line))
+	}
 	for line := range strings.Lines(a.stderr) {
-		b.WriteString("! " + line)
+		b.WriteString("! " + sorted(line))
 	}
 	if a.exit != 0 {
 		fmt.Fprintf(&b, "[exit %d]\n", a.exit)
@@ -131,9 +133,21 @@ func (s *stage) answerOf(words []string) string {
 	return s.steady(b.String()) + "\n"
 }
 
+// sorted sorts the fields of a line that is an object.
+func sorted(line string) string {
+	var object map[string]any
+	if json.Unmarshal([]byte(line), &object) != nil {
+		return line
+	}
+	var b strings.Builder
+	_ = encode(&b, object)
+	return b.String()
+}
+
 // steady replaces what differs from run to run.
 func (s *stage) steady(text string) string {
-	text = strings.NewReplacer(s.dir+string(filepath.Separator), "", s.mini.Addr(), "REDIS", s.clerkURL, "CLERK").Replace(text)
+	text = strings.ReplaceAll(text, s.dir+string(filepath.Separator), "")
+	text = strings.NewReplacer(s.mini.Addr(), "REDIS", s.clerkURL, "CLERK").Replace(text)
 	for _, r := range []struct{ what, with string }{
 		{`20[23]\d-\d\d-\d\dT[\d:]{8}(\.\d+)?(Z|[+-]\d\d:\d\d)`, "2006-01-02T15:04:05Z"},
 		{`20[23]\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d`, "2006-01-02 15:04:05 +00:00"},
@@ -150,7 +164,9 @@ func (s *stage) steady(text string) string {
 
 // refusal is what Clerk says of a recipient that it refuses.
 func refusal(code string) fate.Failure {
-	return fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: "Clerk says " + code, TraceID: "trace-1"}
+	return fate.Failure{
+		Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: "Clerk says " + code, TraceID: "trace-1",
+	}
 }
 
 // steps are what a transcript may have happen between its commands.
@@ -161,6 +177,8 @@ func steps() map[string]func(s *stage, args ...string) {
 		return n
 	}
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	unavailable := fate.Failure{HTTPStatus: 503, Code: "unavailable", Message: "service unavailable"}
+	keys := store.Keys(tasks.DefaultNamespace)
 	return map[string]func(s *stage, args ...string){
 		// file NAME LINE…: a file; _ in a line is a space.
 		"file": func(s *stage, args ...string) {
@@ -183,7 +201,7 @@ func steps() map[string]func(s *stage, args ...string) {
 		"failing": func(s *stage, args ...string) {
 			r, _, err := s.records.Get(s.t.Context(), args[0])
 			must(s.t, err)
-			r.Attempts, r.History = 1, []fate.Attempt{{At: noon, Failure: fate.Failure{HTTPStatus: 503, Message: "service unavailable"}}}
+			r.Attempts, r.History = 1, []fate.Attempt{{At: noon, Failure: unavailable}}
 			must(s.t, s.records.Put(s.t.Context(), args[0], r))
 		},
 		// sent CAMPAIGN N, deadof CAMPAIGN N CODE, finish CAMPAIGN: what becomes of a campaign's recipients.
@@ -193,13 +211,14 @@ func steps() map[string]func(s *stage, args ...string) {
 		// letter ID TYPE ADDRESS CODE: a dead letter of a task.
 		"letter": func(s *stage, args ...string) {
 			e := deadletter.Entry{
-				ID: args[0], TaskID: args[0], Type: args[1], Queue: "usher:interactive", EmailAddress: args[2], Failure: refusal(args[3]),
-				Attempts: 2, FailedAt: noon, Payload: fmt.Appendf(nil, `{"v":1,"email_address":%q}`, args[2]),
+				ID: args[0], TaskID: args[0], Type: args[1], Queue: "usher:interactive", EmailAddress: args[2],
+				Failure: refusal(args[3]), Attempts: 2, FailedAt: noon,
+				Payload: fmt.Appendf(nil, `{"v":1,"email_address":%q}`, args[2]),
 				History: []fate.Attempt{
-					{At: noon.Add(-time.Minute), Failure: fate.Failure{HTTPStatus: 503, Code: "unavailable", Message: "service unavailable"}},
-					{At: noon, Failure: fate.Failure{HTTPStatus: 422, Code: args[3], Message: "Clerk says " + args[3], FoundBeforeSending: true}},
+					{At: noon.Add(-time.Minute), Failure: unavailable}, {At: noon, Failure: refusal(args[3])},
 				},
 			}
+			e.History[1].FoundBeforeSending = true
 			if args[1] == tasks.TypeRevoke {
 				e.EmailAddress, e.Campaign, e.Payload = "", args[2], fmt.Appendf(nil, `{"v":1,"campaign":%q}`, args[2])
 			}
@@ -215,7 +234,7 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// belongs KIND: the namespace belongs to keys of a kind.
 		"belongs": func(s *stage, args ...string) {
-			must(s.t, s.rdb.Set(s.t.Context(), store.Keys(tasks.DefaultNamespace).KeyKind(), args[0], 0).Err())
+			must(s.t, s.rdb.Set(s.t.Context(), keys.KeyKind(), args[0], 0).Err())
 		},
 		// user ADDRESS…, pending ADDRESS…: what is at Clerk.
 		"user": func(s *stage, args ...string) {
@@ -230,7 +249,8 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// fault STATUS: Clerk does not say who is a user. revokekey: it refuses the key.
 		"fault": func(s *stage, args ...string) {
-			s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: number(s, args[0]), Endpoint: clerktest.Users})
+			status := number(s, args[0])
+			s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: status, Endpoint: clerktest.Users})
 		},
 		"revokekey": func(s *stage, _ ...string) { s.clerk.RevokeKey() },
 		// synced ID:ADDRESS:STATUS…: a copy of Clerk's list, the newest first.
@@ -253,13 +273,14 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// earlier: a copy in the layout of an earlier version.
 		"earlier": func(s *stage, _ ...string) {
-			must(s.t, s.rdb.HSet(s.t.Context(), store.Keys(tasks.DefaultNamespace).Directory(), "copy", "old", "synced_at", 1, "count", 1).Err())
+			must(s.t, s.rdb.HSet(s.t.Context(), keys.Directory(), "copy", "old", "synced_at", 1, "count", 1).Err())
 		},
 		// schedule NAME CRON TASK FIELD VALUE…: a schedule as a worker keeps it; ~ stands for a space.
 		"schedule": func(s *stage, args ...string) {
-			keys, spaces := store.Keys(tasks.DefaultNamespace), strings.NewReplacer("~", " ")
+			spaces := strings.NewReplacer("~", " ")
 			fields := []any{
-				"digest", "d", "cron", spaces.Replace(args[1]), "timezone", "Europe/Berlin", "task", args[2], "next", noon.AddDate(1, 0, 0).UnixMilli(),
+				"digest", "d", "cron", spaces.Replace(args[1]), "timezone", "Europe/Berlin", "task", args[2],
+				"next", noon.AddDate(1, 0, 0).UnixMilli(),
 			}
 			for _, field := range args[3:] {
 				fields = append(fields, spaces.Replace(field))
@@ -269,7 +290,8 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// newer CAMPAIGN: a recipient whose data this version cannot read.
 		"newer": func(s *stage, args ...string) {
-			_, err := s.ledgers.Add(s.t.Context(), args[0], time.Time{}, []ledger.Recipient{{Folded: "new", Data: json.RawMessage(`{"v":9}`)}})
+			newer := []ledger.Recipient{{Folded: "new", Data: json.RawMessage(`{"v":9}`)}}
+			_, err := s.ledgers.Add(s.t.Context(), args[0], time.Time{}, newer)
 			must(s.t, err)
 		},
 	}

@@ -25,7 +25,8 @@ func (c changes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// watched runs the command beside the test, and gives what it writes to its standard output or its standard error as it comes.
+// watched runs the command beside the test, and gives what it writes to its standard output or its standard error as
+// it comes.
 func (s *stage) watched(ctx context.Context, stream string, args ...string) (lines <-chan string, exit <-chan int) {
 	out := changes{make(chan string, 1000), stream == onTerminal}
 	ended := make(chan int, 1)
@@ -95,7 +96,10 @@ func TestAnInterruptLeavesTheTask(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	file := s.write("p.csv", people("bulk", 3))
-	for task, args := range map[string][]string{"ada": {"invite", "ada@example.com", "--id", "ada"}, "bulk:spring:1": {"bulk-invite", file, "--campaign", "spring"}} {
+	for task, args := range map[string][]string{
+		"ada":           {"invite", "ada@example.com", "--id", "ada"},
+		"bulk:spring:1": {"bulk-invite", file, "--campaign", "spring"},
+	} {
 		ctx, interrupt := context.WithCancel(t.Context())
 		lines, exit := s.watched(ctx, onStdout, append(args, "--wait")...)
 		next(t, lines, has(task))
@@ -159,8 +163,23 @@ func TestAWaitForABulkShowsHowFarItIs(t *testing.T) {
 	// With --json only the answer is told, when it is there.
 	lines, exit = s.watched(t.Context(), onStdout, "bulk-invite", file, "--campaign", "spring", "--wait", "--json")
 	exits(t, exit, 0)
-	want(t, s.object(answer{stdout: next(t, lines, has("sent"))}), map[string]any{"sent": 20, "state": string(tasks.StateDone)})
+	answered := s.object(answer{stdout: next(t, lines, has("sent"))})
+	want(t, answered, map[string]any{"sent": 20, "state": tasks.StateDone})
 	if len(lines) != 0 {
 		t.Errorf("and then %q", <-lines)
 	}
+}
+
+func TestAWatchDrawsABarOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("bulk", 20)), "--campaign", "spring")
+	lines, exit := s.watched(t.Context(), onTerminal, "campaign", "watch", "spring")
+	next(t, lines, has("0 of 20"))
+	s.sent("spring", 10)
+	next(t, lines, has("10 of 20"))
+	s.sent("spring", 10)
+	s.finish("spring")
+	next(t, lines, has("20 sent, 0 dead, 0 remaining, finished"))
+	exits(t, exit, 0)
 }

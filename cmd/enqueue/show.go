@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+type statusCommand struct {
+	TaskID string `arg:"" optional:"" help:"Show this task. Default: the whole system."`
+}
+
+func (c *statusCommand) Run(a *app) error {
+	if c.TaskID != "" {
+		return c.task(a)
+	}
+	o, err := a.desk.Overview(a.ctx, campaignsShown)
+	if err != nil {
+		return err
+	}
+	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, campaignView)
+	a.out.table("", "queue,pending,active,scheduled,retry", queues)
+	a.out.say("")
+	var limits []view // that a person is shown
+	for _, l := range o.Limits {
+		allowed := "no limit"
+		switch {
+		case l.N > 0:
+			allowed = plural(l.N, "call") + " in " + settings.FormatDuration(l.Window)
+		case l.BlockedUntil.IsZero():
+			continue // switched off, or there only to rest while Clerk refuses a key
+		}
+		v := limitView(l)
+		v["allowed"], v["next_permit"] = allowed, shown(known(l.NextFree), "now", local)
+		limits = append(limits, v)
+	}
+	const limitFields = "name,allowed,used,in_flight,blocked_until,next_permit"
+	a.out.table("No limits are known: no worker has run yet.", limitFields, limits)
+	a.out.say("")
+	a.out.table("No campaigns.", campaignFields, campaigns)
+	a.out.say("\nDead letters: %d", o.DeadLetters)
+	a.out.object(view{
+		"queues": queues, "limits": views(o.Limits, limitView), "campaigns": campaigns, "dead_letters": o.DeadLetters,
+	})
+	return nil
+}
+
+func queueView(q asynq.QueueInfo) view {
+	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
+}
+
+func limitView(l ratelimit.Usage) view {
+	return view{
+		"name": l.Name, "limit": l.N, "window_seconds": l.Window.Seconds(), "used": l.Used, "in_flight": l.InFlight,
+		"blocked_until": known(l.BlockedUntil), "next_permit_at": known(l.NextFree),
+	}
+}
+
+// task shows how a task stands.
+func (c *statusCommand) task(a *app) error {
+	t, err := a.desk.Status(a.ctx, c.TaskID)
+	if err != nil {
+		return err
+	}
+	after := ""
+	if t.Bulk == nil {
+		after = " after " + plural(t.Attempts, "attempt")
+	}
+	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, t.State, after)
+	a.out.sayIf(!t.ScheduledAt.IsZero(), "It starts at %s.", local(t.ScheduledAt))
+	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
+	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
+	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
+	if b := t.Bulk; b != nil {
+		a.out.say("Campaign %s: %s, %d sent, %d dead, %d remaining.",
+			b.Campaign, plural(b.Recipients, "recipient"), b.Sent, b.Dead, b.Remaining)
+	}
+	a.out.object(taskView(t))
+	return nil
+}
+
+type scheduleCommand struct {
+	List scheduleListCommand `cmd:"" help:"List the schedules of the workers' files, with their next and last runs."`
+}
+
+type scheduleListCommand struct{}
+
+func (scheduleListCommand) Run(a *app) error {
+	schedules, err := a.desk.Schedules(a.ctx)
+	if err == nil {
+		const fields = "name,cron,timezone,task,next_at,last_at,last_task_id,last_error"
+		a.out.list("No schedules.", fields, views(schedules, scheduleView))
+	}
+	return err
+}
+
+func scheduleView(s schedule.Standing) view {
+	return view{
+		"name": s.Name, "cron": s.Cron, "timezone": s.TimeZone, "task": s.Task, "pending": s.Pending,
+		"next_at": known(s.Next), "last_at": known(s.Last), "last_task_id": known(s.LastTask),
+		"last_error": known(s.LastError),
+	}
+}
+
+type invitationsCommand struct {
+	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
+	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
+	CSV    bool   `name:"csv" help:"Write all as CSV."`
+}
+
+// shownInvitations is how many a person is shown.
+const shownInvitations = 200
+
+func (c *invitationsCommand) Run(a *app) (err error) {
+	if c.CSV && a.out.json {
+		return usage("--csv and --json exclude each other")
+	}
+	if c.Status != "" {
+		c.Status, err = settings.OneOf("--status", c.Status, "pending", "accepted", "revoked", "expired")
+		if err != nil {
+			return err
+		}
+	}
+	copy, err := a.desk.Invitations(a.ctx)
+	if errors.Is(err, directory.ErrNoCopy) {
+		c.noCopy(a, err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	each := func(write func(view) error) error {
+		filter := directory.Filter{Status: c.Status, Query: c.Query}
+		return copy.Each(a.ctx, filter, func(inv directory.Invitation) error {
+			return write(invitationView(inv, copy.SyncedAt))
+		})
+	}
+	if c.CSV || a.out.json {
+		const columns = "id,email_address,status,public_metadata,created_at,updated_at,expires_at,synced_at"
+		return outputFlag{}.export(a.out, columns, each)
+	}
+	var newest []view
+	found := 0
+	err = each(func(row view) error {
+		if found++; found <= shownInvitations {
+			newest = append(newest, row)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	a.out.table("", "id,email_address,status,created_at,expires_at", newest)
+	more := found - shownInvitations
+	a.out.sayIf(more > 0, "… and %d older ones; --csv or --json lists all.", more)
+	age := settings.FormatDuration(max(0, time.Since(copy.SyncedAt)).Truncate(time.Second))
+	a.out.say("%s, as synced at %s, %s ago.", plural(found, "invitation"), local(copy.SyncedAt), age)
+	return nil
+}
+
+func invitationView(inv directory.Invitation, syncedAt time.Time) view {
+	v := view{
+		"id": inv.ID, "email_address": inv.EmailAddress, "status": inv.Status, "revoked": inv.Revoked,
+		"public_metadata": inv.PublicMetadata, "created_at": known(inv.CreatedAt), "updated_at": known(inv.UpdatedAt),
+		"expires_at": nil, "synced_at": known(syncedAt),
+	}
+	if inv.ExpiresAt != nil {
+		v["expires_at"] = known(*inv.ExpiresAt)
+	}
+	return v
+}
+
+// noCopy says that there is nothing to list, which is not the same as an empty list.
+func (c *invitationsCommand) noCopy(a *app, why string) {
+	switch {
+	case a.out.json:
+		a.out.failure("never_synced", why, []badRow{})
+	case c.CSV:
+		a.out.note("%s", sentence(why))
+	default:
+		a.out.say("%s", sentence(why))
+	}
+}
+
+type forgetCommand struct {
+	Address string `arg:"" help:"The address to forget."`
+	Lift    bool   `help:"Let the address be written down again. What was removed does not come back."`
+	Yes     bool   `help:"Do not ask."`
+}
+
+func (c *forgetCommand) Run(a *app) error {
+	if err := (tasks.Recipient{EmailAddress: c.Address}).Normalize().Validate(); err != nil {
+		return err
+	}
+	if c.Lift {
+		return c.lift(a)
+	}
+	const question = "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
+	if err := a.confirm(c.Yes, question); err != nil {
+		return err
+	}
+	r, err := a.desk.Forget(a.ctx, c.Address, func(left string) { a.out.note("Waiting: %s.", left) })
+	if err != nil {
+		return err
+	}
+	a.out.say("Forgotten. Removed: from %s, %s, %s in queues, %s, %s of the directory's copies, %s.",
+		plural(r.Campaigns, "campaign"), plural(r.Uploads, "upload"), plural(r.Tasks, "task"),
+		plural(r.DeadLetters, "dead letter"), plural(r.Invitations, "row"), plural(r.Intents, "intent"))
+	a.out.say("Clerk still has its invitations and users. " +
+		"Redis's own files keep what was removed until it rewrites them (BGREWRITEAOF).")
+	a.out.object(view{"forgotten": true, "removed": r})
+	return nil
+}
+
+func (c *forgetCommand) lift(a *app) error {
+	lifted, err := a.desk.Lift(a.ctx, c.Address)
+	if err != nil {
+		return err
+	}
+	a.out.sayIf(lifted, "The address may be written down again.")
+	a.out.sayIf(!lifted, "The address was not forgotten.")
+	a.out.object(view{"forgotten": false, "lifted": lifted})
+	return nil
+}

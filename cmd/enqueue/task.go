@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/settings"
+	"example.com/usher/tasks"
+)
+
+type inviteCommand struct {
+	Address string `arg:"" help:"The address to invite."`
+	RecipientFlags
+	TaskFlags
+}
+
+func (c *inviteCommand) Run(a *app) error {
+	c.recipient.EmailAddress = c.Address
+	task, err := a.desk.Invite(a.ctx, c.recipient, c.options...)
+	return a.enqueued(task, err, "invitation of "+c.recipient.Normalize().EmailAddress, c.TaskFlags)
+}
+
+type syncCommand struct {
+	TaskFlags
+}
+
+func (c *syncCommand) Run(a *app) error {
+	task, err := a.desk.SyncList(a.ctx, c.options...)
+	return a.enqueued(task, err, "synchronization of the directory", c.TaskFlags)
+}
+
+// enqueued tells that a task was enqueued, and waits for its end if that was asked.
+func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags) error {
+	exists := errors.Is(err, tasks.ErrExists)
+	if err != nil && !exists {
+		return err
+	}
+	when := ""
+	if task.State == tasks.StateScheduled {
+		when = " for " + local(task.ScheduledAt)
+	}
+	switch {
+	case exists:
+		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, task.State, when)
+	case when != "":
+		a.out.say("Scheduled the %s%s: task %s.", what, when, task.ID)
+	default:
+		a.out.say("Enqueued the %s: task %s.", what, task.ID)
+	}
+	return a.finish(task, flags, false, view{"exists": exists})
+}
+
+// finish answers with a task as it stands or, with --wait, as it has ended.
+func (a *app) finish(task tasks.Task, flags TaskFlags, failOnDead bool, more view) (err error) {
+	if started, err := a.desk.Started(a.ctx); err == nil && !started { // which is no fault: a producer may start first
+		a.out.note("Warning: no worker has started in namespace %s yet; the task waits for one.", a.namespace)
+	}
+	if flags.Wait {
+		task, err = a.await(task, flags)
+	}
+	answer := taskView(task)
+	maps.Copy(answer, more)
+	if task.Bulk != nil {
+		delete(answer, "invitation_id") // its recipients have them
+	}
+	a.out.object(answer) // if the wait has failed the task goes on, and this is how to find it
+	if err != nil || !flags.Wait {
+		return err
+	}
+	return a.ending(task, failOnDead)
+}
+
+// await stays until a task has ended, and shows how far a bulk is.
+func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
+	ctx, cancel := context.WithTimeoutCause(a.ctx, flags.longest, errTimeout)
+	defer cancel()
+	if task.Bulk != nil {
+		if _, err := a.watch(ctx, task.Bulk.Campaign, false); err != nil {
+			return task, err
+		}
+	}
+	ended, err := a.desk.Wait(ctx, task.ID)
+	if err != nil {
+		ended = task
+	}
+	return ended, err
+}
+
+// ending tells a person how a task has ended. That it has ended otherwise than it should is an errDead.
+func (a *app) ending(t tasks.Task, failOnDead bool) error {
+	switch b := t.Bulk; {
+	case b != nil:
+		recipients := plural(b.Recipients, "recipient")
+		a.out.say("Campaign %s is %s: %s, %d sent, %d dead.", b.Campaign, t.State, recipients, b.Sent, b.Dead)
+		if b.Dead > 0 && !a.out.json {
+			a.out.say("\nDead letters (enqueue dead-letter list):")
+			list := deadListCommand{lettersFlags{Campaign: b.Campaign}}
+			if err := list.Run(a); err != nil {
+				return err
+			}
+		}
+		if t.State != tasks.StateDone || failOnDead && b.Dead > 0 {
+			return fmt.Errorf("campaign %s: %w: %s", b.Campaign, errDead, plural(b.Dead, "dead letter"))
+		}
+	case t.State != tasks.StateDone:
+		return fmt.Errorf("task %s: %w: %s", t.ID, errDead, cause(t.Error))
+	case t.Type == tasks.TypeInvite:
+		a.out.say("Done: invitation %s.", t.InvitationID)
+	case t.Type == tasks.TypeRevoke && t.InvitationID == "":
+		a.out.say("Done: %s revoked.", plural(t.Revoked, "invitation"))
+	default:
+		a.out.say("Done.")
+	}
+	return nil
+}
+
+func taskView(t tasks.Task) view {
+	v := view{
+		"task_id": t.ID, "type": t.Type, "queue": known(t.Queue), "state": t.State, "attempts": t.Attempts,
+		"scheduled_at": known(t.ScheduledAt), "invitation_id": known(t.InvitationID), "error": known(t.Error),
+	}
+	if b := t.Bulk; b != nil {
+		maps.Copy(v, view{
+			"campaign": b.Campaign, "recipients": b.Recipients, "sent": b.Sent, "dead": b.Dead,
+			"remaining": b.Remaining,
+		})
+	}
+	if t.Type == tasks.TypeRevoke {
+		v["revoked"] = t.Revoked
+	}
+	return v
+}
+
+type revokeCommand struct {
+	InvitationID string `arg:"" optional:"" help:"The invitation's id, inv_…."`
+	Email        string `placeholder:"A" help:"Instead of an id: every pending invitation of this address."`
+	Campaign     string `placeholder:"NAME" help:"Instead of an id: every pending invitation that this campaign sent."`
+	DryRun       bool   `help:"Show what would be revoked: as Clerk says if a key is set, else as last synced."`
+	Yes          bool   `help:"With --email or --campaign: do not ask."`
+	settings.Clerk
+	TaskFlags
+}
+
+// AfterApply wants exactly one of an invitation, an address and a campaign.
+func (c *revokeCommand) AfterApply() error {
+	targets := []string{c.InvitationID, c.Email, c.Campaign}
+	if len(slices.DeleteFunc(targets, func(target string) bool { return target == "" })) != 1 {
+		return usage("say what to revoke: the id of an invitation, or --email, or --campaign, and only one of them")
+	}
+	return c.payload().Validate()
+}
+
+func (c *revokeCommand) payload() tasks.RevokePayload {
+	address := tasks.Recipient{EmailAddress: c.Email}.Normalize().EmailAddress
+	return tasks.RevokePayload{InvitationID: c.InvitationID, EmailAddress: address, Campaign: c.Campaign}
+}
+
+func (c *revokeCommand) Run(a *app) (err error) {
+	var campaign tasks.Campaign
+	target, sent := c.Email+c.InvitationID, ""
+	if c.Campaign != "" {
+		if campaign, err = a.desk.Campaign(a.ctx, c.Campaign); err != nil {
+			return err
+		}
+		target, sent = "campaign "+c.Campaign, fmt.Sprintf(", which has sent %d", campaign.Sent)
+	}
+	goesOn := goesOn(campaign)
+	if c.DryRun {
+		return c.dryRun(a, target, goesOn, campaign.State)
+	}
+	question := "Revoke every pending invitation of " + target + sent + "?" + goesOn
+	if err := a.confirm(c.Yes || c.InvitationID != "", question); err != nil {
+		return err
+	}
+	if goesOn != "" && c.Yes {
+		a.out.note("Note:%s", goesOn)
+	}
+	var task tasks.Task
+	switch {
+	case c.Email != "":
+		task, err = a.desk.RevokeEmail(a.ctx, c.Email, c.options...)
+	case c.Campaign != "":
+		task, err = a.desk.RevokeCampaign(a.ctx, c.Campaign, c.options...)
+	default:
+		task, err = a.desk.Revoke(a.ctx, c.InvitationID, c.options...)
+	}
+	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags)
+}
+
+// goesOn tells of a campaign that will send more.
+func goesOn(c tasks.Campaign) string {
+	left := plural(c.Remaining, "recipient")
+	switch c.State {
+	case tasks.CampaignPaused:
+		return " The campaign is paused: what it sends to the other " + left + " when it is resumed is not revoked."
+	case tasks.CampaignRunning, tasks.CampaignScheduled:
+		return fmt.Sprintf(" The campaign is %s and goes on with %s: "+
+			"cancel or pause it first if they shall not be invited.", c.State, left)
+	}
+	return ""
+}
+
+// dryRun shows what would be revoked.
+func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.CampaignState) error {
+	clerk, err := a.clerk(c.Clerk)
+	if err != nil {
+		return err
+	}
+	r, err := a.desk.RehearseRevocation(a.ctx, clerk, c.payload())
+	if err != nil {
+		return err
+	}
+	const noKey = "no key is set to ask Clerk with (CLERK_SECRET_KEY)"
+	found := views(r.Invitations, foundView)
+	answer := view{
+		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),
+		"campaign": known(c.Campaign), "campaign_state": known(state), "source": known(r.Source),
+		"synced_at": known(r.SyncedAt), "would_revoke": len(found), "invitations": found,
+	}
+	switch r.Source {
+	case "":
+		a.out.say("What would be revoked is not known: %s, "+
+			"and the directory was never synced (enqueue sync-list).", noKey)
+		answer["would_revoke"] = nil
+	case "directory":
+		age := time.Since(r.SyncedAt).Round(time.Second)
+		a.out.say("N%s: this is as synced at %s, %s ago.", noKey[1:], local(r.SyncedAt), age)
+	}
+	if r.Source != "" {
+		a.out.table("", "invitation_id,email_address,created_at", found)
+		would := plural(len(found), "pending invitation")
+		a.out.say("%s of %s would be revoked. Nothing was enqueued.%s", would, target, goesOn)
+	}
+	a.out.object(answer)
+	return nil
+}
+
+func foundView(inv clerkclient.Invitation) view {
+	return view{"invitation_id": inv.ID, "email_address": inv.EmailAddress, "created_at": known(inv.CreatedAt)}
+}

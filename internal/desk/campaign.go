@@ -1,0 +1,180 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/tasks"
+)
+
+// campaignsSearched bounds what is read to find campaigns in a state.
+const campaignsSearched = 1000
+
+// CampaignsIn gives those of the newest campaigns that are in a state, the newest first. If that is empty, it gives at
+// most so many in any state.
+func (d *Desk) CampaignsIn(ctx context.Context, state tasks.CampaignState, most int) ([]tasks.Campaign, error) {
+	if state == "" {
+		return d.Campaigns(ctx, most)
+	}
+	campaigns, err := d.Campaigns(ctx, campaignsSearched)
+	return slices.DeleteFunc(campaigns, func(c tasks.Campaign) bool { return c.State != state }), err
+}
+
+const (
+	// watchFirst is the pause before the second look at a campaign; it grows to watchLast.
+	watchFirst = 100 * time.Millisecond
+	watchLast  = 500 * time.Millisecond
+	// watchPatience is how long a watch bears with a Redis that cannot answer.
+	watchPatience = 2 * time.Minute
+)
+
+// Watch tells again and again how a campaign stands, and how many of its recipients get their outcome in an hour (0:
+// not known). It ends when the campaign is over, tell returns an error, or the context ends, whose cause is then the
+// error. It bears with a Redis that is away for a while.
+func (d *Desk) Watch(
+	ctx context.Context, name string, tell func(c tasks.Campaign, perHour float64) error,
+) (tasks.Campaign, error) {
+	p, _, _ := policy.Announced(ctx, d.rdb, d.namespace) // zero if it is not known
+	measure := pace{window: max(p.Create.Window, p.Bulk.Window)}
+	var failingSince time.Time
+	for pause := watchFirst; ; pause = min(pause*3/2, watchLast) {
+		campaign, err := d.Campaign(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return campaign, context.Cause(ctx)
+		case err == nil:
+			failingSince = time.Time{}
+			if err := tell(campaign, measure.perHour(campaign, time.Now())); err != nil || campaign.State.Over() {
+				return campaign, err
+			}
+		case errors.Is(err, tasks.ErrNotFound):
+			return campaign, err
+		case failingSince.IsZero():
+			failingSince = time.Now()
+		case time.Since(failingSince) > watchPatience:
+			return campaign, err
+		}
+		if policy.Sleep(ctx, pause) != nil {
+			return campaign, context.Cause(ctx)
+		}
+	}
+}
+
+// leastPace is the shortest time over which a pace is measured.
+const leastPace = 10 * time.Second
+
+// pace measures how many recipients get their outcome. It looks at one window and no less: they come in bursts when
+// one begins.
+type pace struct {
+	window time.Duration
+	seen   []seen // the oldest first; only the first one may be older than the window
+}
+
+type seen struct {
+	at   time.Time
+	done int
+}
+
+// perHour is how many recipients get their outcome in an hour, at the pace of the last window. Before the campaign was
+// watched for so long, it is the pace since the campaign started. 0 means that it is not known.
+func (p *pace) perHour(c tasks.Campaign, now time.Time) float64 {
+	if c.StartedAt.IsZero() {
+		return 0
+	}
+	window, done := max(p.window, leastPace), c.Sent+c.Dead
+	p.seen = append(p.seen, seen{now, done})
+	for len(p.seen) > 1 && now.Sub(p.seen[1].at) >= window {
+		p.seen = p.seen[1:]
+	}
+	if first := p.seen[0]; now.Sub(first.at) >= window {
+		return float64(done-first.done) / now.Sub(first.at).Hours()
+	}
+	if !c.FinishedAt.IsZero() {
+		now = c.FinishedAt
+	}
+	return float64(done) / max(now.Sub(c.StartedAt), window).Hours()
+}
+
+// Recipient is what became of a recipient of a campaign. What is not known is zero.
+type Recipient struct {
+	EmailAddress     string
+	Outcome          string // waiting, open, sent, dead, or cancelled for one that a cancelled campaign did not reach
+	InvitationID     string
+	SettledAt        time.Time
+	Cause            string    // the code of a dead one
+	Attempts         int       // calls that were made for it
+	InvitationStatus string    // what the directory says of the invitation
+	SyncedAt         time.Time // as of when the directory says it
+}
+
+// lookedUp is how many recipients are looked up in the directory together.
+const lookedUp = 500
+
+// EachRecipient calls do for every recipient of a campaign, in no order, until it returns an error. It holds a few
+// hundred of them at a time. That there is no such campaign is a ledger.ErrNotFound.
+func (d *Desk) EachRecipient(ctx context.Context, campaign string, do func(Recipient) error) error {
+	head, err := d.ledgers.Get(ctx, campaign)
+	if err != nil {
+		return err
+	}
+	chunk := make([]Recipient, 0, lookedUp)
+	flush := func() error {
+		var ids []string
+		for _, recipient := range chunk {
+			if recipient.InvitationID != "" {
+				ids = append(ids, recipient.InvitationID)
+			}
+		}
+		found, syncedAt, err := d.directory.Get(ctx, ids)
+		if err != nil {
+			return err
+		}
+		for _, recipient := range chunk {
+			if recipient.InvitationID != "" {
+				recipient.InvitationStatus, recipient.SyncedAt = found[recipient.InvitationID].Status, syncedAt
+			}
+			if err := do(recipient); err != nil {
+				return err
+			}
+		}
+		chunk = chunk[:0]
+		return nil
+	}
+	err = d.ledgers.Each(ctx, campaign, func(e ledger.Entry) error {
+		if chunk = append(chunk, recipientOf(e, head.State)); len(chunk) < lookedUp {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+func recipientOf(e ledger.Entry, campaign ledger.State) Recipient {
+	var said struct {
+		EmailAddress string `json:"email_address"`
+	}
+	_ = json.Unmarshal(e.Recipient, &said) // a newer version's has other fields; one that cannot be read has a row too
+	recipient := Recipient{
+		EmailAddress: said.EmailAddress, Outcome: string(e.State), InvitationID: e.InvitationID, Attempts: e.Attempts,
+	}
+	switch {
+	case e.State == ledger.RowDead:
+		recipient.Cause = e.Code
+	case e.State == ledger.RowSent && !e.Foreign:
+		recipient.Attempts++ // the one that made it
+	case e.State == ledger.RowWaiting && campaign == ledger.Cancelled:
+		recipient.Outcome = "cancelled"
+	}
+	if e.SettledAt > 0 {
+		recipient.SettledAt = time.Unix(e.SettledAt, 0).UTC()
+	}
+	return recipient
+}

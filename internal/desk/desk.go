@@ -1,0 +1,150 @@
+// Package desk is what people do with Usher: see how it stands, rehearse, watch, retry, forget and export. It gives
+// values; a command, an HTTP server or a page shows them.
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/retry"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+// Desk is where people deal with one namespace. What producers do, it does as their client.
+type Desk struct {
+	*tasks.Client
+	rdb        redis.UniversalClient
+	namespace  string
+	ledgers    *ledger.Ledgers
+	letters    *deadletter.Store
+	retrier    *retry.Retrier
+	directory  *directory.Directory
+	tombstones *store.Tombstones
+	inspector  *asynq.Inspector
+}
+
+// New gives the desk of a namespace.
+func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(namespace))
+	if err != nil {
+		return nil, err
+	}
+	return &Desk{
+		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
+		ledgers: ledger.New(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
+		retrier:   retry.New(rdb, namespace, tasks.DriverTask),
+		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
+	}, nil
+}
+
+// Overview is how the whole system stands.
+type Overview struct {
+	Queues      []asynq.QueueInfo // of each lane
+	Limits      []ratelimit.Usage
+	Campaigns   []tasks.Campaign // the newest first
+	DeadLetters int
+}
+
+// Overview tells how the whole system stands, with at most so many campaigns.
+func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err error) {
+	used, err := d.inspector.Queues() // a queue exists from its first task on
+	if err != nil {
+		return o, fmt.Errorf("listing queues: %w", err)
+	}
+	for _, lane := range policy.Lanes() {
+		info := &asynq.QueueInfo{Queue: policy.Queue(d.namespace, lane)}
+		if slices.Contains(used, info.Queue) {
+			if info, err = d.inspector.GetQueueInfo(info.Queue); err != nil {
+				return o, fmt.Errorf("reading a queue: %w", err)
+			}
+		}
+		o.Queues = append(o.Queues, *info)
+	}
+	if o.Limits, err = ratelimit.ReadUsage(ctx, d.rdb, d.namespace); err != nil {
+		return o, err
+	}
+	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
+		return o, err
+	}
+	o.DeadLetters, err = d.letters.Count(ctx)
+	return o, err
+}
+
+// Started tells whether a worker has ever started in the namespace. If none has, its name may be misspelled.
+func (d *Desk) Started(ctx context.Context) (bool, error) {
+	n, err := d.rdb.Exists(ctx, store.Keys(d.namespace).KeyKind()).Result()
+	return n > 0, err
+}
+
+// Schedules tells how the schedules in the workers' files stand, by name.
+func (d *Desk) Schedules(ctx context.Context) ([]schedule.Standing, error) {
+	return schedule.List(ctx, d.rdb, d.namespace)
+}
+
+// Invitations gives the copy of Clerk's list, or directory.ErrNoCopy.
+func (d *Desk) Invitations(ctx context.Context) (directory.Copy, error) { return d.directory.Copy(ctx) }
+
+// Letters chooses dead letters: those that match all that is given. Zero Letters are all of them.
+type Letters struct {
+	IDs            []string
+	Code, Campaign string
+}
+
+// EachLetter calls do for the dead letters that are chosen, the oldest first or in the order of their ids, until it
+// returns an error. An id that is not there is a deadletter.ErrNotFound, after all others were done. do may retry or
+// delete.
+func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadletter.Entry) error) error {
+	matching := func(e deadletter.Entry) error {
+		ofCode := chosen.Code == "" || chosen.Code == e.Failure.Code
+		if !ofCode || chosen.Campaign != "" && chosen.Campaign != e.Campaign {
+			return nil
+		}
+		return do(e)
+	}
+	if len(chosen.IDs) == 0 {
+		return d.letters.Each(ctx, matching)
+	}
+	var missing []error
+	for _, id := range chosen.IDs {
+		e, err := d.letters.Get(ctx, id)
+		if errors.Is(err, deadletter.ErrNotFound) {
+			missing = append(missing, err)
+			continue
+		}
+		if err == nil {
+			err = matching(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(missing...)
+}
+
+// Letter gives one dead letter, or deadletter.ErrNotFound.
+func (d *Desk) Letter(ctx context.Context, id string) (deadletter.Entry, error) {
+	return d.letters.Get(ctx, id)
+}
+
+// RetryLetter puts a dead letter back to work, through the same limits, and gives the id of the task that carries it.
+func (d *Desk) RetryLetter(ctx context.Context, id string) (task string, err error) {
+	return d.retrier.Retry(ctx, id)
+}
+
+// DeleteLetter deletes a dead letter for good. That it is not there is no error.
+func (d *Desk) DeleteLetter(ctx context.Context, id string) error {
+	_, err := d.retrier.Delete(ctx, id)
+	return err
+}

@@ -1,0 +1,246 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
+)
+
+// Removed counts what was removed.
+type Removed struct {
+	Campaigns   int `json:"campaigns"`    // of which the address was a recipient
+	Uploads     int `json:"uploads"`      // to campaigns, under way or broken off
+	Intents     int `json:"intents"`      // addresses with an intent: 0 or 1
+	Tasks       int `json:"tasks"`        // in queues, with their results
+	DeadLetters int `json:"dead_letters"` // of tasks and recipients
+	Invitations int `json:"invitations"`  // in the directory and copies of it that are being made
+}
+
+// ErrLeft means that something in Redis holds the address still.
+var ErrLeft = errors.New("not all could be removed in time")
+
+const (
+	// forgetPatience is how long Forget stays. asynq takes two minutes to give up the tasks of a worker that has died.
+	forgetPatience = 3 * time.Minute
+	// forgetAgain is when a look for what is left is repeated.
+	forgetAgain = 250 * time.Millisecond
+)
+
+// Forget sets a tombstone for an address, which all that is written from then on obeys, and removes the address
+// wherever it is found. It stays until nothing holds the address any more: a task that is at work is told to end, and
+// the record of what workers do is written anew every few seconds. waiting is told what is left. If that takes minutes
+// the error is ErrLeft.
+func (d *Desk) Forget(ctx context.Context, address string, waiting func(left string)) (Removed, error) {
+	f := forgetting{
+		Desk: d, folded: tasks.FoldAddress(address), id: store.IDOf(address),
+		intents: intent.NewTasks(d.rdb, d.namespace), records: record.NewStore(d.rdb, d.namespace),
+	}
+	if _, err := d.tombstones.Set(ctx, f.id); err != nil {
+		return f.removed, err
+	}
+	patient, cancel := context.WithTimeout(ctx, forgetPatience)
+	defer cancel()
+	for told := ""; ; {
+		before := f.removed.Tasks
+		left, err := f.pass(patient)
+		switch {
+		case ctx.Err() != nil:
+			return f.removed, ctx.Err()
+		case patient.Err() != nil:
+			return f.removed, fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrLeft, told)
+		case err != nil:
+			return f.removed, fmt.Errorf("forgetting an address: %w", err)
+		case left == "" && f.removed.Tasks == before: // else one may have been on its way from one state to another
+			return f.removed, nil
+		case left != "" && left != told:
+			told = left
+			waiting(left)
+		}
+		_ = policy.Sleep(patient, forgetAgain)
+	}
+}
+
+// Lift takes the tombstone of an address away and tells whether there was one. What was removed does not come back.
+func (d *Desk) Lift(ctx context.Context, address string) (bool, error) {
+	return d.tombstones.Lift(ctx, store.IDOf(address))
+}
+
+// forgetting is the work of forgetting one address.
+type forgetting struct {
+	*Desk
+	folded  string
+	id      store.AddressID
+	intents *intent.Tasks
+	records *record.Store
+	removed Removed
+}
+
+// pass removes what it finds, and says what it cannot remove yet.
+func (f *forgetting) pass(ctx context.Context) (left string, err error) {
+	// Tasks first: what one of them writes meanwhile is found after it.
+	if left, err = f.tasks(ctx); err != nil {
+		return left, err
+	}
+	for _, step := range []struct {
+		removed *int
+		erase   func() (int, error)
+	}{
+		{&f.removed.Uploads, func() (int, error) { return f.ledgers.EraseStaged(ctx, f.id) }},
+		{&f.removed.Campaigns, func() (int, error) { return f.ledgers.Erase(ctx, f.id) }},
+		{&f.removed.DeadLetters, func() (int, error) { return f.deadLetters(ctx) }},
+		{&f.removed.Invitations, func() (int, error) { return f.directory.Erase(ctx, f.folded) }},
+	} {
+		n, err := step.erase()
+		if *step.removed += n; err != nil {
+			return left, err
+		}
+	}
+	gone, err := f.intents.Erase(ctx, f.id)
+	if gone {
+		f.removed.Intents = 1
+	}
+	return left, err
+}
+
+// tasks deletes the tasks about the address from the queues, and says what of them cannot be deleted yet. A revocation
+// of the address's invitations is let end.
+func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
+	found, err := f.about()
+	for _, task := range found {
+		switch revocation := task.Type == tasks.TypeRevoke; {
+		case task.State == asynq.TaskStateActive:
+			left = "task " + task.ID + " is at work"
+			if !revocation {
+				err = f.inspector.CancelProcessing(task.ID) // asynq puts it where it can be deleted
+			}
+		case revocation && task.State == asynq.TaskStatePending:
+			left = "task " + task.ID + " is about to revoke the address's invitations"
+		default:
+			err = f.delete(ctx, task)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if left != "" || err != nil {
+		return left, err
+	}
+	servers, err := f.inspector.Servers()
+	if err != nil {
+		return "", fmt.Errorf("listing workers: %w", err)
+	}
+	for _, server := range servers {
+		for _, at := range server.ActiveWorkers {
+			if f.in(at.TaskPayload) {
+				return "the heartbeat of the worker on " + server.Host + " tells of task " + at.TaskID, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// taskPage is how many tasks of a queue are looked at together.
+const taskPage = 500
+
+// about gives the tasks about the address, from all queues. Those at work come after the others of their queue.
+func (f *forgetting) about() (found []*asynq.TaskInfo, err error) {
+	used, err := f.inspector.Queues()
+	if err != nil {
+		return nil, fmt.Errorf("listing queues: %w", err)
+	}
+	in := f.inspector
+	for _, lane := range policy.Lanes() {
+		queue := policy.Queue(f.namespace, lane)
+		if !slices.Contains(used, queue) {
+			continue // it exists from its first task on
+		}
+		for _, list := range []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+			in.ListScheduledTasks, in.ListRetryTasks, in.ListPendingTasks, in.ListArchivedTasks, in.ListCompletedTasks,
+			in.ListActiveTasks,
+		} {
+			for page, full := 1, true; full; page++ {
+				tasks, err := list(queue, asynq.Page(page), asynq.PageSize(taskPage))
+				if err != nil {
+					return nil, fmt.Errorf("listing tasks of queue %s: %w", queue, err)
+				}
+				other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
+				full, found = len(tasks) == taskPage, append(found, slices.DeleteFunc(tasks, other)...)
+			}
+		}
+	}
+	return found, nil
+}
+
+// delete deletes a task, and says in its record that it was cancelled. It leaves one that is gone, or that has begun
+// to run since it was listed: the next pass finds it there.
+func (f *forgetting) delete(ctx context.Context, task *asynq.TaskInfo) error {
+	if err := f.inspector.DeleteTask(task.Queue, task.ID); err != nil {
+		now, lookErr := f.inspector.GetTaskInfo(task.Queue, task.ID)
+		if gone(err) || gone(lookErr) || lookErr == nil && now.State != task.State {
+			return nil
+		}
+		return fmt.Errorf("deleting task %s from queue %s: %w", task.ID, task.Queue, err)
+	}
+	f.removed.Tasks++
+	r, _, err := f.records.Get(ctx, task.ID)
+	switch {
+	case errors.Is(err, store.ErrGarbage), errors.Is(err, store.ErrNewer):
+		r = record.Record{} // it is replaced
+	case err != nil, r.State.Ended():
+		return err
+	}
+	r.Type, r.Queue, r.State, r.EndedAt, r.History = task.Type, task.Queue, record.Cancelled, time.Now().UTC(), nil
+	return f.records.Put(ctx, task.ID, r)
+}
+
+// gone tells whether asynq knows a task no more.
+func gone(err error) bool {
+	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
+}
+
+// deadLetters deletes the dead letters about the address.
+func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
+	err = f.letters.Each(ctx, func(letter deadletter.Entry) error {
+		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
+			return nil
+		}
+		found, err := f.letters.Delete(ctx, letter.ID, "") // intents are erased too
+		if found {
+			deleted++
+		}
+		return err
+	})
+	return deleted, err
+}
+
+// in tells whether a payload is about the address: it says so, or cannot be read and has it somewhere.
+func (f *forgetting) in(payload []byte) bool {
+	var said struct {
+		EmailAddress *string `json:"email_address"`
+	}
+	if err := json.Unmarshal(payload, &said); err == nil && said.EmailAddress != nil {
+		return tasks.FoldAddress(*said.EmailAddress) == f.folded
+	}
+	text := strings.ToLower(string(payload))
+	return strings.Contains(text, f.folded) && whole(f.folded).MatchString(text)
+}
+
+// whole matches an address, folded, that is not a part of a longer one.
+func whole(folded string) *regexp.Regexp {
+	const before, after = "(^|[^a-z0-9.!#$%&*+/=?^_`|~-])", `($|[^a-z0-9.-]|\.($|[^a-z0-9]))`
+	return regexp.MustCompile(before + regexp.QuoteMeta(folded) + after)
+}

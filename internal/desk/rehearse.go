@@ -1,0 +1,264 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
+	"example.com/usher/internal/call"
+	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+// ErrKeyRefused means that Clerk refuses the secret key. The workers' calls rest now too.
+var ErrKeyRefused = errors.New("the secret key (CLERK_SECRET_KEY) is refused by Clerk")
+
+// Clerk says how to ask Clerk. The zero Clerk asks nobody.
+type Clerk struct {
+	Kind string // of the key, test or live: only the namespace's own kind may be used
+	Dial func(timeout time.Duration) (*clerkclient.Client, error)
+}
+
+// Rehearsal is what would become of the rows of a file.
+type Rehearsal struct {
+	Known         int // in the campaign already: they keep their outcome
+	Forgotten     int // on request: they are left out
+	Accepted      int // have a pending invitation, which they take for theirs
+	Send          int
+	Refused       []RefusedRow
+	RefusedByCode map[string]int
+	Unknown       int   // Clerk could not be asked about them
+	Why           error // it could not
+	Forecast      forecast.Forecast
+}
+
+// Skipped are those for whom no call is made, and who are no dead letters.
+func (r *Rehearsal) Skipped() int { return r.Known + r.Accepted + r.Forgotten }
+
+// RefusedRow is a row that Clerk would refuse.
+type RefusedRow struct {
+	Line   int    `json:"line"`
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+}
+
+// RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
+// instant, or at once if that is zero. Without a way to ask Clerk it gives nil. The error is that of enqueuing the
+// rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
+func (d *Desk) RehearseBulk(
+	ctx context.Context, clerk Clerk, campaign string, rows []peoplefile.Row, start time.Time,
+) (*Rehearsal, error) {
+	questions, q, err := d.ask(ctx, clerk)
+	if q == nil || err != nil {
+		return nil, err
+	}
+	defer q.Close()
+	r := &Rehearsal{Refused: []RefusedRow{}, RefusedByCode: map[string]int{}}
+	fresh, err := d.sift(ctx, campaign, rows, start, r)
+	if err != nil {
+		return nil, err
+	}
+	findings, err := questions.Survey(ctx, peoplefile.File{Rows: fresh}.Recipients())
+	if r.Why = why(err); errors.Is(r.Why, ErrKeyRefused) || ctx.Err() != nil {
+		return nil, r.Why
+	}
+	for i, f := range findings {
+		r.count(fresh[i], f)
+	}
+	if n := r.Send + r.Unknown; n > 0 {
+		outlook, err := forecast.Read(ctx, d.rdb, d.namespace)
+		if err != nil {
+			return nil, err
+		}
+		r.Forecast = outlook.Hypothetical(n, start)
+	}
+	return r, nil
+}
+
+// sift gives the rows that are neither in the campaign already nor forgotten, and counts the others.
+func (d *Desk) sift(
+	ctx context.Context, campaign string, rows []peoplefile.Row, start time.Time, r *Rehearsal,
+) (fresh []peoplefile.Row, err error) {
+	ids := make([]store.AddressID, len(rows))
+	for i, row := range rows {
+		ids[i] = store.IDOf(row.Recipient.EmailAddress)
+	}
+	has := map[store.AddressID]ledger.Entry{}
+	head, err := d.ledgers.Get(ctx, campaign)
+	if err == nil {
+		if err := tasks.CampaignState(head.State).Refuses(!start.IsZero()); err != nil {
+			return nil, err
+		}
+		has, err = d.ledgers.Find(ctx, campaign, ids)
+	}
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return nil, err
+	}
+	forgotten, err := d.tombstones.Forgotten(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	for i, row := range rows {
+		if _, known := has[ids[i]]; known {
+			r.Known++
+		} else if forgotten[i] {
+			r.Forgotten++
+		} else {
+			fresh = append(fresh, row)
+		}
+	}
+	return fresh, nil
+}
+
+// count counts a row by what is found of it.
+func (r *Rehearsal) count(row peoplefile.Row, f ask.Finding) {
+	var wants tasks.OnDuplicate
+	if f.Refusal != nil && f.Refusal.Code == ask.CodeDuplicate {
+		wants = row.Recipient.OnDuplicate
+	}
+	switch {
+	case wants == tasks.AcceptDuplicate:
+		r.Accepted++
+	case f.Refusal != nil && wants != tasks.ResendDuplicate:
+		r.Refused = append(r.Refused, RefusedRow{row.Line, f.Refusal.Code, f.Refusal.Message})
+		r.RefusedByCode[f.Refusal.Code]++
+	case f.Unknown:
+		r.Unknown++
+	default:
+		r.Send++
+	}
+}
+
+// Revocation is what a revocation would revoke.
+type Revocation struct {
+	Source      string    // who says so: clerk or directory; empty if nobody can
+	SyncedAt    time.Time // of the directory
+	Invitations []clerkclient.Invitation
+}
+
+// RehearseRevocation tells what would be revoked: as Clerk says or, without a way to ask Clerk, as it was last synced.
+// The error may be ErrKeyRefused or policy.ErrNamespace.
+func (d *Desk) RehearseRevocation(ctx context.Context, clerk Clerk, of tasks.RevokePayload) (Revocation, error) {
+	questions, q, err := d.ask(ctx, clerk)
+	switch {
+	case err != nil:
+		return Revocation{}, err
+	case q == nil:
+		return d.wasPending(ctx, of)
+	}
+	defer q.Close()
+	found, err := d.isPending(ctx, questions, of)
+	return Revocation{Source: "clerk", Invitations: found}, why(err)
+}
+
+// listLag is how long Clerk's list may not show what it has made, as workers take it that are told nothing else.
+const listLag = 30 * time.Second
+
+// isPending asks Clerk what is pending.
+func (d *Desk) isPending(
+	ctx context.Context, q *ask.Questions, of tasks.RevokePayload,
+) ([]clerkclient.Invitation, error) {
+	finder := ask.Finder{List: q.Page, Redis: d.rdb, Namespace: d.namespace, Lag: listLag}
+	switch {
+	case of.Campaign != "":
+		return finder.OfCampaign(ctx, of.Campaign)
+	case of.EmailAddress != "":
+		return finder.OfAddress(ctx, of.EmailAddress)
+	}
+	page, err := q.Page(ctx, clerkclient.ListQuery{Status: "pending", Query: of.InvitationID})
+	other := func(inv clerkclient.Invitation) bool { return inv.ID != of.InvitationID }
+	return slices.DeleteFunc(page.Invitations, other), err
+}
+
+// wasPending finds what was pending when the directory was synced, and has not expired since.
+func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revocation, err error) {
+	copy, err := d.directory.Copy(ctx)
+	if errors.Is(err, directory.ErrNoCopy) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	folded, now := tasks.FoldAddress(of.EmailAddress), time.Now()
+	filter := directory.Filter{Status: "pending", Query: folded + of.InvitationID}
+	err = copy.Each(ctx, filter, func(inv directory.Invitation) error {
+		mine := folded == "" || tasks.FoldAddress(inv.EmailAddress) == folded
+		if mine && (inv.ExpiresAt == nil || inv.ExpiresAt.After(now)) {
+			found := clerkclient.Invitation{ID: inv.ID, EmailAddress: inv.EmailAddress, CreatedAt: inv.CreatedAt}
+			r.Invitations = append(r.Invitations, found)
+		}
+		return nil
+	})
+	if err == nil && of.Campaign != "" {
+		r.Invitations, err = ask.SentBy(ctx, d.ledgers, of.Campaign, r.Invitations)
+	}
+	slices.SortFunc(r.Invitations, func(x, y clerkclient.Invitation) int { return x.CreatedAt.Compare(y.CreatedAt) })
+	r.Source, r.SyncedAt = "directory", copy.SyncedAt
+	return r, err
+}
+
+// ask gives a way to ask Clerk what changes nothing, within the limits of the workers and for as long as the context
+// lasts, and the client to close after it; nil if there is none.
+func (d *Desk) ask(ctx context.Context, c Clerk) (*ask.Questions, *clerkclient.Client, error) {
+	if c.Dial == nil {
+		return nil, nil, nil
+	}
+	p, err := d.policyFor(ctx, c.Kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	clerk, err := c.Dial(p.Timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := clerk.KeyFingerprint()
+	limiter, err := ratelimit.New(d.rdb, d.namespace, p.Limits(key)...)
+	caller := &call.Caller{
+		Limiter: limiter, Policy: p, Key: key, Gate: call.NewKeyGate(), Life: ctx, Observer: unobserved{},
+		Log: zerolog.Nop(),
+	}
+	return ask.New(clerk, ask.Patiently(caller), nil, zerolog.Nop()), clerk, err
+}
+
+// policyFor gives the limits by which the workers send; if none was ever started, those of one that is told nothing. A
+// key of another kind than the namespace's is a policy.ErrNamespace, as for workers.
+func (d *Desk) policyFor(ctx context.Context, kind string) (policy.Policy, error) {
+	bound, err := d.rdb.Get(ctx, store.Keys(d.namespace).KeyKind()).Result()
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return policy.Policy{}, fmt.Errorf("reading which key the namespace belongs to: %w", err)
+	case err == nil && bound != kind:
+		return policy.Policy{}, policy.OtherKind(d.namespace, bound, kind)
+	}
+	p, known, err := policy.Announced(ctx, d.rdb, d.namespace)
+	if err == nil && !known {
+		p = policy.Default(kind)
+	}
+	return p, err
+}
+
+// why tells a refused key from other failures.
+func why(err error) error {
+	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Outcome == clerkclient.Unauthorized {
+		return ErrKeyRefused
+	}
+	return err
+}
+
+// unobserved keeps these few calls out of the workers' figures.
+type unobserved struct{}
+
+func (unobserved) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
