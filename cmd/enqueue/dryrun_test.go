@@ -188,3 +188,21 @@ func TestADryRunForetellsTheFinish(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// TestARefusedKeyEndsWhatIsAsked: also calls that wait behind the one that was refused.
+func TestARefusedKeyEndsWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.clerk.RevokeKey()
+	file := s.write("p.csv", people("bulk", 2000))
+	for _, args := range [][]string{{"bulk-invite", file}, {"revoke", "--email", "ada@example.com"}} {
+		began := time.Now()
+		a := s.withKey(append(args, "--dry-run")...)
+		if a.exit != 1 || !strings.Contains(a.stderr, "is refused by Clerk") {
+			t.Errorf("%v: %+v", args, a)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%v took %s to end", args, took)
+		}
+	}
+}

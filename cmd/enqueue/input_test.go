@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
+
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/record"
 )
 
 // TestBadInputLeavesNothing runs every kind of bad setting, address, option and file: exit 2, one line that says what
@@ -293,5 +298,63 @@ func TestWhatCannotBeUndoneIsAskedFor(t *testing.T) {
 				t.Errorf("%+v", a)
 			}
 		})
+	}
+}
+
+func TestAnIDBelongsToOneTask(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	first := s.ok("invite", "ada@example.com", "--id", "signup-1")
+	want(t, first, map[string]any{"task_id": "signup-1", "exists": false, "state": "pending"})
+	again := s.ok("invite", "ada@example.com", "--id", "signup-1")
+	want(t, again, map[string]any{"exists": true, "task_id": "signup-1"})
+	file := s.write("p.csv", "email\nada@example.com\n")
+	for _, other := range [][]string{{"invite", "bob@example.com"}, {"sync-list"}, {"bulk-invite", file}} {
+		if a := s.enqueue(append(other, "--id", "signup-1")...); a.exit != 2 {
+			t.Errorf("%v with a used id: %+v", other, a)
+		}
+	}
+	s.ended("signup-1", record.Record{State: record.Done, InvitationID: "inv_1"})
+	done := s.ok("invite", "ada@example.com", "--id", "signup-1", "--wait")
+	want(t, done, map[string]any{"exists": true, "state": "done", "invitation_id": "inv_1"})
+}
+
+// TestARevocationWithoutAKeyIsRehearsedFromTheDirectory: enqueue need not have the key.
+func TestARevocationWithoutAKeyIsRehearsedFromTheDirectory(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("bulk", 5)), "--campaign", "load")
+	s.sent("load", 5)
+	s.finish("load")
+	past, soon := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	var rows []directory.Invitation
+	for i, sent := range s.list("campaign", "export", "load") {
+		row := directory.Invitation{
+			ID: fmt.Sprint(sent["invitation_id"]), EmailAddress: fmt.Sprint(sent["email_address"]), Status: "pending",
+			PublicMetadata: json.RawMessage("{}"), CreatedAt: time.Now(), ExpiresAt: &soon,
+		}
+		switch i {
+		case 0:
+			row.Status = "accepted"
+		case 1:
+			row.ExpiresAt = &past
+		}
+		rows = append(rows, row)
+	}
+	other := rows[4] // of a recipient of the campaign, by somebody else
+	other.ID = "inv_other"
+	alike := rows[4]
+	alike.ID, alike.EmailAddress = "inv_alike", rows[4].EmailAddress+"2.example.com"
+	s.synced(append(rows, other, alike)...)
+	campaign := s.ok("revoke", "--campaign", "load", "--dry-run")
+	want(t, campaign, map[string]any{"would_revoke": 3, "source": "directory", "campaign_state": "finished"})
+	address := s.ok("revoke", "--email", strings.ToUpper(rows[4].EmailAddress), "--dry-run")
+	want(t, address, map[string]any{"would_revoke": 2, "campaign_state": nil})
+	for i, status := range []string{"accepted", "pending"} {
+		for _, exported := range s.list("campaign", "export", "load") {
+			if exported["invitation_id"] == rows[i].ID {
+				want(t, exported, map[string]any{"invitation_status": status})
+			}
+		}
 	}
 }

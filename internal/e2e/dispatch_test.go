@@ -70,9 +70,12 @@ func TestNoBulkIsWastedOnUsers(t *testing.T) {
 	for i := range 30 {
 		s.clerk.AddUser(fmt.Sprintf("bulk%d@example.com", 10*i))
 	}
+	file := s.write("bulk.csv", csv("bulk", 300))
+	// What a dry run says is what happens.
+	want(t, s.ok("bulk-invite", file, "--campaign", "load", "--dry-run"), map[string]any{"would_send": 270, "refused": 30})
 	s.worker()
 	s.worker()
-	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 300)), "--campaign", "load", "--wait")
+	s.ok("bulk-invite", file, "--campaign", "load", "--wait")
 	if stats := s.clerk.Stats().Endpoints[clerktest.Bulk]; stats.Failed != 0 {
 		t.Errorf("%d bulk calls were refused", stats.Failed)
 	}

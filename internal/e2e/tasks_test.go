@@ -343,3 +343,24 @@ func TestRedisAwayMakesNobodySend(t *testing.T) {
 		t.Errorf("%d calls, want %d", after, before+1)
 	}
 }
+
+func TestScheduledTasksWait(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	s.worker()
+	later := s.ok("invite", "ada@example.com", "--in", "2d")
+	want(t, later, map[string]any{"state": "scheduled"})
+	bulk := s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--campaign", "later", "--at", "2099-12-01 09:00")
+	want(t, bulk, map[string]any{"state": "scheduled", "scheduled_at": "2099-12-01T09:00:00Z"})
+	soon := s.ok("invite", "eve@example.com", "--in", "1s", "--wait")
+	want(t, soon, map[string]any{"state": "done"})
+	if n := len(s.clerk.Ledger()); n != 1 {
+		t.Errorf("%d invitations, want 1", n)
+	}
+	if got := s.enqueue("invite", "zoe@example.com", "--in", "1h", "--wait", "--wait-timeout", "100ms"); got.Exit != 4 {
+		t.Errorf("--wait-timeout: exit %d, want 4: %s", got.Exit, fmt.Sprint(got))
+	}
+	if got := s.enqueue("status", "no-such-task"); got.Exit != 1 {
+		t.Errorf("status of an unknown task: exit %d, want 1", got.Exit)
+	}
+}
