@@ -44,7 +44,7 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 	return &Desk{
 		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
-		retrier:   retry.New(rdb, namespace, tasks.DriverTask),
+		retrier:   retry.New(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
 	}, nil
 }

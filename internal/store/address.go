@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Fold gives the form under which two spellings of an address are one recipient: Clerk matches addresses without regard to
-// case.
+// Fold gives the form under which two spellings of an address are one recipient: Clerk matches addresses without
+// regard to case.
 func Fold(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
 
 // AddressID stands for a folded address. Its intents and its rows in campaigns are kept under it.

@@ -1,20 +1,20 @@
-// Package store holds what everything that stands in Redis shares: the keys, the beginnings of the Lua scripts, the ids of
-// addresses and the marks of forgotten ones. Its subpackages keep the records of tasks, intents, campaigns, dead letters
-// and the copy of Clerk's list.
+// Package store holds what everything that stands in Redis shares: the keys, the beginnings of the Lua scripts, the
+// ids of addresses and the marks of forgotten ones. Its subpackages keep the records of tasks, intents, campaigns,
+// dead letters and the copy of Clerk's list.
 package store
 
-// The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that share a
-// tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of forgotten
-// addresses and of a Redis that lost its memory: these share a tag. Schedules and the directory each have scripts of their
-// own. A key without a tag is never touched together with another.
+// The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that
+// share a tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of
+// forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules and the directory each have
+// scripts of their own. A key without a tag is never touched together with another.
 const (
 	onceTag      = ":{once}:"
 	scheduleTag  = ":{schedule}:"
 	directoryTag = ":{directory}:"
 )
 
-// Keys makes the keys of one namespace, all but two kinds: asynq makes those of its queues, and package ratelimit, which
-// imports nothing of ours, makes those of the limits ({limits} is their hash tag).
+// Keys makes the keys of one namespace, all but two kinds: asynq makes those of its queues, and package ratelimit,
+// which imports nothing of ours, makes those of the limits ({limits} is their hash tag).
 type Keys string
 
 func (k Keys) once(key string) string      { return string(k) + onceTag + key }

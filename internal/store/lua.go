@@ -7,8 +7,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function stamp(n) return string.format('%.0f', n) end
 `
 
-// TombstoneLua is what scripts begin with that would write something about an address. forgotten(key, id) tells whether
-// the address was forgotten on request, so that nothing may be written.
+// TombstoneLua is what scripts begin with that would write something about an address. forgotten(key, id) tells
+// whether the address was forgotten on request, so that nothing may be written.
 const TombstoneLua = `
 local salt
 local function forgotten(key, id)

@@ -1,5 +1,5 @@
-// Package deadletter keeps the recipients and tasks that will not be tried again without a person. Nothing here is ever
-// trimmed or expires: an entry stays until somebody retries or deletes it.
+// Package deadletter keeps the recipients and tasks that will not be tried again without a person. Nothing here is
+// ever trimmed or expires: an entry stays until somebody retries or deletes it.
 package deadletter
 
 import (
@@ -61,15 +61,12 @@ func (e *Entry) Args() ([]any, error) {
 		return []any{"", "", 0}, nil
 	}
 	data, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encoding dead letter %s: %w", e.ID, err)
-	}
-	return []any{e.ID, data, e.FailedAt.UnixMilli()}, nil
+	return []any{e.ID, data, e.FailedAt.UnixMilli()}, err
 }
 
-// Lua is what scripts begin with that write dead letters. write_letter(key, index, id, text, at) writes one and its place in
-// time, or nothing if it has no id. Writing one twice makes one. One that died again before its retry was finished is a new
-// one.
+// Lua is what scripts begin with that write dead letters. write_letter(key, index, id, text, at) writes one and its
+// place in time, or nothing if it has no id. Writing one twice makes one. One that died again before its retry was
+// finished is a new one.
 const Lua = `
 local function write_letter(key, index, id, text, at)
   if id == '' then return end
@@ -111,12 +108,12 @@ return 1
 func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 	for _, e := range entries {
 		args, err := e.Args()
-		if err != nil {
-			return err
+		if err == nil {
+			address, _ := e.Address() // nobody has the id of none
+			keys := []string{s.keys.Letter(e.ID), s.keys.Letters(), s.keys.Tombstones()}
+			err = putScript.Run(ctx, s.rdb, keys, append([]any{string(address[:])}, args...)...).Err()
 		}
-		address, _ := e.Address() // nobody has the id of none
-		keys := []string{s.keys.Letter(e.ID), s.keys.Letters(), s.keys.Tombstones()}
-		if err := putScript.Run(ctx, s.rdb, keys, append([]any{string(address[:])}, args...)...).Err(); err != nil {
+		if err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
 		}
 	}
@@ -124,28 +121,26 @@ func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 }
 
 // Get gives one dead letter, or ErrNotFound.
-func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
+func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
+	defer store.Wrap(&err, "dead letter %s", id)
 	fields, err := s.rdb.HGetAll(ctx, s.keys.Letter(id)).Result()
-	if err != nil {
-		return Entry{}, fmt.Errorf("reading dead letter %s: %w", id, err)
+	switch {
+	case err != nil:
+		return Entry{}, err
+	case fields["entry"] == "":
+		return Entry{}, ErrNotFound
+	case json.Unmarshal([]byte(fields["entry"]), &e) != nil:
+		return Entry{}, store.ErrGarbage
 	}
-	if fields["entry"] == "" {
-		return Entry{}, fmt.Errorf("%s: %w", id, ErrNotFound)
-	}
-	e := Entry{Next: fields["next"]}
-	if err := json.Unmarshal([]byte(fields["entry"]), &e); err != nil {
-		return Entry{}, fmt.Errorf("dead letter %s is garbage: %w", id, err)
-	}
+	e.Next = fields["next"]
 	return e, nil
 }
 
 // Count is how many dead letters there are.
-func (s *Store) Count(ctx context.Context) (int, error) {
+func (s *Store) Count(ctx context.Context) (count int, err error) {
+	defer store.Wrap(&err, "counting dead letters")
 	n, err := s.rdb.ZCard(ctx, s.keys.Letters()).Result()
-	if err != nil {
-		return 0, fmt.Errorf("counting dead letters: %w", err)
-	}
-	return int(n), nil
+	return int(n), err
 }
 
 // idsPage is how many ids are listed at a time.
@@ -154,15 +149,13 @@ const idsPage = 5000
 // Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may delete.
 func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 	var ids []string
-	for start := int64(0); ; start += idsPage {
+	for more := true; more; {
+		start := int64(len(ids))
 		found, err := s.rdb.ZRange(ctx, s.keys.Letters(), start, start+idsPage-1).Result()
 		if err != nil {
 			return fmt.Errorf("listing dead letters: %w", err)
 		}
-		ids = append(ids, found...)
-		if len(found) < idsPage {
-			break
-		}
+		ids, more = append(ids, found...), len(found) == idsPage
 	}
 	for _, id := range ids {
 		entry, err := s.Get(ctx, id)
@@ -193,15 +186,13 @@ return redis.call('HGET', KEYS[1], 'next')
 `)
 
 // BeginRetry fixes the id of the task that retries a letter, if none is yet, and gives the one that counts.
-func (s *Store) BeginRetry(ctx context.Context, id, next string) (string, error) {
-	next, err := retryScript.Run(ctx, s.rdb, []string{s.keys.Letter(id)}, next).Text()
+func (s *Store) BeginRetry(ctx context.Context, id, next string) (counts string, err error) {
+	defer store.Wrap(&err, "retrying dead letter %s", id)
+	counts, err = retryScript.Run(ctx, s.rdb, []string{s.keys.Letter(id)}, next).Text()
 	if errors.Is(err, redis.Nil) {
 		err = ErrNotFound
 	}
-	if err != nil {
-		return "", fmt.Errorf("retrying dead letter %s: %w", id, err)
-	}
-	return next, nil
+	return counts, err
 }
 
 // deleteScript removes a letter.
@@ -219,12 +210,9 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('DEL', KEYS[1])
 `)
 
-// Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose retry has
-// that id.
-func (s *Store) Delete(ctx context.Context, id, next string) (bool, error) {
-	deleted, err := deleteScript.Run(ctx, s.rdb, []string{s.keys.Letter(id), s.keys.Letters()}, id, next).Bool()
-	if err != nil {
-		return false, fmt.Errorf("deleting dead letter %s: %w", id, err)
-	}
-	return deleted, nil
+// Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose
+// retry has that id.
+func (s *Store) Delete(ctx context.Context, id, next string) (deleted bool, err error) {
+	defer store.Wrap(&err, "deleting dead letter %s", id)
+	return deleteScript.Run(ctx, s.rdb, []string{s.keys.Letter(id), s.keys.Letters()}, id, next).Bool()
 }

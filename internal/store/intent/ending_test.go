@@ -41,7 +41,9 @@ func (b bundle) state(task string) (state record.State, dead bool) {
 func (b bundle) died(task, token string, end fate.End) intent.Settlement {
 	return intent.Settlement{
 		Wish: b.wish(task), Token: token, End: end, Record: &record.Record{State: record.Dead},
-		Letter: &deadletter.Entry{ID: task, TaskID: task, Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now()},
+		Letter: &deadletter.Entry{
+			ID: task, TaskID: task, Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now(),
+		},
 	}
 }
 

@@ -1,9 +1,10 @@
-// Package intent keeps the record that an invitation for an address is or may be under way. Clerk has no idempotency key,
-// so whoever is about to create an invitation claims its address first, and settles the claim when it knows what became of
-// the call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk instead.
+// Package intent keeps the record that an invitation for an address is or may be under way. Clerk has no idempotency
+// key, so whoever is about to create an invitation claims its address first, and settles the claim when it knows what
+// became of the call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk
+// instead.
 //
-// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation that
-// has settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
+// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation
+// that has settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
 package intent
 
 import (
@@ -33,8 +34,8 @@ type Standing struct {
 	Since time.Time
 }
 
-// Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a line
-// each. Nothing is no intent.
+// Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a
+// line each. Nothing is no intent.
 func Parse(text string) (Standing, error) {
 	if text == "" {
 		return Standing{}, nil
@@ -47,7 +48,7 @@ func Parse(text string) (Standing, error) {
 	till, err1 := store.Instant(parts[2])
 	since, err2 := store.Instant(parts[3])
 	if err := errors.Join(err1, err2); err != nil {
-		return Standing{}, fmt.Errorf("an intent: %w", err)
+		return Standing{}, err
 	}
 	return Standing{Intent: fate.Intent{Open: true, Until: till, Used: lines[1:]}, Token: parts[1], Since: since}, nil
 }
@@ -55,16 +56,18 @@ func Parse(text string) (Standing, error) {
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or
-//	  'unsure'; and since. An owner without an intent that was born before Redis may have lost its memory is unsure: it may
-//	  have had one
-//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the found invitation is
-//	  used, or may be the one of another owner whose intent is open. With absent, id may be a list, with commas, of invitations that no call of the owner's has made. Untold
-//	  without a token asks for no intent
-//	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an intent)
+//	  'unsure'; and since. An owner without an intent that was born before Redis may have lost its memory is unsure:
+//	  it may have had one
+//	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
+//	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
+//	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
+//	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
+//	  intent)
 //	standing(key, owner): as Parse reads it
 //
-// A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u (unknown),
-// p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's way).
+// A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
+// (unknown), p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in
+// nobody's way).
 const Lua = `
 local intent = {}
 function intent.read(key, owner)
@@ -84,29 +87,19 @@ function intent.tidy(key)
   end
   redis.call('PEXPIRE', key, 600000)
 end
-function intent.busy(key, owner, fields)
-  for _, other in ipairs(fields) do
+function intent.busy(key, owner)
+  for _, other in ipairs(redis.call('HKEYS', key)) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
       if state == 'c' or state == 'u' then return math.max(until_, now + 1000) end
     end
   end
 end
-function intent.open(key, owner, token)
-  if intent.busy(key, owner, redis.call('HKEYS', key)) then return end
-  local _, _, _, since = intent.read(key, owner)
-  intent.write(key, owner, 'u', token, now, since or now)
-  redis.call('PERSIST', key)
-end
 function intent.claim(key, owner, token, till, born, lost)
-  local fields = redis.call('HKEYS', key)
-  local again = intent.busy(key, owner, fields)
+  local again = intent.busy(key, owner)
   if again then return 'busy', again end
-  local state, until_, since, _
-  if #fields > 0 then
-    state, _, until_, since = intent.read(key, owner)
-    redis.call('PERSIST', key)
-  end
+  local state, _, until_, since = intent.read(key, owner)
+  redis.call('PERSIST', key)
   if state == 'c' and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' then return 'unsure', 0 end
   if not state and born < lost then
@@ -119,29 +112,28 @@ function intent.claim(key, owner, token, till, born, lost)
 end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'untold' and token == '' then return true end
+  local _, held, till, since = intent.read(key, owner)
   if ending == 'opened' then
-    intent.open(key, owner, token)
+    if intent.busy(key, owner) then return true end
+    intent.write(key, owner, 'u', token, now, since or now)
+    redis.call('PERSIST', key)
     return true
   end
-  local state, held, till, since = intent.read(key, owner)
   if held ~= token then return false end
   if ending == 'untold' then return true end
   if ending == 'found' then -- it may be another owner's, whose call is under way
-    local fields = redis.call('HKEYS', key)
-    if redis.call('HEXISTS', key, '=' .. id) == 1 or intent.busy(key, owner, fields) then return false end
+    if redis.call('HEXISTS', key, '=' .. id) == 1 or intent.busy(key, owner) then return false end
   end
-  if ending == 'made' or ending == 'found' then
-    redis.call('HSET', key, '=' .. id, stamp(now))
-  elseif ending == 'absent' then
-    for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
+  if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
+  for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
+  if ending == 'absent' then
     intent.write(key, owner, 'p', token, till, since)
-    return true
   elseif ending == 'unknown' then
     intent.write(key, owner, 'u', token, math.min(till, now), since)
-    return true
+  else
+    redis.call('HDEL', key, owner)
+    intent.tidy(key)
   end
-  redis.call('HDEL', key, owner)
-  intent.tidy(key)
   return true
 end
 function intent.reopen(key, owner, since)

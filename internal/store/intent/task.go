@@ -3,8 +3,7 @@ package intent
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +93,10 @@ return answer
 `)
 
 // Claim claims addresses for calls that end within a time. Two wishes for one address may not be in one call.
-func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, wishes []Wish) ([]Claim, error) {
+func (t *Tasks) Claim(
+	ctx context.Context, token string, within time.Duration, wishes []Wish,
+) (claims []Claim, err error) {
+	defer store.Wrap(&err, "claiming %d addresses", len(wishes))
 	keys := []string{t.keys.Lost(), t.keys.Tombstones()}
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
@@ -106,22 +108,18 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 		err = store.ErrGarbage
 	}
 	if err != nil {
-		return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
+		return nil, err
 	}
 	now, err := store.Instant(answer[0])
-	claims := make([]Claim, len(wishes))
-	for i := range wishes {
-		at, err2 := store.Instant(answer[2+3*i])
-		if err := errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("claiming %d addresses: %w", len(wishes), err)
+	for of := range slices.Chunk(answer[1:], 3) {
+		at, err2 := store.Instant(of[1])
+		c := Claim{Verdict: fate.Verdict(of[0]), Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(of[2])}
+		if c.Verdict == fate.Busy {
+			c.Again = max(0, at.Sub(now))
 		}
-		verdict := fate.Verdict(answer[1+3*i])
-		claims[i] = Claim{Verdict: verdict, Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(answer[3+3*i])}
-		if verdict == fate.Busy {
-			claims[i].Again = max(0, at.Sub(now))
-		}
+		claims, err = append(claims, c), errors.Join(err, err2)
 	}
-	return claims, nil
+	return claims, err
 }
 
 // standingScript reads one intent.
@@ -134,13 +132,16 @@ func (t *Tasks) Claim(ctx context.Context, token string, within time.Duration, w
 var standingScript = redis.NewScript(store.Clock + Lua + `return { stamp(now), intent.standing(KEYS[1], ARGV[1]) }`)
 
 // Standing tells how the intent of an owner stands, and what time Redis has.
-func (t *Tasks) Standing(ctx context.Context, owner string, address store.AddressID) (s Standing, now time.Time, err error) {
+func (t *Tasks) Standing(
+	ctx context.Context, owner string, address store.AddressID,
+) (s Standing, now time.Time, err error) {
+	defer store.Wrap(&err, "reading an intent")
 	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).StringSlice()
 	if err == nil && len(answer) != 2 {
 		err = store.ErrGarbage
 	}
 	if err != nil {
-		return Standing{}, now, fmt.Errorf("reading an intent: %w", err)
+		return Standing{}, now, err
 	}
 	if now, err = store.Instant(answer[0]); err == nil {
 		s, err = Parse(answer[1])
@@ -148,8 +149,8 @@ func (t *Tasks) Standing(ctx context.Context, owner string, address store.Addres
 	return s, now, err
 }
 
-// Settlement is what becomes of an intent, and what is written with it. A task that ends without an open intent ends as
-// Untold: then only its record and its dead letter are written.
+// Settlement is what becomes of an intent, and what is written with it. A task that ends without an open intent ends
+// as Untold: then only its record and its dead letter are written.
 type Settlement struct {
 	Wish         Wish
 	Token        string
@@ -161,8 +162,9 @@ type Settlement struct {
 	Letter *deadletter.Entry // of a task that ends as one
 }
 
-// settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address that was
-// forgotten it writes only the record, which does not hold it. A task may be ended twice by the same arguments.
+// settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address
+// that was forgotten it writes only the record, which does not hold it. A task may be ended twice by the same
+// arguments.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS
 // KEYS[2] -> usher:{once}:t:ID
@@ -203,10 +205,10 @@ return 1
 var ErrTaken = errors.New("the claim is another's, or the invitation has settled another intent")
 
 // Settle settles an intent, or gives ErrTaken.
-func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
+func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
+	defer store.Wrap(&err, "settling the intent of a task")
 	var text []byte
 	var keep time.Duration
-	var err error
 	if s.Record != nil {
 		text, keep, err = record.Encode(*s.Record)
 	}
@@ -223,13 +225,10 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) error {
 		text, keep.Milliseconds(),
 	}, letter...)
 	settled, err := settleScript.Run(ctx, t.rdb, keys, args...).Bool()
-	switch {
-	case err != nil:
-		return fmt.Errorf("settling the intent of a task: %w", err)
-	case !settled:
-		return ErrTaken
+	if err == nil && !settled {
+		err = ErrTaken
 	}
-	return nil
+	return err
 }
 
 // reopenScript lets a dead letter's owner ask Clerk before it calls again.
@@ -245,13 +244,11 @@ intent.reopen(KEYS[1], ARGV[1], tonumber(ARGV[2]))
 return 1
 `)
 
-// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead letter
-// that is retried starts with a question.
-func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) error {
-	if err := reopenScript.Run(ctx, t.rdb, []string{t.key(address)}, owner, since).Err(); err != nil {
-		return fmt.Errorf("reopening an intent: %w", err)
-	}
-	return nil
+// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead
+// letter that is retried starts with a question.
+func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) (err error) {
+	defer store.Wrap(&err, "reopening an intent")
+	return reopenScript.Run(ctx, t.rdb, []string{t.key(address)}, owner, since).Err()
 }
 
 // forgetScript forgets what is known of an owner that will never call again.
@@ -270,36 +267,28 @@ return 1
 `)
 
 // Forget forgets an owner whose dead letter was deleted.
-func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressID) error {
-	if err := forgetScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).Err(); err != nil {
-		return fmt.Errorf("forgetting an intent: %w", err)
-	}
-	return nil
+func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressID) (err error) {
+	defer store.Wrap(&err, "forgetting an intent")
+	return forgetScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).Err()
 }
 
 // Erase removes all intents of an address that was forgotten on request, and tells whether there were any.
-func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (bool, error) {
+func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (erased bool, err error) {
+	defer store.Wrap(&err, "erasing intents")
 	n, err := t.rdb.Del(ctx, t.key(address)).Result()
-	if err != nil {
-		return false, fmt.Errorf("erasing intents: %w", err)
-	}
-	return n == 1, nil
+	return n == 1, err
 }
 
-// Settled gives the invitations for an address that have settled an intent since an instant, as far back as that is kept
-// (see tidy): a list of Clerk's may not show them yet.
-func (t *Tasks) Settled(ctx context.Context, address store.AddressID, since time.Time) ([]string, error) {
+// Settled gives the invitations for an address that have settled an intent since an instant, as far back as that is
+// kept (see tidy): a list of Clerk's may not show them yet.
+func (t *Tasks) Settled(ctx context.Context, address store.AddressID, since time.Time) (ids []string, err error) {
+	defer store.Wrap(&err, "reading the intents of an address")
 	fields, err := t.rdb.HGetAll(ctx, t.key(address)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("reading the intents of an address: %w", err)
-	}
-	var ids []string
 	for field, value := range fields {
 		id, settled := strings.CutPrefix(field, "=")
-		at, err := strconv.ParseInt(value, 10, 64)
-		if settled && err == nil && at >= since.UnixMilli() {
+		if at, err := store.Instant(value); settled && err == nil && at.UnixMilli() >= since.UnixMilli() {
 			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	return ids, err
 }

@@ -2,18 +2,23 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 )
 
-// Batch is some recipients that were taken from a campaign, for a call or for a question to Clerk. Until it is settled, or
-// its hold has passed, nobody else gets them.
+// Batch is some recipients that were taken from a campaign, for a call or for a question to Clerk. Until it is
+// settled, or its hold has passed, nobody else gets them.
 type Batch struct {
 	Rows []Row
 	// Garbage are those that cannot be read: their bytes, by id.
@@ -23,8 +28,9 @@ type Batch struct {
 	token string
 }
 
-// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one whose
-// address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is unsure.
+// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one
+// whose address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is
+// unsure.
 //
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
@@ -62,20 +68,28 @@ end
 return taken
 `)
 
-// TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims their
-// addresses for a call that ends within a time. Their hold lasts as much longer as the margin says.
-func (l *Ledgers) TakeForCall(ctx context.Context, name string, n int, within, margin time.Duration, from ...Travel) (Batch, error) {
+// TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims
+// their addresses for a call that ends within a time. Their hold lasts as much longer as the margin says.
+func (l *Ledgers) TakeForCall(
+	ctx context.Context, name string, n int, within, margin time.Duration, from ...Travel,
+) (Batch, error) {
 	return l.take(ctx, name, n, "c"+uuid.NewString(), within+margin, within, from)
 }
 
 // TakeToAsk takes up to n waiting recipients for a question to Clerk that ends within hold. It claims nothing.
-func (l *Ledgers) TakeToAsk(ctx context.Context, name string, n int, hold time.Duration, from ...Travel) (Batch, error) {
+func (l *Ledgers) TakeToAsk(
+	ctx context.Context, name string, n int, hold time.Duration, from ...Travel,
+) (Batch, error) {
 	return l.take(ctx, name, n, "q"+uuid.NewString(), hold, 0, from)
 }
 
-func (l *Ledgers) take(ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel) (Batch, error) {
-	batch := Batch{Garbage: map[store.AddressID][]byte{}, token: token}
-	flat, err := l.run(ctx, takeScript, name, nil, n, token, hold.Milliseconds(), string(from), call.Milliseconds()).StringSlice()
+func (l *Ledgers) take(
+	ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel,
+) (batch Batch, err error) {
+	defer store.Wrap(&err, "taking recipients of campaign %s", name)
+	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
+	args := []any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}
+	flat, err := l.run(ctx, takeScript, name, nil, args...).StringSlice()
 	if err == nil && len(flat)%3 != 1 {
 		err = store.ErrGarbage
 	}
@@ -83,23 +97,143 @@ func (l *Ledgers) take(ctx context.Context, name string, n int, token string, ho
 		batch.Now, err = store.Instant(flat[0])
 	}
 	if err != nil {
-		return Batch{}, fmt.Errorf("taking recipients of campaign %s: %w", name, err)
+		return Batch{}, err
 	}
-	for i := 1; i < len(flat); i += 3 {
-		if len(flat[i]) != len(store.AddressID{}) {
-			return Batch{}, fmt.Errorf("campaign %s: an id of %d bytes: %w", name, len(flat[i]), store.ErrGarbage)
+	for of := range slices.Chunk(flat[1:], 3) {
+		if len(of[0]) != len(store.AddressID{}) {
+			return Batch{}, fmt.Errorf("an id of %d bytes: %w", len(of[0]), store.ErrGarbage)
 		}
-		row, err := decode(flat[i], flat[i+1])
+		row, err := decode(of[0], of[1])
 		if err == nil {
-			row.Intent, err = intent.Parse(flat[i+2])
+			row.Intent, err = intent.Parse(of[2])
 		}
 		if err != nil {
-			batch.Garbage[store.AddressID([]byte(flat[i]))] = []byte(flat[i+1])
+			batch.Garbage[store.AddressID([]byte(of[0]))] = []byte(of[1])
 			continue
 		}
 		batch.Rows = append(batch.Rows, row)
 	}
 	return batch, nil
+}
+
+// Outcome is what was decided about a recipient.
+type Outcome struct {
+	Row      Row // as it was taken
+	Decision fate.Decision
+	Letter   *deadletter.Entry // of one that is dead
+	At       time.Time         // when its life ended, if it did
+	Behind   bool              // it waits behind all others, not before them
+}
+
+// encode gives the row as it shall be, and how long it waits (ms; -1: before all others, 0: behind them).
+func (o Outcome) encode() (row string, delay int64, err error) {
+	next := o.Row
+	next.State = o.Decision.State
+	if o.Decision.Next.Ends() {
+		next.InvitationID, next.SettledAt, next.History = o.Decision.InvitationID, o.At.Unix(), nil
+		state := byte('s')
+		if o.Decision.Next != fate.Sent {
+			state, next.Code = 'd', o.Decision.Cause.Code
+		}
+		row, err = encode(state, InBulk, next)
+		return row, 0, err
+	}
+	travel := Unsure
+	if o.Decision.Next == fate.Send {
+		travel, delay = Ready, -1
+		if next.Alone {
+			travel = Singly
+		}
+	}
+	switch {
+	case o.Decision.In > 0:
+		delay = max(1, o.Decision.In.Milliseconds())
+	case o.Behind:
+		delay = 0
+	}
+	row, err = encode('w', travel, next)
+	return row, delay, err
+}
+
+// settleScript records what became of recipients that a call or a question held, and settles their intents. The dead
+// letter of one is written before its row. Of one that is no longer held nothing is written. An invitation that was
+// found but has settled another intent settles nothing: its recipient is unsure still.
+//
+// ARGV[5] -> token of the hold
+// ARGV[6], [15] … -> id of each recipient
+// ARGV[7], [16] … -> row as it shall be
+// ARGV[8], [17] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
+// ARGV[9], [18] … -> end of its intent; untold: none
+// ARGV[10], [19] … -> token of its intent
+// ARGV[11], [20] … -> invitation, or those that are used
+// ARGV[12], [21] … -> id of its dead letter; empty: none
+// ARGV[13], [22] … -> text of the letter
+// ARGV[14], [23] … -> time of the letter (ms)
+// --
+// Returns, for each recipient, 1 if it was recorded, or else 0.
+var settleScript = redis.NewScript(prelude + `
+local function settle(id, row, delay, ending, token, invitation, letter, text, at)
+  if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return 0 end
+  if forgotten(tombstones, id) then
+    erase(id)
+    redis.call('DEL', intents .. id)
+    return 1
+  end
+  if not intent.settle(intents .. id, owner, token, ending, invitation) and ending == 'found' then
+    wait_again(id, true)
+    return 0
+  end
+  write_letter(letter_keys .. letter, letters, letter, text, at)
+  redis.call('HSET', rows, id, row)
+  if string.sub(row, 1, 1) == 's' then
+    redis.call('HINCRBY', meta, 'sent', 1)
+  elseif string.sub(row, 1, 1) == 'd' then
+    count_dead(row, 1)
+  elseif tonumber(delay) > 0 then
+    redis.call('ZADD', later, stamp(now + tonumber(delay)), id)
+  else
+    redis.call(delay == '0' and 'RPUSH' or 'LPUSH', list_of(row), id)
+  end
+  return 1
+end
+local recorded = {}
+for i = 6, #ARGV, 9 do recorded[#recorded + 1] = settle(unpack(ARGV, i, i + 8)) end
+return recorded
+`)
+
+// Settle records outcomes of a batch and gives those that it recorded: fewer than were given if its hold had passed.
+func (l *Ledgers) Settle(
+	ctx context.Context, name string, batch Batch, outcomes []Outcome,
+) (recorded []Outcome, err error) {
+	defer store.Wrap(&err, "settling recipients of campaign %s", name)
+	args := []any{batch.token}
+	for _, o := range outcomes {
+		row, delay, err := o.encode()
+		letter, err2 := o.Letter.Args()
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		token := o.Row.Intent.Token
+		if o.Decision.Intent == fate.IntentOpened {
+			token = batch.token
+		}
+		invitation := o.Decision.InvitationID + strings.Join(o.Decision.Revoked, ",")
+		args = append(args, string(o.Row.ID[:]), row, delay, string(o.Decision.Intent), token, invitation)
+		args = append(args, letter...)
+	}
+	answer, err := l.run(ctx, settleScript, name, nil, args...).BoolSlice()
+	if err == nil && len(answer) != len(outcomes) {
+		err = store.ErrGarbage
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range outcomes {
+		if answer[i] {
+			recorded = append(recorded, o)
+		}
+	}
+	return recorded, nil
 }
 
 // Progress is what a driver has to do.
@@ -118,15 +252,15 @@ type Progress struct {
 }
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
-// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the driver's
-// lease, unless a later generation has taken over. The first time it takes back what its predecessor was asking about. A
-// paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one until nothing is open
-// or unsure.
+// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
+// driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
+// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one
+// until nothing is open or unsure.
 //
 // ARGV[5] -> the driver's generation
 // --
-// Returns JSON: state, waiting, ready, singles, later, open, unsure, generation, and due: how long until the next of later
-// and open is (ms; -1: there is none).
+// Returns JSON: state, waiting, ready, singles, later, open, unsure, generation, and due: how long until the next of
+// later and open is (ms; -1: there is none).
 var progressScript = redis.NewScript(prelude + `
 local generation = number('generation')
 if state == 'running' or state == 'paused' or state == 'cancelled' then
@@ -163,18 +297,17 @@ p.state = state or ''
 return cjson.encode(p)
 `)
 
-// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running campaign with
-// nothing left is finished by it.
-func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (Progress, error) {
+// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running
+// campaign with nothing left is finished by it.
+func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (_ Progress, err error) {
+	defer store.Wrap(&err, "reading the progress of campaign %s", name)
 	var p struct {
 		Progress
 		Due int64
 	}
-	if err := read(l.run(ctx, progressScript, name, nil, generation), &p); err != nil {
-		return Progress{}, fmt.Errorf("reading the progress of campaign %s: %w", name, err)
-	}
+	err = read(l.run(ctx, progressScript, name, nil, generation), &p)
 	p.NextDue = time.Duration(p.Due) * time.Millisecond
-	return p.Progress, nil
+	return p.Progress, err
 }
 
 // Orphan is a running campaign that had no driver, and its new generation.
@@ -207,12 +340,10 @@ end
 return #orphans > 0 and cjson.encode(orphans) or '[]'
 `)
 
-// Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep finds it
-// again.
+// Sweep finds running campaigns without a driver. The caller enqueues a driver for each; if it cannot, a later sweep
+// finds it again.
 func (l *Ledgers) Sweep(ctx context.Context) (orphans []Orphan, err error) {
-	answer := sweepScript.Run(ctx, l.rdb, []string{l.keys.Running()}, l.keys.Ledgers())
-	if err := read(answer, &orphans); err != nil {
-		return nil, fmt.Errorf("sweeping campaigns: %w", err)
-	}
-	return orphans, nil
+	defer store.Wrap(&err, "sweeping campaigns")
+	err = read(sweepScript.Run(ctx, l.rdb, []string{l.keys.Running()}, l.keys.Ledgers()), &orphans)
+	return orphans, err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +40,6 @@ var (
 	ErrBusy = errors.New("the campaign has begun already")
 	// ErrOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
 	ErrOver = errors.New("the campaign is over")
-
-	errIncomplete = errors.New("the upload took too long; try again")
 )
 
 // Campaign is the head of a ledger.
@@ -102,24 +101,19 @@ func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 // List gives the newest campaigns first, at most limit of them.
 func (l *Ledgers) List(ctx context.Context, limit int) ([]Campaign, error) {
 	names, err := l.newest(ctx, limit)
-	if err != nil {
-		return nil, err
-	}
-	campaigns, unreadable, err := l.heads(ctx, names...)
-	return campaigns, errors.Join(err, unreadable)
+	campaigns, unreadable, err2 := l.heads(ctx, names...)
+	return campaigns, errors.Join(err, err2, unreadable)
 }
 
-func (l *Ledgers) newest(ctx context.Context, limit int) ([]string, error) {
-	names, err := l.rdb.ZRevRange(ctx, l.keys.Campaigns(), 0, int64(limit)-1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("listing campaigns: %w", err)
-	}
-	return names, nil
+func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err error) {
+	defer store.Wrap(&err, "listing campaigns")
+	return l.rdb.ZRevRange(ctx, l.keys.Campaigns(), 0, int64(limit)-1).Result()
 }
 
-// heads gives the heads of campaigns in the order of their names. Those that are not there are left out, and so are those
-// that cannot be read, which unreadable says.
+// heads gives the heads of campaigns in the order of their names. Those that are not there are left out, and so are
+// those that cannot be read, which unreadable says.
 func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campaign, unreadable, err error) {
+	defer store.Wrap(&err, "reading campaigns")
 	heads := make([]*redis.MapStringStringCmd, len(names))
 	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, name := range names {
@@ -128,18 +122,16 @@ func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campa
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading campaigns: %w", err)
+		return nil, nil, err
 	}
 	for i, head := range heads {
 		if len(head.Val()) == 0 {
 			continue // indexed just before its upload was committed, or never
 		}
 		c, err := campaignOf(names[i], head.Val())
-		if err != nil {
-			unreadable = errors.Join(unreadable, err)
-			continue
+		if unreadable = errors.Join(unreadable, err); err == nil {
+			campaigns = append(campaigns, c)
 		}
-		campaigns = append(campaigns, c)
 	}
 	return campaigns, unreadable, nil
 }
@@ -165,7 +157,8 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: number("generation"), Recipients: number("recipients"),
 		Sent: number("sent"), Dead: number("dead"), Forgotten: number("forgotten"), DeadByCode: map[string]int{},
-		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"), StartedAt: at("started_at"), FinishedAt: at("finished_at"),
+		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"),
+		StartedAt: at("started_at"), FinishedAt: at("finished_at"),
 	}
 	for field := range fields {
 		if code, ok := strings.CutPrefix(field, "dead:"); ok {
@@ -173,4 +166,69 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 		}
 	}
 	return c, errors.Join(faults...)
+}
+
+const (
+	mostRunning   = 1000 // campaigns that Outlook reads
+	mostScheduled = 100  // of the newest campaigns, among which it looks for scheduled ones
+)
+
+// Standing is a campaign that is to make calls, and what its ledger says of those.
+type Standing struct {
+	Campaign
+	InCalls int // recipients whose call is under way
+	Alone   int // recipients known to need a call of their own
+	Waiting int // recipients that nobody has looked up
+	Ready   int // recipients that may ride in a bulk
+	Later   int // recipients that wait for their next attempt
+	// NextDue is when the first of Later is due; zero if there is none.
+	NextDue time.Time
+}
+
+// standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at
+// 10,000 holds at most; there are no more than the calls and questions of all workers hold.
+//
+// Returns JSON: incalls, alone, waiting, ready, later, and due: when the first of those is (ms; 0: there is none).
+var standingScript = redis.NewScript(prelude + `
+local calls = 0
+for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
+  if string.sub(member, 17, 17) == 'c' then calls = calls + 1 end
+end
+local due = tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2] or '0')
+local function length(list) return redis.call('LLEN', list) end
+return cjson.encode({
+  incalls = calls, alone = length(singles), waiting = length(waiting), ready = length(ready),
+  later = redis.call('ZCARD', later), due = due,
+})
+`)
+
+// Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the
+// oldest first. Those that cannot be read are left out.
+func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error) {
+	defer store.Wrap(&err, "reading which campaigns are to make calls")
+	names, err := l.rdb.SRandMemberN(ctx, l.keys.Running(), mostRunning).Result()
+	newest, err2 := l.newest(ctx, mostScheduled)
+	names = slices.Sorted(slices.Values(append(names, newest...)))
+	heads, _, err3 := l.heads(ctx, slices.Compact(names)...)
+	if err = errors.Join(err, err2, err3); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(heads, func(a, b Campaign) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	for _, c := range heads {
+		if c.State != Running && c.State != Scheduled {
+			continue
+		}
+		s := struct {
+			Standing
+			Due int64
+		}{Standing: Standing{Campaign: c}}
+		if err := read(l.run(ctx, standingScript, c.Name, nil), &s); err != nil {
+			return nil, fmt.Errorf("campaign %s: %w", c.Name, err)
+		}
+		if s.Due > 0 {
+			s.NextDue = time.UnixMilli(s.Due)
+		}
+		standings = append(standings, s.Standing)
+	}
+	return standings, nil
 }

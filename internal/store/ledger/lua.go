@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -12,17 +13,19 @@ import (
 	"example.com/usher/internal/store/intent"
 )
 
-// lease is how long a campaign stays its driver's after each look at its ledger, in ms; then the sweep gives it another.
+// lease is how long a campaign stays its driver's after each look at its ledger, in ms; then the sweep gives it
+// another.
 const lease = "\nlocal lease = 10000\n"
 
-// prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of them:
+// prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of
+// them:
 //
 // KEYS[1] -> usher:{once}:c:NAME:meta     hash of the campaign's head
 // KEYS[2] -> usher:{once}:c:NAME:rows     hash of rows by id: state and travel, a byte each, and JSON
 // KEYS[3] -> usher:{once}:c:NAME:waiting  list of ids that nobody has looked up
 // KEYS[4] -> usher:{once}:c:NAME:singles  list of ids that travel alone
 // KEYS[5] -> usher:{once}:c:NAME:later    zset of ids by the instant (ms) of their next attempt
-// KEYS[6] -> usher:{once}:c:NAME:open     zset of id+token by the instant (ms) until which a call or a question holds it
+// KEYS[6] -> usher:{once}:c:NAME:open     zset of id+token by the instant (ms) until which a call or question holds it
 // KEYS[7] -> usher:{once}:c:NAME:ready    list of ids that were looked up and may ride in a bulk
 // KEYS[8] -> usher:{once}:c:NAME:unsure   list of ids of which nobody knows what became of their last call
 // KEYS[9] -> usher:{once}:running
@@ -45,8 +48,8 @@ const lease = "\nlocal lease = 10000\n"
 //	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
 //	drop(): empties a cancelled campaign of all who are in no call; who is unsure stays until Clerk was asked
 //	count_dead(row, n): counts a dead recipient, in all and by its code
-//	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is not
-//	  written
+//	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is
+//	  not written
 const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
@@ -79,7 +82,7 @@ local function move_due()
     redis.call('ZREM', later, id)
     wait_again(id)
   end
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, 1000)) do let_go(member) end
+  for _, held in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, 1000)) do let_go(held) end
 end
 local function drop()
   redis.call('DEL', waiting, singles, ready)
@@ -129,33 +132,29 @@ func read(answer *redis.Cmd, into any) error {
 
 // verdict is what a script answers that changes a campaign.
 type verdict struct {
-	Outcome                 string
-	State                   State
-	Added, Known, Forgotten int
+	Outcome string
+	State   State
+	Upload
 }
 
 // change runs a script that changes a campaign. The error says why it was not changed.
-func (l *Ledgers) change(ctx context.Context, script *redis.Script, name string, more []string, args ...any) (v verdict, err error) {
-	if err := read(l.run(ctx, script, name, more, args...), &v); err != nil {
-		return v, fmt.Errorf("changing campaign %s: %w", name, err)
-	}
-	switch v.Outcome {
-	case "ok":
+func (l *Ledgers) change(
+	ctx context.Context, script *redis.Script, name string, more []string, args ...any,
+) (v verdict, err error) {
+	switch err := read(l.run(ctx, script, name, more, args...), &v); {
+	case err != nil:
+		return v, fmt.Errorf("campaign %s: %w", name, err)
+	case v.Outcome == "ok":
 		return v, nil
-	case "missing":
-		err = ErrNotFound
-	case "over":
+	case v.Outcome == "over":
 		return v, fmt.Errorf("%s is %s: %w", name, v.State, ErrOver)
-	case "cancelled":
-		err = ErrCancelled
-	case "newer":
-		err = store.ErrNewer
-	case "busy":
-		err = ErrBusy
-	case "incomplete":
-		err = errIncomplete
-	default:
-		err = store.ErrGarbage
 	}
-	return v, fmt.Errorf("%s: %w", name, err)
+	why, known := map[string]error{
+		"missing": ErrNotFound, "cancelled": ErrCancelled, "newer": store.ErrNewer, "busy": ErrBusy,
+		"incomplete": errors.New("the upload took too long; try again"),
+	}[v.Outcome]
+	if !known {
+		why = store.ErrGarbage
+	}
+	return v, fmt.Errorf("%s: %w", name, why)
 }

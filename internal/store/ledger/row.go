@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
@@ -90,8 +92,8 @@ func entryOf(id, value string) (Entry, error) {
 // scanCount is how many rows are asked for at a time.
 const scanCount = 500
 
-// Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A campaign
-// that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
+// Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A
+// campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
 func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
 	seen := make(map[string]struct{}) // HSCAN may give one twice; 16 bytes each
 	rows := l.rdb.HScan(ctx, l.keys.Ledger(name, "rows"), 0, "", scanCount).Iterator()
@@ -119,8 +121,11 @@ func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) e
 }
 
 // Find gives those of some recipients that a campaign has, by id.
-func (l *Ledgers) Find(ctx context.Context, name string, ids []store.AddressID) (map[store.AddressID]Entry, error) {
-	found := make(map[store.AddressID]Entry, len(ids))
+func (l *Ledgers) Find(
+	ctx context.Context, name string, ids []store.AddressID,
+) (found map[store.AddressID]Entry, err error) {
+	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
+	found = make(map[store.AddressID]Entry, len(ids))
 	for chunk := range slices.Chunk(ids, scanCount) {
 		fields := make([]string, len(chunk))
 		for i, id := range chunk {
@@ -128,7 +133,7 @@ func (l *Ledgers) Find(ctx context.Context, name string, ids []store.AddressID) 
 		}
 		values, err := l.rdb.HMGet(ctx, l.keys.Ledger(name, "rows"), fields...).Result()
 		if err != nil {
-			return nil, fmt.Errorf("looking for recipients in campaign %s: %w", name, err)
+			return nil, err
 		}
 		for i, value := range values {
 			text, there := value.(string)
@@ -136,9 +141,60 @@ func (l *Ledgers) Find(ctx context.Context, name string, ids []store.AddressID) 
 				continue
 			}
 			if found[chunk[i]], err = entryOf(fields[i], text); err != nil {
-				return nil, fmt.Errorf("campaign %s: %w", name, err)
+				return nil, err
 			}
 		}
 	}
 	return found, nil
+}
+
+// eraseScript removes a recipient that was forgotten on request.
+//
+// ARGV[5] -> id
+// --
+// Returns 1 if it was there.
+var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
+
+// Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone
+// is there already.
+func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int, err error) {
+	defer store.Wrap(&err, "erasing a recipient of campaigns")
+	names, err := l.rdb.ZRange(ctx, l.keys.Campaigns(), 0, -1).Result()
+	for _, name := range names {
+		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
+		if err != nil {
+			return campaigns, fmt.Errorf("campaign %s: %w", name, err)
+		}
+		campaigns += n
+	}
+	return campaigns, err
+}
+
+// eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its
+// tombstone.
+//
+// KEYS[1] -> usher:{once}:c:NAME:stage:UPLOAD
+// --
+// ARGV[1] -> id
+// --
+// Returns 1 if it was there.
+var eraseStagedScript = redis.NewScript(`
+local at = redis.call('LPOS', KEYS[1], ARGV[1])
+if not at or redis.call('LINDEX', KEYS[1], at + 1) == '' then return 0 end
+redis.call('LSET', KEYS[1], at + 1, '')
+return 1
+`)
+
+// EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
+func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads int, err error) {
+	defer store.Wrap(&err, "erasing a recipient of uploads")
+	stages, err := scanKeys(ctx, l.rdb, l.keys.Stage("*", "*"))
+	for _, stage := range stages {
+		n, err := eraseStagedScript.Run(ctx, l.rdb, []string{stage}, string(id[:])).Int()
+		if err != nil {
+			return uploads, err
+		}
+		uploads += n
+	}
+	return uploads, err
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scanKeys returns the keys that match a pattern, each once, on every master of a cluster. Keys that come or go meanwhile may be missing.
+// scanKeys returns the keys that match a pattern, each once, on every master of a cluster. Keys that come or go
+// meanwhile may be missing.
 func scanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) ([]string, error) {
 	var mu sync.Mutex
 	var keys []string

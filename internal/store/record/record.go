@@ -1,12 +1,11 @@
-// Package record keeps what became of each task: asynq forgets a task when it ends, and re-runs one whose completion it
-// could not write, so a handler asks here first.
+// Package record keeps what became of each task: asynq forgets a task when it ends, and re-runs one whose completion
+// it could not write, so a handler asks here first.
 package record
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,7 +38,7 @@ type Record struct {
 	Version      int            `json:"v"`
 	Type         string         `json:"type"`
 	Queue        string         `json:"queue"`
-	Digest       string         `json:"digest,omitempty"`   // of the payload, for tasks with an id of the producer's own
+	Digest       string         `json:"digest,omitempty"`   // of the payload, if the producer chose the id
 	Campaign     string         `json:"campaign,omitempty"` // a bulk-invite's
 	State        State          `json:"state"`
 	Attempts     int            `json:"attempts,omitempty"`
@@ -78,19 +77,16 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 }
 
 // Get gives the record of a task, and false if there is none.
-func (s *Store) Get(ctx context.Context, id string) (Record, bool, error) {
+func (s *Store) Get(ctx context.Context, id string) (r Record, known bool, err error) {
+	defer store.Wrap(&err, "the record of task %s", id)
 	data, err := s.rdb.Get(ctx, s.keys.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return Record{}, false, nil
 	}
-	if err != nil {
-		return Record{}, false, fmt.Errorf("reading the record of task %s: %w", id, err)
+	if err == nil {
+		r, err = Decode(data)
 	}
-	r, err := Decode(data)
-	if err != nil {
-		return Record{}, false, fmt.Errorf("the record of task %s: %w", id, err)
-	}
-	return r, true, nil
+	return r, err == nil, err
 }
 
 // Decode reads a record as it is stored.
@@ -106,47 +102,41 @@ func Decode(data []byte) (Record, error) {
 }
 
 // Claim writes the record of a new task unless there is one already, and then gives that one and true.
-func (s *Store) Claim(ctx context.Context, id string, r Record) (Record, bool, error) {
+func (s *Store) Claim(ctx context.Context, id string, r Record) (found Record, exists bool, err error) {
+	defer store.Wrap(&err, "claiming task id %s", id)
 	data, _, err := Encode(r)
 	if err != nil {
 		return Record{}, false, err
 	}
 	for range 3 { // the record found may expire before it is read
 		fresh, err := s.rdb.SetNX(ctx, s.keys.Record(id), data, 0).Result()
-		if err != nil {
-			return Record{}, false, fmt.Errorf("claiming task id %s: %w", id, err)
+		if err != nil || fresh {
+			return r, false, err
 		}
-		if fresh {
-			return r, false, nil
-		}
-		found, ok, err := s.Get(ctx, id)
-		if err != nil || ok {
-			return found, ok, err
+		if found, exists, err = s.Get(ctx, id); err != nil || exists {
+			return found, exists, err
 		}
 	}
-	return Record{}, false, fmt.Errorf("claiming task id %s: its record comes and goes", id)
+	return Record{}, false, errors.New("its record comes and goes")
 }
 
 // Put writes a record; that of an ended task is kept for a while and then forgotten.
-func (s *Store) Put(ctx context.Context, id string, r Record) error {
+func (s *Store) Put(ctx context.Context, id string, r Record) (err error) {
+	defer store.Wrap(&err, "writing the record of task %s", id)
 	data, keep, err := Encode(r)
 	if err != nil {
 		return err
 	}
-	if err := s.rdb.Set(ctx, s.keys.Record(id), data, keep).Err(); err != nil {
-		return fmt.Errorf("writing the record of task %s: %w", id, err)
-	}
-	return nil
+	return s.rdb.Set(ctx, s.keys.Record(id), data, keep).Err()
 }
 
-// Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it ends.
+// Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it
+// ends.
 func Encode(r Record) (data []byte, keep time.Duration, err error) {
 	r.Version = version
-	if data, err = json.Marshal(r); err != nil {
-		return nil, 0, fmt.Errorf("encoding a record: %w", err)
-	}
 	if r.State.Ended() {
 		keep = Keep
 	}
-	return data, keep, nil
+	data, err = json.Marshal(r)
+	return data, keep, err
 }

@@ -19,10 +19,8 @@ import (
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
 )
-
-// Driver gives the task that drives a campaign.
-type Driver func(campaign string) (*asynq.Task, error)
 
 // Retrier retries and deletes the dead letters of one namespace.
 type Retrier struct {
@@ -32,21 +30,20 @@ type Retrier struct {
 	records *record.Store
 	intents *intent.Tasks
 	queue   string // of campaigns
-	driver  Driver
 }
 
 // New gives the retrier of a namespace.
-func New(rdb redis.UniversalClient, namespace string, driver Driver) *Retrier {
+func New(rdb redis.UniversalClient, namespace string) *Retrier {
 	return &Retrier{
 		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
-		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
-		queue: policy.Queue(namespace, policy.Campaign), driver: driver,
+		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
+		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
 	}
 }
 
 // Retry puts one dead letter back to work and gives the id of the task that carries it: a task of its own, or, for a
-// recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so that
-// repeating one that was broken off finishes it.
+// recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so
+// that repeating one that was broken off finishes it.
 func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err error) {
 	entry, err := r.letters.Get(ctx, id)
 	if err != nil {
@@ -82,24 +79,21 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	return r.letters.Delete(ctx, id, "")
 }
 
-// typeInvite is the type of the tasks that have an intent of their own. A revoke task may be about an address too, and has
-// none.
-const typeInvite = "invite"
-
-// ownerOf tells who owns the intent of a letter's recipient, at an address. A letter that is not about a recipient has none.
+// ownerOf tells who owns the intent of a letter's recipient, at an address. A letter that is not about a recipient has
+// none: a revoke task may be about an address, but makes no invitation.
 func ownerOf(e deadletter.Entry) (owner string, address store.AddressID, ok bool) {
 	address, ok = e.Address()
 	switch {
 	case ok && e.Recipient != nil:
 		return intent.CampaignOwner(e.Campaign), address, true
-	case ok && e.Type == typeInvite:
+	case ok && e.Type == tasks.TypeInvite:
 		return intent.TaskOwner(e.ID), address, true
 	}
 	return "", address, false
 }
 
-// doubtSince is when the first call was made that may have made the invitation without our knowing, in ms. It is 0 if there
-// is no such call, as far as the letter tells: a refusal is the proof that nothing was made.
+// doubtSince is when the first call was made that may have made the invitation without our knowing, in ms. It is 0 if
+// there is no such call, as far as the letter tells: a refusal is the proof that nothing was made.
 func doubtSince(e deadletter.Entry) int64 {
 	switch {
 	case e.Failure.Reason != fate.Exhausted:
@@ -149,7 +143,7 @@ func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry) (string, e
 	if campaign.State == ledger.Finished {
 		return carrier, nil // it was revived before, and has its outcome
 	}
-	task, err := r.driver(entry.Campaign)
+	task, err := tasks.DriverTask(entry.Campaign)
 	if err != nil {
 		return "", err
 	}

@@ -16,7 +16,6 @@ import (
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/internal/testkit"
-	"example.com/usher/tasks"
 )
 
 type bundle struct {
@@ -32,7 +31,7 @@ func setup(t *testing.T) bundle {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
 	return bundle{
-		letters: deadletter.NewStore(rdb, "test"), Retrier: retry.New(rdb, "test", tasks.DriverTask), rdb: rdb,
+		letters: deadletter.NewStore(rdb, "test"), Retrier: retry.New(rdb, "test"), rdb: rdb,
 		inspector: asynq.NewInspectorFromRedisClient(rdb), ledgers: ledger.New(rdb, "test"), records: record.NewStore(rdb, "test"),
 	}
 }

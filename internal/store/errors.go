@@ -14,6 +14,13 @@ var (
 	ErrNewer = errors.New("it was written by a newer version")
 )
 
+// Wrap says what a function was doing when it failed. It is deferred with the function's error.
+func Wrap(err *error, format string, args ...any) {
+	if *err != nil {
+		*err = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), *err)
+	}
+}
+
 // Instant reads an instant as our scripts write it, in ms. The error is ErrGarbage.
 func Instant(text string) (time.Time, error) {
 	ms, err := strconv.ParseInt(text, 10, 64)

@@ -3,8 +3,6 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,8 +41,8 @@ type Upload struct {
 // ARGV[6] -> start (ms, or 0 for now)
 // ARGV[7] -> how many list entries were staged
 // --
-// Returns JSON: outcome (ok, cancelled, newer, busy: a start was asked for but the campaign has begun, or incomplete: the
-// stage expired), added, known, and forgotten: how many were left out.
+// Returns JSON: outcome (ok, cancelled, newer, busy: a start was asked for but the campaign has begun, or incomplete:
+// the stage expired), added, known, and forgotten: how many were left out.
 var commitScript = redis.NewScript(prelude + `
 local stage, start = KEYS[13], tonumber(ARGV[6])
 local function answer(outcome, added, known, erased)
@@ -86,28 +84,31 @@ redis.call('HINCRBY', meta, 'recipients', added)
 return answer('ok', added, known, erased)
 `)
 
-// Add puts recipients into a campaign, all of them or none, and makes or reopens it as needed. A start that is not zero
-// schedules a campaign that is new or finished. The caller then enqueues the driver: TaskID of the campaign's generation.
-func (l *Ledgers) Add(ctx context.Context, name string, start time.Time, recipients []Recipient) (Upload, error) {
+// Add puts recipients into a campaign, all of them or none, and makes or reopens it as needed. A start that is not
+// zero schedules a campaign that is new or finished. The caller then enqueues the driver: TaskID of the campaign's
+// generation.
+func (l *Ledgers) Add(
+	ctx context.Context, name string, start time.Time, recipients []Recipient,
+) (u Upload, err error) {
+	defer store.Wrap(&err, "uploading to campaign %s", name)
 	stage := l.keys.Stage(name, uuid.NewString())
-	err := l.stage(ctx, stage, recipients)
-	if err == nil {
-		// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
-		err = l.rdb.ZAddNX(ctx, l.keys.Campaigns(), redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}).Err()
+	if err := l.stage(ctx, stage, recipients); err != nil {
+		return Upload{}, err
 	}
-	if err != nil {
-		return Upload{}, fmt.Errorf("uploading to campaign %s: %w", name, err)
+	// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
+	now := redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}
+	if err := l.rdb.ZAddNX(ctx, l.keys.Campaigns(), now).Err(); err != nil {
+		return Upload{}, err
 	}
 	startMS := int64(0)
 	if !start.IsZero() {
 		startMS = start.UnixMilli()
 	}
 	v, err := l.change(ctx, commitScript, name, []string{stage}, version, startMS, 2*len(recipients))
-	if err != nil {
-		return Upload{}, err
+	if err == nil {
+		v.Campaign, err = l.Get(ctx, name)
 	}
-	campaign, err := l.Get(ctx, name)
-	return Upload{Campaign: campaign, Added: v.Added, Known: v.Known, Forgotten: v.Forgotten}, err
+	return v.Upload, err
 }
 
 func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient) error {
@@ -133,8 +134,8 @@ func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient)
 	return nil
 }
 
-// reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished campaign
-// for it.
+// reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished
+// campaign for it.
 //
 // ARGV[5] -> id
 // ARGV[6] -> row as it shall be
@@ -159,30 +160,87 @@ end
 return '{"outcome":"ok"}'
 `)
 
-// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been asked
-// what became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the campaign if it
-// had finished. One that is not dead is left alone, so repeating it changes nothing.
-func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, travel Travel, since int64) (Campaign, error) {
-	failed := func(err error) (Campaign, error) {
-		return Campaign{}, fmt.Errorf("reviving a recipient of campaign %s: %w", name, err)
-	}
-	value, err := l.rdb.HGet(ctx, l.keys.Ledger(name, "rows"), string(id[:])).Result()
-	if errors.Is(err, redis.Nil) {
-		return failed(ErrNotFound)
-	}
+// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been
+// asked what became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the
+// campaign if it had finished. One that is not dead is left alone, so repeating it changes nothing.
+func (l *Ledgers) Revive(
+	ctx context.Context, name string, id store.AddressID, travel Travel, since int64,
+) (c Campaign, err error) {
+	defer store.Wrap(&err, "reviving a recipient of campaign %s", name)
+	found, err := l.Find(ctx, name, []store.AddressID{id})
 	if err != nil {
-		return failed(err)
+		return Campaign{}, err
 	}
-	row, err := decode(string(id[:]), value)
-	if err != nil {
-		return failed(err)
+	row, known := found[id]
+	if !known {
+		return Campaign{}, ErrNotFound
 	}
 	revived, err := encode('w', Unsure, Row{Recipient: row.Recipient, State: fate.State{Alone: travel == Singly}})
 	if err != nil {
-		return failed(err)
+		return Campaign{}, err
 	}
 	if _, err := l.change(ctx, reviveScript, name, nil, string(id[:]), revived, since); err != nil {
-		return failed(err)
+		return Campaign{}, err
+	}
+	return l.Get(ctx, name)
+}
+
+// controlScript pauses, resumes, cancels or starts a campaign.
+//
+// ARGV[5] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
+// --
+// Returns JSON: outcome (ok, missing or over) and the state of the campaign.
+var controlScript = redis.NewScript(prelude + `
+local what, outcome = ARGV[5], 'ok'
+local function started()
+  if state == 'running' then redis.call('HSETNX', meta, 'started_at', stamp(now)) end
+end
+if not state then
+  outcome = 'missing'
+elseif what == 'start' then
+  if state == 'scheduled' then begin() end
+  started()
+elseif state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then
+  outcome = 'over'
+elseif what == 'cancel' and state ~= 'cancelled' then
+  become('cancelled')
+  redis.call('HSET', meta, 'finished_at', stamp(now))
+  drop()
+elseif what == 'pause' then
+  become('paused')
+elseif what == 'resume' and state == 'paused' then
+  become(number('scheduled_at') > now and 'scheduled' or 'running')
+  started()
+end
+if state == 'running' or state == 'paused' then redis.call('SADD', running, name) end
+return cjson.encode({ outcome = outcome, state = state or '' })
+`)
+
+// Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
+func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
+	v, err := l.change(ctx, controlScript, name, nil, "start")
+	return v.State, err
+}
+
+// Pause stops a campaign from making calls, but for those in flight. Pausing it again changes nothing.
+func (l *Ledgers) Pause(ctx context.Context, name string) (Campaign, error) {
+	return l.control(ctx, name, "pause")
+}
+
+// Resume lets a paused campaign go on. The sweep gives it a driver if it has none.
+func (l *Ledgers) Resume(ctx context.Context, name string) (Campaign, error) {
+	return l.control(ctx, name, "resume")
+}
+
+// Cancel stops a campaign for good: whoever is in no call is not sent any more. What becomes of calls in flight is
+// recorded.
+func (l *Ledgers) Cancel(ctx context.Context, name string) (Campaign, error) {
+	return l.control(ctx, name, "cancel")
+}
+
+func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
+	if _, err := l.change(ctx, controlScript, name, nil, what); err != nil {
+		return Campaign{}, err
 	}
 	return l.Get(ctx, name)
 }
