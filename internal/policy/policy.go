@@ -135,7 +135,7 @@ const (
 
 	// Driving campaigns.
 
-	// SettleMargin is how long recipients stay with their call after its deadline and the settling time, so that its
+	// SettleMargin is how long recipients stay with their call after its deadline, so that its
 	// outcome can be written.
 	SettleMargin = 10 * time.Second
 	// DriverPoll is the longest time between two looks of a driver at its ledger. A look renews its lease.

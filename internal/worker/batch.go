@@ -28,11 +28,11 @@ type batch struct {
 func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch) fate.Known {
 	known := knownOf(recipient, row.State)
 	known.Intent, known.Now = row.Intent.Intent, taken.Now
-	known.First = row.Intent.Since.Equal(taken.Now)
+	known.First = row.Intent.Since.Equal(taken.Now) // intent.claim: only a first call's time is now
 	return known
 }
 
-// settle writes what became of recipients that the dispatcher took for a call.
+// settle decides by a call's answer what becomes of the recipients in it, and writes it.
 func (d *driver) settle(of *dispatch.Delivery) {
 	tried := 0
 	for i, row := range of.Batch.Rows {

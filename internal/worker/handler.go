@@ -65,8 +65,8 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	return policy.RedisRest
 }
 
-// ProcessTask is what asynq calls. Every task ends here as done, as a dead letter, or waits for a later run; one that the
-// worker's stop interrupts goes back to its queue.
+// ProcessTask is what asynq calls. Every task ends here as done or as a dead letter, or waits for a later run; the end of an
+// invite is written in invite.go. A task that the worker's stop interrupts goes back to its queue.
 func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)

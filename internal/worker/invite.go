@@ -76,7 +76,7 @@ func (i *inviteRun) take(ctx context.Context, step fate.Step) (fate.Decision, er
 }
 
 // ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is ahead, then
-// either both are that run's, or the intent's token differs when this run writes.
+// either intent and record are both that run's, or the intent's token differs when this run writes.
 func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 	since, err := i.readIntent(ctx)
 	if err != nil {
