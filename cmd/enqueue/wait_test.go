@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -182,4 +183,32 @@ func TestAWatchDrawsABarOnATerminal(t *testing.T) {
 	s.finish("spring")
 	next(t, lines, has("20 sent, 0 dead, 0 remaining, finished"))
 	exits(t, exit, 0)
+}
+
+// TestNothingIsToldTwice: an ETA and a pace waver, and a window that is closed is no news.
+func TestNothingIsToldTwice(t *testing.T) {
+	t.Parallel()
+	c := tasks.Campaign{Name: "spring", State: tasks.CampaignRunning, Recipients: 100, Sent: 10, ETA: time.Now()}
+	later, closed, further := c, c, c
+	later.ETA, closed.Standstill, further.Sent = c.ETA.Add(time.Hour), forecast.UsedUp, 25
+	for name, show := range map[string]struct {
+		json  bool
+		looks []tasks.Campaign
+		want  int
+	}{
+		"the ETA, to a program":          {true, []tasks.Campaign{c, later, c}, 1},
+		"the ETA, to a person":           {false, []tasks.Campaign{c, later, c}, 1},
+		"a closed window, to a person":   {false, []tasks.Campaign{c, closed, c}, 1},
+		"what has changed, to a program": {true, []tasks.Campaign{c, further, further}, 2},
+		"what has changed, to a person":  {false, []tasks.Campaign{c, further, further}, 2},
+	} {
+		var told strings.Builder
+		p := progress{out: &output{stdout: &told, stderr: &told, json: show.json}}
+		for i, look := range show.looks {
+			must(t, p.show(look, float64(i)))
+		}
+		if got := strings.Count(told.String(), "\n"); got != show.want {
+			t.Errorf("%s: told %d times, want %d:\n%s", name, got, show.want, told.String())
+		}
+	}
 }
