@@ -154,7 +154,9 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
 		decision := fate.Known{}.AfterAnswer(unreadableAnswer("the ledger's entry cannot be read"), 0, d.w.rules())
-		outcomes = append(outcomes, d.outcome(ledger.Row{ID: id, Recipient: data}, "", decision))
+		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
+		outcome.Letter.Payload = data
+		outcomes = append(outcomes, outcome)
 	}
 	return outcomes
 }

@@ -7,14 +7,18 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
+	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -191,5 +195,36 @@ func TestMetadataMayTravelSingly(t *testing.T) {
 	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: list})
 	if ended := b.wait(t, task, err); ended.Bulk.Sent != 3 || len(singly) != 1 || singly[0] != "b@example.com" || len(together) != 2 {
 		t.Errorf("%+v, singly %v, together %v", ended.Bulk, singly, together)
+	}
+}
+
+func TestARowThatCannotBeReadIsADeadLetterAndTheOthersAreSent(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{bulk: func(params []*invitation.CreateParams) ([]clerkclient.Invitation, error) {
+		return invitations(params), nil
+	}}
+	b := setup(t, clerk, func(p *policy.Policy) { p.Bulk = settings.Rate{} })
+	people := []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "bob@example.com"}}
+	bulk, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Campaign: "spring", Recipients: people}, tasks.In(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, garbage := store.IDOf("ada@example.com"), "wb{no JSON"
+	rows := store.Keys("test").Ledger("spring", "rows")
+	if err := b.rdb.HSet(t.Context(), rows, string(id[:]), garbage).Err(); err != nil {
+		t.Fatal(err)
+	}
+	inspector := asynq.NewInspectorFromRedisClient(b.rdb)
+	if err := inspector.RunTask(policy.Queue("test", policy.Campaign), bulk.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(t, bulk, nil)
+	letter, err := b.dead.Get(t.Context(), deadletter.RecipientID("spring", id))
+	if err != nil || letter.Failure.Reason != fate.Invalid || string(letter.Payload) != garbage {
+		t.Errorf("%+v, %v", letter, err)
+	}
+	c, err := ledger.New(b.rdb, "test").Get(t.Context(), "spring")
+	if err != nil || c.Sent != 1 || c.Dead != 1 || c.State != ledger.Finished {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
