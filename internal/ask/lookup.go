@@ -9,23 +9,15 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
 
-// CodeDuplicate is Clerk's refusal of a second invitation for an address (documented). One that was revoked may
-// count, too (observed).
-const CodeDuplicate = "duplicate_record"
-
 // Finding is what a look-up says of a recipient.
 type Finding struct {
-	// Refusal is what Clerk would answer; nil if nothing is known to stand in the way.
-	Refusal *clerkclient.Error
-	// InvitationID is the pending invitation that stands in the way.
-	InvitationID string
-	// Alone: Clerk may refuse the recipient, and must not be asked to in a call that others share.
-	Alone bool
-	// Unknown: too little was answered to know whether Clerk would refuse the recipient.
+	fate.LookUp
+	// Unknown means that too little was answered to know whether Clerk would refuse the recipient.
 	Unknown bool
 }
 
@@ -95,20 +87,21 @@ func foretell(r tasks.Recipient, users map[string]bool, pending map[string]strin
 	switch {
 	case r.IgnoreExisting:
 		// It is not known whether Clerk then admits users. One call alone finds out; a bulk would be spoiled.
-		return Finding{Alone: users[folded]}
+		return Finding{LookUp: fate.LookUp{Alone: users[folded]}}
 	case users[folded]:
 		return refused(422, "form_identifier_exists", "The address belongs to a user already.")
 	case isPending:
-		f := refused(400, CodeDuplicate, "A pending invitation for the address exists already.")
-		f.InvitationID = id
+		f := refused(400, fate.CodeDuplicate, "A pending invitation for the address exists already.")
+		f.PendingID = id
 		return f
 	}
 	return Finding{}
 }
 
 func refused(status int, code, message string) Finding {
-	e := &clerkclient.Error{Outcome: clerkclient.Rejected, Status: status, Code: code, Message: message}
-	return Finding{Refusal: e}
+	return Finding{LookUp: fate.LookUp{Refusal: &fate.Failure{
+		HTTPStatus: status, Code: code, Message: message, FoundBeforeSending: true,
+	}}}
 }
 
 // users asks which addresses belong to users, in one call.

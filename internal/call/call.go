@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/ratelimit"
 )
@@ -20,6 +21,11 @@ var ErrNothingSent = errors.New("nothing was sent")
 
 // errPanicked is the end of a call that panicked. Its permit counts as used, because the call may have been sent.
 var errPanicked = errors.New("the call panicked")
+
+// FailureOf gives Clerk's refusal as it is kept.
+func FailureOf(e *clerkclient.Error) fate.Failure {
+	return fate.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID}
+}
 
 // Observer is told of every call that was answered.
 type Observer interface {

@@ -13,6 +13,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
@@ -126,7 +127,7 @@ func (d *Desk) sift(
 // count counts a row by what is found of it.
 func (r *Rehearsal) count(row peoplefile.Row, f ask.Finding) {
 	var wants tasks.OnDuplicate
-	if f.Refusal != nil && f.Refusal.Code == ask.CodeDuplicate {
+	if f.Refusal != nil && f.Refusal.Code == fate.CodeDuplicate {
 		wants = row.Recipient.OnDuplicate
 	}
 	switch {

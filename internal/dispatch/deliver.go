@@ -6,13 +6,12 @@ import (
 	"slices"
 	"time"
 
-	"example.com/usher/internal/fate"
-
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 	"github.com/google/uuid"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -43,9 +42,9 @@ type load struct {
 	shares  []*Delivery  // of campaigns, until they are handed back
 	failed  bool         // Redis could not answer, or the call panicked
 
-	// Who is in the call, and where to put the result of each.
+	// Who is in the call, and where to put the answer for each.
 	recipients []Recipient
-	results    []*Result
+	answers    []*fate.Answer
 	made       []clerkclient.Invitation
 }
 
@@ -113,7 +112,7 @@ func (l *load) chooseWaiters(n int, fits func(*waiter) bool) {
 		if len(l.waiters) == n || !fits(w) || slices.ContainsFunc(l.waiters, twice) {
 			return false
 		}
-		w.waited, w.result = time.Since(w.since), Result{Again: true}
+		w.waited, w.result = time.Since(w.since), nothingYet
 		l.waiters = append(l.waiters, w)
 		return true
 	})
@@ -158,7 +157,7 @@ func (l *load) claimWaiters() {
 	}
 	l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool {
 		if w.result.Claim.Verdict == fate.Granted {
-			l.add(w.Recipient, &w.result)
+			l.add(w.Recipient, &w.result.Answer)
 			return false
 		}
 		w.told <- Result{Claim: w.result.Claim}
@@ -184,29 +183,30 @@ func (l *load) take(s *Delivery) {
 		l.failed = true
 		return
 	}
-	s.Batch, s.Recipients, s.Results = batch, make([]Recipient, len(batch.Rows)), make([]Result, len(batch.Rows))
+	s.Batch = batch
+	s.Recipients, s.Answers = make([]Recipient, len(batch.Rows)), make([]fate.Answer, len(batch.Rows))
 	for i, row := range batch.Rows {
 		r, err := ReadRow(row)
-		s.Recipients[i], s.Results[i] = r, Result{Again: true}
+		s.Recipients[i], s.Answers[i] = r, nothingYet.Answer
 		switch {
 		case err != nil:
-			s.Results[i] = Result{Invalid: err}
+			s.Answers[i] = fate.UnreadableAnswer(err.Error())
 		case !s.Alone && !l.d.caller.Policy.RidesInBulk(r.HasMetadata(), true):
-			s.Results[i].Alone = true
+			s.Answers[i].Alone = true
 		default:
-			l.add(r, &s.Results[i])
+			l.add(r, &s.Answers[i])
 		}
 	}
 }
 
 // add puts a recipient into the call, unless its address is in it already. Until the answer is known, the recipient
 // counts as one whose call was lost.
-func (l *load) add(r Recipient, result *Result) {
+func (l *load) add(r Recipient, answer *fate.Answer) {
 	if slices.ContainsFunc(l.recipients, func(other Recipient) bool { return other.folded == r.folded }) {
 		return
 	}
-	*result = Result{Refusal: errPanicked, Claim: result.Claim}
-	l.recipients, l.results = append(l.recipients, r), append(l.results, result)
+	*answer = fate.Answer{Kind: fate.Lost, Failure: call.FailureOf(errPanicked)}
+	l.recipients, l.answers = append(l.recipients, r), append(l.answers, answer)
 }
 
 // send makes the call.
@@ -232,9 +232,8 @@ func (l *load) send() error {
 
 // judge notes what the answer means for each who is in the call.
 func (l *load) judge(answer error) {
-	for i, result := range judge(l.recipients, l.made, answer) {
-		result.Claim = l.results[i].Claim
-		*l.results[i] = result
+	for i, a := range judge(l.recipients, l.made, answer) {
+		*l.answers[i] = a
 	}
 }
 
@@ -259,7 +258,7 @@ func (l *load) handBack() {
 
 // tell tells a waiter what became of its recipient, or lets it wait for another call and gives its claim back.
 func (l *load) tell(w *waiter) {
-	if !w.result.Again {
+	if w.result.Answer.Kind != fate.NothingYet {
 		w.told <- w.result
 		return
 	}

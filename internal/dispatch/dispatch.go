@@ -16,6 +16,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -112,16 +113,19 @@ func (d *Dispatcher) Send(ctx context.Context, r Recipient, wish intent.Wish) (R
 		d.change(func() {
 			if w.leaving = true; d.leave(w) {
 				w.waited = time.Since(w.since)
-				w.told <- Result{Again: true}
+				w.told <- nothingYet
 			}
 		})
 		result = <-w.told // a call that it is in ends by itself
 	}
-	if result.Again {
+	if result.Answer.Kind == fate.NothingYet {
 		return Result{}, w.waited, ctx.Err()
 	}
 	return result, w.waited, nil
 }
+
+// nothingYet is the result of a waiter whose task has given up.
+var nothingYet = Result{Answer: fate.Answer{Kind: fate.NothingYet}}
 
 // leave takes a waiter out of those in no call, if it is there.
 func (d *Dispatcher) leave(w *waiter) bool {
@@ -133,7 +137,7 @@ func (d *Dispatcher) leave(w *waiter) bool {
 // waitAgain lets a waiter wait for another call, before all others.
 func (d *Dispatcher) waitAgain(w *waiter) {
 	if w.leaving {
-		w.told <- Result{Again: true}
+		w.told <- nothingYet
 		return
 	}
 	d.waiters = append([]*waiter{w}, d.waiters...)
@@ -205,7 +209,7 @@ func (d *Dispatcher) lookedUp(waiters []*waiter, findings []ask.Finding) {
 		w.looking, w.looked = false, true
 		w.shares = w.shares && !findings[i].Alone
 		if findings[i].Refusal != nil && d.leave(w) {
-			w.told <- FoundBefore(findings[i])
+			w.told <- Result{LookUp: &findings[i].LookUp}
 		}
 	}
 }

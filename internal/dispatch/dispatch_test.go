@@ -23,7 +23,7 @@ func TestAnInviteAloneGoesAtOnceAndIsNotLookedUp(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"p0@example.com"}}
 	d := setup(t, clerk, 100, 25)
-	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.InvitationID != "inv_p0@example.com" {
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.InvitationID != "inv_p0@example.com" {
 		t.Errorf("%+v", a)
 	}
 	if len(clerk.singles) != 1 || len(clerk.bulks) != 0 || clerk.lookUps != 0 {
@@ -37,7 +37,7 @@ func TestABurstOfInvitesFitsIntoBothBudgets(t *testing.T) {
 	clerk := &fakeClerk{}
 	d := setup(t, clerk, 20, 4)
 	for _, a := range sendAll(t, d, people(t, "p", 20+4*10-4)) { // kept singles: 4
-		if a.err != nil || a.Refusal != nil || a.InvitationID == "" {
+		if a.err != nil || a.Answer.Kind != fate.Created || a.Answer.InvitationID == "" {
 			t.Errorf("%+v", a)
 		}
 	}
@@ -114,7 +114,7 @@ func TestACallInFlightIsNotTakenBack(t *testing.T) {
 	<-started
 	cancel()
 	close(goOn)
-	if a := <-ended; a.err != nil || a.InvitationID == "" {
+	if a := <-ended; a.err != nil || a.Answer.InvitationID == "" {
 		t.Errorf("%+v", a)
 	}
 }
@@ -130,7 +130,7 @@ func TestThrottledOnesTravelAgainUncounted(t *testing.T) {
 		return nil
 	}
 	d := setup(t, clerk, 100, 25)
-	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.InvitationID == "" || calls != 2 {
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.InvitationID == "" || calls != 2 {
 		t.Errorf("%+v after %d calls", a, calls)
 	}
 }
@@ -210,11 +210,11 @@ func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{answer: func([]string) error { panic("secret") }}
 	d := setup(t, clerk, 100, 25)
-	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Refusal == nil || a.Refusal.Code != "panic" {
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.Kind != fate.Lost || a.Answer.Failure.Code != "panic" {
 		t.Errorf("%+v", a)
 	}
 	clerk.answer = nil
-	if a := sendAll(t, d, people(t, "q", 1))[0]; a.InvitationID == "" {
+	if a := sendAll(t, d, people(t, "q", 1))[0]; a.Answer.InvitationID == "" {
 		t.Errorf("after a panic: %+v", a)
 	}
 }
@@ -306,7 +306,7 @@ func TestWhoWasChosenForACallThatPanickedWaitsOn(t *testing.T) {
 			stop := sync.OnceFunc(offerAgain(l))
 			defer stop()
 			for _, a := range sendAll(t, d, people(t, "p", 7)) {
-				if a.err != nil || a.InvitationID == "" {
+				if a.err != nil || a.Answer.InvitationID == "" {
 					t.Errorf("%+v", a)
 				}
 			}
@@ -341,7 +341,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 		switch {
 		case a.Claim.Verdict == fate.Busy: // its claim stands until the deadline of the call
 			busy++
-		case a.err != nil || a.InvitationID == "":
+		case a.err != nil || a.Answer.InvitationID == "":
 			t.Errorf("%+v", a)
 		}
 	}
@@ -356,7 +356,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 		defer d.mu.Unlock()
 		return d.queues[policy.Bulk].flying == 0
 	})
-	if !l.results[0].Again {
+	if l.results[0].Kind != fate.NothingYet {
 		t.Errorf("the campaign was told %+v of a throttled call", l.results[0])
 	}
 }
@@ -372,7 +372,7 @@ func TestCloseWaitsUntilEachDeliveryIsReceived(t *testing.T) {
 	closed := make(chan struct{})
 	go func() { l.feed.Close(); close(closed) }()
 	delivery, ok := <-l.feed.Results()
-	if !ok || len(delivery.Results) != 10 || delivery.Results[0].InvitationID != "inv_p0@example.com" {
+	if !ok || len(delivery.Answers) != 10 || delivery.Answers[0].InvitationID != "inv_p0@example.com" {
 		t.Errorf("delivered: %+v, %t", delivery, ok)
 	}
 	<-closed
@@ -399,11 +399,11 @@ func TestWhoIsInNoCallIsHandedBack(t *testing.T) {
 	l.offer()
 	delivery := <-l.feed.Results()
 	l.close(t)
-	results := delivery.Results
+	results := delivery.Answers
 	if len(results) != 3 || results[0].InvitationID == "" || len(clerk.bulks) != 1 || len(clerk.bulks[0]) != 1 {
 		t.Fatalf("%+v after %v", results, clerk.bulks)
 	}
-	if !results[1].Again || !results[1].Alone || results[2].Invalid == nil {
+	if results[1].Kind != fate.NothingYet || !results[1].Alone || results[2].Kind != fate.Unreadable {
 		t.Errorf("%+v", results)
 	}
 	if r := delivery.Recipients[2]; r.EmailAddress != "bad" {

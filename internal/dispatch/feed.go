@@ -3,6 +3,7 @@ package dispatch
 import (
 	"sync"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -39,9 +40,9 @@ func (w *Waiting) of(alone bool) *int {
 // settles the batch. The ledger may have given nobody.
 type Delivery struct {
 	Batch      ledger.Batch
-	Recipients []Recipient // of Batch.Rows, in their order
-	Results    []Result    // in the same order
-	Alone      bool        // they were taken to go alone
+	Recipients []Recipient   // of Batch.Rows, in their order
+	Answers    []fate.Answer // in the same order
+	Alone      bool          // they were taken to go alone
 
 	feed  *Feed
 	n     int  // so many are to be taken

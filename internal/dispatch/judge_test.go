@@ -8,6 +8,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 )
 
 func TestJudge(t *testing.T) {
@@ -17,38 +18,29 @@ func TestJudge(t *testing.T) {
 	}
 	whole := rejected("p0@example.com")
 	whole.Whole = true
-	const again, doubt, alone, refused = "again", "doubt", "alone", "refused"
+	again, another, refused := fate.Answer{Kind: fate.NothingYet}, fate.Answer{Kind: fate.ForAnother}, fate.Answer{Kind: fate.Refused}
+	alone, lost, unsent := fate.Answer{Kind: fate.ForAnother, Alone: true}, fate.Answer{Kind: fate.Lost}, fate.Answer{Kind: fate.NotSent}
 	for name, c := range map[string]struct {
 		n    int
 		err  error
-		want []string
+		want []fate.Answer
 	}{
-		"one is named":       {3, rejected("p1@example.com"), []string{doubt, refused, doubt}},
-		"nobody is named":    {2, rejected(), []string{alone, alone}},
-		"a stranger is":      {2, rejected("stranger@example.com"), []string{alone, alone}},
-		"one alone":          {1, rejected(), []string{refused}},
-		"all as a whole":     {2, whole, []string{refused, refused}},
-		"throttled":          {2, &clerkclient.Error{Outcome: clerkclient.Throttled}, []string{again, again}},
-		"unauthorized":       {1, &clerkclient.Error{Outcome: clerkclient.Unauthorized}, []string{again}},
-		"failed":             {2, &clerkclient.Error{Outcome: clerkclient.Transient}, []string{refused, refused}},
-		"an unknown failure": {1, errors.New("boom"), []string{refused}},
+		"one is named":       {3, rejected("p1@example.com"), []fate.Answer{another, refused, another}},
+		"nobody is named":    {2, rejected(), []fate.Answer{alone, alone}},
+		"a stranger is":      {2, rejected("stranger@example.com"), []fate.Answer{alone, alone}},
+		"one alone":          {1, rejected(), []fate.Answer{refused}},
+		"all as a whole":     {2, whole, []fate.Answer{refused, refused}},
+		"throttled":          {2, &clerkclient.Error{Outcome: clerkclient.Throttled}, []fate.Answer{again, again}},
+		"unauthorized":       {1, &clerkclient.Error{Outcome: clerkclient.Unauthorized}, []fate.Answer{again}},
+		"failed":             {2, &clerkclient.Error{Outcome: clerkclient.Transient, Sent: true}, []fate.Answer{lost, lost}},
+		"not sent":           {2, &clerkclient.Error{Outcome: clerkclient.Transient}, []fate.Answer{unsent, unsent}},
+		"an unknown failure": {1, errors.New("boom"), []fate.Answer{lost}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for i, result := range judge(people(t, "p", c.n), nil, c.err) {
-				got := fmt.Sprintf("%+v", result)
-				switch {
-				case result.Doubt && result.Alone:
-					got = alone
-				case result.Doubt:
-					got = doubt
-				case result.Again:
-					got = again
-				case result.Refusal != nil:
-					got = refused
-				}
-				if got != c.want[i] {
-					t.Errorf("number %d: %s, want %s", i, got, c.want[i])
+			for i, got := range judge(people(t, "p", c.n), nil, c.err) {
+				if got.Kind != c.want[i].Kind || got.Alone != c.want[i].Alone {
+					t.Errorf("number %d: %+v, want %+v", i, got, c.want[i])
 				}
 			}
 		})
@@ -63,8 +55,8 @@ func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
 		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
 	} {
 		for _, err := range errs {
-			if got := judge(people(t, "p", 1), nil, err)[0].Refusal.Sent; got != want {
-				t.Errorf("%v: sent is %t, want %t", err, got, want)
+			if got := judge(people(t, "p", 1), nil, err)[0].Kind == fate.Lost; got != want {
+				t.Errorf("%v: counts as lost: %t, want %t", err, got, want)
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestTheGateHoldsCallsBackWhileTheKeyIsRefused(t *testing.T) {
 	if err := d.caller.Probe(t.Context(), func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if a := <-sent; a.InvitationID == "" {
+	if a := <-sent; a.Answer.InvitationID == "" {
 		t.Errorf("%+v", a)
 	}
 	if n := clerk.singleCalls(); n != refused+3 {

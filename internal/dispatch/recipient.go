@@ -7,8 +7,6 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 
-	"example.com/usher/clerkclient"
-	"example.com/usher/internal/ask"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -93,28 +91,12 @@ func (r Recipient) IgnoringExisting() Recipient {
 	return r
 }
 
-// Result is what became of a recipient in a call, or in a look-up before one.
+// Result is what became of the recipient of an invite task.
 type Result struct {
-	// InvitationID is the invitation that was made, or one that a look-up has found in the way.
-	InvitationID string
-	// Refusal is why no invitation was made; nil if one was, or if the recipient waits for another call.
-	Refusal *clerkclient.Error
-	// Found: a look-up before any call found the refusal.
-	Found bool
-	// Again: no call was made for this recipient, or one that says nothing about it. It waits for another one,
-	// uncounted.
-	Again bool
-	// Doubt: the call was refused for another's sake. It should have made nothing, but Clerk is to be asked.
-	Doubt bool
-	// Alone: from now on the recipient may not share a call.
-	Alone bool
-	// Invalid is why the recipient cannot be read. It was in no call.
-	Invalid error
-	// Claim is what became of the claim of an invite task's address. Unless it was granted there was no call.
+	// Answer is that of the call.
+	Answer fate.Answer
+	// LookUp is what a look-up before any call has found in the way.
+	LookUp *fate.LookUp
+	// Claim is what became of the claim of the address. Unless it was granted there was no call.
 	Claim intent.Claim
-}
-
-// FoundBefore is the result of a recipient that a look-up has found to be refused.
-func FoundBefore(f ask.Finding) Result {
-	return Result{Found: true, Refusal: f.Refusal, InvitationID: f.InvitationID}
 }

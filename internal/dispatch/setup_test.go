@@ -15,6 +15,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
@@ -206,7 +207,7 @@ type list struct {
 	take    func(n int, alone bool) (ledger.Batch, error)
 	mu      sync.Mutex
 	ready   []Recipient
-	results []Result
+	results []fate.Answer
 	settled chan int // how many were settled, delivery by delivery
 }
 
@@ -226,9 +227,9 @@ func (l *list) receive() {
 	go func() {
 		for delivery := range l.feed.Results() {
 			l.mu.Lock()
-			l.results = append(l.results, delivery.Results...)
+			l.results = append(l.results, delivery.Answers...)
 			l.mu.Unlock()
-			l.settled <- len(delivery.Results)
+			l.settled <- len(delivery.Answers)
 		}
 	}()
 }

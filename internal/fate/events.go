@@ -58,6 +58,11 @@ type Answer struct {
 	Alone        bool    // from now on the recipient may not share a call
 }
 
+// UnreadableAnswer is the answer for a recipient that cannot be read.
+func UnreadableAnswer(why string) Answer {
+	return Answer{Kind: Unreadable, Failure: Failure{Code: "invalid_recipient", Message: why}}
+}
+
 // AfterAnswer decides after a call. Backoff is the wait before another attempt, if one follows.
 func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decision {
 	k.Alone = k.Alone || a.Alone
@@ -65,7 +70,7 @@ func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decisio
 	case Created:
 		return k.sent(a.InvitationID, false, IntentMade)
 	case ForAnother:
-		k.Answered = !k.IgnoresExisting() // Clerk refuses a second call, so nothing has to be waited for
+		k.ForAnother = !k.IgnoresExisting() // Clerk refuses a second call, so nothing has to be waited for
 		return k.decide(Ask, IntentUnknown)
 	case Refused:
 		return k.refused(a.Failure)
@@ -129,8 +134,10 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, rules Rules) Decision {
 	switch {
 	case !k.Intent.Open:
-		k.Answered, k.Refusal, k.Unanswered = false, nil, 0
+		k.ForAnother, k.Foreign, k.Refusal, k.Unanswered = false, false, nil, 0
 		return k.decide(Send, IntentUntold)
+	case k.Foreign: // nothing was lost
+		return k.decide(Overcome, IntentUntold)
 	case err != nil:
 		k.Unanswered++
 		return k.wait(Ask, backoff, IntentUntold)
@@ -149,7 +156,7 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 // time: until then a lost call may still create one, and with ignore_existing Clerk would not refuse the next call. Only a
 // call that Clerk refused for another's sake needs no wait.
 func (k Known) absent(rules Rules) Decision {
-	if wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now); wait > 0 && !k.Answered {
+	if wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now); wait > 0 && !k.ForAnother {
 		return k.wait(Ask, wait, IntentUntold)
 	}
 	switch {
@@ -164,7 +171,7 @@ func (k Known) absent(rules Rules) Decision {
 		k.History = slices.Clone(k.History[:last]) // the cause is written by itself
 		return k.dead(cause, Exhausted, IntentAbsent)
 	}
-	k.Answered = false
+	k.ForAnother = false
 	return k.decide(Send, IntentAbsent)
 }
 
@@ -220,7 +227,7 @@ func (k Known) AfterOvercoming(way Way, err error, backoff time.Duration) Decisi
 	case way.Refusal != nil:
 		return k.dead(*way.Refusal, Rejected, k.ifOpen(IntentAbsent))
 	}
-	k.Foreign, k.Answered, k.Refusal, k.Cleared, k.Unanswered = false, false, nil, true, 0
+	k.Foreign, k.ForAnother, k.Refusal, k.Cleared, k.Unanswered = false, false, nil, true, 0
 	d := k.decide(Send, k.ifOpen(IntentAbsent))
 	d.Revoked = way.Revoked
 	return d

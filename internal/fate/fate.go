@@ -19,8 +19,9 @@ type State struct {
 	History []Attempt `json:"h,omitempty"`
 	// Alone means that the recipient may not share a call: it might spoil it for others.
 	Alone bool `json:"a,omitempty"`
-	// Answered means that Clerk refused the last call for another recipient's sake. That call can create nothing later.
-	Answered bool `json:"d,omitempty"`
+	// ForAnother means that Clerk refused the last call for another recipient's sake. That call can create nothing later,
+	// and Clerk would refuse a second invitation.
+	ForAnother bool `json:"d,omitempty"`
 	// Foreign means that Refusal is about an invitation that we did not create. In a life that ended as Sent it means
 	// that the recipient's invitation is such a one.
 	Foreign bool `json:"o,omitempty"`

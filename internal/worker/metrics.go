@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 )
 
@@ -43,17 +46,30 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 	return m
 }
 
-func (m *Metrics) ended(kind, outcome string) {
+// TaskEnded counts a task that ended.
+func (m *Metrics) TaskEnded(kind, outcome string) {
 	m.tasks.WithLabelValues(knownKind(kind), outcome).Inc()
 }
 
-func (m *Metrics) called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
+// Called counts a call that was answered.
+func (m *Metrics) Called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
 	m.calls.WithLabelValues(string(kind), string(outcome)).Inc()
 	m.callSeconds.WithLabelValues(string(kind)).Observe(t.Answer.Seconds())
 	m.waitSeconds.WithLabelValues(string(kind)).Observe(t.Permit.Seconds())
 }
 
-func (m *Metrics) buried(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
+// DeadLetterWritten counts a dead letter.
+func (m *Metrics) DeadLetterWritten(reason fate.Reason) {
+	m.deadLetters.WithLabelValues(string(reason)).Inc()
+}
+
+// LookedUp counts a look-up.
+func (m *Metrics) LookedUp(took time.Duration, failed bool) {
+	m.lookUps.Observe(took.Seconds())
+	if failed {
+		m.lookUpsFailed.Inc()
+	}
+}
 
 // knownKind bounds the label: a task put into a queue by hand may be of any type.
 func knownKind(kind string) string {

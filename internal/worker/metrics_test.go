@@ -10,9 +10,9 @@ import (
 func TestFailedLookUpsAreCounted(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	w := &Worker{metrics: NewMetrics(registry, "test")}
-	w.LookedUp(time.Second, true)
-	w.LookedUp(time.Second, false)
+	m := NewMetrics(registry, "test")
+	m.LookedUp(time.Second, true)
+	m.LookedUp(time.Second, false)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func TestOneRevocationThatFailsHasItsOwnAttempts(t *testing.T) {
 func TestWhatIsNotPendingAnyMoreIsNoFailure(t *testing.T) {
 	t.Parallel()
 	var clerk *revokingClerk
-	codes := map[string]string{"inv_0": codeAlreadyRevoked, "inv_1": codeAlreadyAccepted, "inv_2": "some_code_for_expired_ones"}
+	codes := map[string]string{"inv_0": "invitation_already_revoked", "inv_1": "invitation_already_accepted", "inv_2": "some_code_for_expired_ones"}
 	clerk = newRevokingClerk(5, func(id string) error {
 		if codes[id] == "" {
 			return nil

@@ -15,9 +15,9 @@ import (
 // sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a minute or
 // two to run its task again.
 func (w *Worker) sweep(ctx context.Context) {
-	client := asynq.NewClientFromRedisClient(w.rdb)
+	client, ledgers := asynq.NewClientFromRedisClient(w.rdb), ledger.New(w.rdb, w.namespace)
 	for policy.Sleep(ctx, policy.SweepInterval) == nil {
-		orphans, err := w.ledgers.Sweep(ctx)
+		orphans, err := ledgers.Sweep(ctx)
 		for _, orphan := range orphans {
 			err = errors.Join(err, w.enqueueDriver(ctx, client, orphan))
 		}

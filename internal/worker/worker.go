@@ -1,5 +1,5 @@
-// Package worker runs tasks: it takes them from their queues, makes the calls they ask for, and ends each as done, as a
-// dead letter, or with a later attempt.
+// Package worker is what runs tasks: it takes them from their queues, watches Redis and the secret key, gives campaigns
+// their drivers, and stops in time. What becomes of a task is decided in package handle.
 package worker
 
 import (
@@ -12,17 +12,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/clerkclient"
-	"example.com/usher/internal/ask"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/dispatch"
+	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
-	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/directory"
-	"example.com/usher/internal/store/intent"
-	"example.com/usher/internal/store/ledger"
-	"example.com/usher/internal/store/record"
 	"example.com/usher/ratelimit"
 )
 
@@ -30,7 +23,7 @@ import (
 type Config struct {
 	Redis          redis.UniversalClient
 	Namespace      string
-	Clerk          Clerk
+	Clerk          handle.Clerk
 	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
 	Policy         policy.Policy
 	// KeyChanged tells whether there is another key by now; it is asked while Clerk refuses this one.
@@ -45,34 +38,27 @@ type Config struct {
 
 // Worker runs the tasks of one namespace.
 type Worker struct {
-	namespace   string
-	rdb         redis.UniversalClient
-	policy      policy.Policy
-	clerk       Clerk
-	limiter     *ratelimit.Limiter
-	caller      *call.Caller
-	questions   *ask.Questions
-	dispatcher  *dispatch.Dispatcher
-	records     *record.Store
-	intents     *intent.Tasks
-	ledgers     *ledger.Ledgers
-	deadLetters *deadletter.Store
-	directory   *directory.Directory
-	keyChanged  func() bool
-	memory      memory
-	embedded    bool
-	strict      bool
-	health      *Health
-	metrics     *Metrics
-	schedules   *schedule.Runner
-	log         zerolog.Logger
+	namespace  string
+	rdb        redis.UniversalClient
+	policy     policy.Policy
+	clerk      handle.Clerk
+	limiter    *ratelimit.Limiter
+	caller     *call.Caller
+	handler    *handle.Handler
+	keyChanged func() bool
+	memory     memory
+	embedded   bool
+	strict     bool
+	health     *Health
+	schedules  *schedule.Runner
+	log        zerolog.Logger
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
-	settling  context.Context // ends policy.SettleGrace later: nothing is written any longer
+	writing   context.Context // ends policy.LanesGrace later: nothing is written any longer
 	abandoned chan struct{}   // closed when asynq has put back what is unfinished
 
-	stopAccepting, cutFlight, cutSettling context.CancelFunc
+	stopAccepting, cutFlight, cutWriting context.CancelFunc
 }
 
 // New makes a worker; Run starts it.
@@ -82,34 +68,20 @@ func New(c Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
-		records: record.NewStore(c.Redis, c.Namespace), intents: intent.NewTasks(c.Redis, c.Namespace), ledgers: ledger.New(c.Redis, c.Namespace),
-		deadLetters: deadletter.NewStore(c.Redis, c.Namespace), directory: directory.New(c.Redis, c.Namespace),
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health, metrics: c.Metrics, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
+		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter, keyChanged: c.KeyChanged,
+		memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health,
+		schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
-	w.settling, w.cutSettling = context.WithCancel(context.Background())
+	w.writing, w.cutWriting = context.WithCancel(context.Background())
 	w.caller = &call.Caller{
 		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Life: w.flight,
-		Observer: w, Log: c.Log,
+		Observer: c.Metrics, Log: c.Log,
 	}
-	w.questions = ask.New(c.Clerk, ask.Once(w.caller), w, c.Log)
-	w.dispatcher = dispatch.New(w.caller, c.Clerk, w.questions, w.intents, w.ledgers)
+	life := handle.Life{Accepting: w.accepting, Writing: w.writing, Abandoned: w.abandoned}
+	w.handler = handle.New(c.Redis, c.Namespace, c.Clerk, w.caller, life, c.Metrics)
 	return w, nil
-}
-
-// Called is told of every call.
-func (w *Worker) Called(kind policy.Call, outcome clerkclient.Outcome, t call.Timing) {
-	w.metrics.called(kind, outcome, t)
-}
-
-// LookedUp is told how long each look-up took, and whether it failed.
-func (w *Worker) LookedUp(took time.Duration, failed bool) {
-	w.metrics.lookUps.Observe(took.Seconds())
-	if failed {
-		w.metrics.lookUpsFailed.Inc()
-	}
 }
 
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
@@ -142,7 +114,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	servers := make([]*asynq.Server, 0, len(lanes()))
 	for _, l := range lanes() {
 		server := w.server(l)
-		if err := server.Start(w); err != nil {
+		if err := server.Start(w.handler); err != nil {
 			return err
 		}
 		servers = append(servers, server)
@@ -174,8 +146,8 @@ func (w *Worker) server(l lane) *asynq.Server {
 		Queues:                   map[string]int{policy.Queue(w.namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
-		RetryDelayFunc:           retryDelay,
-		IsFailure:                isFailure,
+		RetryDelayFunc:           handle.RetryDelay,
+		IsFailure:                handle.IsFailure,
 		ShutdownTimeout:          policy.LanesGrace,
 		Logger:                   &asynqLog{w.log},
 		LogLevel:                 asynq.WarnLevel,
@@ -187,28 +159,16 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	w.health.stopped()
 	w.stopAccepting()
 	flight := time.AfterFunc(policy.CallGrace, w.cutFlight)
-	settling := time.AfterFunc(policy.LanesGrace, w.cutSettling)
+	writing := time.AfterFunc(policy.LanesGrace, w.cutWriting)
 	var stopping sync.WaitGroup
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)
 	}
 	stopping.Wait()
 	flight.Stop()
-	settling.Stop()
+	writing.Stop()
 	w.cutFlight()
-	w.cutSettling()
+	w.cutWriting()
 	close(w.abandoned)
 	w.log.Info().Msg("worker stopped")
-}
-
-func (w *Worker) stopping() bool { return w.accepting.Err() != nil }
-
-// untilStop gives a context that also ends when the worker begins to stop.
-func (w *Worker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	detach := context.AfterFunc(w.accepting, cancel)
-	return ctx, func() {
-		detach()
-		cancel()
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
@@ -59,7 +60,7 @@ type bundle struct {
 	rdb    redis.UniversalClient
 }
 
-func setup(t *testing.T, clerk Clerk, change func(*policy.Policy)) bundle {
+func setup(t *testing.T, clerk handle.Clerk, change func(*policy.Policy)) bundle {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
 	rate := settings.Rate{N: 100, Window: time.Hour}

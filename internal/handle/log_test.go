@@ -1,11 +1,11 @@
-package worker
+package handle
 
 import "testing"
 
 func TestRedact(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{"ada@example.com": "a***@example.com", "ünal@example.com": "ü***@example.com", "": "", "@x": ""} {
-		if got := Redact(address); got != want {
+		if got := redact(address); got != want {
 			t.Errorf("%q: %q, want %q", address, got, want)
 		}
 	}

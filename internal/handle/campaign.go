@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are ready, and ends
 // when the ledger says that nothing is left.
 type driver struct {
-	w          *Worker
+	h          *Handler
 	task       string // id of the task that drives
 	campaign   string
 	generation int
@@ -30,11 +30,11 @@ type driver struct {
 	lost    int // questions about lost calls under way
 }
 
-func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, error) {
+func (h *Handler) drive(ctx context.Context, r *run, campaign string) (ending, error) {
 	var state ledger.State
-	err := w.persist(ctx, func(ctx context.Context) (err error) {
-		if _, err = w.ledgers.Get(ctx, campaign); err == nil { // it checks the version
-			state, err = w.ledgers.Start(ctx, campaign)
+	err := h.persist(ctx, func(ctx context.Context) (err error) {
+		if _, err = h.ledgers.Get(ctx, campaign); err == nil { // it checks the version
+			state, err = h.ledgers.Start(ctx, campaign)
 		}
 		return err
 	})
@@ -42,20 +42,20 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 	case errors.Is(err, ledger.ErrNotFound):
 		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
 	case errors.Is(err, store.ErrNewer):
-		w.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
+		h.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	case err != nil:
 		return ending{}, err
 	case state == ledger.Running:
-		w.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
+		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
-	d := &driver{w: w, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
+	d := &driver{h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
 	if err := d.run(ctx); err != nil {
 		return ending{}, err
 	}
 	var head ledger.Campaign
-	err = w.persist(w.settling, func(ctx context.Context) (err error) {
-		head, err = w.ledgers.Get(ctx, campaign)
+	err = h.persist(h.life.Writing, func(ctx context.Context) (err error) {
+		head, err = h.ledgers.Get(ctx, campaign)
 		return err
 	})
 	r.record.Attempts = 1
@@ -65,18 +65,18 @@ func (w *Worker) drive(ctx context.Context, r *run, campaign string) (ending, er
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
-	feed := d.w.dispatcher.Open(d.campaign)
+	feed := d.h.dispatcher.Open(d.campaign)
 	d.asking.Go(func() {
 		for delivery := range feed.Results() {
-			d.asking.Go(func() { d.guard(func() { d.settle(delivery) }) })
+			d.asking.Go(func() { d.guard(func() { d.finish(delivery) }) })
 		}
 	})
 	defer feed.Close()
 	for {
 		feed.Reading()
 		var p ledger.Progress
-		err := d.w.persist(ctx, func(ctx context.Context) (err error) {
-			p, err = d.w.ledgers.Progress(ctx, d.campaign, d.generation)
+		err := d.h.persist(ctx, func(ctx context.Context) (err error) {
+			p, err = d.h.ledgers.Progress(ctx, d.campaign, d.generation)
 			return err
 		})
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
@@ -84,7 +84,7 @@ func (d *driver) run(ctx context.Context) error {
 			return err
 		}
 		if p.Generation > d.generation {
-			d.w.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
+			d.h.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
 			return errAlreadyEnded
 		}
 		feed.Offer(d.prepare(ctx, p))
@@ -103,7 +103,7 @@ func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waitin
 	}
 	looking := d.lookAhead(ctx, p)
 	waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
-	if !d.w.policy.LooksUp() {
+	if !d.h.policy.LooksUp() {
 		waiting.Ready += p.Waiting
 	}
 	return waiting
@@ -136,13 +136,13 @@ func (d *driver) change() {
 
 // lookAhead has recipients looked up until enough are ready, and tells whether more will be.
 func (d *driver) lookAhead(ctx context.Context, p ledger.Progress) (coming bool) {
-	if !d.w.policy.LooksUp() {
+	if !d.h.policy.LooksUp() {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	left := p.Waiting
-	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.w.policy.Ahead() {
+	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.h.policy.Ahead() {
 		left -= policy.LookupSize
 		d.ask(&d.looking, func() { d.lookUp(ctx) })
 	}
@@ -175,7 +175,7 @@ func (d *driver) ask(running *int, question func()) {
 func (d *driver) guard(do func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.w.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+			d.h.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
 		}
 	}()
 	do()

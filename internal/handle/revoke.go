@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -27,23 +27,23 @@ const (
 )
 
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
-func (w *Worker) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
-	lag := w.policy.Settle + policy.SettleMargin
-	finder := ask.Finder{Redis: w.rdb, Namespace: w.namespace, List: w.lister(r), Lag: lag}
+func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
+	lag := h.policy.Settle + policy.SettleMargin
+	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
 	switch {
 	case what.EmailAddress != "":
 		r.about.EmailAddress = what.EmailAddress
-		return w.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
+		return h.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
 			return finder.OfAddress(ctx, what.EmailAddress)
 		})
 	case what.Campaign != "":
 		r.about.Campaign = what.Campaign
-		return w.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
+		return h.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
 			return finder.OfCampaign(ctx, what.Campaign)
 		})
 	}
 	r.about.InvitationID = what.InvitationID
-	did, err := w.revokeForGood(ctx, r, what.InvitationID)
+	did, err := h.revokeForGood(ctx, r, what.InvitationID)
 	if did {
 		r.record.Revoked = 1
 	}
@@ -51,8 +51,8 @@ func (w *Worker) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (
 }
 
 // revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no error.
-func (w *Worker) revokeOne(ctx context.Context, id string) (did bool, err error) {
-	_, _, err = w.clerk.Revoke(ctx, id)
+func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, err error) {
+	_, _, err = h.clerk.Revoke(ctx, id)
 	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
 		return false, nil
 	}
@@ -61,17 +61,17 @@ func (w *Worker) revokeOne(ctx context.Context, id string) (did bool, err error)
 
 // revokeForGood revokes an invitation, by as many calls as it takes, and tells whether it was this run that did. One that is revoked already
 // is as it should be, whoever did it: an earlier call whose answer was lost, say.
-func (w *Worker) revokeForGood(ctx context.Context, r *run, id string) (did bool, err error) {
+func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did bool, err error) {
 	lost := false // a call may have revoked it without our knowing
-	err = w.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) (err error) {
-		did, err = w.revokeOne(ctx, id)
+	err = h.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) (err error) {
+		did, err = h.revokeOne(ctx, id)
 		refusal, refused := errors.AsType[*clerkclient.Error](err)
 		lost = lost || refused && refusal.Outcome == clerkclient.Transient && refusal.Sent
 		did = did || err == nil && lost
 		return err
 	})
 	if end, ok := errors.AsType[*ended](err); ok && end.ending.dead != nil && end.ending.dead.Reason == fate.Exhausted {
-		if revoked, asked := w.isListed(ctx, id, "revoked"); revoked && asked == nil {
+		if revoked, asked := h.isListed(ctx, id, "revoked"); revoked && asked == nil {
 			return lost, nil
 		}
 	}
@@ -79,10 +79,10 @@ func (w *Worker) revokeForGood(ctx context.Context, r *run, id string) (did bool
 }
 
 // isListed tells whether Clerk lists an invitation under a status.
-func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) {
+func (h *Handler) isListed(ctx context.Context, id, status string) (bool, error) {
 	var page clerkclient.Page
-	_, err := w.caller.Do(ctx, policy.Read, func(ctx context.Context) (err error) {
-		page, _, err = w.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
+	_, err := h.caller.Do(ctx, policy.Read, func(ctx context.Context) (err error) {
+		page, _, err = h.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
 		return err
 	})
 	return slices.ContainsFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID == id }), err
@@ -90,11 +90,11 @@ func (w *Worker) isListed(ctx context.Context, id, status string) (bool, error) 
 
 // lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run and in earlier ones
 // that were broken off.
-func (w *Worker) lister(r *run) ask.PageFunc {
+func (h *Handler) lister(r *run) ask.PageFunc {
 	carried := r.record.Attempts
 	return func(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
-		err = w.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
-			page, _, err = w.clerk.List(ctx, query)
+		err = h.untilAnswered(ctx, r, policy.Read, func(ctx context.Context) (err error) {
+			page, _, err = h.clerk.List(ctx, query)
 			return err
 		})
 		if err == nil {
@@ -106,16 +106,16 @@ func (w *Worker) lister(r *run) ask.PageFunc {
 
 // revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is broken off harms nobody:
 // the next one finds what is pending still.
-func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Context) ([]clerkclient.Invitation, error)) (ending, error) {
+func (h *Handler) revokeAll(ctx context.Context, r *run, find func(ctx context.Context) ([]clerkclient.Invitation, error)) (ending, error) {
 	found, err := find(ctx)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
 	case errors.Is(err, store.ErrNewer):
-		w.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
+		h.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	case errors.Is(err, ask.ErrIncomplete):
-		end, err := w.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+		end, err := h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err == nil && !end.over() {
 			end.later = policy.RedisRest // the backoff was waited out; the list is read anew
 		}
@@ -123,7 +123,7 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 	case err != nil:
 		return endingOf(err, "")
 	}
-	v := &revocation{w: w, task: r, base: r.record, left: found}
+	v := &revocation{h: h, task: r, base: r.record, left: found}
 	v.run(ctx)
 	r.waited += v.waited
 	r.record.Revoked += v.revoked
@@ -131,7 +131,7 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 		return v.end(len(found)), nil
 	}
 	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on from here
-	err = w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) })
+	err = h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
 	if err = errors.Join(v.broken, err); err != nil {
 		return ending{}, err
 	}
@@ -140,7 +140,7 @@ func (w *Worker) revokeAll(ctx context.Context, r *run, find func(ctx context.Co
 
 // revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the others.
 type revocation struct {
-	w    *Worker
+	h    *Handler
 	task *run
 	base record.Record // of the task, before this run
 
@@ -171,7 +171,7 @@ func (v *revocation) run(ctx context.Context) {
 				defer v.mu.Unlock()
 				v.waited = max(v.waited, waited)
 				if p != nil {
-					v.w.log.Error().Str("id", v.task.id).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+					v.h.log.Error().Str("id", v.task.id).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
 					v.panicked, v.left = p, nil
 				}
 			}()
@@ -201,10 +201,10 @@ func (v *revocation) next() (id string, ok bool) {
 func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duration) {
 	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
 	r.record.History = slices.Clone(v.base.History)
-	did, err := v.w.revokeForGood(ctx, r, id)
+	did, err := v.h.revokeForGood(ctx, r, id)
 	over, isOver := errors.AsType[*ended](err)
 	dead := isOver && over.ending.dead != nil
-	gone := dead && v.w.isGone(ctx, id, *over.ending.dead)
+	gone := dead && v.h.isGone(ctx, id, *over.ending.dead)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if isOver && !gone && r.record.Attempts > v.attempts {
@@ -230,14 +230,14 @@ func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duratio
 
 // isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an expired one is not known;
 // its list tells.
-func (w *Worker) isGone(ctx context.Context, id string, refusal fate.Failure) bool {
+func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
 		return true
 	case refusal.Reason != fate.Rejected || refusal.HTTPStatus == http.StatusNotFound:
 		return false
 	}
-	listed, err := w.isListed(ctx, id, "pending")
+	listed, err := h.isListed(ctx, id, "pending")
 	return err == nil && !listed
 }
 

@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -6,20 +6,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask/listtest"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/ratelimit"
 )
 
 // movingClerk has a list that changes between calls.
 type movingClerk struct {
-	fakeClerk
+	Clerk
 	listtest.Moving
 }
 
@@ -28,24 +29,35 @@ func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkc
 	return page, clerkclient.Answer{}, err
 }
 
-// idle is a worker that does not run, on a Redis in memory.
-func idle(t testing.TB, clerk Clerk) *Worker {
+// nobody is an observer.
+type nobody struct{}
+
+func (nobody) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
+func (nobody) LookedUp(time.Duration, bool)                         {}
+func (nobody) TaskEnded(string, string)                             {}
+func (nobody) DeadLetterWritten(fate.Reason)                        {}
+
+// idle is a handler on a Redis in memory.
+func idle(t testing.TB, clerk Clerk) *Handler {
 	t.Helper()
-	w, err := New(Config{
-		Redis: testkit.MiniRedis(t), Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
-		Policy:  policy.Policy{Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond},
-		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.Nop(),
-	})
-	if err != nil {
-		t.Fatal(err)
+	p := policy.Policy{
+		Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond,
 	}
-	return w
+	rdb := testkit.MiniRedis(t)
+	limiter, err := ratelimit.New(rdb, "test", p.Limits("k")...)
+	testkit.NoError(t, err)
+	caller := &call.Caller{
+		Limiter: limiter, Policy: p, Key: "k", Gate: call.NewKeyGate(), Life: context.Background(), Observer: nobody{},
+		Log: zerolog.Nop(),
+	}
+	life := Life{Accepting: context.Background(), Writing: context.Background()}
+	return New(rdb, "test", clerk, caller, life, nobody{})
 }
 
 // synced runs a sync-list and gives its figures.
-func synced(t testing.TB, w *Worker) map[string]int {
+func synced(t testing.TB, h *Handler) map[string]int {
 	t.Helper()
-	end, err := w.syncList(context.Background(), &run{id: "t", read: true})
+	end, err := h.syncList(context.Background(), &run{id: "t", read: true})
 	if err != nil || end.dead != nil {
 		t.Fatalf("%+v, %v", end.dead, err)
 	}
@@ -53,9 +65,9 @@ func synced(t testing.TB, w *Worker) map[string]int {
 }
 
 // same compares the directory with Clerk's list.
-func same(t testing.TB, w *Worker, c *movingClerk) {
+func same(t testing.TB, h *Handler, c *movingClerk) {
 	t.Helper()
-	copy, err := w.directory.Copy(context.Background())
+	copy, err := h.directory.Copy(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,14 +133,14 @@ func TestEachCopyIsClerksListAsItIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := settled()
-			w := idle(t, c)
-			if first := synced(t, w); first["invitations"] != 1800 {
+			h := idle(t, c)
+			if first := synced(t, h); first["invitations"] != 1800 {
 				t.Errorf("the first time: %v", first)
 			}
-			same(t, w, c)
+			same(t, h, c)
 			change(c)
-			synced(t, w)
-			same(t, w, c)
+			synced(t, h)
+			same(t, h, c)
 		})
 	}
 }
@@ -137,50 +149,50 @@ func TestEachCopyIsClerksListAsItIs(t *testing.T) {
 func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	t.Parallel()
 	c := settled()
-	w := idle(t, c)
-	synced(t, w)
+	h := idle(t, c)
+	synced(t, h)
 	c.Lie = 5
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
-	end, err := w.syncList(t.Context(), r)
+	end, err := h.syncList(t.Context(), r)
 	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
 		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
 	}
-	copy, err := w.directory.Copy(t.Context())
+	copy, err := h.directory.Copy(t.Context())
 	n := 0
 	_ = copy.Each(t.Context(), directory.Filter{}, func(directory.Invitation) error { n++; return nil })
 	if err != nil || n != 1800 {
 		t.Errorf("%d rows in the copy, %v", n, err)
 	}
-	if keys := w.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 4 { // head, names, rows and order
+	if keys := h.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 4 { // head, names, rows and order
 		t.Errorf("drafts were left: %v", keys)
 	}
 	c.Lie = 0
-	synced(t, w)
-	same(t, w, c)
+	synced(t, h)
+	same(t, h, c)
 }
 
 func TestTheOneBegunLaterCounts(t *testing.T) {
 	t.Parallel()
 	c := settled()
-	w := idle(t, c)
+	h := idle(t, c)
 	var later time.Time
 	c.Before = func(call int) {
 		if call == 2 { // another one begins and ends meanwhile
-			for began := w.rdb.Time(t.Context()).Val(); !w.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
+			for began := h.rdb.Time(t.Context()).Val(); !h.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
 			}
 			c.Add(1, 1)
-			synced(t, w)
-			copy, err := w.directory.Copy(t.Context())
+			synced(t, h)
+			copy, err := h.directory.Copy(t.Context())
 			if err != nil {
 				t.Error(err)
 			}
 			later = copy.SyncedAt
 		}
 	}
-	synced(t, w)
-	same(t, w, c)
-	if copy, err := w.directory.Copy(t.Context()); err != nil || !copy.SyncedAt.Equal(later) {
+	synced(t, h)
+	same(t, h, c)
+	if copy, err := h.directory.Copy(t.Context()); err != nil || !copy.SyncedAt.Equal(later) {
 		t.Errorf("the copy was begun at %s, and the later one at %s; %v", copy.SyncedAt, later, err)
 	}
 }

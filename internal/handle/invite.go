@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are taken,
 // and what was decided is written.
 type inviteRun struct {
-	w         *Worker
+	h         *Handler
 	r         *run
 	recipient dispatch.Recipient
 	wish      intent.Wish
@@ -28,14 +28,14 @@ type inviteRun struct {
 	token     string // of the recipient's intent, as last seen
 }
 
-func (w *Worker) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
+func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
 	r.about.EmailAddress = payload.Recipient.EmailAddress
 	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
-		return w.unreadable(r, err)
+		return h.unreadable(r, err)
 	}
 	i := &inviteRun{
-		w: w, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
+		h: h, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
 		wish: intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt},
 	}
 	step := fate.Start(r.again)
@@ -60,8 +60,8 @@ func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
 }
 
 // rules are the figures by which package fate decides.
-func (w *Worker) rules() fate.Rules {
-	return fate.Rules{MaxAttempts: w.policy.MaxAttempts, Settle: w.policy.Settle}
+func (h *Handler) rules() fate.Rules {
+	return fate.Rules{MaxAttempts: h.policy.MaxAttempts, Settle: h.policy.Settle}
 }
 
 // take takes a step and gives what follows from it.
@@ -83,17 +83,17 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 		return fate.Decision{}, err
 	}
 	i.r.read = false
-	if err := i.w.readRecord(ctx, i.r); err != nil {
+	if err := i.h.readRecord(ctx, i.r); err != nil {
 		return fate.Decision{}, err
 	}
 	i.known.State = i.r.record.Life()
 	var found []string
-	if i.known.Intent.Open {
+	if i.known.Intent.Open && !i.known.Foreign {
 		var lost map[string][]string
-		lost, err = i.w.findLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
+		lost, err = i.h.findLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
 		found = lost[i.recipient.Folded()]
 	}
-	return i.known.AfterQuestion(found, err, i.w.policy.Backoff(i.known.Unanswered+1), i.w.rules()), ctx.Err()
+	return i.known.AfterQuestion(found, err, i.h.policy.Backoff(i.known.Unanswered+1), i.h.rules()), ctx.Err()
 }
 
 // overcome deals with a duplicate, if the intent is as it was when that was decided.
@@ -105,14 +105,14 @@ func (i *inviteRun) overcome(ctx context.Context) (fate.Decision, error) {
 	if i.token != token {
 		return i.known.AfterTakeover(), nil
 	}
-	return i.w.overcome(ctx, obstacle{
+	return i.h.overcome(ctx, obstacle{
 		recipient: i.recipient, known: i.known, owner: i.wish.Owner(), token: i.token, campaign: fate.CampaignRuns,
 	}), ctx.Err()
 }
 
 // findLost gives the ids of invitations that lost calls may have created, by folded address, the oldest first.
-func (w *Worker) findLost(ctx context.Context, lost []ask.Lost) (map[string][]string, error) {
-	found, err := w.questions.FindLost(ctx, lost)
+func (h *Handler) findLost(ctx context.Context, lost []ask.Lost) (map[string][]string, error) {
+	found, err := h.questions.FindLost(ctx, lost)
 	ids := make(map[string][]string, len(found))
 	for address, invitations := range found {
 		for _, inv := range invitations {
@@ -124,14 +124,14 @@ func (w *Worker) findLost(ctx context.Context, lost []ask.Lost) (map[string][]st
 
 // send waits for a call that carries the recipient, and gives what follows from its answer.
 func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
-	result, waited, err := i.w.dispatcher.Send(ctx, i.recipient.As(i.known), i.wish)
+	result, waited, err := i.h.dispatcher.Send(ctx, i.recipient.As(i.known), i.wish)
 	i.r.waited += waited
 	if err != nil {
 		return fate.Decision{}, err
 	}
-	if result.Found {
+	if result.LookUp != nil {
 		_, err := i.readIntent(ctx)
-		return i.known.AfterLookUp(lookUpOf(ask.Finding{Refusal: result.Refusal, InvitationID: result.InvitationID})), err
+		return i.known.AfterLookUp(*result.LookUp), err
 	}
 	claim := result.Claim
 	if err := i.adopt(claim); err != nil {
@@ -142,7 +142,7 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	if claim.Verdict != fate.Granted {
 		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
 	}
-	return i.known.AfterAnswer(answerOf(result), i.w.policy.Backoff(i.known.Attempts+1), i.w.rules()), nil
+	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules()), nil
 }
 
 // adopt takes over the record that the claim has found. A first run has not read it before.
@@ -165,8 +165,8 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 
 // readIntent reads how the recipient's intent stands, and gives the time of its first call on our clock.
 func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error) {
-	err = i.w.persist(ctx, func(ctx context.Context) error {
-		standing, now, err := i.w.intents.Standing(ctx, i.wish.Owner(), i.wish.Address)
+	err = i.h.persist(ctx, func(ctx context.Context) error {
+		standing, now, err := i.h.intents.Standing(ctx, i.wish.Owner(), i.wish.Address)
 		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
 		since = time.Now().Add(standing.Since.Sub(now))
 		return err
@@ -189,9 +189,9 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) (ending, erro
 		}
 	}
 	if d.State.Attempts > before.Attempts {
-		i.w.logFailed(i.r, d)
+		i.h.logFailed(i.r, d)
 	}
-	return i.w.pause(ctx, i.r, d.In)
+	return i.h.pause(ctx, i.r, d.In)
 }
 
 // write writes a decision: the intent and the task's record, in one step.
@@ -211,7 +211,7 @@ func (i *inviteRun) end(d fate.Decision) (ending, error) {
 	if d.Next == fate.Sent && !d.State.Foreign {
 		i.r.record.Attempts++ // the call that created the invitation
 	}
-	entry := i.w.conclude(i.r, end)
+	entry := i.h.conclude(i.r, end)
 	s := i.settlement(d)
 	if end.dead != nil {
 		s.Letter = &entry
@@ -220,7 +220,7 @@ func (i *inviteRun) end(d fate.Decision) (ending, error) {
 		i.r.record = before
 		return ending{}, err
 	}
-	i.w.logEnd(i.r, end)
+	i.h.logEnd(i.r, end)
 	return end, nil
 }
 
@@ -232,11 +232,11 @@ func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {
 
 // settle settles, until Redis takes it or the worker's last grace ends.
 func (i *inviteRun) settle(s intent.Settlement) error {
-	return i.w.persist(i.w.settling, func(ctx context.Context) error { return i.w.intents.Settle(ctx, s) })
+	return i.h.persist(i.h.life.Writing, func(ctx context.Context) error { return i.h.intents.Settle(ctx, s) })
 }
 
 // logFailed writes the line of a failed attempt.
-func (w *Worker) logFailed(r *run, d fate.Decision) {
+func (h *Handler) logFailed(r *run, d fate.Decision) {
 	cause := d.State.Refusal
 	if n := len(d.State.History); cause == nil && n > 0 {
 		cause = &d.State.History[n-1].Failure
@@ -244,6 +244,6 @@ func (w *Worker) logFailed(r *run, d fate.Decision) {
 	if cause == nil {
 		return
 	}
-	w.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).
+	h.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).
 		Str("code", cause.Code).Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
 }

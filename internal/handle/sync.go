@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 const codeListIncomplete = "list_incomplete"
 
 // syncList copies Clerk's list into the directory. The copy before stays until the new one is whole.
-func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
+func (h *Handler) syncList(ctx context.Context, r *run) (ending, error) {
 	for {
-		end, err := w.syncOnce(ctx, r)
+		end, err := h.syncOnce(ctx, r)
 		if !errors.Is(err, ask.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {
 			return end, err
 		}
-		end, err = w.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+		end, err = h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err != nil || end.over() {
 			return end, err
 		}
@@ -29,17 +29,17 @@ func (w *Worker) syncList(ctx context.Context, r *run) (ending, error) {
 
 // syncRun is one reading of Clerk's list into a draft.
 type syncRun struct {
-	w      *Worker
+	h      *Handler
 	draft  *directory.Draft
 	page   ask.PageFunc
 	detail map[string]int // figures for the log
 }
 
 // syncOnce reads what is not revoked, then what is: a row that is revoked meanwhile is in one of both.
-func (w *Worker) syncOnce(ctx context.Context, r *run) (ending, error) {
-	s := &syncRun{w: w, page: w.lister(r), detail: map[string]int{}}
-	err := w.persist(ctx, func(ctx context.Context) (err error) {
-		s.draft, err = w.directory.Begin(ctx)
+func (h *Handler) syncOnce(ctx context.Context, r *run) (ending, error) {
+	s := &syncRun{h: h, page: h.lister(r), detail: map[string]int{}}
+	err := h.persist(ctx, func(ctx context.Context) (err error) {
+		s.draft, err = h.directory.Begin(ctx)
 		return err
 	})
 	if err != nil {
@@ -47,17 +47,17 @@ func (w *Worker) syncOnce(ctx context.Context, r *run) (ending, error) {
 	}
 	for _, revoked := range []bool{false, true} {
 		if err := s.read(ctx, revoked); err != nil {
-			_ = s.draft.Discard(w.settling) // or else it expires
+			_ = s.draft.Discard(h.life.Writing) // or else it expires
 			return endingOf(err, "")
 		}
 	}
 	published := false
-	err = w.persist(w.settling, func(ctx context.Context) (err error) {
+	err = h.persist(h.life.Writing, func(ctx context.Context) (err error) {
 		s.detail["invitations"], published, err = s.draft.Publish(ctx)
 		return err
 	})
 	if err == nil && !published {
-		w.log.Info().Str("id", r.id).Msg("the directory has a copy that was begun later, which stays")
+		h.log.Info().Str("id", r.id).Msg("the directory has a copy that was begun later, which stays")
 	}
 	r.record.Attempts = 1
 	return ending{detail: s.detail}, err
@@ -68,10 +68,10 @@ func (s *syncRun) read(ctx context.Context, revoked bool) error {
 	l := &ask.Listing{
 		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
 			rows := directoryRows(invitations)
-			return s.w.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, rows) })
+			return s.h.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, rows) })
 		},
 		Have: func(ctx context.Context) (n int, err error) {
-			err = s.w.persist(ctx, func(ctx context.Context) (err error) {
+			err = s.h.persist(ctx, func(ctx context.Context) (err error) {
 				n, err = s.draft.Count(ctx, revoked)
 				return err
 			})

@@ -1,4 +1,4 @@
-package worker
+package handle
 
 import (
 	"context"
@@ -32,20 +32,20 @@ func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch
 	return known
 }
 
-// settle decides by a call's answer what becomes of the recipients in it, and writes it.
-func (d *driver) settle(of *dispatch.Delivery) {
+// finish decides by a call's answer what becomes of the recipients in it, and writes it.
+func (d *driver) finish(of *dispatch.Delivery) {
 	tried := 0
 	for i, row := range of.Batch.Rows {
-		if result := of.Results[i]; result.Invalid == nil && !result.Again {
+		if kind := of.Answers[i].Kind; kind != fate.Unreadable && kind != fate.NothingYet {
 			tried = max(tried, row.Attempts)
 		}
 	}
-	backoff := d.w.policy.Backoff(tried + 1) // one for all, so that they share a call again
+	backoff := d.h.policy.Backoff(tried + 1) // one for all, so that they share a call again
 	outcomes := d.garbage(of.Batch)
 	for i, row := range of.Batch.Rows {
-		answer := answerOf(of.Results[i])
+		answer := of.Answers[i]
 		answer.Alone = answer.Alone || of.Alone
-		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.w.rules())
+		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules())
 		outcomes = append(outcomes, d.outcome(row, of.Recipients[i].EmailAddress, decision))
 	}
 	if len(outcomes) == 0 { // nobody was there
@@ -66,10 +66,10 @@ func (d *driver) lookUp(ctx context.Context) {
 		recipients[i] = r.Recipient
 	}
 	var outcomes []ledger.Outcome
-	for i, finding := range d.w.questions.LookUp(ctx, recipients) {
+	for i, finding := range d.h.questions.LookUp(ctx, recipients) {
 		row, recipient := b.rows[i], b.recipients[i]
-		found := lookUpOf(finding)
-		found.Alone = found.Alone || !d.w.policy.RidesInBulk(recipient.HasMetadata(), true)
+		found := finding.LookUp
+		found.Alone = found.Alone || !d.h.policy.RidesInBulk(recipient.HasMetadata(), true)
 		outcome := d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, b.Batch).AfterLookUp(found))
 		outcome.Behind = true
 		outcomes = append(outcomes, outcome)
@@ -91,20 +91,17 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 			lost = append(lost, ask.Lost{Address: b.recipients[i].EmailAddress, Since: since})
 		}
 	}
-	found, err := d.w.findLost(ctx, lost)
+	found, err := d.h.findLost(ctx, lost)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
 	defer cancel()
 	outcomes := make([]ledger.Outcome, len(b.rows))
 	for i, row := range b.rows {
 		recipient := b.recipients[i]
 		known := knownOfRow(row, recipient, b.Batch)
-		decision := fate.Decision{State: row.State, Next: fate.Overcome, Intent: fate.IntentUntold}
-		if !known.Foreign {
-			backoff := d.w.policy.Backoff(row.Unanswered + 1)
-			decision = known.AfterQuestion(found[recipient.Folded()], err, backoff, d.w.rules())
-		}
+		backoff := d.h.policy.Backoff(row.Unanswered + 1)
+		decision := known.AfterQuestion(found[recipient.Folded()], err, backoff, d.h.rules())
 		if known.State = decision.State; decision.Next == fate.Overcome {
-			decision = d.w.overcome(ctx, obstacle{
+			decision = d.h.overcome(ctx, obstacle{
 				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token, campaign: stateOf(state),
 			})
 		}
@@ -128,13 +125,13 @@ func stateOf(state ledger.State) fate.Campaign {
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at once. It
 // returns false if there is nobody to ask about.
 func (d *driver) take(ctx context.Context, n int, within time.Duration, from ledger.Travel) (batch, bool) {
-	taken, err := d.w.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
+	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
 	b := batch{Batch: taken}
 	outcomes := d.garbage(taken)
 	for _, row := range taken.Rows {
 		recipient, err := dispatch.ReadRow(row)
 		if err != nil {
-			decision := knownOfRow(row, recipient, taken).AfterAnswer(unreadableAnswer(err.Error()), 0, d.w.rules())
+			decision := knownOfRow(row, recipient, taken).AfterAnswer(fate.UnreadableAnswer(err.Error()), 0, d.h.rules())
 			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
 			continue
 		}
@@ -153,7 +150,7 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 // garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
-		decision := fate.Known{}.AfterAnswer(unreadableAnswer("the ledger's entry cannot be read"), 0, d.w.rules())
+		decision := fate.Known{}.AfterAnswer(fate.UnreadableAnswer("the ledger's entry cannot be read"), 0, d.h.rules())
 		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
 		outcome.Letter.Payload = data
 		outcomes = append(outcomes, outcome)
@@ -167,7 +164,7 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	if decision.Next == fate.Dead {
 		o.Letter = &deadletter.Entry{
 			ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite,
-			Queue: policy.Queue(d.w.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
+			Queue: policy.Queue(d.h.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
 			Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At, Payload: row.Recipient,
 			History: fate.Remember(decision.State.History, o.At, *decision.Cause),
 		}
@@ -179,17 +176,17 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 // when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	var recorded []ledger.Outcome
-	err := d.w.persist(d.w.settling, func(ctx context.Context) (err error) {
-		recorded, err = d.w.ledgers.Settle(ctx, d.campaign, taken, outcomes)
+	err := d.h.persist(d.h.life.Writing, func(ctx context.Context) (err error) {
+		recorded, err = d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 		return err
 	})
 	if err != nil || len(recorded) < len(outcomes) {
-		d.w.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", len(recorded)).
+		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", len(recorded)).
 			Msg("outcomes could not be recorded in time")
 	}
 	for _, outcome := range recorded {
 		if outcome.Letter != nil {
-			d.w.logDead(*outcome.Letter)
+			d.h.logDead(*outcome.Letter)
 		}
 	}
 	d.change()

@@ -1,4 +1,6 @@
-package worker
+// Package handle runs tasks: each ends as done, cancelled or a dead letter, or goes on in a later run. Package fate decides
+// what becomes of recipients; here its steps are taken, and what it decided is written.
+package handle
 
 import (
 	"context"
@@ -8,8 +10,13 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/ask"
+	"example.com/usher/internal/call"
+	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -20,6 +27,59 @@ import (
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
+
+// Clerk is what tasks ask of Clerk.
+type Clerk interface {
+	ask.Clerk
+	dispatch.Clerk
+	Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error)
+}
+
+// Observer is told what became of tasks, of dead letters that were written, and of look-ups.
+type Observer interface {
+	ask.Observer
+	TaskEnded(kind, outcome string)
+	DeadLetterWritten(reason fate.Reason)
+}
+
+// Life says how long a worker lets its tasks go on.
+type Life struct {
+	Accepting context.Context // ends when the worker begins to stop: nothing waits any longer
+	Writing   context.Context // ends later: nothing is written any longer
+	Abandoned <-chan struct{} // closed when asynq has put back what is unfinished
+}
+
+// Handler runs the tasks of one namespace. It is an asynq.Handler.
+type Handler struct {
+	namespace   string
+	rdb         redis.UniversalClient
+	clerk       Clerk
+	caller      *call.Caller
+	policy      policy.Policy
+	life        Life
+	observer    Observer
+	log         zerolog.Logger
+	questions   *ask.Questions
+	dispatcher  *dispatch.Dispatcher
+	records     *record.Store
+	intents     *intent.Tasks
+	ledgers     *ledger.Ledgers
+	deadLetters *deadletter.Store
+	directory   *directory.Directory
+}
+
+// New gives a handler that calls Clerk with a caller.
+func New(rdb redis.UniversalClient, namespace string, clerk Clerk, caller *call.Caller, life Life, o Observer) *Handler {
+	h := &Handler{
+		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
+		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
+		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
+		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
+		directory: directory.New(rdb, namespace),
+	}
+	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
+	return h
+}
 
 // run is one run of one task.
 type run struct {
@@ -51,14 +111,16 @@ type postponed struct {
 	failed bool
 }
 
-func isFailure(err error) bool {
+// IsFailure is for asynq: it tells whether an attempt has failed, or the task only waits.
+func IsFailure(err error) bool {
 	p, ok := errors.AsType[*postponed](err)
 	return ok && p.failed
 }
 
 func (p *postponed) Error() string { return fmt.Sprintf("waits %s for its next attempt", p.delay) }
 
-func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
+// RetryDelay is for asynq: it gives the wait before a task's next run.
+func RetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	if p, ok := errors.AsType[*postponed](err); ok {
 		return p.delay
 	}
@@ -67,17 +129,18 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 
 // ProcessTask is what asynq calls. Every task ends here as done or as a dead letter, or waits for a later run; the end of an
 // invite is written in invite.go. A task that the worker's stop interrupts goes back to its queue.
-func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
+func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)
 	r := &run{
 		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
 	}
-	ctx, cancel := w.untilStop(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	end, err := w.process(ctx, r)
+	defer context.AfterFunc(h.life.Accepting, cancel)()
+	end, err := h.process(ctx, r)
 	if err == nil && !end.written {
-		err = w.end(r, end)
+		err = h.end(r, end)
 	}
 	if errors.Is(err, errAlreadyEnded) {
 		return nil
@@ -87,48 +150,48 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		return err
 	case errors.Is(err, intent.ErrTaken):
 		return &postponed{delay: policy.RedisRest} // another run of the task goes on with it
-	case w.stopping() && r.kind == tasks.TypeBulkInvite:
+	case h.life.Accepting.Err() != nil && r.kind == tasks.TypeBulkInvite:
 		return &postponed{} // no order to keep: another worker shall go on at once
-	case w.stopping():
-		<-w.abandoned // until asynq has put the task back at the head of its queue
+	case h.life.Accepting.Err() != nil:
+		<-h.life.Abandoned // until asynq has put the task back at the head of its queue
 		return err
 	case ctx.Err() != nil:
 		return err // asynq has given up this run
 	}
-	w.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
+	h.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
 	return &postponed{delay: policy.NewerRest}
 }
 
 // process asks the task's record first: asynq may run a task again whose completion it could not write. The first run of an invite
 // does not: whoever claims its address for a call asks in the same step.
-func (w *Worker) process(ctx context.Context, r *run) (end ending, err error) {
+func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
 	if r.kind != tasks.TypeInvite || r.again {
-		if err := w.readRecord(ctx, r); err != nil {
+		if err := h.readRecord(ctx, r); err != nil {
 			return ending{}, err
 		}
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			w.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			end, err = w.failed(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
+			end, err = h.failed(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
 			if !end.over() {
 				end.later = policy.RedisRest // the backoff was waited out; what panicked begins anew
 			}
 		}
 	}()
-	return w.runTask(ctx, r)
+	return h.runTask(ctx, r)
 }
 
 // readRecord reads the task's record, if it was not read yet. The error is errAlreadyEnded if the task has ended.
-func (w *Worker) readRecord(ctx context.Context, r *run) error {
+func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	if r.read {
 		return nil
 	}
 	var found record.Record
 	known := false
-	err := w.persist(ctx, func(ctx context.Context) (err error) {
-		found, known, err = w.records.Get(ctx, r.id)
+	err := h.persist(ctx, func(ctx context.Context) (err error) {
+		found, known, err = h.records.Get(ctx, r.id)
 		return err
 	})
 	if err != nil {
@@ -139,7 +202,7 @@ func (w *Worker) readRecord(ctx context.Context, r *run) error {
 	}
 	r.read = true
 	if r.record.State.Ended() {
-		w.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
+		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
 		return errAlreadyEnded
 	}
 	return nil
@@ -154,39 +217,39 @@ func (r *run) adopt(found record.Record) {
 // errAlreadyEnded ends a re-run without another ending.
 var errAlreadyEnded = errors.New("the task has ended already")
 
-func (w *Worker) runTask(ctx context.Context, r *run) (ending, error) {
+func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 	switch r.kind {
 	case tasks.TypeInvite:
 		payload, err := tasks.DecodeInvite(r.payload)
 		if err != nil {
-			return w.unreadable(r, err)
+			return h.unreadable(r, err)
 		}
-		return w.invite(ctx, r, payload)
+		return h.invite(ctx, r, payload)
 	case tasks.TypeRevoke:
 		payload, err := tasks.DecodeRevoke(r.payload)
 		if err != nil {
-			return w.unreadable(r, err)
+			return h.unreadable(r, err)
 		}
-		return w.revoke(ctx, r, payload)
+		return h.revoke(ctx, r, payload)
 	case tasks.TypeBulkInvite:
 		payload, err := tasks.DecodeBulkInvite(r.payload)
 		if err != nil {
-			return w.unreadable(r, err)
+			return h.unreadable(r, err)
 		}
-		return w.drive(ctx, r, payload.Campaign)
+		return h.drive(ctx, r, payload.Campaign)
 	case tasks.TypeSyncList:
 		if _, err := tasks.DecodeSyncList(r.payload); err != nil {
-			return w.unreadable(r, err)
+			return h.unreadable(r, err)
 		}
-		return w.syncList(ctx, r)
+		return h.syncList(ctx, r)
 	}
-	return w.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+	return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 }
 
 // unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
-func (w *Worker) unreadable(r *run, err error) (ending, error) {
+func (h *Handler) unreadable(r *run, err error) (ending, error) {
 	if errors.Is(err, tasks.ErrNewer) {
-		w.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
+		h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
 		return ending{later: policy.NewerRest}, nil
 	}
 	return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
@@ -194,9 +257,9 @@ func (w *Worker) unreadable(r *run, err error) (ending, error) {
 
 // untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what was
 // asked; an *ended when the task ends otherwise; or the context's.
-func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, send func(ctx context.Context) error) error {
+func (h *Handler) untilAnswered(ctx context.Context, r *run, kind policy.Call, send func(ctx context.Context) error) error {
 	for {
-		t, err := w.caller.Do(ctx, call, send)
+		t, err := h.caller.Do(ctx, kind, send)
 		r.waited += t.Permit
 		if err == nil {
 			r.record.Attempts++
@@ -209,7 +272,7 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, se
 		if refusal.Outcome == clerkclient.Throttled || refusal.Outcome == clerkclient.Unauthorized {
 			continue // nothing is wrong with the task; the limiter holds it back
 		}
-		end, err := w.refused(ctx, r, refusal)
+		end, err := h.refused(ctx, r, refusal)
 		if err != nil {
 			return err
 		}
@@ -220,10 +283,10 @@ func (w *Worker) untilAnswered(ctx context.Context, r *run, call policy.Call, se
 }
 
 // refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the call failed.
-func (w *Worker) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
-	failure := failureOf(refusal)
+func (h *Handler) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
+	failure := call.FailureOf(refusal)
 	if refusal.Outcome != clerkclient.Rejected {
-		return w.failed(ctx, r, failure)
+		return h.failed(ctx, r, failure)
 	}
 	failure.Reason = fate.Rejected
 	r.record.Attempts++
@@ -247,25 +310,25 @@ func endingOf(err error, invitationID string) (ending, error) {
 }
 
 // failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
-func (w *Worker) failed(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
-	if err := w.readRecord(ctx, r); err != nil {
+func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
+	if err := h.readRecord(ctx, r); err != nil {
 		return ending{}, err
 	}
-	life, last := r.record.Life().Fail(time.Now(), failure, w.rules())
+	life, last := r.record.Life().Fail(time.Now(), failure, h.rules())
 	r.record.SetLife(life)
 	if last != nil {
 		return ending{dead: last}, nil
 	}
-	if err := w.persist(w.settling, func(ctx context.Context) error { return w.records.Put(ctx, r.id, r.record) }); err != nil {
+	if err := h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) }); err != nil {
 		return ending{}, err
 	}
-	d := fate.Decision{State: life, In: w.policy.Backoff(life.Attempts)}
-	w.logFailed(r, d)
-	return w.pause(ctx, r, d.In)
+	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
+	h.logFailed(r, d)
+	return h.pause(ctx, r, d.In)
 }
 
 // pause waits a short while; a long one is for a later run.
-func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, error) {
+func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) (ending, error) {
 	if d > policy.LongBackoff {
 		return ending{later: d, failed: true}, nil
 	}
@@ -275,31 +338,31 @@ func (w *Worker) pause(ctx context.Context, r *run, d time.Duration) (ending, er
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
 // loses nothing and a repetition adds nothing.
-func (w *Worker) end(r *run, end ending) error {
+func (h *Handler) end(r *run, end ending) error {
 	if end.later > 0 {
 		return &postponed{delay: end.later, failed: end.failed}
 	}
-	if err := w.readRecord(w.settling, r); err != nil {
+	if err := h.readRecord(h.life.Writing, r); err != nil {
 		return err
 	}
-	entry := w.conclude(r, end)
-	err := w.persist(w.settling, func(ctx context.Context) error {
+	entry := h.conclude(r, end)
+	err := h.persist(h.life.Writing, func(ctx context.Context) error {
 		if end.dead != nil {
-			if err := w.deadLetters.Put(ctx, entry); err != nil {
+			if err := h.deadLetters.Put(ctx, entry); err != nil {
 				return err
 			}
 		}
-		return w.records.Put(ctx, r.id, r.record)
+		return h.records.Put(ctx, r.id, r.record)
 	})
 	if err != nil {
 		return err
 	}
-	w.logEnd(r, end)
+	h.logEnd(r, end)
 	return nil
 }
 
 // conclude completes the record of a task that ends, and gives its dead letter, if it ends as one.
-func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
+func (h *Handler) conclude(r *run, end ending) deadletter.Entry {
 	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
 	if end.cancelled {
 		r.record.State = record.Cancelled
@@ -318,13 +381,13 @@ func (w *Worker) conclude(r *run, end ending) deadletter.Entry {
 
 // persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is written in
 // the context settling, which outlives the run: that a run was given up does not undo it.
-func (w *Worker) persist(ctx context.Context, do func(context.Context) error) error {
+func (h *Handler) persist(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
 		if err == nil || ctx.Err() != nil || answeredByRedis(err) {
 			return err
 		}
-		w.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
+		h.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
 		if policy.Sleep(ctx, policy.RedisRest) != nil {
 			return err
 		}
