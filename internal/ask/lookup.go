@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
@@ -56,7 +57,7 @@ func (q *Questions) find(ctx context.Context, recipients []tasks.Recipient, fail
 	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
 	users := make([]map[string]bool, len(chunks))
 	var pending map[string]string
-	errs := q.severalAtOnce(1+len(chunks), func(i int) (err error) {
+	errs := call.Several(q.log, 1+len(chunks), queriesAtOnce, func(i int) (err error) {
 		what := "users"
 		if i > 0 {
 			users[i-1], err = q.users(ctx, chunks[i-1])

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -134,7 +133,7 @@ const queryTries = 3
 // pages asks several queries at once. It gives the invitations that it found, and the first error.
 func (q *Questions) pages(ctx context.Context, queries []clerkclient.ListQuery) ([]clerkclient.Invitation, error) {
 	pages := make([]clerkclient.Page, len(queries))
-	errs := q.severalAtOnce(len(queries), func(i int) (err error) {
+	errs := call.Several(q.log, len(queries), queriesAtOnce, func(i int) (err error) {
 		pages[i], err = q.Page(ctx, queries[i])
 		for tries := 1; err != nil && tries < queryTries && ctx.Err() == nil; tries++ {
 			pages[i], err = q.Page(ctx, queries[i])
@@ -150,29 +149,3 @@ func (q *Questions) pages(ctx context.Context, queries []clerkclient.ListQuery) 
 
 // queriesAtOnce is how many queries of one question are under way at once.
 const queriesAtOnce = 8
-
-// errPanicked is why a question failed that panicked.
-var errPanicked = errors.New("asking Clerk panicked; the log has the stack")
-
-// severalAtOnce does n things, queriesAtOnce of them at a time, and gives the error of each. A panic is an error, too:
-// in a goroutine it would end the process.
-func (q *Questions) severalAtOnce(n int, do func(i int) error) []error {
-	errs := make([]error, n)
-	room := make(chan struct{}, queriesAtOnce)
-	var doing sync.WaitGroup
-	for i := range n {
-		room <- struct{}{}
-		doing.Go(func() {
-			defer func() {
-				if panicked := recover(); panicked != nil {
-					q.log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-					errs[i] = errPanicked
-				}
-				<-room
-			}()
-			errs[i] = do(i)
-		})
-	}
-	doing.Wait()
-	return errs
-}

@@ -19,9 +19,6 @@ import (
 // ErrNothingSent is the end of a call that found nothing to send. Its permit goes back unused.
 var ErrNothingSent = errors.New("nothing was sent")
 
-// errPanicked is the end of a call that panicked. Its permit counts as used, because the call may have been sent.
-var errPanicked = errors.New("the call panicked")
-
 // FailureOf gives Clerk's refusal as it is kept.
 func FailureOf(e *clerkclient.Error) fate.Failure {
 	return fate.Failure{HTTPStatus: e.Status, Code: e.Code, Message: e.Message, TraceID: e.TraceID}
@@ -155,7 +152,7 @@ func (f *Flight) Land(answer error) Timing {
 
 // do sends and lands, also when send panics.
 func (f *Flight) do(send func(ctx context.Context) error) (Timing, error) {
-	defer f.Land(errPanicked)
+	defer f.Land(ErrPanicked) // the permit counts as used, because the call may have been sent
 	err := send(f.ctx)
 	return f.Land(err), err
 }

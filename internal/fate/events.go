@@ -129,8 +129,9 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 	return k.decide(Overcome, IntentOpened)
 }
 
-// AfterQuestion decides after Clerk was asked for invitations that were created since the intent's first call. Found are
-// their ids, the oldest first. With an error the answer is not whole; backoff is the wait before the question is put again.
+// AfterQuestion decides after Clerk was asked for invitations that were created since the intent's first call. Found
+// are their ids, the oldest first. With an error the answer is not whole; backoff is the wait before the question is
+// put again.
 func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, rules Rules) Decision {
 	switch {
 	case !k.Intent.Open:
@@ -152,9 +153,9 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 	return k.absent(rules)
 }
 
-// absent decides when Clerk knows of no invitation of ours. That counts only after the last call's end and the settling
-// time: until then a lost call may still create one, and with ignore_existing Clerk would not refuse the next call. Only a
-// call that Clerk refused for another's sake needs no wait.
+// absent decides when Clerk knows of no invitation of ours. That counts only after the last call's end and the
+// settling time: until then a lost call may still create one, and with ignore_existing Clerk would not refuse the
+// next call. Only a call that Clerk refused for another's sake needs no wait.
 func (k Known) absent(rules Rules) Decision {
 	if wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now); wait > 0 && !k.ForAnother {
 		return k.wait(Ask, wait, IntentUntold)
@@ -185,9 +186,9 @@ const (
 	CampaignCancelled
 )
 
-// BeforeOvercoming decides whether a duplicate may be dealt with now. A paused campaign revokes nothing and is looked at
-// again after poll, a cancelled one gives up. Without an open intent others may call meanwhile, so the claim of the next
-// call decides. It returns false if the recipient may go ahead.
+// BeforeOvercoming decides whether a duplicate may be dealt with now. A paused campaign revokes nothing and is
+// looked at again after poll, a cancelled one gives up. Without an open intent others may call meanwhile, so the
+// claim of the next call decides. It returns false if the recipient may go ahead.
 func (k Known) BeforeOvercoming(campaign Campaign, poll time.Duration) (d Decision, held bool) {
 	switch {
 	case campaign == CampaignPaused:
@@ -201,8 +202,8 @@ func (k Known) BeforeOvercoming(campaign Campaign, poll time.Duration) (d Decisi
 	return Decision{}, false
 }
 
-// AfterTakeover decides when another run has changed the intent since this one decided to overcome a duplicate. What is
-// pending at Clerk may be that run's own invitation, so nothing is revoked.
+// AfterTakeover decides when another run has changed the intent since this one decided to overcome a duplicate. What
+// is pending at Clerk may be that run's own invitation, so nothing is revoked.
 func (k Known) AfterTakeover() Decision {
 	k.Foreign = false
 	return k.decide(Ask, IntentUntold)
@@ -215,8 +216,8 @@ type Way struct {
 	Revoked  []string // the invitations that are out of the way
 }
 
-// AfterOvercoming decides after the invitation in the way was dealt with. With an error Clerk could not be asked; backoff
-// is the wait before it is asked again.
+// AfterOvercoming decides after the invitation in the way was dealt with. With an error Clerk could not be asked;
+// backoff is the wait before it is asked again.
 func (k Known) AfterOvercoming(way Way, err error, backoff time.Duration) Decision {
 	switch {
 	case err != nil:

@@ -19,8 +19,8 @@ type State struct {
 	History []Attempt `json:"h,omitempty"`
 	// Alone means that the recipient may not share a call: it might spoil it for others.
 	Alone bool `json:"a,omitempty"`
-	// ForAnother means that Clerk refused the last call for another recipient's sake. That call can create nothing later,
-	// and Clerk would refuse a second invitation.
+	// ForAnother means that Clerk refused the last call for another recipient's sake. That call can create nothing
+	// later, and Clerk would refuse a second invitation.
 	ForAnother bool `json:"d,omitempty"`
 	// Foreign means that Refusal is about an invitation that we did not create. In a life that ended as Sent it means
 	// that the recipient's invitation is such a one.
@@ -101,7 +101,7 @@ const (
 	IntentMade    End = "made"    // the call created the invitation
 	IntentFound   End = "found"   // a question found the invitation; one that is used already settles nothing
 	IntentRefused End = "refused" // the call created none, and no earlier one did
-	IntentAbsent  End = "absent"  // no call so far created one; the intent remembers its first call and may be claimed again
+	IntentAbsent  End = "absent"  // no call so far created one; it may be claimed again, and its first call is remembered
 	IntentUnknown End = "unknown" // nobody knows whether the call created one
 	IntentUntold  End = "untold"  // the intent stays as it is
 	IntentOpened  End = "opened"  // there was no call; an intent is opened to keep others from calling
@@ -174,7 +174,8 @@ func (k Known) dead(cause Failure, reason Reason, intent End) Decision {
 	return d
 }
 
-// Release is what becomes of an intent whose call created nothing. First means that no earlier call is of unknown outcome.
+// Release is what becomes of an intent whose call created nothing. First means that no earlier call is of unknown
+// outcome.
 func Release(first bool) End {
 	if first {
 		return IntentRefused

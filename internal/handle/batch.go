@@ -14,8 +14,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// Package fate decides what becomes of a campaign's recipients, as it does for invite tasks. Here they are taken from the
-// ledger, and what was decided is written there.
+// Package fate decides what becomes of a campaign's recipients, as it does for invite tasks. Here they are taken
+// from the ledger, and what was decided is written there.
 
 // batch is some recipients taken from the ledger for a question to Clerk, all of them readable.
 type batch struct {
@@ -102,7 +102,8 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		decision := known.AfterQuestion(found[recipient.Folded()], err, backoff, d.h.rules())
 		if known.State = decision.State; decision.Next == fate.Overcome {
 			decision = d.h.overcome(ctx, obstacle{
-				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token, campaign: stateOf(state),
+				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+				campaign: stateOf(state),
 			})
 		}
 		outcomes[i] = d.outcome(row, recipient.EmailAddress, decision)
@@ -122,8 +123,8 @@ func stateOf(state ledger.State) fate.Campaign {
 	return fate.CampaignPaused
 }
 
-// take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at once. It
-// returns false if there is nobody to ask about.
+// take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
+// once. It returns false if there is nobody to ask about.
 func (d *driver) take(ctx context.Context, n int, within time.Duration, from ledger.Travel) (batch, bool) {
 	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
 	b := batch{Batch: taken}
@@ -131,7 +132,8 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 	for _, row := range taken.Rows {
 		recipient, err := dispatch.ReadRow(row)
 		if err != nil {
-			decision := knownOfRow(row, recipient, taken).AfterAnswer(fate.UnreadableAnswer(err.Error()), 0, d.h.rules())
+			answer := fate.UnreadableAnswer(err.Error())
+			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules())
 			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
 			continue
 		}
@@ -150,7 +152,8 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 // garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
-		decision := fate.Known{}.AfterAnswer(fate.UnreadableAnswer("the ledger's entry cannot be read"), 0, d.h.rules())
+		answer := fate.UnreadableAnswer("the ledger's entry cannot be read")
+		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules())
 		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
 		outcome.Letter.Payload = data
 		outcomes = append(outcomes, outcome)
@@ -164,16 +167,16 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	if decision.Next == fate.Dead {
 		o.Letter = &deadletter.Entry{
 			ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite,
-			Queue: policy.Queue(d.h.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID, EmailAddress: address,
-			Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At, Payload: row.Recipient,
-			History: fate.Remember(decision.State.History, o.At, *decision.Cause),
+			Queue: policy.Queue(d.h.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID,
+			EmailAddress: address, Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At,
+			Payload: row.Recipient, History: fate.Remember(decision.State.History, o.At, *decision.Cause),
 		}
 	}
 	return o
 }
 
-// write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out again
-// when their hold has passed.
+// write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
+// again when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 	var recorded []ledger.Outcome
 	err := d.h.persist(d.h.life.Writing, func(ctx context.Context) (err error) {
@@ -181,8 +184,8 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 		return err
 	})
 	if err != nil || len(recorded) < len(outcomes) {
-		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).Int("settled", len(recorded)).
-			Msg("outcomes could not be recorded in time")
+		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).
+			Int("settled", len(recorded)).Msg("outcomes could not be recorded in time")
 	}
 	for _, outcome := range recorded {
 		if outcome.Letter != nil {

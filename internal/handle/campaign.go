@@ -12,10 +12,11 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/tasks"
 )
 
-// driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are ready, and ends
-// when the ledger says that nothing is left.
+// driver works through the ledger of one campaign: it has recipients looked up, offers the dispatcher those that are
+// ready, and ends when the ledger says that nothing is left.
 type driver struct {
 	h          *Handler
 	task       string // id of the task that drives
@@ -30,7 +31,8 @@ type driver struct {
 	lost    int // questions about lost calls under way
 }
 
-func (h *Handler) drive(ctx context.Context, r *run, campaign string) (ending, error) {
+func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) (ending, error) {
+	campaign := payload.Campaign
 	var state ledger.State
 	err := h.persist(ctx, func(ctx context.Context) (err error) {
 		if _, err = h.ledgers.Get(ctx, campaign); err == nil { // it checks the version
@@ -39,17 +41,14 @@ func (h *Handler) drive(ctx context.Context, r *run, campaign string) (ending, e
 		return err
 	})
 	switch {
-	case errors.Is(err, ledger.ErrNotFound):
-		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
-	case errors.Is(err, store.ErrNewer):
-		h.log.Warn().Str("id", r.id).Str("campaign", campaign).Msg("campaign left for a newer worker")
-		return ending{later: policy.NewerRest}, nil
 	case err != nil:
-		return ending{}, err
+		return h.noCampaign(r, err)
 	case state == ledger.Running:
 		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
-	d := &driver{h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1)}
+	d := &driver{
+		h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1),
+	}
 	if err := d.run(ctx); err != nil {
 		return ending{}, err
 	}
@@ -60,6 +59,19 @@ func (h *Handler) drive(ctx context.Context, r *run, campaign string) (ending, e
 	})
 	r.record.Attempts = 1
 	return ending{detail: map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}}, err
+}
+
+// noCampaign ends a task whose campaign cannot be read: as a dead letter, or later if a newer worker can read it.
+func (h *Handler) noCampaign(r *run, err error) (ending, error) {
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return ending{dead: &fate.Failure{
+			Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name",
+		}}, nil
+	case errors.Is(err, store.ErrNewer):
+		return h.leave(r, err)
+	}
+	return ending{}, err
 }
 
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
@@ -94,8 +106,8 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// prepare has Clerk asked what must be known, and tells how many recipients wait for calls. A campaign that does not run makes
-// none.
+// prepare has Clerk asked what must be known, and tells how many recipients wait for calls. A campaign that does not
+// run makes none.
 func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
 	d.lookBack(ctx, p)
 	if p.State != ledger.Running {

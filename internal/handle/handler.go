@@ -1,5 +1,5 @@
-// Package handle runs tasks: each ends as done, cancelled or a dead letter, or goes on in a later run. Package fate decides
-// what becomes of recipients; here its steps are taken, and what it decided is written.
+// Package handle runs tasks: each ends as done, cancelled or a dead letter, or goes on in a later run. Package fate
+// decides what becomes of recipients; here its steps are taken, and what it decided is written.
 package handle
 
 import (
@@ -69,7 +69,9 @@ type Handler struct {
 }
 
 // New gives a handler that calls Clerk with a caller.
-func New(rdb redis.UniversalClient, namespace string, clerk Clerk, caller *call.Caller, life Life, o Observer) *Handler {
+func New(
+	rdb redis.UniversalClient, namespace string, clerk Clerk, caller *call.Caller, life Life, o Observer,
+) *Handler {
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
 		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
@@ -104,8 +106,8 @@ type ending struct {
 	written      bool           // with the settlement of an intent
 }
 
-// postponed is the error that sends a task through asynq's retry set. Attempts are ours; asynq counts those that have failed only so that
-// the next run knows of them.
+// postponed is the error that sends a task through asynq's retry set. Attempts are ours; asynq counts those that
+// have failed only so that the next run knows of them.
 type postponed struct {
 	delay  time.Duration
 	failed bool
@@ -127,13 +129,14 @@ func RetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	return policy.RedisRest
 }
 
-// ProcessTask is what asynq calls. Every task ends here as done or as a dead letter, or waits for a later run; the end of an
-// invite is written in invite.go. A task that the worker's stop interrupts goes back to its queue.
+// ProcessTask is what asynq calls. Every task ends here as done or as a dead letter, or waits for a later run; the
+// end of an invite is written in invite.go. A task that the worker's stop interrupts goes back to its queue.
 func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)
 	r := &run{
-		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
+		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(),
+		started: time.Now(), again: retries > 0,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -162,8 +165,8 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	return &postponed{delay: policy.NewerRest}
 }
 
-// process asks the task's record first: asynq may run a task again whose completion it could not write. The first run of an invite
-// does not: whoever claims its address for a call asks in the same step.
+// process asks the task's record first: asynq may run a task again whose completion it could not write. The first
+// run of an invite does not: whoever claims its address for a call asks in the same step.
 func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
 	if r.kind != tasks.TypeInvite || r.again {
@@ -174,7 +177,8 @@ func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			end, err = h.failed(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+			failure := fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"}
+			end, err = h.failed(ctx, r, failure)
 			if !end.over() {
 				end.later = policy.RedisRest // the backoff was waited out; what panicked begins anew
 			}
@@ -202,7 +206,8 @@ func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	}
 	r.read = true
 	if r.record.State.Ended() {
-		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
+		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).
+			Msg("task ended before")
 		return errAlreadyEnded
 	}
 	return nil
@@ -220,44 +225,48 @@ var errAlreadyEnded = errors.New("the task has ended already")
 func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 	switch r.kind {
 	case tasks.TypeInvite:
-		payload, err := tasks.DecodeInvite(r.payload)
-		if err != nil {
-			return h.unreadable(r, err)
-		}
-		return h.invite(ctx, r, payload)
+		return decoded(ctx, h, r, tasks.DecodeInvite, h.invite)
 	case tasks.TypeRevoke:
-		payload, err := tasks.DecodeRevoke(r.payload)
-		if err != nil {
-			return h.unreadable(r, err)
-		}
-		return h.revoke(ctx, r, payload)
+		return decoded(ctx, h, r, tasks.DecodeRevoke, h.revoke)
 	case tasks.TypeBulkInvite:
-		payload, err := tasks.DecodeBulkInvite(r.payload)
-		if err != nil {
-			return h.unreadable(r, err)
-		}
-		return h.drive(ctx, r, payload.Campaign)
+		return decoded(ctx, h, r, tasks.DecodeBulkInvite, h.drive)
 	case tasks.TypeSyncList:
-		if _, err := tasks.DecodeSyncList(r.payload); err != nil {
-			return h.unreadable(r, err)
-		}
-		return h.syncList(ctx, r)
+		return decoded(ctx, h, r, tasks.DecodeSyncList, h.syncList)
 	}
 	return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+}
+
+// decoded runs a task whose payload can be read.
+func decoded[P any](
+	ctx context.Context, h *Handler, r *run,
+	decode func([]byte) (P, error), do func(context.Context, *run, P) (ending, error),
+) (ending, error) {
+	payload, err := decode(r.payload)
+	if err != nil {
+		return h.unreadable(r, err)
+	}
+	return do(ctx, r, payload)
+}
+
+// leave leaves a task to a newer worker.
+func (h *Handler) leave(r *run, err error) (ending, error) {
+	h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
+	return ending{later: policy.NewerRest}, nil
 }
 
 // unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
 func (h *Handler) unreadable(r *run, err error) (ending, error) {
 	if errors.Is(err, tasks.ErrNewer) {
-		h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
-		return ending{later: policy.NewerRest}, nil
+		return h.leave(r, err)
 	}
 	return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
 }
 
-// untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what was
-// asked; an *ended when the task ends otherwise; or the context's.
-func (h *Handler) untilAnswered(ctx context.Context, r *run, kind policy.Call, send func(ctx context.Context) error) error {
+// untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what
+// was asked; an *ended when the task ends otherwise; or the context's.
+func (h *Handler) untilAnswered(
+	ctx context.Context, r *run, kind policy.Call, send func(ctx context.Context) error,
+) error {
 	for {
 		t, err := h.caller.Do(ctx, kind, send)
 		r.waited += t.Permit
@@ -282,7 +291,8 @@ func (h *Handler) untilAnswered(ctx context.Context, r *run, kind policy.Call, s
 	}
 }
 
-// refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the call failed.
+// refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the
+// call failed.
 func (h *Handler) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
 	failure := call.FailureOf(refusal)
 	if refusal.Outcome != clerkclient.Rejected {
@@ -319,12 +329,17 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) (end
 	if last != nil {
 		return ending{dead: last}, nil
 	}
-	if err := h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) }); err != nil {
+	if err := h.putRecord(r); err != nil {
 		return ending{}, err
 	}
 	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
 	h.logFailed(r, d)
 	return h.pause(ctx, r, d.In)
+}
+
+// putRecord writes the task's record.
+func (h *Handler) putRecord(r *run) error {
+	return h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
 }
 
 // pause waits a short while; a long one is for a later run.
@@ -379,8 +394,8 @@ func (h *Handler) conclude(r *run, end ending) deadletter.Entry {
 	return entry
 }
 
-// persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is written in
-// the context settling, which outlives the run: that a run was given up does not undo it.
+// persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is
+// written in the context life.Writing, which outlives the run: that a run was given up does not undo it.
 func (h *Handler) persist(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)

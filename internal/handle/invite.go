@@ -17,8 +17,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are taken,
-// and what was decided is written.
+// inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are
+// taken, and what was decided is written.
 type inviteRun struct {
 	h         *Handler
 	r         *run
@@ -75,8 +75,8 @@ func (i *inviteRun) take(ctx context.Context, step fate.Step) (fate.Decision, er
 	return i.send(ctx)
 }
 
-// ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is ahead, then
-// either intent and record are both that run's, or the intent's token differs when this run writes.
+// ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is
+// ahead, then either intent and record are both that run's, or the intent's token differs when this run writes.
 func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 	since, err := i.readIntent(ctx)
 	if err != nil {
@@ -156,7 +156,8 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 	}
 	found, err := record.Decode(claim.Record)
 	if err != nil {
-		return errors.Join(err, i.settle(intent.Settlement{Wish: i.wish, Token: claim.Token, End: fate.Release(claim.First)}))
+		release := intent.Settlement{Wish: i.wish, Token: claim.Token, End: fate.Release(claim.First)}
+		return errors.Join(err, i.settle(release))
 	}
 	i.r.adopt(found)
 	i.known.State = found.Life()
@@ -226,7 +227,8 @@ func (i *inviteRun) end(d fate.Decision) (ending, error) {
 
 func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {
 	return intent.Settlement{
-		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &i.r.record,
+		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked,
+		Record: &i.r.record,
 	}
 }
 

@@ -1,11 +1,14 @@
 package handle
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
 )
 
@@ -29,21 +32,20 @@ func (h *Handler) logEnd(r *run, end ending) {
 		outcome = "cancelled"
 	}
 	h.observer.TaskEnded(r.kind, outcome)
-	line := h.log.WithLevel(level).Str("id", r.id).Str("type", r.kind).Str("outcome", outcome).Int("attempts", r.record.Attempts).
-		Float64("duration_seconds", time.Since(r.started).Seconds()).Float64("wait_seconds", r.waited.Seconds())
+	line := h.log.WithLevel(level).Str("id", r.id).Str("type", r.kind).Str("outcome", outcome).
+		Int("attempts", r.record.Attempts).Float64("duration_seconds", time.Since(r.started).Seconds()).
+		Float64("wait_seconds", r.waited.Seconds())
 	if r.about.EmailAddress != "" {
 		line = line.Str("address", redact(r.about.EmailAddress))
 	}
 	if end.invitationID != "" {
 		line = line.Str("invitation_id", end.invitationID)
 	}
-	for _, name := range []string{"recipients", "sent", "dead", "invitations", "kept", "pages", "slides", "revoked", "not_pending", "not_revoked"} {
-		if n, ok := end.detail[name]; ok {
-			line = line.Int(name, n)
-		}
+	for _, name := range slices.Sorted(maps.Keys(end.detail)) {
+		line = line.Int(name, end.detail[name])
 	}
 	if end.dead != nil {
-		line = line.Str("reason", string(end.dead.Reason)).Int("status", end.dead.HTTPStatus).Str("code", end.dead.Code).Str("trace_id", end.dead.TraceID)
+		line = withFailure(line, *end.dead)
 		h.observer.DeadLetterWritten(end.dead.Reason)
 	}
 	line.Msg("task ended")
@@ -52,7 +54,12 @@ func (h *Handler) logEnd(r *run, end ending) {
 // logDead writes the line of a recipient of a campaign that became a dead letter.
 func (h *Handler) logDead(e deadletter.Entry) {
 	h.observer.DeadLetterWritten(e.Failure.Reason)
-	h.log.Warn().Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).Int("attempts", e.Attempts).
-		Str("reason", string(e.Failure.Reason)).Int("status", e.Failure.HTTPStatus).Str("code", e.Failure.Code).
-		Str("trace_id", e.Failure.TraceID).Msg("recipient is dead")
+	line := h.log.Warn().Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
+		Int("attempts", e.Attempts)
+	withFailure(line, e.Failure).Msg("recipient is dead")
+}
+
+func withFailure(line *zerolog.Event, f fate.Failure) *zerolog.Event {
+	return line.Str("reason", string(f.Reason)).Int("status", f.HTTPStatus).Str("code", f.Code).
+		Str("trace_id", f.TraceID)
 }

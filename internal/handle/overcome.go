@@ -20,8 +20,8 @@ type obstacle struct {
 	campaign     fate.Campaign
 }
 
-// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created. The recipient's
-// intent is open meanwhile, so nobody else calls for the address. All of it may be repeated.
+// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created. The
+// recipient's intent is open meanwhile, so nobody else calls for the address. All of it may be repeated.
 func (h *Handler) overcome(ctx context.Context, o obstacle) fate.Decision {
 	if d, held := o.known.BeforeOvercoming(o.campaign, policy.DriverPoll); held {
 		return d

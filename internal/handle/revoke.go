@@ -1,17 +1,18 @@
 package handle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -20,7 +21,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// Clerk's answers to the revocation of an invitation that is not pending any more (documented). Of an expired one it is not known.
+// Clerk's answers to the revocation of an invitation that is not pending any more (documented). Of an expired one it
+// is not known.
 const (
 	codeAlreadyRevoked  = "invitation_already_revoked"
 	codeAlreadyAccepted = "invitation_already_accepted"
@@ -33,14 +35,12 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 	switch {
 	case what.EmailAddress != "":
 		r.about.EmailAddress = what.EmailAddress
-		return h.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
-			return finder.OfAddress(ctx, what.EmailAddress)
-		})
+		found, err := finder.OfAddress(ctx, what.EmailAddress)
+		return h.revokeAll(ctx, r, found, err)
 	case what.Campaign != "":
 		r.about.Campaign = what.Campaign
-		return h.revokeAll(ctx, r, func(ctx context.Context) ([]clerkclient.Invitation, error) {
-			return finder.OfCampaign(ctx, what.Campaign)
-		})
+		found, err := finder.OfCampaign(ctx, what.Campaign)
+		return h.revokeAll(ctx, r, found, err)
 	}
 	r.about.InvitationID = what.InvitationID
 	did, err := h.revokeForGood(ctx, r, what.InvitationID)
@@ -50,7 +50,8 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 	return endingOf(err, what.InvitationID)
 }
 
-// revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no error.
+// revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no
+// error.
 func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, err error) {
 	_, _, err = h.clerk.Revoke(ctx, id)
 	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
@@ -59,8 +60,8 @@ func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, err error
 	return err == nil, err
 }
 
-// revokeForGood revokes an invitation, by as many calls as it takes, and tells whether it was this run that did. One that is revoked already
-// is as it should be, whoever did it: an earlier call whose answer was lost, say.
+// revokeForGood revokes an invitation, by as many calls as it takes, and tells whether it was this run that did. One
+// that is revoked already is as it should be, whoever did it: an earlier call whose answer was lost, say.
 func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did bool, err error) {
 	lost := false // a call may have revoked it without our knowing
 	err = h.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) (err error) {
@@ -70,7 +71,8 @@ func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did boo
 		did = did || err == nil && lost
 		return err
 	})
-	if end, ok := errors.AsType[*ended](err); ok && end.ending.dead != nil && end.ending.dead.Reason == fate.Exhausted {
+	end, over := errors.AsType[*ended](err)
+	if over && end.ending.dead != nil && end.ending.dead.Reason == fate.Exhausted {
 		if revoked, asked := h.isListed(ctx, id, "revoked"); revoked && asked == nil {
 			return lost, nil
 		}
@@ -88,8 +90,8 @@ func (h *Handler) isListed(ctx context.Context, id, status string) (bool, error)
 	return slices.ContainsFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID == id }), err
 }
 
-// lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run and in earlier ones
-// that were broken off.
+// lister asks for pages of a list. A list is many calls; what counts is how often the same one failed, in this run
+// and in earlier ones that were broken off.
 func (h *Handler) lister(r *run) ask.PageFunc {
 	carried := r.record.Attempts
 	return func(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
@@ -104,16 +106,12 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 	}
 }
 
-// revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is broken off harms nobody:
-// the next one finds what is pending still.
-func (h *Handler) revokeAll(ctx context.Context, r *run, find func(ctx context.Context) ([]clerkclient.Invitation, error)) (ending, error) {
-	found, err := find(ctx)
+// revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is
+// broken off harms nobody: the next one finds what is pending still.
+func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) (ending, error) {
 	switch {
-	case errors.Is(err, ledger.ErrNotFound):
-		return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name"}}, nil
-	case errors.Is(err, store.ErrNewer):
-		h.log.Warn().Str("id", r.id).Str("campaign", r.about.Campaign).Msg("revocation left for a newer worker")
-		return ending{later: policy.NewerRest}, nil
+	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, store.ErrNewer):
+		return h.noCampaign(r, err)
 	case errors.Is(err, ask.ErrIncomplete):
 		end, err := h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		if err == nil && !end.over() {
@@ -123,29 +121,33 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, find func(ctx context.C
 	case err != nil:
 		return endingOf(err, "")
 	}
-	v := &revocation{h: h, task: r, base: r.record, left: found}
-	v.run(ctx)
+	v := &revocation{h: h, task: r, base: r.record}
+	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
+		return v.revoke(ctx, found[i].ID)
+	})...)
+	if errors.Is(err, call.ErrPanicked) {
+		panic(err) // for the task's run to count
+	}
 	r.waited += v.waited
 	r.record.Revoked += v.revoked
-	if v.broken == nil && v.later == nil {
+	if err == nil && v.later == nil {
 		return v.end(len(found)), nil
 	}
-	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on from here
-	err = h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
-	if err = errors.Join(v.broken, err); err != nil {
+	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on
+	if err = errors.Join(err, h.putRecord(r)); err != nil {
 		return ending{}, err
 	}
 	return *v.later, nil
 }
 
-// revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the others.
+// revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the
+// others.
 type revocation struct {
 	h    *Handler
 	task *run
 	base record.Record // of the task, before this run
 
 	mu         sync.Mutex
-	left       []clerkclient.Invitation
 	revoked    int
 	notPending int // not any more
 	notRevoked int
@@ -153,52 +155,18 @@ type revocation struct {
 	firstID    string
 	attempts   int // the most for one of them, and what became of them
 	history    []fate.Attempt
-	later      *ending // one is for a later run, and so is what is left
-	broken     error   // the run cannot go on
-	panicked   any
-	waited     time.Duration // for permits and between attempts
+	later      *ending       // one is for a later run, and so are those that come after it
+	waited     time.Duration // the longest of one of them, for permits and between attempts
 }
 
-// run revokes several at once.
-func (v *revocation) run(ctx context.Context) {
-	var revoking sync.WaitGroup
-	for range min(policy.RevokesAtOnce, len(v.left)) {
-		revoking.Go(func() {
-			var waited time.Duration
-			defer func() {
-				p := recover()
-				v.mu.Lock()
-				defer v.mu.Unlock()
-				v.waited = max(v.waited, waited)
-				if p != nil {
-					v.h.log.Error().Str("id", v.task.id).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-					v.panicked, v.left = p, nil
-				}
-			}()
-			for id, ok := v.next(); ok; id, ok = v.next() {
-				waited += v.revoke(ctx, id)
-			}
-		})
-	}
-	revoking.Wait()
-	if v.panicked != nil {
-		panic(v.panicked) // for the task's run to count
-	}
-}
-
-// next gives the invitation to revoke next, if the run goes on.
-func (v *revocation) next() (id string, ok bool) {
+// revoke revokes one of them, with attempts of its own. An error breaks the run off.
+func (v *revocation) revoke(ctx context.Context, id string) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.left) == 0 || v.later != nil || v.broken != nil {
-		return "", false
+	putOff := v.later != nil
+	v.mu.Unlock()
+	if putOff {
+		return nil
 	}
-	id, v.left = v.left[0].ID, v.left[1:]
-	return id, true
-}
-
-// revoke revokes one of them, with attempts of its own, and tells how long it waited.
-func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duration) {
 	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
 	r.record.History = slices.Clone(v.base.History)
 	did, err := v.h.revokeForGood(ctx, r, id)
@@ -207,6 +175,7 @@ func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duratio
 	gone := dead && v.h.isGone(ctx, id, *over.ending.dead)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.waited = max(v.waited, r.waited)
 	if isOver && !gone && r.record.Attempts > v.attempts {
 		v.attempts, v.history = r.record.Attempts, r.record.History
 	}
@@ -223,13 +192,13 @@ func (v *revocation) revoke(ctx context.Context, id string) (waited time.Duratio
 	case isOver:
 		v.later = &over.ending
 	default:
-		v.broken = err
+		return err
 	}
-	return r.waited
+	return nil
 }
 
-// isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an expired one is not known;
-// its list tells.
+// isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an
+// expired one is not known; its list tells.
 func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
@@ -243,11 +212,14 @@ func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) b
 
 // end is how the run ends when all have been tried.
 func (v *revocation) end(all int) ending {
-	end := ending{detail: map[string]int{"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked}}
+	end := ending{detail: map[string]int{
+		"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked,
+	}}
 	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
 	if v.first != nil {
 		failure := *v.first
-		failure.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s", v.notRevoked, all, v.firstID, failure.Message)
+		failure.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
+			v.notRevoked, all, v.firstID, failure.Message)
 		end.dead = &failure
 	}
 	return end

@@ -8,13 +8,14 @@ import (
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/tasks"
 )
 
 // codeListIncomplete is the failure of a task that could not read Clerk's list whole.
 const codeListIncomplete = "list_incomplete"
 
 // syncList copies Clerk's list into the directory. The copy before stays until the new one is whole.
-func (h *Handler) syncList(ctx context.Context, r *run) (ending, error) {
+func (h *Handler) syncList(ctx context.Context, r *run, _ tasks.SyncListPayload) (ending, error) {
 	for {
 		end, err := h.syncOnce(ctx, r)
 		if !errors.Is(err, ask.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {

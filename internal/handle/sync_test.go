@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
 )
 
 // movingClerk has a list that changes between calls.
@@ -57,7 +58,7 @@ func idle(t testing.TB, clerk Clerk) *Handler {
 // synced runs a sync-list and gives its figures.
 func synced(t testing.TB, h *Handler) map[string]int {
 	t.Helper()
-	end, err := h.syncList(context.Background(), &run{id: "t", read: true})
+	end, err := h.syncList(context.Background(), &run{id: "t", read: true}, tasks.SyncListPayload{})
 	if err != nil || end.dead != nil {
 		t.Fatalf("%+v, %v", end.dead, err)
 	}
@@ -154,7 +155,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c.Lie = 5
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
-	end, err := h.syncList(t.Context(), r)
+	end, err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
 	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
 		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
 	}

@@ -11,8 +11,8 @@ import (
 // ErrKeyChanged ends a worker whose secret key is another by now: it is to be started anew with that one.
 var ErrKeyChanged = errors.New("the secret key has changed")
 
-// watchKey probes a key that Clerk refuses until it works again, and ends the worker when there is a new one. Its context ends when the
-// worker begins to stop.
+// watchKey probes a key that Clerk refuses until it works again, and ends the worker when there is a new one. Its
+// context ends when the worker begins to stop.
 func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) {
 	for {
 		select {
@@ -23,7 +23,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 		w.health.refused(true)
 		w.log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
 		for !w.caller.Gate.Open() {
-			if policy.Sleep(ctx, policy.KeyRest) != nil { // at least; the limiter holds a probe back for longer each time
+			if policy.Sleep(ctx, policy.KeyRest) != nil { // the limiter holds a probe back for longer each time
 				return
 			}
 			if w.keyChanged() {

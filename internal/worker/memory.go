@@ -44,16 +44,19 @@ func (m memory) faults(ctx context.Context) ([]string, error) {
 	for _, want := range []struct{ setting, value, harm string }{
 		{"maxmemory-policy", "noeviction", "tasks and outcomes are dropped when its memory is full"},
 		{"appendonly", "yes", "a restart loses all tasks and outcomes since its last snapshot"},
-		{"appendfsync", "always", "a crash loses the tasks and outcomes of up to a second, and what was sent in it may be sent again"},
+		{"appendfsync", "always", "a crash loses the tasks and outcomes of up to a second, " +
+			"and what was sent in it may be sent again"},
 	} {
 		got, err := m.rdb.ConfigGet(ctx, want.setting).Result()
 		switch {
 		case answeredWithError(err):
-			faults = append(faults, fmt.Sprintf("it does not tell its %s; it should be %s, or else %s", want.setting, want.value, want.harm))
+			faults = append(faults, fmt.Sprintf(
+				"it does not tell its %s; it should be %s, or else %s", want.setting, want.value, want.harm))
 		case err != nil:
 			return nil, err
 		case got[want.setting] != want.value:
-			faults = append(faults, fmt.Sprintf("its %s is %.40q and should be %s: %s", want.setting, got[want.setting], want.value, want.harm))
+			faults = append(faults, fmt.Sprintf(
+				"its %s is %.40q and should be %s: %s", want.setting, got[want.setting], want.value, want.harm))
 		}
 	}
 	return faults, nil
@@ -91,8 +94,14 @@ func atLeast(version string, oldest [2]int) bool {
 	return err1 == nil && err2 == nil && (major > oldest[0] || major == oldest[0] && minor >= oldest[1])
 }
 
-// runScript notes which Redis it is. After another one, or the same started anew, outcomes may be missing: whoever is unfinished is
-// looked up before the next call. KEYS: run id, when memory may have been lost. ARGV: run id. Returns 1 if it is another.
+// runScript notes which Redis it is. After another one, or the same started anew, outcomes may be missing: whoever
+// is unfinished is looked up before the next call.
+//
+//	KEYS[1] which Redis it was
+//	KEYS[2] when it may have lost its memory
+//	ARGV[1] which Redis it is
+//
+// It returns 1 if it is another.
 var runScript = redis.NewScript(`
 local known = redis.call('GET', KEYS[1])
 if known == ARGV[1] then return 0 end

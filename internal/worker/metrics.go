@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
@@ -25,25 +26,37 @@ type Metrics struct {
 
 // NewMetrics registers a worker's metrics.
 func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "usher_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version},
-	})
-	info.Set(1)
+	metric := promauto.With(registry)
+	metric.NewGauge(prometheus.GaugeOpts{
+		Name: "usher_build_info", Help: "1, with the version as a label.",
+		ConstLabels: prometheus.Labels{"version": version},
+	}).Set(1)
 	callBuckets := prometheus.ExponentialBuckets(0.01, 2, 13)  // 10 ms to 41 s
 	waitBuckets := prometheus.ExponentialBuckets(0.001, 4, 13) // 1 ms to 4.7 h
-	m := &Metrics{
-		tasks:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_tasks_ended_total", Help: "Tasks that ended, by type and outcome."}, []string{"type", "outcome"}),
-		calls:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_calls_total", Help: "Calls to Clerk, by kind and outcome."}, []string{"call", "outcome"}),
-		callSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_call_duration_seconds", Help: "Time from a permit to Clerk's answer.", Buckets: callBuckets}, []string{"call"}),
-		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "usher_permit_wait_seconds", Help: "Time a call waited for its permit.", Buckets: waitBuckets}, []string{"call"}),
-		lookUps:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "usher_look_up_duration_seconds", Help: "Time of a look-up before bulk calls, its waits for permits included.", Buckets: callBuckets}),
-		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason."}, []string{"reason"}),
+	return &Metrics{
+		tasks: metric.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_tasks_ended_total", Help: "Tasks that ended, by type and outcome.",
+		}, []string{"type", "outcome"}),
+		calls: metric.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_calls_total", Help: "Calls to Clerk, by kind and outcome.",
+		}, []string{"call", "outcome"}),
+		callSeconds: metric.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_call_duration_seconds", Help: "Time from a permit to Clerk's answer.", Buckets: callBuckets,
+		}, []string{"call"}),
+		waitSeconds: metric.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_permit_wait_seconds", Help: "Time a call waited for its permit.", Buckets: waitBuckets,
+		}, []string{"call"}),
+		lookUps: metric.NewHistogram(prometheus.HistogramOpts{
+			Name: "usher_look_up_duration_seconds", Buckets: callBuckets,
+			Help: "Time of a look-up before bulk calls, its waits for permits included.",
+		}),
+		lookUpsFailed: metric.NewCounter(prometheus.CounterOpts{
+			Name: "usher_look_ups_failed_total", Help: "Look-ups before bulk calls that Clerk did not answer in time.",
+		}),
+		deadLetters: metric.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason.",
+		}, []string{"reason"}),
 	}
-	m.lookUpsFailed = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "usher_look_ups_failed_total", Help: "Look-ups before bulk calls that Clerk did not answer in time.",
-	})
-	registry.MustRegister(info, m.tasks, m.calls, m.callSeconds, m.waitSeconds, m.lookUps, m.lookUpsFailed, m.deadLetters)
-	return m
 }
 
 // TaskEnded counts a task that ended.

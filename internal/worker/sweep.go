@@ -12,8 +12,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a minute or
-// two to run its task again.
+// sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a
+// minute or two to run its task again.
 func (w *Worker) sweep(ctx context.Context) {
 	client, ledgers := asynq.NewClientFromRedisClient(w.rdb), ledger.New(w.rdb, w.namespace)
 	for policy.Sleep(ctx, policy.SweepInterval) == nil {
@@ -34,6 +34,7 @@ func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan
 	}
 	id := ledger.TaskID(orphan.Name, orphan.Generation)
 	w.log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
-	_, err = client.EnqueueContext(ctx, task, policy.TaskOptions(policy.Queue(w.namespace, policy.Campaign), id, time.Time{})...)
+	queue := policy.Queue(w.namespace, policy.Campaign)
+	_, err = client.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, time.Time{})...)
 	return err
 }

@@ -1,5 +1,5 @@
-// Package worker is what runs tasks: it takes them from their queues, watches Redis and the secret key, gives campaigns
-// their drivers, and stops in time. What becomes of a task is decided in package handle.
+// Package worker is what runs tasks: it takes them from their queues, watches Redis and the secret key, gives
+// campaigns their drivers, and stops in time. What becomes of a task is decided in package handle.
 package worker
 
 import (
@@ -68,9 +68,9 @@ func New(c Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter, keyChanged: c.KeyChanged,
-		memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict, health: c.Health,
-		schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
+		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
+		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict,
+		health: c.Health, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
@@ -84,8 +84,8 @@ func New(c Config) (*Worker, error) {
 	return w, nil
 }
 
-// lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how much
-// may wait at once; calls are bounded by permits.
+// lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how
+// much may wait at once; calls are bounded by permits.
 type lane struct {
 	name        policy.Lane
 	concurrency int
@@ -103,10 +103,10 @@ func lanes() []lane {
 // delayedCheck is how often tasks are looked for whose time has come.
 const delayedCheck = time.Second
 
-// Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may go on
-// for a while, and what is unfinished is put back at the head of its queue. It returns policy.ErrNamespace if the namespace
-// belongs to the other kind of key, ErrRedis if Redis
-// is not what a strict worker wants, and ErrKeyChanged when it has stopped because there is a new key.
+// Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may
+// go on for a while, and what is unfinished is put back at the head of its queue. It returns policy.ErrNamespace if
+// the namespace belongs to the other kind of key, ErrRedis if Redis is not what a strict worker wants, and
+// ErrKeyChanged when it has stopped because there is a new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil || ctx.Err() != nil {
 		return err // nothing is started in a namespace that was not checked
@@ -131,7 +131,8 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	defer changed(nil)
 	go w.watchKey(w.accepting, changed)
 	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
-		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).Int("reserve", w.policy.Reserve).Msg("worker runs")
+		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).
+		Int("reserve", w.policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
 	w.stop(servers)
 	if errors.Is(context.Cause(ctx), ErrKeyChanged) {
