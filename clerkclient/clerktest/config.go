@@ -117,9 +117,10 @@ type Config struct {
 	// carried out all the same. 0 means never. (A) An invitation made like that has the later time as its
 	// created_at.
 	LateCommit time.Duration `json:"-"`
-	// ListLag is how long a new invitation is missing from lists. It counts as a duplicate, and can be revoked, at
-	// once. (A)
+	// ListLag is how long a new invitation is missing from lists. It can be revoked at once. (A)
 	ListLag time.Duration `json:"-"`
+	// DuplicateLag is how long a new invitation does not count as a duplicate. (A)
+	DuplicateLag time.Duration `json:"-"`
 
 	// BulkPartial makes the good invitations of a bulk although the answer is an error about the bad ones. Otherwise
 	// a bulk is all or nothing. (A, strongly indicated)
@@ -147,6 +148,15 @@ type Config struct {
 	// ExpiredRevocable lets an expired invitation be revoked. Otherwise that is a 400 invitation_not_pending. (A,
 	// and so is the code)
 	ExpiredRevocable bool `json:"expired_revocable"`
+	// NoDelete answers DELETE /invitations/{id} with a 404, as a Clerk that does not offer it. DeletedAgain makes a
+	// second DELETE of an invitation succeed; otherwise it is a 404. (A)
+	NoDelete     bool `json:"no_delete"`
+	DeletedAgain bool `json:"deleted_again"`
+	// RefuseSubaddresses refuses addresses like a+b@example.com with 403 not_allowed_access that names nobody, as a
+	// documented restriction does.
+	RefuseSubaddresses bool `json:"refuse_subaddresses"`
+	// ThrottleResetsIn adds meta.resets_in, in whole seconds, to the JSON of a 429. (O)
+	ThrottleResetsIn bool `json:"throttle_resets_in"`
 	// EdgeBlocksAgents answers with the edge's 403 if the User-Agent is missing or the default one of an HTTP
 	// library. (O)
 	EdgeBlocksAgents bool `json:"edge_blocks_agents"`
@@ -189,8 +199,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s %w", name, err))
 		}
 	}
-	if c.MinLatency < 0 || c.MinTransit < 0 || c.LateCommit < 0 || c.ListLag < 0 || c.DevMonthlyCap < 0 {
-		const fault = "latency, transit, late_commit, list_lag and dev_monthly_cap cannot be negative"
+	if min(c.MinLatency, c.MinTransit, c.LateCommit, c.ListLag, c.DuplicateLag) < 0 || c.DevMonthlyCap < 0 {
+		const fault = "latency, transit, late_commit, list_lag, duplicate_lag and dev_monthly_cap cannot be negative"
 		errs = append(errs, errors.New(fault))
 	}
 	if !c.RetryAfter.known() {

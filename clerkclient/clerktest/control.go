@@ -36,6 +36,8 @@ type settings struct {
 	MaxLatency *duration `json:"max_latency"`
 	LateCommit *duration `json:"late_commit"`
 	ListLag    *duration `json:"list_lag"`
+
+	DuplicateLag *duration `json:"duplicate_lag"`
 }
 
 // settingsOf returns the JSON form of c. It reads from c and writes into it.
@@ -44,6 +46,7 @@ func settingsOf(c *Config) settings {
 		Config: c, MinTransit: (*duration)(&c.MinTransit), MaxTransit: (*duration)(&c.MaxTransit),
 		MinLatency: (*duration)(&c.MinLatency), MaxLatency: (*duration)(&c.MaxLatency),
 		LateCommit: (*duration)(&c.LateCommit), ListLag: (*duration)(&c.ListLag),
+		DuplicateLag: (*duration)(&c.DuplicateLag),
 	}
 }
 

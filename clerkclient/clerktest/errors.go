@@ -136,10 +136,27 @@ func errDevCap() *answer {
 		LongMessage: "This development instance has reached its monthly limit of emails."})
 }
 
+// errNotAllowed names the identifiers, if there are any.
 func errNotAllowed(identifiers []string) *answer {
-	return refuse(http.StatusForbidden, apiError{Code: "not_allowed_access", Message: "Access not allowed.",
-		LongMessage: strings.Join(identifiers, ", ") + " not allowed to access this application.",
-		Meta:        map[string]any{"identifiers": identifiers}})
+	e := apiError{Code: "not_allowed_access", Message: "Access not allowed.",
+		LongMessage: "The email address is not allowed to access this application."}
+	if len(identifiers) > 0 {
+		e.LongMessage = strings.Join(identifiers, ", ") + " not allowed to access this application."
+		e.Meta = map[string]any{"identifiers": identifiers}
+	}
+	return refuse(http.StatusForbidden, e)
+}
+
+// errMaintenance has Clerk's documented form of it, which is not that of other errors, or theirs.
+func errMaintenance(inErrors bool) *answer {
+	const code, short = "maintenance_mode", "Maintenance mode"
+	const long = "The application is in maintenance mode. Changes are not possible at the moment."
+	if inErrors {
+		return refuse(http.StatusServiceUnavailable, apiError{Code: code, Message: short, LongMessage: long})
+	}
+	return &answer{status: http.StatusServiceUnavailable, body: map[string]string{
+		"shortMessage": short, "longMessage": long, "code": code,
+	}}
 }
 
 func errRejected(status int, code string) *answer {

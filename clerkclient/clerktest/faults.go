@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -28,6 +29,7 @@ const (
 	FaultThrottle     FaultKind = "throttle"     // 429, in the form of Fault.RetryAfter and Fault.ThrottleBody
 	FaultEdge         FaultKind = "edge"         // the edge's 403 with the text "error code: 1010"
 	FaultUnauthorized FaultKind = "unauthorized" // 401 clerk_key_invalid
+	FaultMaintenance  FaultKind = "maintenance"  // 503 maintenance_mode, for writes only unless Fault.Endpoint says else
 )
 
 // Fault is something that goes wrong with requests. It strikes requests that have passed key, path and limits, so a
@@ -41,10 +43,12 @@ type Fault struct {
 	// done, but see LateCommit.
 	After bool `json:"after"`
 
-	// Endpoint chooses the requests to one endpoint; empty means any. Address chooses those with an address,
-	// whatever its case, in the body or in the query of GET /users; empty means any.
-	Endpoint Endpoint `json:"endpoint"`
-	Address  string   `json:"email_address"`
+	// Endpoint chooses the requests to one endpoint, or Writes; empty means any. Address chooses those with an
+	// address, whatever its case, in the body or in the query of GET /users; empty means any. TemplateSlug chooses
+	// creates and bulks with a template; empty means any.
+	Endpoint     Endpoint `json:"endpoint"`
+	Address      string   `json:"email_address"`
+	TemplateSlug string   `json:"template_slug"`
 	// Times is how many requests are struck; 0 means all until the fault is cleared.
 	Times int `json:"times"`
 	// Probability is the part of the chosen requests that is struck, drawn by Config.Seed; 0 means all.
@@ -56,10 +60,13 @@ type Fault struct {
 	Body   string `json:"body"`
 	// For is how long a hang lasts; 0 means until the client leaves.
 	For time.Duration `json:"-"`
-	// LateCommit is how long after its client left a hang a request is carried out, unless After did so before. 0
-	// means Config.LateCommit.
+	// LateCommit is how long after its client left a hang a request is carried out, unless After did so before; 0
+	// means Config.LateCommit. With a kind that has an answer it is carried out so long after that; 0 means never.
 	LateCommit time.Duration `json:"-"`
-	// RetryIn is the wait that a throttle asks for, in the form of RetryAfter; 0 means a second.
+	// InErrors gives maintenance the form of other errors.
+	InErrors bool `json:"in_errors"`
+	// RetryIn is the wait that a throttle asks for, in the form of RetryAfter; 0 means a second. Other kinds that have
+	// an answer ask for it in whole seconds; 0 means that they do not ask.
 	RetryIn      time.Duration `json:"-"`
 	RetryAfter   RetryAfter    `json:"retry_after"`
 	ThrottleBody ThrottleBody  `json:"throttle_body"`
@@ -70,7 +77,7 @@ type Fault struct {
 
 var faultKinds = []FaultKind{
 	FaultStatus, FaultHTML, FaultEmpty, FaultNotJSON, FaultTruncated, FaultCut, FaultReset, FaultHang, FaultThrottle,
-	FaultEdge, FaultUnauthorized,
+	FaultEdge, FaultUnauthorized, FaultMaintenance,
 }
 
 // Validate says what is wrong with a fault: an unknown word, or a number out of bounds.
@@ -79,9 +86,9 @@ func (f Fault) Validate() error {
 	if !slices.Contains(faultKinds, f.Kind) {
 		errs = append(errs, fmt.Errorf("kind %q: want one of %v", f.Kind, faultKinds))
 	}
-	if !slices.Contains([]Endpoint{"", Create, Bulk, List, Revoke, Users}, f.Endpoint) {
-		errs = append(errs, fmt.Errorf("endpoint %q: want create, bulk, list, revoke, users or nothing for any",
-			f.Endpoint))
+	if !slices.Contains([]Endpoint{"", Create, Bulk, List, Revoke, Delete, Users, Count, Writes}, f.Endpoint) {
+		const fault = "endpoint %q: want create, bulk, list, revoke, delete, users, count, writes or nothing for any"
+		errs = append(errs, fmt.Errorf(fault, f.Endpoint))
 	}
 	if f.Probability < 0 || f.Probability > 1 {
 		errs = append(errs, fmt.Errorf("probability %v: want 0 to 1", f.Probability))
@@ -146,11 +153,7 @@ func (s *Sandbox) strike(c *call, addresses []string) *Fault {
 		s.record(c.number).Recipients = len(addresses)
 	}
 	for i, f := range s.faults {
-		carries := func(a string) bool { return fold(a) == fold(f.Address) }
-		if f.Endpoint != "" && f.Endpoint != c.endpoint {
-			continue
-		}
-		if f.Address != "" && !slices.ContainsFunc(addresses, carries) {
+		if !f.fits(c, addresses) {
 			continue
 		}
 		if f.Probability > 0 && s.rng.Float64() >= f.Probability {
@@ -167,6 +170,18 @@ func (s *Sandbox) strike(c *call, addresses []string) *Fault {
 		return &struck
 	}
 	return nil
+}
+
+// fits tells whether the fault is about a request.
+func (f *Fault) fits(c *call, addresses []string) bool {
+	carries := func(a string) bool { return fold(a) == fold(f.Address) }
+	endpoint := f.Endpoint
+	if f.Kind == FaultMaintenance && endpoint == "" {
+		endpoint = Writes
+	}
+	return (endpoint == "" || endpoint == c.endpoint || endpoint == Writes && c.endpoint.writes()) &&
+		(f.Address == "" || slices.ContainsFunc(addresses, carries)) &&
+		(f.TemplateSlug == "" || slices.Contains(c.slugs, f.TemplateSlug))
 }
 
 // suffer plays a fault.
@@ -194,6 +209,9 @@ func (c *call) suffer(f *Fault, w work) {
 	case FaultTruncated:
 		c.reply(real.half(f, c.trace))
 	default:
+		if !f.After {
+			c.s.postpone(c, w, f.LateCommit)
+		}
 		c.reply(f.answer(c.s.clock()))
 	}
 }
@@ -236,7 +254,9 @@ func (f *Fault) answer(now time.Time) *answer {
 	case FaultNotJSON:
 		a = &answer{status: cmp.Or(f.Status, http.StatusOK), raw: []byte("upstream connect error")}
 	case FaultThrottle:
-		a = throttled(cmp.Or(f.RetryIn, time.Second), now, f.RetryAfter, f.ThrottleBody)
+		a = throttled(cmp.Or(f.RetryIn, time.Second), now, f.RetryAfter, f.ThrottleBody, false)
+	case FaultMaintenance:
+		a = errMaintenance(f.InErrors)
 	case FaultEdge:
 		a = errEdge()
 	case FaultUnauthorized:
@@ -249,6 +269,9 @@ func (f *Fault) answer(now time.Time) *answer {
 	}
 	if f.Body != "" {
 		a.raw = []byte(f.Body)
+	}
+	if f.RetryIn > 0 && f.Kind != FaultThrottle {
+		a.header = map[string]string{"Retry-After": strconv.Itoa(int(math.Ceil(f.RetryIn.Seconds())))}
 	}
 	return a
 }

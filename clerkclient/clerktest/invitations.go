@@ -34,6 +34,7 @@ type invitation struct {
 	folded  string
 	expires time.Time
 	shown   time.Time // when lists begin to show it
+	counted time.Time // when it begins to count as a duplicate
 	bulk    bool
 }
 
@@ -81,7 +82,7 @@ func (s *Sandbox) judge(now time.Time, asks []ask, bulk bool, cfg Config) (good 
 	if s.quota >= 0 && len(asks) > s.quota {
 		return nil, errQuota()
 	}
-	blocked, rejected, taken, duplicate := []string{}, []string{}, []string{}, []string{}
+	blocked, subaddressed, rejected, taken, duplicate := []string{}, 0, []string{}, []string{}, []string{}
 	for i, a := range asks {
 		_, domain, _ := strings.Cut(fold(a.address), "@")
 		_, refused := s.rejected[fold(a.address)]
@@ -92,6 +93,8 @@ func (s *Sandbox) judge(now time.Time, asks []ask, bulk bool, cfg Config) (good 
 		switch {
 		case s.blocked[fold(a.address)] || s.blocked["@"+domain]:
 			blocked = append(blocked, a.address)
+		case cfg.RefuseSubaddresses && strings.Contains(a.address, "+"):
+			subaddressed++
 		case refused:
 			rejected = append(rejected, a.address)
 		case s.isUser(a.address) && !(a.ignoreExisting && coversUsers):
@@ -105,6 +108,8 @@ func (s *Sandbox) judge(now time.Time, asks []ask, bulk bool, cfg Config) (good 
 	switch {
 	case len(blocked) > 0:
 		refusal = errNotAllowed(blocked)
+	case subaddressed > 0:
+		refusal = errNotAllowed(nil)
 	case len(rejected) > 0:
 		why := s.rejected[fold(rejected[0])]
 		refusal = errRejected(why.status, why.code)
@@ -133,6 +138,7 @@ func (s *Sandbox) stands(now time.Time, address string, cfg Config) bool {
 	return slices.ContainsFunc(s.byAddress[fold(address)], func(v *invitation) bool {
 		status := v.status(now)
 		counts := status == "pending" || status == "revoked" && cfg.RevokedCountsAsDuplicate
+		counts = counts && !now.Before(v.counted)
 		return counts && s.same(v.EmailAddress, address)
 	})
 }
@@ -177,7 +183,8 @@ func (s *Sandbox) add(now time.Time, a ask, bulk bool) *invitation {
 			PublicMetadata: a.metadata, Status: "pending", URL: ticketURL(s.rng),
 			ExpiresAt: millis(expires), CreatedAt: millis(now), UpdatedAt: millis(now),
 		},
-		folded: fold(address), expires: expires, shown: now.Add(s.cfg.ListLag), bulk: bulk,
+		folded: fold(address), expires: expires, shown: now.Add(s.cfg.ListLag),
+		counted: now.Add(s.cfg.DuplicateLag), bulk: bulk,
 	}
 	s.invitations = append(s.invitations, v)
 	s.byID[v.ID] = v
@@ -222,6 +229,24 @@ func (c *call) revokeWork() work {
 		}
 		v.Status, v.Revoked, v.UpdatedAt = "revoked", true, millis(now)
 		return ok(v.view(now))
+	}
+}
+
+// deleteWork removes an invitation, whatever its status.
+func (c *call) deleteWork() work {
+	return func(time.Time) *answer {
+		s, v := c.s, c.s.byID[c.id]
+		if v == nil && !(s.deleted[c.id] && c.cfg.DeletedAgain) {
+			return errNotFound("No invitation was found with id " + c.id + ".")
+		}
+		if v != nil {
+			gone := func(other *invitation) bool { return other == v }
+			s.invitations = slices.DeleteFunc(s.invitations, gone)
+			s.byAddress[v.folded] = slices.DeleteFunc(s.byAddress[v.folded], gone)
+			delete(s.byID, c.id)
+			s.deleted[c.id] = true
+		}
+		return ok(map[string]any{"object": "invitation", "id": c.id, "deleted": true})
 	}
 }
 

@@ -109,11 +109,12 @@ func (s *Sandbox) admit(e Endpoint, at time.Time) (wait time.Duration) {
 }
 
 // throttled is a 429 that asks for a wait.
-func throttled(wait time.Duration, now time.Time, style RetryAfter, body ThrottleBody) *answer {
+func throttled(wait time.Duration, now time.Time, style RetryAfter, body ThrottleBody, resetsIn bool) *answer {
 	a := &answer{status: http.StatusTooManyRequests}
+	seconds := int(math.Ceil(wait.Seconds()))
 	switch style {
 	case RetrySeconds:
-		a.header = map[string]string{"Retry-After": strconv.Itoa(int(math.Ceil(wait.Seconds())))}
+		a.header = map[string]string{"Retry-After": strconv.Itoa(seconds)}
 	case RetryDate:
 		at := now.Add(wait).UTC()
 		if up := at.Truncate(time.Second); up.Before(at) {
@@ -130,7 +131,11 @@ func throttled(wait time.Duration, now time.Time, style RetryAfter, body Throttl
 			code = string(body)
 		}
 		const long = "Too many requests. Please try again in a bit."
-		a.errors = []apiError{{Code: code, Message: "Too many requests", LongMessage: long}}
+		e := apiError{Code: code, Message: "Too many requests", LongMessage: long}
+		if resetsIn {
+			e.Meta = map[string]any{"resets_in": seconds}
+		}
+		a.errors = []apiError{e}
 	}
 	return a
 }

@@ -41,18 +41,22 @@ func (c *call) read() (addresses []string, w work) {
 	switch c.endpoint {
 	case List:
 		return nil, c.listWork()
-	case Users:
+	case Users, Count:
 		return c.r.URL.Query()["email_address"], c.usersWork()
-	case Revoke:
+	case Revoke, Delete:
 		// That a client leaves shows only after its body.
 		_, _ = io.Copy(io.Discard, http.MaxBytesReader(c.w, c.r.Body, maxBody))
+		if c.endpoint == Delete {
+			return nil, c.deleteWork()
+		}
 		return nil, c.revokeWork()
 	}
 	items, refusal := c.items()
 	for _, item := range items {
-		var address string
+		var address, slug string
 		_ = json.Unmarshal(item["email_address"], &address)
-		addresses = append(addresses, address)
+		_ = json.Unmarshal(item["template_slug"], &slug)
+		addresses, c.slugs = append(addresses, address), append(c.slugs, slug)
 	}
 	if refusal != nil {
 		return addresses, constant(refusal)

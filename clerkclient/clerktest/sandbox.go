@@ -22,9 +22,16 @@ const (
 	Bulk   Endpoint = "bulk"   // POST /invitations/bulk
 	List   Endpoint = "list"   // GET /invitations
 	Revoke Endpoint = "revoke" // POST /invitations/{id}/revoke
+	Delete Endpoint = "delete" // DELETE /invitations/{id}
 	Users  Endpoint = "users"  // GET /users
+	Count  Endpoint = "count"  // GET /users/count
 	Other  Endpoint = "other"  // anything else, answered with 404
 )
+
+// Writes, as the Endpoint of a [Fault], means all that change something: create, bulk, revoke and delete.
+const Writes Endpoint = "writes"
+
+func (e Endpoint) writes() bool { return slices.Contains([]Endpoint{Create, Bulk, Revoke, Delete}, e) }
 
 // Sandbox plays Clerk. It is an [http.Handler] and is safe for concurrent use. Make one with [New].
 type Sandbox struct {
@@ -38,6 +45,7 @@ type Sandbox struct {
 
 	invitations []*invitation            // by creation
 	byID        map[string]*invitation   //
+	deleted     map[string]bool          // ids
 	byAddress   map[string][]*invitation // by lower-cased address
 	users       []*user                  // by creation
 	usersBy     map[string][]*user       // by lower-cased address
@@ -64,7 +72,7 @@ type rejection struct {
 	code   string
 }
 
-// lateWork is a request whose client gave up. It is carried out at due all the same.
+// lateWork is a request whose client gave up, or was told of a failure. It is carried out at due all the same.
 type lateWork struct {
 	due  time.Time
 	call *call
@@ -123,6 +131,7 @@ func (s *Sandbox) Reset() {
 	s.revoked = false
 	s.create, s.bulk, s.overall = window{limit: s.cfg.Create}, window{limit: s.cfg.Bulk}, window{limit: s.cfg.Overall}
 	s.invitations, s.byID, s.byAddress = nil, map[string]*invitation{}, map[string][]*invitation{}
+	s.deleted = map[string]bool{}
 	s.users, s.usersBy = nil, map[string][]*user{}
 	s.blocked, s.rejected = map[string]bool{}, map[string]rejection{}
 	s.quota, s.emails = -1, map[string]int{}
@@ -130,7 +139,7 @@ func (s *Sandbox) Reset() {
 	s.dropped += len(s.requests) // no number is used twice: a request may be under way
 	s.sent, s.requests = nil, nil
 	s.counts = map[Endpoint]*EndpointStats{}
-	for _, e := range []Endpoint{Create, Bulk, List, Revoke, Users, Other} {
+	for _, e := range []Endpoint{Create, Bulk, List, Revoke, Delete, Users, Count, Other} {
 		s.counts[e] = &EndpointStats{}
 	}
 }
@@ -176,16 +185,19 @@ func (s *Sandbox) now() time.Time {
 
 // abandon records that the client gave up, arranges for its late commit, and ends the handler.
 func (c *call) abandon(w work, late time.Duration) {
+	c.s.mu.Lock()
+	c.s.record(c.number).Abandoned = true
+	c.s.mu.Unlock()
 	c.s.postpone(c, w, late)
 	tear(c.w)
 }
 
+// postpone arranges for a request to be carried out later.
 func (s *Sandbox) postpone(c *call, w work, late time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	s.record(c.number).Abandoned = true
-	if late <= 0 || c.endpoint == List || c.endpoint == Users {
+	if late <= 0 || !c.endpoint.writes() {
 		return
 	}
 	due := now.Add(late)
@@ -209,7 +221,8 @@ type call struct {
 	r        *http.Request
 	cfg      Config // as it was when the request arrived
 	endpoint Endpoint
-	id       string // of the invitation to revoke
+	id       string // of the invitation to revoke or delete
+	slugs    []string
 	number   int
 	trace    string
 	latency  time.Duration
@@ -254,7 +267,7 @@ func (s *Sandbox) arrive(c *call) *answer {
 	if a := s.authenticate(c.r); a != nil {
 		return a
 	}
-	if c.endpoint == Other {
+	if c.endpoint == Other || c.endpoint == Delete && s.cfg.NoDelete {
 		return errNotFound("No endpoint " + c.r.Method + " " + c.r.URL.Path + ".")
 	}
 	for _, w := range s.windowsOf(c.endpoint) {
@@ -263,7 +276,7 @@ func (s *Sandbox) arrive(c *call) *answer {
 	if wait := s.admit(c.endpoint, now); wait > 0 {
 		s.record(c.number).Throttled = true
 		s.counts[c.endpoint].Throttled++
-		return throttled(wait, now, s.cfg.RetryAfter, s.cfg.ThrottleBody)
+		return throttled(wait, now, s.cfg.RetryAfter, s.cfg.ThrottleBody, s.cfg.ThrottleResetsIn)
 	}
 	if c.r.Header.Get("Clerk-API-Version") != "" && c.r.URL.Query().Has("__clerk_api_version") {
 		return errVersionConflict()
@@ -309,13 +322,18 @@ func route(r *http.Request) (Endpoint, string) {
 		return List, ""
 	case r.Method == http.MethodGet && path == "/users":
 		return Users, ""
+	case r.Method == http.MethodGet && path == "/users/count":
+		return Count, ""
 	}
-	id, prefixed := strings.CutPrefix(path, "/invitations/")
-	id, suffixed := strings.CutSuffix(id, "/revoke")
-	if r.Method == http.MethodPost && prefixed && suffixed && !strings.Contains(id, "/") {
-		if id, err := url.PathUnescape(id); err == nil && id != "" {
-			return Revoke, id
-		}
+	rest, prefixed := strings.CutPrefix(path, "/invitations/")
+	id, revokes := strings.CutSuffix(rest, "/revoke")
+	id, err := url.PathUnescape(id)
+	switch {
+	case !prefixed || err != nil || id == "" || strings.Contains(id, "/"):
+	case r.Method == http.MethodPost && revokes:
+		return Revoke, id
+	case r.Method == http.MethodDelete && !revokes:
+		return Delete, id
 	}
 	return Other, ""
 }

@@ -78,6 +78,9 @@ func (c *call) usersWork() work {
 		found := slices.DeleteFunc(slices.Clone(c.s.users), func(u *user) bool {
 			return len(wanted) > 0 && !wanted[c.s.identity(u.address)] || !matchesUser(u, q.values)
 		})
+		if c.endpoint == Count {
+			return ok(map[string]any{"object": "total_count", "total_count": len(found)})
+		}
 		if property == "email_address" {
 			byAddress := func(a, b *user) int { return strings.Compare(fold(a.address), fold(b.address)) }
 			slices.SortStableFunc(found, byAddress)
