@@ -42,7 +42,7 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	})
 	switch {
 	case err != nil:
-		return h.noCampaign(r, err)
+		return ending{}, h.noCampaign(r, err)
 	case state == ledger.Running:
 		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
@@ -62,16 +62,15 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 }
 
 // noCampaign ends a task whose campaign cannot be read: as a dead letter, or later if a newer worker can read it.
-func (h *Handler) noCampaign(r *run, err error) (ending, error) {
+func (h *Handler) noCampaign(r *run, err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return ending{dead: &fate.Failure{
-			Reason: fate.Invalid, Code: "campaign_unknown", Message: "Redis holds no campaign of this name",
-		}}, nil
+		const message = "Redis holds no campaign of this name"
+		return &died{fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: message}}
 	case errors.Is(err, store.ErrNewer):
 		return h.leave(r, err)
 	}
-	return ending{}, err
+	return err
 }
 
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
@@ -97,7 +96,7 @@ func (d *driver) run(ctx context.Context) error {
 		}
 		if p.Generation > d.generation {
 			d.h.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
-			return errAlreadyEnded
+			return errEnded
 		}
 		feed.Offer(d.prepare(ctx, p))
 		if err := d.await(ctx, p); err != nil {

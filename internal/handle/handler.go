@@ -95,16 +95,21 @@ type run struct {
 	about           deadletter.Entry
 }
 
-// ending is how a run ends: as a dead letter, later, cancelled, or else done.
+// ending is how a task ends: as a dead letter, cancelled, or else done.
 type ending struct {
 	invitationID string
 	dead         *fate.Failure
 	cancelled    bool
-	later        time.Duration
-	failed       bool           // of a later run: an attempt has failed
 	detail       map[string]int // figures for the log
-	written      bool           // with the settlement of an intent
 }
+
+// died is the error that ends a task as a dead letter.
+type died struct{ cause fate.Failure }
+
+func (d *died) Error() string { return "the task becomes a dead letter: " + d.cause.Code }
+
+// errEnded ends a run whose task's end is written.
+var errEnded = errors.New("the task has ended already")
 
 // postponed is the error that sends a task through asynq's retry set. Attempts are ours; asynq counts those that
 // have failed only so that the next run knows of them.
@@ -142,13 +147,15 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	defer cancel()
 	defer context.AfterFunc(h.life.Accepting, cancel)()
 	end, err := h.process(ctx, r)
-	if err == nil && !end.written {
+	if dead, ok := errors.AsType[*died](err); ok {
+		end, err = ending{dead: &dead.cause}, nil
+	}
+	if err == nil {
 		err = h.end(r, end)
 	}
-	if errors.Is(err, errAlreadyEnded) {
-		return nil
-	}
 	switch _, waits := errors.AsType[*postponed](err); {
+	case errors.Is(err, errEnded):
+		return nil
 	case err == nil, waits:
 		return err
 	case errors.Is(err, intent.ErrTaken):
@@ -177,17 +184,13 @@ func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			failure := fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"}
-			end, err = h.failed(ctx, r, failure)
-			if !end.over() {
-				end.later = policy.RedisRest // the backoff was waited out; what panicked begins anew
-			}
+			err = h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
 		}
 	}()
 	return h.runTask(ctx, r)
 }
 
-// readRecord reads the task's record, if it was not read yet. The error is errAlreadyEnded if the task has ended.
+// readRecord reads the task's record, if it was not read yet. The error is errEnded if the task has ended.
 func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	if r.read {
 		return nil
@@ -208,7 +211,7 @@ func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	if r.record.State.Ended() {
 		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).
 			Msg("task ended before")
-		return errAlreadyEnded
+		return errEnded
 	}
 	return nil
 }
@@ -218,9 +221,6 @@ func (r *run) adopt(found record.Record) {
 	r.record, r.read = found, true
 	r.record.Type, r.record.Queue = r.kind, r.queue
 }
-
-// errAlreadyEnded ends a re-run without another ending.
-var errAlreadyEnded = errors.New("the task has ended already")
 
 func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 	switch r.kind {
@@ -233,7 +233,7 @@ func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 	case tasks.TypeSyncList:
 		return decoded(ctx, h, r, tasks.DecodeSyncList, h.syncList)
 	}
-	return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+	return ending{}, h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 }
 
 // decoded runs a task whose payload can be read.
@@ -243,27 +243,27 @@ func decoded[P any](
 ) (ending, error) {
 	payload, err := decode(r.payload)
 	if err != nil {
-		return h.unreadable(r, err)
+		return ending{}, h.unreadable(r, err)
 	}
 	return do(ctx, r, payload)
 }
 
 // leave leaves a task to a newer worker.
-func (h *Handler) leave(r *run, err error) (ending, error) {
+func (h *Handler) leave(r *run, err error) error {
 	h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
-	return ending{later: policy.NewerRest}, nil
+	return &postponed{delay: policy.NewerRest}
 }
 
 // unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
-func (h *Handler) unreadable(r *run, err error) (ending, error) {
+func (h *Handler) unreadable(r *run, err error) error {
 	if errors.Is(err, tasks.ErrNewer) {
 		return h.leave(r, err)
 	}
-	return ending{dead: &fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}, nil
+	return &died{fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}
 }
 
 // untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what
-// was asked; an *ended when the task ends otherwise; or the context's.
+// was asked, or else a *died, a *postponed or the context's.
 func (h *Handler) untilAnswered(
 	ctx context.Context, r *run, kind policy.Call, send func(ctx context.Context) error,
 ) error {
@@ -281,60 +281,43 @@ func (h *Handler) untilAnswered(
 		if refusal.Outcome == clerkclient.Throttled || refusal.Outcome == clerkclient.Unauthorized {
 			continue // nothing is wrong with the task; the limiter holds it back
 		}
-		end, err := h.refused(ctx, r, refusal)
-		if err != nil {
+		failure := call.FailureOf(refusal)
+		if refusal.Outcome == clerkclient.Rejected {
+			failure.Reason = fate.Rejected
+			r.record.Attempts++
+			return &died{failure}
+		}
+		if err := h.failed(ctx, r, failure); err != nil {
 			return err
 		}
-		if end.over() {
-			return &ended{end}
-		}
 	}
 }
 
-// refused says how a task goes on whose call was in vain: it ends if Clerk rejected it, and is tried again if the
-// call failed.
-func (h *Handler) refused(ctx context.Context, r *run, refusal *clerkclient.Error) (ending, error) {
-	failure := call.FailureOf(refusal)
-	if refusal.Outcome != clerkclient.Rejected {
-		return h.failed(ctx, r, failure)
-	}
-	failure.Reason = fate.Rejected
-	r.record.Attempts++
-	return ending{dead: &failure}, nil
-}
-
-// over tells whether the run ends.
-func (e ending) over() bool { return e.dead != nil || e.later > 0 || e.cancelled || e.written }
-
-// ended carries an ending up through code that would otherwise go on.
-type ended struct{ ending ending }
-
-func (e *ended) Error() string { return "the task has ended" }
-
-// endingOf turns what untilAnswered returned into an ending.
-func endingOf(err error, invitationID string) (ending, error) {
-	if e, ok := errors.AsType[*ended](err); ok {
-		return e.ending, nil
-	}
-	return ending{invitationID: invitationID}, err
-}
-
-// failed counts a failed attempt. It waits a short backoff out and returns an empty ending; a long one is for later.
-func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) (ending, error) {
+// failed counts a failed attempt. It waits a short backoff out and returns nil; a long one makes it a *postponed, and
+// the last attempt a *died.
+func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) error {
 	if err := h.readRecord(ctx, r); err != nil {
-		return ending{}, err
+		return err
 	}
 	life, last := r.record.Life().Fail(time.Now(), failure, h.rules())
 	r.record.SetLife(life)
 	if last != nil {
-		return ending{dead: last}, nil
+		return &died{*last}
 	}
 	if err := h.putRecord(r); err != nil {
-		return ending{}, err
+		return err
 	}
 	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
 	h.logFailed(r, d)
 	return h.pause(ctx, r, d.In)
+}
+
+// failedAll is failed for what begins anew in another run.
+func (h *Handler) failedAll(ctx context.Context, r *run, failure fate.Failure) error {
+	if err := h.failed(ctx, r, failure); err != nil {
+		return err
+	}
+	return &postponed{delay: policy.RedisRest} // the backoff was waited out
 }
 
 // putRecord writes the task's record.
@@ -343,20 +326,17 @@ func (h *Handler) putRecord(r *run) error {
 }
 
 // pause waits a short while; a long one is for a later run.
-func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) (ending, error) {
+func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) error {
 	if d > policy.LongBackoff {
-		return ending{later: d, failed: true}, nil
+		return &postponed{delay: d, failed: true}
 	}
 	r.waited += d
-	return ending{}, policy.Sleep(ctx, d)
+	return policy.Sleep(ctx, d)
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
 // loses nothing and a repetition adds nothing.
 func (h *Handler) end(r *run, end ending) error {
-	if end.later > 0 {
-		return &postponed{delay: end.later, failed: end.failed}
-	}
 	if err := h.readRecord(h.life.Writing, r); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayloa
 	r.about.EmailAddress = payload.Recipient.EmailAddress
 	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
-		return h.unreadable(r, err)
+		return ending{}, h.unreadable(r, err)
 	}
 	i := &inviteRun{
 		h: h, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
@@ -41,12 +41,11 @@ func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayloa
 	step := fate.Start(r.again)
 	for {
 		decision, err := i.take(ctx, step)
+		if err == nil {
+			err = i.carryOut(ctx, decision)
+		}
 		if err != nil {
 			return ending{}, err
-		}
-		end, err := i.carryOut(ctx, decision)
-		if err != nil || end.over() {
-			return end, err
 		}
 		step = decision.Next
 	}
@@ -175,18 +174,18 @@ func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error)
 	return since, err
 }
 
-// carryOut writes a decision and waits as long as it says. Its ending tells whether the run is over.
-func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) (ending, error) {
+// carryOut writes a decision and waits as long as it says. The error is errEnded if it is an end.
+func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 	before := i.known.State
 	i.known.State = d.State
 	switch {
 	case d.Next == fate.Leave:
-		return ending{}, errAlreadyEnded
+		return errEnded
 	case d.Next.Ends():
 		return i.end(d)
 	case d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State):
 		if err := i.write(d); err != nil {
-			return ending{}, err
+			return err
 		}
 	}
 	if d.State.Attempts > before.Attempts {
@@ -204,9 +203,10 @@ func (i *inviteRun) write(d fate.Decision) error {
 	return i.settle(i.settlement(d))
 }
 
-// end writes the end of the task: intent, record and, if it ends as one, its dead letter, in one step.
-func (i *inviteRun) end(d fate.Decision) (ending, error) {
-	end := ending{invitationID: d.InvitationID, dead: d.Cause, cancelled: d.Next == fate.Cancelled, written: true}
+// end writes the end of the task: intent, record and, if it ends as one, its dead letter, in one step. Then it returns
+// errEnded.
+func (i *inviteRun) end(d fate.Decision) error {
+	end := ending{invitationID: d.InvitationID, dead: d.Cause, cancelled: d.Next == fate.Cancelled}
 	before := i.r.record
 	i.r.record.SetLife(d.State)
 	if d.Next == fate.Sent && !d.State.Foreign {
@@ -219,10 +219,10 @@ func (i *inviteRun) end(d fate.Decision) (ending, error) {
 	}
 	if err := i.settle(s); err != nil {
 		i.r.record = before
-		return ending{}, err
+		return err
 	}
 	i.h.logEnd(i.r, end)
-	return end, nil
+	return errEnded
 }
 
 func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {

@@ -47,7 +47,7 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 	if did {
 		r.record.Revoked = 1
 	}
-	return endingOf(err, what.InvitationID)
+	return ending{invitationID: what.InvitationID}, err
 }
 
 // revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no
@@ -71,8 +71,7 @@ func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did boo
 		did = did || err == nil && lost
 		return err
 	})
-	end, over := errors.AsType[*ended](err)
-	if over && end.ending.dead != nil && end.ending.dead.Reason == fate.Exhausted {
+	if dead, ok := errors.AsType[*died](err); ok && dead.cause.Reason == fate.Exhausted {
 		if revoked, asked := h.isListed(ctx, id, "revoked"); revoked && asked == nil {
 			return lost, nil
 		}
@@ -111,15 +110,11 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) (ending, error) {
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, store.ErrNewer):
-		return h.noCampaign(r, err)
+		return ending{}, h.noCampaign(r, err)
 	case errors.Is(err, ask.ErrIncomplete):
-		end, err := h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
-		if err == nil && !end.over() {
-			end.later = policy.RedisRest // the backoff was waited out; the list is read anew
-		}
-		return end, err
+		return ending{}, h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 	case err != nil:
-		return endingOf(err, "")
+		return ending{}, err
 	}
 	v := &revocation{h: h, task: r, base: r.record}
 	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
@@ -137,7 +132,7 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Inv
 	if err = errors.Join(err, h.putRecord(r)); err != nil {
 		return ending{}, err
 	}
-	return *v.later, nil
+	return ending{}, v.later
 }
 
 // revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the
@@ -155,7 +150,7 @@ type revocation struct {
 	firstID    string
 	attempts   int // the most for one of them, and what became of them
 	history    []fate.Attempt
-	later      *ending       // one is for a later run, and so are those that come after it
+	later      error         // one is for a later run, and so are those that come after it
 	waited     time.Duration // the longest of one of them, for permits and between attempts
 }
 
@@ -170,13 +165,13 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
 	r.record.History = slices.Clone(v.base.History)
 	did, err := v.h.revokeForGood(ctx, r, id)
-	over, isOver := errors.AsType[*ended](err)
-	dead := isOver && over.ending.dead != nil
-	gone := dead && v.h.isGone(ctx, id, *over.ending.dead)
+	dead, isDead := errors.AsType[*died](err)
+	_, putsOff := errors.AsType[*postponed](err)
+	gone := isDead && v.h.isGone(ctx, id, dead.cause)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waited = max(v.waited, r.waited)
-	if isOver && !gone && r.record.Attempts > v.attempts {
+	if (isDead || putsOff) && !gone && r.record.Attempts > v.attempts {
 		v.attempts, v.history = r.record.Attempts, r.record.History
 	}
 	switch {
@@ -184,13 +179,13 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 		v.revoked++
 	case err == nil, gone:
 		v.notPending++
-	case dead:
+	case isDead:
 		v.notRevoked++
 		if v.first == nil {
-			v.first, v.firstID = over.ending.dead, id
+			v.first, v.firstID = &dead.cause, id
 		}
-	case isOver:
-		v.later = &over.ending
+	case putsOff:
+		v.later = err
 	default:
 		return err
 	}

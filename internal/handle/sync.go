@@ -21,9 +21,8 @@ func (h *Handler) syncList(ctx context.Context, r *run, _ tasks.SyncListPayload)
 		if !errors.Is(err, ask.ErrIncomplete) && !errors.Is(err, directory.ErrGone) {
 			return end, err
 		}
-		end, err = h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
-		if err != nil || end.over() {
-			return end, err
+		if err := h.failed(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()}); err != nil {
+			return ending{}, err
 		}
 	}
 }
@@ -49,7 +48,7 @@ func (h *Handler) syncOnce(ctx context.Context, r *run) (ending, error) {
 	for _, revoked := range []bool{false, true} {
 		if err := s.read(ctx, revoked); err != nil {
 			_ = s.draft.Discard(h.life.Writing) // or else it expires
-			return endingOf(err, "")
+			return ending{}, err
 		}
 	}
 	published := false

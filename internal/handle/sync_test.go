@@ -2,6 +2,7 @@ package handle
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -155,9 +156,10 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c.Lie = 5
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
-	end, err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
-	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
-		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
+	_, err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
+	dead, ok := errors.AsType[*died](err)
+	if !ok || dead.cause.Reason != fate.Exhausted || dead.cause.Code != "list_incomplete" || r.record.Attempts != 3 {
+		t.Errorf("%v, %d attempts", err, r.record.Attempts)
 	}
 	copy, err := h.directory.Copy(t.Context())
 	n := 0
