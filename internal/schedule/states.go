@@ -28,17 +28,14 @@ const (
 //	last last_task last_error    the last tick (ms) that is over; its task, or why there is none
 //
 // The index has the names of the schedules by the instant (ms) at which a worker last had them in its file.
-type states struct {
-	rdb   redis.UniversalClient
-	names store.Keys
-}
+type states struct{ db store.DB }
 
 func newStates(rdb redis.UniversalClient, namespace string) *states {
-	return &states{rdb: rdb, names: store.Keys(namespace)}
+	return &states{store.Open(rdb, namespace)}
 }
 
-func (s *states) keys(name string) []string {
-	return []string{s.names.Schedule(name), s.names.Schedules()}
+func (st *states) keys(name string) []string {
+	return []string{st.db.Key.Schedule(name), st.db.Key.Schedules()}
 }
 
 // instant reads an instant (ms); garbage is nil.
@@ -153,11 +150,11 @@ return 1
 // adopt makes the stored schedule what s is; with onlyMissing it leaves one alone that is there.
 func (st *states) adopt(ctx context.Context, s Schedule, onlyMissing bool) (changed bool, err error) {
 	defer store.Wrap(&err, "writing schedule %s", s.Name)
-	now, err := st.rdb.Time(ctx).Result()
+	now, err := st.db.Time(ctx).Result()
 	if err != nil {
 		return false, err
 	}
-	return adoptScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, s.Cron, s.TimeZone, s.Task,
+	return adoptScript.Run(ctx, st.db, st.keys(s.Name), s.Name, s.digest, s.Cron, s.TimeZone, s.Task,
 		s.times.after(now).UnixMilli(), stateKeep.Milliseconds(), onlyMissing).Bool()
 }
 
@@ -174,7 +171,7 @@ type glance struct {
 func (st *states) look(ctx context.Context, s Schedule, worker string) (g glance, err error) {
 	defer store.Wrap(&err, "looking at schedule %s", s.Name)
 	g.asked = time.Now()
-	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, worker,
+	answer, err := lookScript.Run(ctx, st.db, st.keys(s.Name), s.Name, s.digest, worker,
 		policy.TickHold.Milliseconds(), policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
 	g.missing, g.foreign = len(answer) == 1, len(answer) == 2
 	for i, into := range map[int]*time.Time{0: &g.now, 2: &g.next, 3: &g.pending} {
@@ -194,7 +191,7 @@ func (st *states) take(
 	if !tick.IsZero() {
 		pending = strconv.FormatInt(tick.UnixMilli(), 10)
 	}
-	return takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending,
+	return takeScript.Run(ctx, st.db, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending,
 		following.UnixMilli(), worker, policy.TickHold.Milliseconds()).Bool()
 }
 
@@ -207,5 +204,5 @@ func (st *states) confirm(
 	if futile != nil {
 		text = bounded(futile.Error())
 	}
-	return confirmScript.Run(ctx, st.rdb, st.keys(name)[:1], tick.UnixMilli(), taskID, text).Bool()
+	return confirmScript.Run(ctx, st.db, st.keys(name)[:1], tick.UnixMilli(), taskID, text).Bool()
 }

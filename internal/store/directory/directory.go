@@ -45,14 +45,13 @@ const pageRows = 500
 // synced_at. A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has one more,
 // "revoked". "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
 type Directory struct {
-	rdb        redis.UniversalClient
-	keys       store.Keys
+	db         store.DB
 	tombstones *store.Tombstones
 }
 
 // New returns the directory of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Directory {
-	return &Directory{rdb: rdb, keys: store.Keys(namespace), tombstones: store.NewTombstones(rdb, namespace)}
+	return &Directory{store.Open(rdb, namespace), store.NewTombstones(rdb, namespace)}
 }
 
 // layout begins the names of copies that this version can read.
@@ -69,7 +68,7 @@ type Copy struct {
 
 // Copy returns the copy that counts. The error is ErrNoCopy if there is none.
 func (d *Directory) Copy(ctx context.Context) (Copy, error) {
-	meta, err := d.rdb.HGetAll(ctx, d.keys.Directory()).Result()
+	meta, err := d.db.HGetAll(ctx, d.db.Key.Directory()).Result()
 	switch {
 	case err != nil:
 		return Copy{}, fmt.Errorf("reading the directory: %w", err)
@@ -129,7 +128,7 @@ func (f Filter) matches(inv clerkclient.Invitation) bool {
 func (c Copy) Each(ctx context.Context, filter Filter, do func(clerkclient.Invitation) error) error {
 	d := c.directory
 	for start := 0; start < c.count; start += pageRows {
-		ids, err := d.rdb.ZRevRange(ctx, d.keys.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
+		ids, err := d.db.ZRevRange(ctx, d.db.Key.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
 		if err != nil {
 			return fmt.Errorf("reading the directory: %w", err)
 		}
@@ -157,7 +156,7 @@ func (c Copy) rows(ctx context.Context, ids []string) ([]clerkclient.Invitation,
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	values, err := c.directory.rdb.HMGet(ctx, c.directory.keys.Copy(c.name), ids...).Result()
+	values, err := c.directory.db.HMGet(ctx, c.directory.db.Key.Copy(c.name), ids...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory: %w", err)
 	}

@@ -36,13 +36,13 @@ type Draft struct {
 // Begin starts a new copy.
 func (d *Directory) Begin(ctx context.Context) (_ *Draft, err error) {
 	defer store.Wrap(&err, "beginning a copy of the directory")
-	now, err := d.rdb.Time(ctx).Result()
+	now, err := d.db.Time(ctx).Result()
 	return &Draft{directory: d, name: layout + uuid.NewString(), BegunAt: now.UTC()}, err
 }
 
 // keys are those of its rows, its order and its revoked invitations.
 func (w *Draft) keys() []string {
-	k := w.directory.keys
+	k := w.directory.db.Key
 	return []string{k.Copy(w.name), k.CopyOrder(w.name), k.CopyRevoked(w.name)}
 }
 
@@ -108,7 +108,7 @@ func (w *Draft) write(ctx context.Context, invitations []clerkclient.Invitation,
 		}
 		args = append(args, inv.ID, inv.CreatedAt.UnixMilli(), inv.Revoked || inv.Status == "revoked", text)
 	}
-	there, err := addScript.Run(ctx, w.directory.rdb, append(w.keys(), w.directory.keys.Copies()), args...).Bool()
+	there, err := addScript.Run(ctx, w.directory.db, append(w.keys(), w.directory.db.Key.Copies()), args...).Bool()
 	if err == nil && !there {
 		err = ErrGone
 	}
@@ -119,11 +119,11 @@ func (w *Draft) write(ctx context.Context, invitations []clerkclient.Invitation,
 // Count returns how many invitations the draft has, or how many of them are revoked.
 func (w *Draft) Count(ctx context.Context, revoked bool) (count int, err error) {
 	defer store.Wrap(&err, "counting the directory's draft")
-	key := w.directory.keys.CopyOrder(w.name)
+	key := w.directory.db.Key.CopyOrder(w.name)
 	if revoked {
-		key = w.directory.keys.CopyRevoked(w.name)
+		key = w.directory.db.Key.CopyRevoked(w.name)
 	}
-	n, err := w.directory.rdb.ZCard(ctx, key).Result()
+	n, err := w.directory.db.ZCard(ctx, key).Result()
 	return int(n), err
 }
 
@@ -176,9 +176,9 @@ return count
 func (w *Draft) Publish(ctx context.Context) (count int, published bool, err error) {
 	defer store.Wrap(&err, "publishing the directory")
 	d := w.directory
-	keys := append([]string{d.keys.Directory(), d.keys.Copies()}, w.keys()...)
-	count, err = publishScript.Run(ctx, d.rdb, keys,
-		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.keys.Copy("")).Int()
+	keys := append([]string{d.db.Key.Directory(), d.db.Key.Copies()}, w.keys()...)
+	count, err = publishScript.Run(ctx, d.db, keys,
+		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.db.Key.Copy("")).Int()
 	if count == -2 {
 		err = ErrGone
 	}
@@ -188,9 +188,9 @@ func (w *Draft) Publish(ctx context.Context) (count int, published bool, err err
 // Discard throws a draft away that will not be published.
 func (w *Draft) Discard(ctx context.Context) (err error) {
 	defer store.Wrap(&err, "throwing a draft of the directory away")
-	_, err = w.directory.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, err = w.directory.db.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.Unlink(ctx, w.keys()...)
-		pipe.ZRem(ctx, w.directory.keys.Copies(), w.name)
+		pipe.ZRem(ctx, w.directory.db.Key.Copies(), w.name)
 		return nil
 	})
 	return err

@@ -46,19 +46,19 @@ return 1
 // being written or can still be read. Its tombstone is there already. It gives how many rows were about it.
 func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err error) {
 	defer store.Wrap(&err, "erasing an address from the directory")
-	names, err := d.rdb.ZRange(ctx, d.keys.Copies(), 0, -1).Result()
+	names, err := d.db.ZRange(ctx, d.db.Key.Copies(), 0, -1).Result()
 	if err != nil {
 		return 0, err
 	}
-	counts, err := d.rdb.HGet(ctx, d.keys.Directory(), "copy").Result()
+	counts, err := d.db.HGet(ctx, d.db.Key.Directory(), "copy").Result()
 	if err == nil && !strings.HasPrefix(counts, layout) {
-		err = d.rdb.Unlink(ctx, d.keys.Copy(counts)).Err() // of an earlier version: nobody reads it
+		err = d.db.Unlink(ctx, d.db.Key.Copy(counts)).Err() // of an earlier version: nobody reads it
 	}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, err
 	}
 	for _, name := range names {
-		n, err := d.eraseFrom(ctx, d.keys.Copy(name), folded)
+		n, err := d.eraseFrom(ctx, d.db.Key.Copy(name), folded)
 		if erased += n; err != nil {
 			return erased, err
 		}
@@ -67,7 +67,7 @@ func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err e
 }
 
 func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased int, err error) {
-	rows := d.rdb.HScan(ctx, key, 0, "", pageRows).Iterator()
+	rows := d.db.HScan(ctx, key, 0, "", pageRows).Iterator()
 	for rows.Next(ctx) {
 		id := rows.Val()
 		if !rows.Next(ctx) {
@@ -86,7 +86,7 @@ func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased i
 				return erased, err
 			}
 		}
-		n, err := eraseScript.Run(ctx, d.rdb, []string{key}, id, replaced).Int()
+		n, err := eraseScript.Run(ctx, d.db, []string{key}, id, replaced).Int()
 		if err != nil {
 			return erased, err
 		}
