@@ -9,8 +9,6 @@ package clerkclient
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -99,34 +97,25 @@ const (
 // body is not a plausible answer, read says why.
 func ask[A, R any](
 	ctx context.Context, c *Client, op string, params clerk.Params, read func(A) (R, string),
-) (result R, answer Answer, err error) {
+) (R, Answer, error) {
 	method, path, _ := strings.Cut(op, " ")
 	request := clerk.NewAPIRequest(method, path)
 	request.SetParams(params)
-	got := &resource[A]{}
-	if err := c.Call(ctx, request, got); err != nil {
-		if e, ok := errors.AsType[*Error](err); ok {
-			answer = Answer{Status: e.Status, Date: e.date, TraceID: e.TraceID}
+	a, op, fault := c.send(ctx, request)
+	var body A
+	if fault == nil {
+		fault = decode(op, a, &body)
+	}
+	if fault == nil {
+		result, why := read(body)
+		if why == "" {
+			return result, Answer{Status: a.status, Date: dateOf(a.header), TraceID: a.traceID()}, nil
 		}
-		return result, answer, err
+		fault = unreadable(op, a, why)
 	}
-	response := got.Response
-	answer = Answer{Status: response.StatusCode, Date: dateOf(response.Header), TraceID: response.TraceID}
-	result, fault := read(got.body)
-	if fault != "" {
-		var none R
-		return none, answer, implausible(op, response, fault)
-	}
-	return result, answer, nil
+	var none R
+	return none, Answer{Status: fault.Status, Date: fault.date, TraceID: fault.TraceID}, fault
 }
-
-// resource is the body of an answer, decoded as A.
-type resource[A any] struct {
-	clerk.APIResource
-	body A
-}
-
-func (r *resource[A]) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &r.body) }
 
 // Create creates one invitation. It believes a 2xx only if that is about the address it asked for.
 func (c *Client) Create(ctx context.Context, params *invitation.CreateParams) (Invitation, Answer, error) {

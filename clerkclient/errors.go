@@ -91,71 +91,71 @@ func refused(op, format string, args ...any) *Error {
 	return &Error{Outcome: Rejected, Code: CodeInvalidRequest, Message: redact(fmt.Sprintf(format, args...)), op: op}
 }
 
-// failure is what went wrong on the way. It does not keep the errors of net/http: they may quote the request, and the
-// headers of the answer.
-type failure struct {
-	code, message string
-	cause         error
+// lost is the error of a call whose answer did not come. The cause is never an error of net/http: those may quote the
+// request, and the headers of the answer.
+func lost(code, message string, cause error) *Error {
+	return &Error{Outcome: Transient, Code: code, Message: message, Cause: cause}
 }
 
-func failureOf(ctx context.Context, err error) failure {
+// failureOf says what went wrong on the way.
+func failureOf(ctx context.Context, err error) *Error {
 	switch ctxErr := ctx.Err(); {
 	case errors.Is(context.Cause(ctx), errReplayed):
-		return failure{CodeConnectionClosed, "the connection closed before an answer came", io.EOF}
+		return lost(CodeConnectionClosed, "the connection closed before an answer came", io.EOF)
 	case errors.Is(ctxErr, context.Canceled):
-		return failure{CodeCanceled, "the call was cancelled", context.Canceled}
+		return lost(CodeCanceled, "the call was cancelled", context.Canceled)
 	case errors.Is(ctxErr, context.DeadlineExceeded):
-		return failure{CodeTimeout, "the call's deadline passed", context.DeadlineExceeded}
+		return lost(CodeTimeout, "the call's deadline passed", context.DeadlineExceeded)
 	}
-	if f, ok := connectFailure(err); ok {
-		return f
+	if e := connectFailure(err); e != nil {
+		return e
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
 	timeout, _ := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded): // the write deadline, a moment before the context's
-		return failure{CodeTimeout, "the call's deadline passed", context.DeadlineExceeded}
+		return lost(CodeTimeout, "the call's deadline passed", context.DeadlineExceeded)
 	case timeout != nil && timeout.Timeout(): // of the TLS handshake: nothing else has a timeout of its own
-		return failure{CodeTLS, "no TLS handshake with the server in time", nil}
+		return lost(CodeTLS, "no TLS handshake with the server in time", nil)
 	case errno == syscall.ECONNRESET, errno == syscall.EPIPE, errno == syscall.ECONNABORTED:
-		return failure{CodeConnectionReset, "the connection broke: " + errno.Error(), errno}
+		return lost(CodeConnectionReset, "the connection broke: "+errno.Error(), errno)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return failure{CodeConnectionClosed, "the connection closed in the middle of an answer", io.ErrUnexpectedEOF}
+		return lost(CodeConnectionClosed, "the connection closed in the middle of an answer", io.ErrUnexpectedEOF)
 	case errors.Is(err, io.EOF),
 		strings.Contains(err.Error(), "server closed idle connection"): // net/http exports no error for it
-		return failure{CodeConnectionClosed, "the connection closed before an answer came", io.EOF}
+		return lost(CodeConnectionClosed, "the connection closed before an answer came", io.EOF)
 	case errno != 0:
-		return failure{CodeNetwork, "the network failed: " + errno.Error(), errno}
+		return lost(CodeNetwork, "the network failed: "+errno.Error(), errno)
 	}
-	return failure{CodeNetwork, "no HTTP answer could be read from the connection", nil}
+	return lost(CodeNetwork, "no HTTP answer could be read from the connection", nil)
 }
 
-// connectFailure knows the errors of a connection that was never made.
-func connectFailure(err error) (failure, bool) {
+// connectFailure knows the errors of a connection that was never made; nil for any other.
+func connectFailure(err error) *Error {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return failure{CodeTLS, "the server's certificate is not trusted", nil}, true
+		return lost(CodeTLS, "the server's certificate is not trusted", nil)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return failure{CodeTLS, "the server does not speak TLS", nil}, true
+		return lost(CodeTLS, "the server does not speak TLS", nil)
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		why := "its name could not be looked up"
 		if dns.IsNotFound {
 			why = "there is no such name"
 		}
-		return failure{CodeDial, "no connection to the server: " + why, nil}, true
+		return lost(CodeDial, "no connection to the server: "+why, nil)
 	}
 	op, ok := errors.AsType[*net.OpError](err)
 	switch {
 	case !ok:
-		return failure{}, false
+		return nil
 	case op.Op == "remote error", op.Op == "local error": // crypto/tls's words for an alert
-		return failure{CodeTLS, "the TLS handshake was refused", nil}, true
+		return lost(CodeTLS, "the TLS handshake was refused", nil)
 	case op.Op != "dial" && op.Op != "proxyconnect":
-		return failure{}, false
+		return nil
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		return failure{CodeDial, "no connection to the server: " + errno.Error(), errno}, true
+		return lost(CodeDial, "no connection to the server: "+errno.Error(), errno)
 	}
-	return failure{CodeDial, "no connection to the server in time", nil}, true
+	return lost(CodeDial, "no connection to the server in time", nil)
 }

@@ -91,7 +91,7 @@ func FuzzAnswers(f *testing.F) {
 
 // decoded is the body of a 2xx as the calls decode it.
 func decoded[A any](body string) (A, bool) {
-	into := &resource[A]{}
-	fault := decode("canned", answer{status: 200, header: http.Header{}, body: []byte(body)}, into)
-	return into.body, fault == nil
+	var into A
+	fault := decode("canned", answer{status: 200, header: http.Header{}, body: []byte(body)}, &into)
+	return into, fault == nil
 }

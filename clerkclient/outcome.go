@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
 )
 
 // Outcome says what an answer means for the recipients of the call. Metrics use its text as a label.
@@ -84,11 +86,13 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	fault  *failure // why the body is not complete
+	fault  *Error // why the body is not complete
 	at     time.Time
 }
 
 func (a answer) succeeded() bool { return a.status >= 200 && a.status <= 299 }
+
+func (a answer) traceID() string { return matching(traceForm, a.header.Get("Clerk-Trace-Id")) }
 
 // dateOf is the server's clock when it answered, to the second; zero when the server does not say.
 func dateOf(header http.Header) time.Time {
@@ -111,15 +115,15 @@ func classify(op string, a answer) *Error {
 	}
 	e := &Error{
 		Outcome: outcome, Status: a.status, Sent: true,
-		TraceID: cmp.Or(matching(traceForm, a.header.Get("Clerk-Trace-Id")), matching(traceForm, body.TraceID)),
+		TraceID: cmp.Or(a.traceID(), matching(traceForm, body.TraceID)),
 		op:      op, date: dateOf(a.header),
 	}
 	switch {
 	case a.succeeded():
-		e.Code, e.Cause = CodeUnreadableAnswer, a.fault.cause
-		e.Message = "the answer could not be read: " + a.fault.message
-		if slices.Contains([]string{CodeCanceled, CodeTimeout, CodeAnswerTooLarge}, a.fault.code) {
-			e.Code = a.fault.code // says more
+		e.Code, e.Cause = CodeUnreadableAnswer, a.fault.Cause
+		e.Message = "the answer could not be read: " + a.fault.Message
+		if slices.Contains([]string{CodeCanceled, CodeTimeout, CodeAnswerTooLarge}, a.fault.Code) {
+			e.Code = a.fault.Code // says more
 		}
 		return e
 	case body.known():
@@ -153,15 +157,8 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 // clerkErrors is the body of Clerk's refusals (documented). The SDK's own type would let a field of the body replace
 // the HTTP status.
 type clerkErrors struct {
-	Errors  []refusal `json:"errors"`
-	TraceID string    `json:"clerk_trace_id"`
-}
-
-type refusal struct {
-	Message     string          `json:"message"`
-	LongMessage string          `json:"long_message"`
-	Code        string          `json:"code"`
-	Meta        json.RawMessage `json:"meta"`
+	Errors  []clerk.Error `json:"errors"`
+	TraceID string        `json:"clerk_trace_id"`
 }
 
 // readErrors reads the body; the zero value means that it is not one of Clerk's.
@@ -176,7 +173,7 @@ func readErrors(body []byte) clerkErrors {
 func (c clerkErrors) known() bool { return len(c.Errors) > 0 }
 
 func (c clerkErrors) has(code string) bool {
-	return slices.ContainsFunc(c.Errors, func(e refusal) bool { return e.Code == code })
+	return slices.ContainsFunc(c.Errors, func(e clerk.Error) bool { return e.Code == code })
 }
 
 // maxOffenders is more than the addresses of any call.

@@ -59,35 +59,47 @@ func newTransport() *http.Transport {
 // have been sent is not repeated. The resource gets no RawJSON, because an invitation's holds its sign-up ticket.
 // Multipart requests and queries within the path are not supported.
 func (c *Client) Call(ctx context.Context, request *clerk.APIRequest, into clerk.ResponseReader) error {
-	req, op, fault := c.newRequest(request)
-	if fault != nil {
-		return fault
+	a, op, fault := c.send(ctx, request)
+	if fault == nil {
+		into.Read(&clerk.APIResponse{
+			Header: a.header, Status: fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)), StatusCode: a.status,
+			TraceID: a.traceID(),
+		})
+		fault = decode(op, a, into)
 	}
-	a, fault := c.exchange(ctx, req, op)
 	if fault != nil {
-		return fault
-	}
-	if fault := decode(op, a, into); fault != nil {
 		return fault
 	}
 	return nil
 }
 
-// decode reads a 2xx into the resource. Anything else is an error, and so is a 2xx that cannot be read.
-func decode(op string, a answer, into clerk.ResponseReader) *Error {
-	if fault := classify(op, a); fault != nil {
-		return fault
+// send makes a request and gives the answer, a complete 2xx; any other is a fault. op is the operation, as errors
+// name it.
+func (c *Client) send(ctx context.Context, request *clerk.APIRequest) (a answer, op string, fault *Error) {
+	req, op, fault := c.newRequest(request)
+	if fault == nil {
+		a, fault = c.exchange(ctx, req, op)
 	}
-	into.Read(&clerk.APIResponse{
-		Header: a.header, Status: fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)), StatusCode: a.status,
-		TraceID: matching(traceForm, a.header.Get("Clerk-Trace-Id")),
-	})
+	if fault == nil {
+		fault = classify(op, a)
+	}
+	return a, op, fault
+}
+
+// decode reads the body of a 2xx.
+func decode(op string, a answer, into any) *Error {
 	switch {
 	case len(bytes.TrimSpace(a.body)) == 0:
-		a.fault = &failure{message: "it is empty"}
+		return unreadable(op, a, "it is empty")
 	case tooManyObjects(a.body), json.Unmarshal(a.body, into) != nil:
-		a.fault = &failure{message: "it is not the JSON that belongs to this call"}
+		return unreadable(op, a, "it is not the JSON that belongs to this call")
 	}
+	return nil
+}
+
+// unreadable is the error of a 2xx that is not the answer to the call. Clerk may have done something.
+func unreadable(op string, a answer, why string) *Error {
+	a.fault = &Error{Message: why}
 	return classify(op, a)
 }
 
@@ -95,7 +107,7 @@ func decode(op string, a answer, into clerk.ResponseReader) *Error {
 // the request into another one.
 var segmentForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// newRequest builds the HTTP request. op is the operation, as errors name it.
+// newRequest builds the HTTP request of an operation.
 func (c *Client) newRequest(request *clerk.APIRequest) (req *http.Request, op string, fault *Error) {
 	path := strings.Trim(request.Path, "/")
 	for segment := range strings.SplitSeq(path, "/") {
@@ -140,21 +152,22 @@ func (c *Client) exchange(parent context.Context, req *http.Request, op string) 
 	defer abort(nil)
 	deadline, _ := ctx.Deadline()
 	call := &call{deadline: deadline, abort: abort}
-	lost := func(err error) *Error {
-		f := failureOf(ctx, err)
-		if f.code == CodeDial || f.code == CodeTLS {
-			f.message = req.URL.Host + ": " + f.message
+	unanswered := func(err error) *Error {
+		e := failureOf(ctx, err)
+		if e.Code == CodeDial || e.Code == CodeTLS {
+			e.Message = req.URL.Host + ": " + e.Message
 		}
-		return &Error{Outcome: Transient, Code: f.code, Message: f.message, Cause: f.cause, Sent: call.end(), op: op}
+		e.Sent, e.op = call.end(), op
+		return e
 	}
 	if err := ctx.Err(); err != nil {
-		return answer{}, lost(err)
+		return answer{}, unanswered(err)
 	}
 	trace := &httptrace.ClientTrace{GotConn: call.gotConn}
 	// The transport, not an http.Client: it follows no redirect, keeps no cookie, and its errors do not quote the URL.
 	resp, err := c.transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err != nil {
-		return answer{}, lost(err)
+		return answer{}, unanswered(err)
 	}
 	defer call.end()
 	defer func() { _ = resp.Body.Close() }()
@@ -168,16 +181,10 @@ func (c *Client) exchange(parent context.Context, req *http.Request, op string) 
 	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		f := failureOf(ctx, err)
-		a.fault = &f
+		a.fault = failureOf(ctx, err)
 	} else if int64(len(a.body)) > limit {
 		why := fmt.Sprintf("it has more than %d bytes", limit)
-		a.body, a.fault = nil, &failure{code: CodeAnswerTooLarge, message: why}
+		a.body, a.fault = nil, &Error{Code: CodeAnswerTooLarge, Message: why}
 	}
 	return a, nil
-}
-
-// implausible is the error of a 2xx that is JSON but not the answer to the call. Clerk may have done something.
-func implausible(op string, response *clerk.APIResponse, why string) *Error {
-	return classify(op, answer{status: response.StatusCode, header: response.Header, fault: &failure{message: why}})
 }

@@ -173,8 +173,11 @@ func shareKey(prefix, limit, share string) string {
 	if share == "" {
 		return logKey(prefix, limit)
 	}
-	return prefix + ":{limits}:" + limit + ":share:" + share
+	return sharesKey(prefix, limit) + share
 }
+
+// sharesKey is what the keys of the logs of a limit's shares begin with.
+func sharesKey(prefix, limit string) string { return prefix + ":{limits}:" + limit + ":share:" }
 
 // run runs a script to its end, even if ctx is cancelled meanwhile.
 func run(ctx context.Context, rdb redis.UniversalClient, script *redis.Script, keys []string, args ...any) *redis.Cmd {

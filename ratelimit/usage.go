@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -64,6 +65,16 @@ func (l *Limiter) Announce(ctx context.Context) error {
 // ReadUsage reads the usage of every announced limit, sorted by name. There is none if nothing was announced. It
 // changes nothing. If it cannot read something, or finds garbage, it returns [ErrUnavailable].
 func ReadUsage(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Usage, error) {
+	return readAll(ctx, rdb, prefix, 0)
+}
+
+// ReadFrees is [ReadUsage] and also reads when the places that count come free, for every limit that is switched on
+// and each of its shares. The place of a call in flight comes free a window after the reading at the earliest.
+func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Usage, error) {
+	return readAll(ctx, rdb, prefix, maxFrees)
+}
+
+func readAll(ctx context.Context, rdb redis.UniversalClient, prefix string, frees int) ([]Usage, error) {
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
@@ -73,7 +84,7 @@ func ReadUsage(ctx context.Context, rdb redis.UniversalClient, prefix string) ([
 	}
 	usages := make([]Usage, len(limits))
 	for i, limit := range limits {
-		if usages[i], err = readUsage(ctx, rdb, prefix, limit); err != nil {
+		if usages[i], err = readUsage(ctx, rdb, prefix, limit, frees); err != nil {
 			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of "+limit.Name, err))
 		}
 	}
@@ -114,99 +125,44 @@ func parseFigures(pair []string) (Limit, error) {
 	return limit, limit.check()
 }
 
-func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, limit Limit) (Usage, error) {
+func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, limit Limit, frees int) (Usage, error) {
 	u := Usage{Name: limit.Name, N: limit.N, Window: limit.Window}
 	keys := []string{stateKey(prefix, limit.Name), logKey(prefix, limit.Name)}
-	reply, err := usageScript.Run(ctx, rdb, keys, limit.N, limit.Window.Microseconds(), maxShares).Slice()
+	text, err := usageScript.Run(ctx, rdb, keys, limit.N, limit.Window.Microseconds(), sharesKey(prefix, limit.Name),
+		maxShares, frees).Text()
 	if err != nil {
 		return u, err
 	}
-	var v [6]int64
-	ok := len(reply) >= len(v) && len(reply)%2 == 0
-	for i := 0; ok && i < len(v); i++ {
-		v[i], ok = reply[i].(int64)
-	}
-	if !ok {
-		return u, fmt.Errorf("unexpected answer %v", reply)
-	}
-	u.At = time.UnixMicro(v[0])
-	u.Used, u.InFlight, u.Probing = int(v[1]), int(v[2]), v[4] == 1
-	if v[3] > v[0] {
-		u.BlockedUntil = time.UnixMicro(v[3])
-	}
-	if v[5] > 0 {
-		u.NextFree = time.UnixMicro(v[0] + v[5])
-	}
-	u.Shares, err = readShares(ctx, rdb, prefix, u, reply[len(v):])
-	return u, err
-}
-
-// readShares counts what the named shares of a limit hold, at the instant of u.
-func readShares(
-	ctx context.Context, rdb redis.UniversalClient, prefix string, u Usage, named []any,
-) (shares []ShareUsage, err error) {
-	if u.N == 0 {
-		return nil, nil
-	}
-	var used, flying []*redis.IntCmd
-	pipe := rdb.Pipeline()
-	for pair := range slices.Chunk(named, 2) {
-		name, ok1 := pair[0].(string)
-		most, ok2 := pair[1].(int64)
-		if !ok1 || !ok2 {
-			return nil, fmt.Errorf("unexpected answer %v", named)
+	var read struct {
+		Now, NotBefore, Wait int64 `json:",string"`
+		Probing              bool
+		Logs                 []struct {
+			Name                string
+			Max, Used, InFlight int
+			Frees               []int64
 		}
-		key := shareKey(prefix, u.Name, name)
-		shares = append(shares, ShareUsage{Name: name, Max: int(most)})
-		used = append(used, pipe.ZCount(ctx, key, after(u.At.Add(-u.Window)), "+inf"))
-		flying = append(flying, pipe.ZCount(ctx, key, after(u.At), "+inf"))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, err
+	if err := json.Unmarshal([]byte(text), &read); err != nil {
+		return u, fmt.Errorf("unexpected answer %s: %w", text, err)
 	}
-	for i := range shares {
-		shares[i].Used, shares[i].InFlight = int(used[i].Val()), int(flying[i].Val())
+	u.At, u.Probing = time.UnixMicro(read.Now), read.Probing
+	if read.NotBefore > read.Now {
+		u.BlockedUntil = time.UnixMicro(read.NotBefore)
 	}
-	slices.SortFunc(shares, func(a, b ShareUsage) int { return strings.Compare(a.Name, b.Name) })
-	return shares, nil
-}
-
-// after is the lower bound of the entries of a log that are later than t.
-func after(t time.Time) string { return fmt.Sprintf("(%d", t.UnixMicro()) }
-
-// ReadFrees is [ReadUsage] and also reads when the places that count come free, for every limit that is switched on
-// and each of its shares. The place of a call in flight comes free a window after the reading at the earliest.
-func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Usage, error) {
-	usages, err := ReadUsage(ctx, rdb, prefix)
-	if err != nil {
-		return nil, err
+	if read.Wait > 0 {
+		u.NextFree = time.UnixMicro(read.Now + read.Wait)
 	}
-	var fill []func()
-	pipe := rdb.Pipeline()
-	read := func(u Usage, share string, frees *[]time.Time) {
-		counted := &redis.ZRangeBy{Min: after(u.At.Add(-u.Window)), Max: "+inf", Count: maxFrees}
-		log := pipe.ZRangeByScoreWithScores(ctx, shareKey(prefix, u.Name, share), counted)
-		fill = append(fill, func() {
-			for _, entry := range log.Val() {
-				used := min(entry.Score, float64(u.At.UnixMicro())) // the score of a call in flight is its deadline
-				*frees = append(*frees, time.UnixMicro(int64(used)).Add(u.Window))
-			}
-		})
-	}
-	for i, u := range usages {
-		if u.N == 0 {
+	for _, log := range read.Logs {
+		var frees []time.Time
+		for _, span := range log.Frees {
+			frees = append(frees, time.UnixMicro(read.Now+span))
+		}
+		if log.Name == "" {
+			u.Used, u.InFlight, u.Frees = log.Used, log.InFlight, frees
 			continue
 		}
-		read(u, "", &usages[i].Frees)
-		for j, share := range u.Shares {
-			read(u, share.Name, &u.Shares[j].Frees)
-		}
+		u.Shares = append(u.Shares, ShareUsage{log.Name, log.Max, log.Used, log.InFlight, frees})
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, cmp.Or(ctx.Err(), unavailable("reading when places come free", err))
-	}
-	for _, do := range fill {
-		do()
-	}
-	return usages, nil
+	slices.SortFunc(u.Shares, func(a, b ShareUsage) int { return strings.Compare(a.Name, b.Name) })
+	return u, nil
 }

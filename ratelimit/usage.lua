@@ -3,29 +3,42 @@
 --       its log
 -- ARGV  N
 --       the window
+--       what the keys of the logs of its shares begin with
 --       the most shares that are read
--- returns {now, used, in flight, end of the rest (0: none), probing 0|1, wait, share, its max, …}
-local n, window, most, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), clock()
+--       of how many used places of a log it is read when they come free
+-- returns JSON: now and the end of the rest (0: none) as text, probing, wait, and logs: of the limit first (with no
+-- name), then of each share, what its name, max, used and inflight are, and the spans after which places come free.
+local n, window, shares, now = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], clock()
 local s = readState(KEYS[1])
-local used, flying, wait, probing = 0, 0, 0, 0
-if n > 0 then
-  used = redis.call('ZCOUNT', KEYS[2], '(' .. text(now - window), '+inf')
-  flying = redis.call('ZCOUNT', KEYS[2], '(' .. text(now), '+inf')
-  wait = placeWait(KEYS[2], n, window, now)
+local usage = { now = text(now), notbefore = text(s.notBefore or 0), probing = false, wait = 0, logs = n > 0 and {} or nil }
+local function add(name, max, log)
+  local from = '(' .. text(now - window)
+  local entry = {
+    name = name, max = max,
+    used = redis.call('ZCOUNT', log, from, '+inf'), inflight = redis.call('ZCOUNT', log, '(' .. text(now), '+inf'),
+  }
+  local scores = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+  for i = 2, #scores, 2 do
+    entry.frees = entry.frees or {}
+    -- The score of a call in flight is its deadline; answered now, it frees its place a window from now.
+    table.insert(entry.frees, math.ceil(math.min(tonumber(scores[i]), now) + window - now))
+  end
+  table.insert(usage.logs, entry)
 end
-if s.notBefore then
-  if now < s.notBefore then wait = math.max(wait, s.notBefore - now) else probing = 1 end
-end
-local answer = { now, used, flying, s.notBefore or 0, probing, math.ceil(wait) }
-if redis.call('HLEN', KEYS[1]) > most + 6 then
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) + 6 then
   error('garbage in ' .. KEYS[1] .. ': it names too many shares')
 end
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  local share = string.match(all[i], '^share:([%w._-]+)$')
-  if share then
-    table.insert(answer, share)
-    table.insert(answer, number(KEYS[1], all[i], all[i + 1]))
+if n > 0 then
+  add('', n, KEYS[2])
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    local share = string.match(all[i], '^share:([%w._-]+)$')
+    if share then add(share, number(KEYS[1], all[i], all[i + 1]), shares .. share) end
   end
+  usage.wait = placeWait(KEYS[2], n, window, now)
 end
-return answer
+if s.notBefore then
+  if now < s.notBefore then usage.wait = math.max(usage.wait, s.notBefore - now) else usage.probing = true end
+end
+usage.wait = text(math.ceil(usage.wait))
+return cjson.encode(usage)

@@ -14,7 +14,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"example.com/usher/internal/store/directory"
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store/record"
 )
 
@@ -327,17 +327,17 @@ func TestARevocationWithoutAKeyIsRehearsedFromTheDirectory(t *testing.T) {
 	s.sent("load", 5)
 	s.finish("load")
 	past, soon := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
-	var rows []directory.Invitation
+	var rows []clerkclient.Invitation
 	for i, sent := range s.list("campaign", "export", "load") {
-		row := directory.Invitation{
+		row := clerkclient.Invitation{
 			ID: fmt.Sprint(sent["invitation_id"]), EmailAddress: fmt.Sprint(sent["email_address"]), Status: "pending",
-			PublicMetadata: json.RawMessage("{}"), CreatedAt: time.Now(), ExpiresAt: &soon,
+			PublicMetadata: json.RawMessage("{}"), CreatedAt: time.Now(), ExpiresAt: soon,
 		}
 		switch i {
 		case 0:
 			row.Status = "accepted"
 		case 1:
-			row.ExpiresAt = &past
+			row.ExpiresAt = past
 		}
 		rows = append(rows, row)
 	}

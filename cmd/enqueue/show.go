@@ -6,6 +6,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/directory"
@@ -138,7 +139,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 	}
 	each := func(write func(view) error) error {
 		filter := directory.Filter{Status: c.Status, Query: c.Query}
-		return copy.Each(a.ctx, filter, func(inv directory.Invitation) error {
+		return copy.Each(a.ctx, filter, func(inv clerkclient.Invitation) error {
 			return write(invitationView(inv, copy.SyncedAt))
 		})
 	}
@@ -165,16 +166,12 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 	return nil
 }
 
-func invitationView(inv directory.Invitation, syncedAt time.Time) view {
-	v := view{
+func invitationView(inv clerkclient.Invitation, syncedAt time.Time) view {
+	return view{
 		"id": inv.ID, "email_address": inv.EmailAddress, "status": inv.Status, "revoked": inv.Revoked,
 		"public_metadata": inv.PublicMetadata, "created_at": known(inv.CreatedAt), "updated_at": known(inv.UpdatedAt),
-		"expires_at": nil, "synced_at": known(syncedAt),
+		"expires_at": known(inv.ExpiresAt), "synced_at": known(syncedAt),
 	}
-	if inv.ExpiresAt != nil {
-		v["expires_at"] = known(*inv.ExpiresAt)
-	}
-	return v
 }
 
 // noCopy says that there is nothing to list, which is not the same as an empty list.

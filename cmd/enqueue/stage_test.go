@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
@@ -225,7 +226,7 @@ func (s *stage) finish(campaign string) {
 }
 
 // synced publishes a copy of Clerk's list.
-func (s *stage) synced(invitations ...directory.Invitation) {
+func (s *stage) synced(invitations ...clerkclient.Invitation) {
 	s.t.Helper()
 	draft, err := s.directory.Begin(s.t.Context())
 	must(s.t, err)

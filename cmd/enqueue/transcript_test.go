@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/ratelimit"
@@ -255,17 +255,16 @@ func steps() map[string]func(s *stage, args ...string) {
 		"revokekey": func(s *stage, _ ...string) { s.clerk.RevokeKey() },
 		// synced ID:ADDRESS:STATUS…: a copy of Clerk's list, the newest first.
 		"synced": func(s *stage, args ...string) {
-			var rows []directory.Invitation
+			var rows []clerkclient.Invitation
 			for i, arg := range args {
 				fields := strings.Split(arg, ":")
 				at := noon.Add(-time.Duration(i) * time.Hour)
-				row := directory.Invitation{
+				row := clerkclient.Invitation{
 					ID: fields[0], EmailAddress: fields[1], Status: fields[2], Revoked: fields[2] == "revoked",
 					PublicMetadata: json.RawMessage(`{"plan":"pro"}`), CreatedAt: at, UpdatedAt: at,
 				}
 				if fields[2] == "pending" {
-					expires := time.Now().Add(time.Hour)
-					row.ExpiresAt = &expires
+					row.ExpiresAt = time.Now().Add(time.Hour)
 				}
 				rows = append(rows, row)
 			}

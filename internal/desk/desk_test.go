@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -188,7 +188,7 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 	must(t, err)
 	draft, err := d.directory.Begin(t.Context())
 	must(t, err)
-	must(t, draft.Add(t.Context(), []directory.Invitation{{
+	must(t, draft.Add(t.Context(), []clerkclient.Invitation{{
 		ID: "inv_2", EmailAddress: "bulk2@example.com", Status: "accepted", PublicMetadata: json.RawMessage("{}"),
 		CreatedAt: time.Now(),
 	}}))

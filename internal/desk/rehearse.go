@@ -195,11 +195,10 @@ func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revoca
 	}
 	folded, now := tasks.FoldAddress(of.EmailAddress), time.Now()
 	filter := directory.Filter{Status: "pending", Query: folded + of.InvitationID}
-	err = copy.Each(ctx, filter, func(inv directory.Invitation) error {
+	err = copy.Each(ctx, filter, func(inv clerkclient.Invitation) error {
 		mine := folded == "" || tasks.FoldAddress(inv.EmailAddress) == folded
-		if mine && (inv.ExpiresAt == nil || inv.ExpiresAt.After(now)) {
-			found := clerkclient.Invitation{ID: inv.ID, EmailAddress: inv.EmailAddress, CreatedAt: inv.CreatedAt}
-			r.Invitations = append(r.Invitations, found)
+		if mine && (inv.ExpiresAt.IsZero() || inv.ExpiresAt.After(now)) {
+			r.Invitations = append(r.Invitations, inv)
 		}
 		return nil
 	})

@@ -54,13 +54,13 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{
-		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Alone, Done: s.Sent + s.Dead,
+		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Sent + s.Dead,
 		Start: s.StartedAt.Sub(o.At),
 	}
 	if s.State == ledger.Scheduled {
 		c.Start = s.ScheduledAt.Sub(o.At)
 	}
-	switch ready := s.InCalls + s.Alone + s.Ready; {
+	switch ready := s.InCalls + s.Singles + s.Ready; {
 	case s.State != ledger.Running || ready > 0:
 	case s.Waiting > 0 && looksUp:
 		c.Held = heldLookUp

@@ -67,8 +67,7 @@ func (h *Handler) syncOnce(ctx context.Context, r *run) (ending, error) {
 func (s *syncRun) read(ctx context.Context, revoked bool) error {
 	l := &ask.Listing{
 		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
-			rows := directoryRows(invitations)
-			return s.h.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, rows) })
+			return s.h.persist(ctx, func(ctx context.Context) error { return s.draft.Add(ctx, invitations) })
 		},
 		Have: func(ctx context.Context) (n int, err error) {
 			err = s.h.persist(ctx, func(ctx context.Context) (err error) {
@@ -85,18 +84,4 @@ func (s *syncRun) read(ctx context.Context, revoked bool) error {
 	s.detail["pages"] += l.Pages
 	s.detail["slides"] += l.Slides
 	return err
-}
-
-func directoryRows(invitations []clerkclient.Invitation) []directory.Invitation {
-	rows := make([]directory.Invitation, len(invitations))
-	for i, inv := range invitations {
-		rows[i] = directory.Invitation{
-			ID: inv.ID, EmailAddress: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked,
-			PublicMetadata: inv.PublicMetadata, CreatedAt: inv.CreatedAt, UpdatedAt: inv.UpdatedAt,
-		}
-		if !inv.ExpiresAt.IsZero() {
-			rows[i].ExpiresAt = &inv.ExpiresAt
-		}
-	}
-	return rows
 }

@@ -74,7 +74,7 @@ func same(t testing.TB, h *Handler, c *movingClerk) {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
-	err = copy.Each(context.Background(), directory.Filter{}, func(inv directory.Invitation) error {
+	err = copy.Each(context.Background(), directory.Filter{}, func(inv clerkclient.Invitation) error {
 		if got[inv.ID] != "" {
 			t.Errorf("%s is there twice", inv.ID)
 		}
@@ -163,7 +163,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	}
 	copy, err := h.directory.Copy(t.Context())
 	n := 0
-	_ = copy.Each(t.Context(), directory.Filter{}, func(directory.Invitation) error { n++; return nil })
+	_ = copy.Each(t.Context(), directory.Filter{}, func(clerkclient.Invitation) error { n++; return nil })
 	if err != nil || n != 1800 {
 		t.Errorf("%d rows in the copy, %v", n, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,10 +30,9 @@ type entry struct {
 	*reader
 	Schedule
 	line    int
-	title   string         // for messages: its name in quotes, or its number
+	before  int            // how many faults the file had before it
 	lines   map[string]int // of its keys; those of options as options.KEY
 	address string
-	faulty  bool
 }
 
 func (e *entry) bad(field, format string, args ...any) {
@@ -43,80 +43,82 @@ func (e *entry) bad(field, format string, args ...any) {
 			break
 		}
 	}
-	e.faulty = true
-	e.faults = append(e.faults, &Fault{
-		File: e.name, Line: line, Schedule: e.title, Field: field, Reason: fmt.Sprintf(format, args...),
-	})
+	e.fault(line, format, args...).Field = field
 }
 
-// entry reads a schedule; a faulty one is reported and left out.
+// entry reads a schedule.
 func (rd *reader) entry(node ast.Node) {
-	e := &entry{reader: rd, line: lineOf(node), title: fmt.Sprint(len(rd.schedules) + 1), lines: map[string]int{}}
+	e := &entry{reader: rd, line: lineOf(node), before: len(rd.faults), lines: map[string]int{}}
 	e.TimeZone = "UTC"
-	pairs, ok := rd.pairs(node)
-	if !ok {
+	title := fmt.Sprint(len(rd.schedules) + 1)
+	if pairs, ok := rd.pairs(node); !ok {
 		e.bad("", "is %s, not a mapping with the key name", kindOf(node))
-		rd.schedules = append(rd.schedules, e.Schedule) // it counts
-		return
+	} else {
+		if len(pairs) > 0 {
+			e.line = lineOf(pairs[0].Key)
+		}
+		for _, pair := range pairs {
+			e.lines[keyOf(pair)] = lineOf(pair.Key)
+			e.set(keyOf(pair), pair.Value)
+		}
+		if e.checkName() {
+			title = strconv.Quote(e.Name)
+		}
+		e.finish()
 	}
-	if len(pairs) > 0 {
-		e.line = lineOf(pairs[0].Key)
+	for _, fault := range rd.faults[e.before:] {
+		fault.Schedule = title
 	}
-	e.findName(pairs)
-	for _, pair := range pairs {
-		e.lines[keyOf(pair)] = lineOf(pair.Key)
-		e.set(keyOf(pair), pair.Value)
-	}
-	e.finish()
-	rd.schedules = append(rd.schedules, e.Schedule)
+	rd.schedules = append(rd.schedules, e.Schedule) // a faulty one counts too
 }
 
-// findName looks for the name first, so that every fault can tell it.
-func (e *entry) findName(pairs []*ast.MappingValueNode) {
-	for _, pair := range pairs {
-		if keyOf(pair) == "name" {
-			e.lines["name"] = lineOf(pair.Key)
-			e.Name = e.text("name", pair.Value)
-		}
-	}
-	first, twice := e.names[e.Name]
-	switch {
-	case e.Name == "" && !e.faulty:
+// checkName tells whether the schedule can be told by its name.
+func (e *entry) checkName() bool {
+	if _, given := e.lines["name"]; !given {
 		e.bad("name", "is missing")
-	case e.Name == "":
-	case !namePattern.MatchString(e.Name):
-		e.bad("name", "%s is not 1 to 64 letters, digits, dots, underscores and hyphens", show(e.Name))
-	default:
-		e.title = fmt.Sprintf("%q", e.Name)
-		if twice {
-			e.bad("name", "is that of the schedule in line %d", first)
-			return
-		}
-		e.names[e.Name] = e.lines["name"]
 	}
+	if e.Name == "" {
+		return false
+	}
+	if !namePattern.MatchString(e.Name) {
+		e.bad("name", "%s is not 1 to 64 letters, digits, dots, underscores and hyphens", show(e.Name))
+		return false
+	}
+	if first, twice := e.names[e.Name]; twice {
+		e.bad("name", "is that of the schedule in line %d", first)
+		return true
+	}
+	e.names[e.Name] = e.lines["name"]
+	return true
 }
 
 func (e *entry) set(key string, value ast.Node) {
-	texts := map[string]*string{
-		"cron": &e.Cron, "timezone": &e.TimeZone, "task": &e.Task, "email_address": &e.address, "file": &e.list.file,
-		"campaign": &e.list.campaign, "email_column": &e.list.emailColumn,
+	fields := map[string]any{
+		"name": &e.Name, "cron": &e.Cron, "timezone": &e.TimeZone, "task": &e.Task, "email_address": &e.address,
+		"file": &e.list.file, "campaign": &e.list.campaign, "email_column": &e.list.emailColumn,
+		"ignore_columns": &e.list.ignoreColumns, "skip_invalid": &e.list.skipInvalid,
 	}
-	flags := map[string]*bool{"ignore_columns": &e.list.ignoreColumns, "skip_invalid": &e.list.skipInvalid}
-	switch text, flag := texts[key], flags[key]; {
-	case text != nil:
-		*text = e.text(key, value)
-	case flag != nil:
-		*flag = e.flag(key, value)
-	case key == "options":
+	switch field := fields[key].(type) {
+	case *string:
+		*field = e.text(key, value)
+	case *bool:
+		b, ok := value.(*ast.BoolNode)
+		if !ok {
+			e.bad(key, "is %s, not true or false", kindOf(value))
+			return
+		}
+		*field = b.Value
+	default:
+		if key != "options" {
+			e.bad(key, "is no key of a schedule")
+			return
+		}
 		e.options(value)
-	case key != "name":
-		e.bad(key, "is no key of a schedule")
 	}
 }
 
 // text reads a value that is text; what is not is a fault, and gives "".
-func (e *entry) text(key string, node ast.Node) string {
-	var text string
+func (e *entry) text(key string, node ast.Node) (text string) {
 	switch node := node.(type) {
 	case *ast.StringNode:
 		text = strings.TrimSpace(node.Value)
@@ -130,15 +132,6 @@ func (e *entry) text(key string, node ast.Node) string {
 		e.bad(key, "is empty")
 	}
 	return text
-}
-
-func (e *entry) flag(key string, node ast.Node) bool {
-	b, ok := node.(*ast.BoolNode)
-	if !ok {
-		e.bad(key, "is %s, not true or false", kindOf(node))
-		return false
-	}
-	return b.Value
 }
 
 // options reads the options of an invitation, each by itself so that a fault has its line. They are what
@@ -211,7 +204,7 @@ func (e *entry) finish() {
 	if e.recipient.EmailAddress != "" {
 		e.invalid(e.recipient.Validate())
 	}
-	if e.faulty {
+	if len(e.faults) > e.before {
 		return
 	}
 	if e.Task == tasks.TypeBulkInvite {

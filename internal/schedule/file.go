@@ -102,8 +102,10 @@ type reader struct {
 	faults       []*Fault
 }
 
-func (rd *reader) fault(line int, format string, args ...any) {
-	rd.faults = append(rd.faults, &Fault{File: rd.name, Line: line, Reason: fmt.Sprintf(format, args...)})
+func (rd *reader) fault(line int, format string, args ...any) *Fault {
+	fault := &Fault{File: rd.name, Line: line, Reason: fmt.Sprintf(format, args...)}
+	rd.faults = append(rd.faults, fault)
+	return fault
 }
 
 // items gives the nodes of the list that the file is; none after a fault about the whole.

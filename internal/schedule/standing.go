@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 )
 
 // Standing is how a schedule stands. Instants are zero where there is none.
@@ -25,24 +27,25 @@ type Standing struct {
 }
 
 // List returns the schedules that workers have or had in their files in the last 30 days, by name.
-func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]Standing, error) {
-	st := newStates(rdb, namespace)
+func List(ctx context.Context, rdb redis.UniversalClient, namespace string) (_ []Standing, err error) {
+	defer store.Wrap(&err, "reading schedules")
+	keys := store.Keys(namespace)
 	now, err := rdb.Time(ctx).Result()
 	if err != nil {
-		return nil, fmt.Errorf("reading schedules: %w", err)
+		return nil, err
 	}
-	names, err := rdb.ZRevRangeWithScores(ctx, st.names.Schedules(), 0, maxListed-1).Result()
+	names, err := rdb.ZRevRangeWithScores(ctx, keys.Schedules(), 0, maxListed-1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("reading schedules: %w", err)
+		return nil, err
 	}
 	hashes, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, name := range names {
-			pipe.HGetAll(ctx, st.names.Schedule(fmt.Sprint(name.Member)))
+			pipe.HGetAll(ctx, keys.Schedule(fmt.Sprint(name.Member)))
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading schedules: %w", err)
+		return nil, err
 	}
 	standings := make([]Standing, 0, len(names))
 	for i, name := range names {
@@ -55,12 +58,17 @@ func List(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]S
 	return standings, nil
 }
 
+// instantBits bounds instants, in ms: they end in the year 4199.
+const instantBits = 46
+
 // standing reads a hash, whatever it holds: instants that are garbage are unknown, texts are short and of one line.
 func standing(name string, hash map[string]string, kept bool) Standing {
 	text := func(field string) string { return bounded(hash[field]) }
-	instant := func(field string) time.Time {
-		t, _ := parseInstant(hash[field]) // zero where there is none
-		return t
+	instant := func(field string) (at time.Time) { // zero where there is none
+		if ms, err := strconv.ParseUint(hash[field], 10, instantBits); err == nil && ms > 0 {
+			at = time.UnixMilli(int64(ms)).UTC()
+		}
+		return at
 	}
 	s := Standing{
 		Name: bounded(name), Cron: text("cron"), TimeZone: text("timezone"), Task: text("task"),

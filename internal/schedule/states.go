@@ -2,8 +2,6 @@ package schedule
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -30,20 +28,17 @@ const (
 //	last last_task last_error    the last tick (ms) that is over; its task, or why there is none
 //
 // The index has the names of the schedules by the instant (ms) at which a worker last had them in its file.
-type states struct {
-	rdb   redis.UniversalClient
-	names store.Keys
-}
+type states struct{ db store.DB }
 
 func newStates(rdb redis.UniversalClient, namespace string) *states {
-	return &states{rdb: rdb, names: store.Keys(namespace)}
+	return &states{store.Open(rdb, namespace)}
 }
 
-func (s *states) keys(name string) []string {
-	return []string{s.names.Schedule(name), s.names.Schedules()}
+func (st *states) keys(name string) []string {
+	return []string{st.db.Key.Schedule(name), st.db.Key.Schedules()}
 }
 
-// instant reads an instant (ms); garbage is nil. parseInstant is the same in Go.
+// instant reads an instant (ms); garbage is nil.
 const instant = `
 local function instant(text)
   return text and #text <= 14 and string.match(text, '^[1-9]%d*$') and tonumber(text) or nil
@@ -60,9 +55,20 @@ end
 `
 
 // adoptScript makes a schedule what a worker's file says. Its next instant stays if its times have not changed.
-// KEYS: the schedule's hash, the index. ARGV: 1 name, 2 digest, 3 cron, 4 time zone, 5 task, 6 the next instant
-// (ms), 7 how long the state is kept (ms), 8 whether only a schedule that is not there, or garbage, is written (1 or
-// 0). Returns 1 if it was changed.
+//
+// KEYS[1] -> usher:{schedule}:s:NAME
+// KEYS[2] -> usher:{schedule}:names
+// --
+// ARGV[1] -> name
+// ARGV[2] -> digest
+// ARGV[3] -> cron
+// ARGV[4] -> time zone
+// ARGV[5] -> task
+// ARGV[6] -> the next instant (ms)
+// ARGV[7] -> how long the state is kept (ms)
+// ARGV[8] -> 1: only a schedule that is not there, or garbage, is written
+// --
+// Returns 1 if it was changed.
 var adoptScript = redis.NewScript(store.Clock + instant + seen + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'cron', 'timezone', 'next')
 local sound = h[1] and instant(h[4])
@@ -75,11 +81,20 @@ return 1
 `)
 
 // lookScript tells how a schedule stands, and gives its pending tick to the worker that asks: if it is that worker's
-// already, if nobody's hold on it stands, or if the schedule is due again. KEYS: the schedule's hash, the index.
-// ARGV: 1 name, 2 digest, 3 the worker, 4 how long it sees to a tick (ms), 5 how often it is noted that a worker has
-// the schedule (ms), 6 how long the state is kept (ms). Returns now, then: nothing if there is no such schedule or
-// it is garbage; its digest if that is another; its digest and next instant; or those two and the pending tick that
-// is the worker's now.
+// already, if nobody's hold on it stands, or if the schedule is due again.
+//
+// KEYS[1] -> usher:{schedule}:s:NAME
+// KEYS[2] -> usher:{schedule}:names
+// --
+// ARGV[1] -> name
+// ARGV[2] -> digest
+// ARGV[3] -> the worker
+// ARGV[4] -> how long it sees to a tick (ms)
+// ARGV[5] -> how often it is noted that a worker has the schedule (ms)
+// ARGV[6] -> how long the state is kept (ms)
+// --
+// Returns now, then: nothing if there is no such schedule or it is garbage; its digest if that is another; its digest
+// and next instant; or those two and the pending tick that is the worker's now.
 var lookScript = redis.NewScript(store.Clock + instant + seen + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'next', 'pending', 'holder', 'held_until')
 local next = instant(h[2])
@@ -93,10 +108,18 @@ redis.call('HSET', KEYS[1], 'holder', ARGV[3], 'held_until', stamp(now + tonumbe
 return {stamp(now), h[1], h[2], h[3]}
 `)
 
-// takeScript moves a schedule on, if it still is what the worker saw, is due, and has no pending tick. KEYS: the
-// schedule's hash. ARGV: 1 digest, 2 the next instant that the worker saw, 3 the tick that becomes pending (ms;
-// empty: none, all of them are too old), 4 the next instant from now on (ms), 5 the worker, 6 how long it sees to
-// the tick (ms). Returns 1 if it did.
+// takeScript moves a schedule on, if it still is what the worker saw, is due, and has no pending tick.
+//
+// KEYS[1] -> usher:{schedule}:s:NAME
+// --
+// ARGV[1] -> digest
+// ARGV[2] -> the next instant that the worker saw (ms)
+// ARGV[3] -> the tick that becomes pending (ms; empty: none, all of them are too old)
+// ARGV[4] -> the next instant from now on (ms)
+// ARGV[5] -> the worker
+// ARGV[6] -> how long it sees to the tick (ms)
+// --
+// Returns 1 if it did.
 var takeScript = redis.NewScript(store.Clock + instant + `
 local h = redis.call('HMGET', KEYS[1], 'digest', 'next', 'pending')
 if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] or instant(h[3]) then return 0 end
@@ -108,8 +131,15 @@ end
 return 1
 `)
 
-// confirmScript ends a tick, if it is still pending. KEYS: the schedule's hash. ARGV: the tick (ms), its task or
-// empty, its error or empty. Returns 1 if it did.
+// confirmScript ends a tick, if it is still pending.
+//
+// KEYS[1] -> usher:{schedule}:s:NAME
+// --
+// ARGV[1] -> the tick (ms)
+// ARGV[2] -> its task, or empty
+// ARGV[3] -> its error, or empty
+// --
+// Returns 1 if it did.
 var confirmScript = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'pending') ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[1], 'pending', 'holder', 'held_until')
@@ -119,16 +149,13 @@ return 1
 
 // adopt makes the stored schedule what s is; with onlyMissing it leaves one alone that is there.
 func (st *states) adopt(ctx context.Context, s Schedule, onlyMissing bool) (changed bool, err error) {
-	now, err := st.rdb.Time(ctx).Result()
+	defer store.Wrap(&err, "writing schedule %s", s.Name)
+	now, err := st.db.Time(ctx).Result()
 	if err != nil {
-		return false, fmt.Errorf("asking Redis for the time: %w", err)
+		return false, err
 	}
-	changed, err = adoptScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, s.Cron, s.TimeZone, s.Task,
+	return adoptScript.Run(ctx, st.db, st.keys(s.Name), s.Name, s.digest, s.Cron, s.TimeZone, s.Task,
 		s.times.after(now).UnixMilli(), stateKeep.Milliseconds(), onlyMissing).Bool()
-	if err != nil {
-		return false, fmt.Errorf("writing schedule %s: %w", s.Name, err)
-	}
-	return changed, nil
 }
 
 // glance is what a worker sees of a schedule, on Redis's clock.
@@ -141,62 +168,41 @@ type glance struct {
 	pending time.Time // a tick that is this worker's to finish; zero if there is none
 }
 
-func (st *states) look(ctx context.Context, s Schedule, worker string) (glance, error) {
-	asked := time.Now()
-	answer, err := lookScript.Run(ctx, st.rdb, st.keys(s.Name), s.Name, s.digest, worker,
+func (st *states) look(ctx context.Context, s Schedule, worker string) (g glance, err error) {
+	defer store.Wrap(&err, "looking at schedule %s", s.Name)
+	g.asked = time.Now()
+	answer, err := lookScript.Run(ctx, st.db, st.keys(s.Name), s.Name, s.digest, worker,
 		policy.TickHold.Milliseconds(), policy.ScheduleSeen.Milliseconds(), stateKeep.Milliseconds()).StringSlice()
-	if err != nil || len(answer) == 0 {
-		return glance{}, fmt.Errorf("looking at schedule %s: %w", s.Name, err)
-	}
-	g := glance{asked: asked, missing: len(answer) == 1, foreign: len(answer) == 2}
+	g.missing, g.foreign = len(answer) == 1, len(answer) == 2
 	for i, into := range map[int]*time.Time{0: &g.now, 2: &g.next, 3: &g.pending} {
-		if i < len(answer) {
-			instant, err := parseInstant(answer[i])
-			g.missing = g.missing || err != nil
-			*into = instant
+		if i < len(answer) && err == nil {
+			*into, err = store.Instant(answer[i])
 		}
 	}
-	return g, nil
-}
-
-var errGarbage = errors.New("it is no instant")
-
-// maxInstant bounds instants, in ms: fourteen digits.
-const maxInstant = 99_999_999_999_999
-
-func parseInstant(text string) (time.Time, error) {
-	ms, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || ms <= 0 || ms > maxInstant {
-		return time.Time{}, errGarbage
-	}
-	return time.UnixMilli(ms).UTC(), nil
+	return g, err
 }
 
 // take takes a tick (zero: none) that is due and moves the schedule on, unless another worker did so first.
-func (st *states) take(ctx context.Context, s Schedule, worker string, saw, tick, following time.Time) (bool, error) {
+func (st *states) take(
+	ctx context.Context, s Schedule, worker string, saw, tick, following time.Time,
+) (taken bool, err error) {
+	defer store.Wrap(&err, "taking a tick of schedule %s", s.Name)
 	pending := ""
 	if !tick.IsZero() {
 		pending = strconv.FormatInt(tick.UnixMilli(), 10)
 	}
-	taken, err := takeScript.Run(ctx, st.rdb, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending,
+	return takeScript.Run(ctx, st.db, st.keys(s.Name)[:1], s.digest, saw.UnixMilli(), pending,
 		following.UnixMilli(), worker, policy.TickHold.Milliseconds()).Bool()
-	if err != nil {
-		return false, fmt.Errorf("taking a tick of schedule %s: %w", s.Name, err)
-	}
-	return taken, nil
 }
 
 // confirm ends a pending tick with its task or its error, unless somebody has confirmed it already.
 func (st *states) confirm(
 	ctx context.Context, name string, tick time.Time, taskID string, futile error,
-) (bool, error) {
+) (confirmed bool, err error) {
+	defer store.Wrap(&err, "confirming a tick of schedule %s", name)
 	text := ""
 	if futile != nil {
 		text = bounded(futile.Error())
 	}
-	confirmed, err := confirmScript.Run(ctx, st.rdb, st.keys(name)[:1], tick.UnixMilli(), taskID, text).Bool()
-	if err != nil {
-		return false, fmt.Errorf("confirming a tick of schedule %s: %w", name, err)
-	}
-	return confirmed, nil
+	return confirmScript.Run(ctx, st.db, st.keys(name)[:1], tick.UnixMilli(), taskID, text).Bool()
 }

@@ -27,5 +27,5 @@ func Instant(text string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("the instant %.20q: %w", text, ErrGarbage)
 	}
-	return time.UnixMilli(ms), nil
+	return time.UnixMilli(ms).UTC(), nil
 }

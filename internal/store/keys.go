@@ -3,6 +3,17 @@
 // dead letters and the copy of Clerk's list.
 package store
 
+import "github.com/redis/go-redis/v9"
+
+// DB is Redis, with the keys of one namespace.
+type DB struct {
+	redis.UniversalClient
+	Key Keys
+}
+
+// Open gives the Redis of a namespace.
+func Open(rdb redis.UniversalClient, namespace string) DB { return DB{rdb, Keys(namespace)} }
+
 // The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that
 // share a tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of
 // forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules and the directory each have

@@ -12,14 +12,11 @@ import (
 
 // Tombstones say which addresses were forgotten on request. With an address one can find its tombstone. With a
 // tombstone one can only try addresses.
-type Tombstones struct {
-	rdb redis.UniversalClient
-	key string
-}
+type Tombstones struct{ db DB }
 
 // NewTombstones gives the tombstones of a namespace.
 func NewTombstones(rdb redis.UniversalClient, namespace string) *Tombstones {
-	return &Tombstones{rdb: rdb, key: Keys(namespace).Tombstones()}
+	return &Tombstones{Open(rdb, namespace)}
 }
 
 // buryScript sets a tombstone.
@@ -38,7 +35,7 @@ return redis.call('HSETNX', KEYS[1], redis.sha1hex(redis.call('HGET', KEYS[1], '
 // Set sets a tombstone for an address and tells whether it had none.
 func (t *Tombstones) Set(ctx context.Context, address AddressID) (fresh bool, err error) {
 	defer Wrap(&err, "setting a tombstone")
-	return buryScript.Run(ctx, t.rdb, []string{t.key}, string(address[:]), rand.Text()).Bool()
+	return buryScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:]), rand.Text()).Bool()
 }
 
 // liftScript takes a tombstone away.
@@ -55,14 +52,14 @@ return redis.call('HDEL', KEYS[1], redis.sha1hex((redis.call('HGET', KEYS[1], 's
 // Lift takes the tombstone of an address away and tells whether it had one.
 func (t *Tombstones) Lift(ctx context.Context, address AddressID) (lifted bool, err error) {
 	defer Wrap(&err, "lifting a tombstone")
-	return liftScript.Run(ctx, t.rdb, []string{t.key}, string(address[:])).Bool()
+	return liftScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:])).Bool()
 }
 
 // Forgotten tells which of some addresses have a tombstone, in their order.
 func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) (forgotten []bool, err error) {
 	defer Wrap(&err, "reading tombstones")
 	forgotten = make([]bool, len(addresses))
-	salt, err := t.rdb.HGet(ctx, t.key, "salt").Result()
+	salt, err := t.db.HGet(ctx, t.db.Key.Tombstones(), "salt").Result()
 	if errors.Is(err, redis.Nil) || len(addresses) == 0 {
 		return forgotten, nil
 	}
@@ -74,7 +71,7 @@ func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) (for
 		sum := sha1.Sum(append([]byte(salt), address[:]...))
 		fields[i] = hex.EncodeToString(sum[:])
 	}
-	found, err := t.rdb.HMGet(ctx, t.key, fields...).Result()
+	found, err := t.db.HMGet(ctx, t.db.Key.Tombstones(), fields...).Result()
 	for i := range found {
 		forgotten[i] = found[i] != nil
 	}

@@ -77,14 +77,11 @@ end
 `
 
 // Store keeps the dead letters of one namespace.
-type Store struct {
-	rdb  redis.UniversalClient
-	keys store.Keys
-}
+type Store struct{ db store.DB }
 
 // NewStore gives the dead letters of a namespace.
 func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{rdb: rdb, keys: store.Keys(namespace)}
+	return &Store{store.Open(rdb, namespace)}
 }
 
 // putScript writes a letter, unless its address was forgotten on request.
@@ -110,8 +107,8 @@ func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 		args, err := e.Args()
 		if err == nil {
 			address, _ := e.Address() // nobody has the id of none
-			keys := []string{s.keys.Letter(e.ID), s.keys.Letters(), s.keys.Tombstones()}
-			err = putScript.Run(ctx, s.rdb, keys, append([]any{string(address[:])}, args...)...).Err()
+			keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
+			err = putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
 		}
 		if err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
@@ -123,7 +120,7 @@ func (s *Store) Put(ctx context.Context, entries ...Entry) error {
 // Get gives one dead letter, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
 	defer store.Wrap(&err, "dead letter %s", id)
-	fields, err := s.rdb.HGetAll(ctx, s.keys.Letter(id)).Result()
+	fields, err := s.db.HGetAll(ctx, s.db.Key.Letter(id)).Result()
 	switch {
 	case err != nil:
 		return Entry{}, err
@@ -139,7 +136,7 @@ func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
 // Count is how many dead letters there are.
 func (s *Store) Count(ctx context.Context) (count int, err error) {
 	defer store.Wrap(&err, "counting dead letters")
-	n, err := s.rdb.ZCard(ctx, s.keys.Letters()).Result()
+	n, err := s.db.ZCard(ctx, s.db.Key.Letters()).Result()
 	return int(n), err
 }
 
@@ -151,7 +148,7 @@ func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 	var ids []string
 	for more := true; more; {
 		start := int64(len(ids))
-		found, err := s.rdb.ZRange(ctx, s.keys.Letters(), start, start+idsPage-1).Result()
+		found, err := s.db.ZRange(ctx, s.db.Key.Letters(), start, start+idsPage-1).Result()
 		if err != nil {
 			return fmt.Errorf("listing dead letters: %w", err)
 		}
@@ -188,7 +185,7 @@ return redis.call('HGET', KEYS[1], 'next')
 // BeginRetry fixes the id of the task that retries a letter, if none is yet, and gives the one that counts.
 func (s *Store) BeginRetry(ctx context.Context, id, next string) (counts string, err error) {
 	defer store.Wrap(&err, "retrying dead letter %s", id)
-	counts, err = retryScript.Run(ctx, s.rdb, []string{s.keys.Letter(id)}, next).Text()
+	counts, err = retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(id)}, next).Text()
 	if errors.Is(err, redis.Nil) {
 		err = ErrNotFound
 	}
@@ -214,5 +211,5 @@ return redis.call('DEL', KEYS[1])
 // retry has that id.
 func (s *Store) Delete(ctx context.Context, id, next string) (deleted bool, err error) {
 	defer store.Wrap(&err, "deleting dead letter %s", id)
-	return deleteScript.Run(ctx, s.rdb, []string{s.keys.Letter(id), s.keys.Letters()}, id, next).Bool()
+	return deleteScript.Run(ctx, s.db, []string{s.db.Key.Letter(id), s.db.Key.Letters()}, id, next).Bool()
 }

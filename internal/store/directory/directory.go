@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store"
 )
 
@@ -44,14 +45,13 @@ const pageRows = 500
 // synced_at. A copy is a hash of rows by id, and a sorted set of ids by creation, "order". A draft has one more,
 // "revoked". "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
 type Directory struct {
-	rdb        redis.UniversalClient
-	keys       store.Keys
+	db         store.DB
 	tombstones *store.Tombstones
 }
 
 // New returns the directory of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Directory {
-	return &Directory{rdb: rdb, keys: store.Keys(namespace), tombstones: store.NewTombstones(rdb, namespace)}
+	return &Directory{store.Open(rdb, namespace), store.NewTombstones(rdb, namespace)}
 }
 
 // layout begins the names of copies that this version can read.
@@ -68,7 +68,7 @@ type Copy struct {
 
 // Copy returns the copy that counts. The error is ErrNoCopy if there is none.
 func (d *Directory) Copy(ctx context.Context) (Copy, error) {
-	meta, err := d.rdb.HGetAll(ctx, d.keys.Directory()).Result()
+	meta, err := d.db.HGetAll(ctx, d.db.Key.Directory()).Result()
 	switch {
 	case err != nil:
 		return Copy{}, fmt.Errorf("reading the directory: %w", err)
@@ -86,8 +86,8 @@ func (d *Directory) Copy(ctx context.Context) (Copy, error) {
 }
 
 // Get returns the invitations with these ids that the copy has, and when the copy was begun: zero if there is none.
-func (d *Directory) Get(ctx context.Context, ids []string) (map[string]Invitation, time.Time, error) {
-	found := make(map[string]Invitation, len(ids))
+func (d *Directory) Get(ctx context.Context, ids []string) (map[string]clerkclient.Invitation, time.Time, error) {
+	found := make(map[string]clerkclient.Invitation, len(ids))
 	c, err := d.Copy(ctx)
 	if errors.Is(err, ErrNoCopy) {
 		return found, time.Time{}, nil
@@ -101,7 +101,7 @@ func (d *Directory) Get(ctx context.Context, ids []string) (map[string]Invitatio
 			return nil, time.Time{}, err
 		}
 		for _, inv := range rows {
-			if !inv.forgotten() {
+			if !forgotten(inv) {
 				found[inv.ID] = inv
 			}
 		}
@@ -115,7 +115,7 @@ type Filter struct {
 	Query  string // a part of the address or id, in any case
 }
 
-func (f Filter) matches(inv Invitation) bool {
+func (f Filter) matches(inv clerkclient.Invitation) bool {
 	if f.Status != "" && inv.Status != f.Status {
 		return false
 	}
@@ -125,10 +125,10 @@ func (f Filter) matches(inv Invitation) bool {
 
 // Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error
 // may be ErrReplaced, after some were given.
-func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error) error {
+func (c Copy) Each(ctx context.Context, filter Filter, do func(clerkclient.Invitation) error) error {
 	d := c.directory
 	for start := 0; start < c.count; start += pageRows {
-		ids, err := d.rdb.ZRevRange(ctx, d.keys.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
+		ids, err := d.db.ZRevRange(ctx, d.db.Key.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
 		if err != nil {
 			return fmt.Errorf("reading the directory: %w", err)
 		}
@@ -140,7 +140,7 @@ func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error
 			return ErrReplaced
 		}
 		for _, inv := range rows {
-			if inv.forgotten() || !filter.matches(inv) {
+			if forgotten(inv) || !filter.matches(inv) {
 				continue
 			}
 			if err := do(inv); err != nil {
@@ -152,15 +152,15 @@ func (c Copy) Each(ctx context.Context, filter Filter, do func(Invitation) error
 }
 
 // rows returns the invitations with these ids in their order, without those that the copy does not have.
-func (c Copy) rows(ctx context.Context, ids []string) ([]Invitation, error) {
+func (c Copy) rows(ctx context.Context, ids []string) ([]clerkclient.Invitation, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	values, err := c.directory.rdb.HMGet(ctx, c.directory.keys.Copy(c.name), ids...).Result()
+	values, err := c.directory.db.HMGet(ctx, c.directory.db.Key.Copy(c.name), ids...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory: %w", err)
 	}
-	rows := make([]Invitation, 0, len(ids))
+	rows := make([]clerkclient.Invitation, 0, len(ids))
 	for i, value := range values {
 		text, ok := value.(string)
 		if !ok {
@@ -175,36 +175,24 @@ func (c Copy) rows(ctx context.Context, ids []string) ([]Invitation, error) {
 	return rows, nil
 }
 
-// Invitation is an invitation as Clerk last showed it, without its ticket.
-type Invitation struct {
-	ID             string          `json:"id"`
-	EmailAddress   string          `json:"email_address"`
-	Status         string          `json:"status"` // pending, accepted, revoked or expired
-	Revoked        bool            `json:"revoked"`
-	PublicMetadata json.RawMessage `json:"public_metadata"`
-	CreatedAt      time.Time       `json:"created_at"`
-	UpdatedAt      time.Time       `json:"updated_at"`
-	ExpiresAt      *time.Time      `json:"expires_at"`
-}
-
-// forgotten tells whether the row is only what remains of an invitation: it counts, because Clerk counts it, but
-// nobody is shown it.
-func (i Invitation) forgotten() bool { return i.EmailAddress == "" }
+// forgotten tells whether a row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is
+// shown it.
+func forgotten(inv clerkclient.Invitation) bool { return inv.EmailAddress == "" }
 
 // row is an invitation as it is kept under its id: short names, because there are many.
 type row struct {
-	Address   string          `json:"a,omitempty"` // none: see Invitation.forgotten
+	Address   string          `json:"a,omitempty"` // none: see forgotten
 	Status    string          `json:"s"`
 	Revoked   bool            `json:"r,omitempty"`
 	Metadata  json.RawMessage `json:"m,omitempty"` // left out when it is {}
 	CreatedAt int64           `json:"c"`           // this and the following: Unix milliseconds
 	UpdatedAt int64           `json:"u"`
-	ExpiresAt *int64          `json:"e,omitempty"`
+	ExpiresAt int64           `json:"e,omitempty"`
 }
 
 const noMetadata = "{}"
 
-func encode(inv Invitation) ([]byte, error) {
+func encode(inv clerkclient.Invitation) ([]byte, error) {
 	r := row{
 		Address: inv.EmailAddress, Status: inv.Status, Revoked: inv.Revoked, Metadata: inv.PublicMetadata,
 		CreatedAt: inv.CreatedAt.UnixMilli(), UpdatedAt: inv.UpdatedAt.UnixMilli(),
@@ -214,28 +202,23 @@ func encode(inv Invitation) ([]byte, error) {
 	} else if string(r.Metadata) == noMetadata {
 		r.Metadata = nil
 	}
-	if inv.ExpiresAt != nil {
-		ms := inv.ExpiresAt.UnixMilli()
-		r.ExpiresAt = &ms
+	if !inv.ExpiresAt.IsZero() {
+		r.ExpiresAt = inv.ExpiresAt.UnixMilli()
 	}
 	return json.Marshal(r)
 }
 
-func decode(id, text string) (Invitation, error) {
-	var r row
+func decode(id, text string) (inv clerkclient.Invitation, err error) {
+	r := row{Metadata: json.RawMessage(noMetadata)}
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return Invitation{}, fmt.Errorf("invitation %.80q cannot be read: %w", id, ErrGarbage)
+		return inv, fmt.Errorf("invitation %.80q cannot be read: %w", id, ErrGarbage)
 	}
-	inv := Invitation{
+	inv = clerkclient.Invitation{
 		ID: id, EmailAddress: r.Address, Status: r.Status, Revoked: r.Revoked, PublicMetadata: r.Metadata,
 		CreatedAt: time.UnixMilli(r.CreatedAt).UTC(), UpdatedAt: time.UnixMilli(r.UpdatedAt).UTC(),
 	}
-	if r.Metadata == nil {
-		inv.PublicMetadata = json.RawMessage(noMetadata)
-	}
-	if r.ExpiresAt != nil {
-		at := time.UnixMilli(*r.ExpiresAt).UTC()
-		inv.ExpiresAt = &at
+	if r.ExpiresAt != 0 {
+		inv.ExpiresAt = time.UnixMilli(r.ExpiresAt).UTC()
 	}
 	return inv, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/testkit"
 )
@@ -30,11 +31,11 @@ func setup(t *testing.T) bundle {
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // rows gives invitations of which each is a minute younger than the one before.
-func rows(from, to int) []directory.Invitation {
-	var list []directory.Invitation
+func rows(from, to int) []clerkclient.Invitation {
+	var list []clerkclient.Invitation
 	for i := from; i < to; i++ {
 		at := noon.Add(time.Duration(i) * time.Minute)
-		list = append(list, directory.Invitation{
+		list = append(list, clerkclient.Invitation{
 			ID: fmt.Sprintf("inv_%05d", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), Status: "accepted",
 			PublicMetadata: json.RawMessage("{}"), CreatedAt: at, UpdatedAt: at,
 		})
@@ -43,7 +44,7 @@ func rows(from, to int) []directory.Invitation {
 }
 
 // draft begins a copy with rows in it.
-func (b bundle) draft(t *testing.T, list []directory.Invitation) *directory.Draft {
+func (b bundle) draft(t *testing.T, list []clerkclient.Invitation) *directory.Draft {
 	t.Helper()
 	draft, err := b.Begin(t.Context())
 	if err == nil {
@@ -67,7 +68,7 @@ func (b bundle) listed(t *testing.T, filter directory.Filter) (ids []string) {
 	t.Helper()
 	copy, err := b.Copy(t.Context())
 	if err == nil {
-		err = copy.Each(t.Context(), filter, func(inv directory.Invitation) error {
+		err = copy.Each(t.Context(), filter, func(inv clerkclient.Invitation) error {
 			ids = append(ids, inv.ID)
 			return nil
 		})
@@ -83,7 +84,7 @@ func TestACopyGivesBackWhatWasPutIn(t *testing.T) {
 	b := setup(t)
 	list := rows(0, 1203)
 	expires := noon.Add(time.Hour)
-	list[0].ExpiresAt, list[0].PublicMetadata, list[0].Revoked, list[0].Status = &expires, json.RawMessage(`{"plan":"pro","n":12345678901234567890}`), true, "revoked"
+	list[0].ExpiresAt, list[0].PublicMetadata, list[0].Revoked, list[0].Status = expires, json.RawMessage(`{"plan":"pro","n":12345678901234567890}`), true, "revoked"
 	list[1].PublicMetadata = json.RawMessage("null")
 	list[2].CreatedAt, list[2].UpdatedAt = time.Time{}, time.Time{}
 	draft := b.draft(t, list[:700])
@@ -157,7 +158,7 @@ func TestWhoeverReadsACopyFinishesOrIsTold(t *testing.T) {
 	}
 	b.publish(t, b.draft(t, rows(0, 3)))
 	count := func() (n int, err error) {
-		err = first.Each(ctx, directory.Filter{}, func(directory.Invitation) error { n++; return nil })
+		err = first.Each(ctx, directory.Filter{}, func(clerkclient.Invitation) error { n++; return nil })
 		return n, err
 	}
 	if n, err := count(); n != 1200 || err != nil {

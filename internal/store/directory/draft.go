@@ -9,6 +9,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/store"
 )
 
 const (
@@ -31,23 +34,35 @@ type Draft struct {
 }
 
 // Begin starts a new copy.
-func (d *Directory) Begin(ctx context.Context) (*Draft, error) {
-	now, err := d.rdb.Time(ctx).Result()
-	if err != nil {
-		return nil, fmt.Errorf("beginning a copy of the directory: %w", err)
-	}
-	return &Draft{directory: d, name: layout + uuid.NewString(), BegunAt: now.UTC()}, nil
+func (d *Directory) Begin(ctx context.Context) (_ *Draft, err error) {
+	defer store.Wrap(&err, "beginning a copy of the directory")
+	now, err := d.db.Time(ctx).Result()
+	return &Draft{directory: d, name: layout + uuid.NewString(), BegunAt: now.UTC()}, err
 }
 
 // keys are those of its rows, its order and its revoked invitations.
 func (w *Draft) keys() []string {
-	k := w.directory.keys
+	k := w.directory.db.Key
 	return []string{k.Copy(w.name), k.CopyOrder(w.name), k.CopyRevoked(w.name)}
 }
 
-// addScript writes rows into a draft. It is the only way into a copy. KEYS: rows, order, revoked, copies. ARGV: the
-// draft's name, when it was begun (ms), how long it is kept (s), 1 if it has rows already; then for each row its id,
-// its creation (ms), 1 if it is revoked, and its text. Returns 1, or 0 if the draft is gone.
+// addScript writes rows into a draft. It is the only way into a copy.
+//
+// KEYS[1] -> usher:{directory}:copy:NAME          of the draft
+// KEYS[2] -> usher:{directory}:copy:NAME:order
+// KEYS[3] -> usher:{directory}:copy:NAME:revoked
+// KEYS[4] -> usher:{directory}:copies
+// --
+// ARGV[1] -> the draft's name
+// ARGV[2] -> when it was begun (ms)
+// ARGV[3] -> how long it is kept (s)
+// ARGV[4] -> 1 if it has rows already
+// ARGV[5], [9] … -> id of each invitation
+// ARGV[6], [10] … -> when it was created (ms)
+// ARGV[7], [11] … -> 1 if it is revoked
+// ARGV[8], [12] … -> its text
+// --
+// Returns 1, or 0 if the draft is gone.
 var addScript = redis.NewScript(`
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
@@ -62,31 +77,30 @@ return 1
 
 // Add writes invitations into the draft; one that is there already is replaced. Of one about an address that was
 // forgotten on request only the id, the status and the times are written. The error may be ErrGone.
-func (w *Draft) Add(ctx context.Context, invitations []Invitation) error {
+func (w *Draft) Add(ctx context.Context, invitations []clerkclient.Invitation) (err error) {
+	defer store.Wrap(&err, "writing the directory")
 	if len(invitations) == 0 {
 		return nil
 	}
-	forgotten, err := w.directory.forgotten(ctx, invitations)
-	for err == nil {
+	// Forgetting an address sets its tombstone first and then looks here; one of both sees the other.
+	var written []bool
+	for {
+		forgotten, err := w.directory.forgotten(ctx, invitations)
+		if err != nil || slices.Equal(forgotten, written) {
+			return err
+		}
 		if err := w.write(ctx, invitations, forgotten); err != nil {
 			return err
 		}
-		// Forgetting an address sets its tombstone first and then looks here; one of both sees the other.
-		before := forgotten
-		forgotten, err = w.directory.forgotten(ctx, invitations)
-		if err == nil && slices.Equal(forgotten, before) {
-			return nil
-		}
+		written = forgotten
 	}
-	return fmt.Errorf("writing the directory: %w", err)
 }
 
-func (w *Draft) write(ctx context.Context, invitations []Invitation, forgotten []bool) error {
-	args := make([]any, 0, 4+4*len(invitations))
-	args = append(args, w.name, w.BegunAt.UnixMilli(), int(draftKeep.Seconds()), w.rows)
+func (w *Draft) write(ctx context.Context, invitations []clerkclient.Invitation, forgotten []bool) error {
+	args := []any{w.name, w.BegunAt.UnixMilli(), int(draftKeep.Seconds()), w.rows}
 	for i, inv := range invitations {
 		if forgotten[i] {
-			inv = inv.anonymous()
+			inv = anonymous(inv)
 		}
 		text, err := encode(inv)
 		if err != nil {
@@ -94,35 +108,43 @@ func (w *Draft) write(ctx context.Context, invitations []Invitation, forgotten [
 		}
 		args = append(args, inv.ID, inv.CreatedAt.UnixMilli(), inv.Revoked || inv.Status == "revoked", text)
 	}
-	there, err := addScript.Run(ctx, w.directory.rdb, append(w.keys(), w.directory.keys.Copies()), args...).Bool()
-	switch {
-	case err != nil:
-		return fmt.Errorf("writing the directory: %w", err)
-	case !there:
-		return ErrGone
+	there, err := addScript.Run(ctx, w.directory.db, append(w.keys(), w.directory.db.Key.Copies()), args...).Bool()
+	if err == nil && !there {
+		err = ErrGone
 	}
-	w.rows = true
-	return nil
+	w.rows = w.rows || err == nil
+	return err
 }
 
 // Count returns how many invitations the draft has, or how many of them are revoked.
-func (w *Draft) Count(ctx context.Context, revoked bool) (int, error) {
-	key := w.directory.keys.CopyOrder(w.name)
+func (w *Draft) Count(ctx context.Context, revoked bool) (count int, err error) {
+	defer store.Wrap(&err, "counting the directory's draft")
+	key := w.directory.db.Key.CopyOrder(w.name)
 	if revoked {
-		key = w.directory.keys.CopyRevoked(w.name)
+		key = w.directory.db.Key.CopyRevoked(w.name)
 	}
-	n, err := w.directory.rdb.ZCard(ctx, key).Result()
-	if err != nil {
-		return 0, fmt.Errorf("counting the directory's draft: %w", err)
-	}
-	return int(n), nil
+	n, err := w.directory.db.ZCard(ctx, key).Result()
+	return int(n), err
 }
 
 // publishScript makes a draft the copy that counts; the one before can be read for a while yet. A draft that was
-// begun before the copy that counts is thrown away. Publishing twice is the same as once. KEYS: meta, copies, rows,
-// order, revoked. ARGV: the draft's name, when it was begun (ms), 1 if it has rows, how long the copy before can be
-// read (s), the prefix of copies. Returns how many rows it has, -1 if a later one counts, -2 if it is gone. Keys of
-// other copies are built here and not passed: their names are known only inside; they have the same hash tag.
+// begun before the copy that counts is thrown away. Publishing twice is the same as once.
+//
+// Keys of other copies are built here and not passed: their names are known only inside; they have the same hash tag.
+//
+// KEYS[1] -> usher:{directory}:meta
+// KEYS[2] -> usher:{directory}:copies
+// KEYS[3] -> usher:{directory}:copy:NAME          of the draft
+// KEYS[4] -> usher:{directory}:copy:NAME:order
+// KEYS[5] -> usher:{directory}:copy:NAME:revoked
+// --
+// ARGV[1] -> the draft's name
+// ARGV[2] -> when it was begun (ms)
+// ARGV[3] -> 1 if it has rows
+// ARGV[4] -> how long the copy before can be read (s)
+// ARGV[5] -> what the keys of copies begin with
+// --
+// Returns how many rows it has, -1 if a later one counts, -2 if it is gone.
 var publishScript = redis.NewScript(`
 local head = redis.call('HMGET', KEYS[1], 'copy', 'synced_at')
 local old = head[1]
@@ -152,28 +174,24 @@ return count
 // Publish makes the draft the copy that is read, unless one is that was begun later. It returns how many invitations
 // it has, and whether it was published. The error may be ErrGone.
 func (w *Draft) Publish(ctx context.Context) (count int, published bool, err error) {
+	defer store.Wrap(&err, "publishing the directory")
 	d := w.directory
-	keys := append([]string{d.keys.Directory(), d.keys.Copies()}, w.keys()...)
-	count, err = publishScript.Run(ctx, d.rdb, keys,
-		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.keys.Copy("")).Int()
-	switch {
-	case err != nil:
-		return 0, false, fmt.Errorf("publishing the directory: %w", err)
-	case count == -2:
-		return 0, false, ErrGone
-	case count == -1:
-		return 0, false, nil
+	keys := append([]string{d.db.Key.Directory(), d.db.Key.Copies()}, w.keys()...)
+	count, err = publishScript.Run(ctx, d.db, keys,
+		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.db.Key.Copy("")).Int()
+	if count == -2 {
+		err = ErrGone
 	}
-	return count, true, nil
+	return max(count, 0), err == nil && count >= 0, err
 }
 
 // Discard throws a draft away that will not be published.
-func (w *Draft) Discard(ctx context.Context) error {
-	pipe := w.directory.rdb.TxPipeline()
-	pipe.Unlink(ctx, w.keys()...)
-	pipe.ZRem(ctx, w.directory.keys.Copies(), w.name)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("throwing a draft of the directory away: %w", err)
-	}
-	return nil
+func (w *Draft) Discard(ctx context.Context) (err error) {
+	defer store.Wrap(&err, "throwing a draft of the directory away")
+	_, err = w.directory.db.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.Unlink(ctx, w.keys()...)
+		pipe.ZRem(ctx, w.directory.db.Key.Copies(), w.name)
+		return nil
+	})
+	return err
 }

@@ -2,23 +2,24 @@ package directory
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store"
 )
 
 // anonymous is what remains of an invitation whose address was forgotten on request: enough to count it, as Clerk
 // does.
-func (i Invitation) anonymous() Invitation {
-	i.EmailAddress, i.PublicMetadata = "", nil
-	return i
+func anonymous(inv clerkclient.Invitation) clerkclient.Invitation {
+	inv.EmailAddress, inv.PublicMetadata = "", nil
+	return inv
 }
 
 // forgotten tells which invitations are about addresses that were forgotten on request.
-func (d *Directory) forgotten(ctx context.Context, invitations []Invitation) ([]bool, error) {
+func (d *Directory) forgotten(ctx context.Context, invitations []clerkclient.Invitation) ([]bool, error) {
 	addresses := make([]store.AddressID, len(invitations))
 	for i, inv := range invitations {
 		addresses[i] = store.IDOf(inv.EmailAddress)
@@ -26,7 +27,13 @@ func (d *Directory) forgotten(ctx context.Context, invitations []Invitation) ([]
 	return d.tombstones.Forgotten(ctx, addresses...)
 }
 
-// eraseScript replaces a row, or removes it, if it is there. KEYS: rows. ARGV: id, its text (empty: it is removed).
+// eraseScript replaces a row, or removes it, if it is there.
+//
+// KEYS[1] -> usher:{directory}:copy:NAME
+// --
+// ARGV[1] -> id of the invitation
+// ARGV[2] -> its text; empty: it is removed
+// --
 // Returns 1 if it was there.
 var eraseScript = redis.NewScript(`
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
@@ -38,31 +45,29 @@ return 1
 // Erase removes an address, folded, that was forgotten on request from the copy that counts and from all that are
 // being written or can still be read. Its tombstone is there already. It gives how many rows were about it.
 func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err error) {
-	names, err := d.rdb.ZRange(ctx, d.keys.Copies(), 0, -1).Result()
+	defer store.Wrap(&err, "erasing an address from the directory")
+	names, err := d.db.ZRange(ctx, d.db.Key.Copies(), 0, -1).Result()
 	if err != nil {
-		return 0, fmt.Errorf("reading the directory: %w", err)
+		return 0, err
 	}
-	head, err := d.rdb.HMGet(ctx, d.keys.Directory(), "copy").Result()
-	if err != nil {
-		return 0, fmt.Errorf("reading the directory: %w", err)
+	counts, err := d.db.HGet(ctx, d.db.Key.Directory(), "copy").Result()
+	if err == nil && !strings.HasPrefix(counts, layout) {
+		err = d.db.Unlink(ctx, d.db.Key.Copy(counts)).Err() // of an earlier version: nobody reads it
 	}
-	if counts, ok := head[0].(string); ok && !strings.HasPrefix(counts, layout) {
-		if err := d.rdb.Unlink(ctx, d.keys.Copy(counts)).Err(); err != nil { // of an earlier version: nobody reads it
-			return 0, fmt.Errorf("removing a copy of the directory: %w", err)
-		}
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, err
 	}
 	for _, name := range names {
-		n, err := d.eraseFrom(ctx, d.keys.Copy(name), folded)
-		erased += n
-		if err != nil {
-			return erased, fmt.Errorf("erasing an address from the directory: %w", err)
+		n, err := d.eraseFrom(ctx, d.db.Key.Copy(name), folded)
+		if erased += n; err != nil {
+			return erased, err
 		}
 	}
 	return erased, nil
 }
 
 func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased int, err error) {
-	rows := d.rdb.HScan(ctx, key, 0, "", pageRows).Iterator()
+	rows := d.db.HScan(ctx, key, 0, "", pageRows).Iterator()
 	for rows.Next(ctx) {
 		id := rows.Val()
 		if !rows.Next(ctx) {
@@ -77,11 +82,11 @@ func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased i
 			if strings.ToLower(inv.EmailAddress) != folded {
 				continue
 			}
-			if replaced, err = encode(inv.anonymous()); err != nil {
+			if replaced, err = encode(anonymous(inv)); err != nil {
 				return erased, err
 			}
 		}
-		n, err := eraseScript.Run(ctx, d.rdb, []string{key}, id, replaced).Int()
+		n, err := eraseScript.Run(ctx, d.db, []string{key}, id, replaced).Int()
 		if err != nil {
 			return erased, err
 		}

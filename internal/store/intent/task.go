@@ -37,17 +37,14 @@ type Claim struct {
 }
 
 // Tasks claims and settles the intents of invite tasks.
-type Tasks struct {
-	rdb  redis.UniversalClient
-	keys store.Keys
-}
+type Tasks struct{ db store.DB }
 
 // NewTasks gives the intents of a namespace.
 func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
-	return &Tasks{rdb: rdb, keys: store.Keys(namespace)}
+	return &Tasks{store.Open(rdb, namespace)}
 }
 
-func (t *Tasks) key(address store.AddressID) string { return t.keys.Intents(string(address[:])) }
+func (t *Tasks) key(address store.AddressID) string { return t.db.Key.Intents(string(address[:])) }
 
 // endedLua defines ended(text), which tells whether a record is that of a task that has ended.
 const endedLua = `
@@ -97,13 +94,13 @@ func (t *Tasks) Claim(
 	ctx context.Context, token string, within time.Duration, wishes []Wish,
 ) (claims []Claim, err error) {
 	defer store.Wrap(&err, "claiming %d addresses", len(wishes))
-	keys := []string{t.keys.Lost(), t.keys.Tombstones()}
+	keys := []string{t.db.Key.Lost(), t.db.Key.Tombstones()}
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
-		keys = append(keys, t.key(wish.Address), t.keys.Record(wish.Task))
+		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))
 		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
-	answer, err := claimScript.Run(ctx, t.rdb, keys, args...).StringSlice()
+	answer, err := claimScript.Run(ctx, t.db, keys, args...).StringSlice()
 	if err == nil && len(answer) != 1+3*len(wishes) {
 		err = store.ErrGarbage
 	}
@@ -136,7 +133,7 @@ func (t *Tasks) Standing(
 	ctx context.Context, owner string, address store.AddressID,
 ) (s Standing, now time.Time, err error) {
 	defer store.Wrap(&err, "reading an intent")
-	answer, err := standingScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).StringSlice()
+	answer, err := standingScript.Run(ctx, t.db, []string{t.key(address)}, owner).StringSlice()
 	if err == nil && len(answer) != 2 {
 		err = store.ErrGarbage
 	}
@@ -218,13 +215,13 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	}
 	id, _ := letter[0].(string)
 	keys := []string{
-		t.key(s.Wish.Address), t.keys.Record(s.Wish.Task), t.keys.Letter(id), t.keys.Letters(), t.keys.Tombstones(),
+		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(), t.db.Key.Tombstones(),
 	}
 	args := append([]any{
 		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
 		text, keep.Milliseconds(),
 	}, letter...)
-	settled, err := settleScript.Run(ctx, t.rdb, keys, args...).Bool()
+	settled, err := settleScript.Run(ctx, t.db, keys, args...).Bool()
 	if err == nil && !settled {
 		err = ErrTaken
 	}
@@ -248,7 +245,7 @@ return 1
 // letter that is retried starts with a question.
 func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) (err error) {
 	defer store.Wrap(&err, "reopening an intent")
-	return reopenScript.Run(ctx, t.rdb, []string{t.key(address)}, owner, since).Err()
+	return reopenScript.Run(ctx, t.db, []string{t.key(address)}, owner, since).Err()
 }
 
 // forgetScript forgets what is known of an owner that will never call again.
@@ -269,13 +266,13 @@ return 1
 // Forget forgets an owner whose dead letter was deleted.
 func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressID) (err error) {
 	defer store.Wrap(&err, "forgetting an intent")
-	return forgetScript.Run(ctx, t.rdb, []string{t.key(address)}, owner).Err()
+	return forgetScript.Run(ctx, t.db, []string{t.key(address)}, owner).Err()
 }
 
 // Erase removes all intents of an address that was forgotten on request, and tells whether there were any.
 func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (erased bool, err error) {
 	defer store.Wrap(&err, "erasing intents")
-	n, err := t.rdb.Del(ctx, t.key(address)).Result()
+	n, err := t.db.Del(ctx, t.key(address)).Result()
 	return n == 1, err
 }
 
@@ -283,7 +280,7 @@ func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (erased bool
 // kept (see tidy): a list of Clerk's may not show them yet.
 func (t *Tasks) Settled(ctx context.Context, address store.AddressID, since time.Time) (ids []string, err error) {
 	defer store.Wrap(&err, "reading the intents of an address")
-	fields, err := t.rdb.HGetAll(ctx, t.key(address)).Result()
+	fields, err := t.db.HGetAll(ctx, t.key(address)).Result()
 	for field, value := range fields {
 		id, settled := strings.CutPrefix(field, "=")
 		if at, err := store.Instant(value); settled && err == nil && at.UnixMilli() >= since.UnixMilli() {

@@ -91,13 +91,13 @@ func (l *Ledgers) Add(
 	ctx context.Context, name string, start time.Time, recipients []Recipient,
 ) (u Upload, err error) {
 	defer store.Wrap(&err, "uploading to campaign %s", name)
-	stage := l.keys.Stage(name, uuid.NewString())
+	stage := l.db.Key.Stage(name, uuid.NewString())
 	if err := l.stage(ctx, stage, recipients); err != nil {
 		return Upload{}, err
 	}
 	// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
 	now := redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}
-	if err := l.rdb.ZAddNX(ctx, l.keys.Campaigns(), now).Err(); err != nil {
+	if err := l.db.ZAddNX(ctx, l.db.Key.Campaigns(), now).Err(); err != nil {
 		return Upload{}, err
 	}
 	startMS := int64(0)
@@ -122,7 +122,7 @@ func (l *Ledgers) stage(ctx context.Context, key string, recipients []Recipient)
 			}
 			values = append(values, string(id[:]), row)
 		}
-		_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		_, err := l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			pipe.RPush(ctx, key, values...)
 			pipe.Expire(ctx, key, stageKeep)
 			return nil

@@ -237,15 +237,20 @@ func (l *Ledgers) Settle(
 	return recorded, nil
 }
 
-// Progress is what a driver has to do.
-type Progress struct {
-	State   State
+// Counts is how many recipients of a campaign are where.
+type Counts struct {
 	Waiting int // not looked up yet
 	Ready   int // looked up, to ride in a bulk
 	Singles int // waiting to travel alone
 	Later   int // waiting for their next attempt
 	Open    int // in a call or a question to Clerk
 	Unsure  int // whose last call's outcome is not known
+}
+
+// Progress is what a driver has to do.
+type Progress struct {
+	State State
+	Counts
 	// NextDue is when the next of Later and Open is due, 0 for at once; it counts only if there are any.
 	NextDue time.Duration
 	// Generation is the campaign's latest: a driver of an earlier one has been replaced.
@@ -260,8 +265,8 @@ type Progress struct {
 //
 // ARGV[5] -> the driver's generation
 // --
-// Returns JSON: state, waiting, ready, singles, later, open, unsure, generation, and due: how long until the next of
-// later and open is (ms; -1: there is none).
+// Returns JSON: state, generation, what counts gives, and due: how long until the next of later and open is (ms; -1:
+// there is none).
 var progressScript = redis.NewScript(prelude + `
 local generation = number('generation')
 if state == 'running' or state == 'paused' or state == 'cancelled' then
@@ -277,24 +282,18 @@ if state == 'running' or state == 'paused' or state == 'cancelled' then
     end
   end
 end
-local p = { generation = generation, due = -1 }
-local left = 0
-for part, key in pairs({ waiting = waiting, singles = singles, ready = ready, unsure = unsure }) do
-  p[part] = redis.call('LLEN', key)
-  left = left + p[part]
-end
-for part, key in pairs({ later = later, open = open }) do
-  p[part] = redis.call('ZCARD', key)
-  left = left + p[part]
+local p = counts()
+p.state, p.generation, p.due = state or '', generation, -1
+for _, key in ipairs({ later, open }) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end
 end
-if state == 'running' and left == 0 then
+if state == 'running' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
   become('finished')
+  p.state = state
   redis.call('HSET', meta, 'finished_at', stamp(now))
   redis.call('SREM', running, name)
 end
-p.state = state or ''
 return cjson.encode(p)
 `)
 
@@ -345,6 +344,6 @@ return #orphans > 0 and cjson.encode(orphans) or '[]'
 // finds it again.
 func (l *Ledgers) Sweep(ctx context.Context) (orphans []Orphan, err error) {
 	defer store.Wrap(&err, "sweeping campaigns")
-	err = read(sweepScript.Run(ctx, l.rdb, []string{l.keys.Running()}, l.keys.Ledgers()), &orphans)
+	err = read(sweepScript.Run(ctx, l.db, []string{l.db.Key.Running()}, l.db.Key.Ledgers()), &orphans)
 	return orphans, err
 }

@@ -62,14 +62,11 @@ type Campaign struct {
 func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
 
 // Ledgers keeps the campaigns of one namespace.
-type Ledgers struct {
-	rdb  redis.UniversalClient
-	keys store.Keys
-}
+type Ledgers struct{ db store.DB }
 
 // New gives the campaigns of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Ledgers {
-	return &Ledgers{rdb: rdb, keys: store.Keys(namespace)}
+	return &Ledgers{store.Open(rdb, namespace)}
 }
 
 // TaskID is the id of the task that drives a campaign in a generation.
@@ -107,7 +104,7 @@ func (l *Ledgers) List(ctx context.Context, limit int) ([]Campaign, error) {
 
 func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err error) {
 	defer store.Wrap(&err, "listing campaigns")
-	return l.rdb.ZRevRange(ctx, l.keys.Campaigns(), 0, int64(limit)-1).Result()
+	return l.db.ZRevRange(ctx, l.db.Key.Campaigns(), 0, int64(limit)-1).Result()
 }
 
 // heads gives the heads of campaigns in the order of their names. Those that are not there are left out, and so are
@@ -115,9 +112,9 @@ func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err er
 func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campaign, unreadable, err error) {
 	defer store.Wrap(&err, "reading campaigns")
 	heads := make([]*redis.MapStringStringCmd, len(names))
-	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, name := range names {
-			heads[i] = pipe.HGetAll(ctx, l.keys.Ledger(name, "meta"))
+			heads[i] = pipe.HGetAll(ctx, l.db.Key.Ledger(name, "meta"))
 		}
 		return nil
 	})
@@ -176,37 +173,29 @@ const (
 // Standing is a campaign that is to make calls, and what its ledger says of those.
 type Standing struct {
 	Campaign
-	InCalls int // recipients whose call is under way
-	Alone   int // recipients known to need a call of their own
-	Waiting int // recipients that nobody has looked up
-	Ready   int // recipients that may ride in a bulk
-	Later   int // recipients that wait for their next attempt
-	// NextDue is when the first of Later is due; zero if there is none.
-	NextDue time.Time
+	Counts
+	InCalls int       // recipients whose call is under way
+	NextDue time.Time // when the first of Later is due; zero if there is none
 }
 
 // standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at
 // 10,000 holds at most; there are no more than the calls and questions of all workers hold.
 //
-// Returns JSON: incalls, alone, waiting, ready, later, and due: when the first of those is (ms; 0: there is none).
+// Returns JSON: incalls, what counts gives, and due: when the first of later is (ms; 0: there is none).
 var standingScript = redis.NewScript(prelude + `
-local calls = 0
+local s = counts()
+s.incalls, s.due = 0, tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2] or '0')
 for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
-  if string.sub(member, 17, 17) == 'c' then calls = calls + 1 end
+  if string.sub(member, 17, 17) == 'c' then s.incalls = s.incalls + 1 end
 end
-local due = tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2] or '0')
-local function length(list) return redis.call('LLEN', list) end
-return cjson.encode({
-  incalls = calls, alone = length(singles), waiting = length(waiting), ready = length(ready),
-  later = redis.call('ZCARD', later), due = due,
-})
+return cjson.encode(s)
 `)
 
 // Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the
 // oldest first. Those that cannot be read are left out.
 func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error) {
 	defer store.Wrap(&err, "reading which campaigns are to make calls")
-	names, err := l.rdb.SRandMemberN(ctx, l.keys.Running(), mostRunning).Result()
+	names, err := l.db.SRandMemberN(ctx, l.db.Key.Running(), mostRunning).Result()
 	newest, err2 := l.newest(ctx, mostScheduled)
 	names = slices.Sorted(slices.Values(append(names, newest...)))
 	heads, _, err3 := l.heads(ctx, slices.Compact(names)...)

@@ -48,6 +48,7 @@ const lease = "\nlocal lease = 10000\n"
 //	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
 //	drop(): empties a cancelled campaign of all who are in no call; who is unsure stays until Clerk was asked
 //	count_dead(row, n): counts a dead recipient, in all and by its code
+//	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
 //	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is
 //	  not written
 const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + `
@@ -96,6 +97,13 @@ local function count_dead(row, n)
   redis.call('HINCRBY', meta, 'dead', n)
   if redis.call('HINCRBY', meta, code, n) <= 0 then redis.call('HDEL', meta, code) end
 end
+local function counts()
+  local n = { later = redis.call('ZCARD', later), open = redis.call('ZCARD', open) }
+  for part, list in pairs({ waiting = waiting, singles = singles, ready = ready, unsure = unsure }) do
+    n[part] = redis.call('LLEN', list)
+  end
+  return n
+end
 local function erase(id)
   local row = redis.call('HGET', rows, id)
   if not row then return 0 end
@@ -114,11 +122,11 @@ end
 func (l *Ledgers) run(ctx context.Context, script *redis.Script, name string, more []string, args ...any) *redis.Cmd {
 	var keys []string
 	for _, part := range []string{"meta", "rows", "waiting", "singles", "later", "open", "ready", "unsure"} {
-		keys = append(keys, l.keys.Ledger(name, part))
+		keys = append(keys, l.db.Key.Ledger(name, part))
 	}
-	keys = append(keys, l.keys.Running(), l.keys.Lost(), l.keys.Tombstones(), l.keys.Letters())
-	args = append([]any{name, intent.CampaignOwner(name), l.keys.Intents(""), l.keys.Letter("")}, args...)
-	return script.Run(ctx, l.rdb, append(keys, more...), args...)
+	keys = append(keys, l.db.Key.Running(), l.db.Key.Lost(), l.db.Key.Tombstones(), l.db.Key.Letters())
+	args = append([]any{name, intent.CampaignOwner(name), l.db.Key.Intents(""), l.db.Key.Letter("")}, args...)
+	return script.Run(ctx, l.db, append(keys, more...), args...)
 }
 
 // read reads the answer of a script that answers in JSON.

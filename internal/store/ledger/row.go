@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -96,7 +97,7 @@ const scanCount = 500
 // campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
 func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
 	seen := make(map[string]struct{}) // HSCAN may give one twice; 16 bytes each
-	rows := l.rdb.HScan(ctx, l.keys.Ledger(name, "rows"), 0, "", scanCount).Iterator()
+	rows := l.db.HScan(ctx, l.db.Key.Ledger(name, "rows"), 0, "", scanCount).Iterator()
 	for rows.Next(ctx) {
 		id := rows.Val()
 		if !rows.Next(ctx) {
@@ -131,7 +132,7 @@ func (l *Ledgers) Find(
 		for i, id := range chunk {
 			fields[i] = string(id[:])
 		}
-		values, err := l.rdb.HMGet(ctx, l.keys.Ledger(name, "rows"), fields...).Result()
+		values, err := l.db.HMGet(ctx, l.db.Key.Ledger(name, "rows"), fields...).Result()
 		if err != nil {
 			return nil, err
 		}
@@ -159,7 +160,7 @@ var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
 // is there already.
 func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int, err error) {
 	defer store.Wrap(&err, "erasing a recipient of campaigns")
-	names, err := l.rdb.ZRange(ctx, l.keys.Campaigns(), 0, -1).Result()
+	names, err := l.db.ZRange(ctx, l.db.Key.Campaigns(), 0, -1).Result()
 	for _, name := range names {
 		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
 		if err != nil {
@@ -188,13 +189,42 @@ return 1
 // EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
 func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads int, err error) {
 	defer store.Wrap(&err, "erasing a recipient of uploads")
-	stages, err := scanKeys(ctx, l.rdb, l.keys.Stage("*", "*"))
+	stages, err := scanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
 	for _, stage := range stages {
-		n, err := eraseStagedScript.Run(ctx, l.rdb, []string{stage}, string(id[:])).Int()
+		n, err := eraseStagedScript.Run(ctx, l.db, []string{stage}, string(id[:])).Int()
 		if err != nil {
 			return uploads, err
 		}
 		uploads += n
 	}
 	return uploads, err
+}
+
+// scanKeys returns the keys that match a pattern, each once, on every master of a cluster. Keys that come or go
+// meanwhile may be missing.
+func scanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) ([]string, error) {
+	var mu sync.Mutex
+	var keys []string
+	scan := func(ctx context.Context, rdb redis.Cmdable) error {
+		cursor := rdb.Scan(ctx, 0, pattern, scanCount).Iterator()
+		for cursor.Next(ctx) {
+			mu.Lock()
+			keys = append(keys, cursor.Val())
+			mu.Unlock()
+		}
+		return cursor.Err()
+	}
+	var err error
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+			return scan(ctx, master)
+		})
+	} else {
+		err = scan(ctx, rdb)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scanning keys: %w", err)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), nil
 }

@@ -66,20 +66,17 @@ func (r *Record) SetLife(life fate.State) {
 }
 
 // Store keeps records in Redis.
-type Store struct {
-	rdb  redis.UniversalClient
-	keys store.Keys
-}
+type Store struct{ db store.DB }
 
 // NewStore keeps the records of one namespace.
 func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{rdb: rdb, keys: store.Keys(namespace)}
+	return &Store{store.Open(rdb, namespace)}
 }
 
 // Get gives the record of a task, and false if there is none.
 func (s *Store) Get(ctx context.Context, id string) (r Record, known bool, err error) {
 	defer store.Wrap(&err, "the record of task %s", id)
-	data, err := s.rdb.Get(ctx, s.keys.Record(id)).Bytes()
+	data, err := s.db.Get(ctx, s.db.Key.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return Record{}, false, nil
 	}
@@ -109,7 +106,7 @@ func (s *Store) Claim(ctx context.Context, id string, r Record) (found Record, e
 		return Record{}, false, err
 	}
 	for range 3 { // the record found may expire before it is read
-		fresh, err := s.rdb.SetNX(ctx, s.keys.Record(id), data, 0).Result()
+		fresh, err := s.db.SetNX(ctx, s.db.Key.Record(id), data, 0).Result()
 		if err != nil || fresh {
 			return r, false, err
 		}
@@ -127,7 +124,7 @@ func (s *Store) Put(ctx context.Context, id string, r Record) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.rdb.Set(ctx, s.keys.Record(id), data, keep).Err()
+	return s.db.Set(ctx, s.db.Key.Record(id), data, keep).Err()
 }
 
 // Encode gives a record as it is stored, and for how long it is kept: an ended task's for a while, any other until it
