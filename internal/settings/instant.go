@@ -16,14 +16,14 @@ func Instant(text string, now time.Time, loc *time.Location) (time.Time, error) 
 		wall, ok := wallClock(trimmed)
 		if !ok {
 			const want = "a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone %s"
-			return time.Time{}, fault(name, text, want, loc)
+			return time.Time{}, Fault(name, text, want, loc)
 		}
 		if at, ok = firstAt(wall, loc); !ok {
-			return time.Time{}, fault(name, text, "a time that exists: a clock change in %s skips it", loc)
+			return time.Time{}, Fault(name, text, "a time that exists: a clock change in %s skips it", loc)
 		}
 	}
 	if at.Before(now) {
-		return time.Time{}, fault(name, text, "a time to come (%s is past, now it is %s)",
+		return time.Time{}, Fault(name, text, "a time to come (%s is past, now it is %s)",
 			at.Format(time.RFC3339), now.In(at.Location()).Format(time.RFC3339))
 	}
 	return at, nil
