@@ -149,7 +149,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		return err
 	}
 	recipients := plural(len(file.Rows), "recipient")
-	if clerk.Dial != nil {
+	if clerk.Key != "" {
 		a.out.note("Asking Clerk about %s …", recipients)
 	}
 	r, err := a.desk.RehearseBulk(a.ctx, clerk, name, file.Rows, c.at)
@@ -182,11 +182,10 @@ func rehearsalView(r *desk.Rehearsal) view {
 		}
 		return unknown
 	}
-	return view{
-		"known": r.Known, "forgotten": r.Forgotten, "would_send": r.Send, "skipped": r.Skipped(), "unknown": r.Unknown,
-		"refused": len(r.Refused), "refused_by_code": r.RefusedByCode, "refused_rows": r.Refused,
-		"finish_at": known(r.Forecast.ETA), "assumption": known(r.Forecast.Assumption),
-	}
+	v := viewOf(*r)
+	v["skipped"], v["refused"] = r.Skipped(), len(r.Refused)
+	v["finish_at"], v["assumption"] = known(r.Forecast.ETA), known(r.Forecast.Assumption)
+	return v
 }
 
 // rehearsed tells a person what would become of the rows.

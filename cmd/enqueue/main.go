@@ -4,7 +4,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +21,8 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/redis/go-redis/v9/logging"
 
-	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -186,10 +185,8 @@ func (f *RecipientFlags) AfterApply() error {
 	if f.Metadata == "" {
 		return nil
 	}
-	decoder := json.NewDecoder(strings.NewReader(f.Metadata))
-	decoder.UseNumber()
-	err := decoder.Decode(&r.PublicMetadata)
-	if _, behind := decoder.Token(); err != nil || r.PublicMetadata == nil || !errors.Is(behind, io.EOF) {
+	err := peoplefile.DecodeJSON([]byte(f.Metadata), &r.PublicMetadata)
+	if err != nil || r.PublicMetadata == nil {
 		return invalid("public_metadata", `is not a JSON object such as {"plan":"pro"}`)
 	}
 	return nil
@@ -232,7 +229,7 @@ func (f *TaskFlags) AfterApply() (err error) {
 		zone := time.Local // Go takes a TZ that it does not know for UTC, and says nothing
 		if name := strings.TrimPrefix(os.Getenv("TZ"), ":"); name != "" {
 			if zone, err = time.LoadLocation(name); err != nil {
-				return &settings.Error{Name: "TZ", Got: settings.Show(name), Want: "a time zone such as Europe/Berlin"}
+				return settings.Fault("TZ", name, "a time zone such as Europe/Berlin")
 			}
 		}
 		if f.at, err = settings.Instant(f.At, time.Now(), zone); err != nil {
@@ -245,22 +242,15 @@ func (f *TaskFlags) AfterApply() (err error) {
 }
 
 // clerk gives the way to ask Clerk that the flags say: none if no key is set.
-func (a *app) clerk(flags settings.Clerk) (desk.Clerk, error) {
+func (a *app) clerk(flags settings.Clerk) (c desk.Clerk, err error) {
 	if a.sandbox {
 		flags.UseSandbox()
 	}
 	if !flags.HasKey() {
-		return desk.Clerk{}, nil
+		return c, nil
 	}
-	key, kind, keyErr := flags.Key()
+	c.Key, c.Kind, err = flags.Key()
 	url, urlErr := flags.APIURL()
-	dial := func(timeout time.Duration) (*clerkclient.Client, error) {
-		config := clerkclient.Config{Key: key, BaseURL: url, Version: settings.Version(), Timeout: timeout}
-		clerk, err := clerkclient.New(config)
-		if err != nil {
-			err = &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
-		}
-		return clerk, err
-	}
-	return desk.Clerk{Kind: kind, Dial: dial}, errors.Join(keyErr, urlErr)
+	c.URL = url
+	return c, errors.Join(err, urlErr)
 }

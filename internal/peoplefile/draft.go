@@ -48,7 +48,7 @@ func (d *draft) setCell(c column, cell string) {
 	case c.key != "": // always a string
 	case c.field == fieldMetadata && cell[0] == '{':
 		var own map[string]any
-		if err := decodeJSON([]byte(cell), &own); err != nil {
+		if err := DecodeJSON([]byte(cell), &own); err != nil {
 			d.bad(fieldMetadata, "%v", err)
 			return
 		}
@@ -162,8 +162,8 @@ func (d *draft) validate() {
 	}
 }
 
-// decodeJSON reads exactly one value; numbers keep their digits.
-func decodeJSON(text []byte, into any) error {
+// DecodeJSON reads exactly one value; numbers keep their digits.
+func DecodeJSON(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	if err := decoder.Decode(into); err != nil {
