@@ -64,13 +64,9 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := kong.New(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
+	parser := kong.Must(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."},
 		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	if err != nil {
-		fmt.Fprintln(stderr, "enqueue:", err)
-		return settings.ExitFailed
-	}
 	parsed, err := parser.Parse(args)
 	if exited {
 		return settings.ExitDone

@@ -45,13 +45,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := kong.New(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
+	parser := kong.Must(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }), kong.Vars{"version": settings.Version(), "clerk_key": "Required."},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	if err != nil {
-		fmt.Fprintln(stderr, "worker:", err)
-		return settings.ExitFailed
-	}
 	parsed, err := parser.Parse(args)
 	if exited {
 		return settings.ExitDone
