@@ -77,6 +77,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if g.Sandbox {
 		g.UseSandbox()
+		g.BulkInvite.UseSandbox()
+		g.Revoke.UseSandbox()
 	}
 	rdb, err := g.Open()
 	if err != nil {
@@ -87,7 +89,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return out.fail(err)
 	}
-	return out.fail(parsed.Run(&app{ctx, g.Namespace, g.Sandbox, d, stdin, out}))
+	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, out}))
 }
 
 // AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it
@@ -109,7 +111,6 @@ func (*grammar) AfterApply(parsed *kong.Context) error {
 type app struct {
 	ctx       context.Context
 	namespace string
-	sandbox   bool
 	desk      *desk.Desk
 	stdin     io.Reader
 	out       *output
@@ -237,16 +238,13 @@ func (f *TaskFlags) AfterApply() (err error) {
 	return err
 }
 
-// clerk gives the way to ask Clerk that the flags say: none if no key is set.
-func (a *app) clerk(flags settings.Clerk) (c desk.Clerk, err error) {
-	if a.sandbox {
-		flags.UseSandbox()
-	}
+// clerkOf gives the way to ask Clerk that the flags say: none if no key is set.
+func clerkOf(flags settings.Clerk) (c desk.Clerk, err error) {
 	if !flags.HasKey() {
 		return c, nil
 	}
+	var urlErr error
 	c.Key, c.Kind, err = flags.Key()
-	url, urlErr := flags.APIURL()
-	c.URL = url
+	c.URL, urlErr = flags.APIURL()
 	return c, errors.Join(err, urlErr)
 }

@@ -205,7 +205,7 @@ func goesOn(c tasks.Campaign) string {
 
 // dryRun shows what would be revoked.
 func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.CampaignState) error {
-	clerk, err := a.clerk(c.Clerk)
+	clerk, err := clerkOf(c.Clerk)
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ type grammar struct {
 	workerFlags
 
 	Run         runCommand    `cmd:"" default:"1" hidden:"" help:"Run tasks until SIGTERM or SIGINT."`
-	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready: exit 0 if so, 1 with the reason if not."`
-	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for tests of other programs."`
+	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready (exit 0) or why not (exit 1)."`
+	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for other programs' tests."`
 }
 
 func main() {

@@ -108,8 +108,6 @@ const (
 
 	// Waiting before something is tried again.
 
-	// BusyRest is the longest wait before another look at an address that another task is inviting.
-	BusyRest = 2 * time.Second
 	// LongBackoff is the longest wait between attempts that a handler sits out. For a longer one its task goes back to
 	// the queue.
 	LongBackoff = 5 * time.Second
