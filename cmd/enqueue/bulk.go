@@ -144,12 +144,12 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	if !c.at.After(time.Now()) {
 		c.at = time.Time{}
 	}
-	clerk, err := a.clerk(c.Clerk)
+	clerk, err := clerkOf(c.Clerk)
 	if err != nil {
 		return err
 	}
 	recipients := plural(len(file.Rows), "recipient")
-	if clerk.Dial != nil {
+	if clerk.Key != "" {
 		a.out.note("Asking Clerk about %s …", recipients)
 	}
 	r, err := a.desk.RehearseBulk(a.ctx, clerk, name, file.Rows, c.at)
@@ -164,7 +164,12 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		a.out.say("Nobody was looked up at Clerk, because no key is set (CLERK_SECRET_KEY).")
 	}
 	a.out.sayIf(!c.at.IsZero(), "It would start at %s.", local(c.at))
-	answer := rehearsalView(r)
+	answer := rehearsalView(cmp.Or(r, &desk.Rehearsal{}))
+	if r == nil { // nothing of it is known
+		for field := range answer {
+			answer[field] = nil
+		}
+	}
 	maps.Copy(answer, view{
 		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(),
 		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at),
@@ -173,20 +178,12 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	return nil
 }
 
-// rehearsalView is what a program is shown of a rehearsal. If there was none, nothing is known.
+// rehearsalView is what a program is shown of a rehearsal.
 func rehearsalView(r *desk.Rehearsal) view {
-	if r == nil {
-		unknown := rehearsalView(&desk.Rehearsal{})
-		for field := range unknown {
-			unknown[field] = nil
-		}
-		return unknown
-	}
-	return view{
-		"known": r.Known, "forgotten": r.Forgotten, "would_send": r.Send, "skipped": r.Skipped(), "unknown": r.Unknown,
-		"refused": len(r.Refused), "refused_by_code": r.RefusedByCode, "refused_rows": r.Refused,
-		"finish_at": known(r.Forecast.ETA), "assumption": known(r.Forecast.Assumption),
-	}
+	v := viewOf(*r)
+	v["skipped"], v["refused"] = r.Skipped(), len(r.Refused)
+	v["finish_at"], v["assumption"] = known(r.Forecast.ETA), known(r.Forecast.Assumption)
+	return v
 }
 
 // rehearsed tells a person what would become of the rows.

@@ -43,7 +43,7 @@ func (c *campaignListCommand) Run(a *app) (err error) {
 	}
 	campaigns, err := a.desk.CampaignsIn(a.ctx, tasks.CampaignState(c.State), campaignsShown)
 	if err == nil {
-		a.out.list("No campaigns.", campaignFields, views(campaigns, campaignView))
+		a.out.list("No campaigns.", campaignFields, views(campaigns, viewOf))
 	}
 	return err
 }
@@ -84,7 +84,7 @@ func (a *app) toCampaign(name string, do func(context.Context, string) (tasks.Ca
 		return err
 	}
 	a.tellCampaign(campaign)
-	a.out.object(campaignView(campaign))
+	a.out.object(viewOf(campaign))
 	return nil
 }
 
@@ -109,15 +109,6 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 // campaignFields are what a list of campaigns shows a person.
 const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill,next_call_at"
 
-func campaignView(c tasks.Campaign) view {
-	return view{
-		"campaign": c.Name, "state": c.State, "recipients": c.Recipients, "sent": c.Sent, "dead": c.Dead,
-		"remaining": c.Remaining, "dead_by_code": c.DeadByCode, "forgotten": c.Forgotten, "eta": known(c.ETA),
-		"eta_assumption": known(c.Assumption), "standstill": known(c.Standstill), "next_call_at": known(c.NextCallAt),
-		"scheduled_at": known(c.ScheduledAt), "started_at": known(c.StartedAt), "finished_at": known(c.FinishedAt),
-	}
-}
-
 type campaignExportCommand struct {
 	campaignName
 	CSV bool `name:"csv" help:"Write CSV, which is the default; with --json, JSON lines."`
@@ -133,13 +124,7 @@ func (c *campaignExportCommand) Run(a *app) error {
 	}
 	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at"
 	return c.export(a.out, columns, func(write func(view) error) error {
-		return a.desk.EachRecipient(a.ctx, c.Name, func(r desk.Recipient) error {
-			return write(view{
-				"email_address": r.EmailAddress, "outcome": r.Outcome, "invitation_id": known(r.InvitationID),
-				"settled_at": known(r.SettledAt), "cause": known(r.Cause), "attempts": r.Attempts,
-				"invitation_status": known(r.InvitationStatus), "synced_at": known(r.SyncedAt),
-			})
-		})
+		return a.desk.EachRecipient(a.ctx, c.Name, func(r desk.Recipient) error { return write(viewOf(r)) })
 	})
 }
 
@@ -199,7 +184,7 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line) // the terminal cuts what is too long
 	case now == p.last:
 	case p.out.json:
-		v := campaignView(c)
+		v := viewOf(c)
 		v["recipients_per_hour"] = known(math.Round(perHour))
 		p.out.object(v)
 	default:

@@ -83,7 +83,7 @@ type deadShowCommand struct {
 }
 
 func (c *deadShowCommand) Run(a *app) error {
-	e, err := a.desk.Letter(a.ctx, c.ID)
+	e, err := a.desk.DeadLetters.Get(a.ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ type deadRetryCommand struct{ changeFlags }
 
 func (c *deadRetryCommand) Run(a *app) error {
 	return c.change(a, "retried", func(id string, answer view) (err error) {
-		answer["task_id"], err = a.desk.RetryLetter(a.ctx, id)
+		answer["task_id"], err = a.desk.Retrier.Retry(a.ctx, id)
 		return err
 	})
 }
@@ -164,7 +164,10 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes || c.DryRun, "Delete these dead letters for good?"); err != nil {
 		return err
 	}
-	return c.change(a, "deleted", func(id string, _ view) error { return a.desk.DeleteLetter(a.ctx, id) })
+	return c.change(a, "deleted", func(id string, _ view) error {
+		_, err := a.desk.Retrier.Delete(a.ctx, id)
+		return err
+	})
 }
 
 type deadExportCommand struct {

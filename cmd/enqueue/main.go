@@ -4,7 +4,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +21,8 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/redis/go-redis/v9/logging"
 
-	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -65,13 +64,9 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := kong.New(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
+	parser := kong.Must(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."},
 		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	if err != nil {
-		fmt.Fprintln(stderr, "enqueue:", err)
-		return settings.ExitFailed
-	}
 	parsed, err := parser.Parse(args)
 	if exited {
 		return settings.ExitDone
@@ -82,6 +77,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if g.Sandbox {
 		g.UseSandbox()
+		g.BulkInvite.UseSandbox()
+		g.Revoke.UseSandbox()
 	}
 	rdb, err := g.Open()
 	if err != nil {
@@ -92,7 +89,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return out.fail(err)
 	}
-	return out.fail(parsed.Run(&app{ctx, g.Namespace, g.Sandbox, d, stdin, out}))
+	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, out}))
 }
 
 // AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it
@@ -114,7 +111,6 @@ func (*grammar) AfterApply(parsed *kong.Context) error {
 type app struct {
 	ctx       context.Context
 	namespace string
-	sandbox   bool
 	desk      *desk.Desk
 	stdin     io.Reader
 	out       *output
@@ -186,10 +182,8 @@ func (f *RecipientFlags) AfterApply() error {
 	if f.Metadata == "" {
 		return nil
 	}
-	decoder := json.NewDecoder(strings.NewReader(f.Metadata))
-	decoder.UseNumber()
-	err := decoder.Decode(&r.PublicMetadata)
-	if _, behind := decoder.Token(); err != nil || r.PublicMetadata == nil || !errors.Is(behind, io.EOF) {
+	err := peoplefile.DecodeJSON([]byte(f.Metadata), &r.PublicMetadata)
+	if err != nil || r.PublicMetadata == nil {
 		return invalid("public_metadata", `is not a JSON object such as {"plan":"pro"}`)
 	}
 	return nil
@@ -232,7 +226,7 @@ func (f *TaskFlags) AfterApply() (err error) {
 		zone := time.Local // Go takes a TZ that it does not know for UTC, and says nothing
 		if name := strings.TrimPrefix(os.Getenv("TZ"), ":"); name != "" {
 			if zone, err = time.LoadLocation(name); err != nil {
-				return &settings.Error{Name: "TZ", Got: settings.Show(name), Want: "a time zone such as Europe/Berlin"}
+				return settings.Fault("TZ", name, "a time zone such as Europe/Berlin")
 			}
 		}
 		if f.at, err = settings.Instant(f.At, time.Now(), zone); err != nil {
@@ -244,23 +238,13 @@ func (f *TaskFlags) AfterApply() (err error) {
 	return err
 }
 
-// clerk gives the way to ask Clerk that the flags say: none if no key is set.
-func (a *app) clerk(flags settings.Clerk) (desk.Clerk, error) {
-	if a.sandbox {
-		flags.UseSandbox()
-	}
+// clerkOf gives the way to ask Clerk that the flags say: none if no key is set.
+func clerkOf(flags settings.Clerk) (c desk.Clerk, err error) {
 	if !flags.HasKey() {
-		return desk.Clerk{}, nil
+		return c, nil
 	}
-	key, kind, keyErr := flags.Key()
-	url, urlErr := flags.APIURL()
-	dial := func(timeout time.Duration) (*clerkclient.Client, error) {
-		config := clerkclient.Config{Key: key, BaseURL: url, Version: settings.Version(), Timeout: timeout}
-		clerk, err := clerkclient.New(config)
-		if err != nil {
-			err = &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(url), Want: err.Error()}
-		}
-		return clerk, err
-	}
-	return desk.Clerk{Kind: kind, Dial: dial}, errors.Join(keyErr, urlErr)
+	var urlErr error
+	c.Key, c.Kind, err = flags.Key()
+	c.URL, urlErr = flags.APIURL()
+	return c, errors.Join(err, urlErr)
 }

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -118,15 +119,31 @@ func encode(w io.Writer, v view) error {
 }
 
 // known is what a program is shown of a value that may be unknown, which is null then.
-func known[T comparable](v T) any {
-	var zero T
-	switch t, isTime := any(v).(time.Time); {
-	case v == zero:
+func known(v any) any {
+	value := reflect.Indirect(reflect.ValueOf(v))
+	if !value.IsValid() || value.IsZero() {
 		return nil
-	case isTime:
+	}
+	if t, isTime := value.Interface().(time.Time); isTime {
 		return t.UTC()
 	}
-	return v
+	return value.Interface()
+}
+
+// viewOf shows the fields of a struct by their names in JSON. A text, a time and a pointer may be unknown.
+func viewOf[T any](v T) view {
+	shown, value := view{}, reflect.ValueOf(v)
+	for _, field := range reflect.VisibleFields(value.Type()) {
+		one := value.FieldByIndex(field.Index).Interface()
+		switch field.Type.Kind() {
+		case reflect.String, reflect.Struct, reflect.Pointer:
+			one = known(one)
+		}
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "-" && !field.Anonymous {
+			shown[name] = one
+		}
+	}
+	return shown
 }
 
 // shown is a value in a cell of a table or of CSV.

@@ -26,7 +26,7 @@ func (c *statusCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, campaignView)
+	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, viewOf)
 	a.out.table("", "queue,pending,active,scheduled,retry", queues)
 	a.out.say("")
 	var limits []view // that a person is shown
@@ -129,18 +129,26 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 			return err
 		}
 	}
-	copy, err := a.desk.Invitations(a.ctx)
-	if errors.Is(err, directory.ErrNoCopy) {
-		c.noCopy(a, err.Error())
+	copy, err := a.desk.Directory.Copy(a.ctx)
+	switch {
+	case errors.Is(err, directory.ErrNoCopy): // there is nothing to list, which is not the same as an empty list
+		tell := a.out.say
+		if c.CSV {
+			tell = a.out.note
+		}
+		if tell("%s", sentence(err.Error())); a.out.json {
+			a.out.failure("never_synced", err.Error(), []badRow{})
+		}
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	each := func(write func(view) error) error {
 		filter := directory.Filter{Status: c.Status, Query: c.Query}
 		return copy.Each(a.ctx, filter, func(inv clerkclient.Invitation) error {
-			return write(invitationView(inv, copy.SyncedAt))
+			row := viewOf(inv)
+			row["synced_at"] = known(copy.SyncedAt)
+			return write(row)
 		})
 	}
 	if c.CSV || a.out.json {
@@ -164,26 +172,6 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 	age := settings.FormatDuration(max(0, time.Since(copy.SyncedAt)).Truncate(time.Second))
 	a.out.say("%s, as synced at %s, %s ago.", plural(found, "invitation"), local(copy.SyncedAt), age)
 	return nil
-}
-
-func invitationView(inv clerkclient.Invitation, syncedAt time.Time) view {
-	return view{
-		"id": inv.ID, "email_address": inv.EmailAddress, "status": inv.Status, "revoked": inv.Revoked,
-		"public_metadata": inv.PublicMetadata, "created_at": known(inv.CreatedAt), "updated_at": known(inv.UpdatedAt),
-		"expires_at": known(inv.ExpiresAt), "synced_at": known(syncedAt),
-	}
-}
-
-// noCopy says that there is nothing to list, which is not the same as an empty list.
-func (c *invitationsCommand) noCopy(a *app, why string) {
-	switch {
-	case a.out.json:
-		a.out.failure("never_synced", why, []badRow{})
-	case c.CSV:
-		a.out.note("%s", sentence(why))
-	default:
-		a.out.say("%s", sentence(why))
-	}
 }
 
 type forgetCommand struct {

@@ -120,18 +120,16 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 }
 
 func taskView(t tasks.Task) view {
-	v := view{
-		"task_id": t.ID, "type": t.Type, "queue": known(t.Queue), "state": t.State, "attempts": t.Attempts,
-		"scheduled_at": known(t.ScheduledAt), "invitation_id": known(t.InvitationID), "error": known(t.Error),
+	v := viewOf(t)
+	delete(v, "bulk")
+	if t.Bulk != nil {
+		bulk := viewOf(*t.Bulk)
+		for _, field := range []string{"campaign", "recipients", "sent", "dead", "remaining"} {
+			v[field] = bulk[field]
+		}
 	}
-	if b := t.Bulk; b != nil {
-		maps.Copy(v, view{
-			"campaign": b.Campaign, "recipients": b.Recipients, "sent": b.Sent, "dead": b.Dead,
-			"remaining": b.Remaining,
-		})
-	}
-	if t.Type == tasks.TypeRevoke {
-		v["revoked"] = t.Revoked
+	if t.Type != tasks.TypeRevoke {
+		delete(v, "revoked")
 	}
 	return v
 }
@@ -207,7 +205,7 @@ func goesOn(c tasks.Campaign) string {
 
 // dryRun shows what would be revoked.
 func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.CampaignState) error {
-	clerk, err := a.clerk(c.Clerk)
+	clerk, err := clerkOf(c.Clerk)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -20,6 +21,7 @@ import (
 const (
 	headerTimeout = 5 * time.Second
 	answerTimeout = 10 * time.Second
+	healthTimeout = 3 * time.Second
 )
 
 // adminFlags say where the worker answers operators.
@@ -37,21 +39,17 @@ type adminConfig struct {
 	metrics  prometheus.Gatherer
 }
 
-func (a *adminFlags) read(into *adminConfig) error {
-	addr, loopback, err := settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr)
-	if err != nil {
-		return err
+func (a *adminFlags) read() (c adminConfig, err error) {
+	var loopback bool
+	if c.addr, loopback, err = settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr); err != nil {
+		return c, err
 	}
-	token, err := settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
-	if err != nil {
-		return err
+	c.token, err = settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
+	if err == nil && c.addr != "" && !loopback && c.token == "" {
+		const want = "a token, because USHER_ADMIN_ADDR %s can be reached from other machines"
+		err = settings.Fault("USHER_ADMIN_TOKEN", "", want, c.addr)
 	}
-	if addr != "" && !loopback && token == "" {
-		want := "a token, because USHER_ADMIN_ADDR " + addr + " can be reached from other machines"
-		return &settings.Error{Name: "USHER_ADMIN_TOKEN", Got: "nothing", Want: want}
-	}
-	into.addr, into.token = addr, token
-	return nil
+	return c, err
 }
 
 // serve listens and answers until the context ends. An address that cannot be listened on is an error at once.
@@ -61,7 +59,8 @@ func (c adminConfig) serve(ctx context.Context) error {
 		return fmt.Errorf("admin address: %w", err)
 	}
 	server := &http.Server{
-		Handler: c.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
+		Handler:           c.handler(),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
@@ -93,9 +92,43 @@ func (c adminConfig) guard(next http.Handler) http.Handler {
 		got := sha256.Sum256([]byte(token))
 		if c.token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "this needs the header Authorization: Bearer with the token in USHER_ADMIN_TOKEN", http.StatusUnauthorized)
+			const needs = "this needs the header Authorization: Bearer with the token in USHER_ADMIN_TOKEN"
+			http.Error(w, needs, http.StatusUnauthorized)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// healthCommand asks the admin address of the running worker whether that is ready.
+type healthCommand struct{}
+
+func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams) error {
+	addr, _, err := settings.ListenAddr("USHER_ADMIN_ADDR", flags.AdminAddr)
+	if err != nil {
+		return err
+	}
+	if addr == "" {
+		return settings.Fault("USHER_ADMIN_ADDR", "off", "an address: without one the worker cannot be asked")
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	// No proxy: an address that listens on every interface, such as 0.0.0.0:8080, is dialed on this machine.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("no worker answers at %s: %w", addr, err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
+	answer := strings.TrimSpace(string(body))
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", answer)
+	}
+	fmt.Fprintln(out.stdout, answer)
+	return nil
 }

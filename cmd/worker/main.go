@@ -19,7 +19,8 @@ import (
 	"example.com/usher/internal/worker"
 )
 
-const description = `Runs Usher's tasks: invite, bulk-invite, revoke and sync-list, against Clerk's API, as fast as its limits allow.
+const description = `Runs Usher's tasks: invite, bulk-invite, revoke and sync-list, against Clerk's API, ` +
+	`as fast as its limits allow.
 Without a command it runs until SIGTERM or SIGINT, and then stops within 8 seconds.
 
 Every flag can also be set by the variable that its help names; a flag comes before its variable.`
@@ -29,8 +30,8 @@ type grammar struct {
 	workerFlags
 
 	Run         runCommand    `cmd:"" default:"1" hidden:"" help:"Run tasks until SIGTERM or SIGINT."`
-	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready: exit 0 if so, 1 with the reason if not."`
-	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for tests of other programs."`
+	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready (exit 0) or why not (exit 1)."`
+	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for other programs' tests."`
 }
 
 func main() {
@@ -44,13 +45,9 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
-	parser, err := kong.New(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
+	parser := kong.Must(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }), kong.Vars{"version": settings.Version(), "clerk_key": "Required."},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	if err != nil {
-		fmt.Fprintln(stderr, "worker:", err)
-		return settings.ExitFailed
-	}
 	parsed, err := parser.Parse(args)
 	if exited {
 		return settings.ExitDone
@@ -72,7 +69,11 @@ func exitCode(err error, stderr io.Writer) int {
 		return settings.ExitDone
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
-	if _, ok := errors.AsType[*settings.Error](err); ok || errors.Is(err, policy.ErrNamespace) || errors.Is(err, worker.ErrRedis) || errors.Is(err, worker.ErrLogin) {
+	_, bad := errors.AsType[*settings.Error](err)
+	for _, refusal := range []error{policy.ErrNamespace, worker.ErrRedis, worker.ErrLogin} {
+		bad = bad || errors.Is(err, refusal)
+	}
+	if bad {
 		return settings.ExitUsage
 	}
 	return settings.ExitFailed
@@ -82,22 +83,13 @@ func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err
 
 // untilSignal gives a context that ends at the first SIGTERM or SIGINT; a second one ends the process at once.
 func untilSignal(stderr io.Writer) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go func() {
-		if _, open := <-signals; !open {
-			return
-		}
-		cancel()
-		if _, open := <-signals; open {
-			fmt.Fprintln(stderr, "worker: second signal: stopping at once")
-			os.Exit(settings.ExitFailed)
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(signals)
-		cancel()
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, func() {
+		second := make(chan os.Signal, 1)
+		signal.Notify(second, syscall.SIGTERM, os.Interrupt)
+		<-second
+		fmt.Fprintln(stderr, "worker: second signal: stopping at once")
+		os.Exit(settings.ExitFailed)
+	})
+	return ctx, stop
 }

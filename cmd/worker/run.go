@@ -94,106 +94,82 @@ func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error 
 	return c.serve(ctx, rdb, s, log)
 }
 
-func (c *workerFlags) read(stderr io.Writer) (checked, error) {
-	var s checked
-	var errs []error
-	keep := func(err error) { errs = append(errs, err) }
-	var err error
+// faults gathers what is wrong with settings, so that all of it is told at once.
+type faults []error
 
+// noting gives the value of a setting that was read, and notes what was wrong with it.
+func noting[T any](bad *faults) func(T, error) T {
+	return func(value T, err error) T {
+		*bad = append(*bad, err)
+		return value
+	}
+}
+
+func (c *workerFlags) read(stderr io.Writer) (s checked, err error) {
+	var bad faults
+	text := noting[string](&bad)
 	s.key, s.keyKind, err = c.Key()
-	keep(err)
-	s.apiURL, err = c.APIURL()
-	keep(err)
-	keep(c.readPolicy(&s))
-	keep(c.adminFlags.read(&s.admin))
-	s.schedules, err = c.readSchedules()
-	keep(err)
-	s.level, err = logLevel(c.LogLevel)
-	keep(err)
-	s.console, err = consoleFormat(c.LogFormat, stderr)
-	keep(err)
-	s.speed, err = settings.Int("--sandbox-speed", c.SandboxSpeed, 1, 100_000)
-	keep(err)
-	if c.Sandbox && err == nil {
+	bad = append(bad, err)
+	s.apiURL = text(c.APIURL())
+	s.policy = c.readPolicy(s.keyKind, &bad)
+	s.admin = noting[adminConfig](&bad)(c.adminFlags.read())
+	if c.ScheduleFile != "" {
+		if s.schedules, err = schedule.Read(c.ScheduleFile); err != nil {
+			const want = "a file of schedules without faults: %s"
+			bad = append(bad, settings.Fault("USHER_SCHEDULE_FILE", c.ScheduleFile, want, oneLine(err)))
+		}
+	}
+	level := text(settings.OneOf("USHER_LOG_LEVEL", c.LogLevel, "trace", "debug", "info", "warn", "error"))
+	s.level, _ = zerolog.ParseLevel(level)
+	file, isFile := stderr.(*os.File)
+	s.console = isFile && isatty.IsTerminal(file.Fd())
+	if c.LogFormat != "" {
+		s.console = text(settings.OneOf("USHER_LOG_FORMAT", c.LogFormat, "json", "console")) == "console"
+	}
+	s.speed = noting[int](&bad)(settings.Int("--sandbox-speed", c.SandboxSpeed, 1, 100_000))
+	if c.Sandbox && s.speed > 0 {
 		s.policy.Create.Window /= time.Duration(s.speed)
 		s.policy.Bulk.Window /= time.Duration(s.speed)
 		s.policy.Settle = min(s.policy.Settle, sandboxSettle)
 	}
-	return s, errors.Join(errs...)
+	return s, errors.Join(bad...)
 }
 
-// readSchedules reads the file of schedules, if there is one.
-func (c *workerFlags) readSchedules() ([]schedule.Schedule, error) {
-	if c.ScheduleFile == "" {
-		return nil, nil
+func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
+	rate, number, duration := noting[settings.Rate](bad), noting[int](bad), noting[time.Duration](bad)
+	metadata := noting[string](bad)(settings.OneOf("USHER_BULK_METADATA", c.BulkMetadata,
+		string(policy.MetadataAsAsked), string(policy.MetadataAlways), string(policy.MetadataNever)))
+	p := policy.Policy{
+		Create:       rate(settings.ParseRate("USHER_LIMIT_CREATE", c.LimitCreate)),
+		Bulk:         rate(settings.ParseRate("USHER_LIMIT_BULK", c.LimitBulk)),
+		Overall:      policy.Default(keyKind).Overall,
+		Reserve:      number(settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)),
+		Timeout:      duration(positive("USHER_TIMEOUT", c.Timeout)),
+		Settle:       duration(settings.Duration("USHER_SETTLE", c.Settle)),
+		MaxAttempts:  number(settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)),
+		BackoffMin:   duration(positive("USHER_BACKOFF_MIN", c.BackoffMin)),
+		BackoffMax:   duration(positive("USHER_BACKOFF_MAX", c.BackoffMax)),
+		BulkMetadata: policy.BulkMetadata(metadata),
 	}
-	schedules, err := schedule.Read(c.ScheduleFile)
-	if err != nil {
-		return nil, &settings.Error{Name: "USHER_SCHEDULE_FILE", Got: settings.Show(c.ScheduleFile), Want: "a file of schedules without faults: " + oneLine(err)}
-	}
-	return schedules, nil
-}
-
-func (c *workerFlags) readPolicy(s *checked) error {
-	var errs []error
-	keep := func(err error) { errs = append(errs, err) }
-	var err error
-	p := &s.policy
-	p.Create, err = settings.ParseRate("USHER_LIMIT_CREATE", c.LimitCreate)
-	keep(err)
-	createErr := err
-	p.Bulk, err = settings.ParseRate("USHER_LIMIT_BULK", c.LimitBulk)
-	keep(err)
-	p.Overall = policy.Default(s.keyKind).Overall
 	if c.LimitOverall != "" {
-		p.Overall, err = settings.ParseRate("USHER_LIMIT_OVERALL", c.LimitOverall)
-		keep(err)
+		p.Overall = rate(settings.ParseRate("USHER_LIMIT_OVERALL", c.LimitOverall))
 	}
-	p.Reserve, err = settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)
-	if err == nil && createErr == nil && !p.Create.Off() && p.Reserve >= p.Create.N {
-		err = &settings.Error{Name: "USHER_RESERVE", Got: fmt.Sprintf("%q", c.Reserve), Want: fmt.Sprintf("less than the create limit of %s", p.Create)}
+	if !p.Create.Off() && p.Reserve >= p.Create.N {
+		*bad = append(*bad, settings.Fault("USHER_RESERVE", c.Reserve, "less than the create limit of %s", p.Create))
 	}
-	keep(err)
-	positive := func(name, text string, into *time.Duration) {
-		d, err := settings.Duration(name, text)
-		if err == nil && d <= 0 {
-			err = &settings.Error{Name: name, Got: fmt.Sprintf("%q", text), Want: "more than 0"}
-		}
-		*into = d
-		keep(err)
-	}
-	positive("USHER_TIMEOUT", c.Timeout, &p.Timeout)
-	positive("USHER_BACKOFF_MIN", c.BackoffMin, &p.BackoffMin)
-	positive("USHER_BACKOFF_MAX", c.BackoffMax, &p.BackoffMax)
 	if p.BackoffMax > 0 && p.BackoffMin > p.BackoffMax {
-		keep(&settings.Error{Name: "USHER_BACKOFF_MIN", Got: fmt.Sprintf("%q", c.BackoffMin), Want: "at most USHER_BACKOFF_MAX, " + c.BackoffMax})
+		*bad = append(*bad, settings.Fault("USHER_BACKOFF_MIN", c.BackoffMin, "at most USHER_BACKOFF_MAX, %s", c.BackoffMax))
 	}
-	p.Settle, err = settings.Duration("USHER_SETTLE", c.Settle)
-	keep(err)
-	p.MaxAttempts, err = settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)
-	keep(err)
-	metadata, err := settings.OneOf("USHER_BULK_METADATA", c.BulkMetadata,
-		string(policy.MetadataAsAsked), string(policy.MetadataAlways), string(policy.MetadataNever))
-	keep(err)
-	p.BulkMetadata = policy.BulkMetadata(metadata)
-	return errors.Join(errs...)
+	return p
 }
 
-func logLevel(text string) (zerolog.Level, error) {
-	level, err := settings.OneOf("USHER_LOG_LEVEL", text, "trace", "debug", "info", "warn", "error")
-	if err != nil {
-		return zerolog.NoLevel, err
+// positive reads a duration that is not 0.
+func positive(name, text string) (time.Duration, error) {
+	d, err := settings.Duration(name, text)
+	if err == nil && d == 0 {
+		err = settings.Fault(name, text, "more than 0")
 	}
-	return zerolog.ParseLevel(level)
-}
-
-func consoleFormat(text string, stderr io.Writer) (bool, error) {
-	if text == "" {
-		file, isFile := stderr.(*os.File)
-		return isFile && isatty.IsTerminal(file.Fd()), nil
-	}
-	format, err := settings.OneOf("USHER_LOG_FORMAT", text, "json", "console")
-	return format == "console", err
+	return d, err
 }
 
 func logger(stderr io.Writer, s checked) zerolog.Logger {
@@ -210,11 +186,12 @@ func (l *redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.log.Debug().Str("from", "redis").Msg(fmt.Sprintf(format, args...))
 }
 
-// serve runs the worker and its admin address until the context ends or one of them fails. When the key's file holds a new key, the
-// worker is started anew with it.
+// serve runs the worker and its admin address until the context ends or one of them fails. When the key's file holds
+// a new key, the worker is started anew with it.
 func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s checked, log zerolog.Logger) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), worker.NewBudgets(rdb, c.Namespace))
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	registry.MustRegister(collectors.NewGoCollector(), process, worker.NewBudgets(rdb, c.Namespace))
 	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, settings.Version())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -246,12 +223,15 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 }
 
 // work runs one worker with one key.
-func (c *workerFlags) work(ctx context.Context, rdb redis.UniversalClient, s checked, health *worker.Health, metrics *worker.Metrics, log zerolog.Logger) error {
+func (c *workerFlags) work(
+	ctx context.Context, rdb redis.UniversalClient, s checked, health *worker.Health, metrics *worker.Metrics,
+	log zerolog.Logger,
+) error {
 	clerk, err := clerkclient.New(clerkclient.Config{
 		Key: s.key, BaseURL: s.apiURL, Version: settings.Version(), Timeout: s.policy.Timeout,
 	})
 	if err != nil {
-		return &settings.Error{Name: "CLERK_API_URL", Got: settings.Show(s.apiURL), Want: err.Error()}
+		return settings.Fault("CLERK_API_URL", s.apiURL, "%v", err)
 	}
 	defer clerk.Close()
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))

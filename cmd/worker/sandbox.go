@@ -69,8 +69,21 @@ type clerkCommand struct {
 }
 
 func (c *clerkCommand) Run(ctx context.Context, out *streams) error {
-	config, addr, err := c.read()
-	if err != nil {
+	addr, loopback, err := settings.ListenAddr("--listen", c.Listen)
+	if err == nil && !loopback {
+		err = settings.Fault("--listen", c.Listen, "an address of this machine only, such as 127.0.0.1:6398")
+	}
+	bad := faults{err}
+	rate, duration := noting[settings.Rate](&bad), noting[time.Duration](&bad)
+	config := clerktest.Config{
+		Key: c.Key, FixedWindow: c.Fixed, Seed: c.Seed,
+		Create:     clerktest.Limit(rate(settings.ParseRate("--create", c.Create))),
+		Bulk:       clerktest.Limit(rate(settings.ParseRate("--bulk", c.Bulk))),
+		Overall:    clerktest.Limit(rate(settings.ParseRate("--overall", c.Overall))),
+		MinLatency: duration(settings.Duration("--min-latency", c.MinLatency)),
+		MaxLatency: duration(settings.Duration("--max-latency", c.MaxLatency)),
+	}
+	if err := errors.Join(bad...); err != nil {
 		return err
 	}
 	stop, err := listen(ctx, addr, clerktest.New(config))
@@ -81,28 +94,4 @@ func (c *clerkCommand) Run(ctx context.Context, out *streams) error {
 	fmt.Fprintf(out.stdout, "sandbox Clerk: http://%s/v1 (control: http://%s/_sandbox/)\n", addr, addr)
 	<-ctx.Done()
 	return nil
-}
-
-func (c *clerkCommand) read() (config clerktest.Config, addr string, err error) {
-	addr, loopback, err := settings.ListenAddr("--listen", c.Listen)
-	if err == nil && !loopback {
-		const want = "an address of this machine only, such as 127.0.0.1:6398"
-		err = &settings.Error{Name: "--listen", Got: settings.Show(c.Listen), Want: want}
-	}
-	limit := func(name, text string) clerktest.Limit {
-		rate, fault := settings.ParseRate(name, text)
-		err = errors.Join(err, fault)
-		return clerktest.Limit(rate)
-	}
-	duration := func(name, text string) time.Duration {
-		d, fault := settings.Duration(name, text)
-		err = errors.Join(err, fault)
-		return d
-	}
-	config = clerktest.Config{
-		Key: c.Key, Create: limit("--create", c.Create), Bulk: limit("--bulk", c.Bulk),
-		Overall: limit("--overall", c.Overall), FixedWindow: c.Fixed, Seed: c.Seed,
-		MinLatency: duration("--min-latency", c.MinLatency), MaxLatency: duration("--max-latency", c.MaxLatency),
-	}
-	return config, addr, err
 }

@@ -102,14 +102,15 @@ func (p *pace) perHour(c tasks.Campaign, now time.Time) float64 {
 
 // Recipient is what became of a recipient of a campaign. What is not known is zero.
 type Recipient struct {
-	EmailAddress     string
-	Outcome          string // waiting, open, sent, dead, or cancelled for one that a cancelled campaign did not reach
-	InvitationID     string
-	SettledAt        time.Time
-	Cause            string    // the code of a dead one
-	Attempts         int       // calls that were made for it
-	InvitationStatus string    // what the directory says of the invitation
-	SyncedAt         time.Time // as of when the directory says it
+	EmailAddress string `json:"email_address"`
+	// Outcome is waiting, open, sent, dead, or cancelled for one that a cancelled campaign did not reach.
+	Outcome          string    `json:"outcome"`
+	InvitationID     string    `json:"invitation_id"`
+	SettledAt        time.Time `json:"settled_at"`
+	Cause            string    `json:"cause"`             // the code of a dead one
+	Attempts         int       `json:"attempts"`          // calls that were made for it
+	InvitationStatus string    `json:"invitation_status"` // what the directory says of the invitation
+	SyncedAt         time.Time `json:"synced_at"`         // as of when the directory says it
 }
 
 // lookedUp is how many recipients are looked up in the directory together.
@@ -130,7 +131,7 @@ func (d *Desk) EachRecipient(ctx context.Context, campaign string, do func(Recip
 				ids = append(ids, recipient.InvitationID)
 			}
 		}
-		found, syncedAt, err := d.directory.Get(ctx, ids)
+		found, syncedAt, err := d.Directory.Get(ctx, ids)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,9 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -25,13 +27,16 @@ import (
 // Desk is where people deal with one namespace. What producers do, it does as their client.
 type Desk struct {
 	*tasks.Client
+	DeadLetters *deadletter.Store
+	Retrier     *retry.Retrier
+	Directory   *directory.Directory // the copy of Clerk's list
+
 	rdb        redis.UniversalClient
 	namespace  string
 	ledgers    *ledger.Ledgers
-	letters    *deadletter.Store
-	retrier    *retry.Retrier
-	directory  *directory.Directory
 	tombstones *store.Tombstones
+	intents    *intent.Tasks
+	records    *record.Store
 	inspector  *asynq.Inspector
 }
 
@@ -43,9 +48,10 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 	}
 	return &Desk{
 		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
-		ledgers: ledger.New(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
-		retrier:   retry.New(rdb, namespace),
-		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
+		DeadLetters: deadletter.NewStore(rdb, namespace), Retrier: retry.New(rdb, namespace),
+		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),
+		tombstones: store.NewTombstones(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
+		records: record.NewStore(rdb, namespace),
 	}, nil
 }
 
@@ -78,7 +84,7 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
 		return o, err
 	}
-	o.DeadLetters, err = d.letters.Count(ctx)
+	o.DeadLetters, err = d.DeadLetters.Count(ctx)
 	return o, err
 }
 
@@ -92,9 +98,6 @@ func (d *Desk) Started(ctx context.Context) (bool, error) {
 func (d *Desk) Schedules(ctx context.Context) ([]schedule.Standing, error) {
 	return schedule.List(ctx, d.rdb, d.namespace)
 }
-
-// Invitations gives the copy of Clerk's list, or directory.ErrNoCopy.
-func (d *Desk) Invitations(ctx context.Context) (directory.Copy, error) { return d.directory.Copy(ctx) }
 
 // Letters chooses dead letters: those that match all that is given. Zero Letters are all of them.
 type Letters struct {
@@ -114,11 +117,11 @@ func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadlette
 		return do(e)
 	}
 	if len(chosen.IDs) == 0 {
-		return d.letters.Each(ctx, matching)
+		return d.DeadLetters.Each(ctx, matching)
 	}
 	var missing []error
 	for _, id := range chosen.IDs {
-		e, err := d.letters.Get(ctx, id)
+		e, err := d.DeadLetters.Get(ctx, id)
 		if errors.Is(err, deadletter.ErrNotFound) {
 			missing = append(missing, err)
 			continue
@@ -131,20 +134,4 @@ func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadlette
 		}
 	}
 	return errors.Join(missing...)
-}
-
-// Letter gives one dead letter, or deadletter.ErrNotFound.
-func (d *Desk) Letter(ctx context.Context, id string) (deadletter.Entry, error) {
-	return d.letters.Get(ctx, id)
-}
-
-// RetryLetter puts a dead letter back to work, through the same limits, and gives the id of the task that carries it.
-func (d *Desk) RetryLetter(ctx context.Context, id string) (task string, err error) {
-	return d.retrier.Retry(ctx, id)
-}
-
-// DeleteLetter deletes a dead letter for good. That it is not there is no error.
-func (d *Desk) DeleteLetter(ctx context.Context, id string) error {
-	_, err := d.retrier.Delete(ctx, id)
-	return err
 }

@@ -186,7 +186,7 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 	}
 	_, err = d.ledgers.Settle(t.Context(), "spring", batch, outcomes)
 	must(t, err)
-	draft, err := d.directory.Begin(t.Context())
+	draft, err := d.Directory.Begin(t.Context())
 	must(t, err)
 	must(t, draft.Add(t.Context(), []clerkclient.Invitation{{
 		ID: "inv_2", EmailAddress: "bulk2@example.com", Status: "accepted", PublicMetadata: json.RawMessage("{}"),

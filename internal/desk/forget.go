@@ -15,7 +15,6 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -45,10 +44,7 @@ const (
 // the record of what workers do is written anew every few seconds. waiting is told what is left. If that takes minutes
 // the error is ErrLeft.
 func (d *Desk) Forget(ctx context.Context, address string, waiting func(left string)) (Removed, error) {
-	f := forgetting{
-		Desk: d, folded: tasks.FoldAddress(address), id: store.IDOf(address),
-		intents: intent.NewTasks(d.rdb, d.namespace), records: record.NewStore(d.rdb, d.namespace),
-	}
+	f := forgetting{Desk: d, folded: tasks.FoldAddress(address), id: store.IDOf(address)}
 	if _, err := d.tombstones.Set(ctx, f.id); err != nil {
 		return f.removed, err
 	}
@@ -84,8 +80,6 @@ type forgetting struct {
 	*Desk
 	folded  string
 	id      store.AddressID
-	intents *intent.Tasks
-	records *record.Store
 	removed Removed
 }
 
@@ -102,7 +96,7 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 		{&f.removed.Uploads, func() (int, error) { return f.ledgers.EraseStaged(ctx, f.id) }},
 		{&f.removed.Campaigns, func() (int, error) { return f.ledgers.Erase(ctx, f.id) }},
 		{&f.removed.DeadLetters, func() (int, error) { return f.deadLetters(ctx) }},
-		{&f.removed.Invitations, func() (int, error) { return f.directory.Erase(ctx, f.folded) }},
+		{&f.removed.Invitations, func() (int, error) { return f.Directory.Erase(ctx, f.folded) }},
 	} {
 		n, err := step.erase()
 		if *step.removed += n; err != nil {
@@ -158,23 +152,16 @@ const taskPage = 500
 
 // about gives the tasks about the address, from all queues. Those at work come after the others of their queue.
 func (f *forgetting) about() (found []*asynq.TaskInfo, err error) {
-	used, err := f.inspector.Queues()
-	if err != nil {
-		return nil, fmt.Errorf("listing queues: %w", err)
-	}
 	in := f.inspector
 	for _, lane := range policy.Lanes() {
 		queue := policy.Queue(f.namespace, lane)
-		if !slices.Contains(used, queue) {
-			continue // it exists from its first task on
-		}
 		for _, list := range []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
 			in.ListScheduledTasks, in.ListRetryTasks, in.ListPendingTasks, in.ListArchivedTasks, in.ListCompletedTasks,
 			in.ListActiveTasks,
 		} {
 			for page, full := 1, true; full; page++ {
 				tasks, err := list(queue, asynq.Page(page), asynq.PageSize(taskPage))
-				if err != nil {
+				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
 					return nil, fmt.Errorf("listing tasks of queue %s: %w", queue, err)
 				}
 				other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
@@ -214,11 +201,11 @@ func gone(err error) bool {
 
 // deadLetters deletes the dead letters about the address.
 func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
-	err = f.letters.Each(ctx, func(letter deadletter.Entry) error {
+	err = f.DeadLetters.Each(ctx, func(letter deadletter.Entry) error {
 		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
 			return nil
 		}
-		found, err := f.letters.Delete(ctx, letter.ID, "") // intents are erased too
+		found, err := f.DeadLetters.Delete(ctx, letter.ID, "") // intents are erased too
 		if found {
 			deleted++
 		}

@@ -15,7 +15,6 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -29,10 +28,7 @@ func listed(t *testing.T) (f *forgetting, server *miniredis.Miniredis, task *asy
 	if _, err := d.Invite(t.Context(), tasks.Recipient{EmailAddress: address}); err != nil {
 		t.Fatal(err)
 	}
-	f = &forgetting{
-		Desk: d, folded: address, id: store.IDOf(address),
-		intents: intent.NewTasks(d.rdb, d.namespace), records: record.NewStore(d.rdb, d.namespace),
-	}
+	f = &forgetting{Desk: d, folded: address, id: store.IDOf(address)}
 	found, err := f.about()
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d tasks, %v", len(found), err)

@@ -17,6 +17,7 @@ import (
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
@@ -29,21 +30,22 @@ var ErrKeyRefused = errors.New("the secret key (CLERK_SECRET_KEY) is refused by 
 
 // Clerk says how to ask Clerk. The zero Clerk asks nobody.
 type Clerk struct {
+	Key  string
 	Kind string // of the key, test or live: only the namespace's own kind may be used
-	Dial func(timeout time.Duration) (*clerkclient.Client, error)
+	URL  string // of its API
 }
 
 // Rehearsal is what would become of the rows of a file.
 type Rehearsal struct {
-	Known         int // in the campaign already: they keep their outcome
-	Forgotten     int // on request: they are left out
-	Accepted      int // have a pending invitation, which they take for theirs
-	Send          int
-	Refused       []RefusedRow
-	RefusedByCode map[string]int
-	Unknown       int   // Clerk could not be asked about them
-	Why           error // it could not
-	Forecast      forecast.Forecast
+	Known         int               `json:"known"`      // in the campaign already: they keep their outcome
+	Forgotten     int               `json:"forgotten"`  // on request: they are left out
+	Accepted      int               `json:"-"`          // have a pending invitation, which they take for theirs
+	Send          int               `json:"would_send"` // calls that make an invitation
+	Refused       []RefusedRow      `json:"refused_rows"`
+	RefusedByCode map[string]int    `json:"refused_by_code"`
+	Unknown       int               `json:"unknown"` // Clerk could not be asked about them
+	Why           error             `json:"-"`       // it could not
+	Forecast      forecast.Forecast `json:"-"`
 }
 
 // Skipped are those for whom no call is made, and who are no dead letters.
@@ -186,7 +188,7 @@ func (d *Desk) isPending(
 
 // wasPending finds what was pending when the directory was synced, and has not expired since.
 func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revocation, err error) {
-	copy, err := d.directory.Copy(ctx)
+	copy, err := d.Directory.Copy(ctx)
 	if errors.Is(err, directory.ErrNoCopy) {
 		return r, nil
 	}
@@ -213,16 +215,18 @@ func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revoca
 // ask gives a way to ask Clerk what changes nothing, within the limits of the workers and for as long as the context
 // lasts, and the client to close after it; nil if there is none.
 func (d *Desk) ask(ctx context.Context, c Clerk) (*ask.Questions, *clerkclient.Client, error) {
-	if c.Dial == nil {
+	if c.Key == "" {
 		return nil, nil, nil
 	}
 	p, err := d.policyFor(ctx, c.Kind)
 	if err != nil {
 		return nil, nil, err
 	}
-	clerk, err := c.Dial(p.Timeout)
+	clerk, err := clerkclient.New(clerkclient.Config{
+		Key: c.Key, BaseURL: c.URL, Version: settings.Version(), Timeout: p.Timeout,
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, settings.Fault("CLERK_API_URL", c.URL, "%v", err)
 	}
 	key := clerk.KeyFingerprint()
 	limiter, err := ratelimit.New(d.rdb, d.namespace, p.Limits(key)...)

@@ -47,7 +47,7 @@ func (d *Desk) campaign(t *testing.T, name string, n int) {
 // letter writes a dead letter of a campaign, or of none.
 func (d *Desk) letter(t *testing.T, id, campaign, code string) {
 	t.Helper()
-	must(t, d.letters.Put(t.Context(), deadletter.Entry{
+	must(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeRevoke, Campaign: campaign, FailedAt: time.Now().UTC(),
 		Failure: fate.Failure{Reason: fate.Rejected, Code: code}, Payload: []byte("{}"),
 	}))

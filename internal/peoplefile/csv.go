@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -20,12 +21,6 @@ const (
 )
 
 var sepPattern = regexp.MustCompile(`(?i)^"?sep=(.)"?\r?\n`)
-
-// table is what the header says about the rows.
-type table struct {
-	cells   int      // in every row
-	columns []column // without the two that WriteInvalid adds
-}
 
 func (rd *reader) csv(text []byte) error {
 	if !bytes.Contains(text, []byte("\n")) {
@@ -40,11 +35,10 @@ func (rd *reader) csv(text []byte) error {
 	}
 	rd.file.comma = comma
 	rows := newRows(text, comma)
-	var t table
 	for {
 		cells, err := nextRow(rows)
 		switch {
-		case err == io.EOF && t.columns == nil:
+		case err == io.EOF && rd.columns == nil:
 			return rd.fault(0, "has no header: the first line must name the columns, such as email_address")
 		case err == io.EOF:
 			return nil
@@ -52,10 +46,10 @@ func (rd *reader) csv(text []byte) error {
 			return rd.quoteFault(err)
 		}
 		line, _ := rows.FieldPos(0)
-		if t.columns == nil {
-			t, err = rd.header(slices.Clone(cells), line)
+		if rd.columns == nil {
+			err = rd.header(slices.Clone(cells), line)
 		} else {
-			err = rd.csvRow(t, Place{Line: line}, cells)
+			err = rd.csvRow(Place{Line: line}, cells)
 		}
 		if err != nil {
 			return err
@@ -122,15 +116,14 @@ func (rd *reader) quoteFault(err error) error {
 }
 
 // header finds out what the columns mean.
-func (rd *reader) header(names []string, line int) (table, error) {
+func (rd *reader) header(names []string, line int) error {
 	cells := len(names)
 	if cells >= 2 && names[cells-2] == columnLine && names[cells-1] == columnReason {
 		names = names[:cells-2]
 	}
-	rd.file.Columns = names
-	t := table{cells: cells, columns: make([]column, len(names))}
+	rd.file.Columns, rd.cells, rd.columns = names, cells, make([]column, len(names))
 	if slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "@") }) {
-		return t, rd.fault(line, "looks like people already: the first line must name the columns, "+
+		return rd.fault(line, "looks like people already: the first line must name the columns, "+
 			"such as email_address")
 	}
 	byColumn := map[column]string{}
@@ -141,13 +134,13 @@ func (rd *reader) header(names []string, line int) (table, error) {
 		case !known:
 			rd.addUnknown(name)
 		case twice:
-			return t, rd.fault(line, "has two columns for %s: %s and %s", c, show(other), show(name))
+			return rd.fault(line, "has two columns for %s: %s and %s", c, show(other), show(name))
 		default:
-			byColumn[c], t.columns[i] = name, c
+			byColumn[c], rd.columns[i] = name, c
 		}
 	}
 	if _, found := byColumn[column{field: fieldEmail}]; found {
-		return t, nil
+		return nil
 	}
 	email := "email_address (or email; --email-column says another)"
 	if rd.opts.EmailColumn != "" {
@@ -157,27 +150,59 @@ func (rd *reader) header(names []string, line int) (table, error) {
 	for _, name := range names[:min(maxNames, len(names))] {
 		shown = append(shown, show(name))
 	}
-	return t, rd.fault(line, "has no column %s; it names %s", email, strings.Join(shown, ", "))
+	return rd.fault(line, "has no column %s; it names %s", email, strings.Join(shown, ", "))
 }
 
-func (rd *reader) csvRow(t table, at Place, cells []string) error {
-	if err := rd.count(at); err != nil {
-		return err
+func (rd *reader) csvRow(at Place, cells []string) error {
+	if len(cells) != rd.cells {
+		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), rd.cells)
+		return rd.reject(at, slices.Clone(cells), reason)
 	}
-	if len(cells) != t.cells {
-		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), t.cells)
-		rd.reject(at, slices.Clone(cells), reason)
-		return nil
-	}
-	d := newDraft(rd.opts.Defaults)
-	cells = cells[:len(t.columns)]
+	d := &draft{recipient: rd.opts.Defaults}
+	cells = cells[:len(rd.columns)]
 	for i, cell := range cells {
 		nameless := strings.TrimSpace(rd.file.Columns[i]) == ""
 		if nameless && strings.TrimSpace(cell) != "" && !rd.opts.IgnoreColumns {
 			d.bad("", "has something in column %d, which has no name", i+1)
 		}
-		d.setCell(t.columns[i], cell)
+		d.setCell(rd.columns[i], cell)
 	}
-	rd.add(at, d, func() []string { return slices.Clone(cells) })
-	return nil
+	return rd.add(at, d, func() []string { return slices.Clone(cells) })
+}
+
+// WriteInvalid writes the bad rows as CSV, as they were, and adds the columns line and reason at the end. Rows of
+// JSON are written as their text, in a column called row. Read ignores the two columns, so a corrected file can be
+// given as it is.
+//
+// A cell stays as it is even if a spreadsheet would take it for a formula: people correct these rows and give them
+// again, and an apostrophe before a cell would come back as data. A row with too many or too few cells gets the two
+// columns after its last cell, so it cannot pass for a complete one.
+func WriteInvalid(w io.Writer, f File) error {
+	header := f.Columns
+	if f.comma == 0 {
+		header = []string{"row"}
+	}
+	if f.bom { // without it, the spreadsheet that wrote the file would read é as Ã©
+		if _, err := io.WriteString(w, bomUTF8); err != nil {
+			return err
+		}
+	}
+	out := csv.NewWriter(w)
+	out.Comma = cmp.Or(f.comma, ',')
+	if err := out.Write(append(slices.Clone(header), columnLine, columnReason)); err != nil {
+		return err
+	}
+	for rest := f.Invalid; len(rest) > 0; {
+		row := rest[0]
+		var reasons []string
+		for len(rest) > 0 && rest[0].Place == row.Place {
+			reasons, rest = append(reasons, rest[0].sentence()), rest[1:]
+		}
+		cells := append(slices.Clone(row.Raw), strconv.Itoa(row.Line), strings.Join(reasons, "; "))
+		if err := out.Write(cells); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
 }

@@ -18,16 +18,10 @@ import (
 
 // draft is a row on its way to a recipient.
 type draft struct {
-	recipient tasks.Recipient // begins as the defaults
+	recipient tasks.Recipient // begins as the defaults, without an address
 	own       map[string]any  // the row's own public_metadata; nil leaves the default's
 	keys      map[string]any  // of public_metadata.KEY
 	faults    []Invalid       // without their place and raw text
-}
-
-func newDraft(defaults tasks.Recipient) *draft {
-	d := &draft{recipient: defaults}
-	d.recipient.EmailAddress = ""
-	return d
 }
 
 func (d *draft) bad(field, format string, args ...any) {
@@ -48,7 +42,7 @@ func (d *draft) setCell(c column, cell string) {
 	case c.key != "": // always a string
 	case c.field == fieldMetadata && cell[0] == '{':
 		var own map[string]any
-		if err := decodeJSON([]byte(cell), &own); err != nil {
+		if err := DecodeJSON([]byte(cell), &own); err != nil {
 			d.bad(fieldMetadata, "%v", err)
 			return
 		}
@@ -145,25 +139,20 @@ func (d *draft) finish() tasks.Recipient {
 	}
 	d.recipient.PublicMetadata = metadata
 	d.recipient = d.recipient.Normalize()
-	d.validate()
-	return d.recipient
-}
-
-// validate adds the faults that tasks finds, except for fields that have a fault already.
-func (d *draft) validate() {
 	if strings.ContainsRune(d.recipient.EmailAddress, utf8.RuneError) {
 		d.bad(fieldEmail, "has a character that was lost when the file was converted (U+FFFD)")
 	}
-	known := len(d.faults)
+	known := len(d.faults) // faults that tasks finds are added only for other fields
 	for _, invalid := range tasks.Faults(d.recipient.Validate()) {
 		if !slices.ContainsFunc(d.faults[:known], func(f Invalid) bool { return f.Field == invalid.Field }) {
 			d.bad(invalid.Field, "%s", invalid.Reason)
 		}
 	}
+	return d.recipient
 }
 
-// decodeJSON reads exactly one value; numbers keep their digits.
-func decodeJSON(text []byte, into any) error {
+// DecodeJSON reads exactly one value; numbers keep their digits.
+func DecodeJSON(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	if err := decoder.Decode(into); err != nil {

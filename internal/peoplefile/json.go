@@ -3,6 +3,7 @@ package peoplefile
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 )
 
@@ -55,10 +56,7 @@ func (rd *reader) jsonLines(text []byte) error {
 		case !whole:
 			err = rd.fault(number, "is not a whole JSON object: give one on every line, or a list of them in [ ]")
 		default:
-			reason := notJSON(err).Error()
-			if err = rd.count(at); err == nil {
-				rd.reject(at, []string{string(line)}, reason)
-			}
+			err = rd.reject(at, []string{string(line)}, notJSON(err).Error())
 		}
 		if err != nil {
 			return err
@@ -69,30 +67,22 @@ func (rd *reader) jsonLines(text []byte) error {
 
 // jsonRow reads valid JSON key by key: a map would hide a key that is given twice.
 func (rd *reader) jsonRow(at Place, value json.RawMessage) error {
-	if err := rd.count(at); err != nil {
-		return err
-	}
 	raw := func() []string { return []string{string(value)} }
 	if value[0] != '{' {
 		var other any
 		_ = json.Unmarshal(value, &other) // it is valid
-		rd.reject(at, raw(), "is "+kindOf(other)+", not an object")
-		return nil
+		return rd.reject(at, raw(), "is "+kindOf(other)+", not an object")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.UseNumber()
-	d := newDraft(rd.opts.Defaults)
+	d := &draft{recipient: rd.opts.Defaults}
 	seen := map[column]bool{}
 	_, err := decoder.Token()
 	for err == nil && decoder.More() {
 		var key json.Token
 		var v any
-		if key, err = decoder.Token(); err == nil {
-			err = decoder.Decode(&v)
-		}
-		if err != nil {
-			break
-		}
+		key, err = decoder.Token()
+		err = errors.Join(err, decoder.Decode(&v))
 		name, _ := key.(string)
 		c, known := rd.opts.column(name)
 		switch {
@@ -108,6 +98,5 @@ func (rd *reader) jsonRow(at Place, value json.RawMessage) error {
 	if err != nil {
 		return rd.fault(at.Line, "%v", notJSON(err))
 	}
-	rd.add(at, d, raw)
-	return nil
+	return rd.add(at, d, raw)
 }

@@ -111,6 +111,7 @@ func (e *Error) Error() string {
 // always a string, so that 007 stays 007. In JSON it keeps its type.
 func Read(r io.Reader, opts Options) (File, error) {
 	rd := &reader{opts: opts, seen: map[string]Place{}}
+	rd.opts.Defaults.EmailAddress = ""
 	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	rd.opts.MaxRows = cmp.Or(opts.MaxRows, DefaultMaxRows)
 	data, err := io.ReadAll(io.LimitReader(r, int64(rd.opts.MaxBytes)+1))
@@ -173,6 +174,8 @@ type reader struct {
 	rows int
 	seen map[string]Place // folded addresses of the valid rows
 
+	cells   int      // in every row of CSV, as the header says
+	columns []column // of CSV, without the two that WriteInvalid adds
 	unknown []string // names of columns, each once; one more than are shown, if there are so many
 }
 
@@ -194,29 +197,30 @@ func (rd *reader) count(at Place) error {
 	return nil
 }
 
-// add takes a row that has been read. It calls raw only if the row is bad.
-func (rd *reader) add(at Place, d *draft, raw func() []string) {
+// add takes a row that has been read. It calls raw only if the row is bad. It is an error if there are too many rows.
+func (rd *reader) add(at Place, d *draft, raw func() []string) error {
 	recipient := d.finish()
-	if len(d.faults) > 0 {
+	folded := tasks.FoldAddress(recipient.EmailAddress)
+	switch first, found := rd.seen[folded]; {
+	case len(d.faults) > 0:
 		cells := raw()
 		for _, f := range d.faults {
 			f.Place, f.Raw = at, cells
 			rd.file.Invalid = append(rd.file.Invalid, f)
 		}
-		return
-	}
-	folded := tasks.FoldAddress(recipient.EmailAddress)
-	if first, found := rd.seen[folded]; found {
+	case found:
 		rd.file.Duplicates = append(rd.file.Duplicates, Duplicate{Place: at, First: first})
-		return
+	default:
+		rd.seen[folded] = at
+		rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient})
 	}
-	rd.seen[folded] = at
-	rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient})
+	return rd.count(at)
 }
 
-// reject takes a row that could not be read.
-func (rd *reader) reject(at Place, raw []string, reason string) {
+// reject takes a row that could not be read. It is an error if there are too many rows.
+func (rd *reader) reject(at Place, raw []string, reason string) error {
 	rd.file.Invalid = append(rd.file.Invalid, Invalid{Place: at, Reason: reason, Raw: raw})
+	return rd.count(at)
 }
 
 // addUnknown notes the name of an unknown column.

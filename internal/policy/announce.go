@@ -13,6 +13,15 @@ import (
 	"example.com/usher/internal/store"
 )
 
+// ErrNamespace means that the namespace is for keys of the other kind.
+var ErrNamespace = errors.New("the namespace belongs to the other kind of key")
+
+// OtherKind is the error of a key that is not of the kind that a namespace is bound to. It is an ErrNamespace.
+func OtherKind(namespace, bound, kind string) error {
+	return fmt.Errorf("%w: namespace %q was first used with a %s key, and this is a %s key; "+
+		"set USHER_NAMESPACE to another name", ErrNamespace, namespace, bound, kind)
+}
+
 // announced is the part of a policy that workers publish.
 type announced struct {
 	Create  string        `json:"create"`

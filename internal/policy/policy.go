@@ -2,6 +2,7 @@
 package policy
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -107,8 +108,6 @@ const (
 
 	// Waiting before something is tried again.
 
-	// BusyRest is the longest wait before another look at an address that another task is inviting.
-	BusyRest = 2 * time.Second
 	// LongBackoff is the longest wait between attempts that a handler sits out. For a longer one its task goes back to
 	// the queue.
 	LongBackoff = 5 * time.Second
@@ -161,6 +160,21 @@ const (
 	ScheduleLost = 2 * time.Minute
 )
 
+// Default returns the limits, the reserve and the timeout of workers without settings, and nothing else of a policy.
+// Overall is half of what Clerk allows for a key of this kind (documented). The rest is for other users of the key.
+func Default(kind string) Policy {
+	p := Policy{
+		Create:  settings.Rate{N: 100, Window: time.Hour},
+		Bulk:    settings.Rate{N: 25, Window: time.Hour},
+		Overall: settings.Rate{N: 50, Window: 10 * time.Second},
+		Reserve: 20, Timeout: 30 * time.Second,
+	}
+	if kind == settings.KindLive {
+		p.Overall.N = 500
+	}
+	return p
+}
+
 // Backoff is the wait after a number of failed attempts: its bound doubles each time, and it is drawn at random
 // below it.
 func (p Policy) Backoff(attempts int) time.Duration {
@@ -181,3 +195,15 @@ func (p Policy) LooksUp() bool { return p.Bulk.N > 0 }
 
 // Ahead is how many recipients of a campaign are looked up before their permits come: as many as one window carries.
 func (p Policy) Ahead() int { return min(max(p.Bulk.N*BulkSize, LookupSize), 500) }
+
+// Sleep waits, or returns the context's error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -37,10 +37,10 @@ func Version() string {
 
 // Redis says where Redis is and which part of it is ours.
 type Redis struct {
-	RedisURL     string `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://. Default: redis://127.0.0.1:6379/0."`
-	RedisURLFile string `name:"redis-url-file" env:"REDIS_URL_FILE" placeholder:"PATH" help:"File that holds the Redis URL."`
-	RedisCAFile  string `name:"redis-ca-file" env:"REDIS_CA_FILE" placeholder:"PATH" help:"File of certificates to trust, for TLS."`
-	Namespace    string `name:"namespace" env:"USHER_NAMESPACE" default:"usher" help:"Prefix of queues and keys."`
+	RedisURL     string `env:"REDIS_URL" placeholder:"URL" help:"Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://. Default: redis://127.0.0.1:6379/0."`
+	RedisURLFile string `env:"REDIS_URL_FILE" placeholder:"PATH" help:"File that holds the Redis URL."`
+	RedisCAFile  string `env:"REDIS_CA_FILE" placeholder:"PATH" help:"File of certificates to trust, for TLS."`
+	Namespace    string `env:"USHER_NAMESPACE" default:"usher" help:"Prefix of queues and keys."`
 }
 
 // UseSandbox points at the sandbox's Redis, whatever was set.

@@ -17,7 +17,7 @@ const MaxDuration = 366 * day
 func Duration(name, text string) (time.Duration, error) {
 	d, ok := parseDuration(strings.TrimSpace(text))
 	if !ok {
-		return 0, fault(name, text, "a duration such as 90m, 1h30m or 2d, at most %s", FormatDuration(MaxDuration))
+		return 0, Fault(name, text, "a duration such as 90m, 1h30m or 2d, at most %s", FormatDuration(MaxDuration))
 	}
 	return d, nil
 }
@@ -107,12 +107,12 @@ func ParseRate(name, text string) (Rate, error) {
 	window, ok := parseDuration(strings.TrimSpace(duration))
 	switch {
 	case !found || err != nil || !ok:
-		return Rate{}, fault(name, text, want)
+		return Rate{}, Fault(name, text, want)
 	case n < 1 || n > MaxRateN:
-		return Rate{}, fault(name, text, want+" (N from 1 to %d)", MaxRateN)
+		return Rate{}, Fault(name, text, want+" (N from 1 to %d)", MaxRateN)
 	case window < MinRateWindow || window > MaxRateWindow:
 		most := FormatDuration(MaxRateWindow)
-		return Rate{}, fault(name, text, want+" (the duration from %s to %s)", MinRateWindow, most)
+		return Rate{}, Fault(name, text, want+" (the duration from %s to %s)", MinRateWindow, most)
 	}
 	return Rate{N: int(n), Window: window}, nil
 }

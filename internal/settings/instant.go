@@ -13,30 +13,25 @@ func Instant(text string, now time.Time, loc *time.Location) (time.Time, error) 
 	trimmed := strings.TrimSpace(text)
 	at, err := time.Parse(time.RFC3339, trimmed)
 	if err != nil {
-		wall, ok := wallClock(trimmed)
-		if !ok {
-			const want = "a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone %s"
-			return time.Time{}, fault(name, text, want, loc)
+		// What a clock on the wall would show, as if that were UTC.
+		wall, err := time.Parse("2006-01-02 15:04", trimmed)
+		if err != nil {
+			wall, err = time.Parse(time.DateTime, trimmed)
 		}
-		if at, ok = firstAt(wall, loc); !ok {
-			return time.Time{}, fault(name, text, "a time that exists: a clock change in %s skips it", loc)
+		if err != nil {
+			const want = "a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone %s"
+			return time.Time{}, Fault(name, text, want, loc)
+		}
+		var exists bool
+		if at, exists = firstAt(wall, loc); !exists {
+			return time.Time{}, Fault(name, text, "a time that exists: a clock change in %s skips it", loc)
 		}
 	}
 	if at.Before(now) {
-		return time.Time{}, fault(name, text, "a time to come (%s is past, now it is %s)",
+		return time.Time{}, Fault(name, text, "a time to come (%s is past, now it is %s)",
 			at.Format(time.RFC3339), now.In(at.Location()).Format(time.RFC3339))
 	}
 	return at, nil
-}
-
-// wallClock reads what a clock on the wall would show, as if that were UTC.
-func wallClock(text string) (time.Time, bool) {
-	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02 15:04:05"} {
-		if wall, err := time.Parse(layout, text); err == nil {
-			return wall, true
-		}
-	}
-	return time.Time{}, false
 }
 
 // firstAt finds the first instant at which clocks in loc show the wall time. There is none when a clock change skips

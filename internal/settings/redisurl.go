@@ -1,6 +1,8 @@
 package settings
 
 import (
+	"cmp"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -43,7 +45,10 @@ func parseRedisURL(text string) (target, error) {
 	text = strings.TrimSpace(text)
 	t, want := parseTarget(text)
 	if want == "" {
-		t.prepare()
+		if t.single == nil && t.tls != nil {
+			// go-redis would verify every server under the first one's name, which fails as soon as that one fails over.
+			t.tls.ServerName, t.tls.MinVersion = "", tls.VersionTLS12
+		}
 		return t, nil
 	}
 	got := "nothing"
@@ -101,13 +106,19 @@ func split(rest, defaultPort string, socket bool) (p parts, want string) {
 		n, err := strconv.Atoi(values[len(values)-1])
 		switch {
 		case slices.Contains(notOurs, name):
-			return p, "no parameter " + name + " (servers and password stand before the path, and replicas are not read)"
+			const why = " (servers and password stand before the path, and replicas are not read)"
+			return p, "no parameter " + name + why
 		case err == nil && (n < leastCount || n > mostCount):
 			return p, fmt.Sprintf("numbers from %d to %d", leastCount, mostCount)
 		case name == "db" && err == nil && n < 0:
 			return p, "a database number from 0"
 		case name == "pool_size" && err == nil && n < 0:
 			return p, wantParameters
+		}
+	}
+	for name, value := range defaults {
+		if p.query.Get(name) == "" {
+			p.query.Set(name, value)
 		}
 	}
 	if socket {
@@ -139,8 +150,8 @@ func hostPort(text, defaultPort string) (string, bool) {
 }
 
 // url writes what go-redis parses, about the first host.
-func (p parts) url(scheme, path string, user *url.Userinfo, query url.Values) string {
-	u := url.URL{Scheme: scheme, User: user, Path: path, RawQuery: query.Encode()}
+func (p parts) url(scheme, path string) string {
+	u := url.URL{Scheme: scheme, User: p.user, Path: path, RawQuery: p.query.Encode()}
 	if len(p.hosts) > 0 {
 		u.Host = p.hosts[0]
 	}
@@ -160,11 +171,12 @@ func (p parts) single(scheme string) (t target, want string) {
 	case scheme == "unix" && strings.Trim(p.path, "/") == "":
 		return t, "the path of a socket, such as unix:///run/redis.sock"
 	}
-	var err error
-	if t.single, err = redis.ParseURL(p.url(scheme, p.path, p.user, p.query)); err != nil {
+	o, err := redis.ParseURL(p.url(scheme, p.path))
+	if err != nil {
 		return t, wantParameters
 	}
-	return t, ""
+	o.ContextTimeoutEnabled, o.DialerRetries = true, dialAttempts
+	return target{single: o, tls: o.TLSConfig}, ""
 }
 
 func (p parts) sentinel(scheme string) (t target, want string) {
@@ -174,29 +186,28 @@ func (p parts) sentinel(scheme string) (t target, want string) {
 		return t, "the name of the master and a database number after the hosts, such as /master/0"
 	}
 	// go-redis has it the other way round: Sentinel's user before the host, Redis's in the query.
-	query := p.query
-	user, password := query.Get("sentinel_username"), query.Get("sentinel_password")
+	user, password := p.query.Get("sentinel_username"), p.query.Get("sentinel_password")
 	if user != "" && password == "" {
 		return t, "sentinel_username only together with sentinel_password"
 	}
-	query.Del("sentinel_username")
-	query.Del("sentinel_password")
-	var sentinelUser *url.Userinfo
-	if password != "" {
-		sentinelUser = url.UserPassword(user, password)
-	}
+	p.query.Del("sentinel_username")
+	p.query.Del("sentinel_password")
 	if p.user != nil {
-		password, _ := p.user.Password()
-		query.Set("username", p.user.Username())
-		query.Set("password", password)
+		own, _ := p.user.Password()
+		p.query.Set("username", p.user.Username())
+		p.query.Set("password", own)
 	}
-	query.Set("master_name", master)
-	query["addr"] = p.hosts[1:]
-	var err error
-	if t.failover, err = redis.ParseFailoverURL(p.url(scheme, "/"+strconv.Itoa(db), sentinelUser, query)); err != nil {
+	if p.user = nil; password != "" {
+		p.user = url.UserPassword(user, password)
+	}
+	p.query.Set("master_name", master)
+	p.query["addr"] = p.hosts[1:]
+	o, err := redis.ParseFailoverURL(p.url(scheme, "/"+strconv.Itoa(db)))
+	if err != nil {
 		return t, wantParameters
 	}
-	return t, ""
+	o.ContextTimeoutEnabled, o.DialerRetries = true, cmp.Or(o.DialerRetries, dialAttempts)
+	return target{failover: o, tls: o.TLSConfig}, ""
 }
 
 func (p parts) cluster(scheme string) (t target, want string) {
@@ -204,11 +215,12 @@ func (p parts) cluster(scheme string) (t target, want string) {
 		return t, "no database number: a cluster has database 0 only"
 	}
 	p.query["addr"] = p.hosts[1:]
-	var err error
-	if t.cluster, err = redis.ParseClusterURL(p.url(scheme, "", p.user, p.query)); err != nil {
+	o, err := redis.ParseClusterURL(p.url(scheme, ""))
+	if err != nil {
 		return t, wantParameters
 	}
-	return t, ""
+	o.ContextTimeoutEnabled, o.DialerRetries = true, cmp.Or(o.DialerRetries, dialAttempts)
+	return target{cluster: o, tls: o.TLSConfig}, ""
 }
 
 // database reads the path after the host; without one it is 0.

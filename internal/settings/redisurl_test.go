@@ -17,7 +17,7 @@ type summary struct {
 }
 
 func summarize(t target) summary {
-	s := summary{tls: t.tls() != nil}
+	s := summary{tls: t.tls != nil}
 	switch {
 	case t.single != nil:
 		s.addrs, s.user, s.password, s.db = t.single.Addr, t.single.Username, t.single.Password, t.single.DB
@@ -195,7 +195,7 @@ func TestParseRedisURLServerName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := parsed.tls().ServerName; got != want {
+		if got := parsed.tls.ServerName; got != want {
 			t.Errorf("%s is verified under %q, want %q", url, got, want)
 		}
 	}

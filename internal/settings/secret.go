@@ -29,9 +29,9 @@ func Secret(name, value, filePath string) (string, error) {
 	secret := strings.TrimRight(string(content), "\r\n")
 	switch {
 	case strings.TrimSpace(secret) == "":
-		return "", fault(fileName, filePath, "a file that is not empty")
+		return "", Fault(fileName, filePath, "a file that is not empty")
 	case strings.ContainsAny(secret, "\r\n"):
-		return "", fault(fileName, filePath, "a file of one line")
+		return "", Fault(fileName, filePath, "a file of one line")
 	}
 	return secret, nil
 }
@@ -45,9 +45,9 @@ func File(name, path string, maxBytes int) ([]byte, error) {
 		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pathErr.Err
 		}
-		return nil, fault(name, path, "a file that can be read (%v)", err)
+		return nil, Fault(name, path, "a file that can be read (%v)", err)
 	case len(content) > maxBytes:
-		return nil, fault(name, path, "a file of at most %d bytes", maxBytes)
+		return nil, Fault(name, path, "a file of at most %d bytes", maxBytes)
 	}
 	return content, nil
 }
@@ -104,11 +104,18 @@ var keyPattern = regexp.MustCompile(`^[sp]k_(?:test|live)_`)
 // nothing.
 func Mask(secret string) string { return keyPattern.FindString(secret) + hidden }
 
+// hosts is a regular expression for a list of hosts with or without ports.
+const hosts = host + `(?:,` + host + `)*`
+const host = `(?:\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]*)(?::[0-9]{1,5})?`
+
 var (
 	schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,30}$`)
-	hostPattern   = regexp.MustCompile(`^(?:\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]*)(?::[0-9]{1,5})?$`)
-	userPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	pathPattern   = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
+	// restPattern takes apart what follows the scheme: user, hosts, path, query and fragment. An @ behind the hosts
+	// belongs to a password with an unescaped / ? or #.
+	restPattern  = regexp.MustCompile(`^([^/?#]*@)?(` + hosts + `)(/[^?#@]*)?(\?[^#@]*)?(#[^@]*)?$`)
+	userPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
+	pathPattern  = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
+	queryPattern = regexp.MustCompile(`([?&])([A-Za-z0-9._-]{1,64}=)?[^&]*`)
 )
 
 // MaskURL hides what may be secret in a URL: the password, a user name without one (it often is one), and the values
@@ -116,64 +123,29 @@ var (
 // because the URLs that need masking most are those that do not parse, and because ours may list several hosts.
 func MaskURL(text string) string {
 	scheme, rest, found := strings.Cut(text, "://")
-	if !found || !schemePattern.MatchString(scheme) {
-		return hidden
-	}
-	end := len(rest)
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		end = i
-	}
-	authority, tail := rest[:end], rest[end:]
-	if strings.Contains(tail, "@") {
-		return scheme + "://" + hidden // a password with an unescaped / ? or # ends the authority early
-	}
-	user := ""
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		user, authority = maskUser(authority[:at])+"@", authority[at+1:]
-	}
-	for host := range strings.SplitSeq(authority, ",") {
-		if !hostPattern.MatchString(host) {
-			return scheme + "://" + hidden
-		}
-	}
-	return scheme + "://" + user + authority + maskTail(tail)
-}
-
-func maskUser(userinfo string) string {
-	name, _, found := strings.Cut(userinfo, ":")
+	parts := restPattern.FindStringSubmatch(rest)
 	switch {
-	case !found:
+	case !found || !schemePattern.MatchString(scheme):
 		return hidden
-	case name == "":
-		return ":" + hidden
-	case !userPattern.MatchString(name):
-		return hidden + ":" + hidden
+	case parts == nil:
+		return scheme + "://" + hidden
 	}
-	return name + ":" + hidden
-}
-
-// maskTail keeps the path and the names in the query.
-func maskTail(tail string) string {
-	tail, _, fragment := strings.Cut(tail, "#")
-	path, query, queried := strings.Cut(tail, "?")
+	user, path, query, fragment := parts[1], parts[3], parts[4], parts[5]
+	if user != "" {
+		name, _, withPassword := strings.Cut(user, ":")
+		if !withPassword || !userPattern.MatchString(name) {
+			name = hidden
+		}
+		if withPassword {
+			name += ":" + hidden
+		}
+		user = name + "@"
+	}
 	if !pathPattern.MatchString(path) {
 		path = "/" + hidden
 	}
-	if queried {
-		var names []string
-		for pair := range strings.SplitSeq(query, "&") {
-			name, _, found := strings.Cut(pair, "=")
-			if !found || !userPattern.MatchString(name) {
-				name = hidden
-			} else {
-				name += "=" + hidden
-			}
-			names = append(names, name)
-		}
-		path += "?" + strings.Join(names, "&")
+	if fragment != "" {
+		fragment = "#" + hidden
 	}
-	if fragment {
-		path += "#" + hidden
-	}
-	return path
+	return scheme + "://" + user + parts[2] + path + queryPattern.ReplaceAllString(query, "${1}${2}"+hidden) + fragment
 }

@@ -21,8 +21,8 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Name + ": got " + e.Got + ", want " + e.Want }
 
-// fault quotes what was got.
-func fault(name, got, want string, args ...any) *Error {
+// Fault gives an *Error that quotes what was got.
+func Fault(name, got, want string, args ...any) *Error {
 	return &Error{Name: name, Got: Show(got), Want: fmt.Sprintf(want, args...)}
 }
 
@@ -50,7 +50,7 @@ func Show(value string) string {
 func Int(name, text string, least, most int) (int, error) {
 	n, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil || n < least || n > most {
-		return 0, fault(name, text, "a whole number from %d to %d", least, most)
+		return 0, Fault(name, text, "a whole number from %d to %d", least, most)
 	}
 	return n, nil
 }
@@ -62,7 +62,7 @@ func OneOf(name, text string, choices ...string) (string, error) {
 			return choice, nil
 		}
 	}
-	return "", fault(name, text, "one of %s", strings.Join(choices, ", "))
+	return "", Fault(name, text, "one of %s", strings.Join(choices, ", "))
 }
 
 var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
@@ -70,7 +70,7 @@ var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 // Namespace checks the prefix of queues and keys.
 func Namespace(name, text string) error {
 	if !namespacePattern.MatchString(text) {
-		return fault(name, text, "1 to 32 letters, digits, dots, dashes or underscores")
+		return Fault(name, text, "1 to 32 letters, digits, dots, dashes or underscores")
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func HTTPURL(name, text string) (string, error) {
 	if err != nil || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.Hostname() == "" ||
 		parsed.User != nil || strings.ContainsAny(text, "?#") {
 		const want = "an address such as https://api.clerk.com/v1, without user name, query or fragment"
-		return "", fault(name, text, want)
+		return "", Fault(name, text, want)
 	}
 	return strings.TrimRight(text, "/"), nil
 }
@@ -96,7 +96,7 @@ func ListenAddr(name, text string) (addr string, loopback bool, err error) {
 	host, port, err := net.SplitHostPort(text)
 	_, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || strings.ContainsAny(host, " /@") {
-		return "", false, fault(name, text, "host:port such as 127.0.0.1:8080, or off")
+		return "", false, Fault(name, text, "host:port such as 127.0.0.1:8080, or off")
 	}
 	ip, err := netip.ParseAddr(host)
 	return text, strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback(), nil
