@@ -98,6 +98,9 @@ func parseBaseURL(raw string) (*url.URL, error) {
 			"(http is for loopback hosts only)", base.Hostname())
 	}
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), ""
+	if base.Path == "" {
+		base.Path = "/v1" // Clerk's own SDKs take the host alone (observed in @clerk/backend 3.25.0)
+	}
 	return base, nil
 }
 

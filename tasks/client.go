@@ -149,6 +149,32 @@ func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...Option
 	return c.revoke(ctx, RevokePayload{Campaign: name}, opts)
 }
 
+// Delete enqueues the deletion of an invitation, whatever its status, at Clerk: for good, with the copies of its e-mail
+// that Clerk stored. An id that is none is an *InvalidError. Workers of earlier versions make it a dead letter.
+func (c *Client) Delete(ctx context.Context, invitationID string, opts ...Option) (Task, error) {
+	if err := ValidateInvitationID(invitationID); err != nil {
+		return Task{}, err
+	}
+	return c.delete(ctx, DeletePayload{InvitationID: invitationID}, opts)
+}
+
+// DeleteEmail is [Client.Delete] for every invitation of an address, in whatever case. That there is none is no
+// failure. The ended task tells how many it has deleted. A bad address is an *InvalidError.
+//
+// If the address was forgotten on request, the task first waits until no call can create an invitation any more.
+func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
+	address = strings.TrimSpace(address)
+	if err := validateAddress(address); err != nil {
+		return Task{}, err
+	}
+	return c.delete(ctx, DeletePayload{EmailAddress: address}, opts)
+}
+
+func (c *Client) delete(ctx context.Context, payload DeletePayload, opts []Option) (Task, error) {
+	payload.Version = Version
+	return c.enqueue(ctx, TypeDelete, policy.Housekeeping, nil, payload, opts)
+}
+
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
 	payload.Version = Version
 	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)

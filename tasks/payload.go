@@ -15,6 +15,7 @@ const (
 	TypeInvite     = "invite"
 	TypeBulkInvite = "bulk-invite"
 	TypeRevoke     = "revoke"
+	TypeDelete     = "delete"
 	TypeSyncList   = "sync-list"
 )
 
@@ -57,7 +58,7 @@ func (p RevokePayload) Validate() error {
 	given := slices.DeleteFunc([]string{p.InvitationID, p.EmailAddress, p.Campaign}, empty)
 	switch {
 	case len(given) > 1:
-		const reason = "is one of several: a revocation is of an invitation, an address or a campaign"
+		const reason = "is one of several: give an invitation, an address or a campaign"
 		return invalid("invitation_id", reason)
 	case p.Campaign != "":
 		return ValidateCampaign(p.Campaign)
@@ -65,6 +66,19 @@ func (p RevokePayload) Validate() error {
 		return validateAddress(p.EmailAddress)
 	}
 	return ValidateInvitationID(p.InvitationID)
+}
+
+// DeletePayload is what a delete task carries: an invitation or an address.
+type DeletePayload struct {
+	Version      int    `json:"v"`
+	InvitationID string `json:"invitation_id,omitempty"`
+	// EmailAddress stands for every invitation of the address, whatever its status.
+	EmailAddress string `json:"email_address,omitempty"`
+}
+
+// Validate reports what is wrong with the payload, as an *InvalidError with index -1.
+func (p DeletePayload) Validate() error {
+	return RevokePayload{InvitationID: p.InvitationID, EmailAddress: p.EmailAddress}.Validate()
 }
 
 // SyncListPayload is what a sync-list task carries.
@@ -84,6 +98,9 @@ func DecodeBulkInvite(data []byte) (BulkInvitePayload, error) {
 
 // DecodeRevoke reads and validates the payload of a revoke task.
 func DecodeRevoke(data []byte) (RevokePayload, error) { return decode(data, RevokePayload.Validate) }
+
+// DecodeDelete reads and validates the payload of a delete task.
+func DecodeDelete(data []byte) (DeletePayload, error) { return decode(data, DeletePayload.Validate) }
 
 // DecodeSyncList reads the payload of a sync-list task.
 func DecodeSyncList(data []byte) (SyncListPayload, error) {

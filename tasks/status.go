@@ -100,7 +100,7 @@ func campaignOf(id string) (string, bool) {
 func taskOf(id string, r record.Record) Task {
 	task := Task{
 		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
-		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked,
+		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
 	}
 	if r.State.Ended() {
 		task.State = State(r.State)
@@ -113,7 +113,9 @@ func taskOf(id string, r record.Record) Task {
 
 // liveTask joins what asynq knows of a task that has not ended with what its record says of its attempts.
 func liveTask(info *asynq.TaskInfo, r record.Record) Task {
-	task := Task{ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts, Revoked: r.Revoked}
+	task := Task{
+		ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts, Revoked: r.Revoked, Deleted: r.Deleted,
+	}
 	if n := len(r.History); n > 0 {
 		task.Error = failureOf(r.History[n-1].Failure)
 	}

@@ -47,6 +47,8 @@ type Task struct {
 	// Revoked is how many invitations a revoke task has revoked so far; those that were revoked before it are not
 	// counted.
 	Revoked int `json:"revoked"`
+	// Deleted is how many invitations a delete task has deleted so far.
+	Deleted int `json:"deleted"`
 	// Bulk is set for bulk-invite tasks.
 	Bulk *Bulk `json:"bulk,omitempty"`
 }

@@ -127,6 +127,13 @@ func (q *Questions) earliest(since time.Time) time.Time {
 	return since.Add(-min(max(q.behind, 0), policy.MaxSkew) - policy.SkewMargin)
 }
 
+// OnOurClock gives an instant of Clerk's clock on ours, as far as its answers have shown how far it is behind.
+func (q *Questions) OnOurClock(at time.Time) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return at.Add(min(max(q.behind, 0), policy.MaxSkew))
+}
+
 // queryTries is how often one of several queries is put until it is answered: without it, all of them are in vain.
 const queryTries = 3
 

@@ -139,6 +139,9 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 		return k.decide(Send, IntentUntold)
 	case k.Foreign: // nothing was lost
 		return k.decide(Overcome, IntentUntold)
+	case len(k.Intent.Deleted) > 0:
+		k.Attempts, k.Unanswered = max(0, k.Attempts-1), 0
+		return k.sent(k.Intent.Deleted[0], false, IntentFound)
 	case err != nil:
 		k.Unanswered++
 		return k.wait(Ask, backoff, IntentUntold)

@@ -55,6 +55,9 @@ type Intent struct {
 	Until time.Time
 	// Used are invitations for the address that belong to another recipient or an earlier task.
 	Used []string
+	// Deleted are invitations for the address that were deleted on request and that a call of the recipient's may have
+	// created.
+	Deleted []string
 }
 
 // Known is all that is known of a recipient before something happens to it.

@@ -33,6 +33,7 @@ type Clerk interface {
 	ask.Clerk
 	dispatch.Clerk
 	Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error)
+	Delete(ctx context.Context, id string) (clerkclient.Answer, error)
 }
 
 // Observer is told what became of tasks, of dead letters that were written, and of look-ups.
@@ -66,6 +67,7 @@ type Handler struct {
 	ledgers     *ledger.Ledgers
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
+	tombstones  *store.Tombstones
 }
 
 // New gives a handler that calls Clerk with a caller.
@@ -77,7 +79,7 @@ func New(
 		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
-		directory: directory.New(rdb, namespace),
+		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
 	}
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
 	return h
@@ -228,6 +230,8 @@ func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 		return decoded(ctx, h, r, tasks.DecodeInvite, h.invite)
 	case tasks.TypeRevoke:
 		return decoded(ctx, h, r, tasks.DecodeRevoke, h.revoke)
+	case tasks.TypeDelete:
+		return decoded(ctx, h, r, tasks.DecodeDelete, h.delete)
 	case tasks.TypeBulkInvite:
 		return decoded(ctx, h, r, tasks.DecodeBulkInvite, h.drive)
 	case tasks.TypeSyncList:

@@ -60,6 +60,7 @@ func (h *Handler) dealWith(ctx context.Context, o obstacle) (fate.Way, error) {
 		err := h.clear(ctx, inv.ID)
 		refusal, answered := errors.AsType[*clerkclient.Error](err)
 		switch {
+		case isGone(err): // it was deleted a moment ago
 		case answered && refusal.Outcome == clerkclient.Rejected: // it was accepted a moment ago, say
 			failure := call.FailureOf(refusal)
 			return fate.Way{Refusal: &failure}, nil

@@ -167,7 +167,7 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	did, err := v.h.revokeForGood(ctx, r, id)
 	dead, isDead := errors.AsType[*died](err)
 	_, putsOff := errors.AsType[*postponed](err)
-	gone := isDead && v.h.isGone(ctx, id, dead.cause)
+	gone := isDead && v.h.isNotPending(ctx, id, dead.cause)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waited = max(v.waited, r.waited)
@@ -192,13 +192,13 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	return nil
 }
 
-// isGone tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an
+// isNotPending tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an
 // expired one is not known; its list tells.
-func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) bool {
+func (h *Handler) isNotPending(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
 		return true
-	case refusal.Reason != fate.Rejected || refusal.HTTPStatus == http.StatusNotFound:
+	case refusal.Reason != fate.Rejected, refusal.HTTPStatus == http.StatusNotFound && refusal.Code != clerkclient.CodeNotFound:
 		return false
 	}
 	listed, err := h.isListed(ctx, id, "pending")

@@ -17,6 +17,7 @@ const (
 	CreateCampaign Call = "create-campaign" // for a recipient of a campaign: it leaves the reserve
 	Bulk           Call = "bulk"
 	Revoke         Call = "revoke"
+	Delete         Call = "delete"
 	Read           Call = "read" // lists, and look-ups of users
 )
 

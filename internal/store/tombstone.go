@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -55,6 +56,32 @@ func (t *Tombstones) Lift(ctx context.Context, address AddressID) (lifted bool, 
 	return liftScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:])).Bool()
 }
 
+// Since tells when an address was forgotten, on Redis's clock. The instant is zero if it was not.
+func (t *Tombstones) Since(ctx context.Context, address AddressID) (since time.Time, err error) {
+	defer Wrap(&err, "reading a tombstone")
+	salt, err := t.db.HGet(ctx, t.db.Key.Tombstones(), "salt").Result()
+	if errors.Is(err, redis.Nil) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	value, err := t.db.HGet(ctx, t.db.Key.Tombstones(), field(salt, address)).Result()
+	if errors.Is(err, redis.Nil) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return Instant(value)
+}
+
+// field is where the tombstone of an address stands.
+func field(salt string, address AddressID) string {
+	sum := sha1.Sum(append([]byte(salt), address[:]...))
+	return hex.EncodeToString(sum[:])
+}
+
 // Forgotten tells which of some addresses have a tombstone, in their order.
 func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) (forgotten []bool, err error) {
 	defer Wrap(&err, "reading tombstones")
@@ -68,8 +95,7 @@ func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) (for
 	}
 	fields := make([]string, len(addresses))
 	for i, address := range addresses {
-		sum := sha1.Sum(append([]byte(salt), address[:]...))
-		fields[i] = hex.EncodeToString(sum[:])
+		fields[i] = field(salt, address)
 	}
 	found, err := t.db.HMGet(ctx, t.db.Key.Tombstones(), fields...).Result()
 	for i := range found {

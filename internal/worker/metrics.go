@@ -87,7 +87,7 @@ func (m *Metrics) LookedUp(took time.Duration, failed bool) {
 // knownKind bounds the label: a task put into a queue by hand may be of any type.
 func knownKind(kind string) string {
 	switch kind {
-	case "invite", "bulk-invite", "revoke", "sync-list":
+	case "invite", "bulk-invite", "revoke", "delete", "sync-list":
 		return kind
 	}
 	return "unknown"

@@ -44,6 +44,10 @@ func (f *fakeClerk) Revoke(context.Context, string) (clerkclient.Invitation, cle
 	return clerkclient.Invitation{}, clerkclient.Answer{}, nil
 }
 
+func (f *fakeClerk) Delete(context.Context, string) (clerkclient.Answer, error) {
+	return clerkclient.Answer{}, nil
+}
+
 func (f *fakeClerk) List(context.Context, clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
 	return clerkclient.Page{}, clerkclient.Answer{}, nil
 }

@@ -4,7 +4,8 @@
 // instead.
 //
 // The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation
-// that has settled an intent a short while ago, so that none settles two. A hash with an intent in it does not expire.
+// that has settled an intent a short while ago, so that none settles two, or that was deleted at Clerk on request. A hash
+// with an intent in it does not expire.
 package intent
 
 import (
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
 
@@ -34,8 +36,8 @@ type Standing struct {
 	Since time.Time
 }
 
-// Parse reads what the scripts say of a standing: state|token|till|since, and the ids of used invitations after it, a
-// line each. Nothing is no intent.
+// Parse reads what the scripts say of a standing: state|token|till|since, and after it, a line each, the ids of used
+// invitations and, with |created behind it, of those that were deleted on request. Nothing is no intent.
 func Parse(text string) (Standing, error) {
 	if text == "" {
 		return Standing{}, nil
@@ -50,7 +52,20 @@ func Parse(text string) (Standing, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return Standing{}, err
 	}
-	return Standing{Intent: fate.Intent{Open: true, Until: till, Used: lines[1:]}, Token: parts[1], Since: since}, nil
+	s := Standing{Intent: fate.Intent{Open: true, Until: till}, Token: parts[1], Since: since}
+	for _, line := range lines[1:] {
+		id, created, deleted := strings.Cut(line, "|")
+		at, err := store.Instant(created)
+		switch {
+		case !deleted:
+			s.Used = append(s.Used, id)
+		case err != nil:
+			return Standing{}, err
+		case !at.Before(since.Add(-policy.SkewMargin)):
+			s.Deleted = append(s.Deleted, id)
+		}
+	}
+	return s, nil
 }
 
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
@@ -122,7 +137,8 @@ function intent.settle(key, owner, token, ending, id)
   if held ~= token then return false end
   if ending == 'untold' then return true end
   if ending == 'found' then -- it may be another owner's, whose call is under way
-    if redis.call('HEXISTS', key, '=' .. id) == 1 or intent.busy(key, owner) then return false end
+    local known = redis.call('HGET', key, '=' .. id)
+    if known and not string.find(known, '|', 1, true) or intent.busy(key, owner) then return false end
   end
   if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
   for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
@@ -148,7 +164,10 @@ function intent.standing(key, owner)
   if not head[1] then return '' end
   local value = intent.text(unpack(head))
   for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(field, 1, 1) == '=' then value = value .. '\n' .. string.sub(field, 2) end
+    if string.sub(field, 1, 1) == '=' then
+      local created = string.match(redis.call('HGET', key, field), '|(%d+)$')
+      value = value .. '\n' .. string.sub(field, 2) .. (created and '|' .. created or '')
+    end
   end
   return value
 end

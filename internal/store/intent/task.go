@@ -269,6 +269,27 @@ func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressI
 	return forgetScript.Run(ctx, t.db, []string{t.key(address)}, owner).Err()
 }
 
+// deleteScript notes that an invitation is deleted, unless it has settled an intent: it is nobody's any more.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// --
+// ARGV[1] -> id of the invitation
+// ARGV[2] -> when it was created (ms)
+// --
+// Returns 1.
+var deleteScript = redis.NewScript(store.Clock + Lua + `
+redis.call('HSETNX', KEYS[1], '=' .. ARGV[1], stamp(now) .. '|' .. ARGV[2])
+intent.tidy(KEYS[1])
+return 1
+`)
+
+// NoteDeleted notes, before it is done, that an invitation for an address is deleted at Clerk. An owner whose intent is
+// open, and whose calls may have created it, is not to create another one.
+func (t *Tasks) NoteDeleted(ctx context.Context, address store.AddressID, id string, created time.Time) (err error) {
+	defer store.Wrap(&err, "noting that an invitation is deleted")
+	return deleteScript.Run(ctx, t.db, []string{t.key(address)}, id, created.UnixMilli()).Err()
+}
+
 // Erase removes all intents of an address that was forgotten on request, and tells whether there were any.
 func (t *Tasks) Erase(ctx context.Context, address store.AddressID) (erased bool, err error) {
 	defer store.Wrap(&err, "erasing intents")

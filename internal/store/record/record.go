@@ -45,6 +45,7 @@ type Record struct {
 	History      []fate.Attempt `json:"history,omitempty"`
 	InvitationID string         `json:"invitation_id,omitempty"`
 	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
+	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
