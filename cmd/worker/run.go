@@ -159,7 +159,8 @@ func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
 		*bad = append(*bad, settings.Fault("USHER_RESERVE", c.Reserve, "less than the create limit of %s", p.Create))
 	}
 	if p.BackoffMax > 0 && p.BackoffMin > p.BackoffMax {
-		*bad = append(*bad, settings.Fault("USHER_BACKOFF_MIN", c.BackoffMin, "at most USHER_BACKOFF_MAX, %s", c.BackoffMax))
+		const want = "at most USHER_BACKOFF_MAX, %s"
+		*bad = append(*bad, settings.Fault("USHER_BACKOFF_MIN", c.BackoffMin, want, c.BackoffMax))
 	}
 	return p
 }

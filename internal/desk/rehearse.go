@@ -51,8 +51,8 @@ type RefusedRow struct {
 }
 
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
-// instant, or at once if that is zero. Without a key to ask Clerk with it gives nil. The error is that of enqueuing the
-// rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
+// instant, or at once if that is zero. Without a key to ask Clerk with it gives nil. The error is that of enqueuing
+// the rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
 	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 ) (*Rehearsal, error) {
@@ -146,7 +146,9 @@ type Revocation struct {
 
 // RehearseRevocation tells what would be revoked: as Clerk says or, without a key, as it was last synced.
 // The error may be ErrKeyRefused or policy.ErrNamespace.
-func (d *Desk) RehearseRevocation(ctx context.Context, clerk settings.Instance, of tasks.RevokePayload) (Revocation, error) {
+func (d *Desk) RehearseRevocation(
+	ctx context.Context, clerk settings.Instance, of tasks.RevokePayload,
+) (Revocation, error) {
 	questions, q, err := d.ask(ctx, clerk)
 	switch {
 	case err != nil:
