@@ -3,7 +3,6 @@ package intent
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -100,17 +99,15 @@ func (t *Tasks) Claim(
 		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))
 		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
-	answer, err := claimScript.Run(ctx, t.db, keys, args...).StringSlice()
-	if err == nil && len(answer) != 1+3*len(wishes) {
+	now, answers, err := store.Answer(claimScript.Run(ctx, t.db, keys, args...), 3)
+	if err == nil && len(answers) != len(wishes) {
 		err = store.ErrGarbage
 	}
-	if err != nil {
-		return nil, err
-	}
-	now, err := store.Instant(answer[0])
-	for of := range slices.Chunk(answer[1:], 3) {
+	for _, of := range answers {
 		at, err2 := store.Instant(of[1])
-		c := Claim{Verdict: fate.Verdict(of[0]), Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(of[2])}
+		c := Claim{
+			Verdict: fate.Verdict(of[0]), Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(of[2]),
+		}
 		if c.Verdict == fate.Busy {
 			c.Again = max(0, at.Sub(now))
 		}
@@ -133,15 +130,12 @@ func (t *Tasks) Standing(
 	ctx context.Context, owner string, address store.AddressID,
 ) (s Standing, now time.Time, err error) {
 	defer store.Wrap(&err, "reading an intent")
-	answer, err := standingScript.Run(ctx, t.db, []string{t.key(address)}, owner).StringSlice()
-	if err == nil && len(answer) != 2 {
+	now, answer, err := store.Answer(standingScript.Run(ctx, t.db, []string{t.key(address)}, owner), 1)
+	if err == nil && len(answer) != 1 {
 		err = store.ErrGarbage
 	}
-	if err != nil {
-		return Standing{}, now, err
-	}
-	if now, err = store.Instant(answer[0]); err == nil {
-		s, err = Parse(answer[1])
+	if err == nil {
+		s, err = Parse(answer[0][0])
 	}
 	return s, now, err
 }
