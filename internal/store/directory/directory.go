@@ -157,8 +157,8 @@ func (c Copy) rows(ctx context.Context, ids []string) (rows []clerkclient.Invita
 	return rows, err
 }
 
-// forgotten tells whether a row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is
-// shown it.
+// forgotten tells whether a row is only what remains of an invitation: it counts, because Clerk counts it, but nobody
+// is shown it.
 func forgotten(inv clerkclient.Invitation) bool { return inv.EmailAddress == "" }
 
 // row is an invitation as it is kept under its id: short names, because there are many.

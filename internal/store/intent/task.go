@@ -106,7 +106,8 @@ func (t *Tasks) Claim(
 	for _, of := range answers {
 		at, err2 := store.Instant(of[1])
 		c := Claim{
-			Verdict: fate.Verdict(of[0]), Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(of[2]),
+			Verdict: fate.Verdict(of[0]), Token: token, First: at.Equal(now), Now: now, Since: at,
+			Record: []byte(of[2]),
 		}
 		if c.Verdict == fate.Busy {
 			c.Again = max(0, at.Sub(now))
@@ -209,7 +210,8 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	}
 	id, _ := letter[0].(string)
 	keys := []string{
-		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(), t.db.Key.Tombstones(),
+		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(),
+		t.db.Key.Tombstones(),
 	}
 	args := append([]any{
 		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),

@@ -151,8 +151,8 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 
 // settleScript records what became of recipients that a call or a question held, and settles their intents. The dead
 // letter of one is written before its row. Of one that is no longer held nothing is written. An invitation that was
-// found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its holder's,
-// whatever became of the intent.
+// found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its
+// holder's, whatever became of the intent.
 //
 // ARGV[5] -> token of the hold
 // ARGV[6], [15] … -> id of each recipient
