@@ -101,20 +101,16 @@ if not forgotten(KEYS[3], ARGV[1]) then write_letter(KEYS[1], KEYS[2], ARGV[2], 
 return 1
 `)
 
-// Put writes dead letters. It is called before the task ends, so that none is lost between the two.
-func (s *Store) Put(ctx context.Context, entries ...Entry) error {
-	for _, e := range entries {
-		args, err := e.Args()
-		if err == nil {
-			address, _ := e.Address() // nobody has the id of none
-			keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
-			err = putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
-		}
-		if err != nil {
-			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
-		}
+// Put writes a dead letter. It is called before the task ends, so that none is lost between the two.
+func (s *Store) Put(ctx context.Context, e Entry) (err error) {
+	defer store.Wrap(&err, "writing dead letter %s", e.ID)
+	args, err := e.Args()
+	if err != nil {
+		return err
 	}
-	return nil
+	address, _ := e.Address() // nobody has the id of none
+	keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
+	return putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
 }
 
 // Get gives one dead letter, or ErrNotFound.

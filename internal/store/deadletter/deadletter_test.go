@@ -45,8 +45,10 @@ func (b bundle) ids(t *testing.T) []string {
 func TestWritingOneTwiceMakesOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if err := b.Put(t.Context(), letter("a"), letter("b"), letter("a")); err != nil {
-		t.Fatal(err)
+	for _, id := range []string{"a", "b", "a"} {
+		if err := b.Put(t.Context(), letter(id)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if n, err := b.Count(t.Context()); n != 2 || err != nil {
 		t.Errorf("%d, %v", n, err)
@@ -99,8 +101,10 @@ func TestOneAboutAForgottenAddressIsNotWritten(t *testing.T) {
 	task.EmailAddress = " Ada@Example.com"
 	recipient.Campaign, recipient.Recipient = "c", &id
 	neighbour.EmailAddress = "grace@example.com"
-	if err := b.Put(t.Context(), task, recipient, neighbour); err != nil {
-		t.Fatal(err)
+	for _, e := range []deadletter.Entry{task, recipient, neighbour} {
+		if err := b.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := b.ids(t); fmt.Sprint(got) != "[neighbour]" {
 		t.Errorf("written are %v", got)
