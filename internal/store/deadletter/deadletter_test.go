@@ -1,8 +1,10 @@
 package deadletter_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +42,51 @@ func (b bundle) ids(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return ids
+}
+
+// meanwhile does something once, after the first command that reads ids.
+type meanwhile struct{ do func() }
+
+func (m *meanwhile) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (m *meanwhile) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (m *meanwhile) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if do := m.do; do != nil && (cmd.Name() == "zscan" || cmd.Name() == "zrange") {
+			m.do = nil
+			do()
+		}
+		return err
+	}
+}
+
+// TestALetterThatIsDeletedMeanwhileHidesNoOther: more than one page of them is listed.
+func TestALetterThatIsDeletedMeanwhileHidesNoOther(t *testing.T) {
+	t.Parallel()
+	const all, deleted = 6000, 1000
+	server := testkit.RunRedis(t)
+	b, other := on(testkit.Client(t, server.Addr)), on(testkit.Client(t, server.Addr))
+	oldest := time.Now().UTC()
+	var want []string
+	for i := range all {
+		l := letter(fmt.Sprintf("letter-%04d", i))
+		l.FailedAt = oldest.Add(time.Duration(i) * time.Second)
+		testkit.NoError(t, b.Put(t.Context(), l))
+		want = append(want, l.ID)
+	}
+	b.rdb.AddHook(&meanwhile{do: func() {
+		for _, id := range want[:deleted] {
+			_, err := other.Delete(t.Context(), id, "")
+			testkit.NoError(t, err)
+		}
+	}})
+	if got := b.ids(t); !slices.Equal(got, want[deleted:]) {
+		t.Errorf("%d of %d are listed", len(got), all-deleted)
+	}
 }
 
 func TestWritingOneTwiceMakesOne(t *testing.T) {
