@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -74,78 +72,49 @@ func ReadFrees(ctx context.Context, rdb redis.UniversalClient, prefix string) ([
 	return readAll(ctx, rdb, prefix, maxFrees)
 }
 
-func readAll(ctx context.Context, rdb redis.UniversalClient, prefix string, frees int) ([]Usage, error) {
+func readAll(
+	ctx context.Context, rdb redis.UniversalClient, prefix string, frees int,
+) (usages []Usage, err error) {
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
-	limits, err := readFigures(ctx, rdb, prefix)
+	names, err := figuresScript.Run(ctx, rdb, []string{figuresKey(prefix)}, maxLimits).StringSlice()
 	if err != nil {
 		return nil, cmp.Or(ctx.Err(), unavailable("reading the announced limits", err))
 	}
-	usages := make([]Usage, len(limits))
-	for i, limit := range limits {
-		if usages[i], err = readUsage(ctx, rdb, prefix, limit, frees); err != nil {
-			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of "+limit.Name, err))
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		u, err := readUsage(ctx, rdb, prefix, name, frees)
+		if err != nil {
+			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of "+name, err))
 		}
+		usages = append(usages, u)
 	}
 	return usages, nil
 }
 
-func readFigures(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]Limit, error) {
-	pairs, err := figuresScript.Run(ctx, rdb, []string{figuresKey(prefix)}, maxLimits).StringSlice()
+func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix, name string, frees int) (Usage, error) {
+	keys := []string{stateKey(prefix, name), logKey(prefix, name), figuresKey(prefix)}
+	text, err := usageScript.Run(ctx, rdb, keys, name, sharesKey(prefix, name), maxShares, frees).Text()
 	if err != nil {
-		return nil, err
-	}
-	var limits []Limit
-	for pair := range slices.Chunk(pairs, 2) {
-		limit, err := parseFigures(pair)
-		if err != nil {
-			return nil, fmt.Errorf("garbage in %s: %w", figuresKey(prefix), err)
-		}
-		limits = append(limits, limit)
-	}
-	slices.SortFunc(limits, func(a, b Limit) int { return strings.Compare(a.Name, b.Name) })
-	return limits, nil
-}
-
-func parseFigures(pair []string) (Limit, error) {
-	if len(pair) != 2 {
-		return Limit{}, errors.New("a field without a value")
-	}
-	n, w, _ := strings.Cut(pair[1], " ")
-	places, err1 := strconv.Atoi(n)
-	window, err2 := strconv.ParseInt(w, 10, 64)
-	if err := cmp.Or(err1, err2); err != nil {
-		return Limit{}, fmt.Errorf("figures %q of limit %q: want two numbers", pair[1], pair[0])
-	}
-	if window < 0 || window > maxSpan.Microseconds() {
-		return Limit{}, fmt.Errorf("window of limit %q is out of range", pair[0])
-	}
-	limit := Limit{Name: pair[0], N: places, Window: time.Duration(window) * time.Microsecond}
-	return limit, limit.check()
-}
-
-func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, limit Limit, frees int) (Usage, error) {
-	u := Usage{Name: limit.Name, N: limit.N, Window: limit.Window}
-	keys := []string{stateKey(prefix, limit.Name), logKey(prefix, limit.Name)}
-	text, err := usageScript.Run(ctx, rdb, keys, limit.N, limit.Window.Microseconds(), sharesKey(prefix, limit.Name),
-		maxShares, frees).Text()
-	if err != nil {
-		return u, err
+		return Usage{}, err
 	}
 	var read struct {
-		Now, NotBefore, Wait int64 `json:",string"`
-		Probing              bool
-		Logs                 []struct {
+		N                            int
+		Window, Now, NotBefore, Wait int64 `json:",string"`
+		Probing                      bool
+		Logs                         []struct {
 			Name                string
 			Max, Used, InFlight int
 			Frees               []int64
 		}
 	}
-	if err := json.Unmarshal([]byte(text), &read); err != nil {
-		return u, fmt.Errorf("unexpected answer %s: %w", text, err)
+	if err := json.Unmarshal([]byte(text), &read); err != nil || read.Window > maxSpan.Microseconds() {
+		return Usage{}, fmt.Errorf("unexpected answer %s: %v", text, err)
 	}
-	u.At, u.Probing = time.UnixMicro(read.Now), read.Probing
+	u := Usage{
+		Name: name, N: read.N, Window: time.Duration(read.Window) * time.Microsecond,
+		At: time.UnixMicro(read.Now), Probing: read.Probing,
+	}
 	if read.NotBefore > read.Now {
 		u.BlockedUntil = time.UnixMicro(read.NotBefore)
 	}
@@ -164,5 +133,5 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix string, li
 		u.Shares = append(u.Shares, ShareUsage{log.Name, log.Max, log.Used, log.InFlight, frees})
 	}
 	slices.SortFunc(u.Shares, func(a, b ShareUsage) int { return strings.Compare(a.Name, b.Name) })
-	return u, nil
+	return u, Limit{Name: name, N: u.N, Window: u.Window}.check()
 }

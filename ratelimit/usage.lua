@@ -1,23 +1,30 @@
 -- Reads how one limit is used.
 -- KEYS  the state of the limit
 --       its log
--- ARGV  N
---       the window
+--       the figures
+-- ARGV  its name
 --       what the keys of the logs of its shares begin with
 --       the most shares that are read
 --       of how many used places of a log it is read when they come free
--- returns JSON: now and the end of the rest (0: none) as text, probing, wait, and logs: of the limit first (with no
--- name), then of each share, what its name, max, used and inflight are, and the spans after which places come free.
-local n, window, shares, now = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], clock()
+-- returns JSON: n; as text, window, now, notbefore (the end of the rest; 0: none) and wait; probing; and logs: of the
+-- limit first (with no name), then of each share, its name, max, used and inflight, and frees, the spans after which
+-- places come free.
+local now = clock()
+local n, window = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%d+) (%d+)$')
+n, window = number(KEYS[3], ARGV[1], n), number(KEYS[3], ARGV[1], window)
+if not n then error('garbage in ' .. KEYS[3] .. ': ' .. ARGV[1] .. ' has not two numbers') end
 local s = readState(KEYS[1])
-local usage = { now = text(now), notbefore = text(s.notBefore or 0), probing = false, wait = 0, logs = n > 0 and {} or nil }
+local usage = {
+  n = n, window = text(window), now = text(now), notbefore = text(s.notBefore or 0), probing = false, wait = 0,
+  logs = n > 0 and {} or nil,
+}
 local function add(name, max, log)
   local from = '(' .. text(now - window)
   local entry = {
     name = name, max = max,
     used = redis.call('ZCOUNT', log, from, '+inf'), inflight = redis.call('ZCOUNT', log, '(' .. text(now), '+inf'),
   }
-  local scores = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+  local scores = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])
   for i = 2, #scores, 2 do
     entry.frees = entry.frees or {}
     -- The score of a call in flight is its deadline; answered now, it frees its place a window from now.
@@ -25,7 +32,7 @@ local function add(name, max, log)
   end
   table.insert(usage.logs, entry)
 end
-if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) + 6 then
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) + 6 then
   error('garbage in ' .. KEYS[1] .. ': it names too many shares')
 end
 if n > 0 then
@@ -33,7 +40,7 @@ if n > 0 then
   local all = redis.call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
     local share = string.match(all[i], '^share:([%w._-]+)$')
-    if share then add(share, number(KEYS[1], all[i], all[i + 1]), shares .. share) end
+    if share then add(share, number(KEYS[1], all[i], all[i + 1]), ARGV[2] .. share) end
   end
   usage.wait = placeWait(KEYS[2], n, window, now)
 end

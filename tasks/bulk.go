@@ -63,7 +63,8 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		if err != nil {
 			return Task{}, err
 		}
-		if _, err := c.put(ctx, task, queue, driver, upload.Campaign.ScheduledAt); err != nil {
+		_, err = policy.Enqueue(ctx, c.asynq, task, queue, driver, upload.Campaign.ScheduledAt)
+		if err != nil {
 			return Task{}, err
 		}
 	}

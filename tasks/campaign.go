@@ -149,7 +149,8 @@ func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campa
 func headOf(head ledger.Campaign) Campaign {
 	c := Campaign{
 		Name: head.Name, State: CampaignState(head.State),
-		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Remaining: head.Remaining(), Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
+		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Remaining: head.Remaining(),
+		Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}
 	if c.State == CampaignPaused {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -215,7 +214,7 @@ func (c *Client) enqueue(
 		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds
 		// nothing.
 	}
-	fresh, err := c.put(ctx, asynq.NewTask(kind, data), queue, id, options.At)
+	fresh, err := policy.Enqueue(ctx, c.asynq, asynq.NewTask(kind, data), queue, id, options.At)
 	if err != nil {
 		return Task{}, err
 	}
@@ -245,19 +244,6 @@ func (c *Client) existing(ctx context.Context, id string) (Task, error) {
 		return Task{}, err
 	}
 	return task, fmt.Errorf("%s: %w", id, ErrExists)
-}
-
-// put enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an
-// enqueue whose reply was lost.
-func (c *Client) put(ctx context.Context, task *asynq.Task, queue, id string, at time.Time) (fresh bool, err error) {
-	_, err = c.asynq.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, at)...)
-	switch {
-	case errors.Is(err, asynq.ErrTaskIDConflict):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("enqueuing task %s: %w", id, err)
-	}
-	return true, nil
 }
 
 func newTask(id, kind, queue string, at time.Time) Task {

@@ -71,10 +71,8 @@ func (c *Client) Wait(ctx context.Context, id string) (Task, error) {
 		case time.Since(failingSince) > patience:
 			return task, err
 		}
-		select {
-		case <-ctx.Done():
+		if policy.Sleep(ctx, pause) != nil {
 			return task, context.Cause(ctx)
-		case <-time.After(pause):
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"time"
 
 	"example.com/usher/internal/desk"
@@ -26,7 +27,8 @@ type bulkCommand struct {
 	TaskFlags
 	FailOnDead bool `help:"With --wait: exit 3 if a recipient is dead."`
 
-	name string // of the file, for messages
+	name  string // of the file, for messages
+	aside string // where bad rows were written
 }
 
 // AfterApply refuses flags that would do nothing.
@@ -60,6 +62,9 @@ func (c *bulkCommand) Run(a *app) error {
 	task, err := a.desk.BulkInvite(a.ctx, request, c.options...)
 	exists := errors.Is(err, tasks.ErrExists)
 	if err != nil && !exists {
+		if c.aside != "" {
+			_ = os.Remove(c.aside) // or else the same command could not be repeated
+		}
 		return err
 	}
 	return c.tell(a, file, task, exists)
@@ -109,6 +114,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	if err != nil {
 		return err
 	}
+	c.aside = path
 	if err := errors.Join(peoplefile.WriteInvalid(aside, file), aside.Close()); err != nil {
 		return fmt.Errorf("writing bad rows to %s: %w", path, err)
 	}

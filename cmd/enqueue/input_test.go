@@ -170,6 +170,19 @@ func TestTheRestOfAFileIsInvited(t *testing.T) {
 	}
 }
 
+// TestAFileThatWasNotEnqueuedCanBeGivenAgain: nothing is left that is in the way.
+func TestAFileThatWasNotEnqueuedCanBeGivenAgain(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("people.csv", "email\nada@example.com\nbad\n")
+	s.mini.SetError("LOADING Redis is loading")
+	if a := s.enqueue("bulk-invite", file, "--skip-invalid"); a.exit != 1 {
+		t.Fatalf("%+v", a)
+	}
+	s.mini.SetError("")
+	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 1, "invalid": 1})
+}
+
 func TestVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -238,13 +238,10 @@ func (f *TaskFlags) AfterApply() (err error) {
 	return err
 }
 
-// clerkOf gives the way to ask Clerk that the flags say: none if no key is set.
-func clerkOf(flags settings.Clerk) (c desk.Clerk, err error) {
+// clerkOf gives the Clerk instance that the flags say: none if no key is set.
+func clerkOf(flags settings.Clerk) (settings.Instance, error) {
 	if !flags.HasKey() {
-		return c, nil
+		return settings.Instance{}, nil
 	}
-	var urlErr error
-	c.Key, c.Kind, err = flags.Key()
-	c.URL, urlErr = flags.APIURL()
-	return c, errors.Join(err, urlErr)
+	return flags.Instance()
 }

@@ -185,7 +185,13 @@ func (c *forgetCommand) Run(a *app) error {
 		return err
 	}
 	if c.Lift {
-		return c.lift(a)
+		lifted, err := a.desk.Lift(a.ctx, c.Address)
+		if err == nil {
+			a.out.sayIf(lifted, "The address may be written down again.")
+			a.out.sayIf(!lifted, "The address was not forgotten.")
+			a.out.object(view{"forgotten": false, "lifted": lifted})
+		}
+		return err
 	}
 	const question = "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
 	if err := a.confirm(c.Yes, question); err != nil {
@@ -201,16 +207,5 @@ func (c *forgetCommand) Run(a *app) error {
 	a.out.say("Clerk still has its invitations and users. " +
 		"Redis's own files keep what was removed until it rewrites them (BGREWRITEAOF).")
 	a.out.object(view{"forgotten": true, "removed": r})
-	return nil
-}
-
-func (c *forgetCommand) lift(a *app) error {
-	lifted, err := a.desk.Lift(a.ctx, c.Address)
-	if err != nil {
-		return err
-	}
-	a.out.sayIf(lifted, "The address may be written down again.")
-	a.out.sayIf(!lifted, "The address was not forgotten.")
-	a.out.object(view{"forgotten": false, "lifted": lifted})
 	return nil
 }

@@ -29,9 +29,9 @@ type grammar struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 	workerFlags
 
-	Run         runCommand    `cmd:"" default:"1" hidden:"" help:"Run tasks until SIGTERM or SIGINT."`
-	Healthcheck healthCommand `cmd:"" help:"Ask the running worker whether it is ready (exit 0) or why not (exit 1)."`
-	Clerk       clerkCommand  `cmd:"" name:"sandbox-clerk" help:"Serve only the sandbox Clerk, for other programs' tests."`
+	Run          runCommand    `cmd:"" default:"1" hidden:"" help:"Run tasks until SIGTERM or SIGINT."`
+	Healthcheck  healthCommand `cmd:"" help:"Ask the running worker whether it is ready (exit 0) or why not (exit 1)."`
+	SandboxClerk clerkCommand  `cmd:"" help:"Serve only the sandbox Clerk, for tests of other programs."`
 }
 
 func main() {

@@ -52,14 +52,13 @@ type workerFlags struct {
 
 // checked are the settings after reading.
 type checked struct {
-	policy       policy.Policy
-	key, keyKind string
-	apiURL       string
-	admin        adminConfig
-	schedules    []schedule.Schedule
-	level        zerolog.Level
-	console      bool
-	speed        int
+	policy    policy.Policy
+	clerk     settings.Instance
+	admin     adminConfig
+	schedules []schedule.Schedule
+	level     zerolog.Level
+	console   bool
+	speed     int
 }
 
 // sandboxSettle is enough for the sandbox Clerk, which is prompt.
@@ -77,7 +76,11 @@ func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error 
 	if err != nil {
 		return err
 	}
-	log := logger(out.stderr, s)
+	stderr := out.stderr
+	if s.console {
+		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly}
+	}
+	log := zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
 	redis.SetLogger(&redisLog{log})
 	if c.Sandbox {
 		stop, err := startSandbox(ctx, s, log)
@@ -108,10 +111,8 @@ func noting[T any](bad *faults) func(T, error) T {
 func (c *workerFlags) read(stderr io.Writer) (s checked, err error) {
 	var bad faults
 	text := noting[string](&bad)
-	s.key, s.keyKind, err = c.Key()
-	bad = append(bad, err)
-	s.apiURL = text(c.APIURL())
-	s.policy = c.readPolicy(s.keyKind, &bad)
+	s.clerk = noting[settings.Instance](&bad)(c.Instance())
+	s.policy = c.readPolicy(s.clerk.Kind, &bad)
 	s.admin = noting[adminConfig](&bad)(c.adminFlags.read())
 	if c.ScheduleFile != "" {
 		if s.schedules, err = schedule.Read(c.ScheduleFile); err != nil {
@@ -158,7 +159,8 @@ func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
 		*bad = append(*bad, settings.Fault("USHER_RESERVE", c.Reserve, "less than the create limit of %s", p.Create))
 	}
 	if p.BackoffMax > 0 && p.BackoffMin > p.BackoffMax {
-		*bad = append(*bad, settings.Fault("USHER_BACKOFF_MIN", c.BackoffMin, "at most USHER_BACKOFF_MAX, %s", c.BackoffMax))
+		const want = "at most USHER_BACKOFF_MAX, %s"
+		*bad = append(*bad, settings.Fault("USHER_BACKOFF_MIN", c.BackoffMin, want, c.BackoffMax))
 	}
 	return p
 }
@@ -170,13 +172,6 @@ func positive(name, text string) (time.Duration, error) {
 		err = settings.Fault(name, text, "more than 0")
 	}
 	return d, err
-}
-
-func logger(stderr io.Writer, s checked) zerolog.Logger {
-	if s.console {
-		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly}
-	}
-	return zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
 }
 
 // redisLog lets go-redis write into our log. What it says is about connections.
@@ -210,7 +205,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	for {
 		err := c.work(ctx, rdb, s, health, metrics, log)
 		if errors.Is(err, worker.ErrKeyChanged) {
-			if s.key, s.keyKind, err = c.Key(); err == nil {
+			if s.clerk, err = c.Instance(); err == nil {
 				log.Info().Msg("the secret key has changed; starting anew with it")
 				continue
 			}
@@ -228,10 +223,10 @@ func (c *workerFlags) work(
 	log zerolog.Logger,
 ) error {
 	clerk, err := clerkclient.New(clerkclient.Config{
-		Key: s.key, BaseURL: s.apiURL, Version: settings.Version(), Timeout: s.policy.Timeout,
+		Key: s.clerk.Key, BaseURL: s.clerk.URL, Version: settings.Version(), Timeout: s.policy.Timeout,
 	})
 	if err != nil {
-		return settings.Fault("CLERK_API_URL", s.apiURL, "%v", err)
+		return settings.Fault("CLERK_API_URL", s.clerk.URL, "%v", err)
 	}
 	defer clerk.Close()
 	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(c.Namespace))
@@ -241,8 +236,8 @@ func (c *workerFlags) work(
 	w, err := worker.New(worker.Config{
 		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
 		KeyChanged: func() bool {
-			key, _, err := c.Key()
-			return err == nil && key != s.key
+			now, err := c.Instance()
+			return err == nil && now.Key != s.clerk.Key
 		},
 		Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
 		Schedules: schedule.NewRunner(rdb, c.Namespace, s.schedules, client, log),
@@ -250,5 +245,5 @@ func (c *workerFlags) work(
 	if err != nil {
 		return err
 	}
-	return w.Run(ctx, s.keyKind)
+	return w.Run(ctx, s.clerk.Kind)
 }

@@ -28,13 +28,6 @@ import (
 // ErrKeyRefused means that Clerk refuses the secret key. The workers' calls rest now too.
 var ErrKeyRefused = errors.New("the secret key (CLERK_SECRET_KEY) is refused by Clerk")
 
-// Clerk says how to ask Clerk. The zero Clerk asks nobody.
-type Clerk struct {
-	Key  string
-	Kind string // of the key, test or live: only the namespace's own kind may be used
-	URL  string // of its API
-}
-
 // Rehearsal is what would become of the rows of a file.
 type Rehearsal struct {
 	Known         int               `json:"known"`      // in the campaign already: they keep their outcome
@@ -59,10 +52,10 @@ type RefusedRow struct {
 }
 
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
-// instant, or at once if that is zero. Without a way to ask Clerk it gives nil. The error is that of enqueuing the
-// rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
+// instant, or at once if that is zero. Without a key to ask Clerk with it gives nil. The error is that of enqueuing
+// the rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
-	ctx context.Context, clerk Clerk, campaign string, rows []peoplefile.Row, start time.Time,
+	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 ) (*Rehearsal, error) {
 	questions, q, err := d.ask(ctx, clerk)
 	if q == nil || err != nil {
@@ -152,9 +145,11 @@ type Revocation struct {
 	Invitations []clerkclient.Invitation
 }
 
-// RehearseRevocation tells what would be revoked: as Clerk says or, without a way to ask Clerk, as it was last synced.
+// RehearseRevocation tells what would be revoked: as Clerk says or, without a key, as it was last synced.
 // The error may be ErrKeyRefused or policy.ErrNamespace.
-func (d *Desk) RehearseRevocation(ctx context.Context, clerk Clerk, of tasks.RevokePayload) (Revocation, error) {
+func (d *Desk) RehearseRevocation(
+	ctx context.Context, clerk settings.Instance, of tasks.RevokePayload,
+) (Revocation, error) {
 	questions, q, err := d.ask(ctx, clerk)
 	switch {
 	case err != nil:
@@ -214,7 +209,7 @@ func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revoca
 
 // ask gives a way to ask Clerk what changes nothing, within the limits of the workers and for as long as the context
 // lasts, and the client to close after it; nil if there is none.
-func (d *Desk) ask(ctx context.Context, c Clerk) (*ask.Questions, *clerkclient.Client, error) {
+func (d *Desk) ask(ctx context.Context, c settings.Instance) (*ask.Questions, *clerkclient.Client, error) {
 	if c.Key == "" {
 		return nil, nil, nil
 	}

@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -43,4 +46,19 @@ func TaskOptions(queue, id string, at time.Time) []asynq.Option {
 		opts = append(opts, asynq.ProcessAt(at))
 	}
 	return opts
+}
+
+// Enqueue enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an
+// enqueue whose reply was lost.
+func Enqueue(
+	ctx context.Context, client *asynq.Client, task *asynq.Task, queue, id string, at time.Time,
+) (fresh bool, err error) {
+	_, err = client.EnqueueContext(ctx, task, TaskOptions(queue, id, at)...)
+	switch {
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("enqueuing task %s: %w", id, err)
+	}
+	return true, nil
 }

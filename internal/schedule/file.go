@@ -124,21 +124,18 @@ func (rd *reader) items(data []byte) []ast.Node {
 		rd.syntaxFault(err)
 		return nil
 	}
-	var bodies []ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body != nil {
-			ast.Walk(rd, doc.Body)
-			bodies = append(bodies, doc.Body)
-		}
+	docs := slices.DeleteFunc(file.Docs, func(doc *ast.DocumentNode) bool { return doc.Body == nil })
+	for _, doc := range docs {
+		ast.Walk(rd, doc.Body)
 	}
-	if len(bodies) != 1 {
-		rd.fault(0, "has %d documents, not one with the key schedules", len(bodies))
+	switch {
+	case len(docs) != 1:
+		rd.fault(0, "has %d documents, not one with the key schedules", len(docs))
+		return nil
+	case len(rd.faults) > 0:
 		return nil
 	}
-	if len(rd.faults) > 0 {
-		return nil
-	}
-	return rd.nodes(bodies[0])
+	return rd.nodes(docs[0].Body)
 }
 
 // syntaxFault is about the first thing that is not YAML.
@@ -168,13 +165,13 @@ func (rd *reader) Visit(node ast.Node) ast.Visitor {
 }
 
 // nodes gives what stands under schedules:, the only key.
-func (rd *reader) nodes(body ast.Node) []ast.Node {
-	var items []ast.Node
-	found := false
+func (rd *reader) nodes(body ast.Node) (items []ast.Node) {
 	pairs, ok := rd.pairs(body)
-	if !ok {
+	switch {
+	case !ok:
 		rd.fault(lineOf(body), "is %s, not the key schedules with a list", kindOf(body))
-		return nil
+	case len(pairs) == 0:
+		rd.fault(0, "has no key schedules")
 	}
 	for _, pair := range pairs {
 		sequence, isList := pair.Value.(*ast.SequenceNode)
@@ -184,11 +181,8 @@ func (rd *reader) nodes(body ast.Node) []ast.Node {
 		case !isList:
 			rd.fault(lineOf(pair.Key), "schedules: is %s, not a list", kindOf(pair.Value))
 		default:
-			items, found = sequence.Values, true
+			items = sequence.Values
 		}
-	}
-	if !found && len(rd.faults) == 0 {
-		rd.fault(0, "has no key schedules")
 	}
 	if len(items) > maxSchedules {
 		rd.fault(lineOf(items[maxSchedules]), "has %d schedules, at most %d are taken", len(items), maxSchedules)

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"cmp"
+	"errors"
 	"runtime/debug"
 	"strings"
 
@@ -78,14 +79,19 @@ func (c *Clerk) UseSandbox() {
 // HasKey tells whether a secret key is set, or a file of it.
 func (c *Clerk) HasKey() bool { return c.ClerkSecretKey != "" || c.ClerkSecretKeyFile != "" }
 
-// Key reads the secret key and tells whether it is a test or a live one. Errors never show it.
-func (c *Clerk) Key() (key, kind string, err error) {
-	if key, err = Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err != nil {
-		return "", "", err
-	}
-	kind, err = ClerkKey("CLERK_SECRET_KEY", key)
-	return key, kind, err
+// Instance is a Clerk instance and the key to it.
+type Instance struct {
+	Key  string
+	Kind string // of the key, test or live
+	URL  string // the base of Clerk's API
 }
 
-// APIURL checks the base of Clerk's API.
-func (c *Clerk) APIURL() (string, error) { return HTTPURL("CLERK_API_URL", c.ClerkAPIURL) }
+// Instance checks the settings. Errors never show the key.
+func (c *Clerk) Instance() (i Instance, err error) {
+	if i.Key, err = Secret("CLERK_SECRET_KEY", c.ClerkSecretKey, c.ClerkSecretKeyFile); err == nil {
+		i.Kind, err = ClerkKey("CLERK_SECRET_KEY", i.Key)
+	}
+	var urlErr error
+	i.URL, urlErr = HTTPURL("CLERK_API_URL", c.ClerkAPIURL)
+	return i, errors.Join(err, urlErr)
+}

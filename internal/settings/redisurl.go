@@ -46,7 +46,8 @@ func parseRedisURL(text string) (target, error) {
 	t, want := parseTarget(text)
 	if want == "" {
 		if t.single == nil && t.tls != nil {
-			// go-redis would verify every server under the first one's name, which fails as soon as that one fails over.
+			// go-redis would verify every server under the first one's name, which fails as soon as that one fails
+			// over.
 			t.tls.ServerName, t.tls.MinVersion = "", tls.VersionTLS12
 		}
 		return t, nil

@@ -34,7 +34,6 @@ func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan
 	}
 	id := ledger.TaskID(orphan.Name, orphan.Generation)
 	w.log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
-	queue := policy.Queue(w.namespace, policy.Campaign)
-	_, err = client.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, time.Time{})...)
+	_, err = policy.Enqueue(ctx, client, task, policy.Queue(w.namespace, policy.Campaign), id, time.Time{})
 	return err
 }

@@ -3,11 +3,16 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,20 +106,16 @@ if not forgotten(KEYS[3], ARGV[1]) then write_letter(KEYS[1], KEYS[2], ARGV[2], 
 return 1
 `)
 
-// Put writes dead letters. It is called before the task ends, so that none is lost between the two.
-func (s *Store) Put(ctx context.Context, entries ...Entry) error {
-	for _, e := range entries {
-		args, err := e.Args()
-		if err == nil {
-			address, _ := e.Address() // nobody has the id of none
-			keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
-			err = putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
-		}
-		if err != nil {
-			return fmt.Errorf("writing dead letter %s: %w", e.ID, err)
-		}
+// Put writes a dead letter. It is called before the task ends, so that none is lost between the two.
+func (s *Store) Put(ctx context.Context, e Entry) (err error) {
+	defer store.Wrap(&err, "writing dead letter %s", e.ID)
+	args, err := e.Args()
+	if err != nil {
+		return err
 	}
-	return nil
+	address, _ := e.Address() // nobody has the id of none
+	keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
+	return putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
 }
 
 // Get gives one dead letter, or ErrNotFound.
@@ -140,19 +141,34 @@ func (s *Store) Count(ctx context.Context) (count int, err error) {
 	return int(n), err
 }
 
-// idsPage is how many ids are listed at a time.
-const idsPage = 5000
+// scanCount is how many ids are asked for at a time.
+const scanCount = 1000
+
+// byAge gives the ids of all dead letters, the oldest first. Letters that are written or deleted meanwhile hide no
+// other: by rank they would.
+func (s *Store) byAge(ctx context.Context) ([]string, error) {
+	ages := map[string]float64{} // ZSCAN may give one twice
+	found := s.db.ZScan(ctx, s.db.Key.Letters(), 0, "", scanCount).Iterator()
+	for found.Next(ctx) {
+		id := found.Val()
+		if !found.Next(ctx) {
+			break
+		}
+		ages[id], _ = strconv.ParseFloat(found.Val(), 64)
+	}
+	if err := found.Err(); err != nil {
+		return nil, fmt.Errorf("listing dead letters: %w", err)
+	}
+	return slices.SortedFunc(maps.Keys(ages), func(a, b string) int {
+		return cmp.Or(cmp.Compare(ages[a], ages[b]), strings.Compare(a, b))
+	}), nil
+}
 
 // Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may delete.
 func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
-	var ids []string
-	for more := true; more; {
-		start := int64(len(ids))
-		found, err := s.db.ZRange(ctx, s.db.Key.Letters(), start, start+idsPage-1).Result()
-		if err != nil {
-			return fmt.Errorf("listing dead letters: %w", err)
-		}
-		ids, more = append(ids, found...), len(found) == idsPage
+	ids, err := s.byAge(ctx)
+	if err != nil {
+		return err
 	}
 	for _, id := range ids {
 		entry, err := s.Get(ctx, id)

@@ -1,8 +1,10 @@
 package deadletter_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,11 +44,58 @@ func (b bundle) ids(t *testing.T) []string {
 	return ids
 }
 
+// meanwhile does something once, after the first command that reads ids.
+type meanwhile struct{ do func() }
+
+func (m *meanwhile) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (m *meanwhile) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (m *meanwhile) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if do := m.do; do != nil && (cmd.Name() == "zscan" || cmd.Name() == "zrange") {
+			m.do = nil
+			do()
+		}
+		return err
+	}
+}
+
+// TestALetterThatIsDeletedMeanwhileHidesNoOther: more than one page of them is listed.
+func TestALetterThatIsDeletedMeanwhileHidesNoOther(t *testing.T) {
+	t.Parallel()
+	const all, deleted = 6000, 1000
+	server := testkit.RunRedis(t)
+	b, other := on(testkit.Client(t, server.Addr)), on(testkit.Client(t, server.Addr))
+	oldest := time.Now().UTC()
+	var want []string
+	for i := range all {
+		l := letter(fmt.Sprintf("letter-%04d", i))
+		l.FailedAt = oldest.Add(time.Duration(i) * time.Second)
+		testkit.NoError(t, b.Put(t.Context(), l))
+		want = append(want, l.ID)
+	}
+	b.rdb.AddHook(&meanwhile{do: func() {
+		for _, id := range want[:deleted] {
+			_, err := other.Delete(t.Context(), id, "")
+			testkit.NoError(t, err)
+		}
+	}})
+	if got := b.ids(t); !slices.Equal(got, want[deleted:]) {
+		t.Errorf("%d of %d are listed", len(got), all-deleted)
+	}
+}
+
 func TestWritingOneTwiceMakesOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if err := b.Put(t.Context(), letter("a"), letter("b"), letter("a")); err != nil {
-		t.Fatal(err)
+	for _, id := range []string{"a", "b", "a"} {
+		if err := b.Put(t.Context(), letter(id)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if n, err := b.Count(t.Context()); n != 2 || err != nil {
 		t.Errorf("%d, %v", n, err)
@@ -99,8 +148,10 @@ func TestOneAboutAForgottenAddressIsNotWritten(t *testing.T) {
 	task.EmailAddress = " Ada@Example.com"
 	recipient.Campaign, recipient.Recipient = "c", &id
 	neighbour.EmailAddress = "grace@example.com"
-	if err := b.Put(t.Context(), task, recipient, neighbour); err != nil {
-		t.Fatal(err)
+	for _, e := range []deadletter.Entry{task, recipient, neighbour} {
+		if err := b.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := b.ids(t); fmt.Sprint(got) != "[neighbour]" {
 		t.Errorf("written are %v", got)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,18 +94,13 @@ func (d *Directory) Get(ctx context.Context, ids []string) (map[string]clerkclie
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	for page := range slices.Chunk(ids, pageRows) {
-		rows, err := c.rows(ctx, page)
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		for _, inv := range rows {
-			if !forgotten(inv) {
-				found[inv.ID] = inv
-			}
+	rows, err := c.rows(ctx, ids)
+	for _, inv := range rows {
+		if !forgotten(inv) {
+			found[inv.ID] = inv
 		}
 	}
-	return found, c.SyncedAt, nil
+	return found, c.SyncedAt, err
 }
 
 // Filter chooses invitations; empty fields match all.
@@ -152,31 +146,19 @@ func (c Copy) Each(ctx context.Context, filter Filter, do func(clerkclient.Invit
 }
 
 // rows returns the invitations with these ids in their order, without those that the copy does not have.
-func (c Copy) rows(ctx context.Context, ids []string) ([]clerkclient.Invitation, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	values, err := c.directory.db.HMGet(ctx, c.directory.db.Key.Copy(c.name), ids...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("reading the directory: %w", err)
-	}
-	rows := make([]clerkclient.Invitation, 0, len(ids))
-	for i, value := range values {
-		text, ok := value.(string)
-		if !ok {
-			continue
-		}
-		inv, err := decode(ids[i], text)
-		if err != nil {
-			return nil, err
-		}
+func (c Copy) rows(ctx context.Context, ids []string) (rows []clerkclient.Invitation, err error) {
+	defer store.Wrap(&err, "reading the directory")
+	db := c.directory.db
+	err = store.EachField(ctx, db, db.Key.Copy(c.name), ids, func(id, text string) error {
+		inv, err := decode(id, text)
 		rows = append(rows, inv)
-	}
-	return rows, nil
+		return err
+	})
+	return rows, err
 }
 
-// forgotten tells whether a row is only what remains of an invitation: it counts, because Clerk counts it, but nobody is
-// shown it.
+// forgotten tells whether a row is only what remains of an invitation: it counts, because Clerk counts it, but nobody
+// is shown it.
 func forgotten(inv clerkclient.Invitation) bool { return inv.EmailAddress == "" }
 
 // row is an invitation as it is kept under its id: short names, because there are many.

@@ -79,7 +79,7 @@ func (d *Directory) eraseFrom(ctx context.Context, key, folded string) (erased i
 		}
 		replaced := []byte{}
 		if inv, err := decode(id, text); err == nil {
-			if strings.ToLower(inv.EmailAddress) != folded {
+			if store.Fold(inv.EmailAddress) != folded {
 				continue
 			}
 			if replaced, err = encode(anonymous(inv)); err != nil {

@@ -36,7 +36,7 @@ func TestAnAddressIsErasedFromAllCopiesAndStaysOut(t *testing.T) {
 	b := setup(t)
 	b.publish(t, b.draft(t, rows(0, 20)))
 	list := rows(0, 20)
-	list[1].EmailAddress, list[1].PublicMetadata = "P1@Example.com", []byte(`{"contact":"p1@example.com"}`)
+	list[1].EmailAddress, list[1].PublicMetadata = " P1@Example.com ", []byte(`{"contact":"p1@example.com"}`)
 	draft := b.draft(t, list)
 	b.bury(t, "p1@example.com")
 	for _, times := range []int{2, 0} {

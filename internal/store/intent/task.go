@@ -3,7 +3,6 @@ package intent
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -100,17 +99,16 @@ func (t *Tasks) Claim(
 		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))
 		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
-	answer, err := claimScript.Run(ctx, t.db, keys, args...).StringSlice()
-	if err == nil && len(answer) != 1+3*len(wishes) {
+	now, answers, err := store.Answer(claimScript.Run(ctx, t.db, keys, args...), 3)
+	if err == nil && len(answers) != len(wishes) {
 		err = store.ErrGarbage
 	}
-	if err != nil {
-		return nil, err
-	}
-	now, err := store.Instant(answer[0])
-	for of := range slices.Chunk(answer[1:], 3) {
+	for _, of := range answers {
 		at, err2 := store.Instant(of[1])
-		c := Claim{Verdict: fate.Verdict(of[0]), Token: token, Since: at, First: at.Equal(now), Now: now, Record: []byte(of[2])}
+		c := Claim{
+			Verdict: fate.Verdict(of[0]), Token: token, First: at.Equal(now), Now: now, Since: at,
+			Record: []byte(of[2]),
+		}
 		if c.Verdict == fate.Busy {
 			c.Again = max(0, at.Sub(now))
 		}
@@ -133,15 +131,12 @@ func (t *Tasks) Standing(
 	ctx context.Context, owner string, address store.AddressID,
 ) (s Standing, now time.Time, err error) {
 	defer store.Wrap(&err, "reading an intent")
-	answer, err := standingScript.Run(ctx, t.db, []string{t.key(address)}, owner).StringSlice()
-	if err == nil && len(answer) != 2 {
+	now, answer, err := store.Answer(standingScript.Run(ctx, t.db, []string{t.key(address)}, owner), 1)
+	if err == nil && len(answer) != 1 {
 		err = store.ErrGarbage
 	}
-	if err != nil {
-		return Standing{}, now, err
-	}
-	if now, err = store.Instant(answer[0]); err == nil {
-		s, err = Parse(answer[1])
+	if err == nil {
+		s, err = Parse(answer[0][0])
 	}
 	return s, now, err
 }
@@ -215,7 +210,8 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	}
 	id, _ := letter[0].(string)
 	keys := []string{
-		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(), t.db.Key.Tombstones(),
+		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(),
+		t.db.Key.Tombstones(),
 	}
 	args := append([]any{
 		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),

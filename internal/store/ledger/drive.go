@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -89,17 +88,12 @@ func (l *Ledgers) take(
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
 	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
 	args := []any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}
-	flat, err := l.run(ctx, takeScript, name, nil, args...).StringSlice()
-	if err == nil && len(flat)%3 != 1 {
-		err = store.ErrGarbage
-	}
-	if err == nil {
-		batch.Now, err = store.Instant(flat[0])
-	}
+	now, taken, err := store.Answer(l.run(ctx, takeScript, name, nil, args...), 3)
 	if err != nil {
 		return Batch{}, err
 	}
-	for of := range slices.Chunk(flat[1:], 3) {
+	batch.Now = now
+	for _, of := range taken {
 		if len(of[0]) != len(store.AddressID{}) {
 			return Batch{}, fmt.Errorf("an id of %d bytes: %w", len(of[0]), store.ErrGarbage)
 		}
@@ -157,8 +151,8 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 
 // settleScript records what became of recipients that a call or a question held, and settles their intents. The dead
 // letter of one is written before its row. Of one that is no longer held nothing is written. An invitation that was
-// found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its holder's,
-// whatever became of the intent.
+// found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its
+// holder's, whatever became of the intent.
 //
 // ARGV[5] -> token of the hold
 // ARGV[6], [15] … -> id of each recipient

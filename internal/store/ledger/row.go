@@ -127,26 +127,16 @@ func (l *Ledgers) Find(
 ) (found map[store.AddressID]Entry, err error) {
 	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
 	found = make(map[store.AddressID]Entry, len(ids))
-	for chunk := range slices.Chunk(ids, scanCount) {
-		fields := make([]string, len(chunk))
-		for i, id := range chunk {
-			fields[i] = string(id[:])
-		}
-		values, err := l.db.HMGet(ctx, l.db.Key.Ledger(name, "rows"), fields...).Result()
-		if err != nil {
-			return nil, err
-		}
-		for i, value := range values {
-			text, there := value.(string)
-			if !there {
-				continue
-			}
-			if found[chunk[i]], err = entryOf(fields[i], text); err != nil {
-				return nil, err
-			}
-		}
+	fields := make([]string, len(ids))
+	for i, id := range ids {
+		fields[i] = string(id[:])
 	}
-	return found, nil
+	err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, "rows"), fields, func(id, row string) error {
+		entry, err := entryOf(id, row)
+		found[entry.ID] = entry
+		return err
+	})
+	return found, err
 }
 
 // eraseScript removes a recipient that was forgotten on request.

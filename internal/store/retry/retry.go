@@ -125,7 +125,8 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, next strin
 			return err
 		}
 	}
-	return r.enqueue(ctx, asynq.NewTask(entry.Type, entry.Payload), entry.Queue, next)
+	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, entry.Payload), entry.Queue, next, time.Time{})
+	return err
 }
 
 // revive lets the recipient wait in its campaign again. One that was refused travels alone, so that it cannot spoil a
@@ -147,14 +148,6 @@ func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry) (string, e
 	if err != nil {
 		return "", err
 	}
-	return carrier, r.enqueue(ctx, task, r.queue, carrier)
-}
-
-// enqueue enqueues a task, unless one of its id is there.
-func (r *Retrier) enqueue(ctx context.Context, task *asynq.Task, queue, id string) error {
-	_, err := r.asynq.EnqueueContext(ctx, task, policy.TaskOptions(queue, id, time.Time{})...)
-	if errors.Is(err, asynq.ErrTaskIDConflict) {
-		return nil
-	}
-	return err
+	_, err = policy.Enqueue(ctx, r.asynq, task, r.queue, carrier, time.Time{})
+	return carrier, err
 }
