@@ -67,7 +67,7 @@ func TestNoBulkIsWastedOnUsers(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=100/1s", "USHER_LIMIT_BULK=25/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0")
 	for i := range 30 {
-		s.clerk.AddUser(fmt.Sprintf("bulk%d@example.com", 10*i))
+		s.clerk.AddUser(fmt.Sprintf("Bulk%d@Example.com", 10*i))
 	}
 	file := s.write("bulk.csv", csv("bulk", 300))
 	// What a dry run says is what happens.
@@ -78,15 +78,18 @@ func TestNoBulkIsWastedOnUsers(t *testing.T) {
 	if stats := s.clerk.Stats().Endpoints[clerktest.Bulk]; stats.Failed != 0 {
 		t.Errorf("%d bulk calls were refused", stats.Failed)
 	}
-	if n := len(s.clerk.Ledger()); n != 270 {
-		t.Errorf("%d were sent, want 270", n)
+	if sent, invited := len(s.clerk.Ledger()), len(s.sentTo()); sent != 270 || invited != 270 {
+		t.Errorf("%d were sent to %d, want 270 to as many", sent, invited)
 	}
 	letters := s.list("dead-letter", "list", "--campaign", "load")
 	if len(letters) != 30 {
 		t.Fatalf("%d dead letters, want 30", len(letters))
 	}
 	letter := s.ok("dead-letter", "show", fmt.Sprint(letters[0]["id"]))
-	want(t, letter, map[string]any{"reason": "rejected", "http_status": 422, "code": "form_identifier_exists", "attempts": 0})
+	want(t, letter, map[string]any{
+		"reason": "rejected", "http_status": 422, "code": "form_identifier_exists", "attempts": 0,
+		"campaign": "load", "type": "bulk-invite",
+	})
 	want(t, letter["history"].([]any)[0].(map[string]any), map[string]any{"found_before_sending": true})
 }
 
@@ -111,10 +114,10 @@ func TestInvitesHaveTheReserveToThemselves(t *testing.T) {
 	}
 }
 
-// TestAfterAThrottlingOneGoesFirst: another program has used the endpoint up.
+// TestAfterAThrottlingOneGoesFirst: another program has used the endpoint up. No attempt is spent.
 func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
 	t.Parallel()
-	const rest = 3 * time.Second
+	const rest = 2 * time.Second
 	s := start(t, clerktest.Config{MinLatency: 50 * time.Millisecond, MaxLatency: 50 * time.Millisecond}, "USHER_LIMIT_BULK=0")
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Create, Times: 1, RetryIn: rest})
 	for range 3 {
@@ -137,6 +140,9 @@ func TestAfterAThrottlingOneGoesFirst(t *testing.T) {
 	}
 	if alone := requests[2].Arrived.Sub(requests[1].Arrived); alone < 50*time.Millisecond {
 		t.Errorf("another call followed the first one after %s, before its answer", alone)
+	}
+	if n := s.deadLetters(); n != 0 {
+		t.Errorf("%d dead letters", n)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,24 +113,6 @@ func TestACallInFlightIsWaitedForAtTheStop(t *testing.T) {
 		t.Errorf("exit %d after %s", exit, took)
 	}
 	want(t, s.ok("status", fmt.Sprint(task["task_id"])), map[string]any{"state": "done", "attempts": 1})
-}
-
-func TestAnotherProgramsThrottlingCostsNoAttempt(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{}, "USHER_LIMIT_BULK=0") // so that nobody takes a bulk instead
-	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultThrottle, Endpoint: clerktest.Create, Times: 1, RetryIn: 2 * time.Second})
-	s.worker()
-	s.worker()
-	s.invites("person", 10, tasks.Recipient{})
-	testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 10 })
-	requests := s.clerk.Requests()
-	refused := slices.IndexFunc(requests, func(r clerktest.Request) bool { return r.Fault == clerktest.FaultThrottle })
-	if len(requests) != 11 || refused < 0 {
-		t.Fatalf("%d requests, want 10 and one that was refused", len(requests))
-	}
-	if dead := s.list("dead-letter", "list"); len(dead) != 0 {
-		t.Errorf("dead letters: %v", dead)
-	}
 }
 
 func TestHealth(t *testing.T) {

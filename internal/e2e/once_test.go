@@ -36,19 +36,6 @@ func TestALostAnswerIsAskedAboutAndNotSentAgain(t *testing.T) {
 	s.onceEach(60, 8)
 }
 
-// TestTwinsGetAnInvitationEach: what the first one made does not settle the second one's lost call.
-func TestTwinsGetAnInvitationEach(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{})
-	s.worker()
-	first := s.ok("invite", "ada@example.com", "--ignore-existing", "--wait")
-	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, Times: 1, Endpoint: clerktest.Create})
-	second := s.ok("invite", "ada@example.com", "--ignore-existing", "--wait")
-	if n := len(s.clerk.Ledger()); n != 2 || first["invitation_id"] == second["invitation_id"] {
-		t.Errorf("%d invitations; %v and %v", n, first, second)
-	}
-}
-
 // TestANamelessRefusalCostsOnlyTheRefused: Clerk says that a bulk is refused and not for whom.
 func TestANamelessRefusalCostsOnlyTheRefused(t *testing.T) {
 	t.Parallel()
@@ -96,16 +83,6 @@ func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 	}
 	testkit.Eventually(t, "everybody is sent", func() bool { return s.state("bulk:load:1") == tasks.StateDone })
 	s.onceEach(100, 0)
-}
-
-func TestARevocationThatIsDoneAlreadyIsDone(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{})
-	s.worker()
-	id := fmt.Sprint(s.ok("invite", "ada@example.com", "--wait")["invitation_id"])
-	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 1, Endpoint: clerktest.Revoke})
-	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done"})
-	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done", "attempts": 1})
 }
 
 // TestAfterARestartOfRedisWhoeverIsUnfinishedIsAskedAbout: it may have lost the record of calls that were made.

@@ -103,22 +103,6 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 	}
 }
 
-// TestWhatACampaignHasAcceptedIsNotItsToRevoke: somebody else has made it.
-func TestWhatACampaignHasAcceptedIsNotItsToRevoke(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
-	s.worker()
-	foreign := s.clerk.AddInvitation("bulk3@example.com")
-	want(t, s.ok("bulk-invite", s.write("p.csv", csv("bulk", 12)), "--campaign", "load", "--on-duplicate", "accept", "--wait"), map[string]any{"sent": 12})
-	for _, row := range s.list("campaign", "export", "load") {
-		if row["email_address"] == "bulk3@example.com" {
-			want(t, row, map[string]any{"outcome": "sent", "invitation_id": foreign.ID, "attempts": 0})
-		}
-	}
-	want(t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 11})
-	testkit.NoError(t, s.clerk.Accept(foreign.ID))
-}
-
 // TestARevocationGoesOnAfterAKill: the same task revokes the rest, and nobody else.
 func TestARevocationGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
@@ -156,6 +140,43 @@ func (s *system) forgetLease(queue, task string) {
 	}
 }
 
+// TestRevokingAnInvitation that is there, that is revoked already, and that is unknown.
+func TestRevokingAnInvitation(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
+	s.worker()
+	id := fmt.Sprint(s.ok("invite", "ada@example.com", "--wait")["invitation_id"])
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, After: true, Times: 1, Endpoint: clerktest.Revoke})
+	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done", "type": "revoke"})
+	want(t, s.ok("revoke", id, "--wait"), map[string]any{"state": "done", "attempts": 1})
+	if a := s.enqueue("revoke", "inv_000000000000000000000000000", "--wait"); a.Exit != 3 {
+		t.Fatalf("revoking an unknown invitation: exit %d, want 3", a.Exit)
+	}
+	dead := s.list("dead-letter", "list")
+	if len(dead) != 1 {
+		t.Fatalf("%d dead letters", len(dead))
+	}
+	want(t, dead[0], map[string]any{
+		"type": "revoke", "http_status": 404, "code": "resource_not_found", "reason": "rejected", "attempts": 1,
+	})
+	s.revokesOnlyWhatACampaignMade()
+}
+
+// revokesOnlyWhatACampaignMade: what a campaign has accepted somebody else has made.
+func (s *system) revokesOnlyWhatACampaignMade() {
+	s.t.Helper()
+	foreign := s.clerk.AddInvitation("bulk3@example.com")
+	file := s.write("p.csv", csv("bulk", 12))
+	want(s.t, s.ok("bulk-invite", file, "--campaign", "load", "--on-duplicate", "accept", "--wait"), map[string]any{"sent": 12})
+	for _, row := range s.list("campaign", "export", "load") {
+		if row["email_address"] == "bulk3@example.com" {
+			want(s.t, row, map[string]any{"outcome": "sent", "invitation_id": foreign.ID, "attempts": 0})
+		}
+	}
+	want(s.t, s.ok("revoke", "--campaign", "load", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 11})
+	testkit.NoError(s.t, s.clerk.Accept(foreign.ID))
+}
+
 func TestRevokingAnAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{})
@@ -175,16 +196,12 @@ func TestRevokingAnAddress(t *testing.T) {
 	}
 	testkit.NoError(t, s.clerk.Accept(other.ID))
 	want(t, s.ok("revoke", "--email", "nobody@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 0})
-}
 
-// TestRevokingAnAddressThatWasJustInvited: Clerk's list need not show it yet.
-func TestRevokingAnAddressThatWasJustInvited(t *testing.T) {
-	t.Parallel()
-	s := start(t, clerktest.Config{ListLag: time.Hour})
-	s.worker()
-	id := s.ok("invite", "Ada@example.com", "--wait")["invitation_id"]
-	want(t, s.ok("revoke", "--email", "ada@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 1})
-	if got := s.revoked(0); !slices.Equal(got, []string{fmt.Sprint(id)}) {
+	// One that was just invited need not be in Clerk's list yet.
+	s.clerk.Configure(func(c *clerktest.Config) { c.ListLag = time.Hour })
+	before, id := s.lastRequest(), s.ok("invite", "New@example.com", "--wait")["invitation_id"]
+	want(t, s.ok("revoke", "--email", "new@example.com", "--yes", "--wait"), map[string]any{"state": "done", "revoked": 1})
+	if got := s.revoked(before); !slices.Equal(got, []string{fmt.Sprint(id)}) {
 		t.Errorf("revoked: %v, want %v", got, id)
 	}
 }
