@@ -47,6 +47,13 @@ func (o Outcome) or(other Outcome) Outcome {
 	return o
 }
 
+// brokenStatuses are those with which a body breaks off: each that has a rule, and one that has none of each hundred. A broken
+// answer costs a connection.
+var brokenStatuses = []int{
+	200, 201, 204, 250, 302, 304, 307, 350, 400, 401, 402, 403, 404, 405, 408, 409, 410, 415, 422, 423, 425, 429, 450,
+	500, 501, 502, 503, 504, 550, 599,
+}
+
 // TestEveryStatus walks every status with every kind of body through every call, over real HTTP.
 func TestEveryStatus(t *testing.T) {
 	t.Parallel()
@@ -62,6 +69,9 @@ func TestEveryStatus(t *testing.T) {
 			c := newClient(t, server)
 			for status := 200; status <= 599; status++ {
 				for kind, body := range bodies {
+					if strings.HasPrefix(kind, "broken") && !slices.Contains(brokenStatuses, status) {
+						continue
+					}
 					server.set(answerOfKind(kind, status, body))
 					answer, err := op.do(t.Context(), c)
 					checkOutcome(t, fmt.Sprintf("%d %s", status, kind), answer, err, status, wantOutcome(status, kind))

@@ -355,7 +355,7 @@ func TestNoWindowEverHoldsTooMany(t *testing.T) {
 			s.gates[limit.Name] = &gate{}
 		}
 		s.hold = s.span("hold", time.Millisecond, 3*s.shortest())
-		s.end = epoch.Add(6 * s.shortest())
+		s.end = epoch.Add(5 * s.shortest())
 		for range rapid.IntRange(1, 3).Draw(rt, "processes") {
 			p := s.process(s.limits)
 			for range rapid.IntRange(1, 2).Draw(rt, "want-sets") {
@@ -400,7 +400,7 @@ func TestEachProcessObeysItsOwnFigures(t *testing.T) {
 			all = append(all, []Limit{limit})
 		}
 		s.hold = s.span("hold", time.Millisecond, 2*s.shortest())
-		s.end = epoch.Add(8 * s.shortest())
+		s.end = epoch.Add(6 * s.shortest())
 		for _, limits := range all {
 			p := s.process(limits)
 			s.at(epoch, func() {
@@ -427,7 +427,7 @@ func TestAtLeast95PercentOfWhatIsPermitted(t *testing.T) {
 		s.limits = []Limit{limit, {Name: "overall", N: 1000, Window: limit.Window}}
 		s.gates["calls"], s.gates["overall"] = &gate{}, &gate{}
 		s.hold = s.span("hold", limit.Window/10, 2*limit.Window)
-		s.end = epoch.Add(7 * limit.Window)
+		s.end = epoch.Add(5 * limit.Window)
 		for range rapid.IntRange(1, 3).Draw(rt, "processes") {
 			p := s.process(s.limits)
 			s.at(epoch.Add(s.span("start", 0, limit.Window)), func() { s.ask(p, []Want{{Limit: "calls"}, {Limit: "overall"}}) })

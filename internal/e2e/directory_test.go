@@ -199,7 +199,7 @@ func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 	if testkit.Race {
 		t.Skip("the race detector takes memory of its own")
 	}
-	const few, many, growth = 2000, 50_000, 10 // rows, rows, MB; that many rows are more than twice as much
+	const few, many, growth = 2000, 24_000, 4 // rows, rows, MB; that many rows are more than twice as much
 	clock := &pastClock{}
 	s := start(t, clerktest.Config{Now: clock.now}, "USHER_LIMIT_OVERALL=0", "USHER_LOG_LEVEL=info")
 	s.seed(clock, few, 2*time.Hour, time.Second)

@@ -56,14 +56,14 @@ func (s *system) onceEach(recipients, singles int) {
 
 func TestTwoWorkersKeepTheLimitsExactly(t *testing.T) {
 	t.Parallel()
-	window := 2 * time.Second
+	const window = time.Second
 	for _, fixed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fixed window %t", fixed), func(t *testing.T) {
 			t.Parallel()
 			s := start(t, clerktest.Config{
 				Create: clerktest.Limit{N: 10, Window: window}, Bulk: clerktest.Limit{N: 5, Window: window}, FixedWindow: fixed,
 				MinLatency: 10 * time.Millisecond, MaxLatency: 100 * time.Millisecond,
-			}, "USHER_LIMIT_CREATE=10/2s", "USHER_LIMIT_BULK=5/2s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
+			}, "USHER_LIMIT_CREATE=10/1s", "USHER_LIMIT_BULK=5/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
 			s.worker()
 			s.worker()
 			s.mixed(200, 25)
@@ -75,11 +75,11 @@ func TestTwoWorkersKeepTheLimitsExactly(t *testing.T) {
 
 func TestAStoppedWorkerLosesNothing(t *testing.T) {
 	t.Parallel()
-	window := 2 * time.Second
+	const window = time.Second
 	s := start(t, clerktest.Config{
 		Create: clerktest.Limit{N: 10, Window: window}, Bulk: clerktest.Limit{N: 5, Window: window},
 		MinLatency: 20 * time.Millisecond, MaxLatency: 200 * time.Millisecond,
-	}, "USHER_LIMIT_CREATE=10/2s", "USHER_LIMIT_BULK=5/2s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
+	}, "USHER_LIMIT_CREATE=10/1s", "USHER_LIMIT_BULK=5/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
 	first := s.worker()
 	s.mixed(150, 25)
 	testkit.Eventually(t, "work has begun", func() bool { return len(s.clerk.Ledger()) > 30 })

@@ -71,7 +71,7 @@ func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{MinLatency: 200 * time.Millisecond, MaxLatency: 200 * time.Millisecond}, "USHER_LIMIT_BULK=2/1s", "USHER_LIMIT_CREATE=2/1s", "USHER_RESERVE=1", "USHER_TIMEOUT=1s", "USHER_LIMIT_OVERALL=0")
 	first := s.worker()
-	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 100)), "--campaign", "load", "--ignore-existing")
+	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 70)), "--campaign", "load", "--ignore-existing")
 	testkit.Eventually(t, "calls are under way", func() bool { return len(s.clerk.Ledger()) > 20 })
 	first.stop(syscall.SIGKILL)
 	killed := time.Now()
@@ -82,7 +82,7 @@ func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 		t.Errorf("it went on after %s; asynq alone takes a minute", took)
 	}
 	testkit.Eventually(t, "everybody is sent", func() bool { return s.state("bulk:load:1") == tasks.StateDone })
-	s.onceEach(100, 0)
+	s.onceEach(70, 0)
 }
 
 // TestAfterARestartOfRedisWhoeverIsUnfinishedIsAskedAbout: it may have lost the record of calls that were made.

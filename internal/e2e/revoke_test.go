@@ -63,9 +63,13 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 			for i := 10; i < 15; i++ {
 				testkit.NoError(t, s.clerk.Expire(ids[fmt.Sprintf("bulk%d@example.com", i)]))
 			}
+			var revocations []tasks.Task
 			for i := 15; i < 20; i++ {
 				task, err := s.client.Revoke(t.Context(), ids[fmt.Sprintf("bulk%d@example.com", i)])
 				testkit.NoError(t, err)
+				revocations = append(revocations, task)
+			}
+			for _, task := range revocations {
 				if done, err := s.client.Wait(t.Context(), task.ID); err != nil || done.State != tasks.StateDone || done.Revoked != 1 {
 					t.Errorf("%+v, %v", done, err)
 				}

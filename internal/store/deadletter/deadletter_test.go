@@ -3,6 +3,7 @@ package deadletter_test
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,11 +73,18 @@ func TestWritingOneTwiceMakesOne(t *testing.T) {
 func TestManyAreListedWholeWhileTheyAreDeleted(t *testing.T) {
 	t.Parallel()
 	b := on(testkit.Client(t, testkit.RunRedis(t).Addr)) // it is faster than one in memory
-	for i := range 5200 {                                // more than a page of ids
-		if err := b.Put(t.Context(), letter(fmt.Sprintf("t%05d", i))); err != nil {
-			t.Fatal(err)
-		}
+	var writing sync.WaitGroup
+	const writers = 8
+	for first := range writers {
+		writing.Go(func() {
+			for i := first; i < 5200; i += writers { // more than a page of ids
+				if err := b.Put(t.Context(), letter(fmt.Sprintf("t%05d", i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	writing.Wait()
 	n := 0
 	err := b.Each(t.Context(), func(e deadletter.Entry) error {
 		n++
