@@ -274,7 +274,8 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// earlier: a copy in the layout of an earlier version.
 		"earlier": func(s *stage, _ ...string) {
-			testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), keys.Directory(), "copy", "old", "synced_at", 1, "count", 1).Err())
+			testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), keys.Directory(), "copy", "old", "synced_at", 1, "count",
+				1).Err())
 		},
 		// schedule NAME CRON TASK FIELD VALUE…: a schedule as a worker keeps it; ~ stands for a space.
 		"schedule": func(s *stage, args ...string) {

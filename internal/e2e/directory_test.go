@@ -25,7 +25,8 @@ type pastClock struct{ behind atomic.Int64 }
 
 func (c *pastClock) now() time.Time { return time.Now().Add(-time.Duration(c.behind.Load())) }
 
-// seed adds invitations, each a while after the one before, of which the first is so old; then the clock is right again.
+// seed adds invitations, each a while after the one before, of which the first is so old; then the clock is right
+// again.
 func (s *system) seed(c *pastClock, n int, oldest, apart time.Duration) []clerktest.Invitation {
 	seeded := make([]clerktest.Invitation, n)
 	for i := range seeded {
@@ -36,8 +37,8 @@ func (s *system) seed(c *pastClock, n int, oldest, apart time.Duration) []clerkt
 	return seeded
 }
 
-// churn adds an invitation and revokes the three oldest seeded ones that are pending, every 20 ms. stop ends that and tells how many
-// were revoked.
+// churn adds an invitation and revokes the three oldest seeded ones that are pending, every 20 ms. stop ends that and
+// tells how many were revoked.
 func (s *system) churn(seeded []clerktest.Invitation) (stop func() int) {
 	clerk, err := clerkclient.New(clerkclient.Config{Key: testKey, BaseURL: s.clerkURL})
 	if err != nil {
@@ -75,14 +76,16 @@ func (s *system) churn(seeded []clerktest.Invitation) (stop func() int) {
 	}
 }
 
-// TestASyncIsWholeWhileRowsComeAndLeave: the limit spreads the pages over seconds, so that more rows slide than pages overlap.
+// TestASyncIsWholeWhileRowsComeAndLeave: the limit spreads the pages over seconds, so that more rows slide than pages
+// overlap.
 func TestASyncIsWholeWhileRowsComeAndLeave(t *testing.T) {
 	t.Parallel()
 	for name, apart := range map[string]time.Duration{"one after the other": time.Millisecond, "all at one time": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			clock := &pastClock{}
-			s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 60 * time.Millisecond, Now: clock.now}, "USHER_LIMIT_OVERALL=10/1s")
+			s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 60 * time.Millisecond,
+				Now: clock.now}, "USHER_LIMIT_OVERALL=10/1s")
 			seeded := s.seed(clock, 3000, time.Minute, apart)
 			w := s.worker()
 			stop := s.churn(seeded)
@@ -118,7 +121,8 @@ func ended(t *testing.T, w *process, kind string) (line map[string]any) {
 	t.Helper()
 	for text := range strings.Lines(w.Log()) {
 		var fields map[string]any
-		if json.Unmarshal([]byte(text), &fields) == nil && fields["message"] == "task ended" && fields["type"] == kind {
+		if json.Unmarshal([]byte(text), &fields) == nil && fields["message"] == "task ended" &&
+			fields["type"] == kind {
 			line = fields
 		}
 	}
@@ -175,7 +179,9 @@ func TestEachSyncShowsWhatHasChanged(t *testing.T) {
 		}
 	}
 	shown := s.enqueue("invitations", "--status", "expired")
-	if !strings.Contains(shown.Stdout, "… and 2200 older ones") || !strings.Contains(shown.Stdout, "2400 invitations, as synced at") || !strings.Contains(shown.Stdout, "s ago.") {
+	if !strings.Contains(shown.Stdout, "… and 2200 older ones") ||
+		!strings.Contains(shown.Stdout, "2400 invitations, as synced at") ||
+		!strings.Contains(shown.Stdout, "s ago.") {
 		t.Errorf("a person is shown %s", tail(shown.Stdout, 300))
 	}
 }
@@ -216,7 +222,8 @@ func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 	}
 }
 
-// exportMemory exports a directory of so many rows and gives how much memory that took by the time when nearly all was read.
+// exportMemory exports a directory of so many rows and gives how much memory that took by the time when nearly all was
+// read.
 func (s *system) exportMemory(rows int) (mb int) {
 	s.t.Helper()
 	from, to, err := os.Pipe()

@@ -61,8 +61,9 @@ func TestTwoWorkersKeepTheLimitsExactly(t *testing.T) {
 		t.Run(fmt.Sprintf("fixed window %t", fixed), func(t *testing.T) {
 			t.Parallel()
 			s := start(t, clerktest.Config{
-				Create: clerktest.Limit{N: 10, Window: window}, Bulk: clerktest.Limit{N: 5, Window: window}, FixedWindow: fixed,
-				MinLatency: 10 * time.Millisecond, MaxLatency: 100 * time.Millisecond,
+				Create: clerktest.Limit{N: 10, Window: window}, Bulk: clerktest.Limit{N: 5, Window: window},
+				FixedWindow: fixed,
+				MinLatency:  10 * time.Millisecond, MaxLatency: 100 * time.Millisecond,
 			}, "USHER_LIMIT_CREATE=10/1s", "USHER_LIMIT_BULK=5/1s", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=2")
 			s.worker()
 			s.worker()
@@ -156,7 +157,8 @@ func TestHealth(t *testing.T) {
 			t.Errorf("/metrics with token %q: %d, want %d", token, got, status)
 		}
 	}
-	if _, metrics := get("/metrics", "sesame"); !strings.Contains(metrics, `usher_tasks_ended_total{outcome="done",type="invite"} 1`) || !strings.Contains(metrics, "usher_build_info") {
+	if _, metrics := get("/metrics", "sesame"); !strings.Contains(metrics,
+		`usher_tasks_ended_total{outcome="done",type="invite"} 1`) || !strings.Contains(metrics, "usher_build_info") {
 		t.Errorf("metrics: %s", metrics)
 	}
 	s.redis.Stop()
@@ -165,7 +167,10 @@ func TestHealth(t *testing.T) {
 	s.rdb.Ping(t.Context())
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized, Times: 1})
 	s.ok("invite", "bob@example.com")
-	testkit.Eventually(t, "the key is refused", func() bool { status, body := get("/readyz", ""); return status == 503 && strings.Contains(body, "key") })
+	testkit.Eventually(t, "the key is refused", func() bool {
+		status, body := get("/readyz", "")
+		return status == 503 && strings.Contains(body, "key")
+	})
 	if _, exit := w.stop(syscall.SIGTERM); exit != 0 {
 		t.Errorf("exit %d", exit)
 	}

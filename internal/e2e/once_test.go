@@ -17,7 +17,8 @@ func TestALostAnswerIsAskedAboutAndNotSentAgain(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{ListLag: 100 * time.Millisecond}, "USHER_TIMEOUT=2s")
 	for _, kind := range []clerktest.Fault{
-		{Kind: clerktest.FaultStatus, Status: 500, After: true}, {Kind: clerktest.FaultReset, After: true}, {Kind: clerktest.FaultNotJSON, After: true},
+		{Kind: clerktest.FaultStatus, Status: 500, After: true}, {Kind: clerktest.FaultReset, After: true},
+		{Kind: clerktest.FaultNotJSON, After: true},
 	} {
 		kind.Times = 2
 		for _, endpoint := range []clerktest.Endpoint{clerktest.Create, clerktest.Bulk} {
@@ -69,7 +70,9 @@ func TestANamelessRefusalCostsOnlyTheRefused(t *testing.T) {
 // TestAKilledWorkersCampaignGoesOn: well before asynq would run its task again.
 func TestAKilledWorkersCampaignGoesOn(t *testing.T) {
 	t.Parallel()
-	s := start(t, clerktest.Config{MinLatency: 200 * time.Millisecond, MaxLatency: 200 * time.Millisecond}, "USHER_LIMIT_BULK=2/1s", "USHER_LIMIT_CREATE=2/1s", "USHER_RESERVE=1", "USHER_TIMEOUT=1s", "USHER_LIMIT_OVERALL=0")
+	s := start(t, clerktest.Config{MinLatency: 200 * time.Millisecond, MaxLatency: 200 * time.Millisecond},
+		"USHER_LIMIT_BULK=2/1s", "USHER_LIMIT_CREATE=2/1s", "USHER_RESERVE=1", "USHER_TIMEOUT=1s",
+		"USHER_LIMIT_OVERALL=0")
 	first := s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 70)), "--campaign", "load", "--ignore-existing")
 	testkit.Eventually(t, "calls are under way", func() bool { return len(s.clerk.Ledger()) > 20 })
@@ -112,7 +115,9 @@ func TestANewKeyIsTakenFromItsFile(t *testing.T) {
 	s.ok("invite", "ada@example.com", "--wait")
 	s.clerk.SetKey("sk_test_another")
 	s.ok("invite", "bob@example.com")
-	testkit.Eventually(t, "the key is refused", func() bool { return strings.Contains(w.Log(), "refuses the secret key") })
+	testkit.Eventually(t, "the key is refused", func() bool {
+		return strings.Contains(w.Log(), "refuses the secret key")
+	})
 	overwrite(t, file, "sk_test_another")
 	testkit.Eventually(t, "it is sent with the new key", func() bool { return len(s.clerk.Ledger()) == 2 })
 	if dead := s.list("dead-letter", "list"); len(dead) != 0 {

@@ -64,7 +64,8 @@ func start(t *testing.T, config clerktest.Config, env ...string) *system {
 	server := testkit.RunRedis(t, testkit.Durable()...)
 	config.Key = testKey
 	clerk, url := clerktest.NewServer(t, config)
-	s := &system{t: t, redis: server, rdb: testkit.Client(t, server.Addr), clerk: clerk, clerkURL: url, dir: t.TempDir()}
+	s := &system{t: t, redis: server, rdb: testkit.Client(t, server.Addr), clerk: clerk,
+		clerkURL: url, dir: t.TempDir()}
 	var err error
 	s.client, err = tasks.NewClient(tasks.Redis(s.rdb))
 	testkit.NoError(t, err)

@@ -12,14 +12,15 @@ import (
 	"example.com/usher/tasks"
 )
 
-// TestInviteSendsWhatIsAsked: all options arrive. Two tasks for one address make two invitations if that is asked: what the
-// first one made does not settle the second one's lost call.
+// TestInviteSendsWhatIsAsked: all options arrive. Two tasks for one address make two invitations if that is asked:
+// what the first one made does not settle the second one's lost call.
 func TestInviteSendsWhatIsAsked(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{})
 	s.worker()
 	got := s.ok("invite", "  ada@example.com ", "--wait", "--metadata", `{"plan":"pro","n":12345678901234567890}`,
-		"--redirect-url", "https://app.example.com/in", "--expires-in-days", "7", "--no-notify", "--template-slug", "waitlist_invitation")
+		"--redirect-url", "https://app.example.com/in", "--expires-in-days", "7", "--no-notify", "--template-slug",
+		"waitlist_invitation")
 	ledger := s.clerk.Ledger()
 	if len(ledger) != 1 {
 		t.Fatalf("the sandbox made %d invitations", len(ledger))
@@ -28,11 +29,14 @@ func TestInviteSendsWhatIsAsked(t *testing.T) {
 	want(t, got, map[string]any{
 		"type": "invite", "state": "done", "attempts": 1, "invitation_id": sent.InvitationID, "error": nil,
 	})
-	if sent.Address != "ada@example.com" || sent.Notify || sent.ExpiresInDays != 7 || sent.TemplateSlug != "waitlist_invitation" ||
-		sent.RedirectURL != "https://app.example.com/in" || string(sent.PublicMetadata) != `{"n":12345678901234567890,"plan":"pro"}` {
+	if sent.Address != "ada@example.com" || sent.Notify || sent.ExpiresInDays != 7 ||
+		sent.TemplateSlug != "waitlist_invitation" ||
+		sent.RedirectURL != "https://app.example.com/in" ||
+		string(sent.PublicMetadata) != `{"n":12345678901234567890,"plan":"pro"}` {
 		t.Errorf("the sandbox was sent %+v", sent)
 	}
-	want(t, s.ok("status", fmt.Sprint(got["task_id"])), map[string]any{"state": "done", "invitation_id": sent.InvitationID})
+	want(t, s.ok("status", fmt.Sprint(got["task_id"])),
+		map[string]any{"state": "done", "invitation_id": sent.InvitationID})
 
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultReset, Times: 1, Endpoint: clerktest.Create})
 	twin := s.ok("invite", "ada@example.com", "--ignore-existing", "--wait")
@@ -52,16 +56,19 @@ func TestBulkInviteSendsEveryRowOnceInBulks(t *testing.T) {
 	}
 	file := s.write("people.csv", csv.String())
 	got := s.ok("bulk-invite", file, "--campaign", "spring", "--wait")
-	want(t, got, map[string]any{"campaign": "spring", "added": 25, "known": 0, "invalid": 0, "duplicates": 0, "state": "done", "sent": 25, "dead": 0})
+	want(t, got, map[string]any{"campaign": "spring", "added": 25, "known": 0, "invalid": 0, "duplicates": 0,
+		"state": "done", "sent": 25, "dead": 0})
 	stats := s.clerk.Stats()
 	if made, calls := len(s.clerk.Ledger()), stats.Endpoints[clerktest.Bulk].Arrivals; made != 25 || calls != 3 {
 		t.Errorf("%d invitations in %d bulk calls, want 25 in 3", made, calls)
 	}
 	again := s.ok("bulk-invite", file, "--campaign", "spring", "--wait")
 	want(t, again, map[string]any{"added": 0, "known": 25, "sent": 25})
-	more := s.run("email\nlate@example.com\nperson3@example.com\n", "enqueue", nil, "bulk-invite", "-", "--campaign", "spring", "--wait")
+	more := s.run("email\nlate@example.com\nperson3@example.com\n", "enqueue", nil, "bulk-invite", "-", "--campaign",
+		"spring", "--wait")
 	if more.Exit != 0 || len(s.clerk.Ledger()) != 26 {
-		t.Errorf("growing the campaign: exit %d, %d invitations\n%s%s", more.Exit, len(s.clerk.Ledger()), more.Stdout, more.Stderr)
+		t.Errorf("growing the campaign: exit %d, %d invitations\n%s%s", more.Exit, len(s.clerk.Ledger()),
+			more.Stdout, more.Stderr)
 	}
 }
 
@@ -94,7 +101,8 @@ func TestServerErrorsAreRetried(t *testing.T) {
 		t.Fatalf("%d dead letters", len(dead))
 	}
 	want(t, dead[0], map[string]any{
-		"reason": "exhausted", "http_status": 503, "code": "service_unavailable", "attempts": 3, "email_address": "zoe@example.com",
+		"reason": "exhausted", "http_status": 503, "code": "service_unavailable", "attempts": 3,
+		"email_address": "zoe@example.com",
 	})
 	shown := s.ok("dead-letter", "show", fmt.Sprint(dead[0]["id"]))
 	if history, _ := shown["history"].([]any); len(history) != 3 {
@@ -108,7 +116,9 @@ func TestServerErrorsAreRetried(t *testing.T) {
 func (s *system) retries(letter string, invitations int) {
 	s.t.Helper()
 	retried := s.ok("dead-letter", "retry", letter)
-	testkit.Eventually(s.t, "the retried task is done", func() bool { return s.state(retried["task_id"]) == tasks.StateDone })
+	testkit.Eventually(s.t, "the retried task is done", func() bool {
+		return s.state(retried["task_id"]) == tasks.StateDone
+	})
 	if n := len(s.clerk.Ledger()); n != invitations {
 		s.t.Errorf("%d invitations, want %d", n, invitations)
 	}
@@ -149,8 +159,10 @@ func TestRefusalsAreDeadLettersAtOnce(t *testing.T) {
 	if len(dead) != 2 {
 		t.Fatalf("%d dead letters, want 2: %v", len(dead), dead)
 	}
-	want(t, dead[0], map[string]any{"email_address": "pending@example.com", "reason": "rejected", "http_status": 400, "code": "duplicate_record", "attempts": 1, "type": "invite"})
-	want(t, dead[1], map[string]any{"email_address": "user@example.com", "reason": "rejected", "http_status": 422, "code": "form_identifier_exists", "attempts": 1})
+	want(t, dead[0], map[string]any{"email_address": "pending@example.com", "reason": "rejected", "http_status": 400,
+		"code": "duplicate_record", "attempts": 1, "type": "invite"})
+	want(t, dead[1], map[string]any{"email_address": "user@example.com", "reason": "rejected", "http_status": 422,
+		"code": "form_identifier_exists", "attempts": 1})
 	for _, d := range dead {
 		if d["trace_id"] == nil || d["message"] == nil {
 			t.Errorf("no trace id or message in %v", d)
@@ -201,7 +213,8 @@ func (s *system) buriesGarbage(queue string) {
 	s.t.Helper()
 	client := asynq.NewClientFromRedisClient(s.rdb)
 	garbage := map[string][]byte{
-		"invite": []byte("\x00\xffnot json"), "bulk-invite": []byte(`{"v":1,"campaign":"../x"}`), "no-such-type": []byte(`{"v":1}`),
+		"invite": []byte("\x00\xffnot json"), "bulk-invite": []byte(`{"v":1,"campaign":"../x"}`),
+		"no-such-type": []byte(`{"v":1}`),
 	}
 	for kind, payload := range garbage {
 		_, err := client.Enqueue(asynq.NewTask(kind, payload), asynq.Queue(queue), asynq.MaxRetry(0))
@@ -231,14 +244,16 @@ func (s *system) keepsANewerVersion(queue string) {
 	}
 }
 
-// TestARefusedKeySpendsNoAttempt: nothing is wrong with the tasks, and one call at a time finds out whether the key works again.
+// TestARefusedKeySpendsNoAttempt: nothing is wrong with the tasks, and one call at a time finds out whether the key
+// works again.
 func TestARefusedKeySpendsNoAttempt(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{}, "USHER_MAX_ATTEMPTS=1")
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized, Times: 2})
 	s.worker()
 	task := s.ok("invite", "ada@example.com")
-	want(t, s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--wait"), map[string]any{"sent": 1, "dead": 0})
+	want(t, s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--wait"),
+		map[string]any{"sent": 1, "dead": 0})
 	testkit.Eventually(t, "the invitation is sent", func() bool { return s.state(task["task_id"]) == tasks.StateDone })
 	stats := s.clerk.Stats().Endpoints
 	if n := stats[clerktest.Create].Arrivals + stats[clerktest.Bulk].Arrivals; n > 5 {
@@ -253,7 +268,8 @@ func TestScheduledTasksWait(t *testing.T) {
 	s.worker()
 	later := s.ok("invite", "ada@example.com", "--in", "2d")
 	want(t, later, map[string]any{"state": "scheduled"})
-	bulk := s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--campaign", "later", "--at", "2099-12-01 09:00")
+	bulk := s.ok("bulk-invite", s.write("p.csv", "email\nbob@example.com\n"), "--campaign", "later", "--at",
+		"2099-12-01 09:00")
 	want(t, bulk, map[string]any{"state": "scheduled", "scheduled_at": "2099-12-01T09:00:00Z"})
 	soon := s.ok("invite", "eve@example.com", "--in", "2s")
 	s.redis.Kill()
@@ -262,7 +278,8 @@ func TestScheduledTasksWait(t *testing.T) {
 		task, err := s.client.Status(t.Context(), fmt.Sprint(soon["task_id"]))
 		return err == nil && task.State == tasks.StateDone
 	})
-	if made, calls := len(s.clerk.Ledger()), s.clerk.Stats().Endpoints[clerktest.Create].Arrivals; made != 1 || calls != 1 {
+	if made, calls := len(s.clerk.Ledger()), s.clerk.Stats().Endpoints[clerktest.Create].Arrivals; made != 1 ||
+		calls != 1 {
 		t.Errorf("%d invitations by %d calls, want 1", made, calls)
 	}
 }

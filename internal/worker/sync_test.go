@@ -23,7 +23,9 @@ type movingClerk struct {
 	listtest.Moving
 }
 
-func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+func (c *movingClerk) List(
+	ctx context.Context, q clerkclient.ListQuery,
+) (clerkclient.Page, clerkclient.Answer, error) {
 	page, err := c.Ask(ctx, q)
 	return page, clerkclient.Answer{}, err
 }
@@ -32,8 +34,10 @@ func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkc
 func idle(t testing.TB, clerk Clerk) *Worker {
 	t.Helper()
 	w, err := New(Config{
-		Redis: testkit.MiniRedis(t), Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
-		Policy:  policy.Policy{Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond},
+		Redis: testkit.MiniRedis(t), Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Embedded: true,
+		Health: NewHealth(),
+		Policy: policy.Policy{Timeout: 30 * time.Second, MaxAttempts: 3, BackoffMin: time.Millisecond,
+			BackoffMax: 2 * time.Millisecond},
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.Nop(),
 	})
 	if err != nil {
@@ -143,7 +147,8 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
 	end, err := w.syncList(t.Context(), r)
-	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" || r.record.Attempts != 3 {
+	if err != nil || end.dead == nil || end.dead.Reason != fate.Exhausted || end.dead.Code != "list_incomplete" ||
+		r.record.Attempts != 3 {
 		t.Errorf("%+v, %v, %d attempts", end.dead, err, r.record.Attempts)
 	}
 	copy, err := w.directory.Copy(t.Context())
@@ -167,7 +172,8 @@ func TestTheOneBegunLaterCounts(t *testing.T) {
 	var later time.Time
 	c.Before = func(call int) {
 		if call == 2 { // another one begins and ends meanwhile
-			for began := w.rdb.Time(t.Context()).Val(); !w.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
+			soon := w.rdb.Time(t.Context()).Val().Add(time.Millisecond)
+			for !w.rdb.Time(t.Context()).Val().After(soon) { // later is a millisecond
 			}
 			c.Add(1, 1)
 			synced(t, w)
