@@ -51,8 +51,9 @@ func TestJudge(t *testing.T) {
 func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
 	t.Parallel()
 	for want, errs := range map[bool][]error{
-		true:  {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
-		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
+		true: {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
+		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent),
+			&clerkclient.Error{Outcome: clerkclient.Transient}},
 	} {
 		for _, err := range errs {
 			if got := judge(people(t, "p", 1), nil, err)[0].Kind == fate.Lost; got != want {
