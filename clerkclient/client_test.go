@@ -16,7 +16,8 @@ import (
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	const date = "Wed, 01 Jul 2026 12:00:00 GMT"
-	c := newClient(t, answering(200, invitationJSON(aliceID, strings.ToLower(alice), "pending"), "Date", date, "Clerk-Trace-Id", "trace-1"))
+	c := newClient(t, answering(200, invitationJSON(aliceID, strings.ToLower(alice), "pending"), "Date", date,
+		"Clerk-Trace-Id", "trace-1"))
 	got, answer, err := c.Create(t.Context(), &invitation.CreateParams{EmailAddress: " " + alice})
 	if err != nil {
 		t.Fatal(err)
@@ -62,17 +63,23 @@ func TestImplausibleAnswers(t *testing.T) {
 	a, b := invitationJSON(aliceID, alice, "pending"), invitationJSON(bobID, bob, "pending")
 	user := `{"id":"user_1","email_addresses":[]}`
 	bodies := map[string][]string{
-		"create": {b, "[" + a + "]", `{}`, `null`, `""`, `7`, `{"id":"` + aliceID + `"}`, `{"email_address":"` + alice + `"}`,
+		"create": {b, "[" + a + "]", `{}`, `null`, `""`, `7`, `{"id":"` + aliceID + `"}`,
+			`{"email_address":"` + alice + `"}`,
 			invitationJSON("inv/1", alice, "pending"), invitationJSON(strings.Repeat("a", 65), alice, "pending"),
 			`{"data":` + a + `}`, a + a, clerkError(""), strings.Replace(a, "1700000000123", `"now"`, 1)},
-		"bulk": {"[]", "[" + a + "]", "[" + a + "," + a + "]", "[" + a + "," + b + "," + b + "]", "[" + a + "," + invitationJSON("inv_3", "carol@example.com", "pending") + "]",
-			"[" + a + "," + invitationJSON(aliceID, bob, "pending") + "]", "[" + a + "," + invitationJSON("inv_3", alice, "pending") + "]",
+		"bulk": {"[]", "[" + a + "]", "[" + a + "," + a + "]", "[" + a + "," + b + "," + b + "]",
+			"[" + a + "," + invitationJSON("inv_3", "carol@example.com", "pending") + "]",
+			"[" + a + "," + invitationJSON(aliceID, bob, "pending") + "]",
+			"[" + a + "," + invitationJSON("inv_3", alice, "pending") + "]",
 			"[" + a + ",null]", "[null,null]", "null", a, `{"data":[` + a + "," + b + `]}`, "[" + a + "," + b},
 		"revoke": {a, b, invitationJSON(bobID, alice, "revoked"), `{}`, "null", "[]"},
-		"list": {`{}`, `null`, `{"data":null,"total_count":0}`, `{"total_count":0}`, clerkError(""), `{"data":[],"total_count":-1}`,
-			`{"data":[null],"total_count":1}`, `{"data":[{}],"total_count":1}`, `{"data":{},"total_count":0}`, `""`, "7", `{"data":[],"total_count":"0"}`,
+		"list": {`{}`, `null`, `{"data":null,"total_count":0}`, `{"total_count":0}`, clerkError(""),
+			`{"data":[],"total_count":-1}`,
+			`{"data":[null],"total_count":1}`, `{"data":[{}],"total_count":1}`, `{"data":{},"total_count":0}`, `""`,
+			"7", `{"data":[],"total_count":"0"}`,
 			"[" + strings.TrimSuffix(strings.Repeat(a+",", MaxPage+1), ",") + "]"},
-		"users": {`{}`, `null`, `{"data":[]}`, "[null]", `[{"email_addresses":[]}]`, `[7]`, `""`, "[" + user + `,{"id":""}]`},
+		"users": {`{}`, `null`, `{"data":[]}`, "[null]", `[{"email_addresses":[]}]`, `[7]`, `""`,
+			"[" + user + `,{"id":""}]`},
 	}
 	for _, op := range operations() {
 		t.Run(op.name, func(t *testing.T) {
@@ -87,7 +94,8 @@ func TestImplausibleAnswers(t *testing.T) {
 					continue
 				}
 				e := asError(t, err)
-				if e.Outcome != Transient || e.Code != CodeUnreadableAnswer || e.Status != 200 || answer.Status != 200 || !e.Sent {
+				if e.Outcome != Transient || e.Code != CodeUnreadableAnswer || e.Status != 200 ||
+					answer.Status != 200 || !e.Sent {
 					t.Errorf("%s: %v: outcome %s, code %q", body, e, e.Outcome, e.Code)
 				}
 				mustNotLeak(t, err)
@@ -146,14 +154,17 @@ func TestListQueryIsSent(t *testing.T) {
 func TestUsersByEmail(t *testing.T) {
 	t.Parallel()
 	address := func(address, more string) string { return fmt.Sprintf(`{"email_address":%q%s}`, address, more) }
-	body := fmt.Sprintf(`[{"id":"user_1","email_addresses":[%s,%s]},{"id":"user_2","email_addresses":[%s,%s,%s,%s]},{"id":"user_3"}]`,
+	body := fmt.Sprintf(`[{"id":"user_1","email_addresses":[%s,%s]},{"id":"user_2","email_addresses":[%s,%s,%s,%s]},`+
+		`{"id":"user_3"}]`,
 		address("VERIFIED@example.com", `,"verification":{"status":"verified"}`), address("other@example.com", ""),
-		address("unknown@example.com", `,"verification":null`), address("entered@example.com", `,"verification":{"status":"unverified"}`),
+		address("unknown@example.com", `,"verification":null`),
+		address("entered@example.com", `,"verification":{"status":"unverified"}`),
 		address("reserved@example.com", `,"reserved":true,"verification":{"status":"unverified"}`),
 		address("verified@example.com", `,"verification":{"status":"verified"}`))
 	c := newClient(t, answering(200, body))
 	got, _, err := c.UsersByEmail(t.Context(), []string{
-		"Verified@Example.com ", "verified@example.com", "entered@example.com", "reserved@example.com", "unknown@example.com", "nobody@example.com",
+		"Verified@Example.com ", "verified@example.com", "entered@example.com", "reserved@example.com",
+		"unknown@example.com", "nobody@example.com",
 	})
 	want := []string{"reserved@example.com", "unknown@example.com", "verified@example.com"}
 	if err != nil || !slices.Equal(got, want) {
@@ -207,8 +218,10 @@ func TestTimesThatAreNone(t *testing.T) {
 			t.Errorf("%d: %s", ms, got)
 		}
 	}
-	body := strings.NewReplacer("1700000000123", "9223372036854775807", "1702592000123", "null").Replace(invitationJSON(aliceID, alice, "pending"))
-	got, _, err := newClient(t, answering(200, body)).Create(t.Context(), &invitation.CreateParams{EmailAddress: alice})
+	body := strings.NewReplacer("1700000000123", "9223372036854775807", "1702592000123",
+		"null").Replace(invitationJSON(aliceID, alice, "pending"))
+	got, _, err := newClient(t, answering(200, body)).Create(t.Context(),
+		&invitation.CreateParams{EmailAddress: alice})
 	if err != nil || !got.CreatedAt.IsZero() || !got.ExpiresAt.IsZero() {
 		t.Fatalf("%s, %s: %v", got.CreatedAt, got.ExpiresAt, err)
 	}

@@ -40,12 +40,13 @@ func (ref *referee) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 		Request: r, Route: route, PathParams: params,
-		Options: &openapi3filter.Options{MultiError: true, AuthenticationFunc: func(_ context.Context, in *openapi3filter.AuthenticationInput) error {
-			if in.SecurityScheme.Scheme != "bearer" || r.Header.Get("Authorization") != "Bearer "+testKey {
-				return errors.New("no bearer token")
-			}
-			return nil
-		}},
+		Options: &openapi3filter.Options{MultiError: true,
+			AuthenticationFunc: func(_ context.Context, in *openapi3filter.AuthenticationInput) error {
+				if in.SecurityScheme.Scheme != "bearer" || r.Header.Get("Authorization") != "Bearer "+testKey {
+					return errors.New("no bearer token")
+				}
+				return nil
+			}},
 	})
 	if err != nil {
 		ref.fault("%s %s %s: %v", r.Method, r.URL, body, err)
@@ -98,7 +99,8 @@ func newReferee(t *testing.T) (*referee, *Client) {
 	t.Helper()
 	path := os.Getenv("CLERK_OPENAPI")
 	if path == "" {
-		const why = "CONTRACT CHECK NOT RUN: set CLERK_OPENAPI to the path of Clerk's OpenAPI document (version " + apiVersion + ")"
+		const why = "CONTRACT CHECK NOT RUN: set CLERK_OPENAPI to the path of Clerk's OpenAPI document (version " +
+			apiVersion + ")"
 		t.Skip(why)
 	}
 	doc, err := openapi3.NewLoader().LoadFromFile(path)
@@ -125,9 +127,11 @@ func TestContract(t *testing.T) {
 	ctx := t.Context()
 	full := func(address string) *invitation.CreateParams {
 		return &invitation.CreateParams{
-			EmailAddress: address, PublicMetadata: clerk.JSONRawMessage(json.RawMessage(`{"plan":"pro","seats":[1,{"a":null}]}`)),
-			RedirectURL: clerk.String("https://example.com/welcome?a=1"), Notify: clerk.Bool(false), IgnoreExisting: clerk.Bool(true),
-			ExpiresInDays: clerk.Int64(365), TemplateSlug: clerk.String("waitlist_invitation"),
+			EmailAddress:   address,
+			PublicMetadata: clerk.JSONRawMessage(json.RawMessage(`{"plan":"pro","seats":[1,{"a":null}]}`)),
+			RedirectURL:    clerk.String("https://example.com/welcome?a=1"), Notify: clerk.Bool(false),
+			IgnoreExisting: clerk.Bool(true),
+			ExpiresInDays:  clerk.Int64(365), TemplateSlug: clerk.String("waitlist_invitation"),
 		}
 	}
 	calls := []func() error{
@@ -138,7 +142,8 @@ func TestContract(t *testing.T) {
 		},
 		func() error { _, _, err := c.List(ctx, ListQuery{}); return err },
 		func() error {
-			_, _, err := c.List(ctx, ListQuery{Limit: 500, Offset: 1000, Status: "expired", Query: alice, OrderBy: "+created_at"})
+			_, _, err := c.List(ctx, ListQuery{Limit: 500, Offset: 1000, Status: "expired", Query: alice,
+				OrderBy: "+created_at"})
 			return err
 		},
 	}

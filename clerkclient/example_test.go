@@ -23,7 +23,9 @@ func serve(status int, body string) *httptest.Server {
 }
 
 func Example() {
-	server := serve(200, `{"id":"inv_2Q","email_address":"ada@example.com","status":"pending","url":"https://clerk.example.com/?__clerk_ticket=eyJ"}`)
+	server := serve(200,
+		`{"id":"inv_2Q","email_address":"ada@example.com","status":"pending",`+
+			`"url":"https://clerk.example.com/?__clerk_ticket=eyJ"}`)
 	defer server.Close()
 
 	client, err := clerkclient.New(clerkclient.Config{Key: "sk_test_example", BaseURL: server.URL + "/v1"})
@@ -69,7 +71,9 @@ func ExampleOutcomeOf() {
 }
 
 func ExampleClient_CreateBulk() {
-	server := serve(400, `{"errors":[{"code":"duplicate_record","message":"duplicate invitation","meta":{"email_addresses":["Ada@example.com"]}}]}`)
+	server := serve(400,
+		`{"errors":[{"code":"duplicate_record","message":"duplicate invitation","meta":{`+
+			`"email_addresses":["Ada@example.com"]}}]}`)
 	defer server.Close()
 	client, err := clerkclient.New(clerkclient.Config{Key: "sk_test_example", BaseURL: server.URL})
 	if err != nil {

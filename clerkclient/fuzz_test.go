@@ -15,8 +15,10 @@ import (
 // FuzzClassify checks that the error of any answer is bounded, printable and without addresses.
 func FuzzClassify(f *testing.F) {
 	for _, body := range []string{
-		"", htmlBody, otherJSON, clerkError("duplicate_record", `{"email_addresses":["a@b.cd"]}`), clerkError("resource_locked"),
-		clerkError("not_allowed_access", `{"identifiers":"a@b.cd"}`), `{"errors":[{"code":"x","long_message":"a@b.cd \u0000 ` + testURL + `"}]}`,
+		"", htmlBody, otherJSON, clerkError("duplicate_record", `{"email_addresses":["a@b.cd"]}`),
+		clerkError("resource_locked"),
+		clerkError("not_allowed_access", `{"identifiers":"a@b.cd"}`),
+		`{"errors":[{"code":"x","long_message":"a@b.cd \u0000 ` + testURL + `"}]}`,
 	} {
 		for _, status := range []int{200, 302, 400, 403, 409, 429, 503, 999} {
 			f.Add(status, "30", "Wed, 01 Jul 2026 12:00:00 GMT", "trace-1", body)
@@ -25,7 +27,8 @@ func FuzzClassify(f *testing.F) {
 	outcomes := []Outcome{Rejected, Throttled, Transient, Unauthorized}
 	f.Fuzz(func(t *testing.T, status int, retry, date, trace, body string) {
 		header := http.Header{"Retry-After": {retry}, "Date": {date}, "Clerk-Trace-Id": {trace}}
-		e := classify("GET /x", answer{status: status, header: header, body: []byte(body), at: time.Unix(1_700_000_000, 0)})
+		e := classify("GET /x", answer{status: status, header: header, body: []byte(body),
+			at: time.Unix(1_700_000_000, 0)})
 		if e == nil {
 			if status < 200 || status > 299 {
 				t.Fatalf("%d is a success", status)
@@ -40,7 +43,8 @@ func FuzzClassify(f *testing.F) {
 			t.Errorf("retry after %s", e.RetryAfter)
 		case len(e.Offenders) > maxOffenders || len(text) > 1000 || len(e.Message) > maxMessage:
 			t.Errorf("%d offenders, %d bytes", len(e.Offenders), len(text))
-		case strings.Contains(text, "@") || strings.Contains(text, "://") || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		case strings.Contains(text, "@") || strings.Contains(text, "://") || !utf8.ValidString(text) ||
+			strings.ContainsFunc(text, unicode.IsControl):
 			t.Errorf("text %q", text)
 		}
 	})
@@ -83,7 +87,8 @@ func FuzzAnswers(f *testing.F) {
 			t.Errorf("believed: %s", body)
 		}
 		users, isUsers := decoded[[]userRow](body)
-		if taken, why := readUsers(users, asked); isUsers && why == "" && (len(taken) > 2 || !strings.Contains(body, "[")) {
+		if taken, why := readUsers(users, asked); isUsers && why == "" &&
+			(len(taken) > 2 || !strings.Contains(body, "[")) {
 			t.Errorf("believed: %s", body)
 		}
 	})

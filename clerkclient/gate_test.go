@@ -23,7 +23,9 @@ func lateContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	t.Cleanup(cancel)
 	// The hooks of a caller run after the client's, and before the write.
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { <-ctx.Done() }})
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		<-ctx.Done()
+	}})
 }
 
 // TestNothingIsWrittenAfterTheDeadline counts the bytes that arrive.
@@ -88,7 +90,8 @@ func TestRequestsAreWrittenOnce(t *testing.T) {
 				t.Fatalf("first call: %v", err)
 			}
 			_, err := op.do(t.Context(), c)
-			if e := asError(t, err); e.Code != CodeConnectionClosed || !e.Sent || e.Outcome != Transient || !errors.Is(err, io.EOF) {
+			if e := asError(t, err); e.Code != CodeConnectionClosed || !e.Sent || e.Outcome != Transient ||
+				!errors.Is(err, io.EOF) {
 				t.Errorf("second call: %v: code %q, sent %t", e, e.Code, e.Sent)
 			}
 			if asked.Load() != 2 {

@@ -29,7 +29,8 @@ func wantOutcome(status int, kind string) Outcome {
 	case 401:
 		return Unauthorized
 	case 403:
-		return map[string]Outcome{"clerk": Rejected, "locked": Rejected, "broken": Transient, "broken good": Transient}[kind].or(Unauthorized)
+		return map[string]Outcome{"clerk": Rejected, "locked": Rejected, "broken": Transient,
+			"broken good": Transient}[kind].or(Unauthorized)
 	case 409:
 		return map[string]Outcome{"clerk": Rejected}[kind].or(Transient)
 	case 408, 425:
@@ -47,6 +48,13 @@ func (o Outcome) or(other Outcome) Outcome {
 	return o
 }
 
+// brokenStatuses are those with which a body breaks off: each that has a rule, and one that has none of each hundred.
+// A broken answer costs a connection.
+var brokenStatuses = []int{
+	200, 201, 204, 250, 302, 304, 307, 350, 400, 401, 402, 403, 404, 405, 408, 409, 410, 415, 422, 423, 425, 429, 450,
+	500, 501, 502, 503, 504, 550, 599,
+}
+
 // TestEveryStatus walks every status with every kind of body through every call, over real HTTP.
 func TestEveryStatus(t *testing.T) {
 	t.Parallel()
@@ -55,13 +63,17 @@ func TestEveryStatus(t *testing.T) {
 			t.Parallel()
 			bodies := map[string]string{
 				"good": op.good, "clerk": clerkError("form_param_invalid"), "locked": clerkError("resource_locked"),
-				"other": otherJSON, "html": htmlBody, "empty": "", "cut": clerkError("")[:40], "broken": clerkError("")[:40],
+				"other": otherJSON, "html": htmlBody, "empty": "", "cut": clerkError("")[:40],
+				"broken":      clerkError("")[:40],
 				"broken good": op.good,
 			}
 			server := &script{}
 			c := newClient(t, server)
 			for status := 200; status <= 599; status++ {
 				for kind, body := range bodies {
+					if strings.HasPrefix(kind, "broken") && !slices.Contains(brokenStatuses, status) {
+						continue
+					}
 					server.set(answerOfKind(kind, status, body))
 					answer, err := op.do(t.Context(), c)
 					checkOutcome(t, fmt.Sprintf("%d %s", status, kind), answer, err, status, wantOutcome(status, kind))
@@ -110,7 +122,8 @@ func TestEndlessBody(t *testing.T) {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
 			for status, want := range map[int]Outcome{
-				200: Transient, 307: Transient, 400: Rejected, 401: Unauthorized, 403: Transient, 409: Transient, 429: Throttled, 502: Transient,
+				200: Transient, 307: Transient, 400: Rejected, 401: Unauthorized, 403: Transient, 409: Transient,
+				429: Throttled, 502: Transient,
 			} {
 				var written atomic.Int64
 				c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +158,8 @@ func TestManySmallObjectsAreNotDecoded(t *testing.T) {
 	body := `{"data":[` + strings.Repeat("{},", 200_000) + `{}],"total_count":1}`
 	c := newClient(t, answering(200, body))
 	_, _, err := c.List(t.Context(), ListQuery{})
-	if e := asError(t, err); e.Outcome != Transient || e.Code != CodeUnreadableAnswer || !strings.Contains(e.Message, "not the JSON") {
+	if e := asError(t, err); e.Outcome != Transient || e.Code != CodeUnreadableAnswer ||
+		!strings.Contains(e.Message, "not the JSON") {
 		t.Errorf("got %v", e)
 	}
 }
@@ -197,7 +211,8 @@ func TestRetryAfterDateIsAgainstTheServersClock(t *testing.T) {
 
 func TestThrottledWhateverTheBody(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{clerkError("too_many_requests"), clerkError("rate_limit_exceeded"), clerkError("duplicate_record"), htmlBody, ""} {
+	for _, body := range []string{clerkError("too_many_requests"), clerkError("rate_limit_exceeded"),
+		clerkError("duplicate_record"), htmlBody, ""} {
 		c := newClient(t, answering(429, body, "Retry-After", "17"))
 		_, err := operations()[0].do(t.Context(), c)
 		if e := asError(t, err); e.Outcome != Throttled || e.RetryAfter != 17*time.Second {
@@ -217,15 +232,21 @@ func TestRefusalsInDetail(t *testing.T) {
 		whole     bool
 	}{
 		"duplicates": {
-			400, clerkError("duplicate_record", `{"email_addresses":["`+alice+`","BOB@example.org","bob@example.org"]}`),
+			400, clerkError("duplicate_record",
+				`{"email_addresses":["`+alice+`","BOB@example.org","bob@example.org"]}`),
 			Rejected, "duplicate_record", []string{"alice.liddell@example.com", bob}, false,
 		},
-		"not allowed":       {403, clerkError("not_allowed_access", `{"identifiers":["`+alice+`"]}`), Rejected, "not_allowed_access", []string{"alice.liddell@example.com"}, false},
-		"one as a string":   {400, clerkError("duplicate_record", `{"email_addresses":"`+bob+`"}`), Rejected, "duplicate_record", []string{bob}, false},
-		"no address":        {403, clerkError("not_allowed_access", `{"identifiers":["example.org",7,null]}`), Rejected, "not_allowed_access", nil, false},
-		"a user":            {422, clerkError("form_identifier_exists", `{"param_name":"email_address"}`), Rejected, "form_identifier_exists", nil, false},
-		"quota":             {403, clerkError("quota_exceeded"), Rejected, "quota_exceeded", nil, true},
-		"development quota": {400, clerkError("dev_monthly_email_limit_exceeded"), Rejected, "dev_monthly_email_limit_exceeded", nil, true},
+		"not allowed": {403, clerkError("not_allowed_access", `{"identifiers":["`+alice+`"]}`), Rejected,
+			"not_allowed_access", []string{"alice.liddell@example.com"}, false},
+		"one as a string": {400, clerkError("duplicate_record", `{"email_addresses":"`+bob+`"}`), Rejected,
+			"duplicate_record", []string{bob}, false},
+		"no address": {403, clerkError("not_allowed_access", `{"identifiers":["example.org",7,null]}`),
+			Rejected, "not_allowed_access", nil, false},
+		"a user": {422, clerkError("form_identifier_exists", `{"param_name":"email_address"}`), Rejected,
+			"form_identifier_exists", nil, false},
+		"quota": {403, clerkError("quota_exceeded"), Rejected, "quota_exceeded", nil, true},
+		"development quota": {400, clerkError("dev_monthly_email_limit_exceeded"), Rejected,
+			"dev_monthly_email_limit_exceeded", nil, true},
 		"meta of no shape":  {400, clerkError("duplicate_record", `[1]`), Rejected, "duplicate_record", nil, false},
 		"bad key":           {401, clerkError("clerk_key_invalid"), Unauthorized, "clerk_key_invalid", nil, false},
 		"locked":            {409, clerkError("resource_locked"), Transient, "resource_locked", nil, false},
@@ -237,7 +258,8 @@ func TestRefusalsInDetail(t *testing.T) {
 			c := newClient(t, answering(test.status, test.body))
 			answer, err := operations()[1].do(t.Context(), c)
 			e := asError(t, err)
-			if e.Outcome != test.outcome || e.Code != test.code || e.Whole != test.whole || !slices.Equal(e.Offenders, test.offenders) {
+			if e.Outcome != test.outcome || e.Code != test.code || e.Whole != test.whole ||
+				!slices.Equal(e.Offenders, test.offenders) {
 				t.Errorf("%v: outcome %s, code %q, whole %t, offenders %q", e, e.Outcome, e.Code, e.Whole, e.Offenders)
 			}
 			if e.TraceID != "trace-1" || answer.TraceID != "trace-1" { // from the body: there is no header
@@ -255,7 +277,8 @@ func TestOffendersAreBounded(t *testing.T) {
 	for i := range 5000 {
 		fmt.Fprintf(&all, `"u%d@example.com",`, i)
 	}
-	body := readErrors([]byte(clerkError("duplicate_record", `{"email_addresses":[`+strings.TrimSuffix(all.String(), ",")+`]}`)))
+	body := readErrors([]byte(clerkError("duplicate_record",
+		`{"email_addresses":[`+strings.TrimSuffix(all.String(), ",")+`]}`)))
 	if got := len(body.offenders()); got != maxOffenders {
 		t.Errorf("%d offenders, want %d", got, maxOffenders)
 	}

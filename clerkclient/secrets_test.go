@@ -13,17 +13,20 @@ import (
 // TestNoErrorLeaks has answers that quote all secrets everywhere.
 func TestNoErrorLeaks(t *testing.T) {
 	t.Parallel()
-	quoting := fmt.Sprintf("%s (%s) has an invitation: %s, ticket %s, key %s, mail %s, \"alice liddell\"@example.com, Bearer %s",
+	quoting := fmt.Sprintf("%s (%s) has an invitation: %s, ticket %s, key %s, mail %s, \"alice "+
+		"liddell\"@example.com, Bearer %s",
 		alice, strings.ReplaceAll(alice, "@", "%40"), testURL, testTicket, testKey, "mailto:"+bob, testKey)
 	quoted, err := json.Marshal(quoting)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bodies := []string{
-		fmt.Sprintf(`{"errors":[{"message":%s,"long_message":%s,"code":%s,"meta":{"email_addresses":[%q]}}],"clerk_trace_id":%s}`, quoted, quoted, quoted, alice, quoted),
+		fmt.Sprintf(`{"errors":[{"message":%s,"long_message":%s,"code":%s,"meta":{"email_addresses":[%q]}}],`+
+			`"clerk_trace_id":%s}`, quoted, quoted, quoted, alice, quoted),
 		fmt.Sprintf(`{"errors":[{"message":%s,"code":"duplicate_record","meta":%s}]}`, quoted, quoted),
 		fmt.Sprintf(`{"errors":[{"message":"no","long_message":%s,"code":"duplicate_record"}]}`, quoted),
-		quoting, string(quoted), `[` + string(quoted) + `]`, `{"id":` + string(quoted) + `,"email_address":` + string(quoted) + `,"created_at":` + string(quoted) + `}`,
+		quoting, string(quoted), `[` + string(quoted) + `]`,
+		`{"id":` + string(quoted) + `,"email_address":` + string(quoted) + `,"created_at":` + string(quoted) + `}`,
 		`{"id":"inv_1","email_address":` + string(quoted) + `,"status":` + string(quoted) + `}`,
 	}
 	for _, op := range operations() {
@@ -33,7 +36,8 @@ func TestNoErrorLeaks(t *testing.T) {
 			c := newClient(t, server)
 			for _, status := range []int{200, 302, 400, 401, 403, 404, 409, 422, 429, 500, 503} {
 				for _, body := range bodies {
-					server.set(answering(status, body, "Clerk-Trace-Id", alice, "Retry-After", alice, "Location", testURL, "Date", alice))
+					server.set(answering(status, body, "Clerk-Trace-Id", alice, "Retry-After", alice, "Location",
+						testURL, "Date", alice))
 					answer, err := op.do(t.Context(), c)
 					e := asError(t, err)
 					mustNotLeak(t, err, *e, answer, e.Cause)
@@ -74,7 +78,8 @@ func TestOnlyOffendersHoldAddresses(t *testing.T) {
 	mustNotLeak(t, e, *e, []*Error{e}, []Error{*e}, map[string]error{"x": e})
 	mustNotMarshal(t, e, *e, map[string]any{"error": e})
 	encoded, _ := json.Marshal(e)
-	if want := `{"outcome":"rejected","http_status":400,"code":"duplicate_record","sent":false}`; string(encoded) != want {
+	if want := `{"outcome":"rejected","http_status":400,"code":"duplicate_record",` +
+		`"sent":false}`; string(encoded) != want {
 		t.Errorf("%s, want %s", encoded, want)
 	}
 	if got, want := e.Error(), "clerk: 400 duplicate_record"; got != want {

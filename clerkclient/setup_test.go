@@ -49,10 +49,11 @@ func operations() []operation {
 			_, a, err := c.CreateBulk(ctx, []*invitation.CreateParams{{EmailAddress: alice}, {EmailAddress: bob}})
 			return a, err
 		}, "[" + invitationJSON(bobID, bob, "pending") + "," + invitationJSON(aliceID, alice, "pending") + "]"},
-		{"revoke", http.MethodPost, "/v1/invitations/" + aliceID + "/revoke", func(ctx context.Context, c *Client) (Answer, error) {
-			_, a, err := c.Revoke(ctx, aliceID)
-			return a, err
-		}, invitationJSON(aliceID, alice, "revoked")},
+		{"revoke", http.MethodPost, "/v1/invitations/" + aliceID + "/revoke",
+			func(ctx context.Context, c *Client) (Answer, error) {
+				_, a, err := c.Revoke(ctx, aliceID)
+				return a, err
+			}, invitationJSON(aliceID, alice, "revoked")},
 		{"list", http.MethodGet, "/v1/invitations", func(ctx context.Context, c *Client) (Answer, error) {
 			_, a, err := c.List(ctx, ListQuery{Limit: 500, Status: "pending", Query: alice})
 			return a, err
@@ -60,7 +61,8 @@ func operations() []operation {
 		{"users", http.MethodGet, "/v1/users", func(ctx context.Context, c *Client) (Answer, error) {
 			_, a, err := c.UsersByEmail(ctx, []string{alice, bob})
 			return a, err
-		}, `[{"id":"user_1","email_addresses":[{"email_address":"bob@example.org","verification":{"status":"verified"}}]}]`},
+		}, `[{"id":"user_1","email_addresses":[{"email_address":"bob@example.org","verification":{` +
+			`"status":"verified"}}]}]`},
 	}
 }
 
@@ -186,7 +188,8 @@ func mustNotMarshal(t testing.TB, values ...any) {
 func checkClean(t testing.TB, how, text string) {
 	t.Helper()
 	lower := strings.ToLower(text)
-	for _, secret := range []string{testKey, testKey[8:], testTicket, "dGlja2V0", "alice", "liddell", "bob@", "example.org", "__clerk_ticket"} {
+	for _, secret := range []string{testKey, testKey[8:], testTicket, "dGlja2V0", "alice", "liddell", "bob@",
+		"example.org", "__clerk_ticket"} {
 		if strings.Contains(lower, strings.ToLower(secret)) {
 			t.Errorf("%s shows %q: %s", how, secret, text)
 		}
@@ -207,6 +210,7 @@ func clerkError(code string, more ...string) string {
 	if len(more) > 0 {
 		meta = more[0]
 	}
-	return fmt.Sprintf(`{"errors":[{"message":"no","long_message":"It was refused.","code":%q,"meta":%s}],"clerk_trace_id":"trace-1"}`,
+	return fmt.Sprintf(`{"errors":[{"message":"no","long_message":"It was refused.","code":%q,"meta":%s}],`+
+		`"clerk_trace_id":"trace-1"}`,
 		cmp.Or(code, "form_param_invalid"), meta)
 }

@@ -28,22 +28,25 @@ func TestConfigIsChecked(t *testing.T) {
 		config Config
 		want   string // a part of the error; empty for none
 	}{
-		"defaults":           {Config{Key: testKey}, ""},
-		"live":               {Config{Key: "sk_live_abc"}, ""},
-		"loopback name":      {Config{Key: testKey, BaseURL: "http://localhost:6398/v1"}, ""},
-		"loopback v4":        {Config{Key: testKey, BaseURL: "http://127.8.0.1:6398/v1/"}, ""},
-		"loopback v6":        {Config{Key: testKey, BaseURL: "http://[::1]:6398"}, ""},
-		"no key":             {Config{}, "missing"},
-		"publishable key":    {Config{Key: "pk_test_secretish"}, "publishable"},
-		"other key":          {Config{Key: "whsec_secretish"}, "neither sk_test_ nor sk_live_"},
-		"prefix alone":       {Config{Key: "sk_test_"}, "8 characters"},
-		"too long":           {Config{Key: "sk_test_" + strings.Repeat("secretish", 100)}, "908 characters"},
-		"line break":         {Config{Key: "sk_test_secretish\n"}, "line breaks"},
-		"plain http":         {Config{Key: testKey, BaseURL: "http://api.clerk.com/v1"}, `http to "api.clerk.com"`},
-		"loopback in name":   {Config{Key: testKey, BaseURL: "http://127.0.0.1.example.com/v1"}, "http to"},
-		"password":           {Config{Key: testKey, BaseURL: "https://user:secretish@api.clerk.com/v1"}, "user name or password"},
-		"query":              {Config{Key: testKey, BaseURL: "https://api.clerk.com/v1?secretish=1"}, "query or fragment"},
-		"fragment":           {Config{Key: testKey, BaseURL: "https://api.clerk.com/v1#secretish"}, "query or fragment"},
+		"defaults":         {Config{Key: testKey}, ""},
+		"live":             {Config{Key: "sk_live_abc"}, ""},
+		"loopback name":    {Config{Key: testKey, BaseURL: "http://localhost:6398/v1"}, ""},
+		"loopback v4":      {Config{Key: testKey, BaseURL: "http://127.8.0.1:6398/v1/"}, ""},
+		"loopback v6":      {Config{Key: testKey, BaseURL: "http://[::1]:6398"}, ""},
+		"no key":           {Config{}, "missing"},
+		"publishable key":  {Config{Key: "pk_test_secretish"}, "publishable"},
+		"other key":        {Config{Key: "whsec_secretish"}, "neither sk_test_ nor sk_live_"},
+		"prefix alone":     {Config{Key: "sk_test_"}, "8 characters"},
+		"too long":         {Config{Key: "sk_test_" + strings.Repeat("secretish", 100)}, "908 characters"},
+		"line break":       {Config{Key: "sk_test_secretish\n"}, "line breaks"},
+		"plain http":       {Config{Key: testKey, BaseURL: "http://api.clerk.com/v1"}, `http to "api.clerk.com"`},
+		"loopback in name": {Config{Key: testKey, BaseURL: "http://127.0.0.1.example.com/v1"}, "http to"},
+		"password": {Config{Key: testKey, BaseURL: "https://user:secretish@api.clerk.com/v1"},
+			"user name or password"},
+		"query": {Config{Key: testKey, BaseURL: "https://api.clerk.com/v1?secretish=1"},
+			"query or fragment"},
+		"fragment": {Config{Key: testKey, BaseURL: "https://api.clerk.com/v1#secretish"},
+			"query or fragment"},
 		"other scheme":       {Config{Key: testKey, BaseURL: "ftp://api.clerk.com/v1"}, `scheme "ftp"`},
 		"no URL":             {Config{Key: testKey, BaseURL: "api.clerk.com/secretish"}, "not a URL"},
 		"broken URL":         {Config{Key: testKey, BaseURL: "https://user:secretish@%zz"}, "not a URL"},
@@ -104,15 +107,17 @@ func TestRequests(t *testing.T) {
 			t.Parallel()
 			c := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				if r.Method != op.method || r.URL.EscapedPath() != op.path || r.URL.RawQuery != queries[op.name] || r.Proto != "HTTP/1.1" {
+				if r.Method != op.method || r.URL.EscapedPath() != op.path || r.URL.RawQuery != queries[op.name] ||
+					r.Proto != "HTTP/1.1" {
 					t.Errorf("%s %s %s", r.Method, r.URL, r.Proto)
 				}
 				if string(body) != bodies[op.name] || r.ContentLength != int64(len(body)) {
 					t.Errorf("body %q of %d, want %q", body, r.ContentLength, bodies[op.name])
 				}
 				want := map[string]string{
-					"Authorization": "Bearer " + testKey, "Accept": "application/json", "Clerk-Api-Version": "2026-05-12",
-					"User-Agent": "usher/1.2.3 (+https://example.com/usher)",
+					"Authorization": "Bearer " + testKey, "Accept": "application/json",
+					"Clerk-Api-Version": "2026-05-12",
+					"User-Agent":        "usher/1.2.3 (+https://example.com/usher)",
 				}
 				if len(body) > 0 {
 					want["Content-Type"] = "application/json"
@@ -143,7 +148,8 @@ func TestPathsAreChecked(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the request was sent") }))
 	for _, id := range []string{
-		"", "..", ".", "../users", "inv_1/../../users", "inv_1?x=1", "inv_1#", "inv 1", "inv_%2e", "inv_1\r\n", "inv_é", strings.Repeat("a", 65),
+		"", "..", ".", "../users", "inv_1/../../users", "inv_1?x=1", "inv_1#", "inv 1", "inv_%2e", "inv_1\r\n",
+		"inv_é", strings.Repeat("a", 65),
 	} {
 		_, _, err := c.Revoke(t.Context(), id)
 		if e := asError(t, err); e.Outcome != Rejected || e.Sent || e.Code != CodeInvalidRequest || e.Status != 0 {
@@ -151,7 +157,8 @@ func TestPathsAreChecked(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"", "/", "/invitations/../users", "/invitations/inv_1?x=1/revoke", "/invitations/inv_1#/revoke", "/invitations/in%76", "/a//b", "/a b",
+		"", "/", "/invitations/../users", "/invitations/inv_1?x=1/revoke", "/invitations/inv_1#/revoke",
+		"/invitations/in%76", "/a//b", "/a b",
 	} {
 		err := c.Call(t.Context(), clerk.NewAPIRequest(http.MethodPost, path), &clerk.Invitation{})
 		if e := asError(t, err); e.Outcome != Rejected || e.Sent {
@@ -207,13 +214,15 @@ func TestBrokenConnections(t *testing.T) {
 		cause error
 	}{
 		"closed": {afterRequest(func(net.Conn) {}), CodeConnectionClosed, io.EOF},
-		"reset":  {afterRequest(func(conn net.Conn) { _ = conn.(*net.TCPConn).SetLinger(0) }), CodeConnectionReset, syscall.ECONNRESET},
+		"reset": {afterRequest(func(conn net.Conn) { _ = conn.(*net.TCPConn).SetLinger(0) }), CodeConnectionReset,
+			syscall.ECONNRESET},
 		"half an answer": {
 			afterRequest(say("HTTP/1.1 200 OK\r\n")), CodeConnectionClosed, io.ErrUnexpectedEOF,
 		},
 		"not HTTP": {afterRequest(say("SSH-2.0-OpenSSH " + testURL + "\r\n")), CodeNetwork, nil},
 		"broken header": {
-			afterRequest(say("HTTP/1.1 302 Found\r\nLocation " + testTicket + " " + alice + "\r\n\r\n")), CodeNetwork, nil,
+			afterRequest(say("HTTP/1.1 302 Found\r\nLocation " + testTicket + " " + alice + "\r\n\r\n")),
+			CodeNetwork, nil,
 		},
 		"endless header": {
 			afterRequest(func(conn net.Conn) {
@@ -234,7 +243,8 @@ func TestBrokenConnections(t *testing.T) {
 				answer, err := op.do(t.Context(), c)
 				e := asError(t, err)
 				if e.Code != test.code || e.Outcome != Transient || !e.Sent || e.Status != 0 || answer != (Answer{}) {
-					t.Errorf("%s: %v: code %q, outcome %s, sent %t, answer %v", op.name, e, e.Code, e.Outcome, e.Sent, answer)
+					t.Errorf("%s: %v: code %q, outcome %s, sent %t, answer %v", op.name, e, e.Code, e.Outcome,
+						e.Sent, answer)
 				}
 				if test.cause != nil && !errors.Is(err, test.cause) {
 					t.Errorf("%s: cause %v, want %v", op.name, e.Cause, test.cause)
@@ -277,7 +287,8 @@ func TestTLS(t *testing.T) {
 
 	for name, origin := range map[string]string{
 		"not trusted": server.URL, "not TLS": strings.Replace(plain.URL, "http:", "https:", 1),
-		"not even HTTP": strings.Replace(rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), "http:", "https:", 1),
+		"not even HTTP": strings.Replace(rawServer(t,
+			func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), "http:", "https:", 1),
 	} {
 		_, err := op.do(t.Context(), clientTo(t, origin))
 		if e := asError(t, err); e.Code != CodeTLS || e.Sent || !strings.Contains(e.Error(), "127.0.0.1") {
@@ -331,11 +342,13 @@ func TestContextThatIsOver(t *testing.T) {
 	defer cancel()
 	for _, op := range operations() {
 		_, err := op.do(canceled, c)
-		if e := asError(t, err); !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || e.Code != CodeCanceled || e.Sent {
+		if e := asError(t, err); !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+			e.Code != CodeCanceled || e.Sent {
 			t.Errorf("canceled: %v, sent %t", e, e.Sent)
 		}
 		_, err = op.do(late, c)
-		if e := asError(t, err); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || e.Code != CodeTimeout || e.Sent {
+		if e := asError(t, err); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+			e.Code != CodeTimeout || e.Sent {
 			t.Errorf("late: %v, sent %t", e, e.Sent)
 		}
 	}
@@ -351,7 +364,8 @@ func TestCancelDuringACall(t *testing.T) {
 			<-r.Context().Done()
 		}))
 		_, err := op.do(ctx, c)
-		if e := asError(t, err); !errors.Is(err, context.Canceled) || e.Outcome != Transient || !e.Sent || e.Code != CodeCanceled {
+		if e := asError(t, err); !errors.Is(err, context.Canceled) || e.Outcome != Transient || !e.Sent ||
+			e.Code != CodeCanceled {
 			t.Errorf("%s: %v: code %q, sent %t", op.name, e, e.Code, e.Sent)
 		}
 	}
@@ -381,7 +395,8 @@ func TestCancelWhileReading(t *testing.T) {
 func TestCallsEndWithTheirDeadline(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations() {
-		for given, want := range map[time.Duration]time.Duration{0: DefaultTimeout, time.Second: time.Second, time.Hour: DefaultTimeout} {
+		for given, want := range map[time.Duration]time.Duration{0: DefaultTimeout, time.Second: time.Second,
+			time.Hour: DefaultTimeout} {
 			synctest.Test(t, func(t *testing.T) {
 				c := clientTo(t, "http://127.0.0.1:1")
 				var asked atomic.Int64
@@ -406,7 +421,8 @@ func TestCallsEndWithTheirDeadline(t *testing.T) {
 				start := time.Now()
 				_, err := op.do(ctx, c)
 				e := asError(t, err)
-				if took := time.Since(start); took != want || e.Code != CodeTimeout || !errors.Is(err, context.DeadlineExceeded) {
+				if took := time.Since(start); took != want || e.Code != CodeTimeout ||
+					!errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%s with %s: %v after %s", op.name, given, e, took)
 				}
 				if !e.Sent || e.Outcome != Transient || asked.Load() != 1 {
@@ -469,7 +485,8 @@ func TestBackendServesTheSDK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != aliceID || got.Response.StatusCode != 200 || got.Response.Status != "200 OK" || got.Response.TraceID != "trace-1" {
+	if got.ID != aliceID || got.Response.StatusCode != 200 || got.Response.Status != "200 OK" ||
+		got.Response.TraceID != "trace-1" {
 		t.Errorf("got %s, %d, %q", got.ID, got.Response.StatusCode, got.Response.Status)
 	}
 	if got.Response.RawJSON != nil {

@@ -15,9 +15,11 @@ func BenchmarkPermit(b *testing.B) {
 	rdb := testkit.Client(b, testkit.RunRedis(b).Addr)
 	ctx := context.Background()
 	b.Run("Try+Done", func(b *testing.B) {
-		l := newLimiter(b, rdb, Limit{Name: "calls", N: maxPlaces, Window: time.Second}, Limit{Name: "overall", N: maxPlaces, Window: time.Second})
+		l := newLimiter(b, rdb, Limit{Name: "calls", N: maxPlaces, Window: time.Second},
+			Limit{Name: "overall", N: maxPlaces, Window: time.Second})
 		for b.Loop() {
-			p, _, err := l.Try(ctx, time.Minute, Want{Limit: "calls", Share: "some", Max: maxPlaces / 2}, Want{Limit: "overall"})
+			p, _, err := l.Try(ctx, time.Minute, Want{Limit: "calls", Share: "some", Max: maxPlaces / 2},
+				Want{Limit: "overall"})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -110,7 +110,8 @@ func ExampleReadUsage() {
 		log.Fatal(err)
 	}
 	for _, u := range limits {
-		fmt.Printf("%s: %d of %d per %v, next at %s\n", u.Name, u.Used, u.N, u.Window, u.NextFree.UTC().Format(time.TimeOnly))
+		fmt.Printf("%s: %d of %d per %v, next at %s\n", u.Name, u.Used, u.N, u.Window,
+			u.NextFree.UTC().Format(time.TimeOnly))
 	}
 	// Output: mail: 2 of 2 per 1h0m0s, next at 13:00:00
 }

@@ -244,7 +244,8 @@ func TestARepeatedScriptIsOnePlace(t *testing.T) {
 func TestALongerWindowOfAnotherProcessIsKept(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
-	long, short := v.limiter(t, Limit{Name: "calls", N: 3, Window: time.Hour}), v.limiter(t, Limit{Name: "calls", N: 1, Window: time.Second})
+	long, short := v.limiter(t, Limit{Name: "calls", N: 3, Window: time.Hour}),
+		v.limiter(t, Limit{Name: "calls", N: 1, Window: time.Second})
 	want := Want{Limit: "calls"}
 	testkit.NoError(t, long.Announce(t.Context()))
 	for range 3 {
@@ -281,7 +282,8 @@ func TestRefusedCallsKeepEverybodyWaitingThenOneGoesFirst(t *testing.T) {
 		mustWait(t, b, hold, 30*time.Second, want)
 		testkit.NoError(t, late.Done(ctx)) // was in flight already: proves nothing
 		mustWait(t, b, hold, 30*time.Second, want)
-		if u := usage(t, v.rdb, "calls"); !u.BlockedUntil.Equal(v.now.Add(30*time.Second)) || u.Probing || !u.NextFree.Equal(u.BlockedUntil) {
+		if u := usage(t, v.rdb, "calls"); !u.BlockedUntil.Equal(v.now.Add(30*time.Second)) || u.Probing ||
+			!u.NextFree.Equal(u.BlockedUntil) {
 			t.Errorf("usage is %+v, want it blocked for 30s", u)
 		}
 		v.advance(30 * time.Second)
@@ -393,7 +395,8 @@ func TestUsageOfWhatIsAnnounced(t *testing.T) {
 		t.Fatalf("usage is %+v, want calls, off, overall", all)
 	}
 	u := all[0]
-	if u.N != 2 || u.Window != time.Minute || u.Used != 2 || u.InFlight != 1 || !u.At.Equal(v.now) || !u.NextFree.Equal(v.now.Add(59*time.Second)) {
+	if u.N != 2 || u.Window != time.Minute || u.Used != 2 || u.InFlight != 1 || !u.At.Equal(v.now) ||
+		!u.NextFree.Equal(v.now.Add(59*time.Second)) {
 		t.Errorf("usage of calls is %+v", u)
 	}
 	if u := all[2]; u.Used != 0 || !u.NextFree.IsZero() {

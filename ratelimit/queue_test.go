@@ -195,7 +195,9 @@ func TestAWaiterIsToldWhenTheNextPermitComes(t *testing.T) {
 		rdb.AddHook(&s)
 		start := time.Now()
 		var told []time.Duration
-		_, err := newLimiter(t, rdb, calls).AcquireTold(t.Context(), hold, func(next time.Time) { told = append(told, next.Sub(start)) }, Want{Limit: "calls"})
+		_, err := newLimiter(t, rdb, calls).AcquireTold(t.Context(), hold, func(next time.Time) {
+			told = append(told, next.Sub(start))
+		}, Want{Limit: "calls"})
 		if want := []time.Duration{time.Minute, time.Minute + time.Hour}; err != nil || !slices.Equal(told, want) {
 			t.Errorf("told %v, %v, want %v", told, err, want)
 		}

@@ -113,7 +113,8 @@ func TestWaitingIsFree(t *testing.T) {
 		close(made)
 		const windows = calls/5 + 1
 		if most := int64(2*calls + 4*windows + 10); scripts > most {
-			t.Errorf("%d waiters sent %d scripts for %d calls in %d windows, want at most %d", waiters, scripts, calls, windows, most)
+			t.Errorf("%d waiters sent %d scripts for %d calls in %d windows, want at most %d", waiters, scripts,
+				calls, windows, most)
 		}
 	}
 }

@@ -308,12 +308,14 @@ func (s *simulation) checkOwn(name string) {
 		}
 		recent := 0
 		for _, a := range s.arrivals {
-			if _, ok := a.grant.want(name); ok && a.at.After(g.at.Add(-limit.Window)) && slices.Index(s.grants, a.grant) < i {
+			if _, ok := a.grant.want(name); ok && a.at.After(g.at.Add(-limit.Window)) &&
+				slices.Index(s.grants, a.grant) < i {
 				recent++
 			}
 		}
 		if recent >= limit.N {
-			s.rt.Fatalf("%s: granted while %d earlier calls count, its process allows %d in %v", name, recent, limit.N, limit.Window)
+			s.rt.Fatalf("%s: granted while %d earlier calls count, its process allows %d in %v", name, recent,
+				limit.N, limit.Window)
 		}
 	}
 }
@@ -349,13 +351,14 @@ func TestNoWindowEverHoldsTooMany(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSimulation(rt, v)
 		for i := range rapid.IntRange(1, 3).Draw(rt, "limits") {
-			limit := Limit{Name: fmt.Sprintf("limit-%d", i), Window: s.span("window", 2*time.Millisecond, 10*time.Second)}
+			limit := Limit{Name: fmt.Sprintf("limit-%d", i),
+				Window: s.span("window", 2*time.Millisecond, 10*time.Second)}
 			limit.N = rapid.IntRange(0, 5).Draw(rt, "N")
 			s.limits = append(s.limits, limit)
 			s.gates[limit.Name] = &gate{}
 		}
 		s.hold = s.span("hold", time.Millisecond, 3*s.shortest())
-		s.end = epoch.Add(6 * s.shortest())
+		s.end = epoch.Add(5 * s.shortest())
 		for range rapid.IntRange(1, 3).Draw(rt, "processes") {
 			p := s.process(s.limits)
 			for range rapid.IntRange(1, 2).Draw(rt, "want-sets") {
@@ -395,12 +398,13 @@ func TestEachProcessObeysItsOwnFigures(t *testing.T) {
 		s.gates["calls"] = &gate{}
 		var all [][]Limit
 		for range 2 {
-			limit := Limit{Name: "calls", N: rapid.IntRange(1, 5).Draw(rt, "N"), Window: s.span("window", 10*time.Millisecond, 50*time.Millisecond)}
+			limit := Limit{Name: "calls", N: rapid.IntRange(1, 5).Draw(rt, "N"),
+				Window: s.span("window", 10*time.Millisecond, 50*time.Millisecond)}
 			s.limits = append(s.limits, limit)
 			all = append(all, []Limit{limit})
 		}
 		s.hold = s.span("hold", time.Millisecond, 2*s.shortest())
-		s.end = epoch.Add(8 * s.shortest())
+		s.end = epoch.Add(6 * s.shortest())
 		for _, limits := range all {
 			p := s.process(limits)
 			s.at(epoch, func() {
@@ -423,16 +427,21 @@ func TestAtLeast95PercentOfWhatIsPermitted(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newSimulation(rt, v)
 		s.calm = true
-		limit := Limit{Name: "calls", N: rapid.IntRange(1, 5).Draw(rt, "N"), Window: s.span("window", 4*time.Millisecond, 10*time.Second)}
+		limit := Limit{Name: "calls", N: rapid.IntRange(1, 5).Draw(rt, "N"),
+			Window: s.span("window", 4*time.Millisecond, 10*time.Second)}
 		s.limits = []Limit{limit, {Name: "overall", N: 1000, Window: limit.Window}}
 		s.gates["calls"], s.gates["overall"] = &gate{}, &gate{}
 		s.hold = s.span("hold", limit.Window/10, 2*limit.Window)
-		s.end = epoch.Add(7 * limit.Window)
+		s.end = epoch.Add(5 * limit.Window)
 		for range rapid.IntRange(1, 3).Draw(rt, "processes") {
 			p := s.process(s.limits)
-			s.at(epoch.Add(s.span("start", 0, limit.Window)), func() { s.ask(p, []Want{{Limit: "calls"}, {Limit: "overall"}}) })
+			s.at(epoch.Add(s.span("start", 0, limit.Window)), func() {
+				s.ask(p, []Want{{Limit: "calls"}, {Limit: "overall"}})
+			})
 			if limit.N > 1 {
-				s.at(epoch, func() { s.ask(p, []Want{{Limit: "calls", Share: "some", Max: limit.N - 1}, {Limit: "overall"}}) })
+				s.at(epoch, func() {
+					s.ask(p, []Want{{Limit: "calls", Share: "some", Max: limit.N - 1}, {Limit: "overall"}})
+				})
 			}
 		}
 		s.run()

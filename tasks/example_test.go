@@ -67,12 +67,14 @@ func ExampleClient_BulkInvite() {
 	}
 	fmt.Printf("%s: %d added\n", task.Bulk.Campaign, task.Bulk.Added)
 
-	list = append(list, tasks.Recipient{EmailAddress: "alan@example.com"}, tasks.Recipient{EmailAddress: "ADA@example.com"})
+	list = append(list, tasks.Recipient{EmailAddress: "alan@example.com"},
+		tasks.Recipient{EmailAddress: "ADA@example.com"})
 	task, err = client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "spring", Recipients: list})
 	if err != nil {
 		panic(err)
 	}
-	fmt.Printf("%s: %d added, %d known, %d duplicate\n", task.Bulk.Campaign, task.Bulk.Added, task.Bulk.Known, task.Bulk.Duplicates)
+	fmt.Printf("%s: %d added, %d known, %d duplicate\n", task.Bulk.Campaign, task.Bulk.Added, task.Bulk.Known,
+		task.Bulk.Duplicates)
 	// Output:
 	// spring: 2 added
 	// spring: 1 added, 2 known, 1 duplicate
@@ -103,7 +105,8 @@ func ExampleClient_Campaign() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Printf("%s: %d of %d to go, %s\n", campaign.State, campaign.Remaining, campaign.Recipients, campaign.Assumption)
+	fmt.Printf("%s: %d of %d to go, %s\n", campaign.State, campaign.Remaining, campaign.Recipients,
+		campaign.Assumption)
 	// Output:
 	// there is none yet
 	// running: 2 of 2 to go, no ETA: no worker has run yet, so its limits are unknown
@@ -127,7 +130,8 @@ func ExampleClient_Cancel() {
 	if _, err := client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "spring", Recipients: list}); err != nil {
 		panic(err)
 	}
-	for _, do := range []func(context.Context, string) (tasks.Campaign, error){client.Pause, client.Resume, client.Cancel, client.Resume} {
+	for _, do := range []func(context.Context, string) (tasks.Campaign, error){client.Pause, client.Resume,
+		client.Cancel, client.Resume} {
 		campaign, err := do(ctx, "spring")
 		switch {
 		case errors.Is(err, tasks.ErrCampaignOver):
@@ -182,7 +186,8 @@ func ExampleInvalidError() {
 	}
 	defer client.Close()
 	_, err = client.BulkInvite(context.Background(), tasks.BulkRequest{Recipients: []tasks.Recipient{
-		{EmailAddress: "ada@example.com"}, {EmailAddress: "ada"}, {EmailAddress: "bob@example.com", ExpiresInDays: 999},
+		{EmailAddress: "ada@example.com"}, {EmailAddress: "ada"},
+		{EmailAddress: "bob@example.com", ExpiresInDays: 999},
 	}})
 	if faults, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, fault := range faults.Unwrap() {

@@ -36,7 +36,8 @@ func TestEveryTypeGoesToItsLane(t *testing.T) {
 	t.Parallel()
 	b, ctx := setup(t), t.Context()
 	invite, err1 := b.client.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"})
-	bulk, err2 := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "c", Recipients: []tasks.Recipient{{EmailAddress: "bob@example.com"}}})
+	bulk, err2 := b.client.BulkInvite(ctx,
+		tasks.BulkRequest{Campaign: "c", Recipients: []tasks.Recipient{{EmailAddress: "bob@example.com"}}})
 	revoke, err3 := b.client.Revoke(ctx, "inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h")
 	sync, err4 := b.client.SyncList(ctx)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
@@ -53,7 +54,8 @@ func TestEveryTypeGoesToItsLane(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.kind, err)
 		}
-		if info.Type != c.kind || c.task.Queue != c.queue || info.MaxRetry < 1_000_000 || info.Timeout < 1000*time.Hour {
+		if info.Type != c.kind || c.task.Queue != c.queue || info.MaxRetry < 1_000_000 ||
+			info.Timeout < 1000*time.Hour {
 			t.Errorf("%s is in the queue as %+v", c.kind, info)
 		}
 		if strings.Contains(string(info.Payload), "bob@") {
@@ -66,8 +68,10 @@ func TestPayloadsAreReadAsTheyWereWritten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	want := tasks.Recipient{
-		EmailAddress: "Ada.Lovelace@Example.com", PublicMetadata: map[string]any{"plan": "pro", "big": int64(9007199254740993)},
-		RedirectURL: "/welcome", NoNotify: true, IgnoreExisting: true, ExpiresInDays: 365, TemplateSlug: "waitlist_invitation",
+		EmailAddress:   "Ada.Lovelace@Example.com",
+		PublicMetadata: map[string]any{"plan": "pro", "big": int64(9007199254740993)},
+		RedirectURL:    "/welcome", NoNotify: true, IgnoreExisting: true, ExpiresInDays: 365,
+		TemplateSlug: "waitlist_invitation",
 	}
 	task, err := b.client.Invite(t.Context(), want)
 	if err != nil {
@@ -121,7 +125,8 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: the error quotes the payload: %v", name, err)
 		}
 	}
-	if _, err := tasks.DecodeInvite([]byte(`{"v":2,"email_address":"ada@example.com","wish":1}`)); !errors.Is(err, tasks.ErrNewer) {
+	if _, err := tasks.DecodeInvite([]byte(`{"v":2,"email_address":"ada@example.com","wish":1}`)); !errors.Is(err,
+		tasks.ErrNewer) {
 		t.Errorf("a newer version: %v", err)
 	}
 }
@@ -178,7 +183,9 @@ func TestAHalfDoneEnqueueIsFinished(t *testing.T) {
 func TestABulkIsWholeOrNothing(t *testing.T) {
 	t.Parallel()
 	b, ctx := setup(t), t.Context()
-	_, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "c", Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "x"}}})
+	_, err := b.client.BulkInvite(ctx,
+		tasks.BulkRequest{Campaign: "c",
+			Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "x"}}})
 	invalid, ok := errors.AsType[*tasks.InvalidError](err)
 	if !ok || invalid.Index != 1 || invalid.Field != "email_address" {
 		t.Errorf("%v", err)
@@ -187,7 +194,8 @@ func TestABulkIsWholeOrNothing(t *testing.T) {
 		t.Errorf("keys were written: %v", keys)
 	}
 	for name, request := range map[string]tasks.BulkRequest{
-		"empty": {Campaign: "c"}, "bad name": {Campaign: "a b", Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}}},
+		"empty": {Campaign: "c"}, "bad name": {Campaign: "a b",
+			Recipients: []tasks.Recipient{{EmailAddress: "ada@example.com"}}},
 	} {
 		if _, err := b.client.BulkInvite(ctx, request); err == nil {
 			t.Errorf("%s was accepted", name)
@@ -207,7 +215,8 @@ func TestABulkWithoutANameAddsNothingWhenRepeated(t *testing.T) {
 		t.Fatalf("%+v, %v", first.Bulk, err)
 	}
 	again, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Recipients: list})
-	if err != nil || again.Bulk.Added != 0 || again.Bulk.Known != 2500 || again.Bulk.Campaign != first.Bulk.Campaign || again.ID != first.ID {
+	if err != nil || again.Bulk.Added != 0 || again.Bulk.Known != 2500 || again.Bulk.Campaign != first.Bulk.Campaign ||
+		again.ID != first.ID {
 		t.Errorf("%+v, %v", again.Bulk, err)
 	}
 	list[0].NoNotify = true
@@ -215,7 +224,8 @@ func TestABulkWithoutANameAddsNothingWhenRepeated(t *testing.T) {
 	if err != nil || other.Bulk.Campaign == first.Bulk.Campaign {
 		t.Errorf("other options have the same name: %+v, %v", other.Bulk, err)
 	}
-	if _, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: first.Bulk.Campaign, Recipients: list}, tasks.In(time.Hour)); err == nil {
+	if _, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: first.Bulk.Campaign, Recipients: list},
+		tasks.In(time.Hour)); err == nil {
 		t.Error("a start was accepted for a campaign that has begun")
 	}
 }
@@ -229,7 +239,8 @@ func TestOptions(t *testing.T) {
 	if err != nil || task.State != tasks.StateScheduled || !task.ScheduledAt.Equal(at) {
 		t.Errorf("%+v, %v", task, err)
 	}
-	if status, err := b.client.Status(ctx, task.ID); err != nil || status.State != tasks.StateScheduled || !status.ScheduledAt.Equal(at) {
+	if status, err := b.client.Status(ctx, task.ID); err != nil || status.State != tasks.StateScheduled ||
+		!status.ScheduledAt.Equal(at) {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	if _, err := b.client.Invite(ctx, recipient, tasks.ID("bulk:x:1")); err == nil {
@@ -276,7 +287,8 @@ func TestARevocationIsOfOneThing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for task, want := range map[tasks.Task]string{
-		byID: `{"v":1,"invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`, byAddress: `{"v":1,"email_address":"Ada@Example.com"}`, byCampaign: `{"v":1,"campaign":"spring"}`,
+		byID:      `{"v":1,"invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`,
+		byAddress: `{"v":1,"email_address":"Ada@Example.com"}`, byCampaign: `{"v":1,"campaign":"spring"}`,
 	} {
 		info, err := b.inspector.GetTaskInfo("test:housekeeping", task.ID)
 		if err != nil || string(info.Payload) != want {
@@ -287,7 +299,8 @@ func TestARevocationIsOfOneThing(t *testing.T) {
 		}
 	}
 	for _, payload := range []string{
-		`{"v":1}`, `{"v":1,"campaign":"a b"}`, `{"v":1,"email_address":"ada"}`, `{"v":1,"email_address":" ada@example.com"}`,
+		`{"v":1}`, `{"v":1,"campaign":"a b"}`, `{"v":1,"email_address":"ada"}`,
+		`{"v":1,"email_address":" ada@example.com"}`,
 		`{"v":1,"campaign":"spring","email_address":"ada@example.com"}`,
 		`{"v":1,"campaign":"spring","invitation_id":"inv_2bF7QcNnvZp0a1b2c3d4e5f6g7h"}`,
 	} {

@@ -13,8 +13,8 @@ import (
 // backendVersion is the version of Clerk's JavaScript client that is run.
 const backendVersion = "3.25.0"
 
-// TestClerksOwnClientRunsUnchanged makes every call about invitations with Clerk's JavaScript client. It needs node and
-// npm, and installs the client once, in the user's cache.
+// TestClerksOwnClientRunsUnchanged makes every call about invitations with Clerk's JavaScript client. It needs node
+// and npm, and installs the client once, in the user's cache.
 func TestClerksOwnClientRunsUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"node", "npm"} {
@@ -25,7 +25,11 @@ func TestClerksOwnClientRunsUnchanged(t *testing.T) {
 	s, url := clerktest.NewServer(t, clerktest.Config{})
 	s.AddUser("user@example.com")
 	script := exec.CommandContext(t.Context(), "node", "testdata/backend.mjs")
-	script.Env = append(os.Environ(), "CLERK_API_URL="+strings.TrimSuffix(url, "/v1"), "CLERK_BACKEND="+installBackend(t))
+	script.Env = append(
+		os.Environ(),
+		"CLERK_API_URL="+strings.TrimSuffix(url, "/v1"),
+		"CLERK_BACKEND="+installBackend(t),
+	)
 	if output, err := script.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}

@@ -64,18 +64,22 @@ func TestControl(t *testing.T) {
 	wantStatus(t, s.create("b@example.com"), 200)
 
 	var ledger []clerktest.Sent
-	if err := json.Unmarshal(s.controlRaw("GET", "/ledger?email_address=ANN@example.com", "", 200).body, &ledger); err != nil || len(ledger) != 1 || ledger[0].Folded != "ann@example.com" {
+	if err := json.Unmarshal(s.controlRaw("GET", "/ledger?email_address=ANN@example.com", "", 200).body,
+		&ledger); err != nil || len(ledger) != 1 || ledger[0].Folded != "ann@example.com" {
 		t.Errorf("ledger %+v, %v", ledger, err)
 	}
-	if err := json.Unmarshal(s.controlRaw("GET", "/ledger?after="+fmt.Sprint(ledger[0].Request), "", 200).body, &ledger); err != nil || len(ledger) != 1 || ledger[0].Folded != "b@example.com" {
+	if err := json.Unmarshal(s.controlRaw("GET", "/ledger?after="+fmt.Sprint(ledger[0].Request), "", 200).body,
+		&ledger); err != nil || len(ledger) != 1 || ledger[0].Folded != "b@example.com" {
 		t.Errorf("ledger %+v, %v", ledger, err)
 	}
 	var requests []clerktest.Request
-	if err := json.Unmarshal(s.controlRaw("GET", "/requests?after=7", "", 200).body, &requests); err != nil || len(requests) != 2 || requests[0].Number != 8 {
+	if err := json.Unmarshal(s.controlRaw("GET", "/requests?after=7", "", 200).body, &requests); err != nil ||
+		len(requests) != 2 || requests[0].Number != 8 {
 		t.Errorf("requests %+v, %v", requests, err)
 	}
 	var stats clerktest.Stats
-	if err := json.Unmarshal(s.controlRaw("GET", "/stats", "", 200).body, &stats); err != nil || fmt.Sprint(stats) != fmt.Sprint(s.Stats()) || stats.Invitations != 3 {
+	if err := json.Unmarshal(s.controlRaw("GET", "/stats", "", 200).body, &stats); err != nil ||
+		fmt.Sprint(stats) != fmt.Sprint(s.Stats()) || stats.Invitations != 3 {
 		t.Errorf("stats %+v, %v", stats, err)
 	}
 	s.control("POST", "/reset", "", 200)
@@ -86,7 +90,8 @@ func TestControl(t *testing.T) {
 func TestControlFaults(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
-	id := s.control("POST", "/faults", `{"kind":"throttle","endpoint":"users","retry_in":"90s","times":5,"probability":1}`, 200)["id"]
+	id := s.control("POST", "/faults",
+		`{"kind":"throttle","endpoint":"users","retry_in":"90s","times":5,"probability":1}`, 200)["id"]
 	if r := s.do("GET", "/users", ""); r.status != 429 || r.header.Get("Retry-After") != "90" {
 		t.Errorf("got %d %v", r.status, r.header)
 	}
@@ -105,10 +110,13 @@ func TestControlFaults(t *testing.T) {
 
 func TestControlConfig(t *testing.T) {
 	t.Parallel()
-	s := setup(t, clerktest.Config{Key: "sk_test_x" + strings.Repeat("y", 20), Bulk: clerktest.Limit{N: 25, Window: time.Hour}})
-	out := s.control("PATCH", "/config", `{"list_lag":"5s","bulk_partial":true,"create":"1/1h","retry_after":"date"}`, 200)
+	s := setup(t, clerktest.Config{Key: "sk_test_x" + strings.Repeat("y", 20),
+		Bulk: clerktest.Limit{N: 25, Window: time.Hour}})
+	out := s.control("PATCH", "/config", `{"list_lag":"5s","bulk_partial":true,"create":"1/1h","retry_after":"date"}`,
+		200)
 	cfg := s.Config()
-	if cfg.ListLag != 5*time.Second || !cfg.BulkPartial || cfg.Create.N != 1 || cfg.RetryAfter != clerktest.RetryDate || cfg.Bulk.N != 25 {
+	if cfg.ListLag != 5*time.Second || !cfg.BulkPartial || cfg.Create.N != 1 ||
+		cfg.RetryAfter != clerktest.RetryDate || cfg.Bulk.N != 25 {
 		t.Errorf("config %+v", cfg)
 	}
 	if out["list_lag"] != "5s" || out["bulk"] != "25/1h0m0s" || strings.Contains(fmt.Sprint(out["key"]), "yyy") {
@@ -120,10 +128,14 @@ func TestControlConfig(t *testing.T) {
 	}
 	before := fmt.Sprint(s.control("GET", "/config", "", 200))
 	for _, c := range [][3]string{
-		{"PATCH", "/config", `{"bulk_partial":false,"list_lag":"soon"}`}, {"PATCH", "/config", `{"odd":1}`}, {"PATCH", "/config", `{"list_lag":"-1s"}`},
-		{"PATCH", "/config", `{"create":"1/0s"}`}, {"PATCH", "/config", ``}, {"POST", "/limits", `{"create":"x"}`}, {"POST", "/limits", `{"odd":"1/1h"}`},
-		{"POST", "/faults", `{"kind":"odd"}`}, {"POST", "/faults", `{"kind":"status","for":"x"}`}, {"POST", "/users", `{}`}, {"POST", "/users", `[]`},
-		{"POST", "/blocks", `{}`}, {"POST", "/rejections", `{"email_address":"a@example.com","status":200}`}, {"POST", "/accept", `{"id":"inv_none"}`},
+		{"PATCH", "/config", `{"bulk_partial":false,"list_lag":"soon"}`}, {"PATCH", "/config", `{"odd":1}`},
+		{"PATCH", "/config", `{"list_lag":"-1s"}`},
+		{"PATCH", "/config", `{"create":"1/0s"}`}, {"PATCH", "/config", ``}, {"POST", "/limits", `{"create":"x"}`},
+		{"POST", "/limits", `{"odd":"1/1h"}`},
+		{"POST", "/faults", `{"kind":"odd"}`}, {"POST", "/faults", `{"kind":"status","for":"x"}`},
+		{"POST", "/users", `{}`}, {"POST", "/users", `[]`},
+		{"POST", "/blocks", `{}`}, {"POST", "/rejections", `{"email_address":"a@example.com","status":200}`},
+		{"POST", "/accept", `{"id":"inv_none"}`},
 		{"GET", "/ledger?after=x", ""}, {"DELETE", "/faults/x", ""},
 	} {
 		if s.control(c[0], c[1], c[2], 422)["error"] == "" {
@@ -135,10 +147,12 @@ func TestControlConfig(t *testing.T) {
 	}
 }
 
-// TestConcurrently is for the race detector, and counts: limits hold and nothing is made twice, however many ask at once.
+// TestConcurrently is for the race detector, and counts: limits hold and nothing is made twice, however many ask at
+// once.
 func TestConcurrently(t *testing.T) {
 	t.Parallel()
-	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 30, Window: time.Hour}, Bulk: clerktest.Limit{N: 10, Window: time.Hour}, MaxLatency: time.Millisecond})
+	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 30, Window: time.Hour},
+		Bulk: clerktest.Limit{N: 10, Window: time.Hour}, MaxLatency: time.Millisecond})
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
@@ -155,7 +169,8 @@ func TestConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	st := s.Stats()
-	if c, b := st.Endpoints[clerktest.Create], st.Endpoints[clerktest.Bulk]; c.Created != 30 || c.Throttled != 70 || b.Created != 2 || b.Throttled != 90 || st.Create.Max != 100 {
+	if c, b := st.Endpoints[clerktest.Create], st.Endpoints[clerktest.Bulk]; c.Created != 30 || c.Throttled != 70 ||
+		b.Created != 2 || b.Throttled != 90 || st.Create.Max != 100 {
 		t.Errorf("create %+v, bulk %+v, %+v", c, b, st.Create)
 	}
 }
@@ -176,7 +191,8 @@ func TestRequestsAreBounded(t *testing.T) {
 		s.ServeHTTP(w, r)
 	}
 	kept := s.Requests()
-	if n := len(kept); n != 100_001 || kept[0].Number != 100_001 || kept[n-1].Number != 200_001 || kept[n-1].Status != 401 {
+	if n := len(kept); n != 100_001 || kept[0].Number != 100_001 || kept[n-1].Number != 200_001 ||
+		kept[n-1].Status != 401 {
 		t.Errorf("%d kept, from %+v", n, kept[0])
 	}
 	if got := s.Stats().Endpoints[clerktest.Other]; got.Arrivals != 200_001 || got.Failed != 200_001 {

@@ -60,7 +60,9 @@ func TestUsersAreCounted(t *testing.T) {
 	for _, address := range []string{"ada@example.com", "bob@example.com", "cy@example.com"} {
 		s.AddUser(address)
 	}
-	for query, want := range map[string]float64{"": 3, "?email_address=ada@example.com&email_address=x@example.com": 1} {
+	for query, want := range map[string]float64{
+		"": 3, "?email_address=ada@example.com&email_address=x@example.com": 1,
+	} {
 		count := decode[map[string]any](t, s.do("GET", "/users/count"+query, ""))
 		if count["object"] != "total_count" || count["total_count"] != want {
 			t.Errorf("%s: %v, want %v", query, count, want)
@@ -88,7 +90,8 @@ func TestMaintenanceRefusesWrites(t *testing.T) {
 				continue
 			}
 			r.status = 200
-			if body := decode[map[string]string](t, r); body["code"] != "maintenance_mode" || body["shortMessage"] == "" {
+			if body := decode[map[string]string](t, r); body["code"] != "maintenance_mode" ||
+				body["shortMessage"] == "" {
 				t.Errorf("%s: %v", path, body)
 			}
 		}
@@ -115,7 +118,9 @@ func TestAFaultMayBeAboutATemplate(t *testing.T) {
 	t.Parallel()
 	s := setupWild(t, clerktest.Config{})
 	const code = "unsupported_subscription_plan_features"
-	s.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 402, Code: code, TemplateSlug: "waitlist_invitation"})
+	s.Inject(
+		clerktest.Fault{Kind: clerktest.FaultStatus, Status: 402, Code: code, TemplateSlug: "waitlist_invitation"},
+	)
 	wantStatus(t, s.create("ada@example.com"), 200)
 	body := `{"email_address":"bob@example.com","template_slug":"waitlist_invitation"}`
 	wantError(t, s.do("POST", "/invitations", body), 402, code)

@@ -12,10 +12,11 @@
 // # What it plays
 //
 // Under the prefix /v1 and under none: POST /invitations, POST /invitations/bulk, GET /invitations, POST
-// /invitations/{id}/revoke, DELETE /invitations/{id}, GET /users, GET /users/count. Everything else is a 404. Requests need a bearer key. They are validated as
-// Clerk documents it: unknown, missing, mistyped and malformed fields, sizes, duplicates, addresses of users,
-// blocked addresses. Errors have Clerk's form: {errors:[{message, long_message, code, meta}], clerk_trace_id}. A
-// bulk is all or nothing, and its answer is not in the order of the request.
+// /invitations/{id}/revoke, DELETE /invitations/{id}, GET /users, GET /users/count. Everything else is a 404.
+// Requests need a bearer key. They are validated as Clerk documents it: unknown, missing, mistyped and malformed
+// fields, sizes, duplicates, addresses of users, blocked addresses. Errors have Clerk's form: {errors:[{message,
+// long_message, code, meta}], clerk_trace_id}. A bulk is all or nothing, and its answer is not in the order of the
+// request.
 //
 // Some of Clerk's behaviour is documented, some was only observed (O), some is assumed (A). For each observed or
 // assumed fact, a switch in [Config] plays the other possibility; the zero Config plays the likely one. Some answers

@@ -12,7 +12,8 @@ import (
 
 // invite stands for the code under test.
 func invite(url, address string) (status int, err error) {
-	req, err := http.NewRequest(http.MethodPost, url+"/invitations", strings.NewReader(fmt.Sprintf(`{"email_address":%q}`, address)))
+	req, err := http.NewRequest(http.MethodPost, url+"/invitations",
+		strings.NewReader(fmt.Sprintf(`{"email_address":%q}`, address)))
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +92,8 @@ func ExampleSandbox_Control() {
 	server := httptest.NewServer(sandbox.Mux())
 	defer server.Close()
 
-	resp, err := http.Post(server.URL+"/_sandbox/faults", "application/json", strings.NewReader(`{"kind":"html","status":503,"times":1}`))
+	resp, err := http.Post(server.URL+"/_sandbox/faults", "application/json",
+		strings.NewReader(`{"kind":"html","status":503,"times":1}`))
 	if err != nil {
 		fmt.Println(err)
 		return

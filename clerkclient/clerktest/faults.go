@@ -29,7 +29,7 @@ const (
 	FaultThrottle     FaultKind = "throttle"     // 429, in the form of Fault.RetryAfter and Fault.ThrottleBody
 	FaultEdge         FaultKind = "edge"         // the edge's 403 with the text "error code: 1010"
 	FaultUnauthorized FaultKind = "unauthorized" // 401 clerk_key_invalid
-	FaultMaintenance  FaultKind = "maintenance"  // 503 maintenance_mode, for writes only unless Fault.Endpoint says else
+	FaultMaintenance  FaultKind = "maintenance"  // 503 maintenance_mode; of Writes, unless Fault.Endpoint says else
 )
 
 // Fault is something that goes wrong with requests. It strikes requests that have passed key, path and limits, so a

@@ -31,31 +31,48 @@ func TestFaultsBeforeAndAfter(t *testing.T) {
 		{clerktest.Fault{Kind: clerktest.FaultStatus}, 500, func(r reply, _ error) bool {
 			return strings.Contains(string(r.body), "internal_clerk_error") && isJSON(r)
 		}},
-		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503}, 503, func(r reply, _ error) bool { return strings.Contains(string(r.body), "service_unavailable") }},
-		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 504}, 504, func(r reply, _ error) bool { return strings.Contains(string(r.body), "gateway_timeout") }},
-		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 409}, 409, func(r reply, _ error) bool { return strings.Contains(string(r.body), "resource_locked") }},
-		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 418, Code: "teapot"}, 418, func(r reply, _ error) bool { return strings.Contains(string(r.body), `"teapot"`) }},
+		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503}, 503,
+			func(r reply, _ error) bool { return strings.Contains(string(r.body), "service_unavailable") }},
+		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 504}, 504,
+			func(r reply, _ error) bool { return strings.Contains(string(r.body), "gateway_timeout") }},
+		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 409}, 409,
+			func(r reply, _ error) bool { return strings.Contains(string(r.body), "resource_locked") }},
+		{clerktest.Fault{Kind: clerktest.FaultStatus, Status: 418, Code: "teapot"}, 418,
+			func(r reply, _ error) bool { return strings.Contains(string(r.body), `"teapot"`) }},
 		{clerktest.Fault{Kind: clerktest.FaultHTML}, 502, func(r reply, _ error) bool {
-			return strings.Contains(string(r.body), "502 Bad Gateway") && strings.HasPrefix(r.header.Get("Content-Type"), "text/html")
+			return strings.Contains(string(r.body), "502 Bad Gateway") &&
+				strings.HasPrefix(r.header.Get("Content-Type"), "text/html")
 		}},
-		{clerktest.Fault{Kind: clerktest.FaultHTML, Status: 503}, 503, func(r reply, _ error) bool { return !isJSON(r) }},
+		{clerktest.Fault{Kind: clerktest.FaultHTML, Status: 503}, 503,
+			func(r reply, _ error) bool { return !isJSON(r) }},
 		{clerktest.Fault{Kind: clerktest.FaultEmpty}, 200, func(r reply, _ error) bool { return len(r.body) == 0 }},
-		{clerktest.Fault{Kind: clerktest.FaultEmpty, Status: 500}, 500, func(r reply, _ error) bool { return len(r.body) == 0 }},
-		{clerktest.Fault{Kind: clerktest.FaultNotJSON}, 200, func(r reply, _ error) bool { return len(r.body) > 0 && !isJSON(r) }},
-		{clerktest.Fault{Kind: clerktest.FaultNotJSON, Body: "[]"}, 200, func(r reply, _ error) bool { return string(r.body) == "[]" }},
-		{clerktest.Fault{Kind: clerktest.FaultTruncated}, 200, func(r reply, err error) bool { return err == nil && len(r.body) > 0 && !isJSON(r) }},
+		{clerktest.Fault{Kind: clerktest.FaultEmpty, Status: 500}, 500,
+			func(r reply, _ error) bool { return len(r.body) == 0 }},
+		{clerktest.Fault{Kind: clerktest.FaultNotJSON}, 200,
+			func(r reply, _ error) bool { return len(r.body) > 0 && !isJSON(r) }},
+		{clerktest.Fault{Kind: clerktest.FaultNotJSON, Body: "[]"}, 200,
+			func(r reply, _ error) bool { return string(r.body) == "[]" }},
+		{clerktest.Fault{Kind: clerktest.FaultTruncated}, 200,
+			func(r reply, err error) bool { return err == nil && len(r.body) > 0 && !isJSON(r) }},
 		{clerktest.Fault{Kind: clerktest.FaultCut}, 200, func(r reply, err error) bool {
 			return len(r.body) > 0 && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET))
 		}},
-		{clerktest.Fault{Kind: clerktest.FaultReset}, 0, func(_ reply, err error) bool { return errors.Is(err, syscall.ECONNRESET) }},
-		{clerktest.Fault{Kind: clerktest.FaultThrottle}, 429, func(r reply, _ error) bool { return r.header.Get("Retry-After") == "1" }},
-		{clerktest.Fault{Kind: clerktest.FaultThrottle, RetryIn: 90 * time.Second, ThrottleBody: clerktest.ThrottleHTML}, 429, func(r reply, _ error) bool {
+		{clerktest.Fault{Kind: clerktest.FaultReset}, 0,
+			func(_ reply, err error) bool { return errors.Is(err, syscall.ECONNRESET) }},
+		{clerktest.Fault{Kind: clerktest.FaultThrottle}, 429,
+			func(r reply, _ error) bool { return r.header.Get("Retry-After") == "1" }},
+		{clerktest.Fault{Kind: clerktest.FaultThrottle, RetryIn: 90 * time.Second,
+			ThrottleBody: clerktest.ThrottleHTML}, 429, func(r reply, _ error) bool {
 			return r.header.Get("Retry-After") == "90" && !isJSON(r)
 		}},
-		{clerktest.Fault{Kind: clerktest.FaultThrottle, RetryAfter: clerktest.RetryNone}, 429, func(r reply, _ error) bool { return r.header.Get("Retry-After") == "" }},
-		{clerktest.Fault{Kind: clerktest.FaultEdge}, 403, func(r reply, _ error) bool { return string(r.body) == "error code: 1010" }},
-		{clerktest.Fault{Kind: clerktest.FaultUnauthorized}, 401, func(r reply, _ error) bool { return strings.Contains(string(r.body), "clerk_key_invalid") }},
-		{clerktest.Fault{Kind: clerktest.FaultHang, For: time.Nanosecond}, 200, func(r reply, _ error) bool { return isJSON(r) }},
+		{clerktest.Fault{Kind: clerktest.FaultThrottle, RetryAfter: clerktest.RetryNone}, 429,
+			func(r reply, _ error) bool { return r.header.Get("Retry-After") == "" }},
+		{clerktest.Fault{Kind: clerktest.FaultEdge}, 403,
+			func(r reply, _ error) bool { return string(r.body) == "error code: 1010" }},
+		{clerktest.Fault{Kind: clerktest.FaultUnauthorized}, 401,
+			func(r reply, _ error) bool { return strings.Contains(string(r.body), "clerk_key_invalid") }},
+		{clerktest.Fault{Kind: clerktest.FaultHang, For: time.Nanosecond}, 200,
+			func(r reply, _ error) bool { return isJSON(r) }},
 	} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s-%d-%v", c.fault.Kind, c.status, after), func(t *testing.T) {
@@ -73,7 +90,8 @@ func TestFaultsBeforeAndAfter(t *testing.T) {
 				if made := len(s.Ledger()) == 1; made != wantMade {
 					t.Errorf("made: %v, want %v", made, wantMade)
 				}
-				if q := s.Requests()[0]; q.Fault != f.Kind || q.FaultID != id || q.Status != c.status || q.Recipients != 1 {
+				if q := s.Requests()[0]; q.Fault != f.Kind || q.FaultID != id || q.Status != c.status ||
+					q.Recipients != 1 {
 					t.Errorf("recorded as %+v", q)
 				}
 				if st := s.Stats().Endpoints[clerktest.Create]; st.Faulted != 1 {
@@ -164,8 +182,9 @@ func TestInvalidFaults(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*clerktest.Fault){
 		"kind": func(f *clerktest.Fault) { f.Kind = "x" }, "endpoint": func(f *clerktest.Fault) { f.Endpoint = "x" },
-		"probability": func(f *clerktest.Fault) { f.Probability = 1.1 }, "status": func(f *clerktest.Fault) { f.Status = 100 },
-		"times": func(f *clerktest.Fault) { f.Times = -1 }, "for": func(f *clerktest.Fault) { f.For = -1 },
+		"probability": func(f *clerktest.Fault) { f.Probability = 1.1 },
+		"status":      func(f *clerktest.Fault) { f.Status = 100 },
+		"times":       func(f *clerktest.Fault) { f.Times = -1 }, "for": func(f *clerktest.Fault) { f.For = -1 },
 		"retry": func(f *clerktest.Fault) { f.RetryAfter = "x" },
 	} {
 		f := good
@@ -209,7 +228,8 @@ func TestHang(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		s := setup(t, clerktest.Config{})
 		s.Inject(clerktest.Fault{Kind: clerktest.FaultHang, After: after, Times: 1})
-		s.leave("POST", "/invitations", `{"email_address":"a@example.com","ignore_existing":true}`) // a second one would not be refused
+		// a second one would not be refused
+		s.leave("POST", "/invitations", `{"email_address":"a@example.com","ignore_existing":true}`)
 		s.clock.advance(time.Hour)
 		if made := len(s.Ledger()) == 1; made != after {
 			t.Errorf("after=%v: made %v", after, made)
@@ -248,7 +268,8 @@ func TestLateCommit(t *testing.T) {
 	s := setup(t, clerktest.Config{LateCommit: 5 * time.Second})
 	start := s.clock.Now()
 	s.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Address: "a@example.com", Times: 1})
-	s.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Bulk, LateCommit: 2 * time.Second, Times: 1})
+	s.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Bulk,
+		LateCommit: 2 * time.Second, Times: 1})
 	s.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Revoke, Times: 1})
 	id := s.AddInvitation("old@example.com").ID
 	s.leave("POST", "/invitations", `{"email_address":"a@example.com"}`)
@@ -260,7 +281,8 @@ func TestLateCommit(t *testing.T) {
 		t.Fatalf("%d made too early", n)
 	}
 	s.clock.advance(1)
-	if l := s.Ledger(); len(l) != 1 || l[0].Address != "b@example.com" || !l[0].Late || !l[0].At.Equal(start.Add(2*time.Second)) {
+	if l := s.Ledger(); len(l) != 1 || l[0].Address != "b@example.com" || !l[0].Late ||
+		!l[0].At.Equal(start.Add(2*time.Second)) {
 		t.Errorf("after 2 s: %+v", l)
 	}
 	wantAddresses(t, s.list(""), "b@example.com", "old@example.com")
@@ -293,12 +315,14 @@ func TestLateCommitMayFail(t *testing.T) {
 func TestLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := clerktest.New(clerktest.Config{MinTransit: 2 * time.Second, MinLatency: 3 * time.Second, MaxLatency: 7 * time.Second, LateCommit: time.Minute})
+		s := clerktest.New(clerktest.Config{MinTransit: 2 * time.Second, MinLatency: 3 * time.Second,
+			MaxLatency: 7 * time.Second, LateCommit: time.Minute})
 		start := time.Now()
 		serve := func(ctx context.Context, address string) (w *httptest.ResponseRecorder, aborted bool) {
 			defer func() { aborted = recover() == http.ErrAbortHandler }()
 			w = httptest.NewRecorder()
-			r := httptest.NewRequestWithContext(ctx, "POST", "/v1/invitations", strings.NewReader(`{"email_address":"`+address+`"}`))
+			r := httptest.NewRequestWithContext(ctx, "POST", "/v1/invitations",
+				strings.NewReader(`{"email_address":"`+address+`"}`))
 			r.Header.Set("Authorization", "Bearer sk_test_x")
 			r.Header.Set("Content-Type", "application/json")
 			s.ServeHTTP(w, r)

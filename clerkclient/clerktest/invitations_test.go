@@ -14,13 +14,15 @@ import (
 func TestInvitationObject(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
-	r := s.do("POST", "/invitations", `{"email_address":"Ann@Example.com","public_metadata":{"plan":"pro"},"expires_in_days":7}`)
+	r := s.do("POST", "/invitations",
+		`{"email_address":"Ann@Example.com","public_metadata":{"plan":"pro"},"expires_in_days":7}`)
 	v := decode[clerktest.Invitation](t, r)
 	now := s.clock.Now()
 	if !regexp.MustCompile(`^inv_[0-9A-Za-z]{27}$`).MatchString(v.ID) {
 		t.Errorf("id %q", v.ID)
 	}
-	if v.CreatedAt != now.UnixMilli() || v.UpdatedAt != v.CreatedAt || v.ExpiresAt != now.AddDate(0, 0, 7).UnixMilli() {
+	if v.CreatedAt != now.UnixMilli() || v.UpdatedAt != v.CreatedAt ||
+		v.ExpiresAt != now.AddDate(0, 0, 7).UnixMilli() {
 		t.Errorf("times %+v", v)
 	}
 	if v.EmailAddress != "Ann@Example.com" || v.Status != "pending" || string(v.PublicMetadata) != `{"plan":"pro"}` {
@@ -41,7 +43,8 @@ func TestLedger(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
 	s.AddInvitation("seeded@example.com") // not in the ledger
-	v := decode[clerktest.Invitation](t, s.do("POST", "/invitations", `{"email_address":"Ann@Example.com","notify":false,"ignore_existing":true,
+	v := decode[clerktest.Invitation](t,
+		s.do("POST", "/invitations", `{"email_address":"Ann@Example.com","notify":false,"ignore_existing":true,
 		"redirect_url":"/in","template_slug":"invitation","expires_in_days":3,"public_metadata":{"a":1}}`))
 	s.clock.advance(time.Minute)
 	s.bulk("b@example.com", "c@example.com")
@@ -50,16 +53,20 @@ func TestLedger(t *testing.T) {
 		t.Fatalf("%d entries", len(ledger))
 	}
 	first := ledger[0]
-	want := clerktest.Sent{InvitationID: v.ID, Address: "Ann@Example.com", Folded: "ann@example.com", At: s.clock.Now().Add(-time.Minute), Request: 1,
-		IgnoreExisting: true, RedirectURL: "/in", TemplateSlug: "invitation", ExpiresInDays: 3, PublicMetadata: first.PublicMetadata}
+	want := clerktest.Sent{InvitationID: v.ID, Address: "Ann@Example.com", Folded: "ann@example.com",
+		At: s.clock.Now().Add(-time.Minute), Request: 1,
+		IgnoreExisting: true, RedirectURL: "/in", TemplateSlug: "invitation", ExpiresInDays: 3,
+		PublicMetadata: first.PublicMetadata}
 	if fmt.Sprintf("%+v", first) != fmt.Sprintf("%+v", want) || string(first.PublicMetadata) != `{"a":1}` {
 		t.Errorf("got  %+v\nwant %+v", first, want)
 	}
-	if b := ledger[1]; !b.Bulk || b.Request != 2 || !b.Notify || !b.Emailed || b.ExpiresInDays != 30 || b.Address != "b@example.com" {
+	if b := ledger[1]; !b.Bulk || b.Request != 2 || !b.Notify || !b.Emailed || b.ExpiresInDays != 30 ||
+		b.Address != "b@example.com" {
 		t.Errorf("got %+v", b)
 	}
 	requests := s.Requests()
-	if len(requests) != 2 || requests[1].Recipients != 2 || requests[1].Endpoint != clerktest.Bulk || requests[1].Status != 200 || requests[1].Number != 2 {
+	if len(requests) != 2 || requests[1].Recipients != 2 || requests[1].Endpoint != clerktest.Bulk ||
+		requests[1].Status != 200 || requests[1].Number != 2 {
 		t.Errorf("requests %+v", requests)
 	}
 }
@@ -88,7 +95,8 @@ func TestDuplicates(t *testing.T) {
 func TestDuplicatesNamed(t *testing.T) {
 	t.Parallel()
 	for naming, want := range map[clerktest.Naming]string{
-		clerktest.NameAll: "[a@example.com b@example.com]", clerktest.NameFirst: "[a@example.com]", clerktest.NameNone: "<nil>",
+		clerktest.NameAll: "[a@example.com b@example.com]", clerktest.NameFirst: "[a@example.com]",
+		clerktest.NameNone: "<nil>",
 	} {
 		s := setup(t, clerktest.Config{DuplicatesNamed: naming})
 		s.AddInvitation("a@example.com")
@@ -133,7 +141,9 @@ func TestUsersInTheWay(t *testing.T) {
 	ignoring := `{"email_address":"ann@example.com","ignore_existing":true}`
 	for _, single := range []bool{false, true} {
 		for _, bulk := range []bool{false, true} {
-			s.Configure(func(c *clerktest.Config) { c.IgnoreExistingCoversUsers, c.BulkIgnoreExistingCoversUsers = single, bulk })
+			s.Configure(func(c *clerktest.Config) {
+				c.IgnoreExistingCoversUsers, c.BulkIgnoreExistingCoversUsers = single, bulk
+			})
 			status := map[bool]int{true: 200, false: 422}
 			wantStatus(t, s.do("POST", "/invitations", ignoring), status[single])
 			wantStatus(t, s.do("POST", "/invitations/bulk", "["+ignoring+"]"), status[bulk])
@@ -167,7 +177,8 @@ func TestBulk(t *testing.T) {
 		status int
 		code   string
 	}{
-		{addresses[0], 400, "duplicate_record"}, {"user@example.com", 422, "form_identifier_exists"}, {"blocked@example.com", 403, "not_allowed_access"},
+		{addresses[0], 400, "duplicate_record"}, {"user@example.com", 422, "form_identifier_exists"},
+		{"blocked@example.com", 403, "not_allowed_access"},
 		{"odd@example.com", 422, "form_param_format_invalid"}, {"nonsense", 422, "form_param_format_invalid"},
 		{"TWIN@example.com", 400, "duplicate_record"},
 	} {
@@ -230,7 +241,8 @@ func TestDevelopmentCap(t *testing.T) {
 	for _, e := range s.Ledger() {
 		emailed[e.Address] = e.Emailed
 	}
-	want := map[string]bool{"a@example.com": true, "b@example.com": true, "c+clerk_test@example.com": true, "quiet@example.com": false, "d@example.com": false}
+	want := map[string]bool{"a@example.com": true, "b@example.com": true, "c+clerk_test@example.com": true,
+		"quiet@example.com": false, "d@example.com": false}
 	if fmt.Sprint(emailed) != fmt.Sprint(want) {
 		t.Errorf("emailed %v, want %v", emailed, want)
 	}
@@ -275,7 +287,8 @@ func TestAcceptMakesAUser(t *testing.T) {
 	s := setup(t, clerktest.Config{BulkDropsMetadata: true})
 	item := `{"email_address":"%s","public_metadata":{"plan":"pro"}}`
 	single := decode[clerktest.Invitation](t, s.do("POST", "/invitations", fmt.Sprintf(item, "single@example.com")))
-	bulk := decode[[]clerktest.Invitation](t, s.do("POST", "/invitations/bulk", "["+fmt.Sprintf(item, "bulk@example.com")+"]"))[0]
+	bulk := decode[[]clerktest.Invitation](t,
+		s.do("POST", "/invitations/bulk", "["+fmt.Sprintf(item, "bulk@example.com")+"]"))[0]
 	for _, v := range []clerktest.Invitation{single, bulk} {
 		if string(v.PublicMetadata) != `{"plan":"pro"}` {
 			t.Errorf("metadata of the invitation: %s", v.PublicMetadata)

@@ -32,11 +32,17 @@ func TestLimitsExactly(t *testing.T) {
 		at   []time.Duration
 		want string
 	}{
-		{"sliding", clerktest.Config{Create: limit}, []time.Duration{0, 4 * s, 9 * s, 10*s - 1, 10 * s, 14*s - 1, 14 * s, 20*s - 1, 20 * s}, "yes yes no no yes no yes no yes"},
+		{"sliding", clerktest.Config{Create: limit},
+			[]time.Duration{0, 4 * s, 9 * s, 10*s - 1, 10 * s, 14*s - 1, 14 * s, 20*s - 1, 20 * s},
+			"yes yes no no yes no yes no yes"},
 		// The clock starts at a whole minute, so windows start at 0, 10, 20 …
-		{"fixed", clerktest.Config{Create: limit, FixedWindow: true}, []time.Duration{8 * s, 9 * s, 10*s - 1, 10 * s, 11 * s, 12 * s, 20*s - 1, 20 * s}, "yes yes no yes yes no no yes"},
-		{"sliding, refused count", clerktest.Config{Create: limit, RefusedCount: true}, []time.Duration{0, 4 * s, 9 * s, 14 * s, 19*s - 1, 24*s - 1, 24 * s}, "yes yes no yes no no no"},
-		{"fixed, refused count", clerktest.Config{Create: limit, RefusedCount: true, FixedWindow: true}, []time.Duration{8 * s, 8 * s, 9 * s, 10 * s}, "yes yes no yes"},
+		{"fixed", clerktest.Config{Create: limit, FixedWindow: true},
+			[]time.Duration{8 * s, 9 * s, 10*s - 1, 10 * s, 11 * s, 12 * s, 20*s - 1, 20 * s},
+			"yes yes no yes yes no no yes"},
+		{"sliding, refused count", clerktest.Config{Create: limit, RefusedCount: true},
+			[]time.Duration{0, 4 * s, 9 * s, 14 * s, 19*s - 1, 24*s - 1, 24 * s}, "yes yes no yes no no no"},
+		{"fixed, refused count", clerktest.Config{Create: limit, RefusedCount: true, FixedWindow: true},
+			[]time.Duration{8 * s, 8 * s, 9 * s, 10 * s}, "yes yes no yes"},
 		{"off", clerktest.Config{}, []time.Duration{0, 0, 0, 0}, "yes yes yes yes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,7 +71,8 @@ func TestBuckets(t *testing.T) {
 
 func TestOverallLimit(t *testing.T) {
 	t.Parallel()
-	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 2, Window: time.Hour}, Overall: clerktest.Limit{N: 3, Window: 10 * time.Second}})
+	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 2, Window: time.Hour},
+		Overall: clerktest.Limit{N: 3, Window: 10 * time.Second}})
 	id := s.AddInvitation("a@example.com").ID
 	wantStatus(t, s.do("GET", "/invitations", ""), 200)
 	wantStatus(t, s.do("GET", "/users", ""), 200)
@@ -109,9 +116,12 @@ func TestRetryAfter(t *testing.T) {
 		t.Errorf("Retry-After %q, %v from now: %v", r.header.Get("Retry-After"), wait, err)
 	}
 
-	s.Configure(func(c *clerktest.Config) { c.RetryAfter, c.ThrottleBody = clerktest.RetryNone, clerktest.ThrottleHTML })
+	s.Configure(func(c *clerktest.Config) {
+		c.RetryAfter, c.ThrottleBody = clerktest.RetryNone, clerktest.ThrottleHTML
+	})
 	r = wantStatus(t, s.create("c@example.com"), 429)
-	if r.header.Get("Retry-After") != "" || !strings.HasPrefix(r.header.Get("Content-Type"), "text/html") || !strings.Contains(string(r.body), "<html>") {
+	if r.header.Get("Retry-After") != "" || !strings.HasPrefix(r.header.Get("Content-Type"), "text/html") ||
+		!strings.Contains(string(r.body), "<html>") {
 		t.Errorf("got %v %s", r.header, r.body)
 	}
 }
@@ -140,7 +150,8 @@ func TestSetLimitsKeepsCounting(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	t.Parallel()
-	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 2, Window: 10 * time.Second}, Bulk: clerktest.Limit{Window: time.Minute}})
+	s := setup(t, clerktest.Config{Create: clerktest.Limit{N: 2, Window: 10 * time.Second},
+		Bulk: clerktest.Limit{Window: time.Minute}})
 	s.tryAt(0, 9*time.Second, 9*time.Second, 10*time.Second, 30*time.Second) // yes yes no yes yes
 	wantStatus(t, s.bulk("a@example.com", "b@example.com"), 200)
 	wantStatus(t, s.bulk("a@example.com"), 400)
@@ -169,7 +180,8 @@ func TestStats(t *testing.T) {
 func TestLimitText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]clerktest.Limit{
-		"100/1h": {N: 100, Window: time.Hour}, "0": {}, "0/1m": {Window: time.Minute}, "5/1.5s": {N: 5, Window: 1500 * time.Millisecond},
+		"100/1h": {N: 100, Window: time.Hour}, "0": {}, "0/1m": {Window: time.Minute},
+		"5/1.5s": {N: 5, Window: 1500 * time.Millisecond},
 	} {
 		var got, again clerktest.Limit
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
@@ -191,7 +203,8 @@ func TestDocumented(t *testing.T) {
 	t.Parallel()
 	for key, overall := range map[string]int{"sk_test_a": 100, "sk_live_a": 1000} {
 		c := clerktest.Documented(key)
-		if c.Create.String() != "100/1h0m0s" || c.Bulk.String() != "25/1h0m0s" || c.Overall.N != overall || c.Overall.Window != 10*time.Second || c.Key != key {
+		if c.Create.String() != "100/1h0m0s" || c.Bulk.String() != "25/1h0m0s" || c.Overall.N != overall ||
+			c.Overall.Window != 10*time.Second || c.Key != key {
 			t.Errorf("got %+v", c)
 		}
 	}
@@ -200,7 +213,8 @@ func TestDocumented(t *testing.T) {
 func TestInvalidConfig(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]clerktest.Config{
-		"limit": {Create: clerktest.Limit{N: 1}}, "retry": {RetryAfter: "soon"}, "body": {ThrottleBody: "x"}, "naming": {DuplicatesNamed: "x"},
+		"limit": {Create: clerktest.Limit{N: 1}}, "retry": {RetryAfter: "soon"}, "body": {ThrottleBody: "x"},
+		"naming":  {DuplicatesNamed: "x"},
 		"latency": {MinLatency: -1}, "lag": {ListLag: -1},
 	} {
 		if cfg.Validate() == nil {

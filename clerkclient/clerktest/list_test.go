@@ -18,11 +18,14 @@ func TestList(t *testing.T) {
 	ids := map[string]string{}
 	for _, address := range []string{"b@example.com", "A@example.com", "d@other.example", "c@example.com"} {
 		days := map[string]int{"c@example.com": 1}[address]
-		r := s.do("POST", "/invitations", fmt.Sprintf(`{"email_address":%q,"expires_in_days":%d}`, address, max(days, 2)))
+		r := s.do("POST", "/invitations",
+			fmt.Sprintf(`{"email_address":%q,"expires_in_days":%d}`, address, max(days, 2)))
 		if days == 1 {
-			r = s.do("POST", "/invitations", fmt.Sprintf(`{"email_address":%q,"expires_in_days":1,"ignore_existing":true}`, address))
+			r = s.do("POST", "/invitations",
+				fmt.Sprintf(`{"email_address":%q,"expires_in_days":1,"ignore_existing":true}`, address))
 			wantStatus(t, s.do("POST", "/invitations/"+decode[clerktest.Invitation](t, r).ID+"/revoke", ""), 200)
-			r = s.do("POST", "/invitations", fmt.Sprintf(`{"email_address":%q,"expires_in_days":1,"ignore_existing":true}`, address))
+			r = s.do("POST", "/invitations",
+				fmt.Sprintf(`{"email_address":%q,"expires_in_days":1,"ignore_existing":true}`, address))
 		}
 		ids[address] = decode[clerktest.Invitation](t, r).ID
 		s.clock.advance(time.Second)
@@ -71,7 +74,8 @@ func TestList(t *testing.T) {
 	if page.TotalCount != 5 || len(page.Data) != 1 || page.Data[0].URL == "" {
 		t.Errorf("page %+v", page)
 	}
-	if r := s.do("GET", "/invitations?paginated=true&query=nobody", ""); string(r.body) != `{"data":[],"total_count":0}` {
+	if r := s.do("GET", "/invitations?paginated=true&query=nobody",
+		""); string(r.body) != `{"data":[],"total_count":0}` {
 		t.Errorf("empty page %s", r.body)
 	}
 }
@@ -94,10 +98,12 @@ func TestListRefusals(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
 	for query, code := range map[string]string{
-		"limit=0": "form_param_value_invalid", "limit=501": "form_param_value_invalid", "limit=x": "form_param_type_invalid", "limit=": "form_param_type_invalid",
+		"limit=0": "form_param_value_invalid", "limit=501": "form_param_value_invalid",
+		"limit=x": "form_param_type_invalid", "limit=": "form_param_type_invalid",
 		"offset=-1": "form_param_value_invalid", "offset=1.5": "form_param_type_invalid",
-		"status=odd": "form_param_value_invalid", "order_by=id": "form_param_value_invalid", "order_by=--created_at": "form_param_value_invalid",
-		"paginated=maybe": "form_param_type_invalid",
+		"status=odd": "form_param_value_invalid", "order_by=id": "form_param_value_invalid",
+		"order_by=--created_at": "form_param_value_invalid",
+		"paginated=maybe":       "form_param_type_invalid",
 	} {
 		name, _, _ := strings.Cut(query, "=")
 		if meta := wantError(t, s.do("GET", "/invitations?"+query, ""), 422, code); meta["param_name"] != name {
@@ -181,7 +187,8 @@ func TestUsers(t *testing.T) {
 		}
 		return strings.Join(got, " ")
 	}
-	if got := addresses(s.lookup("ann@EXAMPLE.com", "nobody@example.com", "bob@example.com")); got != "bob@example.com Ann@example.com" {
+	if got := addresses(s.lookup("ann@EXAMPLE.com", "nobody@example.com",
+		"bob@example.com")); got != "bob@example.com Ann@example.com" {
 		t.Errorf("found %s", got)
 	}
 	if got := len(s.lookup("nobody@example.com")); got != 0 {
@@ -244,7 +251,8 @@ func TestDemo(t *testing.T) {
 	if n := len(s.lookup("user.one@example.com")); n != 0 || len(s.Ledger()) != 1 {
 		t.Error("a reset forgets all")
 	}
-	if r := s.Requests(); r[0].Number != 4 || !slices.IsSortedFunc(r, func(a, b clerktest.Request) int { return a.Number - b.Number }) {
+	if r := s.Requests(); r[0].Number != 4 ||
+		!slices.IsSortedFunc(r, func(a, b clerktest.Request) int { return a.Number - b.Number }) {
 		t.Errorf("numbers are never used twice: %+v", r)
 	}
 }

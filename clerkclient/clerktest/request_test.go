@@ -11,7 +11,8 @@ import (
 	"example.com/usher/clerkclient/clerktest"
 )
 
-// TestValidation walks what is wrong with a request's fields. byDocument: Clerk's OpenAPI document says so too, and is asked.
+// TestValidation walks what is wrong with a request's fields. byDocument: Clerk's OpenAPI document says so too, and is
+// asked.
 func TestValidation(t *testing.T) {
 	t.Parallel()
 	big := `{"a":"` + strings.Repeat("x", 8192) + `"}`
@@ -30,25 +31,40 @@ func TestValidation(t *testing.T) {
 		{"address is a number", `{"email_address":7}`, 422, "form_param_type_invalid", "email_address", true},
 		{"address is null", `{"email_address":null}`, 422, "form_param_type_invalid", "email_address", true},
 		{"empty address", `{"email_address":""}`, 422, "form_param_format_invalid", "email_address", false},
-		{"malformed address", `{"email_address":"a@b@example.com"}`, 422, "form_param_format_invalid", "email_address", false},
-		{"address without a dotted domain", `{"email_address":"a@localhost"}`, 422, "form_param_format_invalid", "email_address", false},
-		{"address with a name", `{"email_address":"A <a@example.com>"}`, 422, "form_param_format_invalid", "email_address", false},
-		{"address with a space", `{"email_address":" a@example.com"}`, 422, "form_param_format_invalid", "email_address", false},
-		{"metadata is an array", `{"email_address":"a@example.com","public_metadata":[1]}`, 422, "form_param_type_invalid", "public_metadata", true},
+		{"malformed address", `{"email_address":"a@b@example.com"}`, 422, "form_param_format_invalid",
+			"email_address", false},
+		{"address without a dotted domain", `{"email_address":"a@localhost"}`, 422, "form_param_format_invalid",
+			"email_address", false},
+		{"address with a name", `{"email_address":"A <a@example.com>"}`, 422, "form_param_format_invalid",
+			"email_address", false},
+		{"address with a space", `{"email_address":" a@example.com"}`, 422, "form_param_format_invalid",
+			"email_address", false},
+		{"metadata is an array", `{"email_address":"a@example.com","public_metadata":[1]}`, 422,
+			"form_param_type_invalid", "public_metadata", true},
 		{"metadata fits", `{"email_address":"a@example.com","public_metadata":` + fits + `}`, 200, "", "", true},
-		{"metadata is too large", `{"email_address":"a@example.com","public_metadata":` + big + `}`, 422, "form_param_exceeds_allowed_size", "public_metadata", false},
+		{"metadata is too large", `{"email_address":"a@example.com","public_metadata":` + big + `}`, 422,
+			"form_param_exceeds_allowed_size", "public_metadata", false},
 		{"redirect to a path", `{"email_address":"a@example.com","redirect_url":"/in"}`, 200, "", "", true},
-		{"redirect to nowhere", `{"email_address":"a@example.com","redirect_url":"in"}`, 422, "form_param_format_invalid", "redirect_url", false},
-		{"notify is a text", `{"email_address":"a@example.com","notify":"yes"}`, 422, "form_param_type_invalid", "notify", true},
-		{"ignore_existing is a number", `{"email_address":"a@example.com","ignore_existing":1}`, 422, "form_param_type_invalid", "ignore_existing", true},
-		{"no day", `{"email_address":"a@example.com","expires_in_days":0}`, 422, "form_param_value_invalid", "expires_in_days", true},
-		{"too many days", `{"email_address":"a@example.com","expires_in_days":366}`, 422, "form_param_value_invalid", "expires_in_days", true},
+		{"redirect to nowhere", `{"email_address":"a@example.com","redirect_url":"in"}`, 422,
+			"form_param_format_invalid", "redirect_url", false},
+		{"notify is a text", `{"email_address":"a@example.com","notify":"yes"}`, 422,
+			"form_param_type_invalid", "notify", true},
+		{"ignore_existing is a number", `{"email_address":"a@example.com","ignore_existing":1}`, 422,
+			"form_param_type_invalid", "ignore_existing", true},
+		{"no day", `{"email_address":"a@example.com","expires_in_days":0}`, 422, "form_param_value_invalid",
+			"expires_in_days", true},
+		{"too many days", `{"email_address":"a@example.com","expires_in_days":366}`, 422, "form_param_value_invalid",
+			"expires_in_days", true},
 		{"a year", `{"email_address":"a@example.com","expires_in_days":365}`, 200, "", "", true},
-		{"half a day", `{"email_address":"a@example.com","expires_in_days":1.5}`, 422, "form_param_type_invalid", "expires_in_days", true},
-		{"unknown template", `{"email_address":"a@example.com","template_slug":"x"}`, 422, "form_param_value_invalid", "template_slug", true},
-		{"template is null", `{"email_address":"a@example.com","template_slug":null}`, 422, "form_param_type_invalid", "template_slug", true},
+		{"half a day", `{"email_address":"a@example.com","expires_in_days":1.5}`, 422, "form_param_type_invalid",
+			"expires_in_days", true},
+		{"unknown template", `{"email_address":"a@example.com","template_slug":"x"}`, 422, "form_param_value_invalid",
+			"template_slug", true},
+		{"template is null", `{"email_address":"a@example.com","template_slug":null}`, 422, "form_param_type_invalid",
+			"template_slug", true},
 	} {
-		for _, form := range []struct{ path, body string }{{"/invitations", c.item}, {"/invitations/bulk", "[" + c.item + "]"}} {
+		for _, form := range []struct{ path, body string }{{"/invitations", c.item},
+			{"/invitations/bulk", "[" + c.item + "]"}} {
 			t.Run(form.path[1:]+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
 				s := setup(t, clerktest.Config{})
@@ -62,7 +78,8 @@ func TestValidation(t *testing.T) {
 					t.Errorf("%d invitations were made", n)
 				}
 				if doc := contract(t); doc != nil && c.byDocument {
-					err := openapi3filter.ValidateRequest(t.Context(), doc.input(s.request("POST", form.path, form.body)))
+					err := openapi3filter.ValidateRequest(t.Context(),
+						doc.input(s.request("POST", form.path, form.body)))
 					if (err == nil) != (c.code == "") {
 						t.Errorf("Clerk's document says otherwise: %v", err)
 					}
@@ -83,10 +100,13 @@ func TestNullIsForBulks(t *testing.T) {
 func TestMetadataMax(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{MetadataMax: 10})
-	wantStatus(t, s.do("POST", "/invitations", `{"email_address":"a@example.com","public_metadata":{ "a" : "bb" }}`), 200)
-	wantError(t, s.do("POST", "/invitations", `{"email_address":"b@example.com","public_metadata":{"a":"bbb"}}`), 422, "form_param_exceeds_allowed_size")
+	wantStatus(t, s.do("POST", "/invitations", `{"email_address":"a@example.com","public_metadata":{ "a" : "bb" }}`),
+		200)
+	wantError(t, s.do("POST", "/invitations", `{"email_address":"b@example.com","public_metadata":{"a":"bbb"}}`), 422,
+		"form_param_exceeds_allowed_size")
 	s.Configure(func(c *clerktest.Config) { c.MetadataMax = -1 })
-	wantStatus(t, s.do("POST", "/invitations", `{"email_address":"b@example.com","public_metadata":{"a":"`+strings.Repeat("b", 20_000)+`"}}`), 200)
+	wantStatus(t, s.do("POST", "/invitations",
+		`{"email_address":"b@example.com","public_metadata":{"a":"`+strings.Repeat("b", 20_000)+`"}}`), 200)
 }
 
 func TestBodies(t *testing.T) {
@@ -118,7 +138,8 @@ func TestBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStatus(t, r, 200)
-	wantError(t, s.do("POST", "/invitations", `{"email_address":"`+strings.Repeat("x", 2<<20)+`"}`), 413, "request_body_too_large")
+	wantError(t, s.do("POST", "/invitations", `{"email_address":"`+strings.Repeat("x", 2<<20)+`"}`), 413,
+		"request_body_too_large")
 }
 
 func manyAddresses(n int) []string {
@@ -162,7 +183,8 @@ func TestKeys(t *testing.T) {
 
 	s.Configure(func(c *clerktest.Config) { c.EdgeBlocksAgents = true })
 	for _, agent := range []string{"", "Go-http-client/1.1"} {
-		if r := ask(s, "Bearer sk_test_only", agent); r.status != http.StatusForbidden || string(r.body) != "error code: 1010" {
+		if r := ask(s, "Bearer sk_test_only", agent); r.status != http.StatusForbidden ||
+			string(r.body) != "error code: 1010" {
 			t.Errorf("agent %q: %d %s", agent, r.status, r.body)
 		}
 	}
@@ -172,8 +194,10 @@ func TestKeys(t *testing.T) {
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
-	for _, c := range [][2]string{{"GET", "/"}, {"GET", "/sessions"}, {"DELETE", "/invitations"}, {"GET", "/invitations/bulk"},
-		{"GET", "/invitations/inv_1"}, {"POST", "/invitations//revoke"}, {"POST", "/invitations/a/b/revoke"}, {"POST", "/users"}} {
+	for _, c := range [][2]string{{"GET", "/"}, {"GET", "/sessions"}, {"DELETE", "/invitations"},
+		{"GET", "/invitations/bulk"},
+		{"GET", "/invitations/inv_1"}, {"POST", "/invitations//revoke"}, {"POST", "/invitations/a/b/revoke"},
+		{"POST", "/users"}} {
 		wantError(t, s.do(c[0], c[1], ""), 404, "resource_not_found")
 	}
 	id := s.AddInvitation("a@example.com").ID

@@ -20,9 +20,9 @@ const (
 	delayedCheck = time.Second
 )
 
-// serveBaseline is the worker that Usher is measured against: asynq used as its wiki shows for a rate limit. A task is a
-// call; a call that Clerk refuses with 429 goes back to the queue for as long as Clerk says. It knows no budget. It returns
-// after SIGTERM or SIGINT.
+// serveBaseline is the worker that Usher is measured against: asynq used as its wiki shows for a rate limit. A task
+// is a call; a call that Clerk refuses with 429 goes back to the queue for as long as Clerk says. It knows no
+// budget. It returns after SIGTERM or SIGINT.
 func serveBaseline() error {
 	options, err := redis.ParseURL(os.Getenv("REDIS_URL"))
 	if err != nil {

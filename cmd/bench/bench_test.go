@@ -143,7 +143,8 @@ func TestAnEarlierBuildHasAColumnOfItsOwn(t *testing.T) {
 		if err := r.print(&table, false); err != nil {
 			t.Fatal(err)
 		}
-		if got := table.String(); strings.Contains(got, "before") != compared || strings.Contains(got, "7,654") != compared {
+		if got := table.String(); strings.Contains(got, "before") != compared ||
+			strings.Contains(got, "7,654") != compared {
 			t.Errorf("compared %t:\n%s", compared, got)
 		}
 		if !r.complete() || r.rows[0].remarks() != "" {

@@ -88,8 +88,8 @@ func (b *bench) told(name string, err error, format string, args ...any) {
 	b.say("      %s: %s", name, fmt.Sprintf(format, args...))
 }
 
-// measure builds the binaries and takes every measurement, one after the other. An interruption ends it early: what was
-// measured by then is reported.
+// measure builds the binaries and takes every measurement, one after the other. An interruption ends it early: what
+// was measured by then is reported.
 func measure(ctx context.Context, chosen []measurement, old string, progress io.Writer) (report, error) {
 	dir, err := os.MkdirTemp("", "usher-bench-")
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// tick is the unit of times in /proc/PID/stat: Linux shows programs 100 a second on every architecture that Go runs on.
+// tick is the unit of times in /proc/PID/stat: Linux shows programs 100 a second on every architecture that Go runs
+// on.
 const tick = time.Second / 100
 
 // cpuTime is how long a process has had a processor, in the program and in the kernel for it.

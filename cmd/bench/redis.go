@@ -49,17 +49,23 @@ func (s *redisServer) memory(ctx context.Context) (int64, error) {
 		tolerance = 2048
 	)
 	last, same := int64(0), 0
-	err := testkit.Poll(ctx, pollEvery, limit, "Redis's memory comes to rest", func(ctx context.Context) (bool, error) {
-		used, err := s.figure(ctx, "memory", "used_memory")
-		if err != nil {
-			return false, err
-		}
-		if same++; max(used-last, last-used) > tolerance {
-			same = 0
-		}
-		last = used
-		return same >= rest, nil
-	})
+	err := testkit.Poll(
+		ctx,
+		pollEvery,
+		limit,
+		"Redis's memory comes to rest",
+		func(ctx context.Context) (bool, error) {
+			used, err := s.figure(ctx, "memory", "used_memory")
+			if err != nil {
+				return false, err
+			}
+			if same++; max(used-last, last-used) > tolerance {
+				same = 0
+			}
+			last = used
+			return same >= rest, nil
+		},
+	)
 	return last, err
 }
 

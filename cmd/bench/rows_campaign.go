@@ -43,7 +43,11 @@ func campaignMeasurement() measurement {
 				"(best possible %.0f s with both budgets; it sends singles only)",
 				number(campaignSize), usher.span.Seconds(), bestSpan(campaignSize).Seconds(),
 				number(plainSize), plain.span.Seconds(), bestSpan(plainSize).Seconds())
-			size := fmt.Sprintf("Usher for %s recipients, the baseline for %s", number(campaignSize), number(plainSize))
+			size := fmt.Sprintf(
+				"Usher for %s recipients, the baseline for %s",
+				number(campaignSize),
+				number(plainSize),
+			)
 			return []answer{
 				{usher.times(), before.times(), plain.times(), took},
 				{usher.refusals(), before.refusals(), plain.refusals(), size},

@@ -121,11 +121,17 @@ func (s *stage) inviteSteadily(ctx context.Context, c contender, n int) (map[str
 // collect waits for the invitations and reckons how long each took to the arrival of the call that made it.
 func (s *stage) collect(ctx context.Context, enqueued map[string]time.Time, result *latencies) error {
 	var arrived map[string]time.Time
-	err := testkit.Poll(ctx, pollEvery, inviteLimit, "the invitations are made", func(ctx context.Context) (bool, error) {
-		var err error
-		arrived, err = s.arrivalsOf(ctx, enqueued)
-		return len(arrived) == len(enqueued), err
-	})
+	err := testkit.Poll(
+		ctx,
+		pollEvery,
+		inviteLimit,
+		"the invitations are made",
+		func(ctx context.Context) (bool, error) {
+			var err error
+			arrived, err = s.arrivalsOf(ctx, enqueued)
+			return len(arrived) == len(enqueued), err
+		},
+	)
 	if err != nil && !errors.Is(err, testkit.ErrTooLate) {
 		return err
 	}

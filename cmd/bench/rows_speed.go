@@ -29,8 +29,11 @@ func speedMeasurement() measurement {
 				b.addPace(ctx, &listBefore, usherCampaign().before(), speedList)
 			}
 			runs := fmt.Sprintf("median of %d alternating runs of %s", speedRuns, number(speedInvites))
-			lists := fmt.Sprintf("the same of a bulk-invite of %s; the baseline and Usher's invite tasks (%s) make a call for each",
-				number(speedList), singles.median())
+			lists := fmt.Sprintf(
+				"the same of a bulk-invite of %s; the baseline and Usher's invite tasks (%s) make a call for each",
+				number(speedList),
+				singles.median(),
+			)
 			return []answer{
 				{singles.median(), singlesBefore.median(), plain.median(), runs},
 				{list.median(), listBefore.median(), plain.median(), lists},

@@ -34,8 +34,11 @@ func waitingMeasurement(n int) measurement {
 			ofInvites := func(of func(waiting) float64, note string) answer {
 				return row(invites, invitesBefore, of, note)
 			}
-			settled := fmt.Sprintf("Usher rests after %.1f s, the baseline after %.1f s, and again so whenever a window opens",
-				invites.settling.span.Seconds(), plain.settling.span.Seconds())
+			settled := fmt.Sprintf(
+				"Usher rests after %.1f s, the baseline after %.1f s, and again so whenever a window opens",
+				invites.settling.span.Seconds(),
+				plain.settling.span.Seconds(),
+			)
 			return []answer{
 				ofCampaign(waiting.commandRate, "baseline: a task each, put off until Clerk's Retry-After has passed"),
 				ofCampaign(waiting.cpuShare, ""),

@@ -16,7 +16,8 @@ const (
 	rerunLimit = 75 * time.Second
 )
 
-// playRedisAway takes Redis away at the instant at which a task completes: Clerk has answered, and nobody has written so.
+// playRedisAway takes Redis away at the instant at which a task completes: Clerk has answered, and nobody has
+// written so.
 func playRedisAway(ctx context.Context, s *stage) error {
 	rng := s.rng("redis")
 	var w work

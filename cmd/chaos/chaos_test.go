@@ -52,7 +52,8 @@ func TestProbesMustBeFewAndOneAtATime(t *testing.T) {
 	at := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 	refused := func(millis ...int) (requests []clerktest.Request) {
 		for _, ms := range millis {
-			requests = append(requests, clerktest.Request{Arrived: at.Add(time.Duration(ms) * time.Millisecond), Status: 401})
+			requests = append(requests, clerktest.Request{Arrived: at.Add(time.Duration(ms) * time.Millisecond),
+				Status: 401})
 		}
 		return requests
 	}
@@ -76,7 +77,8 @@ func TestReadiness(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 	r := readiness{seen: []readyAnswer{
-		{at, 200, "ready"}, {at.Add(time.Second), 503, "Clerk refuses the secret key"}, {at.Add(2 * time.Second), 503, "Redis cannot be reached"},
+		{at, 200, "ready"}, {at.Add(time.Second), 503, "Clerk refuses the secret key"},
+		{at.Add(2 * time.Second), 503, "Redis cannot be reached"},
 	}}
 	for until, wrong := range map[time.Duration]int{time.Second: 0, 2 * time.Second: 1} {
 		if got := r.violations(at.Add(time.Millisecond), at.Add(until)); len(got) != wrong {
@@ -106,12 +108,14 @@ func TestTotals(t *testing.T) {
 	t.Parallel()
 	total := report{Scenario: "storm", Held: true}
 	for _, held := range []bool{true, false} {
-		total.add(report{Held: held, Seconds: 1.5, Survived: tally{Faults: map[string]int{"reset": 2}, Kills: 3, KillsAtIntent: 2, KillsCut: 1}})
+		total.add(report{Held: held, Seconds: 1.5,
+			Survived: tally{Faults: map[string]int{"reset": 2}, Kills: 3, KillsAtIntent: 2, KillsCut: 1}})
 	}
 	if total.Held || total.heldRuns != 1 || total.Seconds != 3 {
 		t.Errorf("the total is %+v", total)
 	}
-	if line := total.line(); !strings.Contains(line, "4 faults (4 reset) · 6 kills (4 at an open intent, 2 cut a call)") {
+	if line := total.line(); !strings.Contains(line,
+		"4 faults (4 reset) · 6 kills (4 at an open intent, 2 cut a call)") {
 		t.Errorf("the line is %q", line)
 	}
 }

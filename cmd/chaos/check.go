@@ -19,8 +19,8 @@ import (
 // calmDown is how long the workers may still do something wrong after all is done: what is late has come by then.
 const calmDown = 2 * time.Second
 
-// checkWork compares what Clerk sent with what was asked, and what the tasks say with what Clerk sent. dead is how many are
-// refused for good.
+// checkWork compares what Clerk sent with what was asked, and what the tasks say with what Clerk sent. dead is how
+// many are refused for good.
 func (s *stage) checkWork(ctx context.Context, w work, want map[string]int, dead int) error {
 	if err := policy.Sleep(ctx, s.scenario.setting.settle+calmDown); err != nil {
 		return err
@@ -57,7 +57,10 @@ func misdelivered(sent []clerktest.Sent, want map[string]int) []string {
 		}
 	}
 	if len(missing) > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %d were not sent what was asked: %s", len(missing), len(want), everyone(missing)))
+		wrong = append(
+			wrong,
+			fmt.Sprintf("%d of %d were not sent what was asked: %s", len(missing), len(want), everyone(missing)),
+		)
 	}
 	excess := map[string][]string{} // those invited by the same requests, together
 	for email, entries := range got {
@@ -81,7 +84,13 @@ func how(entries []clerktest.Sent) string {
 	for i, entry := range entries {
 		kind := map[bool]string{true: "bulk", false: "create"}[entry.Bulk]
 		late := map[bool]string{true: ", late"}[entry.Late]
-		ways[i] = fmt.Sprintf("request %d (%s%s) at %s", entry.Request, kind, late, entry.At.UTC().Format("15:04:05.000"))
+		ways[i] = fmt.Sprintf(
+			"request %d (%s%s) at %s",
+			entry.Request,
+			kind,
+			late,
+			entry.At.UTC().Format("15:04:05.000"),
+		)
 	}
 	return strings.Join(ways, ", ")
 }
@@ -108,8 +117,22 @@ func (s *stage) checkCampaign(ctx context.Context, w work, dead int) error {
 	if err != nil {
 		return err
 	}
-	got := fmt.Sprintf("%v: %v recipients, %v sent, %v dead, %v remaining", task["state"], task["recipients"], task["sent"], task["dead"], task["remaining"])
-	want := fmt.Sprintf("%v: %v recipients, %v sent, %v dead, %v remaining", tasks.StateDone, w.bulk.size(), w.bulk.size()-dead, dead, 0)
+	got := fmt.Sprintf(
+		"%v: %v recipients, %v sent, %v dead, %v remaining",
+		task["state"],
+		task["recipients"],
+		task["sent"],
+		task["dead"],
+		task["remaining"],
+	)
+	want := fmt.Sprintf(
+		"%v: %v recipients, %v sent, %v dead, %v remaining",
+		tasks.StateDone,
+		w.bulk.size(),
+		w.bulk.size()-dead,
+		dead,
+		0,
+	)
 	if got != want {
 		s.wrong("the campaign is %s; want %s", got, want)
 	}
@@ -128,8 +151,13 @@ func (s *stage) checkInvites(ctx context.Context, w work, sent []clerktest.Sent)
 			return fmt.Errorf("looking up an invite: %w", err)
 		}
 		if email := w.invites[id]; task.State != tasks.StateDone || addresses[task.InvitationID] != email {
-			s.wrong("the invite of %s is %s with invitation %q, which went to %s", who(email), task.State, task.InvitationID,
-				cmp.Or(addresses[task.InvitationID], "nobody"))
+			s.wrong(
+				"the invite of %s is %s with invitation %q, which went to %s",
+				who(email),
+				task.State,
+				task.InvitationID,
+				cmp.Or(addresses[task.InvitationID], "nobody"),
+			)
 		}
 	}
 	return nil
@@ -145,7 +173,16 @@ func (s *stage) checkDeadLetters(ctx context.Context, want int) error {
 	}
 	var about []string
 	for _, letter := range letters {
-		about = append(about, fmt.Sprintf("%s: %v %v %v", who(fmt.Sprint(letter["email_address"])), letter["reason"], letter["http_status"], letter["code"]))
+		about = append(
+			about,
+			fmt.Sprintf(
+				"%s: %v %v %v",
+				who(fmt.Sprint(letter["email_address"])),
+				letter["reason"],
+				letter["http_status"],
+				letter["code"],
+			),
+		)
 	}
 	s.wrong("there are %d dead letters, want %d: %s", len(letters), want, strings.Join(about, "; "))
 	return nil

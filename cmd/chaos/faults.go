@@ -24,8 +24,8 @@ func (s *stage) injectShares(ctx context.Context, faults []fault) error {
 	return nil
 }
 
-// probabilities are what the sandbox is told, which tries faults in turn: those behind have a larger share of what the ones
-// before leave.
+// probabilities are what the sandbox is told, which tries faults in turn: those behind have a larger share of what
+// the ones before leave.
 func probabilities(faults []fault) []float64 {
 	left := 1.0
 	var told []float64

@@ -7,13 +7,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// intents looks at the intents that the workers keep in Redis: a hash for each address, whose fields are the owners of a claim,
-// or begin with "=". The value of a claim is c|token|till|since from before its call on; the call is under way until till (ms) at
-// most. If its worker dies the claim stays as it is until somebody asks what became of the call.
+// intents looks at the intents that the workers keep in Redis: a hash for each address, whose fields are the owners
+// of a claim, or begin with "=". The value of a claim is c|token|till|since from before its call on; the call is
+// under way until till (ms) at most. If its worker dies the claim stays as it is until somebody asks what became of
+// the call.
 type intents struct{ rdb *redis.Client }
 
-// callsScript lists claims in one instant. ARGV: the pattern of the keys; "all", or else those only whose call may be under way.
-// Returns each with its key, owner and value.
+// callsScript lists claims in one instant. ARGV: the pattern of the keys; "all", or else those only whose call may
+// be under way. Returns each with its key, owner and value.
 const callsScript = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

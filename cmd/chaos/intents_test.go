@@ -16,8 +16,9 @@ func TestIntentsTellCallsUnderWayFromOthers(t *testing.T) {
 	for key, fields := range map[string][]any{
 		"usher:{once}:i:\x00*[under]way": {"c:storm", fmt.Sprintf("c|one|%d|1", now), "=inv_1", "1"},
 		"usher:{once}:i:killed":          {"t:invite", fmt.Sprintf("c|two|%d|1", past)},
-		"usher:{once}:i:unknown":         {"t:invite", fmt.Sprintf("u|three|%d|1", now), "=inv_2", fmt.Sprintf("c|four|%d|1", now)},
-		"usher:{once}:t:another":         {"t:invite", fmt.Sprintf("c|five|%d|1", now)},
+		"usher:{once}:i:unknown": {"t:invite", fmt.Sprintf("u|three|%d|1", now), "=inv_2",
+			fmt.Sprintf("c|four|%d|1", now)},
+		"usher:{once}:t:another": {"t:invite", fmt.Sprintf("c|five|%d|1", now)},
 	} {
 		if err := rdb.HSet(t.Context(), key, fields...).Err(); err != nil {
 			t.Fatal(err)

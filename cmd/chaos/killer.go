@@ -27,8 +27,8 @@ type killer struct {
 	kills
 }
 
-// leastMercy and mostMercy are the time between two strikes, without that of aiming. The least is more than a call takes:
-// a claim that stands after it stands because its worker was killed.
+// leastMercy and mostMercy are the time between two strikes, without that of aiming. The least is more than a call
+// takes: a claim that stands after it stands because its worker was killed.
 const (
 	leastMercy = 1100 * time.Millisecond
 	mostMercy  = 2 * time.Second
@@ -60,8 +60,8 @@ func (k *killer) run(ctx context.Context) error {
 	return nil
 }
 
-// takeAim waits, not too long, until a worker is amid a call for invitations, and puts it first among the victims. In vain is
-// fine too: then any worker is killed at any instant.
+// takeAim waits, not too long, until a worker is amid a call for invitations, and puts it first among the victims.
+// In vain is fine too: then any worker is killed at any instant.
 func (k *killer) takeAim(ctx context.Context, victims []int) {
 	_ = testkit.Poll(ctx, pollSoon, k.aim, "a call is under way", func(ctx context.Context) (bool, error) {
 		requests, err := k.s.clerk.Requests(ctx, k.seen)
@@ -90,7 +90,8 @@ func asksForInvitations(r clerktest.Request) bool {
 	return r.Endpoint == clerktest.Create || r.Endpoint == clerktest.Bulk
 }
 
-// count counts a strike: whether calls may have been under way, and whether one of them was cut off, so that its claim still stands.
+// count counts a strike: whether calls may have been under way, and whether one of them was cut off, so that its
+// claim still stands.
 func (k *killer) count(ctx context.Context, open claims) {
 	left, err := k.s.intents.claimed(ctx)
 	cut := err == nil && open.shares(left)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// playLate has Clerk carry out a fifth of the calls only after their client has given up, and show new invitations late. Both
-// together stay within the settling time.
+// playLate has Clerk carry out a fifth of the calls only after their client has given up, and show new invitations
+// late. Both together stay within the settling time.
 func playLate(ctx context.Context, s *stage) error {
 	const most = 700 * time.Millisecond // two of it, and what noticing takes, are less than the settling time
 	rng := s.rng("late")

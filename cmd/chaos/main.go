@@ -1,6 +1,6 @@
-// Command chaos proves that no recipient is invited twice and none is lost, whatever breaks. It runs the real binaries, a real
-// redis-server and the sandbox Clerk as processes, breaks them at instants drawn from a seed, and compares the sandbox's own
-// ledger with what was asked.
+// Command chaos proves that no recipient is invited twice and none is lost, whatever breaks. It runs the real
+// binaries, a real redis-server and the sandbox Clerk as processes, breaks them at instants drawn from a seed, and
+// compares the sandbox's own ledger with what was asked.
 package main
 
 import (
@@ -38,11 +38,20 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Uint64Var(&o.seed, "seed", uint64(rand.Uint32()), "draw everything random from this `number`; default: another one each time")
+	flags.Uint64Var(
+		&o.seed,
+		"seed",
+		uint64(rand.Uint32()),
+		"draw everything random from this `number`; default: another one each time",
+	)
 	flags.IntVar(&o.seeds, "seeds", 1, "play each scenario with this `many` seeds, counting up")
 	flags.BoolVar(&o.json, "json", false, "print JSON, one object a line")
 	short := flags.Bool("short", false, "play a small storm only, which takes less than a minute")
-	old := flags.String("old", "", "play mixed too, with the worker and the enqueue of an earlier build in this `folder`")
+	old := flags.String(
+		"old",
+		"",
+		"play mixed too, with the worker and the enqueue of an earlier build in this `folder`",
+	)
 	only := flags.String("only", "", "play only the scenario of this `name`")
 	if err := flags.Parse(args); err != nil {
 		return o, err

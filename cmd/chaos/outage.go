@@ -13,10 +13,16 @@ func (s *stage) breakRedis(ctx context.Context, recipients int) error {
 	rng := s.rng("redis")
 	atLeast := recipients*3/10 + rng.IntN(recipients*4/10)
 	away := between(rng, 0, 1500*time.Millisecond)
-	err := testkit.Poll(ctx, pollSoon, workLimit, "the middle of the work is reached", func(ctx context.Context) (bool, error) {
-		made, err := s.clerk.created(ctx)
-		return made >= atLeast, err
-	})
+	err := testkit.Poll(
+		ctx,
+		pollSoon,
+		workLimit,
+		"the middle of the work is reached",
+		func(ctx context.Context) (bool, error) {
+			made, err := s.clerk.created(ctx)
+			return made >= atLeast, err
+		},
+	)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ func (b binaries) check() error {
 }
 
 func (b binaries) build(ctx context.Context) error {
-	if err := testkit.Build(ctx, string(b), "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue"); err != nil {
+	err := testkit.Build(ctx, string(b), "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue")
+	if err != nil {
 		return fmt.Errorf("building the commands: %w", err)
 	}
 	return nil
@@ -98,8 +99,8 @@ func tidy(dir string, all bool) error {
 	return err
 }
 
-// playOne plays a scenario with one seed on a stage of its own. Its error is the context's: whatever else went wrong stands in
-// the report.
+// playOne plays a scenario with one seed on a stage of its own. Its error is the context's: whatever else went wrong
+// stands in the report.
 func playOne(ctx context.Context, sc scenario, seed uint64, commands, old binaries, dir string) (report, error) {
 	folder := filepath.Join(dir, fmt.Sprintf("%s-%d", sc.name, seed))
 	if err := os.Mkdir(folder, 0o700); err != nil {

@@ -65,7 +65,13 @@ func (r *readiness) violations(from, to time.Time) []string {
 		}
 		asked++
 		if a.status != http.StatusServiceUnavailable || !strings.Contains(a.reason, "key") {
-			return []string{fmt.Sprintf("/readyz was %d %q while the key was refused, want 503 and a reason that names the key", a.status, a.reason)}
+			return []string{
+				fmt.Sprintf(
+					"/readyz was %d %q while the key was refused, want 503 and a reason that names the key",
+					a.status,
+					a.reason,
+				),
+			}
 		}
 	}
 	if asked == 0 {

@@ -36,7 +36,8 @@ func (s *stage) report(took time.Duration) report {
 	defer s.mu.Unlock()
 	return report{
 		Scenario: s.scenario.name, Seed: s.seed, Held: len(s.violations) == 0, Seconds: took.Seconds(),
-		Survived: s.tally, Notes: append([]string{}, s.notes...), Violations: append([]string{}, s.violations...), // [], not null
+		Survived: s.tally, Notes: append([]string{}, s.notes...), // [], not null
+		Violations: append([]string{}, s.violations...),
 	}
 }
 
@@ -94,11 +95,13 @@ func (p *printer) report(r report) {
 func (p *printer) total(r report, seeds int) {
 	if p.json {
 		p.object(map[string]any{
-			"scenario": r.Scenario, "total": true, "seeds": seeds, "held": r.heldRuns, "seconds": r.Seconds, "survived": r.Survived,
+			"scenario": r.Scenario, "total": true, "seeds": seeds, "held": r.heldRuns,
+			"seconds": r.Seconds, "survived": r.Survived,
 		})
 		return
 	}
-	fmt.Fprintf(p.out, "total  %-11s %d of %d seeds held, %.0f s: %s\n", r.Scenario, r.heldRuns, seeds, r.Seconds, r.line())
+	fmt.Fprintf(p.out, "total  %-11s %d of %d seeds held, %.0f s: %s\n",
+		r.Scenario, r.heldRuns, seeds, r.Seconds, r.line())
 }
 
 func (p *printer) object(v any) {
@@ -123,7 +126,8 @@ func (r report) line() string {
 	some(t.LateCommits, "%d late commits")
 	some(t.Unauthorized, "%d × 401")
 	parts = append(parts, fmt.Sprintf("%d × 429", t.Throttled),
-		fmt.Sprintf("%d create and %d bulk calls, %d look-ups, %d abandoned", t.Creates, t.Bulks, t.Lookups, t.Abandoned))
+		fmt.Sprintf("%d create and %d bulk calls, %d look-ups, %d abandoned",
+			t.Creates, t.Bulks, t.Lookups, t.Abandoned))
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " · ")
 }
 

@@ -35,10 +35,16 @@ func playRevokedKey(ctx context.Context, s *stage) error {
 		return err
 	}
 	atLeast := revokedPeople/4 + s.rng("revocation").IntN(revokedPeople/3)
-	err = testkit.Poll(ctx, pollSoon, workLimit, "the campaign is in its middle", func(ctx context.Context) (bool, error) {
-		made, err := s.clerk.created(ctx)
-		return made >= atLeast, err
-	})
+	err = testkit.Poll(
+		ctx,
+		pollSoon,
+		workLimit,
+		"the campaign is in its middle",
+		func(ctx context.Context) (bool, error) {
+			made, err := s.clerk.created(ctx)
+			return made >= atLeast, err
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -46,10 +52,16 @@ func playRevokedKey(ctx context.Context, s *stage) error {
 	if err := s.withoutKey(ctx, &watch); err != nil {
 		return err
 	}
-	err = testkit.Poll(ctx, pollSeldom, time.Minute, "the worker is ready again", func(ctx context.Context) (bool, error) {
-		status, _ := watch.ask(ctx)
-		return status == http.StatusOK, nil
-	})
+	err = testkit.Poll(
+		ctx,
+		pollSeldom,
+		time.Minute,
+		"the worker is ready again",
+		func(ctx context.Context) (bool, error) {
+			status, _ := watch.ask(ctx)
+			return status == http.StatusOK, nil
+		},
+	)
 	if err := s.bear(err); err != nil {
 		return err
 	}

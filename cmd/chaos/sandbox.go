@@ -18,9 +18,25 @@ type sandbox struct {
 }
 
 func startSandbox(ctx context.Context, worker, dir string, set setting, seed uint64) (*sandbox, error) {
-	clerk, err := testkit.StartSandbox(ctx, worker, dir,
-		"--key", clerkKey, "--create", set.create, "--bulk", set.bulk, "--overall", "0",
-		"--min-latency", set.minLatency.String(), "--max-latency", set.maxLatency.String(), "--seed", strconv.FormatUint(seed, 10))
+	clerk, err := testkit.StartSandbox(
+		ctx,
+		worker,
+		dir,
+		"--key",
+		clerkKey,
+		"--create",
+		set.create,
+		"--bulk",
+		set.bulk,
+		"--overall",
+		"0",
+		"--min-latency",
+		set.minLatency.String(),
+		"--max-latency",
+		set.maxLatency.String(),
+		"--seed",
+		strconv.FormatUint(seed, 10),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +55,13 @@ func (s *sandbox) configure(ctx context.Context, fields map[string]any) error {
 
 // reject makes Clerk refuse an address for a reason that names nobody.
 func (s *sandbox) reject(ctx context.Context, address string, status int, code string) error {
-	return s.Control(ctx, http.MethodPost, "/rejections", map[string]any{"email_address": address, "status": status, "code": code}, nil)
+	return s.Control(
+		ctx,
+		http.MethodPost,
+		"/rejections",
+		map[string]any{"email_address": address, "status": status, "code": code},
+		nil,
+	)
 }
 
 func (s *sandbox) revokeKey(ctx context.Context) error {

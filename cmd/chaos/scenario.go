@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// scenario is one story of failures. Its play breaks things and tells the stage what did not hold; its error means that the
-// story could not be played to the end.
+// scenario is one story of failures. Its play breaks things and tells the stage what did not hold; its error means
+// that the story could not be played to the end.
 type scenario struct {
 	name    string
 	setting setting

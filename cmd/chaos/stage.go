@@ -17,8 +17,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// stage is what one scenario is played on with one seed: a fresh Redis, a fresh sandbox Clerk, and the workers that the
-// scenario starts.
+// stage is what one scenario is played on with one seed: a fresh Redis, a fresh sandbox Clerk, and the workers that
+// the scenario starts.
 type stage struct {
 	scenario scenario
 	seed     uint64
@@ -47,7 +47,8 @@ func (s *stage) on(ctx context.Context, play func(ctx context.Context, s *stage)
 	rdb := redis.NewClient(&redis.Options{Addr: s.redis.Addr})
 	defer rdb.Close()
 	s.intents = intents{rdb: rdb}
-	if s.clerk, err = startSandbox(ctx, s.commands.worker(), s.dir, s.scenario.setting, s.rng("sandbox").Uint64()); err != nil {
+	seed := s.rng("sandbox").Uint64()
+	if s.clerk, err = startSandbox(ctx, s.commands.worker(), s.dir, s.scenario.setting, seed); err != nil {
 		return err
 	}
 	defer s.clerk.Kill()

@@ -89,7 +89,8 @@ func (s *stage) stopDuringCall(ctx context.Context) (*testkit.Process, error) {
 	return p, s.stop(p)
 }
 
-// stopAtFullSpeed starts a worker on more invites, whose answers come soon, and stops it at any instant while it makes calls.
+// stopAtFullSpeed starts a worker on more invites, whose answers come soon, and stops it at any instant while it
+// makes calls.
 func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*testkit.Process, error) {
 	rng := s.rng("speed")
 	if err := s.clerk.configure(ctx, map[string]any{"min_latency": "10ms", "max_latency": "100ms"}); err != nil {
@@ -106,10 +107,16 @@ func (s *stage) stopAtFullSpeed(ctx context.Context, w *work, people span) (*tes
 	if err := s.askInvites(ctx, w, people); err != nil {
 		return nil, err
 	}
-	err = testkit.Poll(ctx, pollOften, workLimit, "another worker makes calls", func(ctx context.Context) (bool, error) {
-		now, err := s.calls(ctx)
-		return now > earlier, err
-	})
+	err = testkit.Poll(
+		ctx,
+		pollOften,
+		workLimit,
+		"another worker makes calls",
+		func(ctx context.Context) (bool, error) {
+			now, err := s.calls(ctx)
+			return now > earlier, err
+		},
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ func fullStorm() storm {
 	}
 }
 
-// shortStorm has no invites, because those of a killed worker wait for asynq, and no kills amid faults, because the questions
-// of a killed worker are asked again after a minute.
+// shortStorm has no invites, because those of a killed worker wait for asynq, and no kills amid faults, because the
+// questions of a killed worker are asked again after a minute.
 func shortStorm() storm {
 	return storm{
 		campaign: 60, inTurn: true, limit: 2 * time.Minute,

@@ -69,7 +69,8 @@ func (t *tally) add(other tally) {
 		{&t.Kills, other.Kills}, {&t.KillsAtIntent, other.KillsAtIntent}, {&t.KillsCut, other.KillsCut},
 		{&t.RedisRestarts, other.RedisRestarts}, {&t.Stops, other.Stops},
 		{&t.LateCommits, other.LateCommits}, {&t.Throttled, other.Throttled}, {&t.Unauthorized, other.Unauthorized},
-		{&t.Abandoned, other.Abandoned}, {&t.Creates, other.Creates}, {&t.Bulks, other.Bulks}, {&t.Lookups, other.Lookups},
+		{&t.Abandoned, other.Abandoned}, {&t.Creates, other.Creates}, {&t.Bulks, other.Bulks},
+		{&t.Lookups, other.Lookups},
 	} {
 		*sum.to += sum.from
 	}

@@ -15,8 +15,8 @@ const (
 	twinLimit = 3 * time.Minute
 )
 
-// playTwins invites addresses twice, by two tasks. Of each pair the first is delivered, and soon afterwards the second one's
-// first call fails before Clerk has done anything.
+// playTwins invites addresses twice, by two tasks. Of each pair the first is delivered, and soon afterwards the
+// second one's first call fails before Clerk has done anything.
 func playTwins(ctx context.Context, s *stage) error {
 	rng := s.rng("twins")
 	if err := s.startWorkers(1); err != nil {

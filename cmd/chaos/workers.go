@@ -11,8 +11,8 @@ import (
 // maxAttempts is out of the reach of what the scenarios break.
 const maxAttempts = "50"
 
-// prefixes are what the paths of Clerk's API begin with, for a worker at an even place and at an odd one: the sandbox knows
-// both, and its record of requests tells by them whose they are.
+// prefixes are what the paths of Clerk's API begin with, for a worker at an even place and at an odd one: the
+// sandbox knows both, and its record of requests tells by them whose they are.
 func prefixes() []string { return []string{"/v1", ""} }
 
 // placeOf is the place of the worker, among two, that sent a request of this path.
@@ -46,7 +46,8 @@ func (s *stage) workerAt(place int, env ...string) (*testkit.Process, error) {
 	base := []string{
 		"REDIS_URL=" + s.redis.URL(), "CLERK_SECRET_KEY=" + clerkKey, "CLERK_API_URL=" + s.clerk.URL() + prefix,
 		"USHER_LIMIT_CREATE=" + set.create, "USHER_LIMIT_BULK=" + set.bulk, "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0",
-		"USHER_TIMEOUT=" + set.timeout.String(), "USHER_SETTLE=" + set.settle.String(), "USHER_MAX_ATTEMPTS=" + maxAttempts,
+		"USHER_TIMEOUT=" + set.timeout.String(), "USHER_SETTLE=" + set.settle.String(),
+		"USHER_MAX_ATTEMPTS=" + maxAttempts,
 		"USHER_BACKOFF_MIN=200ms", "USHER_BACKOFF_MAX=2s", "USHER_ADMIN_ADDR=off", "USHER_LOG_LEVEL=debug",
 	}
 	name, path := fmt.Sprintf("worker-%d", place), s.commands.worker()

@@ -12,6 +12,7 @@ import (
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -30,9 +31,9 @@ func (s *stage) announced(create, bulk, overall int) {
 	}
 	p := policy.Policy{Create: hourly(create), Bulk: hourly(bulk), Overall: hourly(overall), Timeout: 30 * time.Second}
 	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, p.Limits("k")...)
-	must(s.t, err)
-	must(s.t, limiter.Announce(s.t.Context()))
-	must(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
+	testkit.NoError(s.t, err)
+	testkit.NoError(s.t, limiter.Announce(s.t.Context()))
+	testkit.NoError(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
 }
 
 func TestADryRunTellsWhatWouldBeSentAndSendsNothing(t *testing.T) {
@@ -144,7 +145,7 @@ func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	args := []string{"bulk-invite", file, "--dry-run", "--clerk-secret-key", testKey, "--clerk-api-url", s.clerkURL}
 	_, exit := s.watched(ctx, onStderr, args...)
-	eventually(t, "it asks", func() bool { return len(s.clerk.Requests()) >= 4 })
+	testkit.Eventually(t, "it asks", func() bool { return len(s.clerk.Requests()) >= 4 })
 	began := time.Now()
 	interrupt()
 	exits(t, exit, 130)
@@ -161,10 +162,10 @@ func TestADryRunForetellsTheFinish(t *testing.T) {
 	worker := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{ // shows that one runs, and does nothing
 		Queues: map[string]int{policy.Queue(tasks.DefaultNamespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
 	})
-	must(t, worker.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
+	testkit.NoError(t, worker.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
 	t.Cleanup(worker.Shutdown)
 	inspector := asynq.NewInspectorFromRedisClient(s.rdb)
-	eventually(t, "the worker shows", func() bool {
+	testkit.Eventually(t, "the worker shows", func() bool {
 		servers, err := inspector.Servers()
 		return err == nil && len(servers) > 0
 	})

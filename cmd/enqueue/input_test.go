@@ -16,6 +16,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
 )
 
 // TestBadInputLeavesNothing runs every kind of bad setting, address, option and file: exit 2, one line that says what
@@ -263,7 +264,7 @@ func (s *stage) asked(ctx context.Context, typed string, args ...string) answer 
 	var in person
 	if in.Reader = strings.NewReader(typed); typed == "" {
 		reader, writer, err := os.Pipe()
-		must(s.t, err)
+		testkit.NoError(s.t, err)
 		s.t.Cleanup(func() { writer.Close(); reader.Close() })
 		in.Reader = reader
 	}

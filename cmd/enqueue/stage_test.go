@@ -25,6 +25,7 @@ import (
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -67,7 +68,7 @@ func setup(t *testing.T) *stage {
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	s.clerk, s.clerkURL = clerktest.NewServer(t, clerktest.Config{Key: testKey})
 	const namespace = tasks.DefaultNamespace
-	must(t, s.mini.Set(store.Keys(namespace).KeyKind(), "test")) // as if a worker had started
+	testkit.NoError(t, s.mini.Set(store.Keys(namespace).KeyKind(), "test")) // as if a worker had started
 	s.ledgers, s.letters = ledger.New(s.rdb, namespace), deadletter.NewStore(s.rdb, namespace)
 	s.records, s.directory = record.NewStore(s.rdb, namespace), directory.New(s.rdb, namespace)
 	return s
@@ -138,18 +139,11 @@ func want(t *testing.T, object map[string]any, fields map[string]any) {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // write puts a file into the stage's folder.
 func (s *stage) write(name, content string) string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, name)
-	must(s.t, os.WriteFile(path, []byte(content), 0o600))
+	testkit.NoError(s.t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
 
@@ -167,22 +161,22 @@ func people(name string, n int) string {
 func (s *stage) ended(id string, r record.Record) {
 	s.t.Helper()
 	before, _, err := s.records.Get(s.t.Context(), id)
-	must(s.t, err)
+	testkit.NoError(s.t, err)
 	r.Type, r.Queue, r.Digest, r.EndedAt = before.Type, before.Queue, before.Digest, time.Now().UTC()
-	must(s.t, s.records.Put(s.t.Context(), id, r))
+	testkit.NoError(s.t, s.records.Put(s.t.Context(), id, r))
 }
 
 // settle ends up to n recipients of a running campaign, in the way that outcome says.
 func (s *stage) settle(campaign string, n int, outcome func(ledger.Row) ledger.Outcome) {
 	s.t.Helper()
 	batch, err := s.ledgers.TakeForCall(s.t.Context(), campaign, n, time.Minute, 0, ledger.InBulk)
-	must(s.t, err)
+	testkit.NoError(s.t, err)
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {
 		outcomes = append(outcomes, outcome(row))
 	}
 	settled, err := s.ledgers.Settle(s.t.Context(), campaign, batch, outcomes)
-	if must(s.t, err); len(settled) != len(batch.Rows) || len(settled) == 0 {
+	if testkit.NoError(s.t, err); len(settled) != len(batch.Rows) || len(settled) == 0 {
 		s.t.Fatalf("%d of %d recipients were settled", len(settled), len(batch.Rows))
 	}
 }
@@ -202,7 +196,7 @@ func (s *stage) dead(campaign string, n int, code string) {
 	s.t.Helper()
 	s.settle(campaign, n, func(row ledger.Row) ledger.Outcome {
 		var recipient tasks.Recipient
-		must(s.t, json.Unmarshal(row.Recipient, &recipient))
+		testkit.NoError(s.t, json.Unmarshal(row.Recipient, &recipient))
 		cause, now := refusal(code), time.Now().UTC()
 		return ledger.Outcome{
 			Row: row, At: now,
@@ -220,7 +214,7 @@ func (s *stage) dead(campaign string, n int, code string) {
 func (s *stage) finish(campaign string) {
 	s.t.Helper()
 	progress, err := s.ledgers.Progress(s.t.Context(), campaign, 1)
-	if must(s.t, err); progress.State != ledger.Finished {
+	if testkit.NoError(s.t, err); progress.State != ledger.Finished {
 		s.t.Fatalf("%+v", progress)
 	}
 }
@@ -229,10 +223,10 @@ func (s *stage) finish(campaign string) {
 func (s *stage) synced(invitations ...clerkclient.Invitation) {
 	s.t.Helper()
 	draft, err := s.directory.Begin(s.t.Context())
-	must(s.t, err)
-	must(s.t, draft.Add(s.t.Context(), invitations))
+	testkit.NoError(s.t, err)
+	testkit.NoError(s.t, draft.Add(s.t.Context(), invitations))
 	_, published, err := draft.Publish(s.t.Context())
-	if must(s.t, err); !published {
+	if testkit.NoError(s.t, err); !published {
 		s.t.Fatal("the copy was not published")
 	}
 }
@@ -244,13 +238,3 @@ func (s *stage) keys() []string {
 
 // z is a member that a sorted set has since now.
 func z(member string) redis.Z { return redis.Z{Score: float64(time.Now().UnixMilli()), Member: member} }
-
-// eventually waits for a condition, generously: machines are slow at times.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for late := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}

@@ -20,6 +20,7 @@ import (
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -34,17 +35,17 @@ import (
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")
-	if must(t, err); len(files) == 0 {
+	if testkit.NoError(t, err); len(files) == 0 {
 		t.Fatal("no transcripts")
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			t.Parallel()
 			data, err := os.ReadFile(file)
-			must(t, err)
+			testkit.NoError(t, err)
 			got := setup(t).transcript(string(data))
 			if flag.Lookup("update").Value.String() == "true" {
-				must(t, os.WriteFile(file, []byte(got), 0o600))
+				testkit.NoError(t, os.WriteFile(file, []byte(got), 0o600))
 			}
 			differ(t, string(data), got)
 		})
@@ -108,7 +109,7 @@ func (s *stage) answerOf(words []string) string {
 	}
 	if i := len(words) - 2; words[i] == "<" {
 		data, err := os.ReadFile(filepath.Join(s.dir, words[i+1]))
-		must(s.t, err)
+		testkit.NoError(s.t, err)
 		stdin, words = string(data), words[:i]
 		with = func(args ...string) answer { return s.run(s.t.Context(), strings.NewReader(stdin), args...) }
 	}
@@ -173,7 +174,7 @@ func refusal(code string) fate.Failure {
 func steps() map[string]func(s *stage, args ...string) {
 	number := func(s *stage, text string) int {
 		n, err := strconv.Atoi(text)
-		must(s.t, err)
+		testkit.NoError(s.t, err)
 		return n
 	}
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -200,9 +201,9 @@ func steps() map[string]func(s *stage, args ...string) {
 		"cancelled": func(s *stage, args ...string) { s.ended(args[0], record.Record{State: record.Cancelled}) },
 		"failing": func(s *stage, args ...string) {
 			r, _, err := s.records.Get(s.t.Context(), args[0])
-			must(s.t, err)
+			testkit.NoError(s.t, err)
 			r.Attempts, r.History = 1, []fate.Attempt{{At: noon, Failure: unavailable}}
-			must(s.t, s.records.Put(s.t.Context(), args[0], r))
+			testkit.NoError(s.t, s.records.Put(s.t.Context(), args[0], r))
 		},
 		// sent CAMPAIGN N, deadof CAMPAIGN N CODE, finish CAMPAIGN: what becomes of a campaign's recipients.
 		"sent":   func(s *stage, args ...string) { s.sent(args[0], number(s, args[1])) },
@@ -222,19 +223,19 @@ func steps() map[string]func(s *stage, args ...string) {
 			if args[1] == tasks.TypeRevoke {
 				e.EmailAddress, e.Campaign, e.Payload = "", args[2], fmt.Appendf(nil, `{"v":1,"campaign":%q}`, args[2])
 			}
-			must(s.t, s.letters.Put(s.t.Context(), e))
+			testkit.NoError(s.t, s.letters.Put(s.t.Context(), e))
 		},
 		// limits: as a worker announces them. spent LIMIT N: as many calls have just been made.
 		"limits": func(s *stage, _ ...string) {
 			p := policy.Default("test")
 			limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, p.Limits("k")...)
-			must(s.t, err)
-			must(s.t, limiter.Announce(s.t.Context()))
-			must(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
+			testkit.NoError(s.t, err)
+			testkit.NoError(s.t, limiter.Announce(s.t.Context()))
+			testkit.NoError(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
 		},
 		// belongs KIND: the namespace belongs to keys of a kind.
 		"belongs": func(s *stage, args ...string) {
-			must(s.t, s.rdb.Set(s.t.Context(), keys.KeyKind(), args[0], 0).Err())
+			testkit.NoError(s.t, s.rdb.Set(s.t.Context(), keys.KeyKind(), args[0], 0).Err())
 		},
 		// user ADDRESS…, pending ADDRESS…: what is at Clerk.
 		"user": func(s *stage, args ...string) {
@@ -272,7 +273,8 @@ func steps() map[string]func(s *stage, args ...string) {
 		},
 		// earlier: a copy in the layout of an earlier version.
 		"earlier": func(s *stage, _ ...string) {
-			must(s.t, s.rdb.HSet(s.t.Context(), keys.Directory(), "copy", "old", "synced_at", 1, "count", 1).Err())
+			testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), keys.Directory(), "copy", "old", "synced_at", 1, "count",
+				1).Err())
 		},
 		// schedule NAME CRON TASK FIELD VALUE…: a schedule as a worker keeps it; ~ stands for a space.
 		"schedule": func(s *stage, args ...string) {
@@ -284,14 +286,14 @@ func steps() map[string]func(s *stage, args ...string) {
 			for _, field := range args[3:] {
 				fields = append(fields, spaces.Replace(field))
 			}
-			must(s.t, s.rdb.HSet(s.t.Context(), keys.Schedule(args[0]), fields...).Err())
-			must(s.t, s.rdb.ZAdd(s.t.Context(), keys.Schedules(), z(args[0])).Err())
+			testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), keys.Schedule(args[0]), fields...).Err())
+			testkit.NoError(s.t, s.rdb.ZAdd(s.t.Context(), keys.Schedules(), z(args[0])).Err())
 		},
 		// newer CAMPAIGN: a recipient whose data this version cannot read.
 		"newer": func(s *stage, args ...string) {
 			newer := []ledger.Recipient{{Folded: "new", Data: json.RawMessage(`{"v":9}`)}}
 			_, err := s.ledgers.Add(s.t.Context(), args[0], time.Time{}, newer)
-			must(s.t, err)
+			testkit.NoError(s.t, err)
 		},
 	}
 }

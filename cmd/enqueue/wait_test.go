@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -124,7 +125,7 @@ func TestAWatchTellsAProgramEveryChange(t *testing.T) {
 	last := next(t, lines, has(`"state":"cancelled"`))
 	exits(t, exit, 3)
 	var object map[string]any
-	must(t, json.Unmarshal([]byte(last), &object))
+	testkit.NoError(t, json.Unmarshal([]byte(last), &object))
 	if _, told := object["recipients_per_hour"]; !told || len(lines) != 0 {
 		t.Errorf("%v, and %d more", object, len(lines))
 	}
@@ -205,7 +206,7 @@ func TestNothingIsToldTwice(t *testing.T) {
 		var told strings.Builder
 		p := progress{out: &output{stdout: &told, stderr: &told, json: show.json}}
 		for i, look := range show.looks {
-			must(t, p.show(look, float64(i)))
+			testkit.NoError(t, p.show(look, float64(i)))
 		}
 		if got := strings.Count(told.String(), "\n"); got != show.want {
 			t.Errorf("%s: told %d times, want %d:\n%s", name, got, show.want, told.String())

@@ -16,7 +16,8 @@ import (
 
 const testKey = "sk_test_SECRET"
 
-// setup gives a Redis, and the environment of a worker on it and on a sandbox Clerk. Settings of the person at the keyboard are not in it.
+// setup gives a Redis, and the environment of a worker on it and on a sandbox Clerk. Settings of the person at the
+// keyboard are not in it.
 func setup(t *testing.T) *testkit.Redis {
 	t.Helper()
 	for _, setting := range os.Environ() {
@@ -132,7 +133,8 @@ func TestAFaultyScheduleFileStopsTheWorker(t *testing.T) {
 		t.Errorf("want one line: %s", message)
 	}
 	for _, fault := range []string{
-		"USHER_SCHEDULE_FILE: got", `schedules.yaml:3: schedule "a": cron`, `schedules.yaml:8: schedule "b": file`, "USHER_RESERVE",
+		"USHER_SCHEDULE_FILE: got", `schedules.yaml:3: schedule "a": cron`,
+		`schedules.yaml:8: schedule "b": file`, "USHER_RESERVE",
 	} {
 		if !strings.Contains(message, fault) {
 			t.Errorf("%q is not in %q", fault, message)

@@ -26,9 +26,12 @@ func TestTheLatestAreReadOrTheListIsSaidToSlide(t *testing.T) {
 		"as many as wanted":   {enough: 600, missing: 1400, pages: 2},
 		"bulks in no order":   {pages: 5, change: func(c *listtest.Moving) { c.Unstable = true }},
 		"rows come meanwhile": {pages: 5, change: func(c *listtest.Moving) { c.Before = func(int) { c.Add(10, 10) } }},
-		"few slide":           {pages: 5, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1980, 1990) }) }},
-		"many slide":          {pages: 2, slid: true, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1900, 1930) }) }},
-		"nothing is left":     {pages: 2, slid: true, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 2000) }) }},
+		"few slide": {pages: 5,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1980, 1990) }) }},
+		"many slide": {pages: 2, slid: true,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1900, 1930) }) }},
+		"nothing is left": {pages: 2, slid: true,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 2000) }) }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -41,26 +41,35 @@ func TestAListIsReadWholeWhileItChanges(t *testing.T) {
 		slides        bool
 		pages         int // the most
 	}{
-		"empty":                 {rows: 0, pages: 1},
-		"one row":               {rows: 1, pages: 1},
-		"a page but one":        {rows: policy.ListPage - 1, pages: 1},
-		"a full page":           {rows: policy.ListPage, pages: 2},
-		"a page and one":        {rows: policy.ListPage + 1, pages: 2},
-		"many pages":            {rows: 3000, pages: 7},
-		"without a count":       {rows: 1200, pages: 3, change: func(c *listtest.Moving) { c.Untold = true }},
-		"few slide":             {rows: 1200, pages: 3, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 10) }) }},
-		"many slide":            {rows: 1200, pages: 5, slides: true, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 300) }) }},
-		"nearly all slide":      {rows: 1200, pages: 8, slides: true, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 450) }) }},
-		"it shrinks to nothing": {rows: 1200, missing: 700, pages: 8, slides: true, change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 1200) }) }},
-		"bulks in no order":     {rows: 2000, atATime: 10, pages: 5, change: func(c *listtest.Moving) { c.Unstable = true }},
-		"bulks in no order that slide": {rows: 2000, atATime: 10, pages: 7, slides: true, change: func(c *listtest.Moving) {
-			c.Unstable = true
-			c.At(2, func() { c.Set("revoked", 0, 25) })
-		}},
-		"hundreds of one time":   {rows: 2000, atATime: 300, pages: 9, change: func(c *listtest.Moving) { c.Unstable = true }},
-		"all of one time":        {rows: 2000, atATime: 2000, pages: 5},
-		"all of one time, slide": {rows: 2000, atATime: 2000, pages: 8, slides: true, change: func(c *listtest.Moving) { c.At(3, func() { c.Set("revoked", 0, 100) }) }},
-		"rows come meanwhile":    {rows: 1200, pages: 4, change: func(c *listtest.Moving) { c.Before = func(int) { c.Add(5, 1) } }},
+		"empty":           {rows: 0, pages: 1},
+		"one row":         {rows: 1, pages: 1},
+		"a page but one":  {rows: policy.ListPage - 1, pages: 1},
+		"a full page":     {rows: policy.ListPage, pages: 2},
+		"a page and one":  {rows: policy.ListPage + 1, pages: 2},
+		"many pages":      {rows: 3000, pages: 7},
+		"without a count": {rows: 1200, pages: 3, change: func(c *listtest.Moving) { c.Untold = true }},
+		"few slide": {rows: 1200, pages: 3,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 10) }) }},
+		"many slide": {rows: 1200, pages: 5, slides: true,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 300) }) }},
+		"nearly all slide": {rows: 1200, pages: 8, slides: true,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 450) }) }},
+		"it shrinks to nothing": {rows: 1200, missing: 700, pages: 8, slides: true,
+			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 0, 1200) }) }},
+		"bulks in no order": {rows: 2000, atATime: 10, pages: 5,
+			change: func(c *listtest.Moving) { c.Unstable = true }},
+		"bulks in no order that slide": {rows: 2000, atATime: 10, pages: 7, slides: true,
+			change: func(c *listtest.Moving) {
+				c.Unstable = true
+				c.At(2, func() { c.Set("revoked", 0, 25) })
+			}},
+		"hundreds of one time": {rows: 2000, atATime: 300, pages: 9,
+			change: func(c *listtest.Moving) { c.Unstable = true }},
+		"all of one time": {rows: 2000, atATime: 2000, pages: 5},
+		"all of one time, slide": {rows: 2000, atATime: 2000, pages: 8, slides: true,
+			change: func(c *listtest.Moving) { c.At(3, func() { c.Set("revoked", 0, 100) }) }},
+		"rows come meanwhile": {rows: 1200, pages: 4,
+			change: func(c *listtest.Moving) { c.Before = func(int) { c.Add(5, 1) } }},
 		"rows show late": {rows: 3000, pages: 12, slides: true, change: func(c *listtest.Moving) {
 			late := c.Rows[2700]
 			c.Rows[2700].Status = "hidden" // and counted from the last page on
@@ -115,7 +124,8 @@ func TestAListThatCannotBeReadWholeIsRefused(t *testing.T) {
 			t.Parallel()
 			c := &listtest.Moving{}
 			c.Add(1200, 1)
-			if _, l, err := readAll(t, spoil(c), ""); !errors.Is(err, ErrIncomplete) || l.Pages > 2*policy.ListSlides+10 {
+			if _, l, err := readAll(t, spoil(c), ""); !errors.Is(err, ErrIncomplete) ||
+				l.Pages > 2*policy.ListSlides+10 {
 				t.Errorf("%v after %d pages", err, l.Pages)
 			}
 		})
@@ -139,10 +149,11 @@ func TestAQueryIsPutToEveryPage(t *testing.T) {
 	c := &listtest.Moving{Lie: 700}
 	c.Add(1200, 1)
 	taken := 0
-	l := &Listing{Status: "pending", Query: "example.com", Each: func(_ context.Context, rows []clerkclient.Invitation) error {
-		taken += len(rows)
-		return nil
-	}}
+	l := &Listing{Status: "pending", Query: "example.com",
+		Each: func(_ context.Context, rows []clerkclient.Invitation) error {
+			taken += len(rows)
+			return nil
+		}}
 	if err := l.Read(t.Context(), c.Ask); err != nil || taken < 1200 || len(c.Calls) != 3 {
 		t.Errorf("%d rows in %d calls, %v", taken, len(c.Calls), err)
 	}
@@ -174,7 +185,8 @@ func TestRowsThatNothingHappensToAreAlwaysRead(t *testing.T) {
 		c.Before = func(int) {
 			for range rapid.IntRange(0, most).Draw(r, "now") {
 				if i := rapid.IntRange(0, 3000).Draw(r, "row"); i < len(c.Rows) {
-					c.Rows[i].Status, untouched[c.Rows[i].ID] = "revoked", false // which takes it from one list to the other
+					// which takes it from one list to the other
+					c.Rows[i].Status, untouched[c.Rows[i].ID] = "revoked", false
 				} else {
 					c.Add(1, 1)
 				}

@@ -19,7 +19,8 @@ import (
 
 func TestLookUpFindsWhomClerkWouldRefuse(t *testing.T) {
 	t.Parallel()
-	clerk := &fakeClerk{users: []string{"user@example.com", "both@example.com"}, pending: []string{"Pending@Example.com", "other@example.com"}}
+	clerk := &fakeClerk{users: []string{"user@example.com", "both@example.com"},
+		pending: []string{"Pending@Example.com", "other@example.com"}}
 	q := once(t, clerk)
 	for _, c := range []struct {
 		who   tasks.Recipient
@@ -46,7 +47,8 @@ func TestLookUpFindsWhomClerkWouldRefuse(t *testing.T) {
 
 func TestALookUpThatFailsRefusesNobody(t *testing.T) {
 	t.Parallel()
-	clerk := &fakeClerk{users: []string{"p0@example.com"}, pending: []string{"p1@example.com"}, refuse: errors.New("no")}
+	clerk := &fakeClerk{users: []string{"p0@example.com"}, pending: []string{"p1@example.com"},
+		refuse: errors.New("no")}
 	for _, f := range once(t, clerk).LookUp(t.Context(), people("p", 3)) {
 		if f.Refusal != nil || f.Alone || !f.Unknown {
 			t.Errorf("%+v", f)
@@ -73,7 +75,8 @@ func TestASurveyTellsTheRefusedAndTheUnknown(t *testing.T) {
 func TestASurveyWaitsOutAThrottling(t *testing.T) {
 	t.Parallel()
 	clerk := &moodyClerk{errs: []error{
-		&clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429, RetryAfter: 200 * time.Millisecond, Sent: true},
+		&clerkclient.Error{Outcome: clerkclient.Throttled, Status: 429,
+			RetryAfter: 200 * time.Millisecond, Sent: true},
 		&clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true},
 	}}
 	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 3))
@@ -187,7 +190,8 @@ func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
 		q, list := New(clerk, atOnce, observer, zerolog.New(&log)), people("p", 3)
 		for look, warnings := range []int{1, 1, 2} {
 			q.LookUp(t.Context(), list)
-			if got := strings.Count(log.String(), "a look-up failed"); got != warnings || observer.failed.Load() != int32(look+1) {
+			if got := strings.Count(log.String(), "a look-up failed"); got != warnings ||
+				observer.failed.Load() != int32(look+1) {
 				t.Errorf("look-up %d: %d warnings, %d counted", look+1, got, observer.failed.Load())
 			}
 			time.Sleep(policy.LookupWarning * 2 / 3)
@@ -200,7 +204,8 @@ func TestALookUpThatFailsIsCountedAndSaidOnceAMinute(t *testing.T) {
 		stopped, stop := context.WithCancel(t.Context())
 		stop()
 		time.Sleep(policy.LookupWarning)
-		if q.LookUp(stopped, list); observer.failed.Load() != 3 || strings.Count(log.String(), "a look-up failed") != 2 {
+		if q.LookUp(stopped, list); observer.failed.Load() != 3 ||
+			strings.Count(log.String(), "a look-up failed") != 2 {
 			t.Errorf("a look-up that was given up counts: %d, %s", observer.failed.Load(), log.String())
 		}
 		clerk.refuse = nil

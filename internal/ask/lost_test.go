@@ -54,13 +54,16 @@ func TestFindLostTakesOnlyWhatTheCallCanHaveMade(t *testing.T) {
 	called := time.Now().Add(-time.Minute)
 	clerk := &bookClerk{behind: 10 * time.Second, book: []clerkclient.Invitation{
 		{ID: "inv_second", EmailAddress: "Ada@Example.com", CreatedAt: called.Add(20 * time.Second)},
-		{ID: "inv_first", EmailAddress: "ada@example.com", CreatedAt: called.Add(-9 * time.Second)}, // Clerk's clock is behind
+		// Clerk's clock is behind
+		{ID: "inv_first", EmailAddress: "ada@example.com", CreatedAt: called.Add(-9 * time.Second)},
 		{ID: "inv_before", EmailAddress: "ada@example.com", CreatedAt: called.Add(-30 * time.Second)},
 		{ID: "inv_other", EmailAddress: "canada@example.com", CreatedAt: called},
 		{ID: "inv_revoked", EmailAddress: "bob@example.com", CreatedAt: called, Revoked: true},
 	}}
 	q := once(t, clerk)
-	for _, asked := range [][]string{{"Ada@Example.com", "bob@example.com"}, {"Ada@Example.com", "bob@example.com", "eve@example.com"}} { // both ways of asking
+	// both ways of asking
+	for _, asked := range [][]string{{"Ada@Example.com", "bob@example.com"},
+		{"Ada@Example.com", "bob@example.com", "eve@example.com"}} {
 		found, err := q.FindLost(t.Context(), lostSince(called, asked...))
 		if err != nil || len(found) != 2 {
 			t.Fatalf("%v, %v", found, err)
@@ -109,7 +112,9 @@ func TestRowsThatSlideAreNotMissed(t *testing.T) {
 	for _, vanish := range []int{5, 50} {
 		clerk := &bookClerk{}
 		for i := range 1200 {
-			clerk.book = append(clerk.book, clerkclient.Invitation{ID: fmt.Sprint("inv_", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), CreatedAt: now})
+			clerk.book = append(clerk.book,
+				clerkclient.Invitation{ID: fmt.Sprint("inv_", i),
+					EmailAddress: fmt.Sprintf("p%d@example.com", i), CreatedAt: now})
 		}
 		lost := lostSince(now, "p500@example.com", "p501@example.com", "p502@example.com")
 		clerk.fail = func(q clerkclient.ListQuery) error {
@@ -137,7 +142,8 @@ func TestAskingForManyTakesFewCalls(t *testing.T) {
 		t.Errorf("%d calls, %v", len(clerk.queries), err)
 	}
 	clerk.queries = nil
-	if _, err := q.FindLost(t.Context(), lostSince(time.Now().Add(-48*time.Hour), addresses...)); err != nil || len(clerk.queries) != 40 {
+	if _, err := q.FindLost(t.Context(), lostSince(time.Now().Add(-48*time.Hour), addresses...)); err != nil ||
+		len(clerk.queries) != 40 {
 		t.Errorf("of a call two days ago: %d calls, %v", len(clerk.queries), err)
 	}
 	clerk.fail = func(clerkclient.ListQuery) error { return errors.New("no") }

@@ -20,11 +20,13 @@ func TestNoRowIsMissedThatSlides(t *testing.T) {
 		return rows, nil
 	}
 	for name, change := range map[string]func(call int, c *listtest.Moving){
-		"nothing happens":       func(int, *listtest.Moving) {},
-		"a few are accepted":    func(call int, c *listtest.Moving) { c.Set("accepted", 0, 20*call) },
-		"many are accepted":     func(call int, c *listtest.Moving) { c.Set("accepted", 0, min(180*call, 1600)) },
-		"the read ones all are": func(call int, c *listtest.Moving) { c.Set("accepted", 0, map[bool]int{true: 700}[call == 2]) },
-		"others are made":       func(_ int, c *listtest.Moving) { c.Add(30, 10) },
+		"nothing happens":    func(int, *listtest.Moving) {},
+		"a few are accepted": func(call int, c *listtest.Moving) { c.Set("accepted", 0, 20*call) },
+		"many are accepted":  func(call int, c *listtest.Moving) { c.Set("accepted", 0, min(180*call, 1600)) },
+		"the read ones all are": func(call int, c *listtest.Moving) {
+			c.Set("accepted", 0, map[bool]int{true: 700}[call == 2])
+		},
+		"others are made": func(_ int, c *listtest.Moving) { c.Add(30, 10) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,7 +80,8 @@ func TestWhatClerkDoesNotListYetIsFound(t *testing.T) {
 		{ID: "inv_listed", EmailAddress: "Ada@example.com", Status: "pending", CreatedAt: time.Now()},
 		{ID: "inv_other", EmailAddress: "xada@example.com", Status: "pending", CreatedAt: time.Now()},
 	}}
-	found, err := Finder{List: c.Ask, Redis: rdb, Namespace: "test", Lag: 30 * time.Second}.OfAddress(ctx, "ADA@example.com ")
+	found, err := Finder{List: c.Ask, Redis: rdb, Namespace: "test", Lag: 30 * time.Second}.OfAddress(ctx,
+		"ADA@example.com ")
 	var ids []string
 	for _, inv := range found {
 		ids = append(ids, inv.ID)

@@ -37,7 +37,8 @@ func setup(t *testing.T, singles int) bundle {
 	testkit.NoError(t, err)
 	testkit.NoError(t, limiter.Announce(t.Context()))
 	return bundle{rdb: rdb, observed: observed, Caller: &Caller{
-		Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Life: t.Context(), Observer: observed, Log: zerolog.Nop(),
+		Limiter: limiter, Policy: p, Key: "k", Gate: NewKeyGate(), Life: t.Context(), Observer: observed,
+		Log: zerolog.Nop(),
 	}}
 }
 
@@ -62,9 +63,10 @@ func TestAPermitGoesBackAsTheAnswerSays(t *testing.T) {
 		used     int
 		observed int32
 	}{
-		"answered":      {func(context.Context) error { return nil }, 1, 1},
-		"nothing sent":  {func(context.Context) error { return ErrNothingSent }, 0, 0},
-		"not sent":      {func(context.Context) error { return &clerkclient.Error{Outcome: clerkclient.Transient} }, 0, 1},
+		"answered":     {func(context.Context) error { return nil }, 1, 1},
+		"nothing sent": {func(context.Context) error { return ErrNothingSent }, 0, 0},
+		"not sent": {func(context.Context) error { return &clerkclient.Error{Outcome: clerkclient.Transient} },
+			0, 1},
 		"another error": {func(context.Context) error { return errors.New("boom") }, 1, 1},
 		"a panic":       {func(context.Context) error { panic("secret") }, 1, 1},
 	} {

@@ -11,8 +11,8 @@ import (
 // ErrPanicked is the error of something that panicked.
 var ErrPanicked = errors.New("it panicked; the log has the stack")
 
-// Several does n things, so many of them at once, and gives the error of each. A panic is an error, too: in a goroutine
-// it would end the process.
+// Several does n things, so many of them at once, and gives the error of each. A panic is an error, too: in a
+// goroutine it would end the process.
 func Several(log zerolog.Logger, n, atOnce int, do func(i int) error) []error {
 	errs := make([]error, n)
 	room := make(chan struct{}, atOnce)

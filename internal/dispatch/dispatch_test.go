@@ -210,7 +210,8 @@ func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{answer: func([]string) error { panic("secret") }}
 	d := setup(t, clerk, 100, 25)
-	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.Kind != fate.Lost || a.Answer.Failure.Code != "panic" {
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.Kind != fate.Lost ||
+		a.Answer.Failure.Code != "panic" {
 		t.Errorf("%+v", a)
 	}
 	clerk.answer = nil

@@ -18,8 +18,10 @@ func TestJudge(t *testing.T) {
 	}
 	whole := rejected("p0@example.com")
 	whole.Whole = true
-	again, another, refused := fate.Answer{Kind: fate.NothingYet}, fate.Answer{Kind: fate.ForAnother}, fate.Answer{Kind: fate.Refused}
-	alone, lost, unsent := fate.Answer{Kind: fate.ForAnother, Alone: true}, fate.Answer{Kind: fate.Lost}, fate.Answer{Kind: fate.NotSent}
+	again, another := fate.Answer{Kind: fate.NothingYet}, fate.Answer{Kind: fate.ForAnother}
+	refused, alone := fate.Answer{Kind: fate.Refused}, fate.Answer{Kind: fate.ForAnother, Alone: true}
+	lost, unsent := fate.Answer{Kind: fate.Lost}, fate.Answer{Kind: fate.NotSent}
+	failed := func(sent bool) error { return &clerkclient.Error{Outcome: clerkclient.Transient, Sent: sent} }
 	for name, c := range map[string]struct {
 		n    int
 		err  error
@@ -32,8 +34,8 @@ func TestJudge(t *testing.T) {
 		"all as a whole":     {2, whole, []fate.Answer{refused, refused}},
 		"throttled":          {2, &clerkclient.Error{Outcome: clerkclient.Throttled}, []fate.Answer{again, again}},
 		"unauthorized":       {1, &clerkclient.Error{Outcome: clerkclient.Unauthorized}, []fate.Answer{again}},
-		"failed":             {2, &clerkclient.Error{Outcome: clerkclient.Transient, Sent: true}, []fate.Answer{lost, lost}},
-		"not sent":           {2, &clerkclient.Error{Outcome: clerkclient.Transient}, []fate.Answer{unsent, unsent}},
+		"failed":             {2, failed(true), []fate.Answer{lost, lost}},
+		"not sent":           {2, failed(false), []fate.Answer{unsent, unsent}},
 		"an unknown failure": {1, errors.New("boom"), []fate.Answer{lost}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,8 +53,9 @@ func TestJudge(t *testing.T) {
 func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
 	t.Parallel()
 	for want, errs := range map[bool][]error{
-		true:  {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
-		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent), &clerkclient.Error{Outcome: clerkclient.Transient}},
+		true: {errors.New("boom"), context.Canceled, fmt.Errorf("wrapped: %w", context.DeadlineExceeded)},
+		false: {call.ErrNothingSent, fmt.Errorf("wrapped: %w", call.ErrNothingSent),
+			&clerkclient.Error{Outcome: clerkclient.Transient}},
 	} {
 		for _, err := range errs {
 			if got := judge(people(t, "p", 1), nil, err)[0].Kind == fate.Lost; got != want {

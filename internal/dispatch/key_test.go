@@ -30,7 +30,8 @@ func TestTheGateHoldsCallsBackWhileTheKeyIsRefused(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := d.caller.Do(ctx, policy.Read, func(context.Context) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := d.caller.Do(ctx, policy.Read, func(context.Context) error { return nil }); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Errorf("a call went through the closed gate: %v", err)
 	}
 	refused := clerk.singleCalls()

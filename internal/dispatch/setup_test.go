@@ -56,7 +56,9 @@ func (f *fakeClerk) called(calls *[][]string, addresses []string) ([]clerkclient
 	return made, nil
 }
 
-func (f *fakeClerk) Create(_ context.Context, p *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error) {
+func (f *fakeClerk) Create(
+	_ context.Context, p *invitation.CreateParams,
+) (clerkclient.Invitation, clerkclient.Answer, error) {
 	made, err := f.called(&f.singles, []string{p.EmailAddress})
 	if err != nil {
 		return clerkclient.Invitation{}, clerkclient.Answer{}, err
@@ -64,7 +66,9 @@ func (f *fakeClerk) Create(_ context.Context, p *invitation.CreateParams) (clerk
 	return made[0], clerkclient.Answer{}, nil
 }
 
-func (f *fakeClerk) CreateBulk(_ context.Context, params []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error) {
+func (f *fakeClerk) CreateBulk(
+	_ context.Context, params []*invitation.CreateParams,
+) ([]clerkclient.Invitation, clerkclient.Answer, error) {
 	addresses := make([]string, len(params))
 	for i, p := range params {
 		addresses[i] = p.EmailAddress

@@ -11,7 +11,8 @@ import (
 	"example.com/usher/tasks"
 )
 
-// still waits until no call is in flight and nothing is unsettled: what the campaign says it has sent is what Clerk has made.
+// still waits until no call is in flight and nothing is unsettled: what the campaign says it has sent is what Clerk
+// has made.
 func (s *system) still(name string) (sent int) {
 	s.t.Helper()
 	testkit.Eventually(s.t, "the campaign stands still", func() bool {
@@ -62,7 +63,8 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	testkit.Eventually(t, "its task has ended", func() bool { return s.state("bulk:load:1") == tasks.StateCancelled })
 	s.still("load")
 	status := s.ok("campaign", "status", "load")
-	if sum := status["sent"].(float64) + status["dead"].(float64) + status["remaining"].(float64); sum != 300 || status["remaining"] == 0.0 {
+	if sum := status["sent"].(float64) + status["dead"].(float64) + status["remaining"].(float64); sum != 300 ||
+		status["remaining"] == 0.0 {
 		t.Errorf("%v", status)
 	}
 	for _, args := range [][]string{{"campaign", "resume", "load"}, {"campaign", "pause", "nobody"}} {

@@ -27,7 +27,9 @@ func TestAPendingInvitationIsAccepted(t *testing.T) {
 			s.worker()
 			done := s.ok("invite", "ada@example.com", "--on-duplicate", "accept", "--wait")
 			want(t, done, map[string]any{"state": "done", "invitation_id": pending.ID})
-			file := s.write("people.csv", "email,on duplicate\nADA@example.com,\nnew@example.com,\nuser@example.com,\nbob@example.com,dead-letter\n")
+			file := s.write("people.csv",
+				"email,on duplicate\nADA@example.com,\nnew@example.com,\nuser@example.com,\nbob@example.com,"+
+					"dead-letter\n")
 			bulk := s.ok("bulk-invite", file, "--on-duplicate", "accept", "--wait")
 			want(t, bulk, map[string]any{"sent": 2, "dead": 2})
 			if sent := s.clerk.Ledger(); len(sent) != 1 || sent[0].Address != "new@example.com" {
@@ -36,7 +38,8 @@ func TestAPendingInvitationIsAccepted(t *testing.T) {
 			if n := s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals; n != 0 {
 				t.Errorf("%d were revoked", n)
 			}
-			if a := s.enqueue("invite", "ada@example.com", "--on-duplicate", "accept", "--ignore-existing"); a.Exit != 2 {
+			if a := s.enqueue("invite", "ada@example.com", "--on-duplicate", "accept",
+				"--ignore-existing"); a.Exit != 2 {
 				t.Errorf("both: exit %d, %s", a.Exit, a.Stderr)
 			}
 		})
@@ -106,8 +109,8 @@ func (s *system) resent(old map[string]string, n int) {
 	}
 }
 
-// elapse ends the lease of a campaign and the holds of its batches now, as they end ten seconds after a worker died. Claims of addresses
-// stay: what became of their calls is still asked.
+// elapse ends the lease of a campaign and the holds of its batches now, as they end ten seconds after a worker died.
+// Claims of addresses stay: what became of their calls is still asked.
 func (s *system) elapse(campaign string) {
 	s.t.Helper()
 	ctx, keys := s.t.Context(), store.Keys("usher")
@@ -115,13 +118,15 @@ func (s *system) elapse(campaign string) {
 	batches, err := s.rdb.ZRange(ctx, keys.Ledger(campaign, "open"), 0, -1).Result()
 	testkit.NoError(s.t, err)
 	for _, recipient := range batches {
-		testkit.NoError(s.t, s.rdb.ZAddXX(ctx, keys.Ledger(campaign, "open"), redis.Z{Score: 1, Member: recipient}).Err())
+		testkit.NoError(s.t, s.rdb.ZAddXX(ctx, keys.Ledger(campaign, "open"),
+			redis.Z{Score: 1, Member: recipient}).Err())
 	}
 }
 
 func TestResendingSurvivesKills(t *testing.T) {
 	t.Parallel()
-	s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 80 * time.Millisecond, RevokedCountsAsDuplicate: true}, "USHER_LIMIT_OVERALL=0", "USHER_TIMEOUT=1s")
+	s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 80 * time.Millisecond,
+		RevokedCountsAsDuplicate: true}, "USHER_LIMIT_OVERALL=0", "USHER_TIMEOUT=1s")
 	old := map[string]string{}
 	for i := range 60 {
 		address := fmt.Sprintf("bulk%d@example.com", i)
@@ -131,7 +136,9 @@ func TestResendingSurvivesKills(t *testing.T) {
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 60)), "--campaign", "load", "--on-duplicate", "resend")
 	for _, calls := range []int{10, 45} {
 		worker := s.worker()
-		testkit.Eventually(t, "it works", func() bool { return s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals >= calls })
+		testkit.Eventually(t, "it works", func() bool {
+			return s.clerk.Stats().Endpoints[clerktest.Revoke].Arrivals >= calls
+		})
 		worker.stop(syscall.SIGKILL)
 		s.elapse("load")
 	}

@@ -67,8 +67,8 @@ func instant(t *testing.T, object map[string]any, field string) time.Time {
 	return at
 }
 
-// TestTheETAHolds: after a tenth of an undisturbed campaign it is known when it ends. The bound is twice as wide as what is promised,
-// because machines are slow at times.
+// TestTheETAHolds: after a tenth of an undisturbed campaign it is known when it ends. The bound is twice as wide as
+// what is promised, because machines are slow at times.
 func TestTheETAHolds(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 80 * time.Millisecond},
@@ -81,7 +81,8 @@ func TestTheETAHolds(t *testing.T) {
 	}
 	told := watch.told()
 	end := told[len(told)-1]
-	want(t, end, map[string]any{"state": "finished", "sent": 310, "remaining": 0, "eta": nil, "eta_assumption": nil, "standstill": nil})
+	want(t, end, map[string]any{"state": "finished", "sent": 310, "remaining": 0, "eta": nil, "eta_assumption": nil,
+		"standstill": nil})
 	took := instant(t, end, "finished_at").Sub(instant(t, end, "started_at"))
 	for _, object := range told {
 		if object["sent"].(float64) < 31 || object["state"] != "running" {
@@ -92,7 +93,8 @@ func TestTheETAHolds(t *testing.T) {
 		if off.Abs() > took*30/100 {
 			t.Errorf("with %v sent the ETA is %s off, of %s", object["sent"], off, took)
 		}
-		if !strings.HasPrefix(object["eta_assumption"].(string), "at no more than 2100 a minute; if nothing fails") || object["recipients_per_hour"] == nil {
+		if !strings.HasPrefix(object["eta_assumption"].(string), "at no more than 2100 a minute; if nothing fails") ||
+			object["recipients_per_hour"] == nil {
 			t.Errorf("%v", object)
 		}
 		return
@@ -100,7 +102,8 @@ func TestTheETAHolds(t *testing.T) {
 	t.Error("the watch told nothing between a tenth and the end")
 }
 
-// TestASmallCampaignIsNotHeldUpByALargeOne: its fair share is half of every window, so that it has two of them to wait for.
+// TestASmallCampaignIsNotHeldUpByALargeOne: its fair share is half of every window, so that it has two of them to wait
+// for.
 func TestASmallCampaignIsNotHeldUpByALargeOne(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{MinLatency: 20 * time.Millisecond, MaxLatency: 80 * time.Millisecond},
@@ -127,7 +130,8 @@ func TestASmallCampaignIsNotHeldUpByALargeOne(t *testing.T) {
 
 func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	t.Parallel()
-	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=5/1h", "USHER_LIMIT_BULK=1/1h", "USHER_LIMIT_OVERALL=0", "USHER_RESERVE=0")
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=5/1h", "USHER_LIMIT_BULK=1/1h", "USHER_LIMIT_OVERALL=0",
+		"USHER_RESERVE=0")
 	s.clerk.AddUser("bulk0@example.com")
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 100)), "--campaign", "load")
 	status := s.ok("campaign", "status", "load")
@@ -144,11 +148,14 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	if left := time.Until(instant(t, still, "eta")); left < 5*time.Hour || left > 6*time.Hour { // 84 at 15 an hour
 		t.Errorf("the end comes in %s", left)
 	}
-	if a := s.enqueue("campaign", "status", "load"); !strings.Contains(a.Stdout, "1 dead: 1 form_identifier_exists") || !strings.Contains(a.Stdout, "next call at") {
+	if a := s.enqueue("campaign", "status", "load"); !strings.Contains(a.Stdout, "1 dead: 1 form_identifier_exists") ||
+		!strings.Contains(a.Stdout, "next call at") {
 		t.Errorf("a person reads:\n%s", a.Stdout)
 	}
 	s.ok("campaign", "pause", "load")
-	want(t, watch.tells("it is paused", func(o map[string]any) bool { return o["state"] == "paused" }), map[string]any{"eta": nil})
+	want(t, watch.tells("it is paused", func(o map[string]any) bool {
+		return o["state"] == "paused"
+	}), map[string]any{"eta": nil})
 	if err := other.Signal(syscall.SIGINT); err != nil || other.exit() != 130 {
 		t.Errorf("%v, exit %d after an interrupt", err, other.exit())
 	}
@@ -156,7 +163,9 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	worker.stop(syscall.SIGINT)
 	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.ok("campaign", "resume", "load")
-	watch.tells("no worker runs", func(o map[string]any) bool { return o["state"] == "running" && o["standstill"] == "no worker runs" })
+	watch.tells("no worker runs", func(o map[string]any) bool {
+		return o["state"] == "running" && o["standstill"] == "no worker runs"
+	})
 	if list := s.list("campaign", "list", "--state", "running"); len(list) != 1 {
 		t.Errorf("running are %v", list)
 	}

@@ -73,7 +73,8 @@ func TestEveryTickHappensOnce(t *testing.T) {
     email_address: ada@example.com
     options: {ignore_existing: true}
 `)
-			killed, stopped, other := s.worker("USHER_SCHEDULE_FILE="+file), s.worker("USHER_SCHEDULE_FILE="+file), s.worker("USHER_SCHEDULE_FILE="+file)
+			killed, stopped, other := s.worker("USHER_SCHEDULE_FILE="+file), s.worker("USHER_SCHEDULE_FILE="+file),
+				s.worker("USHER_SCHEDULE_FILE="+file)
 			until := func(n int) {
 				testkit.Eventually(t, fmt.Sprintf("%d ticks are done", n), func() bool {
 					ticks := s.ticks("tick")
@@ -147,7 +148,8 @@ func TestAScheduledListSendsItsNewRows(t *testing.T) {
 	}
 	testkit.Eventually(t, "the bad row is told", failing)
 	standing := s.ok("schedule", "list")
-	want(t, standing, map[string]any{"name": "grow", "cron": "@every 1s", "timezone": "Europe/Berlin", "task": "bulk-invite", "last_task_id": nil})
+	want(t, standing, map[string]any{"name": "grow", "cron": "@every 1s", "timezone": "Europe/Berlin",
+		"task": "bulk-invite", "last_task_id": nil})
 	if text := fmt.Sprint(standing["last_error"]); !strings.Contains(text, "line 2: email_address") {
 		t.Errorf("error %q", text)
 	}

@@ -103,7 +103,8 @@ func (s *system) inherit(base time.Time) {
 	testkit.NoError(s.t, err)
 	pipe := s.rdb.Pipeline()
 	for _, line := range shifted(s.t, "redis.jsonl", base) {
-		line = bytes.ReplaceAll(line, []byte("RUN_ID"), []byte(info["Server"]["run_id"])) // as if it were the same Redis
+		// as if it were the same Redis
+		line = bytes.ReplaceAll(line, []byte("RUN_ID"), []byte(info["Server"]["run_id"]))
 		var key, ttl, kind string
 		var value json.RawMessage
 		if err := json.Unmarshal(line, &[...]any{&key, &ttl, &kind, &value}); err != nil {
@@ -304,7 +305,8 @@ func inherited() map[string]int {
 		"finished rows sb": 5, "finished rows db": 2,
 		"cancelled rows sb": 10, "cancelled rows db": 1, "cancelled rows wr": 3,
 		"paused rows sb": 10, "paused rows wr": 3, "paused rows wu": 1, "paused ready": 3, "paused later": 1,
-		"running rows sb": 10, "running rows db": 2, "running rows or": 10, "running rows os": 1, "running rows ou": 20,
+		"running rows sb": 10, "running rows db": 2, "running rows or": 10, "running rows os": 1,
+		"running rows ou": 20,
 		"running rows wb": 4, "running rows wr": 10, "running rows ws": 14, "running rows wu": 10,
 		"running open": 31, "running later": 10, "running singles": 14, "running ready": 10, "running waiting": 4,
 		"soon rows wb": 4, "soon waiting": 4, "far rows wb": 3, "far waiting": 3,
@@ -333,11 +335,14 @@ func TestWhatAnEarlierBuildLeftIsTakenOver(t *testing.T) {
 	welcome := fmt.Sprintf("schedule.welcome.%d", base.Add(4*time.Second).Unix())
 	s.wantInvited(client, map[string]string{
 		"lost-made": "", "lost-unmade": "", "flying-made": "", "flying-unmade": "", "waiting-1": "", "waiting-2": "",
-		"pending-1": "", "pending-2": "", "pending-3": "", "pending-4": "", "pending-5": "", "soon-1": "", "soon-2": "",
+		"pending-1": "", "pending-2": "", "pending-3": "", "pending-4": "", "pending-5": "",
+		"soon-1": "", "soon-2": "",
 		welcome: "welcome",
 	})
-	s.wantCampaign(client, "running", tasks.CampaignFinished, map[string]any{"recipients": 81, "sent": 78, "dead": 3, "forgotten": 1})
-	s.wantCampaign(client, "soon", tasks.CampaignFinished, map[string]any{"recipients": 4, "sent": 4, "dead": 0, "remaining": 0})
+	s.wantCampaign(client, "running", tasks.CampaignFinished,
+		map[string]any{"recipients": 81, "sent": 78, "dead": 3, "forgotten": 1})
+	s.wantCampaign(client, "soon", tasks.CampaignFinished,
+		map[string]any{"recipients": 4, "sent": 4, "dead": 0, "remaining": 0})
 	testkit.Eventually(t, "the directory is synced", func() bool {
 		task, err := client.Status(t.Context(), "sync-pending")
 		return err == nil && task.State == tasks.StateDone
@@ -378,8 +383,10 @@ func (s *system) wantTheRestInPlace(client *tasks.Client) {
 		return left["scheduled"] == 3 && left["active"] == 1 && left["pending"]+left["retry"] == 0
 	})
 	s.wantCampaign(client, "far", tasks.CampaignScheduled, map[string]any{"recipients": 3, "sent": 0, "remaining": 3})
-	s.wantCampaign(client, "paused", tasks.CampaignPaused, map[string]any{"recipients": 14, "sent": 10, "remaining": 4})
-	s.wantCampaign(client, "cancelled", tasks.CampaignCancelled, map[string]any{"recipients": 14, "sent": 10, "dead": 1, "remaining": 3})
+	s.wantCampaign(client, "paused", tasks.CampaignPaused,
+		map[string]any{"recipients": 14, "sent": 10, "remaining": 4})
+	s.wantCampaign(client, "cancelled", tasks.CampaignCancelled,
+		map[string]any{"recipients": 14, "sent": 10, "dead": 1, "remaining": 3})
 	for id, state := range map[string]string{"far-1": "scheduled", "far-2": "scheduled", "gone": "cancelled"} {
 		want(s.t, s.ok("status", id), map[string]any{"state": state})
 	}

@@ -104,7 +104,7 @@ const (
 	IntentMade    End = "made"    // the call created the invitation
 	IntentFound   End = "found"   // a question found the invitation; one that is used already settles nothing
 	IntentRefused End = "refused" // the call created none, and no earlier one did
-	IntentAbsent  End = "absent"  // no call so far created one; it may be claimed again, and its first call is remembered
+	IntentAbsent  End = "absent"  // no call so far created one; it may be claimed again; its first call is kept
 	IntentUnknown End = "unknown" // nobody knows whether the call created one
 	IntentUntold  End = "untold"  // the intent stays as it is
 	IntentOpened  End = "opened"  // there was no call; an intent is opened to keep others from calling

@@ -21,10 +21,10 @@ import (
 	"example.com/usher/internal/store/record"
 )
 
-// The lives of two recipients with one address are played here: an invite task with two runs, and a campaign's recipient
-// with two drivers. They use the real scripts, on a clock of the test's own. Clerk loses answers, commits late and lists
-// late; runs crash; commands arrive twice, or a second time long after. Then everything must end as docs/guarantees.md
-// promises.
+// The lives of two recipients with one address are played here: an invite task with two runs, and a campaign's
+// recipient with two drivers. They use the real scripts, on a clock of the test's own. Clerk loses answers, commits
+// late and lists late; runs crash; commands arrive twice, or a second time long after. Then everything must end as
+// docs/guarantees.md promises.
 
 const (
 	address  = "ada@example.com"
@@ -69,13 +69,16 @@ func newWorld(t *rapid.T) *world {
 	w.server.SetTime(w.now)
 	w.rdb = redis.NewClient(&redis.Options{Addr: w.server.Addr()})
 	id := store.IDOf(address)
-	ledgers, intents, records := ledger.New(w.rdb, "life"), intent.NewTasks(w.rdb, "life"), record.NewStore(w.rdb, "life")
-	if _, err := ledgers.Add(context.Background(), campaign, time.Time{}, []ledger.Recipient{{Folded: address, Data: []byte(`{}`)}}); err != nil {
+	ledgers, intents, records := ledger.New(w.rdb, "life"), intent.NewTasks(w.rdb, "life"),
+		record.NewStore(w.rdb, "life")
+	if _, err := ledgers.Add(context.Background(), campaign, time.Time{},
+		[]ledger.Recipient{{Folded: address, Data: []byte(`{}`)}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"task", "campaign"} {
 		o := &owner{name: name}
-		o.onDuplicate = rapid.SampledFrom([]fate.OnDuplicate{"", fate.Accept, fate.Resend}).Draw(t, name+" on duplicate")
+		o.onDuplicate = rapid.SampledFrom([]fate.OnDuplicate{"", fate.Accept, fate.Resend}).Draw(t,
+			name+" on duplicate")
 		o.ignore = o.onDuplicate == "" && rapid.Bool().Draw(t, name+" ignores existing")
 		w.owners = append(w.owners, o)
 		for n := range 2 {
@@ -101,11 +104,13 @@ func (w *world) close() {
 
 // act lets one thing happen.
 func (w *world) act(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"step", "step", "step", "step", "step", "step", "time", "time", "crash", "late"}).Draw(t, "act") {
+	switch rapid.SampledFrom([]string{"step", "step", "step", "step", "step", "step", "time", "time", "crash",
+		"late"}).Draw(t, "act") {
 	case "step":
 		w.step(t, w.runs[rapid.IntRange(0, 3).Draw(t, "run")])
 	case "time":
-		w.pass(time.Duration(rapid.SampledFrom([]int{1, 100, 2_000, 9_000, 31_000, 60_000}).Draw(t, "ms")) * time.Millisecond)
+		w.pass(time.Duration(rapid.SampledFrom([]int{1, 100, 2_000, 9_000, 31_000, 60_000}).Draw(t,
+			"ms")) * time.Millisecond)
 	case "crash":
 		w.runs[rapid.IntRange(0, 3).Draw(t, "run")].crash(w.now)
 	case "late":
@@ -128,7 +133,8 @@ func (w *world) calm(t *rapid.T) {
 		}
 		w.pass(5 * time.Second)
 	}
-	t.Fatalf("lives do not end: %+v, %+v, runs %+v %+v %+v %+v", *w.owners[0], *w.owners[1], *w.runs[0], *w.runs[1], *w.runs[2], *w.runs[3])
+	t.Fatalf("lives do not end: %+v, %+v, runs %+v %+v %+v %+v", *w.owners[0], *w.owners[1], *w.runs[0], *w.runs[1],
+		*w.runs[2], *w.runs[3])
 }
 
 func (w *world) over(t *rapid.T) bool {
@@ -262,7 +268,8 @@ func (w *world) step(t *rapid.T, r *run) {
 }
 
 func (w *world) decide(t *rapid.T, r *run, d fate.Decision) {
-	t.Logf("%s %s: %s after %s: %s in %s, intent %s", w.now.Format("05.000"), r.owner.name, r.doing, r.step, d.Next, d.In, d.Intent)
+	t.Logf("%s %s: %s after %s: %s in %s, intent %s", w.now.Format("05.000"), r.owner.name, r.doing, r.step,
+		d.Next, d.In, d.Intent)
 	r.todo, r.call, r.seen, r.doing = &d, nil, nil, ""
 }
 
@@ -405,7 +412,8 @@ func (p *taskPlace) write(t *rapid.T, d fate.Decision) bool {
 		Wish: p.wish, Token: p.held, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r,
 	}
 	if d.Next == fate.Dead {
-		s.Letter = &deadletter.Entry{ID: p.wish.Task, Type: "invite", EmailAddress: address, FailedAt: time.UnixMilli(0)}
+		s.Letter = &deadletter.Entry{ID: p.wish.Task, Type: "invite", EmailAddress: address,
+			FailedAt: time.UnixMilli(0)}
 	}
 	err := p.intents.Settle(context.Background(), s)
 	if err != nil && !errors.Is(err, intent.ErrTaken) {
@@ -463,7 +471,8 @@ func (p *ledgerPlace) begin(t *rapid.T, _ bool) (known fate.Known, step fate.Ste
 }
 
 func (p *ledgerPlace) claim(t *rapid.T, known fate.Known) (fate.Known, fate.Verdict, time.Duration) {
-	batch, err := p.ledgers.TakeForCall(context.Background(), campaign, 1, timeout, hold, ledger.InBulk, ledger.Ready, ledger.Singly)
+	batch, err := p.ledgers.TakeForCall(context.Background(), campaign, 1, timeout, hold, ledger.InBulk,
+		ledger.Ready, ledger.Singly)
 	if !p.take(t, &known, batch, err) {
 		return known, "", 0
 	}
@@ -579,12 +588,14 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	}
 	for _, other := range c.calls {
 		if now.Before(other.mayComeTill) && !(other.harmless && !x.ignore) {
-			t.Fatalf("a call for %s while one for %s of unknown outcome may still be carried out", x.owner.name, other.owner.name)
+			t.Fatalf("a call for %s while one for %s of unknown outcome may still be carried out",
+				x.owner.name, other.owner.name)
 		}
 	}
 	t.Logf("%s %s: call, ignoring existing %t", now.Format("05.000"), x.owner.name, x.ignore)
 	c.calls = append(c.calls, x)
-	kinds := []string{"created", "created", "lost before", "lost after", "lost late", "not sent", "throttled", "refused", "for another"}
+	kinds := []string{"created", "created", "lost before", "lost after", "lost late", "not sent", "throttled",
+		"refused", "for another"}
 	if c.calm {
 		kinds = kinds[:1]
 	}
@@ -593,7 +604,8 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	}
 	within := x.deadline.Sub(now)
 	x.end = now.Add(c.draw(t, "answer after", within))
-	inv := invitation{id: fmt.Sprintf("inv_%d", len(c.calls)), owner: x.owner.name, created: now, visible: now.Add(c.draw(t, "list lag", settle/2))}
+	inv := invitation{id: fmt.Sprintf("inv_%d", len(c.calls)), owner: x.owner.name, created: now,
+		visible: now.Add(c.draw(t, "list lag", settle/2))}
 	switch kind := rapid.SampledFrom(kinds).Draw(t, "kind"); kind {
 	case "created", "lost after":
 		if !x.ignore && c.duplicate() {

@@ -31,7 +31,8 @@ func setup(t *testing.T) system {
 	t.Helper()
 	rdb := testkit.MiniRedis(t)
 	s := system{t: t, rdb: rdb, policy: policy.Policy{
-		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Reserve: 20, Timeout: time.Minute,
+		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Reserve: 20,
+		Timeout: time.Minute,
 	}}
 	var err error
 	if s.limiter, err = ratelimit.New(rdb, namespace, s.policy.Limits("k")...); err != nil {
@@ -62,7 +63,8 @@ func (s system) announce() {
 func (s system) work() {
 	s.t.Helper()
 	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
-		Concurrency: 1, Queues: map[string]int{policy.Queue(namespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
+		Concurrency: 1, Queues: map[string]int{policy.Queue(namespace, policy.Campaign): 1},
+		LogLevel: asynq.FatalLevel,
 	})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
 		s.t.Fatal(err)
@@ -120,7 +122,8 @@ func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	client := asynq.NewClientFromRedisClient(s.rdb)
 	for i := range 4 {
 		queue := policy.Queue(namespace, policy.Interactive)
-		if _, err := client.Enqueue(asynq.NewTask("invite", nil), policy.TaskOptions(queue, fmt.Sprint(i), time.Time{})...); err != nil {
+		if _, err := client.Enqueue(asynq.NewTask("invite", nil),
+			policy.TaskOptions(queue, fmt.Sprint(i), time.Time{})...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +132,8 @@ func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	if o.Trouble != "" || o.Invites != 3 || len(o.Campaigns) != 1 || o.Campaigns[0].Remaining != 500 {
 		t.Errorf("%+v", o)
 	}
-	if len(o.Bulk.Frees) != 3 || len(o.Create.Frees) != 3 || len(o.Share.Frees) != 2 || o.Share.N != 80 || o.Overall.N != 0 {
+	if len(o.Bulk.Frees) != 3 || len(o.Create.Frees) != 3 || len(o.Share.Frees) != 2 || o.Share.N != 80 ||
+		o.Overall.N != 0 {
 		t.Errorf("%+v", o)
 	}
 	// 220 in bulks and 78 singles now, and the rest in an hour, when all permits are free again.

@@ -20,7 +20,8 @@ func used(n int, at time.Duration) []time.Duration { return slices.Repeat([]time
 // hourly are Clerk's limits with the default reserve, unused.
 func hourly(campaigns ...Campaign) Outlook {
 	return Outlook{
-		At: now, Create: Places{N: 100, Window: time.Hour}, Share: Places{N: 80, Window: time.Hour}, Bulk: Places{N: 25, Window: time.Hour},
+		At: now, Create: Places{N: 100, Window: time.Hour}, Share: Places{N: 80, Window: time.Hour},
+		Bulk:    Places{N: 25, Window: time.Hour},
 		Overall: Places{N: 50, Window: 10 * time.Second}, Campaigns: campaigns,
 	}
 }
@@ -28,7 +29,8 @@ func hourly(campaigns ...Campaign) Outlook {
 // short are limits of 70 recipients in 4 s, without a reserve.
 func short(campaigns ...Campaign) Outlook {
 	return Outlook{
-		At: now, Create: Places{N: 20, Window: 4 * time.Second}, Share: Places{N: 20, Window: 4 * time.Second}, Bulk: Places{N: 5, Window: 4 * time.Second},
+		At: now, Create: Places{N: 20, Window: 4 * time.Second}, Share: Places{N: 20, Window: 4 * time.Second},
+		Bulk:      Places{N: 5, Window: 4 * time.Second},
 		Campaigns: campaigns,
 	}
 }
@@ -47,21 +49,25 @@ func TestTheEndIsForetold(t *testing.T) {
 		outlook Outlook
 		want    map[string]time.Duration
 	}{
-		"one call":                         {short(running("c", 10)), map[string]time.Duration{"c": 0}},
-		"one window":                       {short(running("c", 70)), map[string]time.Duration{"c": 0}},
-		"one more than a window":           {short(running("c", 71)), map[string]time.Duration{"c": 4 * time.Second}},
-		"1,390 in 20 windows":              {short(running("c", 1390)), map[string]time.Duration{"c": 19 * 4 * time.Second}},
-		"1,401 in 21 windows":              {short(running("c", 1401)), map[string]time.Duration{"c": 20 * 4 * time.Second}},
+		"one call":               {short(running("c", 10)), map[string]time.Duration{"c": 0}},
+		"one window":             {short(running("c", 70)), map[string]time.Duration{"c": 0}},
+		"one more than a window": {short(running("c", 71)), map[string]time.Duration{"c": 4 * time.Second}},
+		"1,390 in 20 windows": {short(running("c", 1390)),
+			map[string]time.Duration{"c": 19 * 4 * time.Second}},
+		"1,401 in 21 windows": {short(running("c", 1401)),
+			map[string]time.Duration{"c": 20 * 4 * time.Second}},
 		"350 an hour, 20 of them reserved": {hourly(running("c", 331)), map[string]time.Duration{"c": time.Hour}},
 		// The overall limit binds: 105 calls, and 4 for look-ups.
 		"all that the reserve leaves": {hourly(running("c", 330)), map[string]time.Duration{"c": 20 * time.Second}},
 		"look-ups take places of the overall limit": {
-			with(hourly(running("c", 330)), func(o *Outlook) { o.Overall.N = 53 }), // 105 calls would have room in two windows
+			// 105 calls would have room in two windows
+			with(hourly(running("c", 330)), func(o *Outlook) { o.Overall.N = 53 }),
 			map[string]time.Duration{"c": 20 * time.Second},
 		},
 		"the windows are used up": {
 			with(short(running("c", 140)), func(o *Outlook) {
-				o.Bulk.Frees, o.Create.Frees, o.Share.Frees = used(5, 3*time.Second), used(20, 2*time.Second), used(20, 2*time.Second)
+				o.Bulk.Frees, o.Create.Frees, o.Share.Frees = used(5, 3*time.Second), used(20, 2*time.Second),
+					used(20, 2*time.Second)
 			}),
 			map[string]time.Duration{"c": 7 * time.Second},
 		},
@@ -73,7 +79,8 @@ func TestTheEndIsForetold(t *testing.T) {
 			with(hourly(running("c", 330)), func(o *Outlook) { o.Invites, o.Overall = 20, Places{} }),
 			map[string]time.Duration{"c": 0},
 		},
-		"two campaigns take turns": {short(running("a", 500), running("b", 30)), map[string]time.Duration{"a": 28 * time.Second, "b": 0}},
+		"two campaigns take turns": {short(running("a", 500), running("b", 30)),
+			map[string]time.Duration{"a": 28 * time.Second, "b": 0}},
 		"a bulk is filled by the next": {
 			with(short(running("a", 5), running("b", 5)), func(o *Outlook) { o.Bulk.N, o.Reserved = 1, true }),
 			map[string]time.Duration{"a": 0, "b": 0},
@@ -104,15 +111,19 @@ func TestTheEndIsForetold(t *testing.T) {
 			Outlook{At: now, Campaigns: []Campaign{{Name: "c", Remaining: 300, Done: 100, Start: -10 * time.Second}}},
 			map[string]time.Duration{"c": 30 * time.Second},
 		},
-		"no limit and no pace yet": {Outlook{At: now, Campaigns: []Campaign{running("c", 300)}}, map[string]time.Duration{"c": never}},
-		"all are in calls":         {short(Campaign{Name: "c", Remaining: 70, InCalls: 70}), map[string]time.Duration{"c": 0}},
-		"some travel alone":        {short(Campaign{Name: "c", Remaining: 41, Alone: 41}), map[string]time.Duration{"c": 8 * time.Second}},
+		"no limit and no pace yet": {Outlook{At: now, Campaigns: []Campaign{running("c", 300)}},
+			map[string]time.Duration{"c": never}},
+		"all are in calls": {short(Campaign{Name: "c", Remaining: 70, InCalls: 70}),
+			map[string]time.Duration{"c": 0}},
+		"some travel alone": {short(Campaign{Name: "c", Remaining: 41, Alone: 41}),
+			map[string]time.Duration{"c": 8 * time.Second}},
 		"nobody can be sent": {
 			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = troubleNoWorker }),
 			map[string]time.Duration{"c": never},
 		},
 		"longer than anybody can foresee": {
-			with(short(running("c", 1000)), func(o *Outlook) { o.Bulk.Window, o.Create.Window = 366*24*time.Hour, 366*24*time.Hour }),
+			with(short(running("c", 1000)),
+				func(o *Outlook) { o.Bulk.Window, o.Create.Window = 366*24*time.Hour, 366*24*time.Hour }),
 			map[string]time.Duration{"c": never},
 		},
 	} {
@@ -139,7 +150,8 @@ func TestTheEndIsForetold(t *testing.T) {
 func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	t.Parallel()
 	o := with(hourly(running("a", 1000), running("b", 700)), func(o *Outlook) { o.Invites = 3 })
-	const want = "at no more than 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and nobody else uses the key"
+	const want = "at no more than 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and " +
+		"nobody else uses the key"
 	if f := o.Foresee()["a"]; f.Assumption != want || f.Standstill != "" || !f.NextCall.IsZero() {
 		t.Errorf("%+v, want %s", f, want)
 	}
@@ -148,12 +160,14 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	o.Bulk.Blocked, o.Create.Blocked = 15*time.Minute, 15*time.Minute
-	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) || f.Standstill != "Clerk has asked for a rest (429)" {
+	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) ||
+		f.Standstill != "Clerk has asked for a rest (429)" {
 		t.Errorf("%+v", f)
 	}
 	held := hourly(running("a", 10))
 	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, 5*time.Minute
-	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) || !f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
+	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) ||
+		!f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
 		t.Errorf("%+v", f)
 	}
 	held.Campaigns[0].Held = heldLookUp
@@ -164,7 +178,8 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	if f := o.Foresee()["a"]; f.Standstill != troubleKey || f.Assumption != "no ETA: "+troubleKey {
 		t.Errorf("%+v", f)
 	}
-	if f := (hourly().Hypothetical(330, now)); f.Assumption != "at no more than 330 an hour; if nothing fails and nobody else uses the key" {
+	if f := (hourly().Hypothetical(330,
+		now)); f.Assumption != "at no more than 330 an hour; if nothing fails and nobody else uses the key" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -218,17 +233,20 @@ func TestGarbageIsForetoldSomehow(t *testing.T) {
 			return p
 		}
 		o := Outlook{
-			At: now, Create: places("create"), Share: places("share"), Bulk: places("bulk"), Overall: places("overall"),
+			At: now, Create: places("create"), Share: places("share"), Bulk: places("bulk"),
+			Overall:  places("overall"),
 			Reserved: rapid.Bool().Draw(t, "reserved"), Invites: numbers.Draw(t, "invites"),
 		}
 		for i := range rapid.IntRange(0, 5).Draw(t, "campaigns") {
 			o.Campaigns = append(o.Campaigns, Campaign{
-				Name: string(rune('a' + i)), Remaining: numbers.Draw(t, "remaining"), InCalls: numbers.Draw(t, "in calls"),
-				Alone: numbers.Draw(t, "alone"), Done: numbers.Draw(t, "done"), Start: duration("start"),
+				Name: string(rune('a' + i)), Remaining: numbers.Draw(t, "remaining"),
+				InCalls: numbers.Draw(t, "in calls"),
+				Alone:   numbers.Draw(t, "alone"), Done: numbers.Draw(t, "done"), Start: duration("start"),
 			})
 		}
 		for name, f := range o.Foresee() {
-			if f.Assumption == "" || f.ETA.IsZero() != (f.Assumption[:2] == "no") || !f.ETA.IsZero() && f.ETA.Before(now) {
+			if f.Assumption == "" || f.ETA.IsZero() != (f.Assumption[:2] == "no") || !f.ETA.IsZero() &&
+				f.ETA.Before(now) {
 				t.Fatalf("%s: %+v", name, f)
 			}
 		}

@@ -186,7 +186,11 @@ func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			err = h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+			err = h.failedAll(
+				ctx,
+				r,
+				fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"},
+			)
 		}
 	}()
 	return h.runTask(ctx, r)

@@ -26,7 +26,9 @@ type movingClerk struct {
 	listtest.Moving
 }
 
-func (c *movingClerk) List(ctx context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+func (c *movingClerk) List(
+	ctx context.Context, q clerkclient.ListQuery,
+) (clerkclient.Page, clerkclient.Answer, error) {
 	page, err := c.Ask(ctx, q)
 	return page, clerkclient.Answer{}, err
 }
@@ -182,7 +184,8 @@ func TestTheOneBegunLaterCounts(t *testing.T) {
 	var later time.Time
 	c.Before = func(call int) {
 		if call == 2 { // another one begins and ends meanwhile
-			for began := h.rdb.Time(t.Context()).Val(); !h.rdb.Time(t.Context()).Val().After(began.Add(time.Millisecond)); { // later is a millisecond
+			soon := h.rdb.Time(t.Context()).Val().Add(time.Millisecond)
+			for !h.rdb.Time(t.Context()).Val().After(soon) { // later is a millisecond
 			}
 			c.Add(1, 1)
 			synced(t, h)

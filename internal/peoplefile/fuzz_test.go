@@ -13,19 +13,25 @@ import (
 // FuzzRead checks that every row of any file comes out valid and once, or is reported with its place and reason.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
-		"email,notify\na@example.com,no\nb,maybe\n", "sep=;\r\nemail;public_metadata\r\na@example.com;\"{\"\"x\"\": 1}\"\r\n",
-		"\xFF\xFEe\x00m\x00a\x00i\x00l\x00\n\x00", bomUTF8 + "E-Mail\tx\n\t\n", "email,line,reason\na,1,x\n", "email\r\"a\rb\",\r",
-		"[{\"email\": \"a@example.com\", \"public_metadata.x\": [1]},\n 7, {\"email\": null}]", "{\"email\": \"a@example.com\"}\n{\n",
-		"[{\"expires_in_days\": 1e9, \"EMAIL\": \"a@example.com\", \"email\": \"\"}", "email,public_metadata.a,public_metadata\nx@example.com,1,{}\n",
+		"email,notify\na@example.com,no\nb,maybe\n",
+		"sep=;\r\nemail;public_metadata\r\na@example.com;\"{\"\"x\"\": 1}\"\r\n",
+		"\xFF\xFEe\x00m\x00a\x00i\x00l\x00\n\x00", bomUTF8 + "E-Mail\tx\n\t\n", "email,line,reason\na,1,x\n",
+		"email\r\"a\rb\",\r",
+		"[{\"email\": \"a@example.com\", \"public_metadata.x\": [1]},\n 7, {\"email\": null}]",
+		"{\"email\": \"a@example.com\"}\n{\n",
+		"[{\"expires_in_days\": 1e9, \"EMAIL\": \"a@example.com\", \"email\": \"\"}",
+		"email,public_metadata.a,public_metadata\nx@example.com,1,{}\n",
 	} {
 		f.Add([]byte(seed), true)
 		f.Add([]byte(seed), false)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, ignore bool) {
-		opts := Options{Name: "f", IgnoreColumns: ignore, Defaults: tasks.Recipient{PublicMetadata: map[string]any{"a": "b"}}}
+		opts := Options{Name: "f", IgnoreColumns: ignore,
+			Defaults: tasks.Recipient{PublicMetadata: map[string]any{"a": "b"}}}
 		file, err := Read(bytes.NewReader(data), opts)
 		if err != nil {
-			if _, ok := errors.AsType[*Error](err); !ok || len(err.Error()) > 4<<10 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			if _, ok := errors.AsType[*Error](err); !ok || len(err.Error()) > 4<<10 ||
+				strings.ContainsFunc(err.Error(), unicode.IsControl) {
 				t.Fatalf("error %q of type %T", err, err)
 			}
 			return
@@ -40,7 +46,8 @@ func checkFile(t *testing.T, file File, maxLine int) {
 	used, addresses := map[Place]bool{}, map[string]bool{}
 	last := Place{}
 	use := func(p Place, again bool) {
-		if p.Line < 1 || p.Line > maxLine || p.Line < last.Line || p.Element < last.Element || used[p] && !(again && p == last) {
+		if p.Line < 1 || p.Line > maxLine || p.Line < last.Line || p.Element < last.Element || used[p] &&
+			!(again && p == last) {
 			t.Fatalf("place %+v after %+v", p, last)
 		}
 		used[p], last = true, p

@@ -63,11 +63,13 @@ func TestReadForms(t *testing.T) {
 	t.Parallel()
 	const (
 		comma = "email_address,public_metadata.name,notify\na@example.com,Zoë,no\n\nb@example.com,,\n"
-		array = "[\n{\"email_address\": \"a@example.com\", \"public_metadata\": {\"name\": \"Zoë\"}, \"notify\": false},\n\n" +
+		array = "[\n{\"email_address\": \"a@example.com\", \"public_metadata\": {\"name\": \"Zoë\"}, \"notify\": " +
+			"false},\n\n" +
 			"{\"email_address\": \"b@example.com\"}\n]\n"
-		lines = "{\"email_address\": \"a@example.com\", \"public_metadata.name\": \"Zoë\", \"notify\": false}\n\n\n{\"email_address\": \"b@example.com\"}\n"
-		a     = `{"email_address":"a@example.com","public_metadata":{"name":"Zoë"},"no_notify":true}`
-		b     = `{"email_address":"b@example.com"}`
+		lines = "{\"email_address\": \"a@example.com\", \"public_metadata.name\": \"Zoë\", \"notify\": false}\n\n\n{" +
+			"\"email_address\": \"b@example.com\"}\n"
+		a = `{"email_address":"a@example.com","public_metadata":{"name":"Zoë"},"no_notify":true}`
+		b = `{"email_address":"b@example.com"}`
 	)
 	swap := func(to string) string { return strings.ReplaceAll(comma, ",", to) }
 	crlf := func(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
@@ -84,7 +86,8 @@ func TestReadForms(t *testing.T) {
 		{"sep=tab", "sep=\t\n" + swap("\t"), [2]int{3, 5}},
 		{"CRLF", crlf(comma), [2]int{2, 4}},
 		{"CR", strings.ReplaceAll(comma, "\n", "\r"), [2]int{2, 4}},
-		{"quotes", "\"email_address\",\"public_metadata.name\",\"notify\"\n\"a@example.com\",\"Zoë\",\"no\"\n\"b@example.com\",\"\",\"\"\n", [2]int{2, 3}},
+		{"quotes", "\"email_address\",\"public_metadata.name\",\"notify\"\n\"a@example.com\",\"Zoë\",\"no\"\n" +
+			"\"b@example.com\",\"\",\"\"\n", [2]int{2, 3}},
 		{"blank rows", "\n , ,\n" + comma + ",,\n \n", [2]int{4, 6}},
 		{"blank rows with semicolons", ";;;;\n" + swap(";"), [2]int{3, 5}},
 		{"BOM", bomUTF8 + comma, [2]int{2, 4}},
@@ -105,7 +108,8 @@ func TestReadForms(t *testing.T) {
 			if strings.HasPrefix(test.name, "array") {
 				place[0].Element, place[1].Element = 1, 2
 			}
-			want(t, describe(read(t, test.content, Options{})), fmt.Sprintf("%s: %s", place[0], a), fmt.Sprintf("%s: %s", place[1], b))
+			want(t, describe(read(t, test.content, Options{})), fmt.Sprintf("%s: %s", place[0], a),
+				fmt.Sprintf("%s: %s", place[1], b))
 		})
 	}
 }
@@ -113,21 +117,30 @@ func TestReadForms(t *testing.T) {
 func TestReadFields(t *testing.T) {
 	t.Parallel()
 	got := describe(read(t, strings.Join([]string{
-		"E-Mail Address,Redirect URL,NOTIFY,ignore-existing,Expires In Days,templateSlug,public metadata.Plan,Public_Metadata.a.b",
+		"E-Mail Address,Redirect URL,NOTIFY,ignore-existing,Expires In Days,templateSlug,public metadata.Plan," +
+			"Public_Metadata.a.b",
 		" a@example.com , https://example.com/x ,No,YES,7,waitlist_invitation,007, x ",
 		"b@example.com,/path,1,0,,,,",
 		"c@example.com,,TRUE,False,,,,",
 	}, "\n"), Options{}))
 	want(t, got,
-		`line 2: {"email_address":"a@example.com","public_metadata":{"Plan":"007","a.b":"x"},"redirect_url":"https://example.com/x","no_notify":true,"ignore_existing":true,"expires_in_days":7,"template_slug":"waitlist_invitation"}`,
+		`line 2: {"email_address":"a@example.com","public_metadata":{"Plan":"007","a.b":"x"},`+
+			`"redirect_url":"https://example.com/x","no_notify":true,"ignore_existing":true,"expires_in_days":7,`+
+			`"template_slug":"waitlist_invitation"}`,
 		`line 3: {"email_address":"b@example.com","redirect_url":"/path"}`,
 		`line 4: {"email_address":"c@example.com"}`)
 
-	got = describe(read(t, `[{"E-Mail": "a@example.com", "redirectURL": "/x", "Notify": false, "ignore_existing": true, "expires-in-days": 7,
-		"template_slug": "invitation", "public_metadata": {"n": 12345678901234567890, "deep": {"x": [1.50]}}, "public_metadata.t": 1.0},
-		{"email": "b@example.com", "redirect_url": null, "notify": null, "expires_in_days": null, "template_slug": "", "public_metadata": null, "public_metadata.t": null}]`, Options{}))
+	got = describe(read(t,
+		`[{"E-Mail": "a@example.com", "redirectURL": "/x", "Notify": false, "ignore_existing": true, `+
+			`"expires-in-days": 7,
+		"template_slug": "invitation", "public_metadata": {"n": 12345678901234567890, "deep": {"x": [1.50]}}, `+
+			`"public_metadata.t": 1.0},
+		{"email": "b@example.com", "redirect_url": null, "notify": null, "expires_in_days": null, `+
+			`"template_slug": "", "public_metadata": null, "public_metadata.t": null}]`, Options{}))
 	want(t, got,
-		`line 1 (element 1): {"email_address":"a@example.com","public_metadata":{"deep":{"x":[1.50]},"n":12345678901234567890,"t":1.0},"redirect_url":"/x","no_notify":true,"ignore_existing":true,"expires_in_days":7,"template_slug":"invitation"}`,
+		`line 1 (element 1): {"email_address":"a@example.com","public_metadata":{"deep":{"x":[1.50]},`+
+			`"n":12345678901234567890,"t":1.0},"redirect_url":"/x","no_notify":true,"ignore_existing":true,`+
+			`"expires_in_days":7,"template_slug":"invitation"}`,
 		`line 3 (element 2): {"email_address":"b@example.com"}`)
 }
 
@@ -137,32 +150,40 @@ func TestReadQuotedCells(t *testing.T) {
 		"a@example.com,\"{\"\"plan\"\": \"\"pro\"\",\n\"\"n\"\": 1.0}\",\"two\nlines, \"\"quoted\"\"\"\n"+
 		"b@example.com,{},\n", Options{}))
 	want(t, got,
-		`line 2: {"email_address":"a@example.com","public_metadata":{"n":1.0,"note":"two\nlines, \"quoted\"","plan":"pro"}}`,
+		`line 2: {"email_address":"a@example.com","public_metadata":{"n":1.0,"note":"two\nlines, \"quoted\"",`+
+			`"plan":"pro"}}`,
 		`line 5: {"email_address":"b@example.com"}`)
 }
 
 func TestReadDefaults(t *testing.T) {
 	t.Parallel()
 	defaults := tasks.Recipient{
-		EmailAddress: "never@example.com", PublicMetadata: map[string]any{"plan": "free", "team": "a"}, RedirectURL: "/default", NoNotify: true,
+		EmailAddress: "never@example.com", PublicMetadata: map[string]any{"plan": "free", "team": "a"},
+		RedirectURL: "/default", NoNotify: true,
 		IgnoreExisting: true, ExpiresInDays: 9, TemplateSlug: "invitation",
 	}
 	all := func(metadata string) string {
-		return `"public_metadata":` + metadata + `,"redirect_url":"/default","no_notify":true,"ignore_existing":true,"expires_in_days":9,"template_slug":"invitation"}`
+		return `"public_metadata":` + metadata +
+			`,"redirect_url":"/default","no_notify":true,"ignore_existing":true,"expires_in_days":9,` +
+			`"template_slug":"invitation"}`
 	}
-	got := describe(read(t, "email,redirect_url,notify,ignore_existing,expires_in_days,template_slug,public_metadata,public_metadata.plan\n"+
-		"a@example.com,,,,,,,\n"+
-		"b@example.com,/own,yes,no,3,waitlist_invitation,\"{\"\"x\"\":1}\",\n"+
-		"c@example.com,,,,,,,pro\n"+
-		"d@example.com,,,,,,\"{\"\"x\"\":1}\",pro\n"+
-		"e@example.com,,,,,,{},\n"+
-		",,,,,,,pro\n", Options{Defaults: defaults}))
+	got := describe(read(t,
+		"email,redirect_url,notify,ignore_existing,expires_in_days,template_slug,public_metadata,"+
+			"public_metadata.plan\n"+
+			"a@example.com,,,,,,,\n"+
+			"b@example.com,/own,yes,no,3,waitlist_invitation,\"{\"\"x\"\":1}\",\n"+
+			"c@example.com,,,,,,,pro\n"+
+			"d@example.com,,,,,,\"{\"\"x\"\":1}\",pro\n"+
+			"e@example.com,,,,,,{},\n"+
+			",,,,,,,pro\n", Options{Defaults: defaults}))
 	want(t, got,
 		`line 2: {"email_address":"a@example.com",`+all(`{"plan":"free","team":"a"}`),
-		`line 3: {"email_address":"b@example.com","public_metadata":{"x":1},"redirect_url":"/own","expires_in_days":3,"template_slug":"waitlist_invitation"}`,
+		`line 3: {"email_address":"b@example.com","public_metadata":{"x":1},"redirect_url":"/own",`+
+			`"expires_in_days":3,"template_slug":"waitlist_invitation"}`,
 		`line 4: {"email_address":"c@example.com",`+all(`{"plan":"pro","team":"a"}`),
 		`line 5: {"email_address":"d@example.com",`+all(`{"plan":"pro","x":1}`),
-		`line 6: {"email_address":"e@example.com","redirect_url":"/default","no_notify":true,"ignore_existing":true,"expires_in_days":9,"template_slug":"invitation"}`,
+		`line 6: {"email_address":"e@example.com","redirect_url":"/default","no_notify":true,"ignore_existing":true,`+
+			`"expires_in_days":9,"template_slug":"invitation"}`,
 		`bad line 7: email_address: is missing`)
 	if !reflect.DeepEqual(defaults.PublicMetadata, map[string]any{"plan": "free", "team": "a"}) {
 		t.Errorf("the defaults were changed: %v", defaults.PublicMetadata)
@@ -172,14 +193,18 @@ func TestReadDefaults(t *testing.T) {
 func TestReadColumns(t *testing.T) {
 	t.Parallel()
 	const content = "Work Mail,email,age\na@example.com,x,7\n"
-	want(t, describe(read(t, content, Options{EmailColumn: "work-mail", IgnoreColumns: true})), `line 2: {"email_address":"a@example.com"}`)
-	want(t, describe(read(t, `{"Work Mail": "a@example.com", "email": "x", "age": {}}`, Options{EmailColumn: "workmail", IgnoreColumns: true})),
+	want(t, describe(read(t, content, Options{EmailColumn: "work-mail", IgnoreColumns: true})),
+		`line 2: {"email_address":"a@example.com"}`)
+	want(t, describe(read(t, `{"Work Mail": "a@example.com", "email": "x", "age": {}}`,
+		Options{EmailColumn: "workmail", IgnoreColumns: true})),
 		`line 1: {"email_address":"a@example.com"}`)
-	want(t, describe(read(t, "\"a, b, c, d\";\"email\"\nx;a@example.com\n", Options{IgnoreColumns: true})), `line 2: {"email_address":"a@example.com"}`)
+	want(t, describe(read(t, "\"a, b, c, d\";\"email\"\nx;a@example.com\n", Options{IgnoreColumns: true})),
+		`line 2: {"email_address":"a@example.com"}`)
 	// A column without a name may be there as long as it is empty.
 	want(t, describe(read(t, "email,,\na@example.com,,\nb@example.com,,x\n", Options{})),
 		`line 2: {"email_address":"a@example.com"}`, `bad line 3: has something in column 3, which has no name`)
-	want(t, describe(read(t, "email,,\nb@example.com,,x\n", Options{IgnoreColumns: true})), `line 2: {"email_address":"b@example.com"}`)
+	want(t, describe(read(t, "email,,\nb@example.com,,x\n", Options{IgnoreColumns: true})),
+		`line 2: {"email_address":"b@example.com"}`)
 	// A file without rows has no fault.
 	for _, content := range []string{"email\n", "[]", " [ ] "} {
 		want(t, describe(read(t, content, Options{})), "")
@@ -188,7 +213,9 @@ func TestReadColumns(t *testing.T) {
 
 func TestReadDuplicates(t *testing.T) {
 	t.Parallel()
-	want(t, describe(read(t, "email,redirect_url\nA@example.com,\nb@example.com,bad\na@EXAMPLE.com,/x\nb@example.com,\n a@example.com,\n", Options{})),
+	want(t, describe(read(t,
+		"email,redirect_url\nA@example.com,\nb@example.com,bad\na@EXAMPLE.com,/x\nb@example.com,\n a@example.com,\n",
+		Options{})),
 		`line 2: {"email_address":"A@example.com"}`,
 		`line 5: {"email_address":"b@example.com"}`,
 		`bad line 3: redirect_url: is neither an absolute URL nor a path that starts with a slash`,
@@ -228,7 +255,8 @@ func TestReadInvalidCSV(t *testing.T) {
 		`bad line 3: expires_in_days: 0 is not between 1 and 365`,
 		`bad line 4: public_metadata: "plan" is given twice, within and in a column of its own`,
 		`bad line 4: expires_in_days: 366 is not between 1 and 365`,
-		`bad line 5: public_metadata: is not valid JSON: invalid character 'x' looking for beginning of object key string`,
+		`bad line 5: public_metadata: is not valid JSON: invalid character 'x' looking for beginning of object `+
+			`key string`,
 		`bad line 5: expires_in_days: "1.5" is not a whole number`,
 		`bad line 6: public_metadata: is not valid JSON: it ends in the middle`,
 		`bad line 6: expires_in_days: "99999999999999999999" is not a whole number`,
@@ -246,7 +274,8 @@ func TestReadInvalidCSV(t *testing.T) {
 func TestReadInvalidJSON(t *testing.T) {
 	t.Parallel()
 	want(t, describe(read(t, `{"email": "a@example.com"}
-{"email": 7, "redirect_url": {}, "notify": "yes", "ignore_existing": 1, "expires_in_days": "7", "template_slug": [], "public_metadata": "x"}
+{"email": 7, "redirect_url": {}, "notify": "yes", "ignore_existing": 1, "expires_in_days": "7", `+
+		`"template_slug": [], "public_metadata": "x"}
 "b@example.com"
 {"email": "c@example.com", "email": "d@example.com", "E_mail": null}
 {"email": "e@example.com", "public_metadata": {"plan": 1}, "public_metadata.plan": "x", "public_metadata.plan": "y"}
@@ -285,7 +314,8 @@ null
 func TestReadFaults(t *testing.T) {
 	t.Parallel()
 	const (
-		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ignore_existing, expires_in_days, template_slug, on_duplicate; --ignore-columns passes over the others`
+		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ` +
+			`ignore_existing, expires_in_days, template_slug, on_duplicate; --ignore-columns passes over the others`
 		save  = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
 		quote = `double the quotes inside it, as in "{""plan"": ""pro""}"`
 	)
@@ -295,45 +325,88 @@ func TestReadFaults(t *testing.T) {
 	}{
 		{name: "empty", content: "", want: `people.csv: is empty`},
 		{name: "blank", content: bomUTF8 + " \r\n\n", want: `people.csv: is empty`},
-		{name: "only separators", content: ",,,\n,,\n", want: `people.csv: has no header: the first line must name the columns, such as email_address`},
-		{name: "xlsx", content: "PK\x03\x04...", want: `people.csv: is a spreadsheet such as .xlsx or .ods, or a zip archive, not text: ` + save},
-		{name: "xls", content: "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1...", want: `people.csv: is an old .xls spreadsheet, not text: ` + save},
+		{name: "only separators", content: ",,,\n,,\n",
+			want: `people.csv: has no header: the first line must name the columns, such as email_address`},
+		{name: "xlsx", content: "PK\x03\x04...",
+			want: `people.csv: is a spreadsheet such as .xlsx or .ods, or a zip archive, not text: ` + save},
+		{name: "xls", content: "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1...",
+			want: `people.csv: is an old .xls spreadsheet, not text: ` + save},
 		{name: "gzip", content: "\x1F\x8B\x08", want: `people.csv: is compressed with gzip, not text: ` + save},
 		{name: "pdf", content: "%PDF-1.7", want: `people.csv: is a PDF, not text: ` + save},
-		{name: "latin 1", content: "email,public_metadata.name\na@example.com,x\nb@example.com,Zo\xEB\n", want: `people.csv, line 3: is not UTF-8 (byte 0xEB): ` + save},
-		{name: "latin 1 in JSON", content: "[\n{\"email\": \"\xEB\"}]", want: `people.csv, line 2: is not UTF-8 (byte 0xEB): ` + save},
-		{name: "UTF-16 without BOM", content: "e\x00m\x00", want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte order mark: ` + save},
-		{name: "UTF-32", content: "\xFF\xFE\x00\x00e\x00\x00\x00", want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte order mark: ` + save},
-		{name: "UTF-16 cut short", content: "\xFF\xFEe\x00m", want: `people.csv: begins like UTF-16 and is damaged: ` + save},
-		{name: "UTF-16 half a pair", content: "\xFF\xFE\x00\xD8e\x00", want: `people.csv: begins like UTF-16 and is damaged: ` + save},
+		{name: "latin 1", content: "email,public_metadata.name\na@example.com,x\nb@example.com,Zo\xEB\n",
+			want: `people.csv, line 3: is not UTF-8 (byte 0xEB): ` + save},
+		{name: "latin 1 in JSON", content: "[\n{\"email\": \"\xEB\"}]",
+			want: `people.csv, line 2: is not UTF-8 (byte 0xEB): ` + save},
+		{name: "UTF-16 without BOM", content: "e\x00m\x00",
+			want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte ` +
+				`order mark: ` + save},
+		{name: "UTF-32", content: "\xFF\xFE\x00\x00e\x00\x00\x00",
+			want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte ` +
+				`order mark: ` + save},
+		{name: "UTF-16 cut short", content: "\xFF\xFEe\x00m",
+			want: `people.csv: begins like UTF-16 and is damaged: ` + save},
+		{name: "UTF-16 half a pair", content: "\xFF\xFE\x00\xD8e\x00",
+			want: `people.csv: begins like UTF-16 and is damaged: ` + save},
 		{name: "unknown", content: "email,Age,First Name,public_metadata.,notify.x,Age\na@example.com,1,2,3,4,5\n",
 			want: `people.csv: has unknown columns: "Age", "First Name", "public_metadata.", "notify.x"; ` + known},
-		{name: "unknown in JSON", content: "{\"email\": \"a@example.com\", \"no_notify\": true}\n{\"age\": 1}", want: `people.csv: has unknown columns: "no_notify", "age"; ` + known},
-		{name: "many unknown", content: "email" + strings.Repeat(",x", 1) + ",a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u\n",
-			want: `people.csv: has unknown columns: "x", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s" and more; ` + known},
+		{name: "unknown in JSON", content: "{\"email\": \"a@example.com\", \"no_notify\": true}\n{\"age\": 1}",
+			want: `people.csv: has unknown columns: "no_notify", "age"; ` + known},
+		{name: "many unknown", content: "email" + strings.Repeat(",x", 1) +
+			",a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u\n",
+			want: `people.csv: has unknown columns: "x", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l",` +
+				` "m", "n", "o", "p", "q", "r", "s" and more; ` + known},
 		{name: "unknown with a column for the address", content: "mail,email\n", opts: Options{EmailColumn: "Mail"},
-			want: `people.csv: has unknown columns: "email"; ` + strings.Replace(known, "email_address (or email)", `"Mail"`, 1)},
-		{name: "no address", content: "\nname;plan\n", want: `people.csv, line 2: has no column email_address (or email; --email-column says another); it names "name", "plan"`},
-		{name: "not the column asked for", content: "email,plan\n", opts: Options{EmailColumn: "Work Mail"}, want: `people.csv, line 1: has no column "Work Mail", as --email-column asks; it names "email", "plan"`},
-		{name: "no header", content: "a@example.com,pro\nb@example.com,pro\n", want: `people.csv, line 1: looks like people already: the first line must name the columns, such as email_address`},
-		{name: "two addresses", content: "email,E-Mail Address\n", want: `people.csv, line 1: has two columns for email_address: "email" and "E-Mail Address"`},
-		{name: "two of a key", content: "email,public_metadata.plan,PublicMetadata.plan\n", want: `people.csv, line 1: has two columns for public_metadata.plan: "public_metadata.plan" and "PublicMetadata.plan"`},
-		{name: "sep", content: "sep=|\nemail|x\n", want: `people.csv, line 1: "|" is not a separator that is known: use a comma, a semicolon or a tab`},
-		{name: "open quote", content: "sep=,\nemail,notify\na@example.com,\"no\nb@example.com,no\n", want: `people.csv, line 3: has a cell in quotes that is never closed or goes on after its closing quote: ` + quote},
-		{name: "text after quote", content: "email,notify\n\"a@example.com\"x,no\n", want: `people.csv, line 2: has a cell in quotes that is never closed or goes on after its closing quote: ` + quote},
-		{name: "bare quote", content: "email,public_metadata\na@example.com,{\"plan\":1}\n", want: `people.csv, line 2: has a quote inside a cell that does not begin with one (nor may a space stand before it): ` +
-			`put the whole cell in quotes and double those inside, as in "{""plan"": ""pro""}"`},
-		{name: "array not closed", content: "[\n{\"email\": \"a@example.com\"}\n", want: `people.csv, line 2: the list is not valid JSON: it ends in the middle`},
-		{name: "array with a fault", content: "[\n{\"email\": \"a@example.com\"},\n{\"email\" \"b@example.com\"}]", want: `people.csv, line 3: in element 2 the list is not valid JSON: invalid character '"' after object key`},
-		{name: "array and more", content: "[]\n[]", want: `people.csv, line 2: has something after the end of the list`},
-		{name: "array broken at once", content: "[}", want: `people.csv, line 1: the list is not valid JSON: invalid character '}' looking for beginning of value`},
-		{name: "an object over lines", content: "{\n\"email\": \"a@example.com\"\n}", want: `people.csv, line 1: is not a whole JSON object: give one on every line, or a list of them in [ ]`},
-		{name: "too large", content: "email\na@example.com\n", opts: Options{MaxBytes: 19}, want: `people.csv: is larger than 19 bytes: split it`},
-		{name: "too many rows", content: "email\na@example.com\n\nb@example.com\n", opts: Options{MaxRows: 1}, want: `people.csv, line 4: is beyond 1 rows: split the file`},
-		{name: "too many elements", content: "[{},\n{},{}]", opts: Options{MaxRows: 2}, want: `people.csv, line 2: is beyond 2 rows: split the file`},
-		{name: "too many lines", content: "{}\n{\n{}", opts: Options{MaxRows: 2}, want: `people.csv, line 3: is beyond 2 rows: split the file`},
-		{name: "long line", content: "email\n" + strings.Repeat(",", maxLineBytes) + "\n", want: `people.csv, line 2: is longer than 1048576 bytes`},
-		{name: "long line of JSON", content: "{}\n" + strings.Repeat("[", maxLineBytes) + "\n", want: `people.csv, line 2: is longer than 1048576 bytes`},
+			want: `people.csv: has unknown columns: "email"; ` + strings.Replace(known,
+				"email_address (or email)", `"Mail"`, 1)},
+		{name: "no address", content: "\nname;plan\n",
+			want: `people.csv, line 2: has no column email_address (or email; --email-column says another); it ` +
+				`names "name", "plan"`},
+		{name: "not the column asked for", content: "email,plan\n", opts: Options{EmailColumn: "Work Mail"},
+			want: `people.csv, line 1: has no column "Work Mail", as --email-column asks; it names "email", "plan"`},
+		{name: "no header", content: "a@example.com,pro\nb@example.com,pro\n",
+			want: `people.csv, line 1: looks like people already: the first line must name the columns, such as ` +
+				`email_address`},
+		{name: "two addresses", content: "email,E-Mail Address\n",
+			want: `people.csv, line 1: has two columns for email_address: "email" and "E-Mail Address"`},
+		{name: "two of a key", content: "email,public_metadata.plan,PublicMetadata.plan\n",
+			want: `people.csv, line 1: has two columns for public_metadata.plan: "public_metadata.plan" and ` +
+				`"PublicMetadata.plan"`},
+		{name: "sep", content: "sep=|\nemail|x\n",
+			want: `people.csv, line 1: "|" is not a separator that is known: use a comma, a semicolon or a tab`},
+		{name: "open quote", content: "sep=,\nemail,notify\na@example.com,\"no\nb@example.com,no\n",
+			want: `people.csv, line 3: has a cell in quotes that is never closed or goes on after its ` +
+				`closing quote: ` + quote},
+		{name: "text after quote", content: "email,notify\n\"a@example.com\"x,no\n",
+			want: `people.csv, line 2: has a cell in quotes that is never closed or goes on after its ` +
+				`closing quote: ` + quote},
+		{name: "bare quote", content: "email,public_metadata\na@example.com,{\"plan\":1}\n",
+			want: `people.csv, line 2: has a quote inside a cell that does not begin with one (nor may a space ` +
+				`stand before it): ` +
+				`put the whole cell in quotes and double those inside, as in "{""plan"": ""pro""}"`},
+		{name: "array not closed", content: "[\n{\"email\": \"a@example.com\"}\n",
+			want: `people.csv, line 2: the list is not valid JSON: it ends in the middle`},
+		{name: "array with a fault", content: "[\n{\"email\": \"a@example.com\"},\n{\"email\" \"b@example.com\"}]",
+			want: `people.csv, line 3: in element 2 the list is not valid JSON: invalid character '"' after ` +
+				`object key`},
+		{name: "array and more", content: "[]\n[]",
+			want: `people.csv, line 2: has something after the end of the list`},
+		{name: "array broken at once", content: "[}",
+			want: `people.csv, line 1: the list is not valid JSON: invalid character '}' looking for beginning ` +
+				`of value`},
+		{name: "an object over lines", content: "{\n\"email\": \"a@example.com\"\n}",
+			want: `people.csv, line 1: is not a whole JSON object: give one on every line, or a list of them in [ ]`},
+		{name: "too large", content: "email\na@example.com\n", opts: Options{MaxBytes: 19},
+			want: `people.csv: is larger than 19 bytes: split it`},
+		{name: "too many rows", content: "email\na@example.com\n\nb@example.com\n", opts: Options{MaxRows: 1},
+			want: `people.csv, line 4: is beyond 1 rows: split the file`},
+		{name: "too many elements", content: "[{},\n{},{}]", opts: Options{MaxRows: 2},
+			want: `people.csv, line 2: is beyond 2 rows: split the file`},
+		{name: "too many lines", content: "{}\n{\n{}", opts: Options{MaxRows: 2},
+			want: `people.csv, line 3: is beyond 2 rows: split the file`},
+		{name: "long line", content: "email\n" + strings.Repeat(",", maxLineBytes) + "\n",
+			want: `people.csv, line 2: is longer than 1048576 bytes`},
+		{name: "long line of JSON", content: "{}\n" + strings.Repeat("[", maxLineBytes) + "\n",
+			want: `people.csv, line 2: is longer than 1048576 bytes`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -353,16 +426,20 @@ func TestReadFaults(t *testing.T) {
 func TestReadBounds(t *testing.T) {
 	t.Parallel()
 	const content = "email\na@example.com\n"
-	want(t, describe(read(t, content, Options{MaxBytes: len(content), MaxRows: 1})), `line 2: {"email_address":"a@example.com"}`)
+	want(t, describe(read(t, content, Options{MaxBytes: len(content), MaxRows: 1})),
+		`line 2: {"email_address":"a@example.com"}`)
 	_, err := Read(strings.NewReader("x,\n"), Options{})
-	want(t, fmt.Sprint(err), `the file, line 1: has no column email_address (or email; --email-column says another); it names "x", ""`)
+	want(t, fmt.Sprint(err),
+		`the file, line 1: has no column email_address (or email; --email-column says another); it names "x", ""`)
 }
 
 func TestReadFailure(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	_, err := Read(io.MultiReader(strings.NewReader("email\na@example.com\n"), iotest.ErrReader(broken)), Options{Name: "people.csv"})
-	if _, isError := errors.AsType[*Error](err); isError || !errors.Is(err, broken) || err.Error() != "people.csv: broken" {
+	_, err := Read(io.MultiReader(strings.NewReader("email\na@example.com\n"), iotest.ErrReader(broken)),
+		Options{Name: "people.csv"})
+	if _, isError := errors.AsType[*Error](err); isError || !errors.Is(err, broken) ||
+		err.Error() != "people.csv: broken" {
 		t.Errorf("got %v of type %T", err, err)
 	}
 }
@@ -371,14 +448,22 @@ func TestWriteInvalid(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, content, want string }{
 		{"csv", "email,note,notify\na@example.com,fine,\n=bad,\"two\nlines\",maybe\nb,,\n",
-			"email,note,notify,line,reason\n=bad,\"two\nlines\",maybe,3,\"notify: \"\"maybe\"\" is none of true, 1, yes, false, 0, no; email_address: is not an e-mail address\"\nb,,,5,email_address: is not an e-mail address\n"},
-		{"semicolon and BOM", bomUTF8 + "email;x\nb;\n", bomUTF8 + "email;x;line;reason\nb;;2;email_address: is not an e-mail address\n"},
-		{"wrong width", "email,x\nb\na@example.com,1,2\n", "email,x,line,reason\nb,2,\"has a wrong number of cells: 1, where the header has 2\"\na@example.com,1,2,3,\"has a wrong number of cells: 3, where the header has 2\"\n"},
+			"email,note,notify,line,reason\n=bad,\"two\nlines\",maybe,3,\"notify: \"\"maybe\"\" is none of true, 1, " +
+				"yes, false, 0, no; email_address: is not an e-mail address\"\nb,,,5,email_address: is not an " +
+				"e-mail address\n"},
+		{"semicolon and BOM", bomUTF8 + "email;x\nb;\n",
+			bomUTF8 + "email;x;line;reason\nb;;2;email_address: is not an e-mail address\n"},
+		{"wrong width", "email,x\nb\na@example.com,1,2\n",
+			"email,x,line,reason\nb,2,\"has a wrong number of cells: 1, where the header has 2\"\na@example.com,1,2," +
+				"3,\"has a wrong number of cells: 3, where the header has 2\"\n"},
 		{"no bad rows", "email\na@example.com\n", "email,line,reason\n"},
-		{"corrected once already", "email,x,line,reason\nb,,7,old\n", "email,x,line,reason\nb,,2,email_address: is not an e-mail address\n"},
-		{"array", "[{\"email\": \"b\"},\n{\"notify\": 1}]", "row,line,reason\n\"{\"\"email\"\": \"\"b\"\"}\",1,email_address: is not an e-mail address\n" +
-			"\"{\"\"notify\"\": 1}\",2,\"notify: is a number, not true or false; email_address: is missing\"\n"},
-		{"lines", "{}\n{\n", "row,line,reason\n{},1,email_address: is missing\n{,2,is not valid JSON: it ends in the middle\n"},
+		{"corrected once already", "email,x,line,reason\nb,,7,old\n",
+			"email,x,line,reason\nb,,2,email_address: is not an e-mail address\n"},
+		{"array", "[{\"email\": \"b\"},\n{\"notify\": 1}]",
+			"row,line,reason\n\"{\"\"email\"\": \"\"b\"\"}\",1,email_address: is not an e-mail address\n" +
+				"\"{\"\"notify\"\": 1}\",2,\"notify: is a number, not true or false; email_address: is missing\"\n"},
+		{"lines", "{}\n{\n",
+			"row,line,reason\n{},1,email_address: is missing\n{,2,is not valid JSON: it ends in the middle\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -397,7 +482,8 @@ func TestWriteInvalid(t *testing.T) {
 func TestWriteInvalidCorrected(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := WriteInvalid(&out, read(t, "email;notify\na@example.com;no\nb@;no\nc@example.com;perhaps\n", Options{})); err != nil {
+	if err := WriteInvalid(&out, read(t, "email;notify\na@example.com;no\nb@;no\nc@example.com;perhaps\n",
+		Options{})); err != nil {
 		t.Fatal(err)
 	}
 	corrected := strings.NewReplacer("b@;", "b@example.com;", ";perhaps;", ";yes;").Replace(out.String())
@@ -431,9 +517,11 @@ func TestReadMemory(t *testing.T) {
 	csv.WriteString("email_address,redirect_url,public_metadata.plan\n")
 	for i := range 50_000 {
 		fmt.Fprintf(&csv, "person%d@example.com,https://example.com/welcome,pro\n", i)
-		fmt.Fprintf(&lines, "{\"email_address\": \"person%d@example.com\", \"redirect_url\": \"https://example.com/welcome\"}\n", i)
+		fmt.Fprintf(&lines,
+			"{\"email_address\": \"person%d@example.com\", \"redirect_url\": \"https://example.com/welcome\"}\n", i)
 	}
-	for name, content := range map[string]string{"csv": csv.String(), "lines": lines.String(), "array": "[" + strings.ReplaceAll(strings.TrimSpace(lines.String()), "\n", ",") + "]"} {
+	for name, content := range map[string]string{"csv": csv.String(), "lines": lines.String(),
+		"array": "[" + strings.ReplaceAll(strings.TrimSpace(lines.String()), "\n", ",") + "]"} {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)

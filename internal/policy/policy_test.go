@@ -11,7 +11,8 @@ import (
 
 func standard() Policy {
 	return Policy{
-		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour}, Overall: settings.Rate{N: 50, Window: 10 * time.Second},
+		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour},
+		Overall: settings.Rate{N: 50, Window: 10 * time.Second},
 		Reserve: 20, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Second, BackoffMax: 30 * time.Minute,
 	}
 }
@@ -19,7 +20,8 @@ func standard() Policy {
 func TestBackoffDoublesWithFullJitter(t *testing.T) {
 	t.Parallel()
 	p := standard()
-	for attempts, ceiling := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 12: 30 * time.Minute, 10_000: 30 * time.Minute} {
+	for attempts, ceiling := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second,
+		12: 30 * time.Minute, 10_000: 30 * time.Minute} {
 		highest := time.Duration(0)
 		for range 2000 {
 			d := p.Backoff(attempts)
@@ -83,7 +85,8 @@ func TestAnnouncedPolicyIsReadBack(t *testing.T) {
 	if !known || err != nil || got != want {
 		t.Errorf("%+v, %v, %v, want %+v", got, known, err, want)
 	}
-	for _, garbage := range []string{"{", `{"create":"x","timeout":1}`, `{"create":"0","bulk":"0","overall":"0","reserve":-1,"timeout":1}`} {
+	for _, garbage := range []string{"{", `{"create":"x","timeout":1}`,
+		`{"create":"0","bulk":"0","overall":"0","reserve":-1,"timeout":1}`} {
 		rdb.Set(t.Context(), "test:policy", garbage, 0)
 		if _, known, err := Announced(t.Context(), rdb, "test"); known || err == nil {
 			t.Errorf("%s was taken", garbage)

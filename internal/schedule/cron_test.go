@@ -53,7 +53,8 @@ func TestTicksFollowTheTimeZone(t *testing.T) {
 		first := table.after(at(t, c.from))
 		second := table.after(first)
 		if !first.Equal(at(t, c.want1)) || !second.Equal(at(t, c.want2)) {
-			t.Errorf("%s in %s: %s and %s, want %s and %s", c.cron, c.zone, first.UTC(), second.UTC(), c.want1, c.want2)
+			t.Errorf("%s in %s: %s and %s, want %s and %s", c.cron, c.zone, first.UTC(), second.UTC(),
+				c.want1, c.want2)
 		}
 	}
 }

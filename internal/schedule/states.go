@@ -24,7 +24,7 @@ const (
 //
 //	digest cron timezone task    what it is, as the worker that started last has it
 //	next                         its next instant (ms)
-//	pending holder held_until    a tick (ms) that was taken and not confirmed; which worker sees to it, until when (ms)
+//	pending holder held_until    a tick (ms) that was taken and not confirmed; its worker, and until when (ms)
 //	last last_task last_error    the last tick (ms) that is over; its task, or why there is none
 //
 // The index has the names of the schedules by the instant (ms) at which a worker last had them in its file.

@@ -194,7 +194,8 @@ func TestALateWorkerDoesNoHarm(t *testing.T) {
 
 func TestTheWorkerThatStartedLastRules(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		old, other, later := one(t, yearly), one(t, "cron: '0 0 1 1 *', task: invite, email_address: ada@example.com"), one(t, "cron: '0 0 2 1 *', task: sync-list")
+		old, other, later := one(t, yearly), one(t, "cron: '0 0 1 1 *', task: invite, email_address: ada@example.com"),
+			one(t, "cron: '0 0 2 1 *', task: sync-list")
 		b.adopted(t, old, false, true)
 		tick := b.due(t)
 		b.adopted(t, other, false, true)
@@ -221,8 +222,10 @@ func TestGarbageIsReplaced(t *testing.T) {
 		}
 		b.adopted(t, s, true, true)
 		for _, garbage := range []string{"soon", "", "-1", "1e300", "0", "999999999999999"} {
-			b.set(t, "next", garbage, "pending", "x", "held_until", "y", "last", "z", "last_error", "\x1b[2J"+strings.Repeat("é", maxShown))
-			if got := b.standing(t); strings.ContainsFunc(got.LastError, unicode.IsControl) || len(got.LastError) > maxShown+1 || !got.Next.IsZero() || got.Pending || !got.Last.IsZero() {
+			b.set(t, "next", garbage, "pending", "x", "held_until", "y", "last", "z", "last_error",
+				"\x1b[2J"+strings.Repeat("é", maxShown))
+			if got := b.standing(t); strings.ContainsFunc(got.LastError, unicode.IsControl) ||
+				len(got.LastError) > maxShown+1 || !got.Next.IsZero() || got.Pending || !got.Last.IsZero() {
 				t.Errorf("%+v", got)
 			}
 			if g := b.seen(t, s, "w"); !g.missing {
@@ -241,15 +244,18 @@ func TestAScheduleThatNoWorkerHasHasNoNextRun(t *testing.T) {
 		s := one(t, yearly)
 		b.adopted(t, s, false, true)
 		names, now := b.keys("a")[1], time.Now()
-		b.rdb.ZAdd(t.Context(), names, redis.Z{Score: float64(now.Add(-2 * policy.ScheduleLost).UnixMilli()), Member: "a"})
+		b.rdb.ZAdd(t.Context(), names,
+			redis.Z{Score: float64(now.Add(-2 * policy.ScheduleLost).UnixMilli()), Member: "a"})
 		if got := b.standing(t); !got.Next.IsZero() || got.Cron != "0 0 1 1 *" {
 			t.Errorf("%+v", got)
 		}
 		if b.seen(t, s, "w"); b.standing(t).Next.IsZero() {
 			t.Error("a worker has it again, and it is not shown")
 		}
-		b.rdb.ZAdd(t.Context(), names, redis.Z{Score: float64(now.Add(-stateKeep - time.Hour).UnixMilli()), Member: "forgotten"})
-		b.rdb.ZAdd(t.Context(), names, redis.Z{Score: float64(now.Add(-2 * policy.ScheduleSeen).UnixMilli()), Member: "a"})
+		b.rdb.ZAdd(t.Context(), names,
+			redis.Z{Score: float64(now.Add(-stateKeep - time.Hour).UnixMilli()), Member: "forgotten"})
+		b.rdb.ZAdd(t.Context(), names,
+			redis.Z{Score: float64(now.Add(-2 * policy.ScheduleSeen).UnixMilli()), Member: "a"})
 		b.seen(t, s, "w")
 		if all, err := b.rdb.ZRange(t.Context(), names, 0, -1).Result(); err != nil || fmt.Sprint(all) != "[a]" {
 			t.Errorf("%v, %v", all, err)
@@ -288,7 +294,9 @@ func (r *recorder) Invite(ctx context.Context, recipient tasks.Recipient, opts .
 	return r.enqueue(ctx, "", opts)
 }
 
-func (r *recorder) BulkInvite(ctx context.Context, request tasks.BulkRequest, opts ...tasks.Option) (tasks.Task, error) {
+func (r *recorder) BulkInvite(
+	ctx context.Context, request tasks.BulkRequest, opts ...tasks.Option,
+) (tasks.Task, error) {
 	r.lists = append(r.lists, request)
 	return r.enqueue(ctx, "bulk:"+request.Campaign+":1", opts)
 }
@@ -327,7 +335,8 @@ func TestATickIsEnqueuedAndConfirmed(t *testing.T) {
 		if len(to.ids) != 1 || to.ids[0] != id || !to.invites[0].NoNotify {
 			t.Errorf("%+v", to)
 		}
-		if got := b.standing(t); !got.Last.Equal(tick) || got.LastTask != id || got.LastError != "" || got.Pending || !got.Next.Equal(tick.Add(time.Minute)) {
+		if got := b.standing(t); !got.Last.Equal(tick) || got.LastTask != id || got.LastError != "" || got.Pending ||
+			!got.Next.Equal(tick.Add(time.Minute)) {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -345,7 +354,8 @@ func TestATickThatCannotBeEnqueuedNowIsTriedAgain(t *testing.T) {
 			}
 		}
 		k.mustStep(t)
-		if got := b.standing(t); len(to.ids) != 3 || to.ids[0] != to.ids[2] || got.LastTask != to.ids[0] || !got.Last.Equal(tick) || got.Pending {
+		if got := b.standing(t); len(to.ids) != 3 || to.ids[0] != to.ids[2] || got.LastTask != to.ids[0] ||
+			!got.Last.Equal(tick) || got.Pending {
 			t.Errorf("%+v, %+v", to, got)
 		}
 	})
@@ -353,7 +363,8 @@ func TestATickThatCannotBeEnqueuedNowIsTriedAgain(t *testing.T) {
 
 func TestATickThatCanNeverBeEnqueuedIsOver(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		for _, err := range []error{tasks.ErrConflict, &tasks.InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled"}} {
+		for _, err := range []error{tasks.ErrConflict,
+			&tasks.InvalidError{Index: -1, Field: "campaign", Reason: "is cancelled"}} {
 			k, tick := b.keeper(t, one(t, everyMinute+"task: sync-list"), &recorder{errs: []error{err}})
 			k.mustStep(t)
 			if got := b.standing(t); !got.Last.Equal(tick) || got.LastError == "" || got.Pending {
@@ -422,17 +433,21 @@ func TestAListIsReadAtEveryTick(t *testing.T) {
 		}
 		write("email\nada@example.com\n")
 		var to recorder
-		k, _ := b.keeper(t, one(t, everyMinute+"task: bulk-invite, campaign: c, options: {no_notify: true}, file: "+file), &to)
+		k, _ := b.keeper(t, one(t,
+			everyMinute+"task: bulk-invite, campaign: c, options: {no_notify: true}, file: "+file), &to)
 		k.mustStep(t)
-		for content, fault := range map[string]bool{"email\nada@example.com\nbob@example.com\n": false, "email\nx\n": true, "": true} {
+		for content, fault := range map[string]bool{"email\nada@example.com\nbob@example.com\n": false,
+			"email\nx\n": true, "": true} {
 			write(content)
 			b.dueAt(t, time.Minute)
 			k.mustStep(t)
-			if got := b.standing(t); (got.LastError != "") != fault || (got.LastTask == "bulk:c:1") == fault || got.Pending {
+			if got := b.standing(t); (got.LastError != "") != fault ||
+				(got.LastTask == "bulk:c:1") == fault || got.Pending {
 				t.Errorf("%q: %+v", content, got)
 			}
 		}
-		if len(to.lists) != 2 || len(to.lists[0].Recipients) != 1 || len(to.lists[1].Recipients) != 2 || !to.lists[1].Recipients[1].NoNotify {
+		if len(to.lists) != 2 || len(to.lists[0].Recipients) != 1 || len(to.lists[1].Recipients) != 2 ||
+			!to.lists[1].Recipients[1].NoNotify {
 			t.Errorf("%+v", to.lists)
 		}
 	})

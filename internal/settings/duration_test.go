@@ -10,14 +10,17 @@ import (
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{
-		"90m": 90 * time.Minute, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour, " 30s ": 30 * time.Second,
-		"0": 0, "0s": 0, "1.5h": 90 * time.Minute, "500ms": 500 * time.Millisecond, "366d": MaxDuration, "1d30m15s": 24*time.Hour + 30*time.Minute + 15*time.Second,
+		"90m": 90 * time.Minute, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour,
+		" 30s ": 30 * time.Second,
+		"0":     0, "0s": 0, "1.5h": 90 * time.Minute, "500ms": 500 * time.Millisecond, "366d": MaxDuration,
+		"1d30m15s": 24*time.Hour + 30*time.Minute + 15*time.Second,
 	} {
 		if got, err := Duration("D", text); err != nil || got != want {
 			t.Errorf("Duration(%q) = %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "5", "d", "-1h", "+1h", "-2d", "1d-2h", "1d+2h", "1h2d", "2dd", "1.5d", "0x1d", "1 h", "367d", "366d1s", "65536d",
+	for _, bad := range []string{"", "5", "d", "-1h", "+1h", "-2d", "1d-2h", "1d+2h", "1h2d", "2dd", "1.5d", "0x1d",
+		"1 h", "367d", "366d1s", "65536d",
 		"99999999999999999999d", "9000h", "106751d23h", "NaN", "1e3s", "ten", "１h"} {
 		if got, err := Duration("D", bad); err == nil {
 			t.Errorf("Duration(%q) = %s is accepted", bad, got)
@@ -30,7 +33,8 @@ func TestDuration(t *testing.T) {
 func TestFormatDuration(t *testing.T) {
 	t.Parallel()
 	for want, d := range map[string]time.Duration{
-		"0s": 0, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour, "1m30s": 90 * time.Second, "6s": 6 * time.Second,
+		"0s": 0, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "1d12h": 36 * time.Hour, "1m30s": 90 * time.Second,
+		"6s":    6 * time.Second,
 		"1d1ms": 24*time.Hour + time.Millisecond, "1m1.5s": 61500 * time.Millisecond, "-1h": -time.Hour,
 	} {
 		if got := FormatDuration(d); got != want {
@@ -52,7 +56,8 @@ func TestDurationRoundTrip(t *testing.T) {
 func TestParseRate(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Rate{
-		"100/1h": {100, time.Hour}, "25/6s": {25, 6 * time.Second}, "500/10s": {500, 10 * time.Second}, "0": {}, " 0 ": {},
+		"100/1h": {100, time.Hour}, "25/6s": {25, 6 * time.Second}, "500/10s": {500, 10 * time.Second},
+		"0": {}, " 0 ": {},
 		"1/1ms": {1, time.Millisecond}, "1000000/31d": {1_000_000, 31 * day}, "10 / 1d12h": {10, 36 * time.Hour},
 	} {
 		got, err := ParseRate("R", text)
@@ -65,18 +70,19 @@ func TestParseRate(t *testing.T) {
 	}
 	const name, want = "USHER_LIMIT_CREATE", "N/duration such as 100/1h, or 0 to switch the limit off"
 	for text, fault := range map[string]string{
-		"abc":                     `USHER_LIMIT_CREATE: got "abc", want ` + want,
-		"":                        `USHER_LIMIT_CREATE: got nothing, want ` + want,
-		"100":                     `USHER_LIMIT_CREATE: got "100", want ` + want,
-		"100/":                    `USHER_LIMIT_CREATE: got "100/", want ` + want,
-		"100/h":                   `USHER_LIMIT_CREATE: got "100/h", want ` + want,
-		"-1/1h":                   `USHER_LIMIT_CREATE: got "-1/1h", want ` + want,
-		"1/1h/1h":                 `USHER_LIMIT_CREATE: got "1/1h/1h", want ` + want,
-		"0/1h":                    `USHER_LIMIT_CREATE: got "0/1h", want ` + want + ` (N from 1 to 1000000)`,
-		"1000001/1h":              `USHER_LIMIT_CREATE: got "1000001/1h", want ` + want + ` (N from 1 to 1000000)`,
-		"1/0s":                    `USHER_LIMIT_CREATE: got "1/0s", want ` + want + ` (the duration from 1ms to 31d)`,
-		"1/32d":                   `USHER_LIMIT_CREATE: got "1/32d", want ` + want + ` (the duration from 1ms to 31d)`,
-		"1/999us":                 `USHER_LIMIT_CREATE: got "1/999us", want ` + want + ` (the duration from 1ms to 31d)`,
+		"abc":        `USHER_LIMIT_CREATE: got "abc", want ` + want,
+		"":           `USHER_LIMIT_CREATE: got nothing, want ` + want,
+		"100":        `USHER_LIMIT_CREATE: got "100", want ` + want,
+		"100/":       `USHER_LIMIT_CREATE: got "100/", want ` + want,
+		"100/h":      `USHER_LIMIT_CREATE: got "100/h", want ` + want,
+		"-1/1h":      `USHER_LIMIT_CREATE: got "-1/1h", want ` + want,
+		"1/1h/1h":    `USHER_LIMIT_CREATE: got "1/1h/1h", want ` + want,
+		"0/1h":       `USHER_LIMIT_CREATE: got "0/1h", want ` + want + ` (N from 1 to 1000000)`,
+		"1000001/1h": `USHER_LIMIT_CREATE: got "1000001/1h", want ` + want + ` (N from 1 to 1000000)`,
+		"1/0s":       `USHER_LIMIT_CREATE: got "1/0s", want ` + want + ` (the duration from 1ms to 31d)`,
+		"1/32d":      `USHER_LIMIT_CREATE: got "1/32d", want ` + want + ` (the duration from 1ms to 31d)`,
+		"1/999us": `USHER_LIMIT_CREATE: got "1/999us", want ` + want +
+			` (the duration from 1ms to 31d)`,
 		"99999999999999999999/1h": `USHER_LIMIT_CREATE: got "99999999999999999999/1h", want ` + want,
 	} {
 		_, err := ParseRate(name, text)

@@ -66,7 +66,8 @@ func TestOpenRedisConnectsNothing(t *testing.T) {
 	}
 	defer listener.Close()
 	address := listener.Addr().String()
-	for _, url := range []string{"redis://" + address, "redis+sentinel://" + address + "/m/0", "redis+cluster://" + address} {
+	for _, url := range []string{"redis://" + address, "redis+sentinel://" + address + "/m/0",
+		"redis+cluster://" + address} {
 		open(t, url, "")
 	}
 	// Whoever had connected before would be accepted before.
@@ -116,16 +117,19 @@ func certificate(t *testing.T) (pair tls.Certificate, caFile string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:    time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	caFile = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, caFile
@@ -145,13 +149,15 @@ func TestOpenRedisTLS(t *testing.T) {
 			t.Errorf("%s with the CA: %v", url, err)
 		}
 		url += "?max_retries=-1"
-		if err := open(t, url, "").Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
+		if err := open(t, url, "").Ping(t.Context()).Err(); err == nil ||
+			!strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s without the CA: %v", url, err)
 		}
 	}
 	_, port, _ := net.SplitHostPort(server.Addr())
 	url := "rediss://:pass@localhost:" + port + "?max_retries=-1" // the certificate is for 127.0.0.1
-	if err := open(t, url, caFile).Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err := open(t, url, caFile).Ping(t.Context()).Err(); err == nil ||
+		!strings.Contains(err.Error(), "certificate") {
 		t.Errorf("under another name: %v", err)
 	}
 }
@@ -171,7 +177,8 @@ func TestOpenRedisCAFaults(t *testing.T) {
 		{"rediss+cluster://h", empty, "a file with certificates in PEM (-----BEGIN CERTIFICATE-----)"},
 	} {
 		_, err := OpenRedis(test.url, test.file)
-		if want := fmt.Sprintf("REDIS_CA_FILE: got %q, want %s", test.file, test.want); err == nil || err.Error() != want {
+		if want := fmt.Sprintf("REDIS_CA_FILE: got %q, want %s", test.file, test.want); err == nil ||
+			err.Error() != want {
 			t.Errorf("OpenRedis(%q)\n got %v\nwant %s", test.url, err, want)
 		}
 	}
@@ -188,7 +195,8 @@ func sentinel(t *testing.T, master string) string {
 	testkit.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "bind %s\nport %s\ndir %s\nrequirepass s+p&x\n"+
 		"sentinel monitor mymaster %s 1\nsentinel auth-pass mymaster master-pass\n",
 		host, port, dir, strings.ReplaceAll(master, ":", " ")), 0o600))
-	p, err := testkit.Start(testkit.Command{Name: "sentinel", Path: "redis-server", Args: []string{config, "--sentinel"}, Dir: dir})
+	p, err := testkit.Start(testkit.Command{Name: "sentinel", Path: "redis-server",
+		Args: []string{config, "--sentinel"}, Dir: dir})
 	testkit.NoError(t, err)
 	t.Cleanup(p.Kill)
 	testkit.Eventually(t, "the Sentinel answers", func() bool {
@@ -203,7 +211,8 @@ func sentinel(t *testing.T, master string) string {
 
 func TestOpenRedisSentinel(t *testing.T) {
 	t.Parallel()
-	master := testkit.RunRedis(t, "--requirepass", "master-pass", "--user", "worker", "on", ">p@ss", "~*", "&*", "+@all").Addr
+	master := testkit.RunRedis(t, "--requirepass", "master-pass", "--user", "worker", "on", ">p@ss", "~*",
+		"&*", "+@all").Addr
 	// The first Sentinel does not answer: the second is asked.
 	url := "redis+sentinel://worker:p%40ss@127.0.0.1:1," + sentinel(t, master) + "/mymaster/2?sentinel_password="
 	client := open(t, url+"s%2Bp%26x", "")

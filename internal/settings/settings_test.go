@@ -43,7 +43,8 @@ func TestInt(t *testing.T) {
 		{text: "a\nb", fault: `X: got "a\nb", want a whole number from 1 to 20`},
 		{text: "sk_live_hunter2", fault: `X: got "sk_live_…", want a whole number from 1 to 20`},
 		{text: "redis://:hunter2@h", fault: `X: got "redis://:…@h", want a whole number from 1 to 20`},
-		{text: strings.Repeat("é", 100), fault: `X: got "` + strings.Repeat("é", 40) + `…", want a whole number from 1 to 20`},
+		{text: strings.Repeat("é", 100),
+			fault: `X: got "` + strings.Repeat("é", 40) + `…", want a whole number from 1 to 20`},
 	} {
 		got, err := Int("X", test.text, 1, 20)
 		wantFault(t, err, test.fault)
@@ -92,7 +93,8 @@ func TestHTTPURL(t *testing.T) {
 			t.Errorf("HTTPURL(%q) = %q, %v", text, got, err)
 		}
 	}
-	for _, bad := range []string{"", "api.clerk.com/v1", "ftp://a", "https://", "https:///v1", "https://u:hunter2@a/v1", "https://a/?x=1", "https://a/#x", "https://a b/"} {
+	for _, bad := range []string{"", "api.clerk.com/v1", "ftp://a", "https://", "https:///v1",
+		"https://u:hunter2@a/v1", "https://a/?x=1", "https://a/#x", "https://a b/"} {
 		_, err := HTTPURL("CLERK_API_URL", bad)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("HTTPURL(%q): %v", bad, err)
@@ -116,7 +118,8 @@ func TestListenAddr(t *testing.T) {
 		{text: "8080", fault: `A: got "8080", want host:port such as 127.0.0.1:8080, or off`},
 		{text: "127.0.0.1:http", fault: `A: got "127.0.0.1:http", want host:port such as 127.0.0.1:8080, or off`},
 		{text: "127.0.0.1:65536", fault: `A: got "127.0.0.1:65536", want host:port such as 127.0.0.1:8080, or off`},
-		{text: "http://127.0.0.1:80", fault: `A: got "http://127.0.0.1:80", want host:port such as 127.0.0.1:8080, or off`},
+		{text: "http://127.0.0.1:80",
+			fault: `A: got "http://127.0.0.1:80", want host:port such as 127.0.0.1:8080, or off`},
 	} {
 		addr, loopback, err := ListenAddr("A", test.text)
 		wantFault(t, err, test.fault)
@@ -143,13 +146,25 @@ func TestInstant(t *testing.T) {
 		{text: "2026-10-25 01:59", want: "2026-10-25T01:59:00+02:00"},
 		{text: "2026-10-25 02:30", want: "2026-10-25T02:30:00+02:00"}, // happens twice: the first
 		{text: "2026-10-25 03:00", want: "2026-10-25T03:00:00+01:00"},
-		{text: "2026-03-29 02:00", fault: `--at: got "2026-03-29 02:00", want a time that exists: a clock change in Europe/Berlin skips it`},
-		{text: "2026-03-29 02:59:59", fault: `--at: got "2026-03-29 02:59:59", want a time that exists: a clock change in Europe/Berlin skips it`},
-		{text: "2026-03-01 11:59", fault: `--at: got "2026-03-01 11:59", want a time to come (2026-03-01T11:59:00+01:00 is past, now it is 2026-03-01T12:00:00+01:00)`},
-		{text: "2026-03-01T10:00:00Z", fault: `--at: got "2026-03-01T10:00:00Z", want a time to come (2026-03-01T10:00:00Z is past, now it is 2026-03-01T11:00:00Z)`},
-		{text: "tomorrow", fault: `--at: got "tomorrow", want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone Europe/Berlin`},
-		{text: "2026-02-30 09:00", fault: `--at: got "2026-02-30 09:00", want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone Europe/Berlin`},
-		{text: "", fault: `--at: got nothing, want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time zone Europe/Berlin`},
+		{text: "2026-03-29 02:00",
+			fault: `--at: got "2026-03-29 02:00", want a time that exists: a clock change in Europe/Berlin skips it`},
+		{text: "2026-03-29 02:59:59",
+			fault: `--at: got "2026-03-29 02:59:59", want a time that exists: a clock change in Europe/Berlin ` +
+				`skips it`},
+		{text: "2026-03-01 11:59",
+			fault: `--at: got "2026-03-01 11:59", want a time to come (2026-03-01T11:59:00+01:00 is past, now it is ` +
+				`2026-03-01T12:00:00+01:00)`},
+		{text: "2026-03-01T10:00:00Z",
+			fault: `--at: got "2026-03-01T10:00:00Z", want a time to come (2026-03-01T10:00:00Z is past, now it is ` +
+				`2026-03-01T11:00:00Z)`},
+		{text: "tomorrow",
+			fault: `--at: got "tomorrow", want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the time ` +
+				`zone Europe/Berlin`},
+		{text: "2026-02-30 09:00",
+			fault: `--at: got "2026-02-30 09:00", want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in ` +
+				`the time zone Europe/Berlin`},
+		{text: "", fault: `--at: got nothing, want a time such as 2026-12-01T09:00:00Z, or 2026-12-01 09:00 in the ` +
+			`time zone Europe/Berlin`},
 	} {
 		got, err := Instant(test.text, now, berlin)
 		wantFault(t, err, test.fault)
@@ -176,7 +191,8 @@ func TestInstantUnusualZones(t *testing.T) {
 		}
 		got, err := Instant(test.text, time.Date(2011, 1, 1, 0, 0, 0, 0, time.UTC), loc)
 		if test.want == "" && err == nil || test.want != "" && got.Format(time.RFC3339) != test.want {
-			t.Errorf("Instant(%q) in %s = %s, %v; want %q", test.text, test.zone, got.Format(time.RFC3339), err, test.want)
+			t.Errorf("Instant(%q) in %s = %s, %v; want %q", test.text, test.zone, got.Format(time.RFC3339),
+				err, test.want)
 		}
 	}
 }

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 )
 
-// BuiltVariable names a folder that has the binaries already, so that the packages of one test run do not each link them.
+// BuiltVariable names a folder that has the binaries already, so that the packages of one test run do not each link
+// them.
 const BuiltVariable = "USHER_TEST_BINARIES"
 
-// Build puts the binaries of packages into a folder, which it makes. They have the race detector if the calling program has it.
+// Build puts the binaries of packages into a folder, which it makes. They have the race detector if the calling
+// program has it.
 func Build(ctx context.Context, dir string, packages ...string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making a folder for binaries: %w", err)

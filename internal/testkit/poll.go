@@ -11,7 +11,12 @@ import (
 var ErrTooLate = errors.New("too late")
 
 // Poll calls done every so often until it returns true or an error. After limit the error wraps ErrTooLate.
-func Poll(ctx context.Context, every, limit time.Duration, what string, done func(context.Context) (bool, error)) error {
+func Poll(
+	ctx context.Context,
+	every, limit time.Duration,
+	what string,
+	done func(context.Context) (bool, error),
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: not within %s: %s", ErrTooLate, limit, what))
 	defer cancel()
 	ticker := time.NewTicker(every)

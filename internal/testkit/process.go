@@ -22,8 +22,8 @@ type Command struct {
 	Stdout     io.Writer // nil: its log. [Run] returns the output instead
 }
 
-// Environment returns env and what every program needs besides. Settings of the person at the keyboard do not reach the
-// program.
+// Environment returns env and what every program needs besides. Settings of the person at the keyboard do not reach
+// the program.
 func Environment(dir string, env []string) []string {
 	return slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}, env)
 }

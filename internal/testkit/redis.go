@@ -21,13 +21,14 @@ type Redis struct {
 	process *Process
 }
 
-// Durable returns the arguments of a redis-server as it must be run for real: every accepted task is on disk before it is
-// answered.
+// Durable returns the arguments of a redis-server as it must be run for real: every accepted task is on disk before
+// it is answered.
 func Durable() []string {
 	return []string{"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"}
 }
 
-// StartRedis starts a redis-server with a new folder in dir. It keeps nothing on disk unless args say so; see [Durable].
+// StartRedis starts a redis-server with a new folder in dir. It keeps nothing on disk unless args say so; see
+// [Durable].
 func StartRedis(ctx context.Context, dir string, args ...string) (*Redis, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, fmt.Errorf("install redis-server (apt-get install redis-server, brew install redis): %w", err)
@@ -70,7 +71,8 @@ func (r *Redis) Start(ctx context.Context) error {
 			return redis.IsAuthError(err) // it was told to ask for a password, and tells a stranger nothing more
 		}
 		info, err := rdb.Info(ctx, "server").Result()
-		return err == nil && strings.Contains(info, fmt.Sprintf("\r\nprocess_id:%d\r\n", p.PID())) // another may have the port
+		return err == nil &&
+			strings.Contains(info, fmt.Sprintf("\r\nprocess_id:%d\r\n", p.PID())) // another may have the port
 	})
 }
 

@@ -81,7 +81,9 @@ func (s *Sandbox) Control(ctx context.Context, method, path string, body, into a
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 300)) // what could be read says more than why no more could
+		text, _ := io.ReadAll(
+			io.LimitReader(response.Body, 300),
+		) // what could be read says more than why no more could
 		return fmt.Errorf("the sandbox answers %s %s with %s: %s", method, path, response.Status, text)
 	}
 	if into == nil {

@@ -1,8 +1,8 @@
-// Package testkit is the one way to start what tests, bench and chaos run on: a redis-server, the sandbox Clerk, and the
-// project's own commands. It also finds free ports, builds commands and waits for conditions.
+// Package testkit is the one way to start what tests, bench and chaos run on: a redis-server, the sandbox Clerk, and
+// the project's own commands. It also finds free ports, builds commands and waits for conditions.
 //
-// Functions that take a [testing.TB] fail the test and clean up after it. The others return errors. A server that does not
-// come up is killed before its error is returned.
+// Functions that take a [testing.TB] fail the test and clean up after it. The others return errors. A server that
+// does not come up is killed before its error is returned.
 package testkit
 
 import (
@@ -42,7 +42,8 @@ func RunRedis(t testing.TB, args ...string) *Redis {
 	return server
 }
 
-// removeAll removes a folder of a redis-server that was killed. A child of it that rewrites a file may go on for a moment.
+// removeAll removes a folder of a redis-server that was killed. A child of it that rewrites a file may go on for a
+// moment.
 func removeAll(dir string) {
 	const every, limit = 5 * time.Millisecond, 15 * time.Second
 	_ = Poll(context.Background(), every, limit, "the folder is removed", func(context.Context) (bool, error) {
@@ -58,13 +59,15 @@ func Client(t testing.TB, addr string) *redis.Client {
 	return rdb
 }
 
-// MiniRedis returns a client of a Redis in this process, which ends with the test. It starts faster than a redis-server.
+// MiniRedis returns a client of a Redis in this process, which ends with the test. It starts faster than a
+// redis-server.
 func MiniRedis(t testing.TB) *redis.Client {
 	t.Helper()
 	return Client(t, miniredis.RunT(t).Addr())
 }
 
-// OnBoth runs a test on a redis-server and on a Redis in this process, whose scripts another interpreter runs. The two are parallel.
+// OnBoth runs a test on a redis-server and on a Redis in this process, whose scripts another interpreter runs. The
+// two are parallel.
 func OnBoth(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {

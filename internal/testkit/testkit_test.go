@@ -102,10 +102,12 @@ func TestRunTellsOutputAndExitCode(t *testing.T) {
 	t.Parallel()
 	run := func(script string) (Output, error) {
 		return Run(t.Context(), Command{
-			Name: "script", Path: "/bin/sh", Args: []string{"-c", script}, Dir: t.TempDir(), Stdin: "in", Env: []string{"SAYS=env"},
+			Name: "script", Path: "/bin/sh", Args: []string{"-c", script}, Dir: t.TempDir(), Stdin: "in",
+			Env: []string{"SAYS=env"},
 		})
 	}
-	if out, err := run("cat; echo $SAYS >&2; exit 3"); err != nil || out != (Output{Exit: 3, Stdout: "in", Stderr: "env\n"}) {
+	if out, err := run("cat; echo $SAYS >&2; exit 3"); err != nil ||
+		out != (Output{Exit: 3, Stdout: "in", Stderr: "env\n"}) {
 		t.Errorf("%+v, %v", out, err)
 	}
 	if out, err := run("kill -9 $$"); err == nil {

@@ -11,7 +11,8 @@ import (
 
 func TestAtLeast(t *testing.T) {
 	t.Parallel()
-	for version, want := range map[string]bool{"6.2.0": true, "7.0.15": true, "10.0": true, "6.0.16": false, "5.9": false, "": false, "7": false, "x.y": false} {
+	for version, want := range map[string]bool{"6.2.0": true, "7.0.15": true, "10.0": true, "6.0.16": false,
+		"5.9": false, "": false, "7": false, "x.y": false} {
 		if got := atLeast(version, oldestRedis); got != want {
 			t.Errorf("%q: %t", version, got)
 		}
@@ -34,15 +35,18 @@ func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 	if got := faults(); got != "" {
 		t.Errorf("nothing is wrong, and it says %s", got)
 	}
-	for setting, bad := range map[string]string{"maxmemory-policy": "allkeys-lru", "appendonly": "no", "appendfsync": "everysec"} {
+	for setting, bad := range map[string]string{"maxmemory-policy": "allkeys-lru", "appendonly": "no",
+		"appendfsync": "everysec"} {
 		good := rdb.ConfigGet(t.Context(), setting).Val()[setting]
 		rdb.ConfigSet(t.Context(), setting, bad)
-		if got := faults(); !strings.Contains(got, setting) || !strings.Contains(got, bad) || strings.Contains(got, "\n") {
+		if got := faults(); !strings.Contains(got, setting) || !strings.Contains(got, bad) ||
+			strings.Contains(got, "\n") {
 			t.Errorf("with %s %s: %s", setting, bad, got)
 		}
 		rdb.ConfigSet(t.Context(), setting, good)
 	}
-	rdb.Do(t.Context(), "ACL", "SETUSER", "small", "on", "nopass", "~*", "+@connection") // may neither ask INFO nor CONFIG
+	// may neither ask INFO nor CONFIG
+	rdb.Do(t.Context(), "ACL", "SETUSER", "small", "on", "nopass", "~*", "+@connection")
 	small := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "small", Password: "x"})
 	t.Cleanup(func() { _ = small.Close() })
 	m.rdb = small

@@ -37,13 +37,16 @@ func newRevokingClerk(n int, refuse func(id string) error) *revokingClerk {
 	return c
 }
 
-func (c *revokingClerk) List(_ context.Context, q clerkclient.ListQuery) (clerkclient.Page, clerkclient.Answer, error) {
+func (c *revokingClerk) List(
+	_ context.Context, q clerkclient.ListQuery,
+) (clerkclient.Page, clerkclient.Answer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var page clerkclient.Page
 	for id, pending := range c.pending {
 		if pending == (q.Status == "pending") && q.Offset == 0 {
-			page.Invitations = append(page.Invitations, clerkclient.Invitation{ID: id, EmailAddress: "ada@example.com", Status: "pending"})
+			page.Invitations = append(page.Invitations,
+				clerkclient.Invitation{ID: id, EmailAddress: "ada@example.com", Status: "pending"})
 		}
 	}
 	return page, clerkclient.Answer{}, nil
@@ -79,13 +82,15 @@ func TestOneRevocationThatFailsHasItsOwnAttempts(t *testing.T) {
 	b := setup(t, clerk, func(p *policy.Policy) { p.MaxAttempts = 3 })
 	task, err := b.client.RevokeEmail(t.Context(), "ada@example.com")
 	ended := b.wait(t, task, err)
-	if ended.State != tasks.StateDead || ended.Revoked != 29 || ended.Attempts != 3 || !strings.Contains(ended.Error.Message, "1 of 30 invitations are not revoked, one of them inv_3") {
+	if ended.State != tasks.StateDead || ended.Revoked != 29 || ended.Attempts != 3 ||
+		!strings.Contains(ended.Error.Message, "1 of 30 invitations are not revoked, one of them inv_3") {
 		t.Errorf("%+v, %+v", ended, ended.Error)
 	}
 	if clerk.calls["inv_3"] != 3 || clerk.most < 2 || clerk.most > policy.RevokesAtOnce {
 		t.Errorf("%d calls for the one that fails, %d at once", clerk.calls["inv_3"], clerk.most)
 	}
-	if !strings.Contains(b.log.String(), `"not_pending":0,"not_revoked":1,"revoked":29`) || strings.Contains(b.log.String(), "ada@") {
+	if log := b.log.String(); !strings.Contains(log, `"not_pending":0,"not_revoked":1,"revoked":29`) ||
+		strings.Contains(log, "ada@") {
 		t.Errorf("the log:\n%s", b.log.String())
 	}
 }
@@ -94,7 +99,10 @@ func TestOneRevocationThatFailsHasItsOwnAttempts(t *testing.T) {
 func TestWhatIsNotPendingAnyMoreIsNoFailure(t *testing.T) {
 	t.Parallel()
 	var clerk *revokingClerk
-	codes := map[string]string{"inv_0": "invitation_already_revoked", "inv_1": "invitation_already_accepted", "inv_2": "some_code_for_expired_ones"}
+	codes := map[string]string{
+		"inv_0": "invitation_already_revoked", "inv_1": "invitation_already_accepted",
+		"inv_2": "some_code_for_expired_ones",
+	}
 	clerk = newRevokingClerk(5, func(id string) error {
 		if codes[id] == "" {
 			return nil
@@ -176,7 +184,8 @@ func TestAListThatCannotBeReadWholeIsAFailedAttempt(t *testing.T) {
 	b := setup(t, &unsortedClerk{}, func(p *policy.Policy) { p.MaxAttempts = 2 })
 	task, err := b.client.RevokeEmail(t.Context(), "ada@example.com")
 	ended := b.wait(t, task, err)
-	if ended.State != tasks.StateDead || ended.Error.Code != "list_incomplete" || ended.Attempts != 2 || ended.Revoked != 0 {
+	if ended.State != tasks.StateDead || ended.Error.Code != "list_incomplete" || ended.Attempts != 2 ||
+		ended.Revoked != 0 {
 		t.Errorf("%+v, %+v", ended, ended.Error)
 	}
 }

@@ -30,12 +30,16 @@ type fakeClerk struct {
 	bulk   func([]*invitation.CreateParams) ([]clerkclient.Invitation, error)
 }
 
-func (f *fakeClerk) Create(_ context.Context, p *invitation.CreateParams) (clerkclient.Invitation, clerkclient.Answer, error) {
+func (f *fakeClerk) Create(
+	_ context.Context, p *invitation.CreateParams,
+) (clerkclient.Invitation, clerkclient.Answer, error) {
 	inv, err := f.create(p)
 	return inv, clerkclient.Answer{}, err
 }
 
-func (f *fakeClerk) CreateBulk(_ context.Context, p []*invitation.CreateParams) ([]clerkclient.Invitation, clerkclient.Answer, error) {
+func (f *fakeClerk) CreateBulk(
+	_ context.Context, p []*invitation.CreateParams,
+) ([]clerkclient.Invitation, clerkclient.Answer, error) {
 	inv, err := f.bulk(p)
 	return inv, clerkclient.Answer{}, err
 }
@@ -69,12 +73,14 @@ func setup(t *testing.T, clerk handle.Clerk, change func(*policy.Policy)) bundle
 	rdb := testkit.MiniRedis(t)
 	rate := settings.Rate{N: 100, Window: time.Hour}
 	p := policy.Policy{
-		Create: rate, Bulk: rate, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond,
+		Create: rate, Bulk: rate, Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Millisecond,
+		BackoffMax: 2 * time.Millisecond,
 	}
 	change(&p)
 	log := &testkit.Buffer{}
 	w, err := New(Config{
-		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false }, Embedded: true, Policy: p, Health: NewHealth(),
+		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false },
+		Embedded: true, Policy: p, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),
 	})
 	if err != nil {
@@ -121,7 +127,8 @@ func TestAPanicIsAFailedAttemptAndNeverASuccess(t *testing.T) {
 	b := setup(t, clerk, func(p *policy.Policy) { p.MaxAttempts = 3 })
 	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})
 	ended := b.wait(t, task, err)
-	if ended.State != tasks.StateDead || ended.Error.Reason != "exhausted" || ended.Error.Code != "panic" || calls != 3 {
+	if ended.State != tasks.StateDead || ended.Error.Reason != "exhausted" ||
+		ended.Error.Code != "panic" || calls != 3 {
 		t.Errorf("%+v, %+v, %d calls", ended, ended.Error, calls)
 	}
 	if strings.Contains(b.log.String(), "ada@") {
@@ -156,8 +163,11 @@ func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
 		}
 		return invitations(params), nil
 	}}
-	b := setup(t, clerk, func(p *policy.Policy) { p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond })
-	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com", "c@example.com", "d@example.com")})
+	b := setup(t, clerk, func(p *policy.Policy) {
+		p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond
+	})
+	task, err := b.client.BulkInvite(t.Context(),
+		tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com", "c@example.com", "d@example.com")})
 	ended := b.wait(t, task, err)
 	if ended.Bulk.Sent != 4 || len(sizes) != 3 || sizes[1] != 4 || sizes[2] != 4 {
 		t.Errorf("%+v in bulks of %v", ended.Bulk, sizes)
@@ -167,10 +177,12 @@ func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
 func TestARefusalOfTheWholeIsNotTriedSingly(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{bulk: func([]*invitation.CreateParams) ([]clerkclient.Invitation, error) {
-		return nil, &clerkclient.Error{Outcome: clerkclient.Rejected, Status: 403, Code: "quota_exceeded", Whole: true, Sent: true}
+		return nil, &clerkclient.Error{Outcome: clerkclient.Rejected, Status: 403, Code: "quota_exceeded",
+			Whole: true, Sent: true}
 	}}
 	b := setup(t, clerk, func(*policy.Policy) {})
-	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com")})
+	task, err := b.client.BulkInvite(t.Context(),
+		tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com")})
 	if ended := b.wait(t, task, err); ended.Bulk.Dead != 2 {
 		t.Errorf("%+v", ended.Bulk)
 	}
@@ -198,7 +210,8 @@ func TestMetadataMayTravelSingly(t *testing.T) {
 	list := people("a@example.com", "b@example.com", "c@example.com")
 	list[1].PublicMetadata = map[string]any{"plan": "pro"}
 	task, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: list})
-	if ended := b.wait(t, task, err); ended.Bulk.Sent != 3 || len(singly) != 1 || singly[0] != "b@example.com" || len(together) != 2 {
+	if ended := b.wait(t, task, err); ended.Bulk.Sent != 3 || len(singly) != 1 || singly[0] != "b@example.com" ||
+		len(together) != 2 {
 		t.Errorf("%+v, singly %v, together %v", ended.Bulk, singly, together)
 	}
 }
@@ -210,7 +223,8 @@ func TestARowThatCannotBeReadIsADeadLetterAndTheOthersAreSent(t *testing.T) {
 	}}
 	b := setup(t, clerk, func(p *policy.Policy) { p.Bulk = settings.Rate{} })
 	people := []tasks.Recipient{{EmailAddress: "ada@example.com"}, {EmailAddress: "bob@example.com"}}
-	bulk, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Campaign: "spring", Recipients: people}, tasks.In(time.Hour))
+	bulk, err := b.client.BulkInvite(t.Context(), tasks.BulkRequest{Campaign: "spring", Recipients: people},
+		tasks.In(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

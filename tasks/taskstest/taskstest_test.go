@@ -48,16 +48,20 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 	if err != nil || task.State != tasks.StateScheduled || task.Queue != "usher:interactive" {
 		t.Fatalf("%+v, %v", task, err)
 	}
-	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}, tasks.ID("a")); !errors.Is(err, tasks.ErrExists) {
+	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada@example.com"}, tasks.ID("a")); !errors.Is(err,
+		tasks.ErrExists) {
 		t.Errorf("the same again: %v", err)
 	}
-	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "bob@example.com"}, tasks.ID("a")); !errors.Is(err, tasks.ErrConflict) {
+	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "bob@example.com"}, tasks.ID("a")); !errors.Is(err,
+		tasks.ErrConflict) {
 		t.Errorf("another one with the id: %v", err)
 	}
 	if _, err := c.Invite(ctx, tasks.Recipient{EmailAddress: "ada"}); err == nil {
 		t.Error("a bad address was recorded")
 	}
-	bulk, err := c.BulkInvite(ctx, tasks.BulkRequest{Recipients: []tasks.Recipient{{EmailAddress: "x@example.com"}, {EmailAddress: "X@example.com"}}})
+	bulk, err := c.BulkInvite(ctx,
+		tasks.BulkRequest{Recipients: []tasks.Recipient{{EmailAddress: "x@example.com"},
+			{EmailAddress: "X@example.com"}}})
 	if err != nil || bulk.Bulk.Added != 1 || bulk.Bulk.Duplicates != 1 {
 		t.Errorf("%+v, %v", bulk.Bulk, err)
 	}
@@ -65,7 +69,8 @@ func TestRecordsAsTheRealClientAnswers(t *testing.T) {
 		t.Errorf("invited: %v", invited)
 	}
 	revocation, err := c.RevokeEmail(ctx, " Ada@example.com ", tasks.ID("r"))
-	if recorded := c.Enqueued(); err != nil || revocation.Type != "revoke" || recorded[len(recorded)-1].EmailAddress != "Ada@example.com" {
+	if recorded := c.Enqueued(); err != nil || revocation.Type != "revoke" ||
+		recorded[len(recorded)-1].EmailAddress != "Ada@example.com" {
 		t.Errorf("%+v, %v", revocation, err)
 	}
 	if _, err := c.RevokeCampaign(ctx, "spring", tasks.ID("r")); !errors.Is(err, tasks.ErrConflict) {
@@ -207,7 +212,8 @@ func TestFinish(t *testing.T) {
 // same things.
 func TestBothClientsTreatCampaignsAlike(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(*testing.T, client){"they grow": growing, "they are controlled": controlling, "they are listed": listing} {
+	for name, test := range map[string]func(*testing.T, client){"they grow": growing,
+		"they are controlled": controlling, "they are listed": listing} {
 		real, err := tasks.NewClient(tasks.Redis(testkit.MiniRedis(t)))
 		if err != nil {
 			t.Fatal(err)
@@ -234,7 +240,8 @@ func growing(t *testing.T, c client) {
 		t.Errorf("%+v, %v", first.Bulk, err)
 	}
 	again, err := c.BulkInvite(ctx, list("spring", "ADA", "cy", "cy"))
-	if b := again.Bulk; err != nil || b.Added != 1 || b.Known != 1 || b.Duplicates != 1 || b.Recipients != 3 || b.Remaining != 3 {
+	if b := again.Bulk; err != nil || b.Added != 1 || b.Known != 1 || b.Duplicates != 1 || b.Recipients != 3 ||
+		b.Remaining != 3 {
 		t.Errorf("%+v, %v", b, err)
 	}
 	if _, err := c.BulkInvite(ctx, list("spring", "ada", "bob"), tasks.ID("first")); !errors.Is(err, tasks.ErrExists) {
@@ -246,7 +253,8 @@ func growing(t *testing.T, c client) {
 	if _, err := c.BulkInvite(ctx, list("spring", "dan"), tasks.In(time.Hour)); err == nil {
 		t.Error("a start was taken for a campaign that has begun")
 	}
-	if now, err := c.Campaign(ctx, "spring"); err != nil || now.State != tasks.CampaignRunning || now.Recipients != 3 || now.DeadByCode == nil {
+	if now, err := c.Campaign(ctx, "spring"); err != nil || now.State != tasks.CampaignRunning ||
+		now.Recipients != 3 || now.DeadByCode == nil {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
@@ -260,14 +268,16 @@ func controlling(t *testing.T, c client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if paused, err := c.Pause(ctx, "spring"); err != nil || paused.State != tasks.CampaignPaused || paused.Recipients != 2 || !paused.ETA.IsZero() {
+	if paused, err := c.Pause(ctx, "spring"); err != nil || paused.State != tasks.CampaignPaused ||
+		paused.Recipients != 2 || !paused.ETA.IsZero() {
 		t.Errorf("%+v, %v", paused, err)
 	}
 	if resumed, err := c.Resume(ctx, "spring"); err != nil || resumed.State != tasks.CampaignRunning {
 		t.Errorf("%+v, %v", resumed, err)
 	}
 	for range 2 {
-		if cancelled, err := c.Cancel(ctx, "spring"); err != nil || cancelled.State != tasks.CampaignCancelled || cancelled.Remaining != 2 {
+		if cancelled, err := c.Cancel(ctx, "spring"); err != nil || cancelled.State != tasks.CampaignCancelled ||
+			cancelled.Remaining != 2 {
 			t.Errorf("%+v, %v", cancelled, err)
 		}
 	}
@@ -291,7 +301,8 @@ func listing(t *testing.T, c client) {
 		t.Fatal(err)
 	}
 	all, err := c.Campaigns(ctx, 10)
-	if err != nil || len(all) != 1 || all[0].Name != "later" || all[0].State != tasks.CampaignScheduled || all[0].ScheduledAt.IsZero() {
+	if err != nil || len(all) != 1 || all[0].Name != "later" || all[0].State != tasks.CampaignScheduled ||
+		all[0].ScheduledAt.IsZero() {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if none, err := c.Campaigns(ctx, 0); err != nil || len(none) != 0 {

@@ -58,7 +58,8 @@ func (m *Moving) Add(n, atATime int) {
 	for range n {
 		i := len(m.Rows)
 		m.Rows = append(m.Rows, clerkclient.Invitation{
-			ID: fmt.Sprintf("inv_%d", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), Status: "pending", CreatedAt: Created.Add(time.Duration(i/atATime) * time.Second),
+			ID: fmt.Sprintf("inv_%d", i), EmailAddress: fmt.Sprintf("p%d@example.com", i), Status: "pending",
+			CreatedAt: Created.Add(time.Duration(i/atATime) * time.Second),
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ func on(rdb *redis.Client) bundle { return bundle{deadletter.NewStore(rdb, "test
 func letter(id string) deadletter.Entry {
 	return deadletter.Entry{
 		ID: id, TaskID: id, Type: "invite", Queue: "test:interactive", Payload: []byte("payload \x00\xff"),
-		Failure: fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"}, FailedAt: time.Now().UTC(),
+		Failure:  fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"},
+		FailedAt: time.Now().UTC(),
 	}
 }
 
@@ -121,11 +123,18 @@ func TestWritingOneTwiceMakesOne(t *testing.T) {
 func TestManyAreListedWholeWhileTheyAreDeleted(t *testing.T) {
 	t.Parallel()
 	b := on(testkit.Client(t, testkit.RunRedis(t).Addr)) // it is faster than one in memory
-	for i := range 5200 {                                // more than a page of ids
-		if err := b.Put(t.Context(), letter(fmt.Sprintf("t%05d", i))); err != nil {
-			t.Fatal(err)
-		}
+	var writing sync.WaitGroup
+	const writers = 8
+	for first := range writers {
+		writing.Go(func() {
+			for i := first; i < 5200; i += writers { // more than a page of ids
+				if err := b.Put(t.Context(), letter(fmt.Sprintf("t%05d", i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	writing.Wait()
 	n := 0
 	err := b.Each(t.Context(), func(e deadletter.Entry) error {
 		n++

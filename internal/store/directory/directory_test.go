@@ -84,7 +84,8 @@ func TestACopyGivesBackWhatWasPutIn(t *testing.T) {
 	b := setup(t)
 	list := rows(0, 1203)
 	expires := noon.Add(time.Hour)
-	list[0].ExpiresAt, list[0].PublicMetadata, list[0].Revoked, list[0].Status = expires, json.RawMessage(`{"plan":"pro","n":12345678901234567890}`), true, "revoked"
+	list[0].ExpiresAt, list[0].Revoked, list[0].Status = expires, true, "revoked"
+	list[0].PublicMetadata = json.RawMessage(`{"plan":"pro","n":12345678901234567890}`)
 	list[1].PublicMetadata = json.RawMessage("null")
 	list[2].CreatedAt, list[2].UpdatedAt = time.Time{}, time.Time{}
 	draft := b.draft(t, list[:700])
@@ -97,7 +98,8 @@ func TestACopyGivesBackWhatWasPutIn(t *testing.T) {
 	b.publish(t, draft)
 	b.publish(t, draft) // its answer may have been lost
 	ids := b.listed(t, directory.Filter{})
-	if len(ids) != len(list) || ids[0] != list[1202].ID || ids[len(ids)-2] != list[0].ID || ids[len(ids)-1] != list[2].ID {
+	if len(ids) != len(list) || ids[0] != list[1202].ID || ids[len(ids)-2] != list[0].ID ||
+		ids[len(ids)-1] != list[2].ID {
 		t.Errorf("%d rows, %v … %v", len(ids), ids[:3], ids[len(ids)-3:])
 	}
 	if got := b.listed(t, directory.Filter{Status: "revoked"}); !slices.Equal(got, []string{list[0].ID}) {
@@ -125,11 +127,13 @@ func TestWithoutACopy(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx, meta := t.Context(), "test:{directory}:meta"
-	for name, head := range map[string][]any{"never synced": nil, "earlier version": {"copy", "abc", "synced_at", "1", "count", "1"}} {
+	for name, head := range map[string][]any{"never synced": nil,
+		"earlier version": {"copy", "abc", "synced_at", "1", "count", "1"}} {
 		if head != nil {
 			b.rdb.HSet(ctx, meta, head...)
 		}
-		if _, err := b.Copy(ctx); !errors.Is(err, directory.ErrNoCopy) || !strings.Contains(err.Error(), name) && head != nil {
+		if _, err := b.Copy(ctx); !errors.Is(err, directory.ErrNoCopy) ||
+			!strings.Contains(err.Error(), name) && head != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if found, syncedAt, err := b.Get(ctx, []string{"inv_1"}); len(found) != 0 || !syncedAt.IsZero() || err != nil {

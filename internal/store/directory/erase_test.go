@@ -17,7 +17,8 @@ import (
 func (b bundle) traces(t *testing.T, text string) (keys []string) {
 	t.Helper()
 	for _, key := range b.rdb.Keys(t.Context(), "*").Val() {
-		if b.rdb.Type(t.Context(), key).Val() == "hash" && strings.Contains(fmt.Sprint(b.rdb.HGetAll(t.Context(), key).Val()), text) {
+		if b.rdb.Type(t.Context(), key).Val() == "hash" &&
+			strings.Contains(fmt.Sprint(b.rdb.HGetAll(t.Context(), key).Val()), text) {
 			keys = append(keys, key)
 		}
 	}

@@ -60,7 +60,8 @@ func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 			t.Errorf("record %q, letter: %t", state, dead)
 		}
 		b.want("b", "2", time.Minute, fate.Granted) // the intent is gone
-		if err := b.Settle(t.Context(), b.died("b", "another's", fate.IntentRefused)); !errors.Is(err, intent.ErrTaken) {
+		if err := b.Settle(t.Context(), b.died("b", "another's", fate.IntentRefused)); !errors.Is(err,
+			intent.ErrTaken) {
 			t.Errorf("settled by another's token: %v", err)
 		}
 		if state, dead := b.state("b"); state != "" || dead {
@@ -91,7 +92,8 @@ func TestATaskWithoutAnIntentEndsByTheSameScript(t *testing.T) {
 
 func TestATaskEndsOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		done := intent.Settlement{Wish: b.wish("a"), End: fate.IntentUntold, Record: &record.Record{State: record.Done}}
+		done := intent.Settlement{Wish: b.wish("a"), End: fate.IntentUntold,
+			Record: &record.Record{State: record.Done}}
 		if err := b.Settle(t.Context(), done); err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,8 @@ func (b bundle) mustSettle(task, token string, end fate.End, id string) {
 func TestOneClaimAtATime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if claim := b.want("a", "1", time.Minute, fate.Granted); !claim.First || fate.Release(claim.First) != fate.IntentRefused {
+	if claim := b.want("a", "1", time.Minute, fate.Granted); !claim.First ||
+		fate.Release(claim.First) != fate.IntentRefused {
 		t.Errorf("%+v", claim)
 	}
 	if busy := b.want("a", "2", time.Minute, fate.Busy); busy.Again < 50*time.Second {
@@ -91,7 +92,8 @@ func TestAnUnknownOutcomeIsAskedAboutBeforeTheNextCall(t *testing.T) {
 		t.Errorf("%+v, %v", standing, err)
 	}
 	b.mustSettle("a", "1", fate.IntentAbsent, "")
-	if again := b.want("a", "4", time.Minute, fate.Granted); again.First || again.Since.After(first.Since) || fate.Release(again.First) != fate.IntentAbsent {
+	if again := b.want("a", "4", time.Minute, fate.Granted); again.First || again.Since.After(first.Since) ||
+		fate.Release(again.First) != fate.IntentAbsent {
 		t.Errorf("%+v does not keep the first call's time, %s", again, first.Since)
 	}
 	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl > 0 {
@@ -128,7 +130,8 @@ func TestOneInvitationSettlesOneIntent(t *testing.T) {
 	}
 	b.want("b", "2", time.Minute, fate.Granted)
 	b.mustSettle("b", "2", fate.IntentUnknown, "")
-	if standing, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil || len(standing.Used) != 1 || standing.Used[0] != "inv_1" {
+	if standing, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil ||
+		len(standing.Used) != 1 || standing.Used[0] != "inv_1" {
 		t.Errorf("%+v, %v", standing, err)
 	}
 	if err := b.settle("b", "2", fate.IntentFound, "inv_1"); !errors.Is(err, intent.ErrTaken) {
@@ -142,7 +145,8 @@ func TestAnEndedTaskMakesNoCall(t *testing.T) {
 	b := setup(t)
 	b.want("a", "1", time.Minute, fate.Granted)
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("a"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
+		Wish: b.wish("a"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1",
+		Record: &record.Record{State: record.Done},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,8 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	stones := store.NewTombstones(b.rdb, "test")
 	address := b.wish("a").Address
 	other := [16]byte{2}
-	if forgotten, err := stones.Forgotten(t.Context(), address, other); err != nil || slices.Contains(forgotten, true) {
+	if forgotten, err := stones.Forgotten(t.Context(), address, other); err != nil ||
+		slices.Contains(forgotten, true) {
 		t.Errorf("before any: %v, %v", forgotten, err)
 	}
 	b.want("flying", "1", time.Minute, fate.Granted)
@@ -30,7 +31,8 @@ func TestATombstoneIsObeyed(t *testing.T) {
 			t.Errorf("set: %t, %v, want %t", got, err, fresh)
 		}
 	}
-	if forgotten, err := stones.Forgotten(t.Context(), other, address); err != nil || !slices.Equal(forgotten, []bool{false, true}) {
+	if forgotten, err := stones.Forgotten(t.Context(), other, address); err != nil ||
+		!slices.Equal(forgotten, []bool{false, true}) {
 		t.Errorf("forgotten: %v, %v", forgotten, err)
 	}
 	if gone, err := b.Erase(t.Context(), address); err != nil || !gone {
@@ -39,7 +41,8 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	b.want("next", "2", time.Minute, fate.Erased)
 	// The outcome of the call that is in flight is written to the task's record and nowhere else.
 	err := b.Settle(t.Context(), intent.Settlement{
-		Wish: b.wish("flying"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1", Record: &record.Record{State: record.Done},
+		Wish: b.wish("flying"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1",
+		Record: &record.Record{State: record.Done},
 		Letter: &deadletter.Entry{ID: "flying", EmailAddress: "ada@example.com"},
 	})
 	if err != nil {
@@ -73,7 +76,9 @@ func TestAnIntentIsOpenedToKeepOthersAway(t *testing.T) {
 	if s, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil || s.Open {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if err := b.Settle(t.Context(), intent.Settlement{Wish: b.wish("a"), Token: "1", End: fate.IntentAbsent, Used: []string{"inv_1", "inv_2"}}); err != nil {
+	if err := b.Settle(t.Context(),
+		intent.Settlement{Wish: b.wish("a"), Token: "1", End: fate.IntentAbsent,
+			Used: []string{"inv_1", "inv_2"}}); err != nil {
 		t.Fatal(err)
 	}
 	if claim := b.want("a", "5", time.Minute, fate.Granted); claim.First {

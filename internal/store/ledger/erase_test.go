@@ -39,7 +39,8 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 	if n := b.settle(t, call, sentAs(call.Rows[2], fate.IntentMade, "inv_2", time.Now())); n != 1 {
 		t.Errorf("%d settled: that is no fault of the call's", n)
 	}
-	if next := b.take(t, 9, ledger.InBulk, time.Minute); len(next.Rows) != 1 || !strings.Contains(string(next.Rows[0].Recipient), "p5@") {
+	if next := b.take(t, 9, ledger.InBulk, time.Minute); len(next.Rows) != 1 ||
+		!strings.Contains(string(next.Rows[0].Recipient), "p5@") {
 		t.Errorf("%+v were given out", next.Rows)
 	} else {
 		b.settle(t, next, sent(next)...)
@@ -51,7 +52,8 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	c, err := b.Get(t.Context(), "c")
-	if err != nil || c.Recipients != 1 || c.Sent != 1 || c.Dead != 0 || c.Forgotten != 5 || !maps.Equal(c.DeadByCode, map[string]int{}) {
+	if err != nil || c.Recipients != 1 || c.Sent != 1 || c.Dead != 0 || c.Forgotten != 5 ||
+		!maps.Equal(c.DeadByCode, map[string]int{}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if rows := b.rdb.HLen(t.Context(), "test:{once}:c:c:rows").Val(); rows != 1 {
@@ -64,7 +66,8 @@ func TestAnUploadUnderWayIsErased(t *testing.T) {
 	b := setup(t)
 	someone := people(7, 8)[0]
 	id := store.IDOf(someone.Folded)
-	if err := b.rdb.RPush(t.Context(), "test:{once}:c:c:stage:1", "other", "row", string(id[:]), "wb"+string(someone.Data)).Err(); err != nil {
+	if err := b.rdb.RPush(t.Context(), "test:{once}:c:c:stage:1", "other", "row", string(id[:]),
+		"wb"+string(someone.Data)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for _, times := range []int{1, 0} {
@@ -72,7 +75,8 @@ func TestAnUploadUnderWayIsErased(t *testing.T) {
 			t.Errorf("erased in %d uploads, %v, want %d", n, err, times)
 		}
 	}
-	if got := b.rdb.LRange(t.Context(), "test:{once}:c:c:stage:1", 0, -1).Val(); len(got) != 4 || got[1] != "row" || got[3] != "" {
+	if got := b.rdb.LRange(t.Context(), "test:{once}:c:c:stage:1", 0, -1).Val(); len(got) != 4 ||
+		got[1] != "row" || got[3] != "" {
 		t.Errorf("%q", got)
 	}
 }

@@ -88,7 +88,8 @@ func sent(batch ledger.Batch) []ledger.Outcome {
 func deadOf(row ledger.Row, code string) ledger.Outcome {
 	cause := fate.Failure{Reason: fate.Rejected, Code: code}
 	letter := deadletter.Entry{
-		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, Failure: cause, FailedAt: time.Now().UTC(),
+		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, Failure: cause,
+		FailedAt: time.Now().UTC(),
 	}
 	decision := fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause}
 	return ledger.Outcome{Row: row, Decision: decision, Letter: &letter, At: letter.FailedAt}
@@ -97,10 +98,12 @@ func deadOf(row ledger.Row, code string) ledger.Outcome {
 func TestTheWayOfACampaign(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if upload := b.add(t, "c", people(0, 1234)); upload.Added != 1234 || upload.Campaign.Generation != 1 || upload.Campaign.State != ledger.Running {
+	if upload := b.add(t, "c", people(0, 1234)); upload.Added != 1234 || upload.Campaign.Generation != 1 ||
+		upload.Campaign.State != ledger.Running {
 		t.Fatalf("%+v", upload)
 	}
-	if upload := b.add(t, "c", people(1200, 1240)); upload.Added != 6 || upload.Known != 34 || upload.Campaign.Recipients != 1240 || upload.Campaign.Generation != 1 {
+	if upload := b.add(t, "c", people(1200, 1240)); upload.Added != 6 || upload.Known != 34 ||
+		upload.Campaign.Recipients != 1240 || upload.Campaign.Generation != 1 {
 		t.Errorf("growing: %+v", upload)
 	}
 	if state, err := b.Start(t.Context(), "c"); err != nil || state != ledger.Running {
@@ -129,10 +132,12 @@ func TestTheWayOfACampaign(t *testing.T) {
 	if err != nil || c.Sent != 1240 || c.Remaining() != 0 || c.FinishedAt.IsZero() || c.StartedAt.IsZero() {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if upload := b.add(t, "c", people(0, 5)); upload.Campaign.State != ledger.Finished || upload.Campaign.Generation != 1 {
+	if upload := b.add(t, "c", people(0, 5)); upload.Campaign.State != ledger.Finished ||
+		upload.Campaign.Generation != 1 {
 		t.Errorf("nothing new reopened it: %+v", upload.Campaign)
 	}
-	if upload := b.add(t, "c", people(2000, 2001)); upload.Campaign.State != ledger.Running || upload.Campaign.Generation != 2 {
+	if upload := b.add(t, "c", people(2000, 2001)); upload.Campaign.State != ledger.Running ||
+		upload.Campaign.Generation != 2 {
 		t.Errorf("something new did not reopen it: %+v", upload.Campaign)
 	}
 }
@@ -153,7 +158,8 @@ func (b bundle) askLost(t *testing.T, n int) ledger.Batch {
 	return batch
 }
 
-// TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled: nobody is given out for a call again before Clerk was asked.
+// TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled: nobody is given out for a call again before Clerk was
+// asked.
 func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -170,9 +176,11 @@ func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 			t.Errorf("intent %+v", row.Intent)
 		}
 	}
-	b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_found", time.Now()), waitFor(asked.Rows[1], fate.IntentAbsent, ledger.Ready, 0))
+	b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_found", time.Now()),
+		waitFor(asked.Rows[1], fate.IntentAbsent, ledger.Ready, 0))
 	again := b.take(t, 3, ledger.Ready, time.Minute)
-	if len(again.Rows) != 1 || again.Rows[0].ID != asked.Rows[1].ID || again.Rows[0].Intent.Since.UnixMilli() != asked.Rows[1].Intent.Since.UnixMilli() {
+	if len(again.Rows) != 1 || again.Rows[0].ID != asked.Rows[1].ID ||
+		again.Rows[0].Intent.Since.UnixMilli() != asked.Rows[1].Intent.Since.UnixMilli() {
 		t.Fatalf("%+v: the absent one waits for a call again, and keeps its first call's time", again.Rows)
 	}
 	if n := b.settle(t, lost, sent(lost)...); n != 0 {
@@ -199,20 +207,26 @@ func TestWaitingAgain(t *testing.T) {
 	looked := b.take(t, 1, ledger.InBulk, time.Minute)
 	b.settle(t, looked, goOn(looked.Rows[0], fate.IntentRefused, ledger.Ready))
 	b.settle(t, batch, waitFor(failed, fate.IntentRefused, ledger.Ready, time.Hour),
-		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singly, 0), waitFor(batch.Rows[2], fate.IntentRefused, ledger.Ready, 0))
-	if p := b.progress(t); p.Waiting != 8 || p.Ready != 2 || p.Singles != 1 || p.Later != 1 || p.Open != 0 || p.NextDue < 59*time.Minute || p.State != ledger.Running {
+		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singly, 0),
+		waitFor(batch.Rows[2], fate.IntentRefused, ledger.Ready, 0))
+	if p := b.progress(t); p.Waiting != 8 || p.Ready != 2 || p.Singles != 1 || p.Later != 1 || p.Open != 0 ||
+		p.NextDue < 59*time.Minute || p.State != ledger.Running {
 		t.Errorf("%+v", p)
 	}
-	if single := b.take(t, 5, ledger.Singly, time.Minute); len(single.Rows) != 1 || single.Rows[0].ID != batch.Rows[1].ID {
+	if single := b.take(t, 5, ledger.Singly, time.Minute); len(single.Rows) != 1 ||
+		single.Rows[0].ID != batch.Rows[1].ID {
 		t.Errorf("singles: %+v", single.Rows)
 	}
 	if next := b.take(t, 1, ledger.Ready, time.Minute); next.Rows[0].ID != batch.Rows[2].ID {
 		t.Error("one that waits again does not come before the others")
 	}
-	if err := b.rdb.ZAdd(t.Context(), "test:{once}:c:c:later", redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil { // its time has come
+	// its time has come
+	if err := b.rdb.ZAdd(t.Context(), "test:{once}:c:c:later",
+		redis.Z{Score: 1, Member: string(failed.ID[:])}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if next := b.take(t, 1, ledger.Ready, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 || len(next.Rows[0].History) != 1 {
+	if next := b.take(t, 1, ledger.Ready, time.Minute); next.Rows[0].ID != failed.ID || next.Rows[0].Attempts != 1 ||
+		len(next.Rows[0].History) != 1 {
 		t.Errorf("the failed one comes back as %+v", next.Rows)
 	}
 }
@@ -228,12 +242,14 @@ func TestRevive(t *testing.T) {
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}
-	if c, err := b.Get(t.Context(), "c"); err != nil || c.Dead != 1 || !maps.Equal(c.DeadByCode, map[string]int{"duplicate_record": 1}) {
+	if c, err := b.Get(t.Context(), "c"); err != nil || c.Dead != 1 ||
+		!maps.Equal(c.DeadByCode, map[string]int{"duplicate_record": 1}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for range 2 { // repeating it changes nothing
 		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Singly, 1)
-		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || len(c.DeadByCode) != 0 || c.Sent != 1 || c.Remaining() != 1 {
+		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || len(c.DeadByCode) != 0 ||
+			c.Sent != 1 || c.Remaining() != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}
@@ -249,7 +265,8 @@ func TestRevive(t *testing.T) {
 	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, ledger.Singly, 1); err != nil || c.Sent != 1 {
 		t.Errorf("reviving one that was sent: %+v, %v", c, err)
 	}
-	if _, err := b.Revive(t.Context(), "c", store.IDOf("nobody@example.com"), ledger.Singly, 1); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := b.Revive(t.Context(), "c", store.IDOf("nobody@example.com"), ledger.Singly, 1); !errors.Is(err,
+		ledger.ErrNotFound) {
 		t.Errorf("reviving nobody: %v", err)
 	}
 }
@@ -259,7 +276,8 @@ func TestStatesAndGarbage(t *testing.T) {
 	b, ctx := setup(t), t.Context()
 	at := time.Now().Add(time.Hour)
 	upload, err := b.Add(ctx, "c", at, people(0, 1))
-	if err != nil || upload.Campaign.State != ledger.Scheduled || upload.Campaign.ScheduledAt.UnixMilli() != at.UnixMilli() {
+	if err != nil || upload.Campaign.State != ledger.Scheduled ||
+		upload.Campaign.ScheduledAt.UnixMilli() != at.UnixMilli() {
 		t.Fatalf("%+v, %v", upload, err)
 	}
 	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
@@ -276,7 +294,8 @@ func TestStatesAndGarbage(t *testing.T) {
 	}
 	id := store.IDOf("p0@example.com")
 	b.rdb.HSet(ctx, "test:{once}:c:c:rows", string(id[:]), "wb{garbage")
-	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 || string(batch.Garbage[id]) != "wb{garbage" {
+	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 ||
+		string(batch.Garbage[id]) != "wb{garbage" {
 		t.Errorf("garbage came out as %+v", batch)
 	}
 	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "state", "cancelled")

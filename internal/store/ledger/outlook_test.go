@@ -40,10 +40,12 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 	if err != nil || len(standings) != 2 {
 		t.Fatalf("%+v, %v", standings, err)
 	}
-	if c := standings[0]; c.Name != "c" || c.InCalls != 13 || c.Singles != 1 || c.Remaining() != 30 || c.StartedAt.IsZero() {
+	c := standings[0]
+	if c.Name != "c" || c.InCalls != 13 || c.Singles != 1 || c.Remaining() != 30 || c.StartedAt.IsZero() {
 		t.Errorf("%+v", c)
 	}
-	if c := standings[1]; c.Name != "later" || c.State != ledger.Scheduled || c.InCalls != 0 || c.ScheduledAt.IsZero() {
+	if c := standings[1]; c.Name != "later" || c.State != ledger.Scheduled || c.InCalls != 0 ||
+		c.ScheduledAt.IsZero() {
 		t.Errorf("%+v", c)
 	}
 }

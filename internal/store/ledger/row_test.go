@@ -37,7 +37,8 @@ func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
 		seen[e.ID] = true
 		return nil
 	})
-	if err != nil || states[ledger.RowSent] != 2 || states[ledger.RowDead] != 1 || states[ledger.RowOpen] != 1 || states[ledger.RowWaiting] != 2996 {
+	if err != nil || states[ledger.RowSent] != 2 || states[ledger.RowDead] != 1 || states[ledger.RowOpen] != 1 ||
+		states[ledger.RowWaiting] != 2996 {
 		t.Errorf("%v, %v", states, err)
 	}
 	if attempts[ledger.RowSent] != 1 || attempts[ledger.RowDead] != 2 {

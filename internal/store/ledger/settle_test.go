@@ -54,7 +54,8 @@ func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 		b.add(t, "c", people(0, 3))
 		batch := b.take(t, 3, ledger.InBulk, time.Minute)
 		for range 2 { // the hold has passed when it is repeated
-			b.settle(t, batch, deadOf(batch.Rows[0], "odd"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
+			b.settle(t, batch, deadOf(batch.Rows[0], "odd"),
+				sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 		}
 		entry, there := b.letter(t, batch.Rows[0])
 		if !there || entry.Failure.Code != "odd" || entry.Recipient == nil || *entry.Recipient != batch.Rows[0].ID {
@@ -72,7 +73,8 @@ func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 	})
 }
 
-// TestALetterThatWasWrittenBeforeStaysOne plays a worker of an earlier version, which writes the letter by itself first.
+// TestALetterThatWasWrittenBeforeStaysOne plays a worker of an earlier version, which writes the letter by itself
+// first.
 func TestALetterThatWasWrittenBeforeStaysOne(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 1))

@@ -32,21 +32,24 @@ func setup(t *testing.T) bundle {
 	rdb := testkit.MiniRedis(t)
 	return bundle{
 		letters: deadletter.NewStore(rdb, "test"), Retrier: retry.New(rdb, "test"), rdb: rdb,
-		inspector: asynq.NewInspectorFromRedisClient(rdb), ledgers: ledger.New(rdb, "test"), records: record.NewStore(rdb, "test"),
+		inspector: asynq.NewInspectorFromRedisClient(rdb), ledgers: ledger.New(rdb, "test"),
+		records: record.NewStore(rdb, "test"),
 	}
 }
 
 func letter(id string) deadletter.Entry {
 	return deadletter.Entry{
 		ID: id, TaskID: id, Type: "invite", Queue: "test:interactive", Payload: []byte("payload \x00\xff"),
-		Failure: fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"}, FailedAt: time.Now().UTC(),
+		Failure:  fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"},
+		FailedAt: time.Now().UTC(),
 	}
 }
 
 func (b bundle) ids(t *testing.T) []string {
 	t.Helper()
 	ids := []string{}
-	if err := b.letters.Each(t.Context(), func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }); err != nil {
+	if err := b.letters.Each(t.Context(),
+		func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return ids
@@ -124,7 +127,9 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	t.Parallel()
 	b, ctx := setup(t), t.Context()
 	id := store.IDOf("ada@example.com")
-	if _, err := b.ledgers.Add(ctx, "c", time.Time{}, []ledger.Recipient{{Folded: "ada@example.com", Data: []byte(`{"email_address":"ada@example.com"}`)}}); err != nil {
+	if _, err := b.ledgers.Add(ctx, "c", time.Time{},
+		[]ledger.Recipient{{Folded: "ada@example.com",
+			Data: []byte(`{"email_address":"ada@example.com"}`)}}); err != nil {
 		t.Fatal(err)
 	}
 	die := func(travel ledger.Travel) {
@@ -136,7 +141,8 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		entry.Campaign, entry.Recipient = "c", &id
 		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{{
 			Row: batch.Rows[0], Letter: &entry, At: entry.FailedAt,
-			Decision: fate.Decision{State: batch.Rows[0].State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &entry.Failure},
+			Decision: fate.Decision{State: batch.Rows[0].State, Next: fate.Dead, Intent: fate.IntentRefused,
+				Cause: &entry.Failure},
 		}}); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +157,10 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
 	}
-	if _, err := b.ledgers.Settle(ctx, "c", asked, []ledger.Outcome{{Row: asked.Rows[0], Decision: fate.Decision{State: asked.Rows[0].State, Next: fate.Send, Intent: fate.IntentAbsent}}}); err != nil {
+	if _, err := b.ledgers.Settle(ctx, "c", asked,
+		[]ledger.Outcome{{Row: asked.Rows[0],
+			Decision: fate.Decision{State: asked.Rows[0].State, Next: fate.Send,
+				Intent: fate.IntentAbsent}}}); err != nil {
 		t.Fatal(err)
 	}
 	die(ledger.Singly) // and before it deletes the letter, the recipient dies again
@@ -181,7 +190,8 @@ func TestDeletingALetterForgetsItsOwner(t *testing.T) {
 	if _, err := intents.Claim(ctx, "1", time.Minute, []intent.Wish{wish}); err != nil {
 		t.Fatal(err)
 	}
-	if err := intents.Settle(ctx, intent.Settlement{Wish: wish, Token: "1", End: fate.IntentAbsent, Letter: &entry}); err != nil {
+	if err := intents.Settle(ctx, intent.Settlement{Wish: wish, Token: "1", End: fate.IntentAbsent,
+		Letter: &entry}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []bool{true, false} {
