@@ -41,6 +41,7 @@ type grammar struct {
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
+	Delete      deleteCommand      `cmd:"" help:"Delete an invitation, or all of an address, at Clerk for good."`
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
@@ -79,6 +80,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
 		g.Revoke.UseSandbox()
+		g.Delete.UseSandbox()
 	}
 	rdb, err := g.Open()
 	if err != nil {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/directory"
@@ -78,6 +80,7 @@ func (c *statusCommand) task(a *app) error {
 	a.out.sayIf(!t.ScheduledAt.IsZero(), "It starts at %s.", local(t.ScheduledAt))
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
+	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))
 	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
 	if b := t.Bulk; b != nil {
 		a.out.say("Campaign %s: %s, %d sent, %d dead, %d remaining.",
@@ -176,6 +179,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 
 type forgetCommand struct {
 	Address string `arg:"" help:"The address to forget."`
+	AtClerk bool   `help:"Have a worker delete its invitations at Clerk first, for good and in any status."`
 	Lift    bool   `help:"Let the address be written down again. What was removed does not come back."`
 	Yes     bool   `help:"Do not ask."`
 }
@@ -193,19 +197,34 @@ func (c *forgetCommand) Run(a *app) error {
 		}
 		return err
 	}
-	const question = "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
+	question := "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
+	if c.AtClerk {
+		question = "Delete this address's invitations at Clerk, and r" + question[1:]
+	}
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	r, err := a.desk.Forget(a.ctx, c.Address, func(left string) { a.out.note("Waiting: %s.", left) })
+	waiting := func(left string) { a.out.note("Waiting: %s.", left) }
+	answer := view{"forgotten": true}
+	var r desk.Removed
+	var err error
+	atClerk := "Clerk still has its invitations and users. "
+	if c.AtClerk {
+		var deleted int
+		r, deleted, err = a.desk.ForgetAtClerk(a.ctx, c.Address, waiting)
+		answer["deleted_at_clerk"] = deleted
+		atClerk = fmt.Sprintf("Deleted at Clerk: %s. Its users stay. ", plural(deleted, "invitation"))
+	} else {
+		r, err = a.desk.Forget(a.ctx, c.Address, waiting)
+	}
 	if err != nil {
 		return err
 	}
 	a.out.say("Forgotten. Removed: from %s, %s, %s in queues, %s, %s of the directory's copies, %s.",
 		plural(r.Campaigns, "campaign"), plural(r.Uploads, "upload"), plural(r.Tasks, "task"),
 		plural(r.DeadLetters, "dead letter"), plural(r.Invitations, "row"), plural(r.Intents, "intent"))
-	a.out.say("Clerk still has its invitations and users. " +
-		"Redis's own files keep what was removed until it rewrites them (BGREWRITEAOF).")
-	a.out.object(view{"forgotten": true, "removed": r})
+	a.out.say("%sRedis's own files keep what was removed until it rewrites them (BGREWRITEAOF).", atClerk)
+	answer["removed"] = r
+	a.out.object(answer)
 	return nil
 }

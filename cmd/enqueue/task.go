@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -113,6 +114,8 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 		a.out.say("Done: invitation %s.", t.InvitationID)
 	case t.Type == tasks.TypeRevoke && t.InvitationID == "":
 		a.out.say("Done: %s revoked.", plural(t.Revoked, "invitation"))
+	case t.Type == tasks.TypeDelete:
+		a.out.say("Done: %s deleted.", plural(t.Deleted, "invitation"))
 	default:
 		a.out.say("Done.")
 	}
@@ -130,6 +133,9 @@ func taskView(t tasks.Task) view {
 	}
 	if t.Type != tasks.TypeRevoke {
 		delete(v, "revoked")
+	}
+	if t.Type != tasks.TypeDelete {
+		delete(v, "deleted")
 	}
 	return v
 }
@@ -213,29 +219,86 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 	if err != nil {
 		return err
 	}
+	a.affected(r, "revoke", "pending invitation", target, goesOn, view{
+		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),
+		"campaign": known(c.Campaign), "campaign_state": known(state),
+	})
+	return nil
+}
+
+// affected shows which invitations a task would revoke or delete.
+func (a *app) affected(r desk.Affected, verb, kind, target, more string, answer view) {
 	const noKey = "no key is set to ask Clerk with (CLERK_SECRET_KEY)"
 	found := views(r.Invitations, foundView)
-	answer := view{
-		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),
-		"campaign": known(c.Campaign), "campaign_state": known(state), "source": known(r.Source),
-		"synced_at": known(r.SyncedAt), "would_revoke": len(found), "invitations": found,
-	}
+	answer["source"], answer["synced_at"], answer["invitations"] = known(r.Source), known(r.SyncedAt), found
+	answer["would_"+verb] = len(found)
 	switch r.Source {
 	case "":
-		a.out.say("What would be revoked is not known: %s, "+
-			"and the directory was never synced (enqueue sync-list).", noKey)
-		answer["would_revoke"] = nil
+		a.out.say("What would be %sd is not known: %s, "+
+			"and the directory was never synced (enqueue sync-list).", verb, noKey)
+		answer["would_"+verb] = nil
 	case "directory":
 		age := time.Since(r.SyncedAt).Round(time.Second)
 		a.out.say("N%s: this is as synced at %s, %s ago.", noKey[1:], local(r.SyncedAt), age)
 	}
 	if r.Source != "" {
 		a.out.table("", "invitation_id,email_address,created_at", found)
-		would := plural(len(found), "pending invitation")
-		a.out.say("%s of %s would be revoked. Nothing was enqueued.%s", would, target, goesOn)
+		a.out.say("%s of %s would be %sd. Nothing was enqueued.%s", plural(len(found), kind), target, verb, more)
 	}
 	a.out.object(answer)
-	return nil
+}
+
+type deleteCommand struct {
+	InvitationID string `arg:"" optional:"" help:"The invitation's id, inv_…."`
+	Email        string `placeholder:"A" help:"Instead of an id: every invitation of this address, in any status."`
+	DryRun       bool   `help:"Show what would be deleted: as Clerk says if a key is set, else as last synced."`
+	Yes          bool   `help:"Do not ask."`
+	settings.Clerk
+	TaskFlags
+}
+
+// AfterApply wants either an invitation or an address.
+func (c *deleteCommand) AfterApply() error {
+	if (c.InvitationID == "") == (c.Email == "") {
+		return usage("say what to delete: the id of an invitation, or --email, and only one of them")
+	}
+	return c.payload().Validate()
+}
+
+func (c *deleteCommand) payload() tasks.DeletePayload {
+	address := tasks.Recipient{EmailAddress: c.Email}.Normalize().EmailAddress
+	return tasks.DeletePayload{InvitationID: c.InvitationID, EmailAddress: address}
+}
+
+func (c *deleteCommand) Run(a *app) (err error) {
+	target := c.Email + c.InvitationID
+	if c.DryRun {
+		clerk, err := clerkOf(c.Clerk)
+		if err != nil {
+			return err
+		}
+		r, err := a.desk.RehearseDeletion(a.ctx, clerk, c.payload())
+		if err == nil {
+			a.affected(r, "delete", "invitation", target, "", view{
+				"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),
+			})
+		}
+		return err
+	}
+	what := "invitation " + c.InvitationID
+	if c.Email != "" {
+		what = "every invitation of " + c.Email + ", in any status"
+	}
+	if err := a.confirm(c.Yes, "Delete "+what+", at Clerk for good?"); err != nil {
+		return err
+	}
+	var task tasks.Task
+	if c.Email != "" {
+		task, err = a.desk.DeleteEmail(a.ctx, c.Email, c.options...)
+	} else {
+		task, err = a.desk.Delete(a.ctx, c.InvitationID, c.options...)
+	}
+	return a.enqueued(task, err, "deletion of "+target, c.TaskFlags)
 }
 
 func foundView(inv clerkclient.Invitation) view {

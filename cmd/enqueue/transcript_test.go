@@ -194,6 +194,9 @@ func steps() map[string]func(s *stage, args ...string) {
 		"revoked": func(s *stage, args ...string) {
 			s.ended(args[0], record.Record{State: record.Done, Attempts: 1, Revoked: number(s, args[1])})
 		},
+		"deleted": func(s *stage, args ...string) {
+			s.ended(args[0], record.Record{State: record.Done, Attempts: 1, Deleted: number(s, args[1])})
+		},
 		"dead": func(s *stage, args ...string) {
 			f := refusal(args[1])
 			s.ended(args[0], record.Record{State: record.Dead, Attempts: 1, Error: &f})

@@ -70,6 +70,36 @@ func (d *Desk) Forget(ctx context.Context, address string, waiting func(left str
 	}
 }
 
+// ErrAtClerk means that invitations of the address are left at Clerk. The tombstone stays, and so does what is here.
+var ErrAtClerk = errors.New("not all could be deleted at Clerk")
+
+// ForgetAtClerk is [Desk.Forget] that first has a worker delete the invitations of the address at Clerk. It gives how
+// many. That takes a minute or more: a call that was made before the tombstone was set may create one yet.
+func (d *Desk) ForgetAtClerk(
+	ctx context.Context, address string, waiting func(left string),
+) (r Removed, deleted int, err error) {
+	if _, err := d.tombstones.Set(ctx, store.IDOf(address)); err != nil {
+		return r, 0, err
+	}
+	task, err := d.DeleteEmail(ctx, address)
+	if err != nil {
+		return r, 0, err
+	}
+	waiting("task " + task.ID + " deletes at Clerk")
+	if task, err = d.Wait(ctx, task.ID); err != nil {
+		return r, 0, err
+	}
+	if task.State != tasks.StateDone {
+		why := "task " + task.ID + " was stopped"
+		if task.Error != nil {
+			why = task.Error.Message
+		}
+		return r, task.Deleted, fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrAtClerk, why)
+	}
+	r, err = d.Forget(ctx, address, waiting)
+	return r, task.Deleted, err
+}
+
 // Lift takes the tombstone of an address away and tells whether there was one. What was removed does not come back.
 func (d *Desk) Lift(ctx context.Context, address string) (bool, error) {
 	return d.tombstones.Lift(ctx, store.IDOf(address))
@@ -111,18 +141,18 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 }
 
 // tasks deletes the tasks about the address from the queues, and says what of them cannot be deleted yet. A revocation
-// of the address's invitations is let end.
+// or deletion of the address's invitations is let end.
 func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
 	found, err := f.about()
 	for _, task := range found {
-		switch revocation := task.Type == tasks.TypeRevoke; {
+		switch revocation := task.Type == tasks.TypeRevoke || task.Type == tasks.TypeDelete; {
 		case task.State == asynq.TaskStateActive:
 			left = "task " + task.ID + " is at work"
 			if !revocation {
 				err = f.inspector.CancelProcessing(task.ID) // asynq puts it where it can be deleted
 			}
 		case revocation && task.State == asynq.TaskStatePending:
-			left = "task " + task.ID + " is about to revoke the address's invitations"
+			left = "task " + task.ID + " is about to revoke or delete the address's invitations"
 		default:
 			err = f.delete(ctx, task)
 		}

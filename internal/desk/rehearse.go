@@ -138,8 +138,8 @@ func (r *Rehearsal) count(row peoplefile.Row, f ask.Finding) {
 	}
 }
 
-// Revocation is what a revocation would revoke.
-type Revocation struct {
+// Affected are the invitations that a revocation would revoke, or a deletion delete.
+type Affected struct {
 	Source      string    // who says so: clerk or directory; empty if nobody can
 	SyncedAt    time.Time // of the directory
 	Invitations []clerkclient.Invitation
@@ -149,17 +149,37 @@ type Revocation struct {
 // The error may be ErrKeyRefused or policy.ErrNamespace.
 func (d *Desk) RehearseRevocation(
 	ctx context.Context, clerk settings.Instance, of tasks.RevokePayload,
-) (Revocation, error) {
+) (Affected, error) {
+	question := func(q *ask.Questions) ([]clerkclient.Invitation, error) { return d.isPending(ctx, q, of) }
+	return d.rehearse(ctx, clerk, question, "pending", of)
+}
+
+// RehearseDeletion is [Desk.RehearseRevocation] for a deletion, which is of invitations in any status.
+func (d *Desk) RehearseDeletion(
+	ctx context.Context, clerk settings.Instance, of tasks.DeletePayload,
+) (Affected, error) {
+	question := func(q *ask.Questions) ([]clerkclient.Invitation, error) {
+		return ask.Listed(ctx, q.Page, of.EmailAddress, of.InvitationID)
+	}
+	same := tasks.RevokePayload{EmailAddress: of.EmailAddress, InvitationID: of.InvitationID}
+	return d.rehearse(ctx, clerk, question, "", same)
+}
+
+// rehearse asks Clerk, or reads the directory for invitations of a status; none: of any.
+func (d *Desk) rehearse(
+	ctx context.Context, clerk settings.Instance,
+	question func(*ask.Questions) ([]clerkclient.Invitation, error), status string, of tasks.RevokePayload,
+) (Affected, error) {
 	questions, q, err := d.ask(ctx, clerk)
 	switch {
 	case err != nil:
-		return Revocation{}, err
+		return Affected{}, err
 	case q == nil:
-		return d.wasPending(ctx, of)
+		return d.asSynced(ctx, status, of)
 	}
 	defer q.Close()
-	found, err := d.isPending(ctx, questions, of)
-	return Revocation{Source: "clerk", Invitations: found}, why(err)
+	found, err := question(questions)
+	return Affected{Source: "clerk", Invitations: found}, why(err)
 }
 
 // listLag is how long Clerk's list may not show what it has made, as workers take it that are told nothing else.
@@ -181,8 +201,8 @@ func (d *Desk) isPending(
 	return slices.DeleteFunc(page.Invitations, other), err
 }
 
-// wasPending finds what was pending when the directory was synced, and has not expired since.
-func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revocation, err error) {
+// asSynced finds what was so when the directory was synced. What was pending may have expired since.
+func (d *Desk) asSynced(ctx context.Context, status string, of tasks.RevokePayload) (r Affected, err error) {
 	copy, err := d.Directory.Copy(ctx)
 	if errors.Is(err, directory.ErrNoCopy) {
 		return r, nil
@@ -191,10 +211,10 @@ func (d *Desk) wasPending(ctx context.Context, of tasks.RevokePayload) (r Revoca
 		return r, err
 	}
 	folded, now := tasks.FoldAddress(of.EmailAddress), time.Now()
-	filter := directory.Filter{Status: "pending", Query: folded + of.InvitationID}
+	filter := directory.Filter{Status: status, Query: folded + of.InvitationID}
 	err = copy.Each(ctx, filter, func(inv clerkclient.Invitation) error {
 		mine := folded == "" || tasks.FoldAddress(inv.EmailAddress) == folded
-		if mine && (inv.ExpiresAt.IsZero() || inv.ExpiresAt.After(now)) {
+		if mine && (status == "" || inv.ExpiresAt.IsZero() || inv.ExpiresAt.After(now)) {
 			r.Invitations = append(r.Invitations, inv)
 		}
 		return nil
