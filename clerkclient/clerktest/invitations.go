@@ -291,6 +291,18 @@ func (s *Sandbox) Invitation(id string) (Invitation, bool) {
 	return v.view(s.now()), true
 }
 
+// Invitations returns all invitations as they are now, the oldest first. A lag of lists does not count.
+func (s *Sandbox) Invitations() []Invitation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	shown := make([]Invitation, len(s.invitations))
+	for i, v := range s.invitations {
+		shown[i] = v.view(now)
+	}
+	return shown
+}
+
 // Accept accepts a pending invitation: its address becomes a user with its metadata. It fails for any other
 // invitation.
 func (s *Sandbox) Accept(id string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,84 @@ func (s *system) traces(address string) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// atClerk are the address's invitations at Clerk, in any status.
+func (s *system) atClerk(address string) (ids []string) {
+	s.t.Helper()
+	for _, inv := range s.clerk.Invitations() {
+		if strings.EqualFold(inv.EmailAddress, address) {
+			ids = append(ids, inv.ID)
+		}
+	}
+	return ids
+}
+
+// TestForgetAtClerkLeavesNothingThere: not even what a call creates that was given up before.
+func TestForgetAtClerkLeavesNothingThere(t *testing.T) {
+	t.Parallel()
+	const address = "ada@example.com"
+	s := start(t, clerktest.Config{IgnoreExistingCoversUsers: true}, "USHER_LIMIT_OVERALL=0", "USHER_TIMEOUT=1s",
+		"USHER_SETTLE=3s")
+	s.worker()
+	accepted := s.clerk.AddInvitation(address)
+	testkit.NoError(t, s.clerk.Accept(accepted.ID))
+	s.ok("revoke", s.clerk.AddInvitation("Ada@Example.com").ID, "--wait")
+	s.clerk.AddInvitation(address)
+	s.clerk.Inject(clerktest.Fault{
+		Kind: clerktest.FaultHang, Endpoint: clerktest.Create, LateCommit: 2 * time.Second, Times: 1,
+	})
+	s.ok("invite", address, "--ignore-existing")
+	testkit.Eventually(t, "the call hangs", func() bool { return len(s.clerk.Faults()) == 0 })
+	want(t, s.ok("forget", address, "--at-clerk", "--yes"), map[string]any{"forgotten": true, "deleted_at_clerk": 4})
+	if ids := s.atClerk(address); len(ids) > 0 || len(s.clerk.Ledger()) != 1 || !s.clerk.Ledger()[0].Late {
+		t.Errorf("left at Clerk: %v; sent: %+v", ids, s.clerk.Ledger())
+	}
+	if found := s.traces(address); len(found) > 0 {
+		t.Errorf("the address is still in %v", found)
+	}
+	if users := s.clerk.Stats().Users; users != 1 {
+		t.Errorf("%d users, want 1", users)
+	}
+}
+
+// TestADeletionIsRepeatedAfterAKill: the worker dies between noting that an invitation is deleted and deleting it.
+func TestADeletionIsRepeatedAfterAKill(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0")
+	first := s.worker()
+	s.clerk.AddInvitation("ada@example.com")
+	s.clerk.AddInvitation("Ada@example.com")
+	hang := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Delete})
+	s.ok("delete", "--email", "ada@example.com", "--yes")
+	testkit.Eventually(t, "a deletion hangs", func() bool { return s.clerk.Faults()[0].Struck > 0 })
+	first.stop(syscall.SIGKILL)
+	s.clerk.ClearFault(hang)
+	s.worker()
+	want(t, s.ok("delete", "--email", "ada@example.com", "--yes", "--wait"), map[string]any{"deleted": 2})
+	if ids := s.atClerk("ada@example.com"); len(ids) > 0 {
+		t.Errorf("left at Clerk: %v", ids)
+	}
+}
+
+// TestForgettingSaysWhatIsLeftAtClerk: one that offers no deletion keeps its invitations, and the address stays
+// forgotten.
+func TestForgettingSaysWhatIsLeftAtClerk(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_TIMEOUT=1s", "USHER_LIMIT_OVERALL=0")
+	s.worker()
+	s.clerk.AddInvitation("ada@example.com")
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHTML, Status: 404, Endpoint: clerktest.Delete})
+	a := s.enqueue("forget", "ada@example.com", "--at-clerk", "--yes")
+	if a.Exit != 1 || !strings.Contains(a.Stderr, "cannot be deleted") {
+		t.Errorf("exit %d: %s", a.Exit, a.Stderr)
+	}
+	if again := s.enqueue("invite", "ada@example.com"); again.Exit != 2 {
+		t.Errorf("it may be invited: exit %d", again.Exit)
+	}
+	if found := s.traces("ada@example.com"); len(found) > 0 {
+		t.Errorf("the address is in %v", found)
+	}
 }
 
 // TestForgetLeavesNoTrace: an address that is everywhere, and in calls at that moment, is nowhere any more, also after
