@@ -72,6 +72,7 @@ func TestImplausibleAnswers(t *testing.T) {
 			"[" + a + "," + invitationJSON(aliceID, bob, "pending") + "]",
 			"[" + a + "," + invitationJSON("inv_3", alice, "pending") + "]",
 			"[" + a + ",null]", "[null,null]", "null", a, `{"data":[` + a + "," + b + `]}`, "[" + a + "," + b},
+		"delete": {a, `{}`, "null", "[]", `{"id":"` + bobID + `","deleted":true}`, `{"id":"` + aliceID + `"}`},
 		"revoke": {a, b, invitationJSON(bobID, alice, "revoked"), `{}`, "null", "[]"},
 		"list": {`{}`, `null`, `{"data":null,"total_count":0}`, `{"total_count":0}`, clerkError(""),
 			`{"data":[],"total_count":-1}`,
@@ -227,5 +228,19 @@ func TestTimesThatAreNone(t *testing.T) {
 	}
 	if encoded, err := json.Marshal(got); err != nil || strings.Contains(string(encoded), "created_at") {
 		t.Errorf("%s: %v", encoded, err)
+	}
+}
+
+// TestTheHostAloneIsABase: Clerk's own SDKs take it like that.
+func TestTheHostAloneIsABase(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://api.clerk.com": "/v1", "https://api.clerk.com/": "/v1", "https://api.clerk.com/v1/": "/v1",
+		"https://proxy.example.com/clerk": "/clerk",
+	} {
+		base, err := parseBaseURL(raw)
+		if err != nil || base.Path != want {
+			t.Errorf("%s: path %q, %v, want %q", raw, base.Path, err, want)
+		}
 	}
 }

@@ -148,6 +148,9 @@ func TestContract(t *testing.T) {
 		},
 	}
 	for _, op := range operations() {
+		if op.name == "delete" {
+			continue // documented, but not in the document of 2026-05-12
+		}
 		calls = append(calls, func() error { _, err := op.do(ctx, c); return err })
 	}
 	for i, do := range calls {

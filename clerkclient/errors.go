@@ -52,6 +52,8 @@ type Error struct {
 	// Whole means that the cause is the instance (a quota) and no address. A bulk would have failed without any one of
 	// its recipients.
 	Whole bool `json:"whole,omitempty"`
+	// NotClerk means that the answer is none of Clerk's API: a page, say, or JSON of another form.
+	NotClerk bool `json:"not_clerk,omitempty"`
 	// Sent is false only if it is certain that no byte of the request was written.
 	Sent bool `json:"sent"`
 	// Cause is an error such as context.Canceled, a syscall.Errno or io.EOF, and never one that quotes the request.

@@ -125,6 +125,7 @@ func classify(op string, a answer) *Error {
 		if slices.Contains([]string{CodeCanceled, CodeTimeout, CodeAnswerTooLarge}, a.fault.Code) {
 			e.Code = a.fault.Code // says more
 		}
+		e.NotClerk = e.Code == CodeUnreadableAnswer
 		return e
 	case body.known():
 		first := body.Errors[0]
@@ -133,6 +134,7 @@ func classify(op string, a answer) *Error {
 		e.Whole = slices.ContainsFunc(wholeCodes, body.has)
 	default:
 		e.Message = "the answer is not one of Clerk's API"
+		e.NotClerk = a.fault == nil
 	}
 	e.RetryAfter = retryAfter(a.header, cmp.Or(e.date, a.at))
 	return e

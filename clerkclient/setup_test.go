@@ -32,7 +32,7 @@ const (
 	bobID      = "inv_2QbBbBbBbBbBbBbBbBbBbBbBbBb"
 )
 
-// operation is one of the five calls, with the body of a good answer to it.
+// operation is one of the six calls, with the body of a good answer to it.
 type operation struct {
 	name, method, path string
 	do                 func(context.Context, *Client) (Answer, error)
@@ -54,6 +54,9 @@ func operations() []operation {
 				_, a, err := c.Revoke(ctx, aliceID)
 				return a, err
 			}, invitationJSON(aliceID, alice, "revoked")},
+		{"delete", http.MethodDelete, "/v1/invitations/" + aliceID, func(ctx context.Context, c *Client) (Answer, error) {
+			return c.Delete(ctx, aliceID)
+		}, `{"object":"invitation","id":"` + aliceID + `","deleted":true}`},
 		{"list", http.MethodGet, "/v1/invitations", func(ctx context.Context, c *Client) (Answer, error) {
 			_, a, err := c.List(ctx, ListQuery{Limit: 500, Status: "pending", Query: alice})
 			return a, err

@@ -53,6 +53,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"opaque":             {Config{Key: testKey, BaseURL: "https:secretish"}, "not a URL"},
 		"version":            {Config{Key: testKey, Version: "1.0\r\nX-Evil: secretish"}, "User-Agent"},
 		"timeout":            {Config{Key: testKey, Timeout: -time.Second}, "-1s"},
+		"the host alone":     {Config{Key: testKey, BaseURL: "https://api.clerk.com"}, ""},
 		"whitespace in base": {Config{Key: testKey, BaseURL: "https://api.clerk.com /v1"}, "not a URL"},
 	}
 	for name, test := range tests {

@@ -239,11 +239,15 @@ func (c *workerFlags) work(
 			now, err := c.Instance()
 			return err == nil && now.Key != s.clerk.Key
 		},
-		Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
+		Base: s.clerk.URL, Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
 		Schedules: schedule.NewRunner(rdb, c.Namespace, s.schedules, client, log),
 	})
 	if err != nil {
 		return err
 	}
-	return w.Run(ctx, s.clerk.Kind)
+	if err = w.Run(ctx, s.clerk.Kind); errors.Is(err, worker.ErrBase) {
+		return settings.Fault("CLERK_API_URL", s.clerk.URL, "the base of Clerk's API, as in %s: %v",
+			clerkclient.DefaultBaseURL, err)
+	}
+	return err
 }

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hibiken/asynq"
@@ -282,4 +285,27 @@ func TestScheduledTasksWait(t *testing.T) {
 		calls != 1 {
 		t.Errorf("%d invitations by %d calls, want 1", made, calls)
 	}
+}
+
+// TestTheBaseOfClerksAPIIsChecked: the host alone will do. Another service stops a worker at its first start, and a page
+// in Clerk's place stops none that Clerk has answered before.
+func TestTheBaseOfClerksAPIIsChecked(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{})
+	other := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(other.Close)
+	a := s.run("", "worker", []string{"CLERK_API_URL=" + other.URL})
+	lines := strings.Split(strings.TrimSpace(a.Stderr), "\n")
+	if a.Exit != 2 || !strings.Contains(lines[len(lines)-1], "CLERK_API_URL") {
+		t.Errorf("exit %d: %s", a.Exit, a.Stderr)
+	}
+	host := "CLERK_API_URL=" + strings.TrimSuffix(s.clerkURL, "/v1")
+	first := s.worker(host)
+	want(t, s.ok("invite", "ada@example.com", "--wait"), map[string]any{"state": "done"})
+	first.stop(syscall.SIGTERM)
+	page := s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHTML, Status: 404})
+	second := s.worker(host)
+	testkit.Eventually(t, "the worker runs", func() bool { return strings.Contains(second.Log(), "worker runs") })
+	s.clerk.ClearFault(page)
+	want(t, s.ok("invite", "bob@example.com", "--wait"), map[string]any{"state": "done"})
 }

@@ -93,5 +93,8 @@ func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked"
 // Policy is what the workers announce of their policy.
 func (k Keys) Policy() string { return string(k) + ":policy" }
 
+// Bases is a hash of the bases of Clerk's API that have given a good answer.
+func (k Keys) Bases() string { return string(k) + ":bases" }
+
 // KeyKind is the kind of Clerk key, test or live, that the namespace belongs to.
 func (k Keys) KeyKind() string { return string(k) + ":key-kind" }

@@ -28,12 +28,14 @@ type Config struct {
 	Policy         policy.Policy
 	// KeyChanged tells whether there is another key by now; it is asked while Clerk refuses this one.
 	KeyChanged func() bool
-	Embedded   bool // Redis keeps nothing, and everybody knows
-	Strict     bool // Redis must be set up to keep everything
-	Health     *Health
-	Metrics    *Metrics
-	Schedules  *schedule.Runner // may be nil
-	Log        zerolog.Logger
+	// Base is the base URL of Clerk's API. It is checked at the first start with it, unless it is empty.
+	Base      string
+	Embedded  bool // Redis keeps nothing, and everybody knows
+	Strict    bool // Redis must be set up to keep everything
+	Health    *Health
+	Metrics   *Metrics
+	Schedules *schedule.Runner // may be nil
+	Log       zerolog.Logger
 }
 
 // Worker runs the tasks of one namespace.
@@ -46,6 +48,7 @@ type Worker struct {
 	caller     *call.Caller
 	handler    *handle.Handler
 	keyChanged func() bool
+	base       string
 	memory     memory
 	embedded   bool
 	strict     bool
@@ -69,7 +72,8 @@ func New(c Config) (*Worker, error) {
 	}
 	w := &Worker{
 		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict,
+		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, base: c.Base,
+		embedded: c.Embedded, strict: c.Strict,
 		health: c.Health, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
 	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
@@ -105,11 +109,14 @@ const delayedCheck = time.Second
 
 // Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may
 // go on for a while, and what is unfinished is put back at the head of its queue. It returns policy.ErrNamespace if
-// the namespace belongs to the other kind of key, ErrRedis if Redis is not what a strict worker wants, and
-// ErrKeyChanged when it has stopped because there is a new key.
+// the namespace belongs to the other kind of key, ErrRedis if Redis is not what a strict worker wants, ErrBase if what
+// answers is not Clerk, and ErrKeyChanged when it has stopped because there is a new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil || ctx.Err() != nil {
 		return err // nothing is started in a namespace that was not checked
+	}
+	if err := w.checkBase(ctx, basePause); err != nil {
+		return err
 	}
 	servers := make([]*asynq.Server, 0, len(lanes()))
 	for _, l := range lanes() {
