@@ -3,10 +3,11 @@ package handle
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
@@ -26,9 +27,8 @@ type driver struct {
 	changed chan struct{} // something happened in the ledger
 
 	asking  sync.WaitGroup
-	mu      sync.Mutex
-	looking int // look-ups under way
-	lost    int // questions about lost calls under way
+	looking atomic.Int32 // look-ups under way
+	lost    atomic.Int32 // questions about lost calls under way
 }
 
 func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) (ending, error) {
@@ -76,11 +76,8 @@ func (h *Handler) noCampaign(r *run, err error) error {
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
-	feed := d.h.dispatcher.Open(d.campaign)
-	d.asking.Go(func() {
-		for delivery := range feed.Results() {
-			d.asking.Go(func() { d.guard(func() { d.finish(delivery) }) })
-		}
+	feed := d.h.dispatcher.Open(d.campaign, func(delivery *dispatch.Delivery) {
+		d.guard(func() { d.finish(delivery) })
 	})
 	defer feed.Close()
 	for {
@@ -105,19 +102,25 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// prepare has Clerk asked what must be known, and tells how many recipients wait for calls. A campaign that does not
-// run makes none.
+// prepare has Clerk asked about recipients whose last call's outcome is not known, and looks recipients up until enough
+// are ready. It tells how many wait for calls. A campaign that does not run makes none.
 func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
-	d.lookBack(ctx, p)
+	if p.Unsure > 0 && d.lost.Load() < policy.LookupsAtOnce {
+		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
+	}
 	if p.State != ledger.Running {
 		return dispatch.Waiting{}
 	}
-	looking := d.lookAhead(ctx, p)
-	waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
 	if !d.h.policy.LooksUp() {
-		waiting.Ready += p.Waiting
+		return dispatch.Waiting{Ready: p.Ready + p.Waiting, Alone: p.Singles}
 	}
-	return waiting
+	left, looking := p.Waiting, int(d.looking.Load())
+	for left > 0 && looking < policy.LookupsAtOnce && p.Ready+looking*policy.LookupSize < d.h.policy.Ahead() {
+		left -= policy.LookupSize
+		looking++
+		d.ask(&d.looking, func() { d.lookUp(ctx) })
+	}
+	return dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking > 0 || left > 0}
 }
 
 // await sleeps until something happened in the ledger or a recipient is due, and no longer than the lease allows.
@@ -145,38 +148,12 @@ func (d *driver) change() {
 	}
 }
 
-// lookAhead has recipients looked up until enough are ready, and tells whether more will be.
-func (d *driver) lookAhead(ctx context.Context, p ledger.Progress) (coming bool) {
-	if !d.h.policy.LooksUp() {
-		return false
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	left := p.Waiting
-	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.h.policy.Ahead() {
-		left -= policy.LookupSize
-		d.ask(&d.looking, func() { d.lookUp(ctx) })
-	}
-	return d.looking > 0 || left > 0
-}
-
-// lookBack has Clerk asked about recipients whose last call's outcome is not known.
-func (d *driver) lookBack(ctx context.Context, p ledger.Progress) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if p.Unsure > 0 && d.lost < policy.LookupsAtOnce {
-		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
-	}
-}
-
-// ask lets a question to Clerk run beside the driver and wakes it afterwards. The driver is locked.
-func (d *driver) ask(running *int, question func()) {
-	*running++
+// ask lets a question to Clerk run beside the driver and wakes it afterwards.
+func (d *driver) ask(running *atomic.Int32, question func()) {
+	running.Add(1)
 	d.asking.Go(func() {
 		d.guard(question)
-		d.mu.Lock()
-		*running--
-		d.mu.Unlock()
+		running.Add(-1)
 		d.change()
 	})
 }
@@ -184,10 +161,8 @@ func (d *driver) ask(running *int, question func()) {
 // guard does something that may panic. The recipients that it was about are given out again when their hold has
 // passed.
 func (d *driver) guard(do func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			d.h.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-		}
-	}()
-	do()
+	_ = call.Guarded(d.h.log.With().Str("campaign", d.campaign).Logger(), func() error {
+		do()
+		return nil
+	})
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -181,13 +180,15 @@ func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
 			return ending{}, err
 		}
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			err = h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
-		}
-	}()
-	return h.runTask(ctx, r)
+	log := h.log.With().Str("id", r.id).Str("type", r.kind).Logger()
+	err = call.Guarded(log, func() (err error) {
+		end, err = h.runTask(ctx, r)
+		return err
+	})
+	if errors.Is(err, call.ErrPanicked) {
+		err = h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+	}
+	return end, err
 }
 
 // readRecord reads the task's record, if it was not read yet. The error is errEnded if the task has ended.
