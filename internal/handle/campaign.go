@@ -31,7 +31,7 @@ type driver struct {
 	lost    atomic.Int32 // questions about lost calls under way
 }
 
-func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) (ending, error) {
+func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) error {
 	campaign := payload.Campaign
 	var state ledger.State
 	err := h.persist(ctx, func(ctx context.Context) (err error) {
@@ -42,7 +42,7 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	})
 	switch {
 	case err != nil:
-		return ending{}, h.noCampaign(r, err)
+		return h.noCampaign(r, err)
 	case state == ledger.Running:
 		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
@@ -50,15 +50,14 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 		h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1),
 	}
 	if err := d.run(ctx); err != nil {
-		return ending{}, err
+		return err
 	}
-	var head ledger.Campaign
-	err = h.persist(h.life.Writing, func(ctx context.Context) (err error) {
-		head, err = h.ledgers.Get(ctx, campaign)
+	r.record.Attempts = 1
+	return h.persist(h.life.Writing, func(ctx context.Context) error {
+		head, err := h.ledgers.Get(ctx, campaign)
+		r.detail = map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}
 		return err
 	})
-	r.record.Attempts = 1
-	return ending{detail: map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}}, err
 }
 
 // noCampaign ends a task whose campaign cannot be read: as a dead letter, or later if a newer worker can read it.

@@ -90,16 +90,9 @@ type run struct {
 	read            bool // the record was read
 	again           bool // asynq has run the task before
 	started         time.Time
-	waited          time.Duration // for permits and between attempts
-	about           deadletter.Entry
-}
-
-// ending is how a task ends: as a dead letter, cancelled, or else done.
-type ending struct {
-	invitationID string
-	dead         *fate.Failure
-	cancelled    bool
-	detail       map[string]int // figures for the log
+	waited          time.Duration    // for permits and between attempts
+	about           deadletter.Entry // what the task is about, for its dead letter and the log
+	detail          map[string]int   // figures for the log
 }
 
 // died is the error that ends a task as a dead letter.
@@ -145,12 +138,13 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.life.Accepting, cancel)()
-	end, err := h.process(ctx, r)
+	err := h.process(ctx, r)
+	var cause *fate.Failure
 	if dead, ok := errors.AsType[*died](err); ok {
-		end, err = ending{dead: &dead.cause}, nil
+		cause, err = &dead.cause, nil
 	}
 	if err == nil {
-		err = h.end(r, end)
+		err = h.end(r, cause)
 	}
 	switch _, waits := errors.AsType[*postponed](err); {
 	case errors.Is(err, errEnded):
@@ -173,22 +167,19 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 
 // process asks the task's record first: asynq may run a task again whose completion it could not write. The first
 // run of an invite does not: whoever claims its address for a call asks in the same step.
-func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
+func (h *Handler) process(ctx context.Context, r *run) error {
 	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
 	if r.kind != tasks.TypeInvite || r.again {
 		if err := h.readRecord(ctx, r); err != nil {
-			return ending{}, err
+			return err
 		}
 	}
 	log := h.log.With().Str("id", r.id).Str("type", r.kind).Logger()
-	err = call.Guarded(log, func() (err error) {
-		end, err = h.runTask(ctx, r)
-		return err
-	})
+	err := call.Guarded(log, func() error { return h.runTask(ctx, r) })
 	if errors.Is(err, call.ErrPanicked) {
-		err = h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+		return h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
 	}
-	return end, err
+	return err
 }
 
 // readRecord reads the task's record, if it was not read yet. The error is errEnded if the task has ended.
@@ -196,17 +187,15 @@ func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	if r.read {
 		return nil
 	}
-	var found record.Record
-	known := false
-	err := h.persist(ctx, func(ctx context.Context) (err error) {
-		found, known, err = h.records.Get(ctx, r.id)
+	err := h.persist(ctx, func(ctx context.Context) error {
+		found, known, err := h.records.Get(ctx, r.id)
+		if known {
+			r.adopt(found)
+		}
 		return err
 	})
 	if err != nil {
 		return err
-	}
-	if known {
-		r.adopt(found)
 	}
 	r.read = true
 	if r.record.State.Ended() {
@@ -223,7 +212,7 @@ func (r *run) adopt(found record.Record) {
 	r.record.Type, r.record.Queue = r.kind, r.queue
 }
 
-func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
+func (h *Handler) runTask(ctx context.Context, r *run) error {
 	switch r.kind {
 	case tasks.TypeInvite:
 		return decoded(ctx, h, r, tasks.DecodeInvite, h.invite)
@@ -234,17 +223,17 @@ func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
 	case tasks.TypeSyncList:
 		return decoded(ctx, h, r, tasks.DecodeSyncList, h.syncList)
 	}
-	return ending{}, h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+	return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 }
 
 // decoded runs a task whose payload can be read.
 func decoded[P any](
 	ctx context.Context, h *Handler, r *run,
-	decode func([]byte) (P, error), do func(context.Context, *run, P) (ending, error),
-) (ending, error) {
+	decode func([]byte) (P, error), do func(context.Context, *run, P) error,
+) error {
 	payload, err := decode(r.payload)
 	if err != nil {
-		return ending{}, h.unreadable(r, err)
+		return h.unreadable(r, err)
 	}
 	return do(ctx, r, payload)
 }
@@ -336,43 +325,42 @@ func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) error {
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
-// loses nothing and a repetition adds nothing.
-func (h *Handler) end(r *run, end ending) error {
+// loses nothing and a repetition adds nothing. With a cause it ends as a dead letter.
+func (h *Handler) end(r *run, cause *fate.Failure) error {
 	if err := h.readRecord(h.life.Writing, r); err != nil {
 		return err
 	}
-	entry := h.conclude(r, end)
+	letter := r.conclude(cause)
 	err := h.persist(h.life.Writing, func(ctx context.Context) error {
-		if end.dead != nil {
-			if err := h.deadLetters.Put(ctx, entry); err != nil {
+		if letter != nil {
+			if err := h.deadLetters.Put(ctx, *letter); err != nil {
 				return err
 			}
 		}
 		return h.records.Put(ctx, r.id, r.record)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		h.logEnd(r)
 	}
-	h.logEnd(r, end)
-	return nil
+	return err
 }
 
-// conclude completes the record of a task that ends, and gives its dead letter, if it ends as one.
-func (h *Handler) conclude(r *run, end ending) deadletter.Entry {
-	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
-	if end.cancelled {
-		r.record.State = record.Cancelled
-	}
-	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
-	entry := r.about
-	if end.dead != nil {
+// conclude completes the record of a task that ends: as done unless it is cancelled or, with a cause, as the dead
+// letter that it gives.
+func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
+	r.record.EndedAt, r.record.Error = time.Now().UTC(), cause
+	switch {
+	case cause != nil:
 		r.record.State = record.Dead
-		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
-		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
-		entry.History = fate.Remember(r.record.History, entry.FailedAt, *end.dead)
+		letter = &r.about
+		letter.ID, letter.TaskID, letter.Type, letter.Queue, letter.Payload = r.id, r.id, r.kind, r.queue, r.payload
+		letter.Failure, letter.Attempts, letter.FailedAt = *cause, r.record.Attempts, r.record.EndedAt
+		letter.History = fate.Remember(r.record.History, letter.FailedAt, *cause)
+	case r.record.State != record.Cancelled:
+		r.record.State = record.Done
 	}
 	r.record.History, r.record.Between = nil, fate.State{}
-	return entry
+	return letter
 }
 
 // persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is

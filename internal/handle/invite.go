@@ -28,24 +28,27 @@ type inviteRun struct {
 	token     string // of the recipient's intent, as last seen
 }
 
-func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
+func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) error {
 	r.about.EmailAddress = payload.Recipient.EmailAddress
 	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
-		return ending{}, h.unreadable(r, err)
+		return h.unreadable(r, err)
 	}
 	i := &inviteRun{
 		h: h, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
 		wish: intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt},
 	}
+	take := map[fate.Step]func(context.Context) (fate.Decision, error){
+		fate.Send: i.send, fate.Ask: i.ask, fate.Overcome: i.overcome,
+	}
 	step := fate.Start(r.again)
 	for {
-		decision, err := i.take(ctx, step)
+		decision, err := take[step](ctx)
 		if err == nil {
 			err = i.carryOut(ctx, decision)
 		}
 		if err != nil {
-			return ending{}, err
+			return err
 		}
 		step = decision.Next
 	}
@@ -61,17 +64,6 @@ func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
 // rules are the figures by which package fate decides.
 func (h *Handler) rules() fate.Rules {
 	return fate.Rules{MaxAttempts: h.policy.MaxAttempts, Settle: h.policy.Settle}
-}
-
-// take takes a step and gives what follows from it.
-func (i *inviteRun) take(ctx context.Context, step fate.Step) (fate.Decision, error) {
-	switch step {
-	case fate.Ask:
-		return i.ask(ctx)
-	case fate.Overcome:
-		return i.overcome(ctx)
-	}
-	return i.send(ctx)
 }
 
 // ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is
@@ -176,17 +168,19 @@ func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error)
 
 // carryOut writes a decision and waits as long as it says. The error is errEnded if it is an end.
 func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
+	if d.Next == fate.Leave {
+		return errEnded
+	}
 	before := i.known.State
 	i.known.State = d.State
-	switch {
-	case d.Next == fate.Leave:
-		return errEnded
-	case d.Next.Ends():
-		return i.end(d)
-	case d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State):
+	if d.Next.Ends() || d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State) {
 		if err := i.write(d); err != nil {
 			return err
 		}
+	}
+	if d.Next.Ends() {
+		i.h.logEnd(i.r)
+		return errEnded
 	}
 	if d.State.Attempts > before.Attempts {
 		i.h.logFailed(i.r, d)
@@ -194,42 +188,27 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 	return i.h.pause(ctx, i.r, d.In)
 }
 
-// write writes a decision: the intent and the task's record, in one step.
+// write writes a decision in one step: the intent, the task's record and, if the task ends as one, its dead letter.
 func (i *inviteRun) write(d fate.Decision) error {
 	if d.Intent == fate.IntentOpened {
 		i.token = "d" + uuid.NewString()
 	}
-	i.r.record.SetLife(d.State)
-	return i.settle(i.settlement(d))
-}
-
-// end writes the end of the task: intent, record and, if it ends as one, its dead letter, in one step. Then it returns
-// errEnded.
-func (i *inviteRun) end(d fate.Decision) error {
-	end := ending{invitationID: d.InvitationID, dead: d.Cause, cancelled: d.Next == fate.Cancelled}
-	before := i.r.record
-	i.r.record.SetLife(d.State)
-	if d.Next == fate.Sent && !d.State.Foreign {
-		i.r.record.Attempts++ // the call that created the invitation
+	r := i.r
+	r.record.SetLife(d.State)
+	s := intent.Settlement{
+		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r.record,
 	}
-	entry := i.h.conclude(i.r, end)
-	s := i.settlement(d)
-	if end.dead != nil {
-		s.Letter = &entry
+	if d.Next.Ends() {
+		r.record.InvitationID = d.InvitationID
+		switch {
+		case d.Next == fate.Cancelled:
+			r.record.State = record.Cancelled
+		case d.Next == fate.Sent && !d.State.Foreign:
+			r.record.Attempts++ // the call that created the invitation
+		}
+		s.Letter = r.conclude(d.Cause)
 	}
-	if err := i.settle(s); err != nil {
-		i.r.record = before
-		return err
-	}
-	i.h.logEnd(i.r, end)
-	return errEnded
-}
-
-func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {
-	return intent.Settlement{
-		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked,
-		Record: &i.r.record,
-	}
+	return i.settle(s)
 }
 
 // settle settles, until Redis takes it or the worker's last grace ends.

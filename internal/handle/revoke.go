@@ -15,8 +15,6 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -29,7 +27,7 @@ const (
 )
 
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
-func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
+func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) error {
 	lag := h.policy.Settle + policy.SettleMargin
 	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
 	switch {
@@ -47,7 +45,10 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 	if did {
 		r.record.Revoked = 1
 	}
-	return ending{invitationID: what.InvitationID}, err
+	if err == nil {
+		r.record.InvitationID = what.InvitationID
+	}
+	return err
 }
 
 // revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no
@@ -107,32 +108,30 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 
 // revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is
 // broken off harms nobody: the next one finds what is pending still.
-func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) (ending, error) {
+func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, store.ErrNewer):
-		return ending{}, h.noCampaign(r, err)
 	case errors.Is(err, ask.ErrIncomplete):
-		return ending{}, h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+		return h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 	case err != nil:
-		return ending{}, err
+		return h.noCampaign(r, err)
 	}
 	v := &revocation{h: h, task: r, base: r.record}
 	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
 		return v.revoke(ctx, found[i].ID)
 	})...)
 	if errors.Is(err, call.ErrPanicked) {
-		panic(err) // for the task's run to count
+		return err
 	}
 	r.waited += v.waited
 	r.record.Revoked += v.revoked
 	if err == nil && v.later == nil {
-		return v.end(len(found)), nil
+		return v.end(len(found))
 	}
 	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on
 	if err = errors.Join(err, h.putRecord(r)); err != nil {
-		return ending{}, err
+		return err
 	}
-	return ending{}, v.later
+	return v.later
 }
 
 // revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the
@@ -205,17 +204,16 @@ func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) b
 	return err == nil && !listed
 }
 
-// end is how the run ends when all have been tried.
-func (v *revocation) end(all int) ending {
-	end := ending{detail: map[string]int{
+// end ends the run when all have been tried.
+func (v *revocation) end(all int) error {
+	v.task.detail = map[string]int{
 		"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked,
-	}}
-	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
-	if v.first != nil {
-		failure := *v.first
-		failure.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
-			v.notRevoked, all, v.firstID, failure.Message)
-		end.dead = &failure
 	}
-	return end
+	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
+	if v.first == nil {
+		return nil
+	}
+	v.first.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
+		v.notRevoked, all, v.firstID, v.first.Message)
+	return &died{*v.first}
 }
