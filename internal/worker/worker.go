@@ -38,20 +38,10 @@ type Config struct {
 
 // Worker runs the tasks of one namespace.
 type Worker struct {
-	namespace  string
-	rdb        redis.UniversalClient
-	policy     policy.Policy
-	clerk      handle.Clerk
-	limiter    *ratelimit.Limiter
-	caller     *call.Caller
-	handler    *handle.Handler
-	keyChanged func() bool
-	memory     memory
-	embedded   bool
-	strict     bool
-	health     *Health
-	schedules  *schedule.Runner
-	log        zerolog.Logger
+	Config
+	limiter *ratelimit.Limiter
+	caller  *call.Caller
+	handler *handle.Handler
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -67,11 +57,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{
-		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, embedded: c.Embedded, strict: c.Strict,
-		health: c.Health, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
-	}
+	w := &Worker{Config: c, limiter: limiter, abandoned: make(chan struct{})}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -119,20 +105,20 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		}
 		servers = append(servers, server)
 	}
-	w.health.started()
+	w.Health.started()
 	go w.sweep(w.accepting)
-	if w.schedules != nil {
-		go w.schedules.Run(w.accepting)
+	if w.Schedules != nil {
+		go w.Schedules.Run(w.accepting)
 	}
-	if !w.embedded {
+	if !w.Embedded {
 		go w.watchMemory(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
 	go w.watchKey(w.accepting, changed)
-	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
-		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).
-		Int("reserve", w.policy.Reserve).Msg("worker runs")
+	w.Log.Info().Str("namespace", w.Namespace).Str("key", keyKind).Stringer("limit_create", w.Policy.Create).
+		Stringer("limit_bulk", w.Policy.Bulk).Stringer("limit_overall", w.Policy.Overall).
+		Int("reserve", w.Policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
 	w.stop(servers)
 	if errors.Is(context.Cause(ctx), ErrKeyChanged) {
@@ -142,22 +128,22 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 }
 
 func (w *Worker) server(l lane) *asynq.Server {
-	return asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
+	return asynq.NewServerFromRedisClient(w.Redis, asynq.Config{
 		Concurrency:              l.concurrency,
-		Queues:                   map[string]int{policy.Queue(w.namespace, l.name): 1},
+		Queues:                   map[string]int{policy.Queue(w.Namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           handle.RetryDelay,
 		IsFailure:                handle.IsFailure,
 		ShutdownTimeout:          policy.LanesGrace,
-		Logger:                   &asynqLog{w.log},
+		Logger:                   &asynqLog{w.Log},
 		LogLevel:                 asynq.WarnLevel,
 	})
 }
 
 func (w *Worker) stop(servers []*asynq.Server) {
-	w.log.Info().Msg("worker stops")
-	w.health.stopped()
+	w.Log.Info().Msg("worker stops")
+	w.Health.stopping.Store(true)
 	w.stopAccepting()
 	flight := time.AfterFunc(policy.CallGrace, w.cutFlight)
 	writing := time.AfterFunc(policy.LanesGrace, w.cutWriting)
@@ -171,5 +157,5 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)
-	w.log.Info().Msg("worker stopped")
+	w.Log.Info().Msg("worker stopped")
 }
