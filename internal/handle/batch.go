@@ -17,13 +17,6 @@ import (
 // Package fate decides what becomes of a campaign's recipients, as it does for invite tasks. Here they are taken
 // from the ledger, and what was decided is written there.
 
-// batch is some recipients taken from the ledger for a question to Clerk, all of them readable.
-type batch struct {
-	ledger.Batch
-	rows       []ledger.Row
-	recipients []dispatch.Recipient
-}
-
 // knownOfRow gives what is known of a recipient that was taken from the ledger.
 func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch) fate.Known {
 	known := knownOf(recipient, row.State)
@@ -57,47 +50,45 @@ func (d *driver) finish(of *dispatch.Delivery) {
 
 // lookUp has some recipients looked up.
 func (d *driver) lookUp(ctx context.Context) {
-	b, ok := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
-	if !ok {
+	taken, recipients := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
+	if len(recipients) == 0 {
 		return
 	}
-	recipients := make([]tasks.Recipient, len(b.recipients))
-	for i, r := range b.recipients {
-		recipients[i] = r.Recipient
+	people := make([]tasks.Recipient, len(recipients))
+	for i, r := range recipients {
+		people[i] = r.Recipient
 	}
-	var outcomes []ledger.Outcome
-	for i, finding := range d.h.questions.LookUp(ctx, recipients) {
-		row, recipient := b.rows[i], b.recipients[i]
-		found := finding.LookUp
+	outcomes := make([]ledger.Outcome, len(recipients))
+	for i, finding := range d.h.questions.LookUp(ctx, people) {
+		row, recipient, found := taken.Rows[i], recipients[i], finding.LookUp
 		found.Alone = found.Alone || !d.h.policy.RidesInBulk(recipient.HasMetadata(), true)
-		outcome := d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, b.Batch).AfterLookUp(found))
-		outcome.Behind = true
-		outcomes = append(outcomes, outcome)
+		outcomes[i] = d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, taken).AfterLookUp(found))
+		outcomes[i].Behind = true
 	}
-	d.write(b.Batch, outcomes)
+	d.write(taken, outcomes)
 }
 
 // askLost asks Clerk about recipients of whom nobody knows what became of their last call, and deals with duplicates.
 func (d *driver) askLost(ctx context.Context, state ledger.State) {
-	b, ok := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
-	if !ok {
+	taken, recipients := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
+	if len(recipients) == 0 {
 		return
 	}
 	asked := time.Now()
 	var lost []ask.Lost
-	for i, row := range b.rows {
+	for i, row := range taken.Rows {
 		if row.Intent.Open && !row.Foreign { // of others nothing was lost
-			since := asked.Add(row.Intent.Since.Sub(b.Now))
-			lost = append(lost, ask.Lost{Address: b.recipients[i].EmailAddress, Since: since})
+			since := asked.Add(row.Intent.Since.Sub(taken.Now))
+			lost = append(lost, ask.Lost{Address: recipients[i].EmailAddress, Since: since})
 		}
 	}
-	found, err := d.h.findLost(ctx, lost)
+	found, err := d.h.questions.FindLost(ctx, lost)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
 	defer cancel()
-	outcomes := make([]ledger.Outcome, len(b.rows))
-	for i, row := range b.rows {
-		recipient := b.recipients[i]
-		known := knownOfRow(row, recipient, b.Batch)
+	outcomes := make([]ledger.Outcome, len(recipients))
+	for i, row := range taken.Rows {
+		recipient := recipients[i]
+		known := knownOfRow(row, recipient, taken)
 		backoff := d.h.policy.Backoff(row.Unanswered + 1)
 		decision := known.AfterQuestion(found[recipient.Folded()], err, backoff, d.h.rules())
 		if known.State = decision.State; decision.Next == fate.Overcome {
@@ -109,7 +100,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		outcomes[i] = d.outcome(row, recipient.EmailAddress, decision)
 		outcomes[i].Behind = decision.Next != fate.Send
 	}
-	d.write(b.Batch, outcomes)
+	d.write(taken, outcomes)
 }
 
 // stateOf says what a campaign's state means for its recipients.
@@ -124,12 +115,15 @@ func stateOf(state ledger.State) fate.Campaign {
 }
 
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
-// once. It returns false if there is nobody to ask about.
-func (d *driver) take(ctx context.Context, n int, within time.Duration, from ledger.Travel) (batch, bool) {
+// once, and are not in the batch. If there is nobody to ask about it rests.
+func (d *driver) take(
+	ctx context.Context, n int, within time.Duration, from ledger.Travel,
+) (ledger.Batch, []dispatch.Recipient) {
 	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
-	b := batch{Batch: taken}
-	outcomes := d.garbage(taken)
-	for _, row := range taken.Rows {
+	outcomes, rows := d.garbage(taken), taken.Rows
+	var recipients []dispatch.Recipient
+	taken.Rows = nil
+	for _, row := range rows {
 		recipient, err := dispatch.ReadRow(row)
 		if err != nil {
 			answer := fate.UnreadableAnswer(err.Error())
@@ -137,16 +131,15 @@ func (d *driver) take(ctx context.Context, n int, within time.Duration, from led
 			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
 			continue
 		}
-		b.rows, b.recipients = append(b.rows, row), append(b.recipients, recipient)
+		taken.Rows, recipients = append(taken.Rows, row), append(recipients, recipient)
 	}
 	if len(outcomes) > 0 {
 		d.write(taken, outcomes)
 	}
-	if err != nil || len(b.rows) == 0 {
+	if err != nil || len(recipients) == 0 {
 		_ = policy.Sleep(ctx, policy.RedisRest)
-		return batch{}, false
 	}
-	return b, true
+	return taken, recipients
 }
 
 // garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.

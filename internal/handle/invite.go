@@ -81,7 +81,7 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 	var found []string
 	if i.known.Intent.Open && !i.known.Foreign {
 		var lost map[string][]string
-		lost, err = i.h.findLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
+		lost, err = i.h.questions.FindLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
 		found = lost[i.recipient.Folded()]
 	}
 	return i.known.AfterQuestion(found, err, i.h.policy.Backoff(i.known.Unanswered+1), i.h.rules()), ctx.Err()
@@ -99,18 +99,6 @@ func (i *inviteRun) overcome(ctx context.Context) (fate.Decision, error) {
 	return i.h.overcome(ctx, obstacle{
 		recipient: i.recipient, known: i.known, owner: i.wish.Owner(), token: i.token, campaign: fate.CampaignRuns,
 	}), ctx.Err()
-}
-
-// findLost gives the ids of invitations that lost calls may have created, by folded address, the oldest first.
-func (h *Handler) findLost(ctx context.Context, lost []ask.Lost) (map[string][]string, error) {
-	found, err := h.questions.FindLost(ctx, lost)
-	ids := make(map[string][]string, len(found))
-	for address, invitations := range found {
-		for _, inv := range invitations {
-			ids[address] = append(ids[address], inv.ID)
-		}
-	}
-	return ids, err
 }
 
 // send waits for a call that carries the recipient, and gives what follows from its answer.

@@ -28,19 +28,10 @@ const (
 
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
 func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) error {
-	lag := h.policy.Settle + policy.SettleMargin
-	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
-	switch {
-	case what.EmailAddress != "":
-		r.about.EmailAddress = what.EmailAddress
-		found, err := finder.OfAddress(ctx, what.EmailAddress)
-		return h.revokeAll(ctx, r, found, err)
-	case what.Campaign != "":
-		r.about.Campaign = what.Campaign
-		found, err := finder.OfCampaign(ctx, what.Campaign)
-		return h.revokeAll(ctx, r, found, err)
+	r.about.EmailAddress, r.about.Campaign, r.about.InvitationID = what.EmailAddress, what.Campaign, what.InvitationID
+	if what.InvitationID == "" {
+		return h.revokeAll(ctx, r, what)
 	}
-	r.about.InvitationID = what.InvitationID
 	did, err := h.revokeForGood(ctx, r, what.InvitationID)
 	if did {
 		r.record.Revoked = 1
@@ -106,9 +97,12 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 	}
 }
 
-// revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is
-// broken off harms nobody: the next one finds what is pending still.
-func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) error {
+// revokeAll revokes what is pending of an address or a campaign. All of it is collected first: revoking shortens the
+// list. A run that is broken off harms nobody: the next one finds what is pending still.
+func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload) error {
+	lag := h.policy.Settle + policy.SettleMargin
+	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
+	found, err := finder.Pending(ctx, of)
 	switch {
 	case errors.Is(err, ask.ErrIncomplete):
 		return h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
