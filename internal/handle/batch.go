@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/internal/ask"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
@@ -75,29 +74,24 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		return
 	}
 	asked := time.Now()
-	var lost []ask.Lost
+	subjects := make([]subject, len(recipients))
 	for i, row := range taken.Rows {
-		if row.Intent.Open && !row.Foreign { // of others nothing was lost
-			since := asked.Add(row.Intent.Since.Sub(taken.Now))
-			lost = append(lost, ask.Lost{Address: recipients[i].EmailAddress, Since: since})
+		subjects[i] = subject{
+			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken), campaign: stateOf(state),
+			owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+			since: asked.Add(row.Intent.Since.Sub(taken.Now)),
 		}
 	}
-	found, err := d.h.questions.FindLost(ctx, lost)
+	decisions := d.h.askAbout(ctx, subjects)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
 	defer cancel()
 	outcomes := make([]ledger.Outcome, len(recipients))
 	for i, row := range taken.Rows {
-		recipient := recipients[i]
-		known := knownOfRow(row, recipient, taken)
-		backoff := d.h.policy.Backoff(row.Unanswered + 1)
-		decision := known.AfterQuestion(found[recipient.Folded()], err, backoff, d.h.rules())
-		if known.State = decision.State; decision.Next == fate.Overcome {
-			decision = d.h.overcome(ctx, obstacle{
-				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
-				campaign: stateOf(state),
-			})
+		decision, s := decisions[i], subjects[i]
+		if s.known.State = decision.State; decision.Next == fate.Overcome {
+			decision = d.h.overcome(ctx, s)
 		}
-		outcomes[i] = d.outcome(row, recipient.EmailAddress, decision)
+		outcomes[i] = d.outcome(row, recipients[i].EmailAddress, decision)
 		outcomes[i].Behind = decision.Next != fate.Send
 	}
 	d.write(taken, outcomes)

@@ -20,12 +20,19 @@ import (
 // inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are
 // taken, and what was decided is written.
 type inviteRun struct {
-	h         *Handler
-	r         *run
-	recipient dispatch.Recipient
-	wish      intent.Wish
-	known     fate.Known
-	token     string // of the recipient's intent, as last seen
+	h    *Handler
+	r    *run
+	wish intent.Wish
+	subject
+}
+
+// subject is a recipient about whom Clerk is asked.
+type subject struct {
+	recipient    dispatch.Recipient
+	known        fate.Known
+	owner, token string        // of its intent, as last seen
+	since        time.Time     // of its first call of unknown outcome, on our clock
+	campaign     fate.Campaign // how its campaign stands
 }
 
 func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) error {
@@ -34,10 +41,9 @@ func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayloa
 	if err != nil {
 		return h.unreadable(r, err)
 	}
-	i := &inviteRun{
-		h: h, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
-		wish: intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt},
-	}
+	wish := intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt}
+	known := knownOf(recipient, r.record.Life())
+	i := &inviteRun{h: h, r: r, wish: wish, subject: subject{recipient: recipient, known: known, owner: wish.Owner()}}
 	take := map[fate.Step]func(context.Context) (fate.Decision, error){
 		fate.Send: i.send, fate.Ask: i.ask, fate.Overcome: i.overcome,
 	}
@@ -69,8 +75,7 @@ func (h *Handler) rules() fate.Rules {
 // ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is
 // ahead, then either intent and record are both that run's, or the intent's token differs when this run writes.
 func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
-	since, err := i.readIntent(ctx)
-	if err != nil {
+	if err := i.readIntent(ctx); err != nil {
 		return fate.Decision{}, err
 	}
 	i.r.read = false
@@ -78,38 +83,47 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 		return fate.Decision{}, err
 	}
 	i.known.State = i.r.record.Life()
-	var found []string
-	if i.known.Intent.Open && !i.known.Foreign {
-		var lost map[string][]string
-		lost, err = i.h.questions.FindLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
-		found = lost[i.recipient.Folded()]
+	return i.h.askAbout(ctx, []subject{i.subject})[0], ctx.Err()
+}
+
+// askAbout asks Clerk what became of lost calls for recipients, and gives what follows for each.
+func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decision {
+	var lost []ask.Lost
+	for _, s := range subjects {
+		if s.known.Intent.Open && !s.known.Foreign { // of others nothing was lost
+			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
+		}
 	}
-	return i.known.AfterQuestion(found, err, i.h.policy.Backoff(i.known.Unanswered+1), i.h.rules()), ctx.Err()
+	found, err := h.questions.FindLost(ctx, lost)
+	decisions := make([]fate.Decision, len(subjects))
+	for i, s := range subjects {
+		backoff := h.policy.Backoff(s.known.Unanswered + 1)
+		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules())
+	}
+	return decisions
 }
 
 // overcome deals with a duplicate, if the intent is as it was when that was decided.
 func (i *inviteRun) overcome(ctx context.Context) (fate.Decision, error) {
 	token := i.token
-	if _, err := i.readIntent(ctx); err != nil {
+	if err := i.readIntent(ctx); err != nil {
 		return fate.Decision{}, err
 	}
 	if i.token != token {
 		return i.known.AfterTakeover(), nil
 	}
-	return i.h.overcome(ctx, obstacle{
-		recipient: i.recipient, known: i.known, owner: i.wish.Owner(), token: i.token, campaign: fate.CampaignRuns,
-	}), ctx.Err()
+	return i.h.overcome(ctx, i.subject), ctx.Err()
 }
 
 // send waits for a call that carries the recipient, and gives what follows from its answer.
 func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
-	result, waited, err := i.h.dispatcher.Send(ctx, i.recipient.As(i.known), i.wish)
+	result, waited, err := i.h.dispatcher.Send(ctx, i.recipient.As(i.known.State), i.wish)
 	i.r.waited += waited
 	if err != nil {
 		return fate.Decision{}, err
 	}
 	if result.LookUp != nil {
-		_, err := i.readIntent(ctx)
+		err := i.readIntent(ctx)
 		return i.known.AfterLookUp(*result.LookUp), err
 	}
 	claim := result.Claim
@@ -143,15 +157,14 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 	return nil
 }
 
-// readIntent reads how the recipient's intent stands, and gives the time of its first call on our clock.
-func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error) {
-	err = i.h.persist(ctx, func(ctx context.Context) error {
-		standing, now, err := i.h.intents.Standing(ctx, i.wish.Owner(), i.wish.Address)
+// readIntent reads how the recipient's intent stands.
+func (i *inviteRun) readIntent(ctx context.Context) error {
+	return i.h.persist(ctx, func(ctx context.Context) error {
+		standing, now, err := i.h.intents.Standing(ctx, i.owner, i.wish.Address)
 		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
-		since = time.Now().Add(standing.Since.Sub(now))
+		i.since = time.Now().Add(standing.Since.Sub(now))
 		return err
 	})
-	return since, err
 }
 
 // carryOut writes a decision and waits as long as it says. The error is errEnded if it is an end.

@@ -6,46 +6,37 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
 
-// obstacle is an invitation in the way of a recipient, and what must still be so when it is dealt with.
-type obstacle struct {
-	recipient    dispatch.Recipient
-	known        fate.Known
-	owner, token string // of the recipient's intent
-	campaign     fate.Campaign
-}
-
 // overcome deals with an invitation that stands in the way of a recipient and that none of its calls created: it
 // accepts or revokes what is pending. The recipient's intent is open meanwhile, so nobody else calls for the address.
 // All of it may be repeated.
-func (h *Handler) overcome(ctx context.Context, o obstacle) fate.Decision {
-	if d, held := o.known.BeforeOvercoming(o.campaign, policy.DriverPoll); held {
+func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
+	if d, held := s.known.BeforeOvercoming(s.campaign, policy.DriverPoll); held {
 		return d
 	}
 	after := func(way fate.Way, err error) fate.Decision {
-		return o.known.AfterOvercoming(way, err, h.policy.Backoff(o.known.Unanswered+1))
+		return s.known.AfterOvercoming(way, err, h.policy.Backoff(s.known.Unanswered+1))
 	}
-	pending, err := h.questions.PendingOf(ctx, o.recipient.EmailAddress)
+	pending, err := h.questions.PendingOf(ctx, s.recipient.EmailAddress)
 	switch {
 	case err != nil:
 		return after(fate.Way{}, err)
-	case o.known.OnDuplicate == fate.Accept && len(pending) > 0:
+	case s.known.OnDuplicate == fate.Accept && len(pending) > 0:
 		return after(fate.Way{Accepted: pending[0].ID}, nil)
-	case o.known.OnDuplicate == fate.Accept:
-		return after(fate.Way{Refusal: o.known.Refusal}, nil) // what stands in the way is not pending
+	case s.known.OnDuplicate == fate.Accept:
+		return after(fate.Way{Refusal: s.known.Refusal}, nil) // what stands in the way is not pending
 	}
 	// While the intent is the same, no run of ours has called, so nothing in the list is ours.
-	standing, _, err := h.intents.Standing(ctx, o.owner, store.IDOf(o.recipient.Folded()))
+	standing, _, err := h.intents.Standing(ctx, s.owner, store.IDOf(s.recipient.Folded()))
 	switch {
 	case err != nil:
 		return after(fate.Way{}, err)
-	case standing.Token != o.token:
-		return o.known.AfterTakeover()
+	case standing.Token != s.token:
+		return s.known.AfterTakeover()
 	}
 	var way fate.Way
 	for _, inv := range pending {

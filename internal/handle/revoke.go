@@ -109,6 +109,7 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload)
 	case err != nil:
 		return h.noCampaign(r, err)
 	}
+	r.detail = map[string]int{"revoked": 0, "not_pending": 0, "not_revoked": 0}
 	v := &revocation{h: h, task: r, base: r.record}
 	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
 		return v.revoke(ctx, found[i].ID)
@@ -117,7 +118,7 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload)
 		return err
 	}
 	r.waited += v.waited
-	r.record.Revoked += v.revoked
+	r.record.Revoked += r.detail["revoked"]
 	if err == nil && v.later == nil {
 		return v.end(len(found))
 	}
@@ -135,16 +136,13 @@ type revocation struct {
 	task *run
 	base record.Record // of the task, before this run
 
-	mu         sync.Mutex
-	revoked    int
-	notPending int // not any more
-	notRevoked int
-	first      *fate.Failure // of those that are not revoked
-	firstID    string
-	attempts   int // the most for one of them, and what became of them
-	history    []fate.Attempt
-	later      error         // one is for a later run, and so are those that come after it
-	waited     time.Duration // the longest of one of them, for permits and between attempts
+	mu       sync.Mutex    // also for the figures of task
+	first    *fate.Failure // of those that are not revoked
+	firstID  string
+	attempts int // the most for one of them, and what became of them
+	history  []fate.Attempt
+	later    error         // one is for a later run, and so are those that come after it
+	waited   time.Duration // the longest of one of them, for permits and between attempts
 }
 
 // revoke revokes one of them, with attempts of its own. An error breaks the run off.
@@ -169,11 +167,11 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	}
 	switch {
 	case err == nil && did:
-		v.revoked++
+		v.task.detail["revoked"]++
 	case err == nil, gone:
-		v.notPending++
+		v.task.detail["not_pending"]++
 	case isDead:
-		v.notRevoked++
+		v.task.detail["not_revoked"]++
 		if v.first == nil {
 			v.first, v.firstID = &dead.cause, id
 		}
@@ -200,14 +198,11 @@ func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) b
 
 // end ends the run when all have been tried.
 func (v *revocation) end(all int) error {
-	v.task.detail = map[string]int{
-		"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked,
-	}
 	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
 	if v.first == nil {
 		return nil
 	}
 	v.first.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
-		v.notRevoked, all, v.firstID, v.first.Message)
+		v.task.detail["not_revoked"], all, v.firstID, v.first.Message)
 	return &died{*v.first}
 }
