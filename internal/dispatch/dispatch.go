@@ -158,16 +158,16 @@ func (d *Dispatcher) change(do func()) {
 
 // balance lets as many calls wait for their permits as there is demand for.
 func (d *Dispatcher) balance() {
-	demand := d.demand(time.Now())
+	calls, lookUp, again := d.demand(time.Now())
 	for kind, q := range d.queues {
-		d.fill(q, demand.calls[kind])
+		d.fill(q, calls[kind])
 	}
-	if len(demand.lookUp) > 0 {
-		d.lookUp(demand.lookUp)
+	if len(lookUp) > 0 {
+		d.lookUp(lookUp)
 	}
 	d.alarm.Stop()
-	if demand.again > 0 {
-		d.alarm.Reset(demand.again)
+	if again > 0 {
+		d.alarm.Reset(again)
 	}
 }
 
@@ -189,7 +189,8 @@ func (d *Dispatcher) fill(q *queue, demand int) {
 	}
 }
 
-// lookUp looks up waiters before they share a bulk. Meanwhile one may leave on a single permit.
+// lookUp looks up waiters before they share a bulk, and tells them what was found. Meanwhile one may leave on a single
+// permit.
 func (d *Dispatcher) lookUp(waiters []*waiter) {
 	d.lookUps++
 	recipients := make([]tasks.Recipient, len(waiters))
@@ -198,20 +199,15 @@ func (d *Dispatcher) lookUp(waiters []*waiter) {
 	}
 	go func() {
 		findings := d.questions.LookUp(d.caller.Life, recipients)
-		d.change(func() { d.lookedUp(waiters, findings) })
+		d.change(func() {
+			d.lookUps--
+			for i, w := range waiters {
+				w.looking, w.looked = false, true
+				w.shares = w.shares && !findings[i].Alone
+				if findings[i].Refusal != nil && d.leave(w) {
+					w.told <- Result{LookUp: &findings[i].LookUp}
+				}
+			}
+		})
 	}()
 }
-
-// lookedUp tells waiters what their look-up has found.
-func (d *Dispatcher) lookedUp(waiters []*waiter, findings []ask.Finding) {
-	d.lookUps--
-	for i, w := range waiters {
-		w.looking, w.looked = false, true
-		w.shares = w.shares && !findings[i].Alone
-		if findings[i].Refusal != nil && d.leave(w) {
-			w.told <- Result{LookUp: &findings[i].LookUp}
-		}
-	}
-}
-
-var _ Clerk = (*clerkclient.Client)(nil)

@@ -95,8 +95,15 @@ func (d *driver) run(ctx context.Context) error {
 			return errEnded
 		}
 		feed.Offer(d.prepare(ctx, p))
-		if err := d.await(ctx, p); err != nil {
-			return err
+		pause := policy.DriverPoll // no longer than the lease allows
+		if p.Later+p.Open > 0 {
+			pause = min(pause, max(p.NextDue, 10*time.Millisecond))
+		}
+		select {
+		case <-d.changed:
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -120,23 +127,6 @@ func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waitin
 		d.ask(&d.looking, func() { d.lookUp(ctx) })
 	}
 	return dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking > 0 || left > 0}
-}
-
-// await sleeps until something happened in the ledger or a recipient is due, and no longer than the lease allows.
-func (d *driver) await(ctx context.Context, p ledger.Progress) error {
-	pause := policy.DriverPoll
-	if p.Later+p.Open > 0 {
-		pause = min(pause, max(p.NextDue, 10*time.Millisecond))
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-d.changed:
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // change wakes the driver.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -213,29 +214,29 @@ func (r *run) adopt(found record.Record) {
 }
 
 func (h *Handler) runTask(ctx context.Context, r *run) error {
-	switch r.kind {
-	case tasks.TypeInvite:
-		return decoded(ctx, h, r, tasks.DecodeInvite, h.invite)
-	case tasks.TypeRevoke:
-		return decoded(ctx, h, r, tasks.DecodeRevoke, h.revoke)
-	case tasks.TypeBulkInvite:
-		return decoded(ctx, h, r, tasks.DecodeBulkInvite, h.drive)
-	case tasks.TypeSyncList:
-		return decoded(ctx, h, r, tasks.DecodeSyncList, h.syncList)
+	do, known := map[string]func(context.Context, *run) error{
+		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.invite),
+		tasks.TypeRevoke:     decoded(h, tasks.DecodeRevoke, h.revoke),
+		tasks.TypeBulkInvite: decoded(h, tasks.DecodeBulkInvite, h.drive),
+		tasks.TypeSyncList:   decoded(h, tasks.DecodeSyncList, h.syncList),
+	}[r.kind]
+	if !known {
+		return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
 	}
-	return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+	return do(ctx, r)
 }
 
-// decoded runs a task whose payload can be read.
+// decoded gives what runs a task whose payload can be read.
 func decoded[P any](
-	ctx context.Context, h *Handler, r *run,
-	decode func([]byte) (P, error), do func(context.Context, *run, P) error,
-) error {
-	payload, err := decode(r.payload)
-	if err != nil {
-		return h.unreadable(r, err)
+	h *Handler, decode func([]byte) (P, error), do func(context.Context, *run, P) error,
+) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		payload, err := decode(r.payload)
+		if err != nil {
+			return h.unreadable(r, err)
+		}
+		return do(ctx, r, payload)
 	}
-	return do(ctx, r, payload)
 }
 
 // leave leaves a task to a newer worker.
@@ -380,12 +381,6 @@ func (h *Handler) persist(ctx context.Context, do func(context.Context) error) e
 
 // answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
 func answeredByRedis(err error) bool {
-	for _, answer := range []error{
-		store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone,
-	} {
-		if errors.Is(err, answer) {
-			return true
-		}
-	}
-	return false
+	answers := []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}
+	return slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
 }

@@ -30,18 +30,15 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 				changed(ErrKeyChanged)
 				return
 			}
-			if err := w.probeKey(ctx); err != nil {
+			err := w.caller.Probe(ctx, func(ctx context.Context) error {
+				_, _, err := w.Clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
+				return err
+			})
+			if err != nil {
 				w.Log.Debug().Err(err).Msg("probed the secret key")
 			}
 		}
 		w.Health.keyRefused.Store(false)
 		w.Log.Info().Msg("Clerk takes the secret key again")
 	}
-}
-
-func (w *Worker) probeKey(ctx context.Context) error {
-	return w.caller.Probe(ctx, func(ctx context.Context) error {
-		_, _, err := w.Clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
-		return err
-	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -16,9 +15,6 @@ import (
 // ErrRedis means that Redis is not set up to keep what it is given, and the worker was told to be strict about it.
 var ErrRedis = errors.New("redis may lose what it is given")
 
-// oldestRedis is the first version with every command that is needed.
-var oldestRedis = [2]int{6, 2}
-
 // faults tells what is wrong with how Redis is set up, and what can be lost by it.
 func faults(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	info, err := info(ctx, rdb)
@@ -29,7 +25,7 @@ func faults(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	switch version := info["redis_version"]; {
 	case version == "":
 		faults = append(faults, "it does not tell its version; 6.2 or newer is needed")
-	case !atLeast(version, oldestRedis):
+	case !isNew(version):
 		faults = append(faults, fmt.Sprintf("its version is %.20q; 6.2 or newer is needed", version))
 	}
 	if role := info["role"]; role != "" && role != "master" {
@@ -78,14 +74,11 @@ func info(ctx context.Context, rdb redis.UniversalClient) (map[string]string, er
 	return info, nil
 }
 
-func atLeast(version string, oldest [2]int) bool {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 2 {
-		return false
-	}
-	major, err1 := strconv.Atoi(parts[0])
-	minor, err2 := strconv.Atoi(parts[1])
-	return err1 == nil && err2 == nil && (major > oldest[0] || major == oldest[0] && minor >= oldest[1])
+// isNew tells whether a version has every command that is needed.
+func isNew(version string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 2)
 }
 
 // runScript notes which Redis it is. After another one, or the same started anew, outcomes may be missing: whoever

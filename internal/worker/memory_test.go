@@ -9,10 +9,10 @@ import (
 	"example.com/usher/internal/testkit"
 )
 
-func TestAtLeast(t *testing.T) {
+func TestWhichVersionsAreNewEnough(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]bool{"6.2.0": true, "7.0.15": true, "10.0": true, "6.0.16": false, "5.9": false, "": false, "7": false, "x.y": false} {
-		if got := atLeast(version, oldestRedis); got != want {
+		if got := isNew(version); got != want {
 			t.Errorf("%q: %t", version, got)
 		}
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
 )
 
 // Metrics counts what a worker does. Labels never hold addresses.
@@ -77,8 +79,7 @@ func (m *Metrics) LookedUp(took time.Duration, failed bool) {
 
 // knownKind bounds the label: a task put into a queue by hand may be of any type.
 func knownKind(kind string) string {
-	switch kind {
-	case "invite", "bulk-invite", "revoke", "sync-list":
+	if slices.Contains([]string{tasks.TypeInvite, tasks.TypeBulkInvite, tasks.TypeRevoke, tasks.TypeSyncList}, kind) {
 		return kind
 	}
 	return "unknown"
