@@ -77,7 +77,6 @@ func (l *load) call() error {
 
 // choose chooses who shall be in the call: invite tasks first, then campaigns in turn.
 func (l *load) choose() {
-	anybody := func(*waiter) bool { return true }
 	l.d.change(func() {
 		l.q.waiting, l.q.flying = l.q.waiting-1, l.q.flying+1
 		switch l.q.kind {
@@ -89,16 +88,15 @@ func (l *load) choose() {
 			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
 			l.chooseShares(policy.BulkSize-len(l.waiters), false)
 		case policy.Create:
-			if l.chooseWaiters(1, func(w *waiter) bool { return !w.shares }); len(l.waiters) == 0 {
-				l.chooseWaiters(1, anybody)
-			}
+			l.chooseWaiters(1, func(w *waiter) bool { return !w.shares })
+			fallthrough // if there was none
 		default:
-			l.chooseWaiters(1, anybody)
+			l.chooseWaiters(1, func(*waiter) bool { return true })
 		}
 	})
 }
 
-// chooseWaiters chooses up to n, no two with one address.
+// chooseWaiters chooses more, up to n in all, no two with one address.
 func (l *load) chooseWaiters(n int, fits func(*waiter) bool) {
 	l.d.waiters = slices.DeleteFunc(l.d.waiters, func(w *waiter) bool {
 		twice := func(other *waiter) bool { return other.folded == w.folded }

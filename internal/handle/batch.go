@@ -37,7 +37,7 @@ func (d *driver) finish(of *dispatch.Delivery) {
 	for i, row := range of.Batch.Rows {
 		answer := of.Answers[i]
 		answer.Alone = answer.Alone || of.Alone
-		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules())
+		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules)
 		outcomes = append(outcomes, d.outcome(row, of.Recipients[i].EmailAddress, decision))
 	}
 	if len(outcomes) == 0 { // nobody was there
@@ -121,7 +121,7 @@ func (d *driver) take(
 		recipient, err := dispatch.ReadRow(row)
 		if err != nil {
 			answer := fate.UnreadableAnswer(err.Error())
-			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules())
+			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules)
 			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
 			continue
 		}
@@ -140,7 +140,7 @@ func (d *driver) take(
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
 		answer := fate.UnreadableAnswer("the ledger's entry cannot be read")
-		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules())
+		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules)
 		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
 		outcome.Letter.Payload = data
 		outcomes = append(outcomes, outcome)

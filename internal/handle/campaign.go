@@ -11,7 +11,6 @@ import (
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -42,7 +41,7 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	})
 	switch {
 	case err != nil:
-		return h.noCampaign(r, err)
+		return noCampaign(err)
 	case state == ledger.Running:
 		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
@@ -60,14 +59,11 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	})
 }
 
-// noCampaign ends a task whose campaign cannot be read: as a dead letter, or later if a newer worker can read it.
-func (h *Handler) noCampaign(r *run, err error) error {
-	switch {
-	case errors.Is(err, ledger.ErrNotFound):
+// noCampaign makes a task a dead letter whose campaign is not there.
+func noCampaign(err error) error {
+	if errors.Is(err, ledger.ErrNotFound) {
 		const message = "Redis holds no campaign of this name"
 		return &died{fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: message}}
-	case errors.Is(err, store.ErrNewer):
-		return h.leave(r, err)
 	}
 	return err
 }

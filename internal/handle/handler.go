@@ -58,6 +58,7 @@ type Handler struct {
 	policy      policy.Policy
 	life        Life
 	observer    Observer
+	rules       fate.Rules
 	log         zerolog.Logger
 	questions   *ask.Questions
 	dispatcher  *dispatch.Dispatcher
@@ -74,7 +75,8 @@ func New(
 ) *Handler {
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
-		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
+		rules: fate.Rules{MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle},
+		log:   caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace),
@@ -87,6 +89,7 @@ func New(
 type run struct {
 	id, kind, queue string
 	payload         []byte
+	log             zerolog.Logger
 	record          record.Record
 	read            bool // the record was read
 	again           bool // asynq has run the task before
@@ -132,9 +135,10 @@ func RetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)
+	id, kind := task.ResultWriter().TaskID(), task.Type()
 	r := &run{
-		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(),
-		started: time.Now(), again: retries > 0,
+		id: id, kind: kind, queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
+		log: h.log.With().Str("id", id).Str("type", kind).Logger(),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -152,6 +156,9 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		return nil
 	case err == nil, waits:
 		return err
+	case errors.Is(err, tasks.ErrNewer), errors.Is(err, store.ErrNewer):
+		r.log.Warn().Err(err).Msg("task left for a newer worker")
+		return &postponed{delay: policy.NewerRest}
 	case errors.Is(err, intent.ErrTaken):
 		return &postponed{delay: policy.RedisRest} // another run of the task goes on with it
 	case h.life.Accepting.Err() != nil && r.kind == tasks.TypeBulkInvite:
@@ -162,7 +169,7 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	case ctx.Err() != nil:
 		return err // asynq has given up this run
 	}
-	h.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
+	r.log.Error().Err(err).Msg("task could not be worked on; it is tried again")
 	return &postponed{delay: policy.NewerRest}
 }
 
@@ -175,8 +182,7 @@ func (h *Handler) process(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	log := h.log.With().Str("id", r.id).Str("type", r.kind).Logger()
-	err := call.Guarded(log, func() error { return h.runTask(ctx, r) })
+	err := call.Guarded(r.log, func() error { return h.runTask(ctx, r) })
 	if errors.Is(err, call.ErrPanicked) {
 		return h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
 	}
@@ -200,8 +206,7 @@ func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	}
 	r.read = true
 	if r.record.State.Ended() {
-		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).
-			Msg("task ended before")
+		r.log.Info().Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
 		return errEnded
 	}
 	return nil
@@ -221,7 +226,7 @@ func (h *Handler) runTask(ctx context.Context, r *run) error {
 		tasks.TypeSyncList:   decoded(h, tasks.DecodeSyncList, h.syncList),
 	}[r.kind]
 	if !known {
-		return h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+		return unreadable(fmt.Errorf("task type %.40q is unknown", r.kind))
 	}
 	return do(ctx, r)
 }
@@ -233,22 +238,16 @@ func decoded[P any](
 	return func(ctx context.Context, r *run) error {
 		payload, err := decode(r.payload)
 		if err != nil {
-			return h.unreadable(r, err)
+			return unreadable(err)
 		}
 		return do(ctx, r, payload)
 	}
 }
 
-// leave leaves a task to a newer worker.
-func (h *Handler) leave(r *run, err error) error {
-	h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
-	return &postponed{delay: policy.NewerRest}
-}
-
-// unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
-func (h *Handler) unreadable(r *run, err error) error {
+// unreadable is the error of a task that cannot be read. That of a newer version stays queued.
+func unreadable(err error) error {
 	if errors.Is(err, tasks.ErrNewer) {
-		return h.leave(r, err)
+		return err
 	}
 	return &died{fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}
 }
@@ -290,7 +289,7 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 	if err := h.readRecord(ctx, r); err != nil {
 		return err
 	}
-	life, last := r.record.Life().Fail(time.Now(), failure, h.rules())
+	life, last := r.record.Life().Fail(time.Now(), failure, h.rules)
 	r.record.SetLife(life)
 	if last != nil {
 		return &died{*last}
@@ -299,7 +298,7 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 		return err
 	}
 	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
-	h.logFailed(r, d)
+	r.logFailed(d)
 	return h.pause(ctx, r, d.In)
 }
 

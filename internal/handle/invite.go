@@ -39,7 +39,7 @@ func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayloa
 	r.about.EmailAddress = payload.Recipient.EmailAddress
 	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
-		return h.unreadable(r, err)
+		return unreadable(err)
 	}
 	wish := intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt}
 	known := knownOf(recipient, r.record.Life())
@@ -65,11 +65,6 @@ func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
 	return fate.Known{
 		State: state, OnDuplicate: fate.OnDuplicate(recipient.OnDuplicate), IgnoreExisting: recipient.IgnoreExisting,
 	}
-}
-
-// rules are the figures by which package fate decides.
-func (h *Handler) rules() fate.Rules {
-	return fate.Rules{MaxAttempts: h.policy.MaxAttempts, Settle: h.policy.Settle}
 }
 
 // ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is
@@ -98,7 +93,7 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 	decisions := make([]fate.Decision, len(subjects))
 	for i, s := range subjects {
 		backoff := h.policy.Backoff(s.known.Unanswered + 1)
-		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules())
+		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules)
 	}
 	return decisions
 }
@@ -135,7 +130,7 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	if claim.Verdict != fate.Granted {
 		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
 	}
-	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules()), nil
+	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules), nil
 }
 
 // adopt takes over the record that the claim has found. A first run has not read it before.
@@ -184,7 +179,7 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 		return errEnded
 	}
 	if d.State.Attempts > before.Attempts {
-		i.h.logFailed(i.r, d)
+		i.r.logFailed(d)
 	}
 	return i.h.pause(ctx, i.r, d.In)
 }
@@ -218,7 +213,7 @@ func (i *inviteRun) settle(s intent.Settlement) error {
 }
 
 // logFailed writes the line of a failed attempt.
-func (h *Handler) logFailed(r *run, d fate.Decision) {
+func (r *run) logFailed(d fate.Decision) {
 	cause := d.State.Refusal
 	if n := len(d.State.History); cause == nil && n > 0 {
 		cause = &d.State.History[n-1].Failure
@@ -226,6 +221,6 @@ func (h *Handler) logFailed(r *run, d fate.Decision) {
 	if cause == nil {
 		return
 	}
-	h.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).
-		Str("code", cause.Code).Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
+	r.log.Info().Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).Str("code", cause.Code).
+		Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
 }

@@ -29,9 +29,8 @@ func (h *Handler) logEnd(r *run) {
 		level = zerolog.WarnLevel
 	}
 	h.observer.TaskEnded(r.kind, outcome)
-	line := h.log.WithLevel(level).Str("id", r.id).Str("type", r.kind).Str("outcome", outcome).
-		Int("attempts", r.record.Attempts).Float64("duration_seconds", time.Since(r.started).Seconds()).
-		Float64("wait_seconds", r.waited.Seconds())
+	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
+		Float64("duration_seconds", time.Since(r.started).Seconds()).Float64("wait_seconds", r.waited.Seconds())
 	if r.about.EmailAddress != "" {
 		line = line.Str("address", redact(r.about.EmailAddress))
 	}

@@ -73,11 +73,7 @@ func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did boo
 
 // isListed tells whether Clerk lists an invitation under a status.
 func (h *Handler) isListed(ctx context.Context, id, status string) (bool, error) {
-	var page clerkclient.Page
-	_, err := h.caller.Do(ctx, policy.Read, func(ctx context.Context) (err error) {
-		page, _, err = h.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
-		return err
-	})
+	page, err := h.questions.Page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
 	return slices.ContainsFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID == id }), err
 }
 
@@ -107,7 +103,7 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload)
 	case errors.Is(err, ask.ErrIncomplete):
 		return h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 	case err != nil:
-		return h.noCampaign(r, err)
+		return noCampaign(err)
 	}
 	r.detail = map[string]int{"revoked": 0, "not_pending": 0, "not_revoked": 0}
 	v := &revocation{h: h, task: r, base: r.record}
@@ -153,7 +149,7 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	if putOff {
 		return nil
 	}
-	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
+	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, log: v.task.log, record: v.base, read: true}
 	r.record.History = slices.Clone(v.base.History)
 	did, err := v.h.revokeForGood(ctx, r, id)
 	dead, isDead := errors.AsType[*died](err)

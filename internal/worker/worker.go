@@ -78,12 +78,10 @@ type lane struct {
 	pickup      time.Duration // how often an idle lane looks for a task
 }
 
-func lanes() []lane {
-	return []lane{
-		{policy.Interactive, 200, 200 * time.Millisecond},
-		{policy.Campaign, 500, 500 * time.Millisecond},
-		{policy.Housekeeping, 20, 500 * time.Millisecond},
-	}
+var lanes = []lane{
+	{policy.Interactive, 200, 200 * time.Millisecond},
+	{policy.Campaign, 500, 500 * time.Millisecond},
+	{policy.Housekeeping, 20, 500 * time.Millisecond},
 }
 
 // delayedCheck is how often tasks are looked for whose time has come.
@@ -97,8 +95,8 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil || ctx.Err() != nil {
 		return err // nothing is started in a namespace that was not checked
 	}
-	servers := make([]*asynq.Server, 0, len(lanes()))
-	for _, l := range lanes() {
+	servers := make([]*asynq.Server, 0, len(lanes))
+	for _, l := range lanes {
 		server := w.server(l)
 		if err := server.Start(w.handler); err != nil {
 			return err
