@@ -19,7 +19,7 @@ import (
 // deliver makes one call, as soon as it has a permit. After a panic it lands the call and hands back who is left, so
 // that nobody waits for ever.
 func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
-	log := d.log.With().Str("call", string(q.kind)).Logger()
+	log := d.caller.Log.With().Str("call", string(q.kind)).Logger()
 	var flight *call.Flight
 	err := call.Guarded(log, func() (err error) {
 		told := func(next time.Time) { d.change(func() { q.blocked = next }) }
@@ -131,7 +131,7 @@ func (l *load) claim() {
 	}
 	claims, err := l.d.intents.Claim(l.flight.Context(), "t"+uuid.NewString(), time.Until(l.flight.Deadline()), wishes)
 	if err != nil {
-		l.d.log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
+		l.d.caller.Log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
 		l.failed = true
 		return
 	}
@@ -162,7 +162,7 @@ func (l *load) take(s *Delivery) {
 	ctx, within := l.flight.Context(), time.Until(l.flight.Deadline())
 	batch, err := l.d.ledgers.TakeForCall(ctx, s.feed.campaign, s.n, within, policy.SettleMargin, from...)
 	if err != nil {
-		l.d.log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
+		l.d.caller.Log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
 		l.failed = true
 		return
 	}
@@ -225,8 +225,8 @@ func (l *load) handBack() error {
 	for len(l.shares) > 0 {
 		s := l.shares[0]
 		l.shares = l.shares[1:]
-		s.feed.calls.Go(func() { s.feed.finish(s) })
 		s.endTaking()
+		s.feed.calls.Go(func() { s.feed.finish(s) })
 		s.feed.calls.Done()
 	}
 	return nil
@@ -247,6 +247,6 @@ func (l *load) tell(w *waiter) {
 	defer cancel()
 	err := l.d.intents.Settle(ctx, intent.Settlement{Wish: w.wish, Token: claim.Token, End: fate.Release(claim.First)})
 	if err != nil { // Clerk is asked about it when its deadline has passed
-		l.d.log.Warn().Err(err).Msg("claim could not be given back")
+		l.d.caller.Log.Warn().Err(err).Msg("claim could not be given back")
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
-	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
@@ -49,7 +48,6 @@ type Dispatcher struct {
 	questions *ask.Questions
 	intents   Intents
 	ledgers   Ledgers
-	log       zerolog.Logger
 
 	mu      sync.Mutex
 	waiters []*waiter // in no call, the oldest first
@@ -88,7 +86,7 @@ func (q *queue) isBlocked(now time.Time) bool { return now.Before(q.blocked) }
 // New gives a dispatcher.
 func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Intents, ledgers Ledgers) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, questions: questions, intents: intents, ledgers: ledgers, log: caller.Log,
+		caller: caller, clerk: clerk, questions: questions, intents: intents, ledgers: ledgers,
 		queues: map[policy.Call]*queue{},
 	}
 	for _, kind := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {

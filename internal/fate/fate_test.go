@@ -202,12 +202,12 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentAbsent}},
 
 		// A duplicate that is to be overcome.
-		{"campaign runs", accepts, held(CampaignRuns), nil, Decision{Next: "goes ahead"}},
-		{"campaign paused", accepts, held(CampaignPaused), nil, Decision{Next: Overcome, In: 3 * second, Intent: IntentUntold}},
-		{"campaign cancelled", accepts, held(CampaignCancelled), nil, Decision{Next: Send, Intent: IntentAbsent}},
-		{"campaign cancelled, no intent", with(noIntent, accepts), held(CampaignCancelled), nil, Decision{Next: Send, Intent: IntentUntold}},
+		{"campaign runs", accepts, held(Campaign{}), nil, Decision{Next: "goes ahead"}},
+		{"campaign paused", accepts, held(Campaign{Paused: true}), nil, Decision{Next: Overcome, In: 3 * second, Intent: IntentUntold}},
+		{"campaign cancelled", accepts, held(Campaign{Cancelled: true}), nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"campaign cancelled, no intent", with(noIntent, accepts), held(Campaign{Cancelled: true}), nil, Decision{Next: Send, Intent: IntentUntold}},
 		{"no intent keeps others from calling", with(noIntent, resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }),
-			held(CampaignRuns), func(s *State) { s.Foreign, s.Refusal = false, nil }, Decision{Next: Send, Intent: IntentUntold}},
+			held(Campaign{}), func(s *State) { s.Foreign, s.Refusal = false, nil }, Decision{Next: Send, Intent: IntentUntold}},
 		{"another run took over", with(resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }),
 			func(k Known) Decision { return k.AfterTakeover() }, func(s *State) { s.Foreign = false },
 			Decision{Next: Ask, Intent: IntentUntold}},

@@ -77,8 +77,9 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 	subjects := make([]subject, len(recipients))
 	for i, row := range taken.Rows {
 		subjects[i] = subject{
-			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken), campaign: stateOf(state),
-			owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
+			campaign: fate.Campaign{Paused: state == ledger.Paused, Cancelled: state == ledger.Cancelled},
+			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
 			since: asked.Add(row.Intent.Since.Sub(taken.Now)),
 		}
 	}
@@ -95,17 +96,6 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		outcomes[i].Behind = decision.Next != fate.Send
 	}
 	d.write(taken, outcomes)
-}
-
-// stateOf says what a campaign's state means for its recipients.
-func stateOf(state ledger.State) fate.Campaign {
-	switch state {
-	case ledger.Running:
-		return fate.CampaignRuns
-	case ledger.Cancelled:
-		return fate.CampaignCancelled
-	}
-	return fate.CampaignPaused
 }
 
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
@@ -165,10 +155,8 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 // write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
-	var recorded []ledger.Outcome
-	err := d.h.persist(d.h.life.Writing, func(ctx context.Context) (err error) {
-		recorded, err = d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
-		return err
+	recorded, err := persisted(d.h.life.Writing, d.h, func(ctx context.Context) ([]ledger.Outcome, error) {
+		return d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 	})
 	if err != nil || len(recorded) < len(outcomes) {
 		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).

@@ -32,12 +32,11 @@ type driver struct {
 
 func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) error {
 	campaign := payload.Campaign
-	var state ledger.State
-	err := h.persist(ctx, func(ctx context.Context) (err error) {
-		if _, err = h.ledgers.Get(ctx, campaign); err == nil { // it checks the version
-			state, err = h.ledgers.Start(ctx, campaign)
+	state, err := persisted(ctx, h, func(ctx context.Context) (ledger.State, error) {
+		if _, err := h.ledgers.Get(ctx, campaign); err != nil { // it checks the version
+			return "", err
 		}
-		return err
+		return h.ledgers.Start(ctx, campaign)
 	})
 	switch {
 	case err != nil:
@@ -77,10 +76,8 @@ func (d *driver) run(ctx context.Context) error {
 	defer feed.Close()
 	for {
 		feed.Reading()
-		var p ledger.Progress
-		err := d.h.persist(ctx, func(ctx context.Context) (err error) {
-			p, err = d.h.ledgers.Progress(ctx, d.campaign, d.generation)
-			return err
+		p, err := persisted(ctx, d.h, func(ctx context.Context) (ledger.Progress, error) {
+			return d.h.ledgers.Progress(ctx, d.campaign, d.generation)
 		})
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
 		if err != nil || p.State != ledger.Running && p.State != ledger.Paused && !draining {

@@ -368,7 +368,8 @@ func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
 func (h *Handler) persist(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil || answeredByRedis(err) {
+		isErr := func(answer error) bool { return errors.Is(err, answer) }
+		if err == nil || ctx.Err() != nil || slices.ContainsFunc(answers, isErr) {
 			return err
 		}
 		h.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
@@ -378,8 +379,14 @@ func (h *Handler) persist(ctx context.Context, do func(context.Context) error) e
 	}
 }
 
-// answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
-func answeredByRedis(err error) bool {
-	answers := []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}
-	return slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
+// persisted is persist for what gives a value.
+func persisted[T any](ctx context.Context, h *Handler, do func(context.Context) (T, error)) (value T, err error) {
+	err = h.persist(ctx, func(ctx context.Context) (err error) {
+		value, err = do(ctx)
+		return err
+	})
+	return value, err
 }
+
+// answers are errors that asking again does not mend. With any other, Redis cannot answer.
+var answers = []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}

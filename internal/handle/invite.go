@@ -135,11 +135,8 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 
 // adopt takes over the record that the claim has found. A first run has not read it before.
 func (i *inviteRun) adopt(claim intent.Claim) error {
-	if i.r.read {
-		return nil
-	}
-	i.r.read = true
-	if len(claim.Record) == 0 {
+	if i.r.read || len(claim.Record) == 0 {
+		i.r.read = true
 		return nil
 	}
 	found, err := record.Decode(claim.Record)

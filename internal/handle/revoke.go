@@ -118,7 +118,8 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload)
 	if err == nil && v.later == nil {
 		return v.end(len(found))
 	}
-	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on
+	// The next run counts on.
+	r.record.Attempts, r.record.History = max(v.worst.Attempts, v.base.Attempts), v.worst.History
 	if err = errors.Join(err, h.putRecord(r)); err != nil {
 		return err
 	}
@@ -132,13 +133,12 @@ type revocation struct {
 	task *run
 	base record.Record // of the task, before this run
 
-	mu       sync.Mutex    // also for the figures of task
-	first    *fate.Failure // of those that are not revoked
-	firstID  string
-	attempts int // the most for one of them, and what became of them
-	history  []fate.Attempt
-	later    error         // one is for a later run, and so are those that come after it
-	waited   time.Duration // the longest of one of them, for permits and between attempts
+	mu      sync.Mutex    // also for the figures of task
+	first   *fate.Failure // of those that are not revoked
+	firstID string
+	worst   record.Record // that of the most attempts for one of them
+	later   error         // one is for a later run, and so are those that come after it
+	waited  time.Duration // the longest of one of them, for permits and between attempts
 }
 
 // revoke revokes one of them, with attempts of its own. An error breaks the run off.
@@ -158,8 +158,8 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waited = max(v.waited, r.waited)
-	if (isDead || putsOff) && !gone && r.record.Attempts > v.attempts {
-		v.attempts, v.history = r.record.Attempts, r.record.History
+	if (isDead || putsOff) && !gone && r.record.Attempts > v.worst.Attempts {
+		v.worst = r.record
 	}
 	switch {
 	case err == nil && did:
@@ -194,7 +194,7 @@ func (h *Handler) isGone(ctx context.Context, id string, refusal fate.Failure) b
 
 // end ends the run when all have been tried.
 func (v *revocation) end(all int) error {
-	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
+	v.task.record.Attempts, v.task.record.History = max(1, v.worst.Attempts), v.worst.History
 	if v.first == nil {
 		return nil
 	}

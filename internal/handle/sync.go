@@ -29,11 +29,7 @@ func (h *Handler) syncList(ctx context.Context, r *run, _ tasks.SyncListPayload)
 
 // syncOnce reads what is not revoked, then what is: a row that is revoked meanwhile is in one of both.
 func (h *Handler) syncOnce(ctx context.Context, r *run) error {
-	var draft *directory.Draft
-	err := h.persist(ctx, func(ctx context.Context) (err error) {
-		draft, err = h.directory.Begin(ctx)
-		return err
-	})
+	draft, err := persisted(ctx, h, h.directory.Begin)
 	if err != nil {
 		return err
 	}
@@ -67,12 +63,8 @@ func (h *Handler) listingInto(draft *directory.Draft, status string) *ask.Listin
 		Each: func(ctx context.Context, invitations []clerkclient.Invitation) error {
 			return h.persist(ctx, func(ctx context.Context) error { return draft.Add(ctx, invitations) })
 		},
-		Have: func(ctx context.Context) (n int, err error) {
-			err = h.persist(ctx, func(ctx context.Context) (err error) {
-				n, err = draft.Count(ctx, status != "")
-				return err
-			})
-			return n, err
+		Have: func(ctx context.Context) (int, error) {
+			return persisted(ctx, h, func(ctx context.Context) (int, error) { return draft.Count(ctx, status != "") })
 		},
 	}
 }

@@ -42,8 +42,7 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 // and checks Redis.
 func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	key := store.Keys(w.Namespace).KeyKind()
-	err := w.Redis.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err := w.Redis.SetNX(ctx, key, kind, 0).Err(); err != nil {
 		return err
 	}
 	bound, err := w.Redis.Get(ctx, key).Result()

@@ -5,6 +5,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -138,6 +139,17 @@ func (w *Worker) server(l lane) *asynq.Server {
 		LogLevel:                 asynq.WarnLevel,
 	})
 }
+
+// asynqLog lets asynq write into our log.
+type asynqLog struct{ log zerolog.Logger }
+
+func (l *asynqLog) Debug(args ...any) { l.log.Debug().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Info(args ...any)  { l.log.Info().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Warn(args ...any)  { l.log.Warn().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Error(args ...any) { l.log.Error().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+
+// Fatal does not end the process: that is the command's to decide.
+func (l *asynqLog) Fatal(args ...any) { l.Error(args...) }
 
 func (w *Worker) stop(servers []*asynq.Server) {
 	w.Log.Info().Msg("worker stops")
