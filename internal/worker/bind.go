@@ -52,7 +52,7 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	case bound != kind:
 		return policy.OtherKind(w.Namespace, bound, kind)
 	}
-	if err := w.limiter.Announce(ctx); err != nil {
+	if err := w.caller.Limiter.Announce(ctx); err != nil {
 		return err
 	}
 	if err := w.Policy.Announce(ctx, w.Redis, w.Namespace); err != nil {

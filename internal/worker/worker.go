@@ -40,7 +40,6 @@ type Config struct {
 // Worker runs the tasks of one namespace.
 type Worker struct {
 	Config
-	limiter *ratelimit.Limiter
 	caller  *call.Caller
 	handler *handle.Handler
 
@@ -58,7 +57,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, limiter: limiter, abandoned: make(chan struct{})}
+	w := &Worker{Config: c, abandoned: make(chan struct{})}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -155,15 +154,13 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	w.Log.Info().Msg("worker stops")
 	w.Health.stopping.Store(true)
 	w.stopAccepting()
-	flight := time.AfterFunc(policy.CallGrace, w.cutFlight)
-	writing := time.AfterFunc(policy.LanesGrace, w.cutWriting)
+	time.AfterFunc(policy.CallGrace, w.cutFlight)
+	time.AfterFunc(policy.LanesGrace, w.cutWriting)
 	var stopping sync.WaitGroup
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)
 	}
 	stopping.Wait()
-	flight.Stop()
-	writing.Stop()
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)
