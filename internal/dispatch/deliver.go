@@ -238,7 +238,13 @@ func (l *load) tell(w *waiter) {
 		w.told <- w.result
 		return
 	}
-	defer l.d.change(func() { l.d.waitAgain(w) })
+	defer l.d.change(func() {
+		if w.leaving {
+			w.told <- nothingYet
+			return
+		}
+		l.d.waiters = append([]*waiter{w}, l.d.waiters...) // before all others
+	})
 	claim := w.result.Claim
 	if claim.Verdict != fate.Granted {
 		return

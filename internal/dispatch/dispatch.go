@@ -132,15 +132,6 @@ func (d *Dispatcher) leave(w *waiter) bool {
 	return len(d.waiters) < before
 }
 
-// waitAgain lets a waiter wait for another call, before all others.
-func (d *Dispatcher) waitAgain(w *waiter) {
-	if w.leaving {
-		w.told <- nothingYet
-		return
-	}
-	d.waiters = append([]*waiter{w}, d.waiters...)
-}
-
 // without copies: the slice may be in use.
 func without[T comparable](list []T, gone T) []T {
 	return slices.DeleteFunc(slices.Clone(list), func(item T) bool { return item == gone })
