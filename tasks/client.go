@@ -148,8 +148,9 @@ func (c *Client) RevokeCampaign(ctx context.Context, name string, opts ...Option
 	return c.revoke(ctx, RevokePayload{Campaign: name}, opts)
 }
 
-// Delete enqueues the deletion of an invitation, whatever its status, at Clerk: for good, with the copies of its e-mail
-// that Clerk stored. An id that is none is an *InvalidError. Workers of earlier versions make it a dead letter.
+// Delete enqueues the deletion of an invitation, whatever its status, at Clerk: for good, with the copies of its
+// e-mail that Clerk stored. An id that is none is an *InvalidError. Workers of earlier versions make it a dead
+// letter.
 func (c *Client) Delete(ctx context.Context, invitationID string, opts ...Option) (Task, error) {
 	if err := ValidateInvitationID(invitationID); err != nil {
 		return Task{}, err

@@ -55,7 +55,7 @@ func (q *Questions) Survey(ctx context.Context, recipients []tasks.Recipient) ([
 // The findings are in the order of the recipients. It tells failed of each question that fails.
 func (q *Questions) find(ctx context.Context, recipients []tasks.Recipient, failed func(error)) ([]Finding, error) {
 	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
-	users := make([]map[string]bool, len(chunks))
+	users := make([][]string, len(chunks))
 	var pending map[string]string
 	errs := call.Several(q.log, 1+len(chunks), queriesAtOnce, func(i int) (err error) {
 		what := "users"
@@ -82,14 +82,15 @@ func (q *Questions) find(ctx context.Context, recipients []tasks.Recipient, fail
 }
 
 // foretell says what Clerk would answer about a recipient, from what is known of users and pending invitations.
-func foretell(r tasks.Recipient, users map[string]bool, pending map[string]string) Finding {
+func foretell(r tasks.Recipient, users []string, pending map[string]string) Finding {
 	folded := tasks.FoldAddress(r.EmailAddress)
+	isUser := slices.Contains(users, folded)
 	id, isPending := pending[folded]
 	switch {
 	case r.IgnoreExisting:
 		// It is not known whether Clerk then admits users. One call alone finds out; a bulk would be spoiled.
-		return Finding{LookUp: fate.LookUp{Alone: users[folded]}}
-	case users[folded]:
+		return Finding{LookUp: fate.LookUp{Alone: isUser}}
+	case isUser:
 		return refused(422, "form_identifier_exists", "The address belongs to a user already.")
 	case isPending:
 		f := refused(400, fate.CodeDuplicate, "A pending invitation for the address exists already.")
@@ -106,7 +107,7 @@ func refused(status int, code, message string) Finding {
 }
 
 // users asks which addresses belong to users, in one call.
-func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) (map[string]bool, error) {
+func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) ([]string, error) {
 	addresses := make([]string, len(recipients))
 	for i, r := range recipients {
 		addresses[i] = tasks.FoldAddress(r.EmailAddress)
@@ -119,11 +120,7 @@ func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) (ma
 	if err != nil {
 		return nil, err
 	}
-	users := make(map[string]bool, len(found))
-	for _, address := range found {
-		users[address] = true
-	}
-	return users, nil
+	return found, nil
 }
 
 // pending asks for pending invitations in the way that takes fewer calls: all of them, or those of each address. It

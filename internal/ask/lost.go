@@ -20,9 +20,9 @@ type Lost struct {
 	Since   time.Time // of the first such call, on our clock
 }
 
-// FindLost asks Clerk which invitations were made for addresses since their first lost calls. It gives them by folded
-// address, the oldest first, revoked and accepted ones too. Absence is proved only without an error.
-func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]clerkclient.Invitation, error) {
+// FindLost asks Clerk which invitations were made for addresses since their first lost calls. It gives their ids by
+// folded address, the oldest first, revoked and accepted ones too. Absence is proved only without an error.
+func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, policy.LostPatience)
 	defer cancel()
 	since := make(map[string]time.Time, len(lost))
@@ -37,14 +37,12 @@ func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]cle
 	if err != nil {
 		return nil, fmt.Errorf("asking what became of %d calls: %w", len(lost), err)
 	}
-	mine := slices.DeleteFunc(invitations, func(inv clerkclient.Invitation) bool {
-		from, asked := since[tasks.FoldAddress(inv.EmailAddress)]
-		return !asked || inv.CreatedAt.Before(q.earliest(from))
-	})
-	found := map[string][]clerkclient.Invitation{}
-	for _, inv := range byAge(mine) {
+	found := map[string][]string{}
+	for _, inv := range byAge(invitations) {
 		folded := tasks.FoldAddress(inv.EmailAddress)
-		found[folded] = append(found[folded], inv)
+		if from, asked := since[folded]; asked && !inv.CreatedAt.Before(q.earliest(from)) {
+			found[folded] = append(found[folded], inv.ID)
+		}
 	}
 	return found, nil
 }

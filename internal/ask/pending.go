@@ -30,31 +30,32 @@ type Finder struct {
 	Lag time.Duration
 }
 
-// OfAddress gives the pending invitations of an address, whatever the case of its letters.
-func (f Finder) OfAddress(ctx context.Context, address string) ([]clerkclient.Invitation, error) {
+// Pending gives the pending invitations of an address, whatever the case of its letters, or those that a campaign has
+// sent. The error is ledger.ErrNotFound or store.ErrNewer if the campaign cannot be read.
+func (f Finder) Pending(ctx context.Context, of tasks.RevokePayload) ([]clerkclient.Invitation, error) {
+	if of.Campaign != "" {
+		return f.ofCampaign(ctx, of.Campaign)
+	}
+	return f.ofAddress(ctx, of.EmailAddress)
+}
+
+func (f Finder) ofAddress(ctx context.Context, address string) ([]clerkclient.Invitation, error) {
 	folded := tasks.FoldAddress(address)
 	others := func(inv clerkclient.Invitation) bool { return tasks.FoldAddress(inv.EmailAddress) != folded }
 	mine := func(_ context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
 		return slices.DeleteFunc(rows, others), nil
 	}
-	found, err := f.gather(ctx, spellings(strings.TrimSpace(address)), mine)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), time.Now().Add(-f.Lag))
-	if err != nil {
-		return nil, err
-	}
-	young := gathered{}
-	for _, id := range ids {
-		young[id] = clerkclient.Invitation{ID: id, EmailAddress: folded}
-	}
-	return f.withYoung(ctx, found, young, folded)
+	return f.find(ctx, spellings(strings.TrimSpace(address)), folded, mine, func(since time.Time) (gathered, error) {
+		ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), since)
+		young := gathered{}
+		for _, id := range ids {
+			young[id] = clerkclient.Invitation{ID: id, EmailAddress: folded}
+		}
+		return young, err
+	})
 }
 
-// OfCampaign gives the pending invitations that a campaign has sent. The error is ledger.ErrNotFound or
-// store.ErrNewer if the campaign cannot be read.
-func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invitation, error) {
+func (f Finder) ofCampaign(ctx context.Context, name string) ([]clerkclient.Invitation, error) {
 	ledgers := ledger.New(f.Redis, f.Namespace)
 	if _, err := ledgers.Get(ctx, name); err != nil {
 		return nil, err
@@ -62,24 +63,19 @@ func (f Finder) OfCampaign(ctx context.Context, name string) ([]clerkclient.Invi
 	sent := func(ctx context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
 		return SentBy(ctx, ledgers, name, rows)
 	}
-	found, err := f.gather(ctx, []string{""}, sent)
-	if err != nil {
-		return nil, err
-	}
-	young, since := gathered{}, time.Now().Add(-f.Lag).Unix()
-	err = ledgers.Each(ctx, name, func(e ledger.Entry) error {
-		if !made(e) || e.SettledAt < since || e.InvitationID == "" {
+	return f.find(ctx, []string{""}, "", sent, func(since time.Time) (gathered, error) {
+		young := gathered{}
+		err := ledgers.Each(ctx, name, func(e ledger.Entry) error {
+			if !made(e) || e.SettledAt < since.Unix() || e.InvitationID == "" {
+				return nil
+			}
+			if r, err := tasks.DecodeRecipient(e.Recipient); err == nil {
+				young[e.InvitationID] = clerkclient.Invitation{ID: e.InvitationID, EmailAddress: r.EmailAddress}
+			}
 			return nil
-		}
-		if r, err := tasks.DecodeRecipient(e.Recipient); err == nil {
-			young[e.InvitationID] = clerkclient.Invitation{ID: e.InvitationID, EmailAddress: r.EmailAddress}
-		}
-		return nil
+		})
+		return young, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return f.withYoung(ctx, found, young, "")
 }
 
 // SentBy gives those of some invitations that a campaign has sent. It finds them by their addresses and compares
@@ -113,6 +109,29 @@ type gathered map[string]clerkclient.Invitation
 // choose gives the wanted ones of some invitations.
 type choose func(context.Context, []clerkclient.Invitation) ([]clerkclient.Invitation, error)
 
+// find gives the wanted ones of the pending invitations that match queries. It adds what was made so lately that the
+// list of pending ones may lack it, unless Clerk shows, to another query, that it is not pending by now.
+func (f Finder) find(
+	ctx context.Context, queries []string, another string, wanted choose,
+	lately func(since time.Time) (gathered, error),
+) ([]clerkclient.Invitation, error) {
+	found, err := f.gather(ctx, queries, wanted)
+	if err != nil {
+		return nil, err
+	}
+	young, err := lately(time.Now().Add(-f.Lag))
+	for id := range found {
+		delete(young, id)
+	}
+	for _, status := range []string{"", "revoked"} {
+		if err == nil {
+			err = f.sift(ctx, young, status, another)
+		}
+	}
+	maps.Copy(found, young)
+	return byAge(slices.Collect(maps.Values(found))), err
+}
+
 // gather collects the wanted ones of the pending invitations that match queries.
 func (f Finder) gather(ctx context.Context, queries []string, wanted choose) (gathered, error) {
 	found := gathered{}
@@ -131,23 +150,6 @@ func (f Finder) gather(ctx context.Context, queries []string, wanted choose) (ga
 		}
 	}
 	return found, nil
-}
-
-// withYoung adds what was made so lately that the list of pending ones may lack it, unless Clerk shows by now that it
-// is not pending.
-func (f Finder) withYoung(
-	ctx context.Context, found, young gathered, query string,
-) ([]clerkclient.Invitation, error) {
-	for id := range found {
-		delete(young, id)
-	}
-	for _, status := range []string{"", "revoked"} {
-		if err := f.sift(ctx, young, status, query); err != nil {
-			return nil, err
-		}
-	}
-	maps.Copy(found, young)
-	return byAge(slices.Collect(maps.Values(found))), nil
 }
 
 // sift takes out those that Clerk shows and that are not pending. It may miss some: Clerk refuses to revoke those.

@@ -80,8 +80,8 @@ func TestWhatClerkDoesNotListYetIsFound(t *testing.T) {
 		{ID: "inv_listed", EmailAddress: "Ada@example.com", Status: "pending", CreatedAt: time.Now()},
 		{ID: "inv_other", EmailAddress: "xada@example.com", Status: "pending", CreatedAt: time.Now()},
 	}}
-	found, err := Finder{List: c.Ask, Redis: rdb, Namespace: "test", Lag: 30 * time.Second}.OfAddress(ctx,
-		"ADA@example.com ")
+	finder := Finder{List: c.Ask, Redis: rdb, Namespace: "test", Lag: 30 * time.Second}
+	found, err := finder.ofAddress(ctx, "ADA@example.com ")
 	var ids []string
 	for _, inv := range found {
 		ids = append(ids, inv.ID)

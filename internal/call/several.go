@@ -11,8 +11,19 @@ import (
 // ErrPanicked is the error of something that panicked.
 var ErrPanicked = errors.New("it panicked; the log has the stack")
 
-// Several does n things, so many of them at once, and gives the error of each. A panic is an error, too: in a
+// Guarded does something that may panic. A panic becomes the error ErrPanicked, and the log has its stack: in a
 // goroutine it would end the process.
+func Guarded(log zerolog.Logger, do func() error) (err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
+			err = ErrPanicked
+		}
+	}()
+	return do()
+}
+
+// Several does n things, guarded and so many of them at once, and gives the error of each.
 func Several(log zerolog.Logger, n, atOnce int, do func(i int) error) []error {
 	errs := make([]error, n)
 	room := make(chan struct{}, atOnce)
@@ -20,14 +31,8 @@ func Several(log zerolog.Logger, n, atOnce int, do func(i int) error) []error {
 	for i := range n {
 		room <- struct{}{}
 		doing.Go(func() {
-			defer func() {
-				if panicked := recover(); panicked != nil {
-					log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-					errs[i] = ErrPanicked
-				}
-				<-room
-			}()
-			errs[i] = do(i)
+			errs[i] = Guarded(log, func() error { return do(i) })
+			<-room
 		})
 	}
 	doing.Wait()

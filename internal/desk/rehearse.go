@@ -190,11 +190,8 @@ func (d *Desk) isPending(
 	ctx context.Context, q *ask.Questions, of tasks.RevokePayload,
 ) ([]clerkclient.Invitation, error) {
 	finder := ask.Finder{List: q.Page, Redis: d.rdb, Namespace: d.namespace, Lag: listLag}
-	switch {
-	case of.Campaign != "":
-		return finder.OfCampaign(ctx, of.Campaign)
-	case of.EmailAddress != "":
-		return finder.OfAddress(ctx, of.EmailAddress)
+	if of.InvitationID == "" {
+		return finder.Pending(ctx, of)
 	}
 	page, err := q.Page(ctx, clerkclient.ListQuery{Status: "pending", Query: of.InvitationID})
 	other := func(inv clerkclient.Invitation) bool { return inv.ID != of.InvitationID }

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -17,35 +16,42 @@ import (
 	"example.com/usher/internal/store/ledger"
 )
 
-// deliver makes one call. Who is in it is decided when the permit is there, so that a bulk leaves with everybody who
-// waits at that moment.
+// deliver makes one call, as soon as it has a permit. After a panic it lands the call and hands back who is left, so
+// that nobody waits for ever.
 func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
-	l := &load{d: d, q: q}
-	defer l.end()
-	if l.flight = l.permit(ctx); l.flight == nil {
+	log := d.caller.Log.With().Str("call", string(q.kind)).Logger()
+	var flight *call.Flight
+	err := call.Guarded(log, func() (err error) {
+		told := func(next time.Time) { d.change(func() { q.blocked = next }) }
+		flight, err = d.caller.Begin(ctx, q.kind, told)
+		return err
+	})
+	if err != nil {
+		d.change(func() { q.waiting-- })
 		return
 	}
-	l.choose()
-	l.claim()
-	err := l.send()
-	l.flight.Land(err)
-	l.judge(err)
-	l.handBack()
+	l := &load{d: d, q: q, flight: flight}
+	if call.Guarded(log, l.call) != nil {
+		l.failed = true
+		flight.Land(errPanicked)
+	}
+	for call.Guarded(log, l.handBack) != nil { // each time there is one less to hand back
+	}
+	d.change(func() { q.flying-- })
 }
 
 // load is who goes in one call, and the call.
 type load struct {
 	d       *Dispatcher
 	q       *queue
-	flight  *call.Flight // nil until there is a permit
-	waiters []*waiter    // who were chosen, until they are told
-	shares  []*Delivery  // of campaigns, until they are handed back
-	failed  bool         // Redis could not answer, or the call panicked
+	flight  *call.Flight
+	waiters []*waiter   // who were chosen, until they are told
+	shares  []*Delivery // of campaigns, until they are handed back
+	failed  bool        // Redis could not answer, or the call panicked
 
 	// Who is in the call, and where to put the answer for each.
 	recipients []Recipient
 	answers    []*fate.Answer
-	made       []clerkclient.Invitation
 }
 
 // errPanicked is the answer of a call that panicked. It may have been sent.
@@ -53,38 +59,24 @@ var errPanicked = &clerkclient.Error{
 	Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack",
 }
 
-// end gives up the call's place in its queue. After a panic it first hands back who is left, so that nobody waits for
-// ever.
-func (l *load) end() {
-	if panicked := recover(); panicked != nil {
-		l.d.log.Error().Str("call", string(l.q.kind)).Bytes("stack", debug.Stack()).Msgf("panic: %T", panicked)
-		defer l.end() // handing back may panic, too, but each time there is one less to hand back
-		l.failed = true
-		if l.flight != nil {
-			l.flight.Land(errPanicked)
-		}
-		l.handBack()
-		return
+// call makes the call, and notes what the answer means for each who is in it. Who that is is decided when the permit
+// is there, so that a bulk leaves with everybody who waits at that moment.
+func (l *load) call() error {
+	l.choose()
+	l.claim()
+	for _, s := range l.shares {
+		l.take(s)
 	}
-	l.d.change(func() {
-		if l.flight != nil {
-			l.q.flying--
-		} else {
-			l.q.waiting--
-		}
-	})
-}
-
-// permit waits for a permit, and meanwhile notes when the next one can come free. It gives nil if the wait is over.
-func (l *load) permit(ctx context.Context) *call.Flight {
-	told := func(next time.Time) { l.d.change(func() { l.q.blocked = next }) }
-	flight, _ := l.d.caller.Begin(ctx, l.q.kind, told)
-	return flight
+	made, err := l.send()
+	l.flight.Land(err)
+	for i, answer := range judge(l.recipients, made, err) {
+		*l.answers[i] = answer
+	}
+	return nil
 }
 
 // choose chooses who shall be in the call: invite tasks first, then campaigns in turn.
 func (l *load) choose() {
-	anybody := func(*waiter) bool { return true }
 	l.d.change(func() {
 		l.q.waiting, l.q.flying = l.q.waiting-1, l.q.flying+1
 		switch l.q.kind {
@@ -96,16 +88,15 @@ func (l *load) choose() {
 			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
 			l.chooseShares(policy.BulkSize-len(l.waiters), false)
 		case policy.Create:
-			if l.chooseWaiters(1, func(w *waiter) bool { return !w.shares }); len(l.waiters) == 0 {
-				l.chooseWaiters(1, anybody)
-			}
+			l.chooseWaiters(1, func(w *waiter) bool { return !w.shares })
+			fallthrough // if there was none
 		default:
-			l.chooseWaiters(1, anybody)
+			l.chooseWaiters(1, func(*waiter) bool { return true })
 		}
 	})
 }
 
-// chooseWaiters chooses up to n, no two with one address.
+// chooseWaiters chooses more, up to n in all, no two with one address.
 func (l *load) chooseWaiters(n int, fits func(*waiter) bool) {
 	l.d.waiters = slices.DeleteFunc(l.d.waiters, func(w *waiter) bool {
 		twice := func(other *waiter) bool { return other.folded == w.folded }
@@ -129,16 +120,8 @@ func (l *load) chooseShares(n int, alone bool) {
 	}
 }
 
-// claim claims the addresses of whoever was chosen. Those whose address can be claimed are in the call.
+// claim claims the addresses of invite tasks. It tells those at once whose address cannot be claimed.
 func (l *load) claim() {
-	l.claimWaiters()
-	for _, s := range l.shares {
-		l.take(s)
-	}
-}
-
-// claimWaiters claims the addresses of invite tasks. It tells those at once whose address cannot be claimed.
-func (l *load) claimWaiters() {
 	if len(l.waiters) == 0 {
 		return
 	}
@@ -148,7 +131,7 @@ func (l *load) claimWaiters() {
 	}
 	claims, err := l.d.intents.Claim(l.flight.Context(), "t"+uuid.NewString(), time.Until(l.flight.Deadline()), wishes)
 	if err != nil {
-		l.d.log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
+		l.d.caller.Log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
 		l.failed = true
 		return
 	}
@@ -179,7 +162,7 @@ func (l *load) take(s *Delivery) {
 	ctx, within := l.flight.Context(), time.Until(l.flight.Deadline())
 	batch, err := l.d.ledgers.TakeForCall(ctx, s.feed.campaign, s.n, within, policy.SettleMargin, from...)
 	if err != nil {
-		l.d.log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
+		l.d.caller.Log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
 		l.failed = true
 		return
 	}
@@ -210,35 +193,27 @@ func (l *load) add(r Recipient, answer *fate.Answer) {
 }
 
 // send makes the call.
-func (l *load) send() error {
+func (l *load) send() (made []clerkclient.Invitation, err error) {
 	if len(l.recipients) == 0 {
-		return call.ErrNothingSent
+		return nil, call.ErrNothingSent
 	}
 	params := make([]*invitation.CreateParams, len(l.recipients))
 	for i, r := range l.recipients {
 		params[i] = r.params
 	}
 	var answer clerkclient.Answer
-	var err error
 	if l.q.kind == policy.Bulk {
-		l.made, answer, err = l.d.clerk.CreateBulk(l.flight.Context(), params)
+		made, answer, err = l.d.clerk.CreateBulk(l.flight.Context(), params)
 	} else {
-		l.made = make([]clerkclient.Invitation, 1)
-		l.made[0], answer, err = l.d.clerk.Create(l.flight.Context(), params[0])
+		made = make([]clerkclient.Invitation, 1)
+		made[0], answer, err = l.d.clerk.Create(l.flight.Context(), params[0])
 	}
 	l.d.questions.NoteDate(answer.Date)
-	return err
-}
-
-// judge notes what the answer means for each who is in the call.
-func (l *load) judge(answer error) {
-	for i, a := range judge(l.recipients, l.made, answer) {
-		*l.answers[i] = a
-	}
+	return made, err
 }
 
 // handBack tells everybody what became of them.
-func (l *load) handBack() {
+func (l *load) handBack() error {
 	if l.failed && len(l.recipients) == 0 {
 		_ = policy.Sleep(l.d.caller.Life, policy.RedisRest) // the next call would fail, too
 	}
@@ -251,9 +226,10 @@ func (l *load) handBack() {
 		s := l.shares[0]
 		l.shares = l.shares[1:]
 		s.endTaking()
-		s.feed.results <- s
+		s.feed.calls.Go(func() { s.feed.finish(s) })
 		s.feed.calls.Done()
 	}
+	return nil
 }
 
 // tell tells a waiter what became of its recipient, or lets it wait for another call and gives its claim back.
@@ -262,7 +238,13 @@ func (l *load) tell(w *waiter) {
 		w.told <- w.result
 		return
 	}
-	defer l.d.change(func() { l.d.waitAgain(w) })
+	defer l.d.change(func() {
+		if w.leaving {
+			w.told <- nothingYet
+			return
+		}
+		l.d.waiters = append([]*waiter{w}, l.d.waiters...) // before all others
+	})
 	claim := w.result.Claim
 	if claim.Verdict != fate.Granted {
 		return
@@ -271,6 +253,6 @@ func (l *load) tell(w *waiter) {
 	defer cancel()
 	err := l.d.intents.Settle(ctx, intent.Settlement{Wish: w.wish, Token: claim.Token, End: fate.Release(claim.First)})
 	if err != nil { // Clerk is asked about it when its deadline has passed
-		l.d.log.Warn().Err(err).Msg("claim could not be given back")
+		l.d.caller.Log.Warn().Err(err).Msg("claim could not be given back")
 	}
 }

@@ -6,20 +6,14 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// demand is how many calls of each kind should be waiting for permits, and what else is to be done.
-type demand struct {
-	calls  map[policy.Call]int
-	lookUp []*waiter
-	again  time.Duration // when to look again; 0: at the next change
-}
-
-// demand works out from what waits which calls are needed. The dispatcher is locked.
-func (d *Dispatcher) demand(now time.Time) demand {
-	n := demand{calls: map[policy.Call]int{}}
-	together := d.demandOfWaiters(&n, now)
-	coming := len(n.lookUp) > 0
+// demand works out from what waits how many calls of each kind should be waiting for permits, who is to be looked up,
+// and when to look again (0: at the next change). The dispatcher is locked.
+func (d *Dispatcher) demand(now time.Time) (calls map[policy.Call]int, lookUp []*waiter, again time.Duration) {
+	calls = map[policy.Call]int{}
+	together, lookUp, again := d.demandOfWaiters(calls, now)
+	coming := len(lookUp) > 0
 	if d.lookUps >= policy.LookupsAtOnce {
-		n.lookUp = nil // they gather, so that the next look-up is for more of them
+		lookUp = nil // they gather, so that the next look-up is for more of them
 	}
 	for _, w := range d.waiters {
 		coming = coming || w.looking
@@ -28,29 +22,32 @@ func (d *Dispatcher) demand(now time.Time) demand {
 	for _, f := range d.feeds {
 		ready += f.waiting.Ready
 		coming = coming || f.waiting.Coming
-		n.calls[policy.CreateCampaign] += f.waiting.Alone
+		calls[policy.CreateCampaign] += f.waiting.Alone
 	}
 	bulk, single := d.queues[policy.Bulk], d.queues[policy.CreateCampaign]
 	if bulk.isBlocked(now) && single.blocked.Add(policy.SinglesFirst).Before(bulk.blocked) {
-		n.calls[policy.CreateCampaign] += ready
+		calls[policy.CreateCampaign] += ready
 	}
 	together += ready
-	n.calls[policy.Bulk] = together / policy.BulkSize
+	calls[policy.Bulk] = together / policy.BulkSize
 	if together%policy.BulkSize > 0 && !coming {
-		n.calls[policy.Bulk]++ // nobody comes to fill it
+		calls[policy.Bulk]++ // nobody comes to fill it
 	}
-	return n
+	return calls, lookUp, again
 }
 
-// demandOfWaiters adds the calls for waiters, and returns how many of them share bulks because singles run short.
-func (d *Dispatcher) demandOfWaiters(n *demand, now time.Time) (together int) {
+// demandOfWaiters adds the calls for waiters, and returns how many of them share bulks because singles run short, whom
+// of those to look up, and when to look again.
+func (d *Dispatcher) demandOfWaiters(
+	calls map[policy.Call]int, now time.Time,
+) (together int, lookUp []*waiter, again time.Duration) {
 	kind := policy.CreateBurst
 	if d.caller.Policy.Kept() == 0 {
 		kind = policy.Create
 	}
-	n.calls[kind] = len(d.waiters)
+	calls[kind] = len(d.waiters)
 	if !d.queues[kind].isBlocked(now) || !d.caller.Policy.LooksUp() {
-		return 0
+		return 0, nil, 0
 	}
 	var sharing []*waiter
 	for _, w := range d.waiters {
@@ -58,32 +55,31 @@ func (d *Dispatcher) demandOfWaiters(n *demand, now time.Time) (together int) {
 			sharing = append(sharing, w)
 		}
 	}
-	n.calls[policy.Create] = max(n.calls[policy.Create], len(d.waiters)-len(sharing))
+	calls[policy.Create] = max(calls[policy.Create], len(d.waiters)-len(sharing))
 	if d.queues[policy.Bulk].isBlocked(now) {
-		n.calls[policy.Create] = len(d.waiters)
+		calls[policy.Create] = len(d.waiters)
 	}
 	full := len(sharing) / policy.BulkSize * policy.BulkSize
 	switch {
 	case len(sharing) == 0:
-		return 0
+		return 0, nil, 0
 	case full > 0:
 		sharing = sharing[:full]
 	case now.Sub(sharing[0].since) < policy.Gather:
-		n.again = policy.Gather - now.Sub(sharing[0].since)
-		return 0
+		return 0, nil, policy.Gather - now.Sub(sharing[0].since)
 	default:
-		n.calls[policy.Create] = len(d.waiters)
+		calls[policy.Create] = len(d.waiters)
 		if d.queues[policy.Create].blocked.Sub(now) <= policy.ShortWait {
-			return 0
+			return 0, nil, 0
 		}
 	}
 	for _, w := range sharing {
 		switch {
 		case w.looked:
 			together++
-		case !w.looking && len(n.lookUp) < policy.LookupSize:
-			n.lookUp = append(n.lookUp, w)
+		case !w.looking && len(lookUp) < policy.LookupSize:
+			lookUp = append(lookUp, w)
 		}
 	}
-	return together
+	return together, lookUp, 0
 }

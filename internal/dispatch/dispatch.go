@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
-	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/ask"
@@ -49,7 +48,6 @@ type Dispatcher struct {
 	questions *ask.Questions
 	intents   Intents
 	ledgers   Ledgers
-	log       zerolog.Logger
 
 	mu      sync.Mutex
 	waiters []*waiter // in no call, the oldest first
@@ -88,7 +86,7 @@ func (q *queue) isBlocked(now time.Time) bool { return now.Before(q.blocked) }
 // New gives a dispatcher.
 func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Intents, ledgers Ledgers) *Dispatcher {
 	d := &Dispatcher{
-		caller: caller, clerk: clerk, questions: questions, intents: intents, ledgers: ledgers, log: caller.Log,
+		caller: caller, clerk: clerk, questions: questions, intents: intents, ledgers: ledgers,
 		queues: map[policy.Call]*queue{},
 	}
 	for _, kind := range []policy.Call{policy.Create, policy.CreateBurst, policy.CreateCampaign, policy.Bulk} {
@@ -134,15 +132,6 @@ func (d *Dispatcher) leave(w *waiter) bool {
 	return len(d.waiters) < before
 }
 
-// waitAgain lets a waiter wait for another call, before all others.
-func (d *Dispatcher) waitAgain(w *waiter) {
-	if w.leaving {
-		w.told <- nothingYet
-		return
-	}
-	d.waiters = append([]*waiter{w}, d.waiters...)
-}
-
 // without copies: the slice may be in use.
 func without[T comparable](list []T, gone T) []T {
 	return slices.DeleteFunc(slices.Clone(list), func(item T) bool { return item == gone })
@@ -158,16 +147,16 @@ func (d *Dispatcher) change(do func()) {
 
 // balance lets as many calls wait for their permits as there is demand for.
 func (d *Dispatcher) balance() {
-	demand := d.demand(time.Now())
+	calls, lookUp, again := d.demand(time.Now())
 	for kind, q := range d.queues {
-		d.fill(q, demand.calls[kind])
+		d.fill(q, calls[kind])
 	}
-	if len(demand.lookUp) > 0 {
-		d.lookUp(demand.lookUp)
+	if len(lookUp) > 0 {
+		d.lookUp(lookUp)
 	}
 	d.alarm.Stop()
-	if demand.again > 0 {
-		d.alarm.Reset(demand.again)
+	if again > 0 {
+		d.alarm.Reset(again)
 	}
 }
 
@@ -189,7 +178,8 @@ func (d *Dispatcher) fill(q *queue, demand int) {
 	}
 }
 
-// lookUp looks up waiters before they share a bulk. Meanwhile one may leave on a single permit.
+// lookUp looks up waiters before they share a bulk, and tells them what was found. Meanwhile one may leave on a single
+// permit.
 func (d *Dispatcher) lookUp(waiters []*waiter) {
 	d.lookUps++
 	recipients := make([]tasks.Recipient, len(waiters))
@@ -198,20 +188,15 @@ func (d *Dispatcher) lookUp(waiters []*waiter) {
 	}
 	go func() {
 		findings := d.questions.LookUp(d.caller.Life, recipients)
-		d.change(func() { d.lookedUp(waiters, findings) })
+		d.change(func() {
+			d.lookUps--
+			for i, w := range waiters {
+				w.looking, w.looked = false, true
+				w.shares = w.shares && !findings[i].Alone
+				if findings[i].Refusal != nil && d.leave(w) {
+					w.told <- Result{LookUp: &findings[i].LookUp}
+				}
+			}
+		})
 	}()
 }
-
-// lookedUp tells waiters what their look-up has found.
-func (d *Dispatcher) lookedUp(waiters []*waiter, findings []ask.Finding) {
-	d.lookUps--
-	for i, w := range waiters {
-		w.looking, w.looked = false, true
-		w.shares = w.shares && !findings[i].Alone
-		if findings[i].Refusal != nil && d.leave(w) {
-			w.told <- Result{LookUp: &findings[i].LookUp}
-		}
-	}
-}
-
-var _ Clerk = (*clerkclient.Client)(nil)

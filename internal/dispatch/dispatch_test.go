@@ -184,8 +184,7 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	big, small := newList(d, "big", people(t, "big", 200)), newList(d, "small", people(t, "small", 30))
 	d.mu.Lock() // both offer before the first call leaves
 	for name, l := range map[string]*list{"big": big, "small": small} {
-		l.feed = &Feed{d: d, campaign: name, results: make(chan *Delivery), waiting: Waiting{Ready: len(l.ready)}}
-		l.receive()
+		l.feed = &Feed{d: d, campaign: name, finish: l.finish, waiting: Waiting{Ready: len(l.ready)}}
 	}
 	d.feeds = []*Feed{big.feed, small.feed}
 	d.balance()
@@ -362,23 +361,33 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsUntilEachDeliveryIsReceived(t *testing.T) {
+func TestCloseWaitsUntilEachDeliveryIsFinished(t *testing.T) {
 	t.Parallel()
 	called := make(chan struct{})
 	d := setup(t, &fakeClerk{answer: func([]string) error { close(called); return nil }}, 100, 25)
 	l := newList(d, "c", people(t, "p", 10))
-	l.feed = d.Open("c")
+	var finished atomic.Bool
+	deliveries := make(chan *Delivery)
+	l.feed = d.Open("c", func(delivery *Delivery) {
+		deliveries <- delivery
+		finished.Store(true)
+	})
 	l.offer()
 	<-called
 	closed := make(chan struct{})
 	go func() { l.feed.Close(); close(closed) }()
-	delivery, ok := <-l.feed.Results()
-	if !ok || len(delivery.Answers) != 10 || delivery.Answers[0].InvitationID != "inv_p0@example.com" {
-		t.Errorf("delivered: %+v, %t", delivery, ok)
+	time.Sleep(20 * time.Millisecond)
+	select {
+	case <-closed:
+		t.Error("the feed was closed before its delivery was finished")
+	default:
 	}
-	<-closed
-	if _, ok := <-l.feed.Results(); ok {
-		t.Error("a delivery came after the feed was closed")
+	delivery := <-deliveries
+	if len(delivery.Answers) != 10 || delivery.Answers[0].InvitationID != "inv_p0@example.com" {
+		t.Errorf("delivered: %+v", delivery)
+	}
+	if <-closed; !finished.Load() {
+		t.Error("the feed was closed before its delivery was finished")
 	}
 }
 
@@ -396,9 +405,10 @@ func TestWhoIsInNoCallIsHandedBack(t *testing.T) {
 		batch.Rows = append(batch.Rows, ledger.Row{Recipient: []byte(`{"email_address":"bad"}`)})
 		return batch, err
 	}
-	l.feed = d.Open("c")
+	deliveries := make(chan *Delivery, 1)
+	l.feed = d.Open("c", func(delivery *Delivery) { deliveries <- delivery })
 	l.offer()
-	delivery := <-l.feed.Results()
+	delivery := <-deliveries
 	l.close(t)
 	results := delivery.Answers
 	if len(results) != 3 || results[0].InvitationID == "" || len(clerk.bulks) != 1 || len(clerk.bulks[0]) != 1 {

@@ -7,13 +7,12 @@ import (
 	"example.com/usher/internal/store/ledger"
 )
 
-// Feed is a campaign whose recipients the dispatcher sends. Whoever opens it must receive its Results until they are
-// closed.
+// Feed is a campaign whose recipients the dispatcher sends.
 type Feed struct {
 	d        *Dispatcher
 	campaign string
-	results  chan *Delivery
-	calls    sync.WaitGroup // for which the dispatcher takes recipients, until their results are received
+	finish   func(*Delivery)
+	calls    sync.WaitGroup // for which the dispatcher takes recipients, until they are finished
 
 	// Guarded by the dispatcher.
 	waiting Waiting
@@ -36,28 +35,25 @@ func (w *Waiting) of(alone bool) *int {
 	return &w.Ready
 }
 
-// Delivery is what became of recipients that the dispatcher took from a ledger for one call. Whoever receives it
-// settles the batch. The ledger may have given nobody.
+// Delivery is what became of recipients that the dispatcher took from a ledger for one call. The ledger may have given
+// nobody.
 type Delivery struct {
 	Batch      ledger.Batch
 	Recipients []Recipient   // of Batch.Rows, in their order
 	Answers    []fate.Answer // in the same order
 	Alone      bool          // they were taken to go alone
 
-	feed  *Feed
-	n     int  // so many are to be taken
-	taken bool // or cannot be
+	feed *Feed
+	n    int // so many are to be taken; 0 when they are, or cannot be
 }
 
-// Open lets a campaign take its turn.
-func (d *Dispatcher) Open(campaign string) *Feed {
-	f := &Feed{d: d, campaign: campaign, results: make(chan *Delivery)}
+// Open lets a campaign take its turn. After each call finish settles the batch, in a goroutine of its own that it may
+// not let panic.
+func (d *Dispatcher) Open(campaign string, finish func(*Delivery)) *Feed {
+	f := &Feed{d: d, campaign: campaign, finish: finish}
 	d.change(func() { d.feeds = append(d.feeds, f) })
 	return f
 }
-
-// Results gives what became of recipients, one delivery for each call. It is closed after Close.
-func (f *Feed) Results() <-chan *Delivery { return f.results }
 
 // Reading begins to read how many wait. What is taken between it and Offer is not counted as waiting.
 func (f *Feed) Reading() {
@@ -75,7 +71,7 @@ func (f *Feed) Offer(w Waiting) {
 	})
 }
 
-// Close ends the campaign's turns. It returns when every delivery was received, and none of its recipients is in a
+// Close ends the campaign's turns. It returns when every delivery is finished, and none of its recipients is in a
 // call.
 func (f *Feed) Close() {
 	f.d.change(func() {
@@ -83,7 +79,6 @@ func (f *Feed) Close() {
 		f.d.feeds = without(f.d.feeds, f)
 	})
 	f.calls.Wait()
-	close(f.results)
 }
 
 // choose lets a campaign give n of its recipients to a call. The dispatcher is locked.
@@ -99,8 +94,6 @@ func (f *Feed) choose(n int, alone bool) *Delivery {
 func (d *Delivery) endTaking() {
 	d.feed.d.mu.Lock()
 	defer d.feed.d.mu.Unlock()
-	if !d.taken {
-		d.taken = true
-		*d.feed.taking.of(d.Alone) -= d.n
-	}
+	*d.feed.taking.of(d.Alone) -= d.n
+	d.n = 0
 }

@@ -54,19 +54,20 @@ func ReadRow(row ledger.Row) (Recipient, error) {
 		return Recipient{Recipient: r}, err
 	}
 	recipient, err := NewRecipient(r)
-	if row.Cleared && err == nil {
-		recipient = recipient.IgnoringExisting()
+	if err != nil {
+		return recipient, err
 	}
-	return recipient, err
+	return recipient.As(row.State), nil
 }
 
-// As gives the recipient as its life has made it: going alone, or ignoring existing invitations.
-func (r Recipient) As(known fate.Known) Recipient {
-	if known.Alone {
-		r = r.GoingAlone()
-	}
-	if known.Cleared {
-		r = r.IgnoringExisting()
+// As gives the recipient as its life has made it: one that may not share a call, or whose next call makes an
+// invitation although there is or was another.
+func (r Recipient) As(life fate.State) Recipient {
+	r.alone = life.Alone
+	if life.Cleared {
+		params := *r.params
+		params.IgnoreExisting = clerk.Bool(true)
+		r.IgnoreExisting, r.params = true, &params
 	}
 	return r
 }
@@ -76,20 +77,6 @@ func (r Recipient) Folded() string { return r.folded }
 
 // HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
 func (r Recipient) HasMetadata() bool { return len(r.PublicMetadata) > 0 }
-
-// GoingAlone gives the recipient as one that may not share a call.
-func (r Recipient) GoingAlone() Recipient {
-	r.alone = true
-	return r
-}
-
-// IgnoringExisting gives the recipient as one whose next call makes an invitation although there is or was another.
-func (r Recipient) IgnoringExisting() Recipient {
-	params := *r.params
-	params.IgnoreExisting = clerk.Bool(true)
-	r.IgnoreExisting, r.params = true, &params
-	return r
-}
 
 // Result is what became of the recipient of an invite task.
 type Result struct {

@@ -226,22 +226,17 @@ func newList(d *Dispatcher, name string, recipients []Recipient) *list {
 	return l
 }
 
-// receive settles what the feed delivers, until it is closed.
-func (l *list) receive() {
-	go func() {
-		for delivery := range l.feed.Results() {
-			l.mu.Lock()
-			l.results = append(l.results, delivery.Answers...)
-			l.mu.Unlock()
-			l.settled <- len(delivery.Answers)
-		}
-	}()
+// finish settles what the feed delivers.
+func (l *list) finish(delivery *Delivery) {
+	l.mu.Lock()
+	l.results = append(l.results, delivery.Answers...)
+	l.mu.Unlock()
+	l.settled <- len(delivery.Answers)
 }
 
 func open(d *Dispatcher, name string, recipients []Recipient) *list {
 	l := newList(d, name, recipients)
-	l.feed = d.Open(name)
-	l.receive()
+	l.feed = d.Open(name, l.finish)
 	l.offer()
 	return l
 }

@@ -287,8 +287,8 @@ func TestScheduledTasksWait(t *testing.T) {
 	}
 }
 
-// TestTheBaseOfClerksAPIIsChecked: the host alone will do. Another service stops a worker at its first start, and a page
-// in Clerk's place stops none that Clerk has answered before.
+// TestTheBaseOfClerksAPIIsChecked: the host alone will do. Another service stops a worker at its first start, and a
+// page in Clerk's place stops none that Clerk has answered before.
 func TestTheBaseOfClerksAPIIsChecked(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{})

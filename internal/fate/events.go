@@ -179,24 +179,17 @@ func (k Known) absent(rules Rules) Decision {
 	return k.decide(Send, IntentAbsent)
 }
 
-// Campaign says whether a recipient's campaign lets it go on. An invite task always runs.
-type Campaign int
-
-// The states of a campaign that matter to a recipient.
-const (
-	CampaignRuns Campaign = iota
-	CampaignPaused
-	CampaignCancelled
-)
+// Campaign says what keeps a recipient's campaign from running. Nothing keeps an invite task.
+type Campaign struct{ Paused, Cancelled bool }
 
 // BeforeOvercoming decides whether a duplicate may be dealt with now. A paused campaign revokes nothing and is
 // looked at again after poll, a cancelled one gives up. Without an open intent others may call meanwhile, so the
 // claim of the next call decides. It returns false if the recipient may go ahead.
 func (k Known) BeforeOvercoming(campaign Campaign, poll time.Duration) (d Decision, held bool) {
 	switch {
-	case campaign == CampaignPaused:
+	case campaign.Paused:
 		return k.wait(Overcome, poll, IntentUntold), true
-	case campaign == CampaignCancelled:
+	case campaign.Cancelled:
 		return k.decide(Send, k.ifOpen(IntentAbsent)), true
 	case !k.Intent.Open:
 		k.Foreign, k.Refusal = false, nil

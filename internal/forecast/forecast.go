@@ -203,12 +203,11 @@ func Pace(perHour float64) string {
 func assumption(pace string, invites, others int) string {
 	var besides []string
 	count := func(where string, n int, noun string) {
-		switch n {
-		case 0:
-		case 1:
-			besides = append(besides, where+" 1 "+noun)
-		default:
-			besides = append(besides, fmt.Sprintf("%s %d %ss", where, n, noun))
+		if n > 1 {
+			noun += "s"
+		}
+		if n > 0 {
+			besides = append(besides, fmt.Sprintf("%s %d %s", where, n, noun))
 		}
 	}
 	count("after", invites, "invite")

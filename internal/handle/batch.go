@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/internal/ask"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
@@ -16,13 +15,6 @@ import (
 
 // Package fate decides what becomes of a campaign's recipients, as it does for invite tasks. Here they are taken
 // from the ledger, and what was decided is written there.
-
-// batch is some recipients taken from the ledger for a question to Clerk, all of them readable.
-type batch struct {
-	ledger.Batch
-	rows       []ledger.Row
-	recipients []dispatch.Recipient
-}
 
 // knownOfRow gives what is known of a recipient that was taken from the ledger.
 func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch) fate.Known {
@@ -45,7 +37,7 @@ func (d *driver) finish(of *dispatch.Delivery) {
 	for i, row := range of.Batch.Rows {
 		answer := of.Answers[i]
 		answer.Alone = answer.Alone || of.Alone
-		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules())
+		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules)
 		outcomes = append(outcomes, d.outcome(row, of.Recipients[i].EmailAddress, decision))
 	}
 	if len(outcomes) == 0 { // nobody was there
@@ -57,103 +49,88 @@ func (d *driver) finish(of *dispatch.Delivery) {
 
 // lookUp has some recipients looked up.
 func (d *driver) lookUp(ctx context.Context) {
-	b, ok := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
-	if !ok {
+	taken, recipients := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
+	if len(recipients) == 0 {
 		return
 	}
-	recipients := make([]tasks.Recipient, len(b.recipients))
-	for i, r := range b.recipients {
-		recipients[i] = r.Recipient
+	people := make([]tasks.Recipient, len(recipients))
+	for i, r := range recipients {
+		people[i] = r.Recipient
 	}
-	var outcomes []ledger.Outcome
-	for i, finding := range d.h.questions.LookUp(ctx, recipients) {
-		row, recipient := b.rows[i], b.recipients[i]
-		found := finding.LookUp
+	outcomes := make([]ledger.Outcome, len(recipients))
+	for i, finding := range d.h.questions.LookUp(ctx, people) {
+		row, recipient, found := taken.Rows[i], recipients[i], finding.LookUp
 		found.Alone = found.Alone || !d.h.policy.RidesInBulk(recipient.HasMetadata(), true)
-		outcome := d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, b.Batch).AfterLookUp(found))
-		outcome.Behind = true
-		outcomes = append(outcomes, outcome)
+		outcomes[i] = d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, taken).AfterLookUp(found))
+		outcomes[i].Behind = true
 	}
-	d.write(b.Batch, outcomes)
+	d.write(taken, outcomes)
 }
 
 // askLost asks Clerk about recipients of whom nobody knows what became of their last call, and deals with duplicates.
 func (d *driver) askLost(ctx context.Context, state ledger.State) {
-	b, ok := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
-	if !ok {
+	taken, recipients := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
+	if len(recipients) == 0 {
 		return
 	}
 	asked := time.Now()
-	var lost []ask.Lost
-	for i, row := range b.rows {
-		if row.Intent.Open && !row.Foreign { // of others nothing was lost
-			since := asked.Add(row.Intent.Since.Sub(b.Now))
-			lost = append(lost, ask.Lost{Address: b.recipients[i].EmailAddress, Since: since})
+	subjects := make([]subject, len(recipients))
+	for i, row := range taken.Rows {
+		subjects[i] = subject{
+			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
+			campaign: fate.Campaign{Paused: state == ledger.Paused, Cancelled: state == ledger.Cancelled},
+			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+			since: asked.Add(row.Intent.Since.Sub(taken.Now)),
 		}
 	}
-	found, err := d.h.findLost(ctx, lost)
+	decisions := d.h.askAbout(ctx, subjects)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
 	defer cancel()
-	outcomes := make([]ledger.Outcome, len(b.rows))
-	for i, row := range b.rows {
-		recipient := b.recipients[i]
-		known := knownOfRow(row, recipient, b.Batch)
-		backoff := d.h.policy.Backoff(row.Unanswered + 1)
-		decision := known.AfterQuestion(found[recipient.Folded()], err, backoff, d.h.rules())
-		if known.State = decision.State; decision.Next == fate.Overcome {
-			decision = d.h.overcome(ctx, obstacle{
-				recipient: recipient, known: known, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
-				campaign: stateOf(state),
-			})
+	outcomes := make([]ledger.Outcome, len(recipients))
+	for i, row := range taken.Rows {
+		decision, s := decisions[i], subjects[i]
+		if s.known.State = decision.State; decision.Next == fate.Overcome {
+			decision = d.h.overcome(ctx, s)
 		}
-		outcomes[i] = d.outcome(row, recipient.EmailAddress, decision)
+		outcomes[i] = d.outcome(row, recipients[i].EmailAddress, decision)
 		outcomes[i].Behind = decision.Next != fate.Send
 	}
-	d.write(b.Batch, outcomes)
-}
-
-// stateOf says what a campaign's state means for its recipients.
-func stateOf(state ledger.State) fate.Campaign {
-	switch state {
-	case ledger.Running:
-		return fate.CampaignRuns
-	case ledger.Cancelled:
-		return fate.CampaignCancelled
-	}
-	return fate.CampaignPaused
+	d.write(taken, outcomes)
 }
 
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
-// once. It returns false if there is nobody to ask about.
-func (d *driver) take(ctx context.Context, n int, within time.Duration, from ledger.Travel) (batch, bool) {
+// once, and are not in the batch. If there is nobody to ask about it rests.
+func (d *driver) take(
+	ctx context.Context, n int, within time.Duration, from ledger.Travel,
+) (ledger.Batch, []dispatch.Recipient) {
 	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
-	b := batch{Batch: taken}
-	outcomes := d.garbage(taken)
-	for _, row := range taken.Rows {
+	outcomes, rows := d.garbage(taken), taken.Rows
+	var recipients []dispatch.Recipient
+	taken.Rows = nil
+	for _, row := range rows {
 		recipient, err := dispatch.ReadRow(row)
 		if err != nil {
 			answer := fate.UnreadableAnswer(err.Error())
-			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules())
+			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules)
 			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
 			continue
 		}
-		b.rows, b.recipients = append(b.rows, row), append(b.recipients, recipient)
+		taken.Rows, recipients = append(taken.Rows, row), append(recipients, recipient)
 	}
 	if len(outcomes) > 0 {
 		d.write(taken, outcomes)
 	}
-	if err != nil || len(b.rows) == 0 {
+	if err != nil || len(recipients) == 0 {
 		_ = policy.Sleep(ctx, policy.RedisRest)
-		return batch{}, false
 	}
-	return b, true
+	return taken, recipients
 }
 
 // garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.
 func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
 		answer := fate.UnreadableAnswer("the ledger's entry cannot be read")
-		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules())
+		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules)
 		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
 		outcome.Letter.Payload = data
 		outcomes = append(outcomes, outcome)
@@ -178,10 +155,8 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 // write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
-	var recorded []ledger.Outcome
-	err := d.h.persist(d.h.life.Writing, func(ctx context.Context) (err error) {
-		recorded, err = d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
-		return err
+	recorded, err := persisted(d.h.life.Writing, d.h, func(ctx context.Context) ([]ledger.Outcome, error) {
+		return d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 	})
 	if err != nil || len(recorded) < len(outcomes) {
 		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).

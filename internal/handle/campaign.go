@@ -3,14 +3,14 @@ package handle
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -26,23 +26,21 @@ type driver struct {
 	changed chan struct{} // something happened in the ledger
 
 	asking  sync.WaitGroup
-	mu      sync.Mutex
-	looking int // look-ups under way
-	lost    int // questions about lost calls under way
+	looking atomic.Int32 // look-ups under way
+	lost    atomic.Int32 // questions about lost calls under way
 }
 
-func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) (ending, error) {
+func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) error {
 	campaign := payload.Campaign
-	var state ledger.State
-	err := h.persist(ctx, func(ctx context.Context) (err error) {
-		if _, err = h.ledgers.Get(ctx, campaign); err == nil { // it checks the version
-			state, err = h.ledgers.Start(ctx, campaign)
+	state, err := persisted(ctx, h, func(ctx context.Context) (ledger.State, error) {
+		if _, err := h.ledgers.Get(ctx, campaign); err != nil { // it checks the version
+			return "", err
 		}
-		return err
+		return h.ledgers.Start(ctx, campaign)
 	})
 	switch {
 	case err != nil:
-		return ending{}, h.noCampaign(r, err)
+		return noCampaign(err)
 	case state == ledger.Running:
 		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
@@ -50,25 +48,21 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 		h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1),
 	}
 	if err := d.run(ctx); err != nil {
-		return ending{}, err
+		return err
 	}
-	var head ledger.Campaign
-	err = h.persist(h.life.Writing, func(ctx context.Context) (err error) {
-		head, err = h.ledgers.Get(ctx, campaign)
+	r.record.Attempts = 1
+	return h.persist(h.life.Writing, func(ctx context.Context) error {
+		head, err := h.ledgers.Get(ctx, campaign)
+		r.detail = map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}
 		return err
 	})
-	r.record.Attempts = 1
-	return ending{detail: map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}}, err
 }
 
-// noCampaign ends a task whose campaign cannot be read: as a dead letter, or later if a newer worker can read it.
-func (h *Handler) noCampaign(r *run, err error) error {
-	switch {
-	case errors.Is(err, ledger.ErrNotFound):
+// noCampaign makes a task a dead letter whose campaign is not there.
+func noCampaign(err error) error {
+	if errors.Is(err, ledger.ErrNotFound) {
 		const message = "Redis holds no campaign of this name"
 		return &died{fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: message}}
-	case errors.Is(err, store.ErrNewer):
-		return h.leave(r, err)
 	}
 	return err
 }
@@ -76,19 +70,14 @@ func (h *Handler) noCampaign(r *run, err error) error {
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
-	feed := d.h.dispatcher.Open(d.campaign)
-	d.asking.Go(func() {
-		for delivery := range feed.Results() {
-			d.asking.Go(func() { d.guard(func() { d.finish(delivery) }) })
-		}
+	feed := d.h.dispatcher.Open(d.campaign, func(delivery *dispatch.Delivery) {
+		d.guard(func() { d.finish(delivery) })
 	})
 	defer feed.Close()
 	for {
 		feed.Reading()
-		var p ledger.Progress
-		err := d.h.persist(ctx, func(ctx context.Context) (err error) {
-			p, err = d.h.ledgers.Progress(ctx, d.campaign, d.generation)
-			return err
+		p, err := persisted(ctx, d.h, func(ctx context.Context) (ledger.Progress, error) {
+			return d.h.ledgers.Progress(ctx, d.campaign, d.generation)
 		})
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
 		if err != nil || p.State != ledger.Running && p.State != ledger.Paused && !draining {
@@ -99,42 +88,38 @@ func (d *driver) run(ctx context.Context) error {
 			return errEnded
 		}
 		feed.Offer(d.prepare(ctx, p))
-		if err := d.await(ctx, p); err != nil {
-			return err
+		pause := policy.DriverPoll // no longer than the lease allows
+		if p.Later+p.Open > 0 {
+			pause = min(pause, max(p.NextDue, 10*time.Millisecond))
+		}
+		select {
+		case <-d.changed:
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-// prepare has Clerk asked what must be known, and tells how many recipients wait for calls. A campaign that does not
-// run makes none.
+// prepare has Clerk asked about recipients whose last call's outcome is not known, and looks recipients up until
+// enough are ready. It tells how many wait for calls. A campaign that does not run makes none.
 func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
-	d.lookBack(ctx, p)
+	if p.Unsure > 0 && d.lost.Load() < policy.LookupsAtOnce {
+		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
+	}
 	if p.State != ledger.Running {
 		return dispatch.Waiting{}
 	}
-	looking := d.lookAhead(ctx, p)
-	waiting := dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking}
 	if !d.h.policy.LooksUp() {
-		waiting.Ready += p.Waiting
+		return dispatch.Waiting{Ready: p.Ready + p.Waiting, Alone: p.Singles}
 	}
-	return waiting
-}
-
-// await sleeps until something happened in the ledger or a recipient is due, and no longer than the lease allows.
-func (d *driver) await(ctx context.Context, p ledger.Progress) error {
-	pause := policy.DriverPoll
-	if p.Later+p.Open > 0 {
-		pause = min(pause, max(p.NextDue, 10*time.Millisecond))
+	left, looking := p.Waiting, int(d.looking.Load())
+	for left > 0 && looking < policy.LookupsAtOnce && p.Ready+looking*policy.LookupSize < d.h.policy.Ahead() {
+		left -= policy.LookupSize
+		looking++
+		d.ask(&d.looking, func() { d.lookUp(ctx) })
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-d.changed:
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking > 0 || left > 0}
 }
 
 // change wakes the driver.
@@ -145,38 +130,12 @@ func (d *driver) change() {
 	}
 }
 
-// lookAhead has recipients looked up until enough are ready, and tells whether more will be.
-func (d *driver) lookAhead(ctx context.Context, p ledger.Progress) (coming bool) {
-	if !d.h.policy.LooksUp() {
-		return false
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	left := p.Waiting
-	for left > 0 && d.looking < policy.LookupsAtOnce && p.Ready+d.looking*policy.LookupSize < d.h.policy.Ahead() {
-		left -= policy.LookupSize
-		d.ask(&d.looking, func() { d.lookUp(ctx) })
-	}
-	return d.looking > 0 || left > 0
-}
-
-// lookBack has Clerk asked about recipients whose last call's outcome is not known.
-func (d *driver) lookBack(ctx context.Context, p ledger.Progress) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if p.Unsure > 0 && d.lost < policy.LookupsAtOnce {
-		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
-	}
-}
-
-// ask lets a question to Clerk run beside the driver and wakes it afterwards. The driver is locked.
-func (d *driver) ask(running *int, question func()) {
-	*running++
+// ask lets a question to Clerk run beside the driver and wakes it afterwards.
+func (d *driver) ask(running *atomic.Int32, question func()) {
+	running.Add(1)
 	d.asking.Go(func() {
 		d.guard(question)
-		d.mu.Lock()
-		*running--
-		d.mu.Unlock()
+		running.Add(-1)
 		d.change()
 	})
 }
@@ -184,10 +143,8 @@ func (d *driver) ask(running *int, question func()) {
 // guard does something that may panic. The recipients that it was about are given out again when their hold has
 // passed.
 func (d *driver) guard(do func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			d.h.log.Error().Str("campaign", d.campaign).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-		}
-	}()
-	do()
+	_ = call.Guarded(d.h.log.With().Str("campaign", d.campaign).Logger(), func() error {
+		do()
+		return nil
+	})
 }

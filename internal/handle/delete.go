@@ -16,17 +16,17 @@ import (
 )
 
 // delete deletes an invitation at Clerk, or all of an address, and ends when Clerk lists none of them any more.
-func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) (ending, error) {
+func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) error {
 	r.about.EmailAddress, r.about.InvitationID = what.EmailAddress, what.InvitationID
 	if what.EmailAddress != "" {
 		if err := h.untilNoCall(ctx, r, what.EmailAddress); err != nil {
-			return ending{}, err
+			return err
 		}
 	}
 	d := deletion{h: h, r: r, tried: map[string]bool{}, moved: time.Now()}
 	if what.InvitationID != "" { // a list may not show it yet
 		if err := d.delete(ctx, clerkclient.Invitation{ID: what.InvitationID}); err != nil {
-			return ending{}, err
+			return err
 		}
 	}
 	for {
@@ -38,8 +38,9 @@ func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) 
 			err = d.round(ctx, left)
 		}
 		if err != nil || len(left) == 0 {
-			r.record.Attempts = max(1, r.record.Attempts)
-			return ending{invitationID: what.InvitationID, detail: map[string]int{"deleted": r.record.Deleted}}, err
+			r.record.Attempts, r.record.InvitationID = max(1, r.record.Attempts), what.InvitationID
+			r.detail = map[string]int{"deleted": r.record.Deleted}
+			return err
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -59,6 +59,7 @@ type Handler struct {
 	policy      policy.Policy
 	life        Life
 	observer    Observer
+	rules       fate.Rules
 	log         zerolog.Logger
 	questions   *ask.Questions
 	dispatcher  *dispatch.Dispatcher
@@ -76,7 +77,8 @@ func New(
 ) *Handler {
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
-		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
+		rules: fate.Rules{MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle},
+		log:   caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
@@ -89,20 +91,14 @@ func New(
 type run struct {
 	id, kind, queue string
 	payload         []byte
+	log             zerolog.Logger
 	record          record.Record
 	read            bool // the record was read
 	again           bool // asynq has run the task before
 	started         time.Time
-	waited          time.Duration // for permits and between attempts
-	about           deadletter.Entry
-}
-
-// ending is how a task ends: as a dead letter, cancelled, or else done.
-type ending struct {
-	invitationID string
-	dead         *fate.Failure
-	cancelled    bool
-	detail       map[string]int // figures for the log
+	waited          time.Duration    // for permits and between attempts
+	about           deadletter.Entry // what the task is about, for its dead letter and the log
+	detail          map[string]int   // figures for the log
 }
 
 // died is the error that ends a task as a dead letter.
@@ -141,25 +137,30 @@ func RetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)
+	id, kind := task.ResultWriter().TaskID(), task.Type()
 	r := &run{
-		id: task.ResultWriter().TaskID(), kind: task.Type(), queue: queue, payload: task.Payload(),
-		started: time.Now(), again: retries > 0,
+		id: id, kind: kind, queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
+		log: h.log.With().Str("id", id).Str("type", kind).Logger(),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.life.Accepting, cancel)()
-	end, err := h.process(ctx, r)
+	err := h.process(ctx, r)
+	var cause *fate.Failure
 	if dead, ok := errors.AsType[*died](err); ok {
-		end, err = ending{dead: &dead.cause}, nil
+		cause, err = &dead.cause, nil
 	}
 	if err == nil {
-		err = h.end(r, end)
+		err = h.end(r, cause)
 	}
 	switch _, waits := errors.AsType[*postponed](err); {
 	case errors.Is(err, errEnded):
 		return nil
 	case err == nil, waits:
 		return err
+	case errors.Is(err, tasks.ErrNewer), errors.Is(err, store.ErrNewer):
+		r.log.Warn().Err(err).Msg("task left for a newer worker")
+		return &postponed{delay: policy.NewerRest}
 	case errors.Is(err, intent.ErrTaken):
 		return &postponed{delay: policy.RedisRest} // another run of the task goes on with it
 	case h.life.Accepting.Err() != nil && r.kind == tasks.TypeBulkInvite:
@@ -170,30 +171,26 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	case ctx.Err() != nil:
 		return err // asynq has given up this run
 	}
-	h.log.Error().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task could not be worked on; it is tried again")
+	r.log.Error().Err(err).Msg("task could not be worked on; it is tried again")
 	return &postponed{delay: policy.NewerRest}
 }
 
 // process asks the task's record first: asynq may run a task again whose completion it could not write. The first
 // run of an invite does not: whoever claims its address for a call asks in the same step.
-func (h *Handler) process(ctx context.Context, r *run) (end ending, err error) {
-	r.record.Type, r.record.Queue, r.record.State = r.kind, r.queue, record.Open
+func (h *Handler) process(ctx context.Context, r *run) error {
+	fresh := record.Record{Type: r.kind, Queue: r.queue, State: record.Open}
+	r.record = fresh
 	if r.kind != tasks.TypeInvite || r.again {
 		if err := h.readRecord(ctx, r); err != nil {
-			return ending{}, err
+			return err
 		}
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			h.log.Error().Str("id", r.id).Str("type", r.kind).Bytes("stack", debug.Stack()).Msgf("panic: %T", p)
-			err = h.failedAll(
-				ctx,
-				r,
-				fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"},
-			)
-		}
-	}()
-	return h.runTask(ctx, r)
+	err := call.Guarded(r.log, func() error { return h.runTask(ctx, r) })
+	if errors.Is(err, call.ErrPanicked) {
+		r.record, r.read = fresh, false // the run may have begun to end the task, and not written that
+		return h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+	}
+	return err
 }
 
 // readRecord reads the task's record, if it was not read yet. The error is errEnded if the task has ended.
@@ -201,22 +198,19 @@ func (h *Handler) readRecord(ctx context.Context, r *run) error {
 	if r.read {
 		return nil
 	}
-	var found record.Record
-	known := false
-	err := h.persist(ctx, func(ctx context.Context) (err error) {
-		found, known, err = h.records.Get(ctx, r.id)
+	err := h.persist(ctx, func(ctx context.Context) error {
+		found, known, err := h.records.Get(ctx, r.id)
+		if known {
+			r.adopt(found)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if known {
-		r.adopt(found)
-	}
 	r.read = true
 	if r.record.State.Ended() {
-		h.log.Info().Str("id", r.id).Str("type", r.kind).Str("outcome", "already "+string(r.record.State)).
-			Msg("task ended before")
+		r.log.Info().Str("outcome", "already "+string(r.record.State)).Msg("task ended before")
 		return errEnded
 	}
 	return nil
@@ -228,44 +222,37 @@ func (r *run) adopt(found record.Record) {
 	r.record.Type, r.record.Queue = r.kind, r.queue
 }
 
-func (h *Handler) runTask(ctx context.Context, r *run) (ending, error) {
-	switch r.kind {
-	case tasks.TypeInvite:
-		return decoded(ctx, h, r, tasks.DecodeInvite, h.invite)
-	case tasks.TypeRevoke:
-		return decoded(ctx, h, r, tasks.DecodeRevoke, h.revoke)
-	case tasks.TypeDelete:
-		return decoded(ctx, h, r, tasks.DecodeDelete, h.delete)
-	case tasks.TypeBulkInvite:
-		return decoded(ctx, h, r, tasks.DecodeBulkInvite, h.drive)
-	case tasks.TypeSyncList:
-		return decoded(ctx, h, r, tasks.DecodeSyncList, h.syncList)
+func (h *Handler) runTask(ctx context.Context, r *run) error {
+	do, known := map[string]func(context.Context, *run) error{
+		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.invite),
+		tasks.TypeRevoke:     decoded(h, tasks.DecodeRevoke, h.revoke),
+		tasks.TypeDelete:     decoded(h, tasks.DecodeDelete, h.delete),
+		tasks.TypeBulkInvite: decoded(h, tasks.DecodeBulkInvite, h.drive),
+		tasks.TypeSyncList:   decoded(h, tasks.DecodeSyncList, h.syncList),
+	}[r.kind]
+	if !known {
+		return unreadable(fmt.Errorf("task type %.40q is unknown", r.kind))
 	}
-	return ending{}, h.unreadable(r, fmt.Errorf("task type %.40q is unknown", r.kind))
+	return do(ctx, r)
 }
 
-// decoded runs a task whose payload can be read.
+// decoded gives what runs a task whose payload can be read.
 func decoded[P any](
-	ctx context.Context, h *Handler, r *run,
-	decode func([]byte) (P, error), do func(context.Context, *run, P) (ending, error),
-) (ending, error) {
-	payload, err := decode(r.payload)
-	if err != nil {
-		return ending{}, h.unreadable(r, err)
+	h *Handler, decode func([]byte) (P, error), do func(context.Context, *run, P) error,
+) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		payload, err := decode(r.payload)
+		if err != nil {
+			return unreadable(err)
+		}
+		return do(ctx, r, payload)
 	}
-	return do(ctx, r, payload)
 }
 
-// leave leaves a task to a newer worker.
-func (h *Handler) leave(r *run, err error) error {
-	h.log.Warn().Err(err).Str("id", r.id).Str("type", r.kind).Msg("task left for a newer worker")
-	return &postponed{delay: policy.NewerRest}
-}
-
-// unreadable leaves the task of a newer version queued, and makes any other that cannot be read a dead letter.
-func (h *Handler) unreadable(r *run, err error) error {
+// unreadable is the error of a task that cannot be read. That of a newer version stays queued.
+func unreadable(err error) error {
 	if errors.Is(err, tasks.ErrNewer) {
-		return h.leave(r, err)
+		return err
 	}
 	return &died{fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}
 }
@@ -307,7 +294,7 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 	if err := h.readRecord(ctx, r); err != nil {
 		return err
 	}
-	life, last := r.record.Life().Fail(time.Now(), failure, h.rules())
+	life, last := r.record.Life().Fail(time.Now(), failure, h.rules)
 	r.record.SetLife(life)
 	if last != nil {
 		return &died{*last}
@@ -316,7 +303,7 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 		return err
 	}
 	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
-	h.logFailed(r, d)
+	r.logFailed(d)
 	return h.pause(ctx, r, d.In)
 }
 
@@ -343,43 +330,42 @@ func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) error {
 }
 
 // end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
-// loses nothing and a repetition adds nothing.
-func (h *Handler) end(r *run, end ending) error {
+// loses nothing and a repetition adds nothing. With a cause it ends as a dead letter.
+func (h *Handler) end(r *run, cause *fate.Failure) error {
 	if err := h.readRecord(h.life.Writing, r); err != nil {
 		return err
 	}
-	entry := h.conclude(r, end)
+	letter := r.conclude(cause)
 	err := h.persist(h.life.Writing, func(ctx context.Context) error {
-		if end.dead != nil {
-			if err := h.deadLetters.Put(ctx, entry); err != nil {
+		if letter != nil {
+			if err := h.deadLetters.Put(ctx, *letter); err != nil {
 				return err
 			}
 		}
 		return h.records.Put(ctx, r.id, r.record)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		h.logEnd(r)
 	}
-	h.logEnd(r, end)
-	return nil
+	return err
 }
 
-// conclude completes the record of a task that ends, and gives its dead letter, if it ends as one.
-func (h *Handler) conclude(r *run, end ending) deadletter.Entry {
-	r.record.State, r.record.EndedAt = record.Done, time.Now().UTC()
-	if end.cancelled {
-		r.record.State = record.Cancelled
-	}
-	r.record.InvitationID, r.record.Error = end.invitationID, end.dead
-	entry := r.about
-	if end.dead != nil {
+// conclude completes the record of a task that ends: as done unless it is cancelled or, with a cause, as the dead
+// letter that it gives.
+func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
+	r.record.EndedAt, r.record.Error = time.Now().UTC(), cause
+	switch {
+	case cause != nil:
 		r.record.State = record.Dead
-		entry.ID, entry.TaskID, entry.Type, entry.Queue, entry.Payload = r.id, r.id, r.kind, r.queue, r.payload
-		entry.Failure, entry.Attempts, entry.FailedAt = *end.dead, r.record.Attempts, r.record.EndedAt
-		entry.History = fate.Remember(r.record.History, entry.FailedAt, *end.dead)
+		letter = &r.about
+		letter.ID, letter.TaskID, letter.Type, letter.Queue, letter.Payload = r.id, r.id, r.kind, r.queue, r.payload
+		letter.Failure, letter.Attempts, letter.FailedAt = *cause, r.record.Attempts, r.record.EndedAt
+		letter.History = fate.Remember(r.record.History, letter.FailedAt, *cause)
+	case r.record.State != record.Cancelled:
+		r.record.State = record.Done
 	}
 	r.record.History, r.record.Between = nil, fate.State{}
-	return entry
+	return letter
 }
 
 // persist repeats what it does in Redis until Redis takes it or the context ends. What has happened at Clerk is
@@ -387,7 +373,8 @@ func (h *Handler) conclude(r *run, end ending) deadletter.Entry {
 func (h *Handler) persist(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
-		if err == nil || ctx.Err() != nil || answeredByRedis(err) {
+		isErr := func(answer error) bool { return errors.Is(err, answer) }
+		if err == nil || ctx.Err() != nil || slices.ContainsFunc(answers, isErr) {
 			return err
 		}
 		h.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
@@ -397,14 +384,14 @@ func (h *Handler) persist(ctx context.Context, do func(context.Context) error) e
 	}
 }
 
-// answeredByRedis tells errors that asking again does not mend from a Redis that cannot answer.
-func answeredByRedis(err error) bool {
-	for _, answer := range []error{
-		store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone,
-	} {
-		if errors.Is(err, answer) {
-			return true
-		}
-	}
-	return false
+// persisted is persist for what gives a value.
+func persisted[T any](ctx context.Context, h *Handler, do func(context.Context) (T, error)) (value T, err error) {
+	err = h.persist(ctx, func(ctx context.Context) (err error) {
+		value, err = do(ctx)
+		return err
+	})
+	return value, err
 }
+
+// answers are errors that asking again does not mend. With any other, Redis cannot answer.
+var answers = []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}

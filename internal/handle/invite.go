@@ -20,32 +20,41 @@ import (
 // inviteRun is one run of an invite task. Package fate decides what becomes of its recipient. Here its steps are
 // taken, and what was decided is written.
 type inviteRun struct {
-	h         *Handler
-	r         *run
-	recipient dispatch.Recipient
-	wish      intent.Wish
-	known     fate.Known
-	token     string // of the recipient's intent, as last seen
+	h    *Handler
+	r    *run
+	wish intent.Wish
+	subject
 }
 
-func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) (ending, error) {
+// subject is a recipient about whom Clerk is asked.
+type subject struct {
+	recipient    dispatch.Recipient
+	known        fate.Known
+	owner, token string        // of its intent, as last seen
+	since        time.Time     // of its first call of unknown outcome, on our clock
+	campaign     fate.Campaign // how its campaign stands
+}
+
+func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) error {
 	r.about.EmailAddress = payload.Recipient.EmailAddress
 	recipient, err := dispatch.NewRecipient(payload.Recipient)
 	if err != nil {
-		return ending{}, h.unreadable(r, err)
+		return unreadable(err)
 	}
-	i := &inviteRun{
-		h: h, r: r, recipient: recipient, known: knownOf(recipient, r.record.Life()),
-		wish: intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt},
+	wish := intent.Wish{Task: r.id, Address: store.IDOf(recipient.Folded()), Born: payload.EnqueuedAt}
+	known := knownOf(recipient, r.record.Life())
+	i := &inviteRun{h: h, r: r, wish: wish, subject: subject{recipient: recipient, known: known, owner: wish.Owner()}}
+	take := map[fate.Step]func(context.Context) (fate.Decision, error){
+		fate.Send: i.send, fate.Ask: i.ask, fate.Overcome: i.overcome,
 	}
 	step := fate.Start(r.again)
 	for {
-		decision, err := i.take(ctx, step)
+		decision, err := take[step](ctx)
 		if err == nil {
 			err = i.carryOut(ctx, decision)
 		}
 		if err != nil {
-			return ending{}, err
+			return err
 		}
 		step = decision.Next
 	}
@@ -58,27 +67,10 @@ func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
 	}
 }
 
-// rules are the figures by which package fate decides.
-func (h *Handler) rules() fate.Rules {
-	return fate.Rules{MaxAttempts: h.policy.MaxAttempts, Settle: h.policy.Settle}
-}
-
-// take takes a step and gives what follows from it.
-func (i *inviteRun) take(ctx context.Context, step fate.Step) (fate.Decision, error) {
-	switch step {
-	case fate.Ask:
-		return i.ask(ctx)
-	case fate.Overcome:
-		return i.overcome(ctx)
-	}
-	return i.send(ctx)
-}
-
 // ask asks Clerk what became of earlier calls. The record is read after the intent: if another run of the task is
 // ahead, then either intent and record are both that run's, or the intent's token differs when this run writes.
 func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
-	since, err := i.readIntent(ctx)
-	if err != nil {
+	if err := i.readIntent(ctx); err != nil {
 		return fate.Decision{}, err
 	}
 	i.r.read = false
@@ -86,50 +78,47 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 		return fate.Decision{}, err
 	}
 	i.known.State = i.r.record.Life()
-	var found []string
-	if i.known.Intent.Open && !i.known.Foreign {
-		var lost map[string][]string
-		lost, err = i.h.findLost(ctx, []ask.Lost{{Address: i.recipient.EmailAddress, Since: since}})
-		found = lost[i.recipient.Folded()]
+	return i.h.askAbout(ctx, []subject{i.subject})[0], ctx.Err()
+}
+
+// askAbout asks Clerk what became of lost calls for recipients, and gives what follows for each.
+func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decision {
+	var lost []ask.Lost
+	for _, s := range subjects {
+		if s.known.Intent.Open && !s.known.Foreign { // of others nothing was lost
+			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
+		}
 	}
-	return i.known.AfterQuestion(found, err, i.h.policy.Backoff(i.known.Unanswered+1), i.h.rules()), ctx.Err()
+	found, err := h.questions.FindLost(ctx, lost)
+	decisions := make([]fate.Decision, len(subjects))
+	for i, s := range subjects {
+		backoff := h.policy.Backoff(s.known.Unanswered + 1)
+		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules)
+	}
+	return decisions
 }
 
 // overcome deals with a duplicate, if the intent is as it was when that was decided.
 func (i *inviteRun) overcome(ctx context.Context) (fate.Decision, error) {
 	token := i.token
-	if _, err := i.readIntent(ctx); err != nil {
+	if err := i.readIntent(ctx); err != nil {
 		return fate.Decision{}, err
 	}
 	if i.token != token {
 		return i.known.AfterTakeover(), nil
 	}
-	return i.h.overcome(ctx, obstacle{
-		recipient: i.recipient, known: i.known, owner: i.wish.Owner(), token: i.token, campaign: fate.CampaignRuns,
-	}), ctx.Err()
-}
-
-// findLost gives the ids of invitations that lost calls may have created, by folded address, the oldest first.
-func (h *Handler) findLost(ctx context.Context, lost []ask.Lost) (map[string][]string, error) {
-	found, err := h.questions.FindLost(ctx, lost)
-	ids := make(map[string][]string, len(found))
-	for address, invitations := range found {
-		for _, inv := range invitations {
-			ids[address] = append(ids[address], inv.ID)
-		}
-	}
-	return ids, err
+	return i.h.overcome(ctx, i.subject), ctx.Err()
 }
 
 // send waits for a call that carries the recipient, and gives what follows from its answer.
 func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
-	result, waited, err := i.h.dispatcher.Send(ctx, i.recipient.As(i.known), i.wish)
+	result, waited, err := i.h.dispatcher.Send(ctx, i.recipient.As(i.known.State), i.wish)
 	i.r.waited += waited
 	if err != nil {
 		return fate.Decision{}, err
 	}
 	if result.LookUp != nil {
-		_, err := i.readIntent(ctx)
+		err := i.readIntent(ctx)
 		return i.known.AfterLookUp(*result.LookUp), err
 	}
 	claim := result.Claim
@@ -141,16 +130,13 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	if claim.Verdict != fate.Granted {
 		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
 	}
-	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules()), nil
+	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules), nil
 }
 
 // adopt takes over the record that the claim has found. A first run has not read it before.
 func (i *inviteRun) adopt(claim intent.Claim) error {
-	if i.r.read {
-		return nil
-	}
-	i.r.read = true
-	if len(claim.Record) == 0 {
+	if i.r.read || len(claim.Record) == 0 {
+		i.r.read = true
 		return nil
 	}
 	found, err := record.Decode(claim.Record)
@@ -163,73 +149,59 @@ func (i *inviteRun) adopt(claim intent.Claim) error {
 	return nil
 }
 
-// readIntent reads how the recipient's intent stands, and gives the time of its first call on our clock.
-func (i *inviteRun) readIntent(ctx context.Context) (since time.Time, err error) {
-	err = i.h.persist(ctx, func(ctx context.Context) error {
-		standing, now, err := i.h.intents.Standing(ctx, i.wish.Owner(), i.wish.Address)
+// readIntent reads how the recipient's intent stands.
+func (i *inviteRun) readIntent(ctx context.Context) error {
+	return i.h.persist(ctx, func(ctx context.Context) error {
+		standing, now, err := i.h.intents.Standing(ctx, i.owner, i.wish.Address)
 		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
-		since = time.Now().Add(standing.Since.Sub(now))
+		i.since = time.Now().Add(standing.Since.Sub(now))
 		return err
 	})
-	return since, err
 }
 
 // carryOut writes a decision and waits as long as it says. The error is errEnded if it is an end.
 func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
+	if d.Next == fate.Leave {
+		return errEnded
+	}
 	before := i.known.State
 	i.known.State = d.State
-	switch {
-	case d.Next == fate.Leave:
-		return errEnded
-	case d.Next.Ends():
-		return i.end(d)
-	case d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State):
+	if d.Next.Ends() || d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State) {
 		if err := i.write(d); err != nil {
 			return err
 		}
 	}
+	if d.Next.Ends() {
+		i.h.logEnd(i.r)
+		return errEnded
+	}
 	if d.State.Attempts > before.Attempts {
-		i.h.logFailed(i.r, d)
+		i.r.logFailed(d)
 	}
 	return i.h.pause(ctx, i.r, d.In)
 }
 
-// write writes a decision: the intent and the task's record, in one step.
+// write writes a decision in one step: the intent, the task's record and, if the task ends as one, its dead letter.
 func (i *inviteRun) write(d fate.Decision) error {
 	if d.Intent == fate.IntentOpened {
 		i.token = "d" + uuid.NewString()
 	}
-	i.r.record.SetLife(d.State)
-	return i.settle(i.settlement(d))
-}
-
-// end writes the end of the task: intent, record and, if it ends as one, its dead letter, in one step. Then it returns
-// errEnded.
-func (i *inviteRun) end(d fate.Decision) error {
-	end := ending{invitationID: d.InvitationID, dead: d.Cause, cancelled: d.Next == fate.Cancelled}
-	before := i.r.record
-	i.r.record.SetLife(d.State)
-	if d.Next == fate.Sent && !d.State.Foreign {
-		i.r.record.Attempts++ // the call that created the invitation
+	r := i.r
+	r.record.SetLife(d.State)
+	s := intent.Settlement{
+		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r.record,
 	}
-	entry := i.h.conclude(i.r, end)
-	s := i.settlement(d)
-	if end.dead != nil {
-		s.Letter = &entry
+	if d.Next.Ends() {
+		r.record.InvitationID = d.InvitationID
+		switch {
+		case d.Next == fate.Cancelled:
+			r.record.State = record.Cancelled
+		case d.Next == fate.Sent && !d.State.Foreign:
+			r.record.Attempts++ // the call that created the invitation
+		}
+		s.Letter = r.conclude(d.Cause)
 	}
-	if err := i.settle(s); err != nil {
-		i.r.record = before
-		return err
-	}
-	i.h.logEnd(i.r, end)
-	return errEnded
-}
-
-func (i *inviteRun) settlement(d fate.Decision) intent.Settlement {
-	return intent.Settlement{
-		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked,
-		Record: &i.r.record,
-	}
+	return i.settle(s)
 }
 
 // settle settles, until Redis takes it or the worker's last grace ends.
@@ -238,7 +210,7 @@ func (i *inviteRun) settle(s intent.Settlement) error {
 }
 
 // logFailed writes the line of a failed attempt.
-func (h *Handler) logFailed(r *run, d fate.Decision) {
+func (r *run) logFailed(d fate.Decision) {
 	cause := d.State.Refusal
 	if n := len(d.State.History); cause == nil && n > 0 {
 		cause = &d.State.History[n-1].Failure
@@ -246,6 +218,6 @@ func (h *Handler) logFailed(r *run, d fate.Decision) {
 	if cause == nil {
 		return
 	}
-	h.log.Info().Str("id", r.id).Str("type", r.kind).Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).
-		Str("code", cause.Code).Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
+	r.log.Info().Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).Str("code", cause.Code).
+		Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
 }

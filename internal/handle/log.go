@@ -23,30 +23,26 @@ func redact(address string) string {
 }
 
 // logEnd writes the one line of a task that has ended.
-func (h *Handler) logEnd(r *run, end ending) {
-	outcome, level := "done", zerolog.InfoLevel
-	switch {
-	case end.dead != nil:
-		outcome, level = "dead", zerolog.WarnLevel
-	case end.cancelled:
-		outcome = "cancelled"
+func (h *Handler) logEnd(r *run) {
+	outcome, cause, level := string(r.record.State), r.record.Error, zerolog.InfoLevel
+	if cause != nil {
+		level = zerolog.WarnLevel
 	}
 	h.observer.TaskEnded(r.kind, outcome)
-	line := h.log.WithLevel(level).Str("id", r.id).Str("type", r.kind).Str("outcome", outcome).
-		Int("attempts", r.record.Attempts).Float64("duration_seconds", time.Since(r.started).Seconds()).
-		Float64("wait_seconds", r.waited.Seconds())
+	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
+		Float64("duration_seconds", time.Since(r.started).Seconds()).Float64("wait_seconds", r.waited.Seconds())
 	if r.about.EmailAddress != "" {
 		line = line.Str("address", redact(r.about.EmailAddress))
 	}
-	if end.invitationID != "" {
-		line = line.Str("invitation_id", end.invitationID)
+	if r.record.InvitationID != "" {
+		line = line.Str("invitation_id", r.record.InvitationID)
 	}
-	for _, name := range slices.Sorted(maps.Keys(end.detail)) {
-		line = line.Int(name, end.detail[name])
+	for _, name := range slices.Sorted(maps.Keys(r.detail)) {
+		line = line.Int(name, r.detail[name])
 	}
-	if end.dead != nil {
-		line = withFailure(line, *end.dead)
-		h.observer.DeadLetterWritten(end.dead.Reason)
+	if cause != nil {
+		line = withFailure(line, *cause)
+		h.observer.DeadLetterWritten(cause.Reason)
 	}
 	line.Msg("task ended")
 }

@@ -6,77 +6,54 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
-	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
 
-// obstacle is an invitation in the way of a recipient, and what must still be so when it is dealt with.
-type obstacle struct {
-	recipient    dispatch.Recipient
-	known        fate.Known
-	owner, token string // of the recipient's intent
-	campaign     fate.Campaign
-}
-
-// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created. The
-// recipient's intent is open meanwhile, so nobody else calls for the address. All of it may be repeated.
-func (h *Handler) overcome(ctx context.Context, o obstacle) fate.Decision {
-	if d, held := o.known.BeforeOvercoming(o.campaign, policy.DriverPoll); held {
+// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created: it
+// accepts or revokes what is pending. The recipient's intent is open meanwhile, so nobody else calls for the address.
+// All of it may be repeated.
+func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
+	if d, held := s.known.BeforeOvercoming(s.campaign, policy.DriverPoll); held {
 		return d
 	}
-	way, err := h.dealWith(ctx, o)
-	if errors.Is(err, errTakenOver) {
-		return o.known.AfterTakeover()
+	after := func(way fate.Way, err error) fate.Decision {
+		return s.known.AfterOvercoming(way, err, h.policy.Backoff(s.known.Unanswered+1))
 	}
-	return o.known.AfterOvercoming(way, err, h.policy.Backoff(o.known.Unanswered+1))
-}
-
-// errTakenOver means that another run has changed the intent.
-var errTakenOver = errors.New("another run has changed the intent")
-
-// dealWith accepts or revokes what is pending. An error means that Clerk or Redis could not be asked, or errTakenOver.
-func (h *Handler) dealWith(ctx context.Context, o obstacle) (fate.Way, error) {
-	pending, err := h.questions.PendingOf(ctx, o.recipient.EmailAddress)
+	pending, err := h.questions.PendingOf(ctx, s.recipient.EmailAddress)
 	switch {
 	case err != nil:
-		return fate.Way{}, err
-	case o.known.OnDuplicate == fate.Accept && len(pending) > 0:
-		return fate.Way{Accepted: pending[0].ID}, nil
-	case o.known.OnDuplicate == fate.Accept:
-		return fate.Way{Refusal: o.known.Refusal}, nil // what stands in the way is not pending
+		return after(fate.Way{}, err)
+	case s.known.OnDuplicate == fate.Accept && len(pending) > 0:
+		return after(fate.Way{Accepted: pending[0].ID}, nil)
+	case s.known.OnDuplicate == fate.Accept:
+		return after(fate.Way{Refusal: s.known.Refusal}, nil) // what stands in the way is not pending
 	}
 	// While the intent is the same, no run of ours has called, so nothing in the list is ours.
-	standing, _, err := h.intents.Standing(ctx, o.owner, store.IDOf(o.recipient.Folded()))
-	if err == nil && standing.Token != o.token {
-		err = errTakenOver
-	}
-	if err != nil {
-		return fate.Way{}, err
+	standing, _, err := h.intents.Standing(ctx, s.owner, store.IDOf(s.recipient.Folded()))
+	switch {
+	case err != nil:
+		return after(fate.Way{}, err)
+	case standing.Token != s.token:
+		return s.known.AfterTakeover()
 	}
 	var way fate.Way
 	for _, inv := range pending {
-		err := h.clear(ctx, inv.ID)
+		_, err := h.caller.Do(ctx, policy.Revoke, func(ctx context.Context) error {
+			_, err := h.revokeOne(ctx, inv.ID)
+			return err
+		})
 		refusal, answered := errors.AsType[*clerkclient.Error](err)
 		switch {
 		case isGone(err): // it was deleted a moment ago
 		case answered && refusal.Outcome == clerkclient.Rejected: // it was accepted a moment ago, say
 			failure := call.FailureOf(refusal)
-			return fate.Way{Refusal: &failure}, nil
+			return after(fate.Way{Refusal: &failure}, nil)
 		case err != nil:
-			return fate.Way{}, err
+			return after(fate.Way{}, err)
 		}
 		way.Revoked = append(way.Revoked, inv.ID)
 	}
-	return way, nil
-}
-
-// clear revokes an invitation that stands in the way.
-func (h *Handler) clear(ctx context.Context, id string) error {
-	_, err := h.caller.Do(ctx, policy.Revoke, func(ctx context.Context) error {
-		_, err := h.revokeOne(ctx, id)
-		return err
-	})
-	return err
+	return after(way, nil)
 }

@@ -15,8 +15,6 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -29,25 +27,19 @@ const (
 )
 
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
-func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) (ending, error) {
-	lag := h.policy.Settle + policy.SettleMargin
-	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
-	switch {
-	case what.EmailAddress != "":
-		r.about.EmailAddress = what.EmailAddress
-		found, err := finder.OfAddress(ctx, what.EmailAddress)
-		return h.revokeAll(ctx, r, found, err)
-	case what.Campaign != "":
-		r.about.Campaign = what.Campaign
-		found, err := finder.OfCampaign(ctx, what.Campaign)
-		return h.revokeAll(ctx, r, found, err)
+func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) error {
+	r.about.EmailAddress, r.about.Campaign, r.about.InvitationID = what.EmailAddress, what.Campaign, what.InvitationID
+	if what.InvitationID == "" {
+		return h.revokeAll(ctx, r, what)
 	}
-	r.about.InvitationID = what.InvitationID
 	did, err := h.revokeForGood(ctx, r, what.InvitationID)
 	if did {
 		r.record.Revoked = 1
 	}
-	return ending{invitationID: what.InvitationID}, err
+	if err == nil {
+		r.record.InvitationID = what.InvitationID
+	}
+	return err
 }
 
 // revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no
@@ -81,11 +73,7 @@ func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did boo
 
 // isListed tells whether Clerk lists an invitation under a status.
 func (h *Handler) isListed(ctx context.Context, id, status string) (bool, error) {
-	var page clerkclient.Page
-	_, err := h.caller.Do(ctx, policy.Read, func(ctx context.Context) (err error) {
-		page, _, err = h.clerk.List(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
-		return err
-	})
+	page, err := h.questions.Page(ctx, clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: id})
 	return slices.ContainsFunc(page.Invitations, func(inv clerkclient.Invitation) bool { return inv.ID == id }), err
 }
 
@@ -105,34 +93,37 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 	}
 }
 
-// revokeAll revokes what is found pending. All of it is collected first: revoking shortens the list. A run that is
-// broken off harms nobody: the next one finds what is pending still.
-func (h *Handler) revokeAll(ctx context.Context, r *run, found []clerkclient.Invitation, err error) (ending, error) {
+// revokeAll revokes what is pending of an address or a campaign. All of it is collected first: revoking shortens the
+// list. A run that is broken off harms nobody: the next one finds what is pending still.
+func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload) error {
+	lag := h.policy.Settle + policy.SettleMargin
+	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
+	found, err := finder.Pending(ctx, of)
 	switch {
-	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, store.ErrNewer):
-		return ending{}, h.noCampaign(r, err)
 	case errors.Is(err, ask.ErrIncomplete):
-		return ending{}, h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+		return h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 	case err != nil:
-		return ending{}, err
+		return noCampaign(err)
 	}
+	r.detail = map[string]int{"revoked": 0, "not_pending": 0, "not_revoked": 0}
 	v := &revocation{h: h, task: r, base: r.record}
 	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
 		return v.revoke(ctx, found[i].ID)
 	})...)
 	if errors.Is(err, call.ErrPanicked) {
-		panic(err) // for the task's run to count
+		return err
 	}
 	r.waited += v.waited
-	r.record.Revoked += v.revoked
+	r.record.Revoked += r.detail["revoked"]
 	if err == nil && v.later == nil {
-		return v.end(len(found)), nil
+		return v.end(len(found))
 	}
-	r.record.Attempts, r.record.History = max(v.attempts, v.base.Attempts), v.history // the next run counts on
+	// The next run counts on.
+	r.record.Attempts, r.record.History = max(v.worst.Attempts, v.base.Attempts), v.worst.History
 	if err = errors.Join(err, h.putRecord(r)); err != nil {
-		return ending{}, err
+		return err
 	}
-	return ending{}, v.later
+	return v.later
 }
 
 // revocation is one run of a revoke task over several invitations. One that Clerk refuses to revoke does not stop the
@@ -142,16 +133,12 @@ type revocation struct {
 	task *run
 	base record.Record // of the task, before this run
 
-	mu         sync.Mutex
-	revoked    int
-	notPending int // not any more
-	notRevoked int
-	first      *fate.Failure // of those that are not revoked
-	firstID    string
-	attempts   int // the most for one of them, and what became of them
-	history    []fate.Attempt
-	later      error         // one is for a later run, and so are those that come after it
-	waited     time.Duration // the longest of one of them, for permits and between attempts
+	mu      sync.Mutex    // also for the figures of task
+	first   *fate.Failure // of those that are not revoked
+	firstID string
+	worst   record.Record // that of the most attempts for one of them
+	later   error         // one is for a later run, and so are those that come after it
+	waited  time.Duration // the longest of one of them, for permits and between attempts
 }
 
 // revoke revokes one of them, with attempts of its own. An error breaks the run off.
@@ -162,7 +149,7 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	if putOff {
 		return nil
 	}
-	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, record: v.base, read: true}
+	r := &run{id: v.task.id, kind: v.task.kind, queue: v.task.queue, log: v.task.log, record: v.base, read: true}
 	r.record.History = slices.Clone(v.base.History)
 	did, err := v.h.revokeForGood(ctx, r, id)
 	dead, isDead := errors.AsType[*died](err)
@@ -171,16 +158,16 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waited = max(v.waited, r.waited)
-	if (isDead || putsOff) && !gone && r.record.Attempts > v.attempts {
-		v.attempts, v.history = r.record.Attempts, r.record.History
+	if (isDead || putsOff) && !gone && r.record.Attempts > v.worst.Attempts {
+		v.worst = r.record
 	}
 	switch {
 	case err == nil && did:
-		v.revoked++
+		v.task.detail["revoked"]++
 	case err == nil, gone:
-		v.notPending++
+		v.task.detail["not_pending"]++
 	case isDead:
-		v.notRevoked++
+		v.task.detail["not_revoked"]++
 		if v.first == nil {
 			v.first, v.firstID = &dead.cause, id
 		}
@@ -192,8 +179,8 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 	return nil
 }
 
-// isNotPending tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says of an
-// expired one is not known; its list tells.
+// isNotPending tells whether an invitation whose revocation Clerk refused is not pending any more. What Clerk says
+// of an expired one is not known; its list tells.
 func (h *Handler) isNotPending(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
@@ -205,17 +192,13 @@ func (h *Handler) isNotPending(ctx context.Context, id string, refusal fate.Fail
 	return err == nil && !listed
 }
 
-// end is how the run ends when all have been tried.
-func (v *revocation) end(all int) ending {
-	end := ending{detail: map[string]int{
-		"revoked": v.revoked, "not_pending": v.notPending, "not_revoked": v.notRevoked,
-	}}
-	v.task.record.Attempts, v.task.record.History = max(1, v.attempts), v.history
-	if v.first != nil {
-		failure := *v.first
-		failure.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
-			v.notRevoked, all, v.firstID, failure.Message)
-		end.dead = &failure
+// end ends the run when all have been tried.
+func (v *revocation) end(all int) error {
+	v.task.record.Attempts, v.task.record.History = max(1, v.worst.Attempts), v.worst.History
+	if v.first == nil {
+		return nil
 	}
-	return end
+	v.first.Message = fmt.Sprintf("%d of %d invitations are not revoked, one of them %s: %s",
+		v.task.detail["not_revoked"], all, v.firstID, v.first.Message)
+	return &died{*v.first}
 }

@@ -61,11 +61,9 @@ func idle(t testing.TB, clerk Clerk) *Handler {
 // synced runs a sync-list and gives its figures.
 func synced(t testing.TB, h *Handler) map[string]int {
 	t.Helper()
-	end, err := h.syncList(context.Background(), &run{id: "t", read: true}, tasks.SyncListPayload{})
-	if err != nil || end.dead != nil {
-		t.Fatalf("%+v, %v", end.dead, err)
-	}
-	return end.detail
+	r := &run{id: "t", read: true}
+	testkit.NoError(t, h.syncList(context.Background(), r, tasks.SyncListPayload{}))
+	return r.detail
 }
 
 // same compares the directory with Clerk's list.
@@ -158,7 +156,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	c.Lie = 5
 	c.Add(10, 1)
 	r := &run{id: "t", read: true}
-	_, err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
+	err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
 	dead, ok := errors.AsType[*died](err)
 	if !ok || dead.cause.Reason != fate.Exhausted || dead.cause.Code != "list_incomplete" || r.record.Attempts != 3 {
 		t.Errorf("%v, %d attempts", err, r.record.Attempts)

@@ -36,18 +36,16 @@ const maxAnnounced = 4 << 10
 
 // Announce publishes the limits by which the workers send, for programs without such settings. The worker that started
 // last counts.
-func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
+func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespace string) (err error) {
+	defer store.Wrap(&err, "announcing the policy")
 	data, err := json.Marshal(announced{
 		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(),
 		Reserve: p.Reserve, Timeout: p.Timeout,
 	})
 	if err != nil {
-		return fmt.Errorf("encoding the policy: %w", err)
+		return err
 	}
-	if err := rdb.Set(ctx, store.Keys(namespace).Policy(), data, 0).Err(); err != nil {
-		return fmt.Errorf("announcing the policy: %w", err)
-	}
-	return nil
+	return rdb.Set(ctx, store.Keys(namespace).Policy(), data, 0).Err()
 }
 
 // Announced returns the limits, the reserve and the timeout by which the workers send, and nothing else of their

@@ -3,7 +3,12 @@
 // dead letters and the copy of Clerk's list.
 package store
 
-import "github.com/redis/go-redis/v9"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // DB is Redis, with the keys of one namespace.
 type DB struct {
@@ -93,8 +98,14 @@ func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked"
 // Policy is what the workers announce of their policy.
 func (k Keys) Policy() string { return string(k) + ":policy" }
 
-// Bases is a hash of the bases of Clerk's API that have given a good answer.
+// Bases is a hash of the bases of Clerk's API that have given a good answer, by BaseID.
 func (k Keys) Bases() string { return string(k) + ":bases" }
+
+// BaseID stands for the base of an API.
+func BaseID(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:8])
+}
 
 // KeyKind is the kind of Clerk key, test or live, that the namespace belongs to.
 func (k Keys) KeyKind() string { return string(k) + ":key-kind" }

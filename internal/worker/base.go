@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,25 +26,25 @@ const (
 // answers it: with a 404, or with a success that is not Clerk's. Any other answer says nothing about the URL, and once
 // Clerk has answered there, a wrong answer is a failure that passes.
 func (w *Worker) checkBase(ctx context.Context, pause time.Duration) error {
-	if w.base == "" {
+	if w.Base == "" {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(w.base))
-	key, field := store.Keys(w.namespace).Bases(), hex.EncodeToString(sum[:8])
-	if known, err := w.rdb.HExists(ctx, key, field).Result(); err != nil || known {
+	key, field := store.Keys(w.Namespace).Bases(), store.BaseID(w.Base)
+	if known, err := w.Redis.HExists(ctx, key, field).Result(); err != nil || known {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, basePatience)
 	defer cancel()
 	for tries := 1; ; tries++ {
 		_, err := w.caller.Do(ctx, policy.Read, func(ctx context.Context) error {
-			_, _, err := w.clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
+			_, _, err := w.Clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
 			return err
 		})
 		answer, answered := errors.AsType[*clerkclient.Error](err)
 		switch {
 		case err == nil:
-			return w.rdb.HSet(ctx, key, field, time.Now().UnixMilli()).Err()
+			_ = w.Redis.HSet(ctx, key, field, time.Now().UnixMilli()).Err() // or else it is asked again
+			return nil
 		case !answered || !isAnotherService(answer):
 			return nil
 		case tries == baseTries:

@@ -32,7 +32,7 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 		case ctx.Err() != nil:
 			return nil
 		}
-		w.log.Warn().Err(err).Msg("waiting for Redis")
+		w.Log.Warn().Err(err).Msg("waiting for Redis")
 		_ = policy.Sleep(ctx, policy.RedisRest)
 	}
 }
@@ -41,27 +41,29 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 // send a live system's invitations, nor the other way round. Then it announces by which limits this worker sends,
 // and checks Redis.
 func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
-	key := store.Keys(w.namespace).KeyKind()
-	err := w.rdb.SetArgs(ctx, key, kind, redis.SetArgs{Mode: "NX"}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	key := store.Keys(w.Namespace).KeyKind()
+	if err := w.Redis.SetNX(ctx, key, kind, 0).Err(); err != nil {
 		return err
 	}
-	bound, err := w.rdb.Get(ctx, key).Result()
+	bound, err := w.Redis.Get(ctx, key).Result()
 	switch {
 	case err != nil:
 		return err
 	case bound != kind:
-		return policy.OtherKind(w.namespace, bound, kind)
+		return policy.OtherKind(w.Namespace, bound, kind)
 	}
-	if err := w.limiter.Announce(ctx); err != nil {
+	if err := w.caller.Limiter.Announce(ctx); err != nil {
 		return err
 	}
-	if err := w.policy.Announce(ctx, w.rdb, w.namespace); err != nil {
+	if err := w.Policy.Announce(ctx, w.Redis, w.Namespace); err != nil {
 		return err
 	}
-	if err := w.check(ctx); err != nil || w.embedded {
+	if w.Embedded {
+		return nil
+	}
+	if err := w.check(ctx); err != nil {
 		return err
 	}
-	_, err = w.memory.restarted(ctx)
+	_, err = restarted(ctx, w.Redis, w.Namespace)
 	return err
 }

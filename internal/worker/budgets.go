@@ -17,30 +17,44 @@ const budgetsTimeout = 2 * time.Second
 type Budgets struct {
 	rdb       redis.UniversalClient
 	namespace string
-
-	limit, window, used, inFlight, blocked, next *prometheus.Desc
 }
 
 // NewBudgets gives the budgets of a namespace.
 func NewBudgets(rdb redis.UniversalClient, namespace string) *Budgets {
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("usher_limit_"+name, help, []string{"limit"}, nil)
-	}
-	return &Budgets{
-		rdb: rdb, namespace: namespace,
-		limit:    desc("calls", "Calls allowed in a window."),
-		window:   desc("window_seconds", "Length of the window."),
-		used:     desc("used_calls", "Calls that count in the window now, those in flight included."),
-		inFlight: desc("in_flight_calls", "Calls whose answer has not arrived."),
-		blocked:  desc("blocked_seconds", "Time for which Clerk has asked for no calls; 0: none."),
-		next:     desc("next_permit_seconds", "Time until the next permit can come free; 0: one is free."),
-	}
+	return &Budgets{rdb: rdb, namespace: namespace}
 }
+
+// gauge is a figure of every limit.
+type gauge struct {
+	desc  *prometheus.Desc
+	value func(u ratelimit.Usage) float64
+}
+
+func newGauge(name, help string, value func(u ratelimit.Usage) float64) gauge {
+	return gauge{prometheus.NewDesc("usher_limit_"+name, help, []string{"limit"}, nil), value}
+}
+
+var gauges = []gauge{
+	newGauge("calls", "Calls allowed in a window.", func(u ratelimit.Usage) float64 { return float64(u.N) }),
+	newGauge("window_seconds", "Length of the window.",
+		func(u ratelimit.Usage) float64 { return u.Window.Seconds() }),
+	newGauge("used_calls", "Calls that count in the window now, those in flight included.",
+		func(u ratelimit.Usage) float64 { return float64(u.Used) }),
+	newGauge("in_flight_calls", "Calls whose answer has not arrived.",
+		func(u ratelimit.Usage) float64 { return float64(u.InFlight) }),
+	newGauge("blocked_seconds", "Time for which Clerk has asked for no calls; 0: none.",
+		func(u ratelimit.Usage) float64 { return until(u, u.BlockedUntil) }),
+	newGauge("next_permit_seconds", "Time until the next permit can come free; 0: one is free.",
+		func(u ratelimit.Usage) float64 { return until(u, u.NextFree) }),
+}
+
+// until is how many seconds after the reading an instant comes; of none it is 0.
+func until(u ratelimit.Usage, at time.Time) float64 { return max(0, at.Sub(u.At).Seconds()) }
 
 // Describe is called by the registry.
 func (b *Budgets) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{b.limit, b.window, b.used, b.inFlight, b.blocked, b.next} {
-		out <- desc
+	for _, g := range gauges {
+		out <- g.desc
 	}
 }
 
@@ -53,20 +67,8 @@ func (b *Budgets) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	for _, u := range usages {
-		gauge := func(desc *prometheus.Desc, value float64) {
-			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, u.Name)
+		for _, g := range gauges {
+			out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(u), u.Name)
 		}
-		until := func(t time.Time) float64 {
-			if t.IsZero() {
-				return 0
-			}
-			return max(0, t.Sub(u.At).Seconds())
-		}
-		gauge(b.limit, float64(u.N))
-		gauge(b.window, u.Window.Seconds())
-		gauge(b.used, float64(u.Used))
-		gauge(b.inFlight, float64(u.InFlight))
-		gauge(b.blocked, until(u.BlockedUntil))
-		gauge(b.next, until(u.NextFree))
 	}
 }

@@ -2,7 +2,7 @@ package worker
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,34 +17,31 @@ const (
 
 // Health knows whether a worker is ready for work.
 type Health struct {
-	mu         sync.Mutex
-	running    bool
-	stopping   bool
-	redisSeen  time.Time
-	keyRefused bool
+	running, stopping, keyRefused atomic.Bool
+	redisSeen                     atomic.Pointer[time.Time]
 }
 
 // NewHealth gives the health of a worker that has just begun.
-func NewHealth() *Health { return &Health{redisSeen: time.Now()} }
-
-func (h *Health) set(change func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	change()
+func NewHealth() *Health {
+	h := &Health{}
+	h.seeRedis()
+	return h
 }
+
+func (h *Health) seeRedis() { h.redisSeen.Store(new(time.Now())) }
 
 func (h *Health) started() {
-	h.set(func() { h.running, h.stopping, h.keyRefused = true, false, false })
+	h.keyRefused.Store(false)
+	h.running.Store(true)
+	h.stopping.Store(false)
 }
-func (h *Health) stopped()         { h.set(func() { h.stopping = true }) }
-func (h *Health) refused(key bool) { h.set(func() { h.keyRefused = key }) }
 
 // Watch asks Redis every second until the context ends.
 func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 	for ctx.Err() == nil {
 		ping, cancel := context.WithTimeout(ctx, redisPing)
 		if rdb.Ping(ping).Err() == nil {
-			h.set(func() { h.redisSeen = time.Now() })
+			h.seeRedis()
 		}
 		cancel()
 		_ = policy.Sleep(ctx, redisPing)
@@ -53,16 +50,14 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 
 // NotReady gives the reason why the worker is not ready, or nothing. Waiting for a permit, 429 and 5xx are no reasons.
 func (h *Health) NotReady() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	switch {
-	case h.stopping:
+	case h.stopping.Load():
 		return "the worker is stopping"
-	case time.Since(h.redisSeen) > redisPatience:
+	case time.Since(*h.redisSeen.Load()) > redisPatience:
 		return "Redis cannot be reached"
-	case !h.running:
+	case !h.running.Load():
 		return "the worker waits for Redis"
-	case h.keyRefused:
+	case h.keyRefused.Load():
 		return "Clerk refuses the secret key"
 	}
 	return ""

@@ -20,28 +20,25 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 		case <-ctx.Done():
 			return
 		}
-		w.health.refused(true)
-		w.log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
+		w.Health.keyRefused.Store(true)
+		w.Log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
 		for !w.caller.Gate.Open() {
 			if policy.Sleep(ctx, policy.KeyRest) != nil { // the limiter holds a probe back for longer each time
 				return
 			}
-			if w.keyChanged() {
+			if w.KeyChanged() {
 				changed(ErrKeyChanged)
 				return
 			}
-			if err := w.probeKey(ctx); err != nil {
-				w.log.Debug().Err(err).Msg("probed the secret key")
+			err := w.caller.Probe(ctx, func(ctx context.Context) error {
+				_, _, err := w.Clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
+				return err
+			})
+			if err != nil {
+				w.Log.Debug().Err(err).Msg("probed the secret key")
 			}
 		}
-		w.health.refused(false)
-		w.log.Info().Msg("Clerk takes the secret key again")
+		w.Health.keyRefused.Store(false)
+		w.Log.Info().Msg("Clerk takes the secret key again")
 	}
-}
-
-func (w *Worker) probeKey(ctx context.Context) error {
-	return w.caller.Probe(ctx, func(ctx context.Context) error {
-		_, _, err := w.clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
-		return err
-	})
 }

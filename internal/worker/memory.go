@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -16,18 +15,9 @@ import (
 // ErrRedis means that Redis is not set up to keep what it is given, and the worker was told to be strict about it.
 var ErrRedis = errors.New("redis may lose what it is given")
 
-// oldestRedis is the first version with every command that is needed.
-var oldestRedis = [2]int{6, 2}
-
-// memory watches whether Redis keeps what it is given.
-type memory struct {
-	rdb       redis.UniversalClient
-	namespace string
-}
-
 // faults tells what is wrong with how Redis is set up, and what can be lost by it.
-func (m memory) faults(ctx context.Context) ([]string, error) {
-	info, err := m.info(ctx)
+func faults(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
+	info, err := info(ctx, rdb)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +25,7 @@ func (m memory) faults(ctx context.Context) ([]string, error) {
 	switch version := info["redis_version"]; {
 	case version == "":
 		faults = append(faults, "it does not tell its version; 6.2 or newer is needed")
-	case !atLeast(version, oldestRedis):
+	case !isNew(version):
 		faults = append(faults, fmt.Sprintf("its version is %.20q; 6.2 or newer is needed", version))
 	}
 	if role := info["role"]; role != "" && role != "master" {
@@ -47,7 +37,7 @@ func (m memory) faults(ctx context.Context) ([]string, error) {
 		{"appendfsync", "always", "a crash loses the tasks and outcomes of up to a second, " +
 			"and what was sent in it may be sent again"},
 	} {
-		got, err := m.rdb.ConfigGet(ctx, want.setting).Result()
+		got, err := rdb.ConfigGet(ctx, want.setting).Result()
 		switch {
 		case answeredWithError(err):
 			faults = append(faults, fmt.Sprintf(
@@ -68,10 +58,10 @@ func answeredWithError(err error) bool {
 	return ok
 }
 
-func (m memory) info(ctx context.Context) (map[string]string, error) {
+func info(ctx context.Context, rdb redis.UniversalClient) (map[string]string, error) {
 	info := map[string]string{}
 	for _, section := range []string{"server", "replication"} {
-		text, err := m.rdb.Info(ctx, section).Result()
+		text, err := rdb.Info(ctx, section).Result()
 		if err != nil && !answeredWithError(err) {
 			return nil, err
 		}
@@ -84,14 +74,11 @@ func (m memory) info(ctx context.Context) (map[string]string, error) {
 	return info, nil
 }
 
-func atLeast(version string, oldest [2]int) bool {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 2 {
-		return false
-	}
-	major, err1 := strconv.Atoi(parts[0])
-	minor, err2 := strconv.Atoi(parts[1])
-	return err1 == nil && err2 == nil && (major > oldest[0] || major == oldest[0] && minor >= oldest[1])
+// isNew tells whether a version has every command that is needed.
+func isNew(version string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 2)
 }
 
 // runScript notes which Redis it is. After another one, or the same started anew, outcomes may be missing: whoever
@@ -113,28 +100,25 @@ return 1
 `)
 
 // restarted tells whether Redis is another than the last time anybody looked, or was started anew.
-func (m memory) restarted(ctx context.Context) (bool, error) {
-	info, err := m.info(ctx)
+func restarted(ctx context.Context, rdb redis.UniversalClient, namespace string) (bool, error) {
+	info, err := info(ctx, rdb)
 	if err != nil || info["run_id"] == "" {
 		return false, err
 	}
-	keys := []string{store.Keys(m.namespace).Run(), store.Keys(m.namespace).Lost()}
-	return runScript.Run(ctx, m.rdb, keys, info["run_id"]+" "+info["role"]).Bool()
+	keys := []string{store.Keys(namespace).Run(), store.Keys(namespace).Lost()}
+	return runScript.Run(ctx, rdb, keys, info["run_id"]+" "+info["role"]).Bool()
 }
 
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
 func (w *Worker) check(ctx context.Context) error {
-	if w.embedded {
-		return nil
-	}
-	faults, err := w.memory.faults(ctx)
+	faults, err := faults(ctx, w.Redis)
 	if err != nil {
 		return err
 	}
 	for _, fault := range faults {
-		w.log.Warn().Str("fault", fault).Msg("Redis is not set up to keep everything")
+		w.Log.Warn().Str("fault", fault).Msg("Redis is not set up to keep everything")
 	}
-	if w.strict && len(faults) > 0 {
+	if w.Strict && len(faults) > 0 {
 		return fmt.Errorf("%w: %s", ErrRedis, strings.Join(faults, "; "))
 	}
 	return nil
@@ -143,13 +127,13 @@ func (w *Worker) check(ctx context.Context) error {
 // watchMemory looks whether Redis was started anew, until the context ends.
 func (w *Worker) watchMemory(ctx context.Context) {
 	for policy.Sleep(ctx, policy.MemoryCheck) == nil {
-		restarted, err := w.memory.restarted(ctx)
-		if err != nil || !restarted {
+		anew, err := restarted(ctx, w.Redis, w.Namespace)
+		if err != nil || !anew {
 			continue // whether Redis can be reached is told elsewhere
 		}
-		w.log.Warn().Msg("Redis was started anew; whoever is unfinished is looked up before the next call")
+		w.Log.Warn().Msg("Redis was started anew; whoever is unfinished is looked up before the next call")
 		if err := w.check(ctx); err != nil {
-			w.log.Error().Err(err).Msg("Redis has changed")
+			w.Log.Error().Err(err).Msg("Redis has changed")
 		}
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"example.com/usher/internal/testkit"
 )
 
-func TestAtLeast(t *testing.T) {
+func TestWhichVersionsAreNewEnough(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]bool{"6.2.0": true, "7.0.15": true, "10.0": true, "6.0.16": false,
 		"5.9": false, "": false, "7": false, "x.y": false} {
-		if got := atLeast(version, oldestRedis); got != want {
+		if got := isNew(version); got != want {
 			t.Errorf("%q: %t", version, got)
 		}
 	}
@@ -23,23 +23,22 @@ func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t, testkit.Durable()...)
 	rdb := testkit.Client(t, server.Addr)
-	m := memory{rdb, "test"}
-	faults := func() string {
+	got := func(rdb redis.UniversalClient) string {
 		t.Helper()
-		faults, err := m.faults(t.Context())
+		faults, err := faults(t.Context(), rdb)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(faults, "\n")
 	}
-	if got := faults(); got != "" {
+	if got := got(rdb); got != "" {
 		t.Errorf("nothing is wrong, and it says %s", got)
 	}
 	for setting, bad := range map[string]string{"maxmemory-policy": "allkeys-lru", "appendonly": "no",
 		"appendfsync": "everysec"} {
 		good := rdb.ConfigGet(t.Context(), setting).Val()[setting]
 		rdb.ConfigSet(t.Context(), setting, bad)
-		if got := faults(); !strings.Contains(got, setting) || !strings.Contains(got, bad) ||
+		if got := got(rdb); !strings.Contains(got, setting) || !strings.Contains(got, bad) ||
 			strings.Contains(got, "\n") {
 			t.Errorf("with %s %s: %s", setting, bad, got)
 		}
@@ -49,8 +48,7 @@ func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 	rdb.Do(t.Context(), "ACL", "SETUSER", "small", "on", "nopass", "~*", "+@connection")
 	small := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "small", Password: "x"})
 	t.Cleanup(func() { _ = small.Close() })
-	m.rdb = small
-	if got := faults(); strings.Count(got, "does not tell") != 4 {
+	if got := got(small); strings.Count(got, "does not tell") != 4 {
 		t.Errorf("to a user of little rights: %s", got)
 	}
 }
@@ -59,10 +57,9 @@ func TestARestartIsNoticedOnce(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t, testkit.Durable()...)
 	rdb := testkit.Client(t, server.Addr)
-	m := memory{rdb, "test"}
 	noticed := func() bool {
 		t.Helper()
-		restarted, err := m.restarted(t.Context())
+		restarted, err := restarted(t.Context(), rdb, "test")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,17 +11,15 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
 )
 
 // Metrics counts what a worker does. Labels never hold addresses.
 type Metrics struct {
-	tasks       *prometheus.CounterVec
-	calls       *prometheus.CounterVec
-	callSeconds *prometheus.HistogramVec
-	waitSeconds *prometheus.HistogramVec
-	lookUps     prometheus.Histogram
-	deadLetters *prometheus.CounterVec
+	tasks, calls, deadLetters *prometheus.CounterVec
+	callSeconds, waitSeconds  *prometheus.HistogramVec
 
+	lookUps       prometheus.Observer
 	lookUpsFailed prometheus.Counter
 }
 
@@ -31,31 +30,25 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 		Name: "usher_build_info", Help: "1, with the version as a label.",
 		ConstLabels: prometheus.Labels{"version": version},
 	}).Set(1)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return metric.NewCounterVec(prometheus.CounterOpts{Name: "usher_" + name, Help: help}, labels)
+	}
+	seconds := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		opts := prometheus.HistogramOpts{Name: "usher_" + name, Help: help, Buckets: buckets}
+		return metric.NewHistogramVec(opts, labels)
+	}
 	callBuckets := prometheus.ExponentialBuckets(0.01, 2, 13)  // 10 ms to 41 s
 	waitBuckets := prometheus.ExponentialBuckets(0.001, 4, 13) // 1 ms to 4.7 h
 	return &Metrics{
-		tasks: metric.NewCounterVec(prometheus.CounterOpts{
-			Name: "usher_tasks_ended_total", Help: "Tasks that ended, by type and outcome.",
-		}, []string{"type", "outcome"}),
-		calls: metric.NewCounterVec(prometheus.CounterOpts{
-			Name: "usher_calls_total", Help: "Calls to Clerk, by kind and outcome.",
-		}, []string{"call", "outcome"}),
-		callSeconds: metric.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "usher_call_duration_seconds", Help: "Time from a permit to Clerk's answer.", Buckets: callBuckets,
-		}, []string{"call"}),
-		waitSeconds: metric.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "usher_permit_wait_seconds", Help: "Time a call waited for its permit.", Buckets: waitBuckets,
-		}, []string{"call"}),
-		lookUps: metric.NewHistogram(prometheus.HistogramOpts{
-			Name: "usher_look_up_duration_seconds", Buckets: callBuckets,
-			Help: "Time of a look-up before bulk calls, its waits for permits included.",
-		}),
-		lookUpsFailed: metric.NewCounter(prometheus.CounterOpts{
-			Name: "usher_look_ups_failed_total", Help: "Look-ups before bulk calls that Clerk did not answer in time.",
-		}),
-		deadLetters: metric.NewCounterVec(prometheus.CounterOpts{
-			Name: "usher_dead_letters_written_total", Help: "Dead letters written, by reason.",
-		}, []string{"reason"}),
+		tasks:       counter("tasks_ended_total", "Tasks that ended, by type and outcome.", "type", "outcome"),
+		calls:       counter("calls_total", "Calls to Clerk, by kind and outcome.", "call", "outcome"),
+		callSeconds: seconds("call_duration_seconds", "Time from a permit to Clerk's answer.", callBuckets, "call"),
+		waitSeconds: seconds("permit_wait_seconds", "Time a call waited for its permit.", waitBuckets, "call"),
+		lookUps: seconds("look_up_duration_seconds",
+			"Time of a look-up before bulk calls, its waits for permits included.", callBuckets).WithLabelValues(),
+		lookUpsFailed: counter("look_ups_failed_total",
+			"Look-ups before bulk calls that Clerk did not answer in time.").WithLabelValues(),
+		deadLetters: counter("dead_letters_written_total", "Dead letters written, by reason.", "reason"),
 	}
 }
 
@@ -86,8 +79,8 @@ func (m *Metrics) LookedUp(took time.Duration, failed bool) {
 
 // knownKind bounds the label: a task put into a queue by hand may be of any type.
 func knownKind(kind string) string {
-	switch kind {
-	case "invite", "bulk-invite", "revoke", "delete", "sync-list":
+	known := []string{tasks.TypeInvite, tasks.TypeBulkInvite, tasks.TypeRevoke, tasks.TypeDelete, tasks.TypeSyncList}
+	if slices.Contains(known, kind) {
 		return kind
 	}
 	return "unknown"

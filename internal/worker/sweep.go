@@ -15,14 +15,14 @@ import (
 // sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a
 // minute or two to run its task again.
 func (w *Worker) sweep(ctx context.Context) {
-	client, ledgers := asynq.NewClientFromRedisClient(w.rdb), ledger.New(w.rdb, w.namespace)
+	client, ledgers := asynq.NewClientFromRedisClient(w.Redis), ledger.New(w.Redis, w.Namespace)
 	for policy.Sleep(ctx, policy.SweepInterval) == nil {
 		orphans, err := ledgers.Sweep(ctx)
 		for _, orphan := range orphans {
 			err = errors.Join(err, w.enqueueDriver(ctx, client, orphan))
 		}
 		if err != nil && ctx.Err() == nil {
-			w.log.Warn().Err(err).Msg("campaigns without a driver could not all be given one; it is tried again")
+			w.Log.Warn().Err(err).Msg("campaigns without a driver could not all be given one; it is tried again")
 		}
 	}
 }
@@ -33,7 +33,7 @@ func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan
 		return err
 	}
 	id := ledger.TaskID(orphan.Name, orphan.Generation)
-	w.log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
-	_, err = policy.Enqueue(ctx, client, task, policy.Queue(w.namespace, policy.Campaign), id, time.Time{})
+	w.Log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
+	_, err = policy.Enqueue(ctx, client, task, policy.Queue(w.Namespace, policy.Campaign), id, time.Time{})
 	return err
 }

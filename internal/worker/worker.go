@@ -5,6 +5,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -40,21 +41,9 @@ type Config struct {
 
 // Worker runs the tasks of one namespace.
 type Worker struct {
-	namespace  string
-	rdb        redis.UniversalClient
-	policy     policy.Policy
-	clerk      handle.Clerk
-	limiter    *ratelimit.Limiter
-	caller     *call.Caller
-	handler    *handle.Handler
-	keyChanged func() bool
-	base       string
-	memory     memory
-	embedded   bool
-	strict     bool
-	health     *Health
-	schedules  *schedule.Runner
-	log        zerolog.Logger
+	Config
+	caller  *call.Caller
+	handler *handle.Handler
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -70,12 +59,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{
-		namespace: c.Namespace, rdb: c.Redis, policy: c.Policy, clerk: c.Clerk, limiter: limiter,
-		keyChanged: c.KeyChanged, memory: memory{c.Redis, c.Namespace}, base: c.Base,
-		embedded: c.Embedded, strict: c.Strict,
-		health: c.Health, schedules: c.Schedules, log: c.Log, abandoned: make(chan struct{}),
-	}
+	w := &Worker{Config: c, abandoned: make(chan struct{})}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -96,12 +80,10 @@ type lane struct {
 	pickup      time.Duration // how often an idle lane looks for a task
 }
 
-func lanes() []lane {
-	return []lane{
-		{policy.Interactive, 200, 200 * time.Millisecond},
-		{policy.Campaign, 500, 500 * time.Millisecond},
-		{policy.Housekeeping, 20, 500 * time.Millisecond},
-	}
+var lanes = []lane{
+	{policy.Interactive, 200, 200 * time.Millisecond},
+	{policy.Campaign, 500, 500 * time.Millisecond},
+	{policy.Housekeeping, 20, 500 * time.Millisecond},
 }
 
 // delayedCheck is how often tasks are looked for whose time has come.
@@ -118,28 +100,28 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.checkBase(ctx, basePause); err != nil {
 		return err
 	}
-	servers := make([]*asynq.Server, 0, len(lanes()))
-	for _, l := range lanes() {
+	servers := make([]*asynq.Server, 0, len(lanes))
+	for _, l := range lanes {
 		server := w.server(l)
 		if err := server.Start(w.handler); err != nil {
 			return err
 		}
 		servers = append(servers, server)
 	}
-	w.health.started()
+	w.Health.started()
 	go w.sweep(w.accepting)
-	if w.schedules != nil {
-		go w.schedules.Run(w.accepting)
+	if w.Schedules != nil {
+		go w.Schedules.Run(w.accepting)
 	}
-	if !w.embedded {
+	if !w.Embedded {
 		go w.watchMemory(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
 	go w.watchKey(w.accepting, changed)
-	w.log.Info().Str("namespace", w.namespace).Str("key", keyKind).Stringer("limit_create", w.policy.Create).
-		Stringer("limit_bulk", w.policy.Bulk).Stringer("limit_overall", w.policy.Overall).
-		Int("reserve", w.policy.Reserve).Msg("worker runs")
+	w.Log.Info().Str("namespace", w.Namespace).Str("key", keyKind).Stringer("limit_create", w.Policy.Create).
+		Stringer("limit_bulk", w.Policy.Bulk).Stringer("limit_overall", w.Policy.Overall).
+		Int("reserve", w.Policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
 	w.stop(servers)
 	if errors.Is(context.Cause(ctx), ErrKeyChanged) {
@@ -149,34 +131,43 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 }
 
 func (w *Worker) server(l lane) *asynq.Server {
-	return asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
+	return asynq.NewServerFromRedisClient(w.Redis, asynq.Config{
 		Concurrency:              l.concurrency,
-		Queues:                   map[string]int{policy.Queue(w.namespace, l.name): 1},
+		Queues:                   map[string]int{policy.Queue(w.Namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           handle.RetryDelay,
 		IsFailure:                handle.IsFailure,
 		ShutdownTimeout:          policy.LanesGrace,
-		Logger:                   &asynqLog{w.log},
+		Logger:                   &asynqLog{w.Log},
 		LogLevel:                 asynq.WarnLevel,
 	})
 }
 
+// asynqLog lets asynq write into our log.
+type asynqLog struct{ log zerolog.Logger }
+
+func (l *asynqLog) Debug(args ...any) { l.log.Debug().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Info(args ...any)  { l.log.Info().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Warn(args ...any)  { l.log.Warn().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+func (l *asynqLog) Error(args ...any) { l.log.Error().Str("from", "asynq").Msg(fmt.Sprint(args...)) }
+
+// Fatal does not end the process: that is the command's to decide.
+func (l *asynqLog) Fatal(args ...any) { l.Error(args...) }
+
 func (w *Worker) stop(servers []*asynq.Server) {
-	w.log.Info().Msg("worker stops")
-	w.health.stopped()
+	w.Log.Info().Msg("worker stops")
+	w.Health.stopping.Store(true)
 	w.stopAccepting()
-	flight := time.AfterFunc(policy.CallGrace, w.cutFlight)
-	writing := time.AfterFunc(policy.LanesGrace, w.cutWriting)
+	time.AfterFunc(policy.CallGrace, w.cutFlight)
+	time.AfterFunc(policy.LanesGrace, w.cutWriting)
 	var stopping sync.WaitGroup
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)
 	}
 	stopping.Wait()
-	flight.Stop()
-	writing.Stop()
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)
-	w.log.Info().Msg("worker stopped")
+	w.Log.Info().Msg("worker stopped")
 }

@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
@@ -153,6 +156,46 @@ func people(addresses ...string) []tasks.Recipient {
 }
 
 // TestAFailedBulkRidesTogetherAgain: its recipients wait equally long, so that they do not take a bulk permit each.
+// panicking panics at the first settlement of an intent.
+type panicking struct{ once sync.Once }
+
+func (*panicking) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*panicking) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (p *panicking) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); cmd.Name() == "evalsha" && len(args) > 4 && strings.Contains(fmt.Sprint(args[4]), "}:t:") {
+			p.once.Do(func() { panic("settling") })
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestAPanicAtTheEndLeavesNoHalfOfIt: the invitation was made, and nothing was written.
+func TestAPanicAtTheEndLeavesNoHalfOfIt(t *testing.T) {
+	t.Parallel()
+	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) {
+		p.Timeout, p.Settle = time.Second, time.Millisecond
+	})
+	b.rdb.AddHook(&panicking{})
+	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})
+	if ended := b.wait(t, task, err); ended.State != tasks.StateDone || len(clerk.Ledger()) != 1 {
+		t.Errorf("%+v, %d sent", ended, len(clerk.Ledger()))
+	}
+	if !strings.Contains(b.log.String(), "panic") {
+		t.Fatal("nothing panicked")
+	}
+	id := store.IDOf("ada@example.com")
+	for owner := range b.rdb.HGetAll(t.Context(), store.Keys("test").Intents(string(id[:]))).Val() {
+		if !strings.HasPrefix(owner, "=") {
+			t.Errorf("the intent of %s is open", owner)
+		}
+	}
+}
+
 func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
 	t.Parallel()
 	var sizes []int

@@ -4,8 +4,8 @@
 // instead.
 //
 // The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation
-// that has settled an intent a short while ago, so that none settles two, or that was deleted at Clerk on request. A hash
-// with an intent in it does not expire.
+// that has settled an intent a short while ago, so that none settles two, or that was deleted at Clerk on request. A
+// hash with an intent in it does not expire.
 package intent
 
 import (

@@ -279,8 +279,8 @@ intent.tidy(KEYS[1])
 return 1
 `)
 
-// NoteDeleted notes, before it is done, that an invitation for an address is deleted at Clerk. An owner whose intent is
-// open, and whose calls may have created it, is not to create another one.
+// NoteDeleted notes, before it is done, that an invitation for an address is deleted at Clerk. An owner whose intent
+// is open, and whose calls may have created it, is not to create another one.
 func (t *Tasks) NoteDeleted(ctx context.Context, address store.AddressID, id string, created time.Time) (err error) {
 	defer store.Wrap(&err, "noting that an invitation is deleted")
 	return deleteScript.Run(ctx, t.db, []string{t.key(address)}, id, created.UnixMilli()).Err()
