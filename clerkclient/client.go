@@ -177,7 +177,8 @@ func (c *Client) Delete(ctx context.Context, id string) (Answer, error) {
 	if !segmentForm.MatchString(id) {
 		return Answer{}, refused(opDelete, notAnID)
 	}
-	_, answer, err := ask(ctx, c, strings.Replace(opDelete, "{id}", id, 1), nil, func(gone deletedObject) (bool, string) {
+	op := strings.Replace(opDelete, "{id}", id, 1)
+	_, answer, err := ask(ctx, c, op, nil, func(gone deletedObject) (bool, string) {
 		if gone.ID != id || !gone.Deleted {
 			return false, "it does not say that the invitation is deleted"
 		}

@@ -85,7 +85,8 @@ func (d *deletion) round(ctx context.Context, listed []clerkclient.Invitation) e
 		d.moved = time.Now()
 	}
 	if time.Since(d.moved) > d.h.policy.Settle+policy.SettleMargin {
-		return notOffered(fmt.Sprintf("Clerk still lists %d invitations that it has deleted or does not know", len(listed)))
+		const why = "Clerk still lists %d invitations that it has deleted or does not know"
+		return notOffered(fmt.Sprintf(why, len(listed)))
 	}
 	return policy.Sleep(ctx, policy.RedisRest)
 }

@@ -185,7 +185,8 @@ func (h *Handler) isNotPending(ctx context.Context, id string, refusal fate.Fail
 	switch {
 	case refusal.Code == codeAlreadyAccepted:
 		return true
-	case refusal.Reason != fate.Rejected, refusal.HTTPStatus == http.StatusNotFound && refusal.Code != clerkclient.CodeNotFound:
+	case refusal.Reason != fate.Rejected,
+		refusal.HTTPStatus == http.StatusNotFound && refusal.Code != clerkclient.CodeNotFound:
 		return false
 	}
 	listed, err := h.isListed(ctx, id, "pending")

@@ -167,7 +167,8 @@ func (*panicking) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 func (p *panicking) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if args := cmd.Args(); cmd.Name() == "evalsha" && len(args) > 4 && strings.Contains(fmt.Sprint(args[4]), "}:t:") {
+		args := cmd.Args()
+		if cmd.Name() == "evalsha" && len(args) > 4 && strings.Contains(fmt.Sprint(args[4]), "}:t:") {
 			p.once.Do(func() { panic("settling") })
 		}
 		return next(ctx, cmd)
