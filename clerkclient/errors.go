@@ -52,6 +52,8 @@ type Error struct {
 	// Whole means that the cause is the instance (a quota) and no address. A bulk would have failed without any one of
 	// its recipients.
 	Whole bool `json:"whole,omitempty"`
+	// Reach says what an Unavailable answer is about.
+	Reach Reach `json:"reach,omitempty"`
 	// NotClerk means that the answer is none of Clerk's API: a page, say, or JSON of another form.
 	NotClerk bool `json:"not_clerk,omitempty"`
 	// Sent is false only if it is certain that no byte of the request was written.
@@ -62,6 +64,15 @@ type Error struct {
 	op   string    // method and path, without the query
 	date time.Time // of the answer
 }
+
+// Reach is what an answer is about that refuses everybody.
+type Reach string
+
+// The reaches.
+const (
+	ReachEndpoint Reach = ""       // calls to the same endpoint
+	ReachWrites   Reach = "writes" // all calls that change something
+)
 
 // Error says on one line what was asked, what Clerk answered and what it means.
 func (e *Error) Error() string { return e.text() }

@@ -27,6 +27,9 @@ const (
 	Throttled Outcome = "throttled"
 	// Transient means that the call failed, or may have succeeded unseen. The same request may succeed later.
 	Transient Outcome = "transient"
+	// Unavailable means that Clerk serves nobody at present who asks for this: it is in maintenance mode, or the key lacks
+	// a right. Nothing is wrong with the request. Error.Reach says what else it is about.
+	Unavailable Outcome = "unavailable"
 	// Unauthorized means that Clerk or its edge refuses this program. Nothing is wrong with the request.
 	Unauthorized Outcome = "unauthorized"
 )
@@ -46,6 +49,9 @@ func OutcomeOf(err error) Outcome {
 // things.
 func outcomeOf(a answer, body clerkErrors) Outcome {
 	switch status := a.status; {
+	case status == http.StatusServiceUnavailable && body.has(codeMaintenance),
+		status == http.StatusForbidden && slices.ContainsFunc(rightCodes, body.has):
+		return Unavailable
 	case a.succeeded() && a.fault == nil:
 		return Created
 	case a.succeeded():
@@ -77,6 +83,13 @@ func outcomeOf(a answer, body clerkErrors) Outcome {
 	// To follow it would give the key to a stranger.
 	return Transient
 }
+
+// codeMaintenance is Clerk's answer to everything that changes something while an application is in maintenance mode.
+// On development instances nothing works then (documented).
+const codeMaintenance = "maintenance_mode"
+
+// rightCodes are refusals of a key that lacks the right to make the call (Clerk's error registry).
+var rightCodes = []string{"authorization_invalid", "authorization_missing_scopes"}
 
 // wholeCodes are the refusals that are about the instance and no address (documented).
 var wholeCodes = []string{"quota_exceeded", "dev_monthly_email_limit_exceeded"}
@@ -132,6 +145,9 @@ func classify(op string, a answer) *Error {
 		e.Code, e.Message = matching(codeForm, first.Code), redact(cmp.Or(first.LongMessage, first.Message))
 		e.Offenders = body.offenders()
 		e.Whole = slices.ContainsFunc(wholeCodes, body.has)
+		if outcome == Unavailable && body.has(codeMaintenance) && !strings.HasPrefix(op, http.MethodGet) {
+			e.Reach = ReachWrites
+		}
 	default:
 		e.Message = "the answer is not one of Clerk's API"
 		e.NotClerk = a.fault == nil
@@ -161,12 +177,22 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 type clerkErrors struct {
 	Errors  []clerk.Error `json:"errors"`
 	TraceID string        `json:"clerk_trace_id"`
+	// Of maintenance mode, whose documented form is another.
+	Code         string `json:"code"`
+	ShortMessage string `json:"shortMessage"`
+	LongMessage  string `json:"longMessage"`
 }
 
 // readErrors reads the body; the zero value means that it is not one of Clerk's.
 func readErrors(body []byte) clerkErrors {
 	var read clerkErrors
-	if tooManyObjects(body) || json.Unmarshal(body, &read) != nil || !read.known() || read.Errors[0].Code == "" {
+	if tooManyObjects(body) || json.Unmarshal(body, &read) != nil {
+		return clerkErrors{}
+	}
+	if !read.known() && read.Code == codeMaintenance {
+		read.Errors = []clerk.Error{{Code: read.Code, Message: read.ShortMessage, LongMessage: read.LongMessage}}
+	}
+	if !read.known() || read.Errors[0].Code == "" {
 		return clerkErrors{}
 	}
 	return read

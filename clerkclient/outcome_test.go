@@ -306,3 +306,40 @@ func TestOutcomeOf(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyIsServed: maintenance mode, in both forms of its body, and a key that lacks the right.
+func TestNobodyIsServed(t *testing.T) {
+	t.Parallel()
+	const topLevel = `{"shortMessage":"Maintenance","longMessage":"Try again later.","code":"maintenance_mode"}`
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		want   Outcome
+		code   string
+		writes bool // a write of it is about all writes
+	}{
+		"documented":        {503, topLevel, Unavailable, "maintenance_mode", true},
+		"as other errors":   {503, clerkError("maintenance_mode"), Unavailable, "maintenance_mode", true},
+		"another 503":       {503, clerkError("service_unavailable"), Transient, "service_unavailable", false},
+		"another form":      {503, `{"code":"some_code"}`, Transient, "", false},
+		"no right":          {403, clerkError("authorization_invalid"), Unavailable, "authorization_invalid", false},
+		"no scope":          {403, clerkError("authorization_missing_scopes"), Unavailable, "authorization_missing_scopes", false},
+		"a bad key":         {401, clerkError("authorization_invalid"), Unauthorized, "authorization_invalid", false},
+		"not this address":  {403, clerkError("not_allowed_access"), Rejected, "not_allowed_access", false},
+		"not that far away": {400, topLevel, Rejected, "maintenance_mode", false},
+	} {
+		for _, op := range operations() {
+			server := &script{}
+			server.set(answering(c.status, c.body, "Retry-After", "1800"))
+			_, err := op.do(t.Context(), newClient(t, server))
+			e := asError(t, err)
+			reach := ReachEndpoint
+			if c.writes && op.method != http.MethodGet {
+				reach = ReachWrites
+			}
+			if e.Outcome != c.want || e.Code != c.code || e.Reach != reach || e.RetryAfter != 30*time.Minute {
+				t.Errorf("%s, %s: %s %q, reach %q, after %s", name, op.name, e.Outcome, e.Code, e.Reach, e.RetryAfter)
+			}
+		}
+	}
+}

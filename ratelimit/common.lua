@@ -9,6 +9,8 @@
 --     probe                   the id of the permit of the one call that goes first after the rest
 --     probe_from, probe_until when that permit was granted, and its deadline
 --     window, window_used     the longest window that anybody applies to the log, and when it was last applied
+--     refusals, calm          of a suspension: how many in a row, and since when calls succeed again
+--     since, why              of a suspension: when it began, and a note for people
 --     share:<name>            the most places that the share may hold, as last asked for
 -- For all limits together:
 --   …:figures      HASH, limit name -> "N window", as last announced
@@ -34,7 +36,8 @@ local function number(key, field, value)
 end
 
 local function readState(key)
-  local v = redis.call('HMGET', key, 'not_before', 'probe', 'probe_from', 'probe_until', 'window', 'window_used')
+  local v = redis.call('HMGET', key, 'not_before', 'probe', 'probe_from', 'probe_until', 'window', 'window_used',
+    'refusals', 'calm')
   local s = {
     key = key,
     notBefore = number(key, 'not_before', v[1]),
@@ -43,6 +46,8 @@ local function readState(key)
     probeUntil = number(key, 'probe_until', v[4]),
     window = number(key, 'window', v[5]),
     windowUsed = number(key, 'window_used', v[6]),
+    refusals = number(key, 'refusals', v[7]),
+    calm = number(key, 'calm', v[8]),
   }
   if (s.probe and not (s.probeFrom and s.probeUntil)) or (s.window and not s.windowUsed) then
     error('garbage in ' .. key .. ': fields are missing')

@@ -30,6 +30,8 @@ type Usage struct {
 	Used         int       // places that count, InFlight included
 	InFlight     int       // calls whose answer has not arrived
 	BlockedUntil time.Time // the end of the limit's rest; zero: it does not rest
+	Since        time.Time // when it was suspended; zero: it is not
+	Why          string    // it is suspended
 	Probing      bool      // the rest is over, and one call goes (or will go) first
 	NextFree     time.Time // the earliest instant at which a place can come free; zero: one is free now
 	Shares       []ShareUsage
@@ -101,6 +103,8 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix, name stri
 	var read struct {
 		N                            int
 		Window, Now, NotBefore, Wait int64 `json:",string"`
+		Since                        int64 `json:",string"`
+		Why                          string
 		Probing                      bool
 		Logs                         []struct {
 			Name                string
@@ -113,7 +117,10 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix, name stri
 	}
 	u := Usage{
 		Name: name, N: read.N, Window: time.Duration(read.Window) * time.Microsecond,
-		At: time.UnixMicro(read.Now), Probing: read.Probing,
+		At: time.UnixMicro(read.Now), Probing: read.Probing, Why: read.Why,
+	}
+	if read.Since > 0 {
+		u.Since = time.UnixMicro(read.Since)
 	}
 	if read.NotBefore > read.Now {
 		u.BlockedUntil = time.UnixMicro(read.NotBefore)

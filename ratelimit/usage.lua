@@ -6,7 +6,7 @@
 --       what the keys of the logs of its shares begin with
 --       the most shares that are read
 --       of how many used places of a log it is read when they come free
--- returns JSON: n; as text, window, now, notbefore (the end of the rest; 0: none) and wait; probing; and logs: of the
+-- returns JSON: of a limit that is suspended, since (0: it is not) and why; n; as text, window, now, notbefore (the end of the rest; 0: none) and wait; probing; and logs: of the
 -- limit first (with no name), then of each share, its name, max, used and inflight, and frees, the spans after which
 -- places come free.
 local now = clock()
@@ -16,7 +16,7 @@ if not n then error('garbage in ' .. KEYS[3] .. ': ' .. ARGV[1] .. ' has not two
 local s = readState(KEYS[1])
 local usage = {
   n = n, window = text(window), now = text(now), notbefore = text(s.notBefore or 0), probing = false, wait = 0,
-  logs = n > 0 and {} or nil,
+  logs = n > 0 and {} or nil, since = '0', why = '',
 }
 local function add(name, max, log)
   local from = '(' .. text(now - window)
@@ -32,7 +32,7 @@ local function add(name, max, log)
   end
   table.insert(usage.logs, entry)
 end
-if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) + 6 then
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) + 10 then
   error('garbage in ' .. KEYS[1] .. ': it names too many shares')
 end
 if n > 0 then
@@ -45,6 +45,10 @@ if n > 0 then
   usage.wait = placeWait(KEYS[2], n, window, now)
 end
 if s.notBefore then
+  if s.refusals then
+    usage.since = text(number(KEYS[1], 'since', redis.call('HGET', KEYS[1], 'since')) or 0)
+    usage.why = redis.call('HGET', KEYS[1], 'why') or ''
+  end
   if now < s.notBefore then usage.wait = math.max(usage.wait, s.notBefore - now) else usage.probing = true end
 end
 usage.wait = text(math.ceil(usage.wait))

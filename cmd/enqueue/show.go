@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/directory"
@@ -31,14 +34,17 @@ func (c *statusCommand) Run(a *app) error {
 	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, viewOf)
 	a.out.table("", "queue,pending,active,scheduled,retry", queues)
 	a.out.say("")
-	var limits []view // that a person is shown
+	var limits, resting []view // that a person is shown
 	for _, l := range o.Limits {
 		allowed := "no limit"
 		switch {
 		case l.N > 0:
 			allowed = plural(l.N, "call") + " in " + settings.FormatDuration(l.Window)
+		case policy.OnlyRests(l.Name):
+			resting = append(resting, restView(l))
+			continue
 		case l.BlockedUntil.IsZero():
-			continue // switched off, or there only to rest while Clerk refuses a key
+			continue // switched off
 		}
 		v := limitView(l)
 		v["allowed"], v["next_permit"] = allowed, shown(known(l.NextFree), "now", local)
@@ -46,17 +52,35 @@ func (c *statusCommand) Run(a *app) error {
 	}
 	const limitFields = "name,allowed,used,in_flight,blocked_until,next_permit"
 	a.out.table("No limits are known: no worker has run yet.", limitFields, limits)
+	if len(resting) > 0 {
+		a.out.say("\nClerk serves nobody at present who asks for this:")
+		a.out.table("", "calls,since,next_probe_at,why", resting)
+	}
 	a.out.say("")
 	a.out.table("No campaigns.", campaignFields, campaigns)
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	a.out.object(view{
-		"queues": queues, "limits": views(o.Limits, limitView), "campaigns": campaigns, "dead_letters": o.DeadLetters,
+		"queues": queues, "limits": views(counting(o.Limits), limitView), "resting": append([]view{}, resting...), "campaigns": campaigns, "dead_letters": o.DeadLetters,
 	})
 	return nil
 }
 
+// counting gives the limits that count calls.
+func counting(limits []ratelimit.Usage) []ratelimit.Usage {
+	return slices.DeleteFunc(slices.Clone(limits), func(l ratelimit.Usage) bool { return policy.OnlyRests(l.Name) })
+}
+
 func queueView(q asynq.QueueInfo) view {
 	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
+}
+
+// restView shows calls that rest while Clerk serves nobody.
+func restView(l ratelimit.Usage) view {
+	calls, isRest := strings.CutPrefix(l.Name, policy.RestPrefix)
+	if !isRest {
+		return view{"calls": "all", "since": nil, "next_probe_at": known(l.BlockedUntil), "why": "it refuses the secret key"}
+	}
+	return view{"calls": calls, "since": known(l.Since), "next_probe_at": known(l.BlockedUntil), "why": l.Why}
 }
 
 func limitView(l ratelimit.Usage) view {

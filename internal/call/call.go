@@ -3,8 +3,12 @@
 package call
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +32,12 @@ func FailureOf(e *clerkclient.Error) fate.Failure {
 type Observer interface {
 	Called(kind policy.Call, outcome clerkclient.Outcome, t Timing)
 }
+
+// heldBack are the outcomes with which nothing is wrong with a request: the limiter holds its like back.
+var heldBack = []clerkclient.Outcome{clerkclient.Throttled, clerkclient.Unavailable, clerkclient.Unauthorized}
+
+// HeldBack tells whether a call was refused whatever it was about. Its like is held back until a call may succeed.
+func HeldBack(refusal *clerkclient.Error) bool { return slices.Contains(heldBack, refusal.Outcome) }
 
 // Timing is where the time of a call went.
 type Timing struct {
@@ -169,6 +179,11 @@ func (f *Flight) giveBack(answer error) {
 		err = f.permit.Release(ctx)
 	case refused && refusal.Outcome == clerkclient.Throttled:
 		err = f.permit.Refuse(ctx, f.own, f.c.Policy.RestAfter429(f.own, refusal.RetryAfter))
+	case refused && refusal.Outcome == clerkclient.Unavailable:
+		err = f.suspend(ctx, refusal)
+	case refused && refusal.Status == http.StatusServiceUnavailable && refusal.RetryAfter > 0 && !refusal.NotClerk:
+		rest := min(refusal.RetryAfter, policy.UnavailableAsked)
+		err = f.permit.Refuse(ctx, policy.RestOf(f.kind), rest)
 	case refused && refusal.Outcome == clerkclient.Unauthorized:
 		err = f.permit.Refuse(ctx, policy.KeyLimit(f.c.Key), f.c.Gate.rest())
 	default:
@@ -177,6 +192,22 @@ func (f *Flight) giveBack(answer error) {
 	if err != nil {
 		f.c.Log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
 	}
+}
+
+// suspend lets all calls rest that the refusal is about, in all workers: for as long as Clerk asks, or longer each time.
+func (f *Flight) suspend(ctx context.Context, refusal *clerkclient.Error) error {
+	limit := policy.RestOf(f.kind)
+	if refusal.Reach == clerkclient.ReachWrites {
+		limit = policy.RestWrites
+	}
+	why := fmt.Sprintf("%d %s", refusal.Status, refusal.Code)
+	if refusal.TraceID != "" {
+		why += " (trace " + refusal.TraceID + ")"
+	}
+	asked := min(refusal.RetryAfter, policy.SuspendAsked)
+	return f.permit.Suspend(ctx, limit, ratelimit.Suspension{
+		First: cmp.Or(asked, policy.SuspendFirst), Most: policy.SuspendMost, Calm: policy.SuspendCalm, Why: why,
+	})
 }
 
 // observe tells the observer and the log of an answer.
@@ -195,7 +226,7 @@ func (c *Caller) observe(kind policy.Call, t Timing, answer error) {
 		c.Log.Info().Msg("calls to Clerk are answered again")
 	}
 	level := zerolog.DebugLevel
-	if outcome == clerkclient.Throttled || outcome == clerkclient.Unauthorized {
+	if slices.Contains(heldBack, outcome) {
 		level = zerolog.WarnLevel
 	}
 	c.Log.WithLevel(level).Str("call", string(kind)).Str("outcome", string(outcome)).

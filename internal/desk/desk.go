@@ -58,8 +58,8 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 // Overview is how the whole system stands.
 type Overview struct {
 	Queues      []asynq.QueueInfo // of each lane
-	Limits      []ratelimit.Usage
-	Campaigns   []tasks.Campaign // the newest first
+	Limits      []ratelimit.Usage // of those that only rest, the ones that do
+	Campaigns   []tasks.Campaign  // the newest first
 	DeadLetters int
 }
 
@@ -81,6 +81,9 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	if o.Limits, err = ratelimit.ReadUsage(ctx, d.rdb, d.namespace); err != nil {
 		return o, err
 	}
+	o.Limits = slices.DeleteFunc(o.Limits, func(u ratelimit.Usage) bool {
+		return policy.OnlyRests(u.Name) && u.BlockedUntil.IsZero() && !u.Probing
+	})
 	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
 		return o, err
 	}

@@ -49,8 +49,8 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 // kindOf gives what a call that was in vain means for each recipient in it.
 func kindOf(refusal *clerkclient.Error) fate.Kind {
 	switch {
-	case refusal.Outcome == clerkclient.Throttled, refusal.Outcome == clerkclient.Unauthorized:
-		return fate.NothingYet // nothing is wrong with them; the limiter holds them back
+	case call.HeldBack(refusal):
+		return fate.NothingYet // nothing is wrong with them
 	case refusal.Outcome == clerkclient.Rejected:
 		return fate.Refused
 	case !refusal.Sent:

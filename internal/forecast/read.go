@@ -96,6 +96,8 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 			limit.Frees, limit.Blocked = o.spans(u.Frees), u.BlockedUntil.Sub(o.At)
 		} else if strings.HasPrefix(u.Name, policy.KeyLimit("")) && !u.BlockedUntil.IsZero() {
 			o.Trouble = troubleKey
+		} else if slices.Contains([]string{policy.RestCreate, policy.RestWrites}, u.Name) && !u.Since.IsZero() {
+			o.Trouble = fmt.Sprintf("Clerk serves nobody at present: %s", u.Why)
 		}
 		if u.Name != campaigns.Limit {
 			continue

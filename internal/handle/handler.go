@@ -273,8 +273,8 @@ func (h *Handler) untilAnswered(
 		if !answered {
 			return err
 		}
-		if refusal.Outcome == clerkclient.Throttled || refusal.Outcome == clerkclient.Unauthorized {
-			continue // nothing is wrong with the task; the limiter holds it back
+		if call.HeldBack(refusal) {
+			continue // nothing is wrong with the task
 		}
 		failure := call.FailureOf(refusal)
 		if refusal.Outcome == clerkclient.Rejected {

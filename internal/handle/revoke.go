@@ -110,11 +110,11 @@ func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload)
 	err = cmp.Or(call.Several(h.log, len(found), policy.RevokesAtOnce, func(i int) error {
 		return v.revoke(ctx, found[i].ID)
 	})...)
-	if errors.Is(err, call.ErrPanicked) {
-		return err
-	}
 	r.waited += v.waited
 	r.record.Revoked += r.detail["revoked"]
+	if errors.Is(err, call.ErrPanicked) { // it counts for the task; what the others have done stays
+		return errors.Join(err, h.putRecord(r))
+	}
 	if err == nil && v.later == nil {
 		return v.end(len(found))
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strings"
 	"time"
 
 	"example.com/usher/internal/settings"
@@ -31,7 +32,36 @@ const (
 // KeyLimit is the limit of a key. It counts nothing, and rests while Clerk refuses the key.
 func KeyLimit(fingerprint string) string { return "key-" + fingerprint }
 
-// Limits are the limiter's: Clerk's three, and that of the key.
+// The names of limits that count nothing, and rest while Clerk serves nobody: calls of one endpoint, or all that change
+// something.
+const (
+	RestPrefix = "rest-"
+	RestCreate = RestPrefix + "create" // single and bulk
+	RestRevoke = RestPrefix + "revoke"
+	RestDelete = RestPrefix + "delete"
+	RestRead   = RestPrefix + "read"
+	RestWrites = RestPrefix + "writes"
+)
+
+// RestOf is the limit that rests while Clerk serves nobody who makes a kind of call.
+func RestOf(call Call) string {
+	switch call {
+	case Revoke:
+		return RestRevoke
+	case Delete:
+		return RestDelete
+	case Read:
+		return RestRead
+	}
+	return RestCreate
+}
+
+// OnlyRests tells whether a limit counts nothing, and is there only to rest.
+func OnlyRests(limit string) bool {
+	return strings.HasPrefix(limit, RestPrefix) || strings.HasPrefix(limit, KeyLimit(""))
+}
+
+// Limits are the limiter's: Clerk's three, that of the key, and those that only rest.
 func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 	limit := func(name string, rate settings.Rate) ratelimit.Limit {
 		return ratelimit.Limit{Name: name, N: rate.N, Window: rate.Window}
@@ -39,6 +69,7 @@ func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 	return []ratelimit.Limit{
 		limit(LimitCreate, p.Create), limit(LimitBulk, p.Bulk), limit(LimitOverall, p.Overall),
 		{Name: KeyLimit(keyFingerprint)},
+		{Name: RestCreate}, {Name: RestRevoke}, {Name: RestDelete}, {Name: RestRead}, {Name: RestWrites},
 	}
 }
 
@@ -53,13 +84,17 @@ func (p Policy) Kept() int {
 
 // Wants returns the places that a call takes, and the limit that rests after a 429 from its endpoint.
 func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want, own string) {
-	key, overall := ratelimit.Want{Limit: KeyLimit(keyFingerprint)}, ratelimit.Want{Limit: LimitOverall}
+	overall := ratelimit.Want{Limit: LimitOverall}
+	rests := []ratelimit.Want{{Limit: KeyLimit(keyFingerprint)}, {Limit: RestOf(call)}}
+	if call != Read {
+		rests = append(rests, ratelimit.Want{Limit: RestWrites})
+	}
 	single := func(share string, left int) ([]ratelimit.Want, string) {
 		create := ratelimit.Want{Limit: LimitCreate}
 		if share != "" && p.Create.N > 0 {
 			create.Share, create.Max = share, p.Create.N-left
 		}
-		return []ratelimit.Want{create, overall, key}, LimitCreate
+		return append([]ratelimit.Want{create, overall}, rests...), LimitCreate
 	}
 	switch call {
 	case Create:
@@ -69,13 +104,13 @@ func (p Policy) Wants(call Call, keyFingerprint string) (wants []ratelimit.Want,
 	case CreateCampaign:
 		return single("campaign", p.Reserve)
 	case Bulk:
-		return []ratelimit.Want{{Limit: LimitBulk}, overall, key}, LimitBulk
+		return append([]ratelimit.Want{{Limit: LimitBulk}, overall}, rests...), LimitBulk
 	case Read:
 		if p.Overall.N > 0 {
 			overall.Share, overall.Max = "reads", max(1, p.Overall.N/2)
 		}
 	}
-	return []ratelimit.Want{overall, key}, LimitOverall
+	return append([]ratelimit.Want{overall}, rests...), LimitOverall
 }
 
 // RestAfter429 is how long a limit rests: as long as Clerk says or, if it does not say, no longer than its window.

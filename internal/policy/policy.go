@@ -118,6 +118,17 @@ const (
 	KeyRest = time.Second
 	// KeyRestMax is the longest such rest.
 	KeyRestMax = time.Minute
+	// SuspendFirst is how long calls rest after Clerk has served nobody. Then one call goes first. If Clerk refuses that
+	// one too, the rest doubles.
+	SuspendFirst = time.Second
+	// SuspendMost is the longest such rest, unless Clerk asks for a longer one.
+	SuspendMost = 5 * time.Minute
+	// SuspendAsked is the longest rest that Clerk can ask for in maintenance mode.
+	SuspendAsked = 30 * time.Minute
+	// UnavailableAsked is the longest rest that Clerk can ask for with another 503.
+	UnavailableAsked = time.Minute
+	// SuspendCalm is for how long calls must have succeeded before a rest is short again.
+	SuspendCalm = 10 * time.Second
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
 	// NewerRest is how long a worker leaves a task of a newer version alone.

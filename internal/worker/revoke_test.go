@@ -128,6 +128,24 @@ func TestAPanicInARevocationIsAFailedAttempt(t *testing.T) {
 	}
 }
 
+// TestAPanicInOneRevocationLosesNoCount: the others are revoked, and counted.
+func TestAPanicInOneRevocationLosesNoCount(t *testing.T) {
+	t.Parallel()
+	panicked := false
+	clerk := newRevokingClerk(10, func(id string) error {
+		if id == "inv_3" && !panicked {
+			panicked = true
+			panic("revoking")
+		}
+		return nil
+	})
+	b := setup(t, clerk, func(*policy.Policy) {})
+	task, err := b.client.RevokeEmail(t.Context(), "ada@example.com")
+	if ended := b.wait(t, task, err); ended.State != tasks.StateDone || ended.Revoked != 10 {
+		t.Errorf("%+v, %+v", ended, ended.Error)
+	}
+}
+
 // TestARevocationThatIsPutOffGoesOnFromThere: a long backoff frees the handler, and what is left waits with it.
 func TestARevocationThatIsPutOffGoesOnFromThere(t *testing.T) {
 	t.Parallel()

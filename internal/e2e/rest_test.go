@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// TestNobodyIsADeadLetterWhileClerkServesNobody: in maintenance mode, in both forms of its answer, and with a key that
+// lacks the right. Calls rest in all workers but for probes, no attempt is spent, and status says what is wrong.
+func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
+	t.Parallel()
+	for name, faults := range map[string][]clerktest.Fault{
+		"maintenance_mode":      {{Kind: clerktest.FaultMaintenance}},
+		"maintenance_mode too":  {{Kind: clerktest.FaultMaintenance, InErrors: true}},
+		"authorization_invalid": forbidden("authorization_invalid"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, clerktest.Config{MinLatency: 100 * time.Millisecond, MaxLatency: 100 * time.Millisecond},
+				"USHER_MAX_ATTEMPTS=3", "USHER_LIMIT_OVERALL=0")
+			var ids []int
+			for _, fault := range faults {
+				ids = append(ids, s.clerk.Inject(fault))
+			}
+			s.worker()
+			s.worker()
+			s.ok("bulk-invite", s.write("people.csv", csv("p", 40)), "--campaign", "load")
+			s.ok("invite", "ada@example.com", "--id", "ada")
+			var first, last time.Time
+			testkit.Eventually(t, "four seconds of it have passed", func() bool {
+				for _, r := range s.clerk.Requests() {
+					if r.Status == 503 || r.Status == 403 {
+						last = r.Arrived
+						if first.IsZero() {
+							first = r.Arrived
+						}
+					}
+				}
+				return last.Sub(first) > 4*time.Second
+			})
+			probes := 0
+			for _, r := range s.clerk.Requests() {
+				if r.Arrived.Sub(first) > time.Second && (r.Endpoint == clerktest.Create || r.Endpoint == clerktest.Bulk) {
+					probes++
+				}
+			}
+			if probes > 5 {
+				t.Errorf("%d calls went through the rest", probes)
+			}
+			code := strings.Fields(name)[0]
+			if status := fmt.Sprint(s.ok("status")["resting"]); !strings.Contains(status, code) {
+				t.Errorf("status says %s", status)
+			}
+			if c := s.campaign("load"); !strings.Contains(c.Standstill, code) || !c.ETA.IsZero() || c.Dead != 0 {
+				t.Errorf("%+v", c)
+			}
+			for _, id := range ids {
+				s.clerk.ClearFault(id)
+			}
+			testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 41 })
+			want(t, s.ok("status", "ada"), map[string]any{"attempts": 1})
+			if dead := s.list("dead-letter", "list"); len(dead) > 0 || s.state("ada") != tasks.StateDone {
+				t.Errorf("%v", dead)
+			}
+		})
+	}
+}
+
+// forbidden refuses creates and bulks to everybody.
+func forbidden(code string) (faults []clerktest.Fault) {
+	for _, endpoint := range []clerktest.Endpoint{clerktest.Create, clerktest.Bulk} {
+		faults = append(faults, clerktest.Fault{
+			Kind: clerktest.FaultStatus, Status: 403, Code: code, Endpoint: endpoint,
+		})
+	}
+	return faults
+}

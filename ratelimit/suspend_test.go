@@ -1,0 +1,69 @@
+package ratelimit
+
+import (
+	"testing"
+	"time"
+
+	"example.com/usher/internal/testkit"
+)
+
+// TestASuspensionGrowsWithEachProbeThatIsRefused: for all processes together, and calls that were under way count once.
+func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	limit := Limit{Name: "rest"}
+	workers := []*Limiter{v.limiter(t, limit), v.limiter(t, limit)}
+	testkit.NoError(t, workers[0].Announce(t.Context()))
+	s := Suspension{First: time.Second, Most: 5 * time.Minute, Calm: 10 * time.Second, Why: "503 maintenance_mode"}
+	take := func(n int) (*Permit, time.Duration) {
+		t.Helper()
+		p, wait, err := workers[n%2].Try(t.Context(), time.Second, Want{Limit: "rest"})
+		testkit.NoError(t, err)
+		return p, wait
+	}
+	var flying []*Permit
+	for i := range 20 {
+		p, _ := take(i)
+		flying = append(flying, p)
+	}
+	for _, p := range flying {
+		testkit.NoError(t, p.Suspend(t.Context(), "rest", s))
+	}
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		if _, wait := take(i); wait != want*time.Second {
+			t.Fatalf("rest %d is %s, want %s", i+1, wait, want*time.Second)
+		}
+		usages, err := ReadUsage(t.Context(), v.rdb, "test")
+		testkit.NoError(t, err)
+		if u := usages[0]; !u.Since.Equal(epoch) || u.Why != s.Why || !u.BlockedUntil.After(u.At) {
+			t.Fatalf("%+v", u)
+		}
+		v.advance(want * time.Second)
+		probe, _ := take(i)
+		if probe == nil {
+			t.Fatal("nobody may find out whether it is over")
+		}
+		if other, _ := take(i + 1); other != nil {
+			t.Fatal("two calls go first")
+		}
+		testkit.NoError(t, probe.Suspend(t.Context(), "rest", s))
+	}
+	v.advance(5 * time.Minute)
+	probe, _ := take(0)
+	testkit.NoError(t, probe.Done(t.Context()))
+	if usages, err := ReadUsage(t.Context(), v.rdb, "test"); err != nil || !usages[0].Since.IsZero() {
+		t.Errorf("%+v, %v", usages, err)
+	}
+	for _, c := range []struct{ calm, want time.Duration }{{9 * time.Second, 5 * time.Minute}, {10 * time.Second, time.Second}} {
+		v.advance(c.calm)
+		p, _ := take(1)
+		testkit.NoError(t, p.Suspend(t.Context(), "rest", s))
+		_, wait := take(0)
+		if wait != c.want {
+			t.Errorf("after %s of success it rests for %s, want %s", c.calm, wait, c.want)
+		}
+		v.advance(wait)
+		probe, _ := take(0)
+		testkit.NoError(t, probe.Done(t.Context()))
+	}
+}
