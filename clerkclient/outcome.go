@@ -27,8 +27,8 @@ const (
 	Throttled Outcome = "throttled"
 	// Transient means that the call failed, or may have succeeded unseen. The same request may succeed later.
 	Transient Outcome = "transient"
-	// Unavailable means that Clerk serves nobody at present who asks for this: it is in maintenance mode, or the key lacks
-	// a right. Nothing is wrong with the request. Error.Reach says what else it is about.
+	// Unavailable means that Clerk serves nobody at present who asks for this: it is in maintenance mode, or the key
+	// lacks a right. Nothing is wrong with the request. Error.Reach says what else it is about.
 	Unavailable Outcome = "unavailable"
 	// Unauthorized means that Clerk or its edge refuses this program. Nothing is wrong with the request.
 	Unauthorized Outcome = "unauthorized"

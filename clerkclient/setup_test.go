@@ -55,7 +55,8 @@ func operations() []operation {
 				return a, err
 			}, invitationJSON(aliceID, alice, "revoked")},
 		{"delete", http.MethodDelete, "/v1/invitations/" + aliceID,
-			func(ctx context.Context, c *Client) (Answer, error) { return c.Delete(ctx, aliceID) }, `{"object":"invitation","id":"` + aliceID + `","deleted":true}`},
+			func(ctx context.Context, c *Client) (Answer, error) { return c.Delete(ctx, aliceID) },
+			`{"object":"invitation","id":"` + aliceID + `","deleted":true}`},
 		{"list", http.MethodGet, "/v1/invitations", func(ctx context.Context, c *Client) (Answer, error) {
 			_, a, err := c.List(ctx, ListQuery{Limit: 500, Status: "pending", Query: alice})
 			return a, err

@@ -61,8 +61,8 @@ type Suspension struct {
 	Why   string        // for people, at most 200 bytes
 }
 
-// Suspend is [Permit.Refuse] for an answer that says nothing about how long: nobody is served at present. The rest grows
-// from refusal to refusal. Of calls that are refused together only the first one counts.
+// Suspend is [Permit.Refuse] for an answer that says nothing about how long: nobody is served at present. The rest
+// grows from refusal to refusal. Of calls that are refused together only the first one counts.
 func (p *Permit) Suspend(ctx context.Context, limit string, s Suspension) error {
 	s.Most = max(s.First, s.Most, time.Microsecond)
 	return p.refuse(ctx, limit, s)

@@ -7,7 +7,8 @@ import (
 	"example.com/usher/internal/testkit"
 )
 
-// TestASuspensionGrowsWithEachProbeThatIsRefused: for all processes together, and calls that were under way count once.
+// TestASuspensionGrowsWithEachProbeThatIsRefused: for all processes together, and calls that were under way count
+// once.
 func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
@@ -54,7 +55,9 @@ func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 	if usages, err := ReadUsage(t.Context(), v.rdb, "test"); err != nil || !usages[0].Since.IsZero() {
 		t.Errorf("%+v, %v", usages, err)
 	}
-	for _, c := range []struct{ calm, want time.Duration }{{9 * time.Second, 5 * time.Minute}, {10 * time.Second, time.Second}} {
+	for _, c := range []struct{ calm, want time.Duration }{
+		{9 * time.Second, 5 * time.Minute}, {10 * time.Second, time.Second},
+	} {
 		v.advance(c.calm)
 		p, _ := take(1)
 		testkit.NoError(t, p.Suspend(t.Context(), "rest", s))

@@ -60,7 +60,8 @@ func (c *statusCommand) Run(a *app) error {
 	a.out.table("No campaigns.", campaignFields, campaigns)
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	a.out.object(view{
-		"queues": queues, "limits": views(counting(o.Limits), limitView), "resting": append([]view{}, resting...), "campaigns": campaigns, "dead_letters": o.DeadLetters,
+		"queues": queues, "limits": views(counting(o.Limits), limitView), "resting": append([]view{}, resting...),
+		"campaigns": campaigns, "dead_letters": o.DeadLetters,
 	})
 	return nil
 }
@@ -78,7 +79,7 @@ func queueView(q asynq.QueueInfo) view {
 func restView(l ratelimit.Usage) view {
 	calls, isRest := strings.CutPrefix(l.Name, policy.RestPrefix)
 	if !isRest {
-		return view{"calls": "all", "since": nil, "next_probe_at": known(l.BlockedUntil), "why": "it refuses the secret key"}
+		calls, l.Why = "all", "it refuses the secret key"
 	}
 	return view{"calls": calls, "since": known(l.Since), "next_probe_at": known(l.BlockedUntil), "why": l.Why}
 }

@@ -194,7 +194,8 @@ func (f *Flight) giveBack(answer error) {
 	}
 }
 
-// suspend lets all calls rest that the refusal is about, in all workers: for as long as Clerk asks, or longer each time.
+// suspend lets all calls rest that the refusal is about, in all workers: for as long as Clerk asks, or longer each
+// time.
 func (f *Flight) suspend(ctx context.Context, refusal *clerkclient.Error) error {
 	limit := policy.RestOf(f.kind)
 	if refusal.Reach == clerkclient.ReachWrites {

@@ -32,8 +32,8 @@ const (
 // KeyLimit is the limit of a key. It counts nothing, and rests while Clerk refuses the key.
 func KeyLimit(fingerprint string) string { return "key-" + fingerprint }
 
-// The names of limits that count nothing, and rest while Clerk serves nobody: calls of one endpoint, or all that change
-// something.
+// The names of limits that count nothing, and rest while Clerk serves nobody: calls of one endpoint, or all that
+// change something.
 const (
 	RestPrefix = "rest-"
 	RestCreate = RestPrefix + "create" // single and bulk

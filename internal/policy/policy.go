@@ -118,8 +118,8 @@ const (
 	KeyRest = time.Second
 	// KeyRestMax is the longest such rest.
 	KeyRestMax = time.Minute
-	// SuspendFirst is how long calls rest after Clerk has served nobody. Then one call goes first. If Clerk refuses that
-	// one too, the rest doubles.
+	// SuspendFirst is how long calls rest after Clerk has served nobody. Then one call goes first. If Clerk refuses
+	// that one too, the rest doubles.
 	SuspendFirst = time.Second
 	// SuspendMost is the longest such rest, unless Clerk asks for a longer one.
 	SuspendMost = 5 * time.Minute
