@@ -318,12 +318,12 @@ func TestNobodyIsServed(t *testing.T) {
 		code   string
 		writes bool // a write of it is about all writes
 	}{
-		"documented":        {503, topLevel, Unavailable, "maintenance_mode", true},
-		"as other errors":   {503, clerkError("maintenance_mode"), Unavailable, "maintenance_mode", true},
-		"another 503":       {503, clerkError("service_unavailable"), Transient, "service_unavailable", false},
-		"another form":      {503, `{"code":"some_code"}`, Transient, "", false},
-		"no right":          {403, clerkError("authorization_invalid"), Unavailable, "authorization_invalid", false},
-		"no scope":          {403, clerkError("authorization_missing_scopes"), Unavailable, "authorization_missing_scopes",
+		"documented":      {503, topLevel, Unavailable, "maintenance_mode", true},
+		"as other errors": {503, clerkError("maintenance_mode"), Unavailable, "maintenance_mode", true},
+		"another 503":     {503, clerkError("service_unavailable"), Transient, "service_unavailable", false},
+		"another form":    {503, `{"code":"some_code"}`, Transient, "", false},
+		"no right":        {403, clerkError("authorization_invalid"), Unavailable, "authorization_invalid", false},
+		"no scope": {403, clerkError("authorization_missing_scopes"), Unavailable, "authorization_missing_scopes",
 			false},
 		"a bad key":         {401, clerkError("authorization_invalid"), Unauthorized, "authorization_invalid", false},
 		"not this address":  {403, clerkError("not_allowed_access"), Rejected, "not_allowed_access", false},
