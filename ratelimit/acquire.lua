@@ -11,7 +11,9 @@
 --         the window
 --         the share ('' if there is none)
 --         the most places that the share may hold
--- returns {granted 0|1, wait, probe 0|1}. The next permit cannot be granted before wait has passed.
+-- returns {granted 0|1, wait, probe 0|1}. The next permit cannot be granted before wait has passed, unless a suspended
+-- limit is resumed: of such a rest the wait is at most five seconds.
+local RESUMED = 5 * 1000000
 local id, hold, now = ARGV[1], tonumber(ARGV[2]), clock()
 local wants, known = {}, false
 for i = 1, #KEYS / 3 do
@@ -35,7 +37,9 @@ end
 local function wait()
   local longest = 0
   for _, w in ipairs(wants) do
-    longest = math.max(longest, gateWait(w.state, now))
+    local gate = gateWait(w.state, now)
+    if w.state.refusals then gate = math.min(gate, RESUMED) end
+    longest = math.max(longest, gate)
     if w.n > 0 then
       longest = math.max(longest, placeWait(w.log, w.n, w.window, now))
       if w.share ~= '' then

@@ -22,6 +22,8 @@ var (
 	figuresLua string
 	//go:embed usage.lua
 	usageLua string
+	//go:embed resume.lua
+	resumeLua string
 
 	acquireScript  = redis.NewScript(commonLua + acquireLua)
 	spendScript    = redis.NewScript(commonLua + spendLua)
@@ -29,4 +31,5 @@ var (
 	announceScript = redis.NewScript(commonLua + announceLua)
 	figuresScript  = redis.NewScript(commonLua + figuresLua)
 	usageScript    = redis.NewScript(commonLua + usageLua)
+	resumeScript   = redis.NewScript(commonLua + resumeLua)
 )

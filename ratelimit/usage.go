@@ -142,3 +142,16 @@ func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix, name stri
 	slices.SortFunc(u.Shares, func(a, b ShareUsage) int { return strings.Compare(a.Name, b.Name) })
 	return u, Limit{Name: name, N: u.N, Window: u.Window}.check()
 }
+
+// Resume ends the rest of a limit, and tells whether it rested. One call goes first now, the probe. Who waits for a
+// suspended limit (see [Permit.Suspend]) notices within seconds, and for another one when it would have ended.
+func Resume(ctx context.Context, rdb redis.UniversalClient, prefix, limit string) (bool, error) {
+	if err := checkPrefix(prefix); err != nil {
+		return false, err
+	}
+	rested, err := resumeScript.Run(ctx, rdb, []string{stateKey(prefix, limit)}).Bool()
+	if err != nil {
+		return false, cmp.Or(ctx.Err(), unavailable("resuming "+limit, err))
+	}
+	return rested, nil
+}

@@ -41,6 +41,7 @@ type grammar struct {
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
+	ResumeCalls resumeCommand      `cmd:"" help:"Ask Clerk now whether it serves calls again that rest."`
 	Delete      deleteCommand      `cmd:"" help:"Delete an invitation, or all of an address, at Clerk for good."`
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`

@@ -75,6 +75,26 @@ func queueView(q asynq.QueueInfo) view {
 	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
 }
 
+type resumeCommand struct {
+	Calls string `arg:"" optional:"" help:"Which: create, revoke, delete, read or writes. Default: all that rest."`
+}
+
+func (c *resumeCommand) Run(a *app) (err error) {
+	if c.Calls != "" {
+		if c.Calls, err = settings.OneOf("calls", c.Calls, "create", "revoke", "delete", "read", "writes"); err != nil {
+			return err
+		}
+	}
+	resumed, err := a.desk.ResumeCalls(a.ctx, c.Calls)
+	if err != nil {
+		return err
+	}
+	a.out.sayIf(len(resumed) == 0, "No calls rest.")
+	a.out.sayIf(len(resumed) > 0, "One call goes first within seconds: %s.", strings.Join(resumed, ", "))
+	a.out.object(view{"resumed": append([]string{}, resumed...)})
+	return nil
+}
+
 // restView shows calls that rest while Clerk serves nobody.
 func restView(l ratelimit.Usage) view {
 	calls, isRest := strings.CutPrefix(l.Name, policy.RestPrefix)

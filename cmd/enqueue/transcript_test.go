@@ -236,6 +236,17 @@ func steps() map[string]func(s *stage, args ...string) {
 			testkit.NoError(s.t, limiter.Announce(s.t.Context()))
 			testkit.NoError(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
 		},
+		// suspended CALLS: Clerk has just refused such a call to everybody.
+		"suspended": func(s *stage, args ...string) {
+			limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, policy.Default("test").Limits("k")...)
+			testkit.NoError(s.t, err)
+			limit := policy.RestPrefix + args[0]
+			permit, err := limiter.Acquire(s.t.Context(), time.Minute, ratelimit.Want{Limit: limit})
+			testkit.NoError(s.t, err)
+			testkit.NoError(s.t, permit.Suspend(s.t.Context(), limit, ratelimit.Suspension{
+				First: time.Minute, Why: "503 maintenance_mode",
+			}))
+		},
 		// belongs KIND: the namespace belongs to keys of a kind.
 		"belongs": func(s *stage, args ...string) {
 			testkit.NoError(s.t, s.rdb.Set(s.t.Context(), keys.KeyKind(), args[0], 0).Err())

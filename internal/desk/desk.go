@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -137,4 +138,29 @@ func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadlette
 		}
 	}
 	return errors.Join(missing...)
+}
+
+// ErrNoRest means that calls of this kind do not rest.
+var ErrNoRest = errors.New("no such calls rest")
+
+// ResumeCalls lets one call of each kind go first now that rests while Clerk serves nobody, or of one kind. It gives the
+// kinds. The error is ErrNoRest if the one does not rest.
+func (d *Desk) ResumeCalls(ctx context.Context, kind string) (resumed []string, err error) {
+	for _, limit := range policy.Rests() {
+		name := strings.TrimPrefix(limit, policy.RestPrefix)
+		if kind != "" && kind != name {
+			continue
+		}
+		rested, err := ratelimit.Resume(ctx, d.rdb, d.namespace, limit)
+		if err != nil {
+			return resumed, err
+		}
+		if rested {
+			resumed = append(resumed, name)
+		}
+	}
+	if kind != "" && len(resumed) == 0 {
+		return nil, fmt.Errorf("%s: %w", kind, ErrNoRest)
+	}
+	return resumed, nil
 }

@@ -56,6 +56,9 @@ func RestOf(call Call) string {
 	return RestCreate
 }
 
+// Rests are the limits that rest while Clerk serves nobody.
+func Rests() []string { return []string{RestCreate, RestRevoke, RestDelete, RestRead, RestWrites} }
+
 // OnlyRests tells whether a limit counts nothing, and is there only to rest.
 func OnlyRests(limit string) bool {
 	return strings.HasPrefix(limit, RestPrefix) || strings.HasPrefix(limit, KeyLimit(""))
@@ -66,11 +69,14 @@ func (p Policy) Limits(keyFingerprint string) []ratelimit.Limit {
 	limit := func(name string, rate settings.Rate) ratelimit.Limit {
 		return ratelimit.Limit{Name: name, N: rate.N, Window: rate.Window}
 	}
-	return []ratelimit.Limit{
+	limits := []ratelimit.Limit{
 		limit(LimitCreate, p.Create), limit(LimitBulk, p.Bulk), limit(LimitOverall, p.Overall),
 		{Name: KeyLimit(keyFingerprint)},
-		{Name: RestCreate}, {Name: RestRevoke}, {Name: RestDelete}, {Name: RestRead}, {Name: RestWrites},
 	}
+	for _, name := range Rests() {
+		limits = append(limits, ratelimit.Limit{Name: name})
+	}
+	return limits
 }
 
 // Kept is how many single permits are kept for invites that fill no bulk. It is 0 without a bulk limit or a create
