@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 // watcher is a watch of a campaign that goes on beside the test.
@@ -112,14 +113,15 @@ func TestASmallCampaignIsNotHeldUpByALargeOne(t *testing.T) {
 	s.worker()
 	s.ok("bulk-invite", s.write("bulk.csv", csv("bulk", 500)), "--campaign", "large")
 	testkit.Eventually(t, "the large one has begun", func() bool { return len(s.clerk.Ledger()) > 0 })
+	watch := s.watch("large")
+	watch.tells("it is under way", func(o map[string]any) bool { return o["sent"] != 0.0 })
 	s.ok("bulk-invite", s.write("small.csv", csv("small", 50)), "--campaign", "small")
-	watch := s.watch("small")
 	watch.tells("there is another campaign", func(o map[string]any) bool {
 		return strings.Contains(fmt.Sprint(o["eta_assumption"]), "beside 1 other campaign")
 	})
-	if exit := watch.exit(); exit != 0 {
-		t.Fatalf("exit %d", exit)
-	}
+	testkit.Eventually(t, "the small one is finished", func() bool {
+		return s.campaign("small").State == tasks.CampaignFinished
+	})
 	small := s.ok("campaign", "status", "small")
 	const fair = 2 * 2 * time.Second
 	if took := instant(t, small, "finished_at").Sub(instant(t, small, "started_at")); took > 2*fair {

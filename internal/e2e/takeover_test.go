@@ -259,6 +259,11 @@ func (s *system) wantSameAnswers(base time.Time) {
 			continue
 		}
 		for i, want := range old.Answered {
+			if limits, ok := want["limits"].([]any); ok { // earlier builds showed that of a key, which counts nothing
+				want["limits"] = slices.DeleteFunc(limits, func(limit any) bool {
+					return strings.HasPrefix(limit.(map[string]any)["name"].(string), "key-")
+				})
+			}
 			if differs := difference(answered[i], want); differs != "" {
 				s.t.Errorf("enqueue %q: object %d: %s", old.Asked, i, differs)
 			}
