@@ -50,7 +50,7 @@ func TestRevokingACampaignRevokesExactlyItsPendingOnes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, config, "USHER_LIMIT_OVERALL=0")
+			s := start(t, config, "USHER_LIMIT_OVERALL=0", "USHER_SETTLE=1m") // for what lists do not show
 			s.worker()
 			var foreign []clerktest.Invitation
 			for i := range 20 {
