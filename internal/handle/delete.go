@@ -24,13 +24,11 @@ func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) 
 		}
 	}
 	d := deletion{h: h, r: r, tried: map[string]bool{}, moved: time.Now()}
-	if what.InvitationID != "" { // a list may not show it yet
-		if err := d.delete(ctx, clerkclient.Invitation{ID: what.InvitationID}); err != nil {
-			return err
-		}
-	}
 	for {
 		left, err := ask.Listed(ctx, h.lister(r), what.EmailAddress, what.InvitationID)
+		if id := what.InvitationID; id != "" && len(left) == 0 && !d.tried[id] {
+			left = []clerkclient.Invitation{{ID: id}} // a list may not show it yet
+		}
 		if errors.Is(err, ask.ErrIncomplete) {
 			err = h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		}

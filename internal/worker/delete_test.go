@@ -2,6 +2,7 @@ package worker
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,22 @@ func TestADeletionMayBeRepeated(t *testing.T) {
 				t.Errorf("left: %v", left)
 			}
 		})
+	}
+}
+
+// TestADeletionByIDIsNoted: a task whose own call created the invitation must not send another one.
+func TestADeletionByIDIsNoted(t *testing.T) {
+	t.Parallel()
+	b, clerk := beside(t, clerktest.Config{}, func(*policy.Policy) {})
+	inv := clerk.AddInvitation("ada@example.com")
+	task, err := b.client.Delete(t.Context(), inv.ID)
+	if ended := b.wait(t, task, err); ended.State != tasks.StateDone || ended.Deleted != 1 {
+		t.Errorf("%+v, %+v", ended, ended.Error)
+	}
+	id := store.IDOf("ada@example.com")
+	noted := b.rdb.HGet(t.Context(), store.Keys("test").Intents(string(id[:])), "="+inv.ID).Val()
+	if !strings.Contains(noted, "|") {
+		t.Errorf("noted is %q", noted)
 	}
 }
 
