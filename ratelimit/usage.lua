@@ -6,9 +6,9 @@
 --       what the keys of the logs of its shares begin with
 --       the most shares that are read
 --       of how many used places of a log it is read when they come free
--- returns JSON: of a limit that is suspended, since (0: it is not) and why; n; as text, window, now, notbefore (the end of the rest; 0: none) and wait; probing; and logs: of the
--- limit first (with no name), then of each share, its name, max, used and inflight, and frees, the spans after which
--- places come free.
+-- returns JSON: n; as text, window, now, notbefore (the end of the rest; 0: none), since (the start of a suspension; 0:
+-- none) and wait; why it is suspended; probing; and logs: of the limit first (with no name), then of each share, its
+-- name, max, used and inflight, and frees, the spans after which places come free.
 local now = clock()
 local n, window = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%d+) (%d+)$')
 n, window = number(KEYS[3], ARGV[1], n), number(KEYS[3], ARGV[1], window)

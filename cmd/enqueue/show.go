@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,15 +33,13 @@ func (c *statusCommand) Run(a *app) error {
 	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, viewOf)
 	a.out.table("", "queue,pending,active,scheduled,retry", queues)
 	a.out.say("")
-	var limits, resting []view // that a person is shown
+	resting := views(o.Resting, restView)
+	var limits []view // that a person is shown
 	for _, l := range o.Limits {
 		allowed := "no limit"
 		switch {
 		case l.N > 0:
 			allowed = plural(l.N, "call") + " in " + settings.FormatDuration(l.Window)
-		case policy.OnlyRests(l.Name):
-			resting = append(resting, restView(l))
-			continue
 		case l.BlockedUntil.IsZero():
 			continue // switched off
 		}
@@ -60,15 +57,10 @@ func (c *statusCommand) Run(a *app) error {
 	a.out.table("No campaigns.", campaignFields, campaigns)
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	a.out.object(view{
-		"queues": queues, "limits": views(counting(o.Limits), limitView), "resting": append([]view{}, resting...),
-		"campaigns": campaigns, "dead_letters": o.DeadLetters,
+		"queues": queues, "limits": views(o.Limits, limitView), "resting": resting, "campaigns": campaigns,
+		"dead_letters": o.DeadLetters,
 	})
 	return nil
-}
-
-// counting gives the limits that count calls.
-func counting(limits []ratelimit.Usage) []ratelimit.Usage {
-	return slices.DeleteFunc(slices.Clone(limits), func(l ratelimit.Usage) bool { return policy.OnlyRests(l.Name) })
 }
 
 func queueView(q asynq.QueueInfo) view {

@@ -41,11 +41,7 @@ func (f Finder) Pending(ctx context.Context, of tasks.RevokePayload) ([]clerkcli
 
 func (f Finder) ofAddress(ctx context.Context, address string) ([]clerkclient.Invitation, error) {
 	folded := tasks.FoldAddress(address)
-	others := func(inv clerkclient.Invitation) bool { return tasks.FoldAddress(inv.EmailAddress) != folded }
-	mine := func(_ context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
-		return slices.DeleteFunc(rows, others), nil
-	}
-	return f.find(ctx, spellings(strings.TrimSpace(address)), folded, mine, func(since time.Time) (gathered, error) {
+	return f.find(ctx, spellings(strings.TrimSpace(address)), folded, isTo(folded), func(since time.Time) (gathered, error) {
 		ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), since)
 		young := gathered{}
 		for _, id := range ids {
@@ -76,6 +72,16 @@ func (f Finder) ofCampaign(ctx context.Context, name string) ([]clerkclient.Invi
 		})
 		return young, err
 	})
+}
+
+// Listed gives every invitation of an address, or the one of an id, whatever its status. Exactly one of both is given.
+func Listed(ctx context.Context, page PageFunc, address, id string) ([]clerkclient.Invitation, error) {
+	queries, wanted := []string{id}, hasID(id)
+	if id == "" {
+		queries, wanted = spellings(address), isTo(tasks.FoldAddress(address))
+	}
+	found, err := gather(ctx, page, []string{"pending", "accepted", "revoked", "expired"}, queries, wanted)
+	return byAge(slices.Collect(maps.Values(found))), err
 }
 
 // SentBy gives those of some invitations that a campaign has sent. It finds them by their addresses and compares
@@ -109,13 +115,29 @@ type gathered map[string]clerkclient.Invitation
 // choose gives the wanted ones of some invitations.
 type choose func(context.Context, []clerkclient.Invitation) ([]clerkclient.Invitation, error)
 
+// isTo chooses the invitations to a folded address.
+func isTo(folded string) choose {
+	return func(_ context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
+		return slices.DeleteFunc(rows, func(inv clerkclient.Invitation) bool {
+			return tasks.FoldAddress(inv.EmailAddress) != folded
+		}), nil
+	}
+}
+
+// hasID chooses the invitation of an id.
+func hasID(id string) choose {
+	return func(_ context.Context, rows []clerkclient.Invitation) ([]clerkclient.Invitation, error) {
+		return slices.DeleteFunc(rows, func(inv clerkclient.Invitation) bool { return inv.ID != id }), nil
+	}
+}
+
 // find gives the wanted ones of the pending invitations that match queries. It adds what was made so lately that the
 // list of pending ones may lack it, unless Clerk shows, to another query, that it is not pending by now.
 func (f Finder) find(
 	ctx context.Context, queries []string, another string, wanted choose,
 	lately func(since time.Time) (gathered, error),
 ) ([]clerkclient.Invitation, error) {
-	found, err := f.gather(ctx, queries, wanted)
+	found, err := gather(ctx, f.page, []string{"pending"}, queries, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +154,8 @@ func (f Finder) find(
 	return byAge(slices.Collect(maps.Values(found))), err
 }
 
-// gather collects the wanted ones of the pending invitations that match queries.
-func (f Finder) gather(ctx context.Context, queries []string, wanted choose) (gathered, error) {
+// gather collects the wanted ones of the invitations that match queries and have one of some statuses.
+func gather(ctx context.Context, page PageFunc, statuses, queries []string, wanted choose) (gathered, error) {
 	found := gathered{}
 	each := func(ctx context.Context, rows []clerkclient.Invitation) error {
 		mine, err := wanted(ctx, rows)
@@ -143,10 +165,12 @@ func (f Finder) gather(ctx context.Context, queries []string, wanted choose) (ga
 		}
 		return err
 	}
-	for _, query := range queries {
-		l := &Listing{Status: "pending", Query: query, Each: each}
-		if err := l.Read(ctx, f.page); err != nil {
-			return nil, err
+	for _, status := range statuses {
+		for _, query := range queries {
+			l := &Listing{Status: status, Query: query, Each: each}
+			if err := l.Read(ctx, page); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return found, nil

@@ -33,7 +33,7 @@ func TestNoRowIsMissedThatSlides(t *testing.T) {
 			c := &listtest.Moving{}
 			c.Add(2600, 10)
 			c.Before = func(call int) { change(call, c) }
-			found, err := Finder{List: c.Ask}.gather(t.Context(), []string{""}, all)
+			found, err := gather(t.Context(), c.Ask, []string{"pending"}, []string{""}, all)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,11 +32,11 @@ type Observer interface {
 	Called(kind policy.Call, outcome clerkclient.Outcome, t Timing)
 }
 
-// heldBack are the outcomes with which nothing is wrong with a request: the limiter holds its like back.
-var heldBack = []clerkclient.Outcome{clerkclient.Throttled, clerkclient.Unavailable, clerkclient.Unauthorized}
-
-// HeldBack tells whether a call was refused whatever it was about. Its like is held back until a call may succeed.
-func HeldBack(refusal *clerkclient.Error) bool { return slices.Contains(heldBack, refusal.Outcome) }
+// HeldBack tells whether an outcome means that nothing is wrong with a request: the limiter holds its like back until a
+// call may succeed.
+func HeldBack(outcome clerkclient.Outcome) bool {
+	return outcome == clerkclient.Throttled || outcome == clerkclient.Unavailable || outcome == clerkclient.Unauthorized
+}
 
 // Timing is where the time of a call went.
 type Timing struct {
@@ -227,7 +226,7 @@ func (c *Caller) observe(kind policy.Call, t Timing, answer error) {
 		c.Log.Info().Msg("calls to Clerk are answered again")
 	}
 	level := zerolog.DebugLevel
-	if slices.Contains(heldBack, outcome) {
+	if HeldBack(outcome) {
 		level = zerolog.WarnLevel
 	}
 	c.Log.WithLevel(level).Str("call", string(kind)).Str("outcome", string(outcome)).

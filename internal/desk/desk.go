@@ -59,7 +59,8 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 // Overview is how the whole system stands.
 type Overview struct {
 	Queues      []asynq.QueueInfo // of each lane
-	Limits      []ratelimit.Usage // of those that only rest, the ones that do
+	Limits      []ratelimit.Usage // those that count calls
+	Resting     []ratelimit.Usage // those that count nothing and rest
 	Campaigns   []tasks.Campaign  // the newest first
 	DeadLetters int
 }
@@ -79,12 +80,18 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 		}
 		o.Queues = append(o.Queues, *info)
 	}
-	if o.Limits, err = ratelimit.ReadUsage(ctx, d.rdb, d.namespace); err != nil {
+	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
+	if err != nil {
 		return o, err
 	}
-	o.Limits = slices.DeleteFunc(o.Limits, func(u ratelimit.Usage) bool {
-		return policy.OnlyRests(u.Name) && u.BlockedUntil.IsZero() && !u.Probing
-	})
+	for _, u := range usages {
+		switch {
+		case !policy.OnlyRests(u.Name):
+			o.Limits = append(o.Limits, u)
+		case u.Probing || !u.BlockedUntil.IsZero():
+			o.Resting = append(o.Resting, u)
+		}
+	}
 	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
 		return o, err
 	}

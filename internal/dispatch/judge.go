@@ -49,7 +49,7 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 // kindOf gives what a call that was in vain means for each recipient in it.
 func kindOf(refusal *clerkclient.Error) fate.Kind {
 	switch {
-	case call.HeldBack(refusal):
+	case call.HeldBack(refusal.Outcome):
 		return fate.NothingYet // nothing is wrong with them
 	case refusal.Outcome == clerkclient.Rejected:
 		return fate.Refused

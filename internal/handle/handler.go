@@ -273,7 +273,7 @@ func (h *Handler) untilAnswered(
 		if !answered {
 			return err
 		}
-		if call.HeldBack(refusal) {
+		if call.HeldBack(refusal.Outcome) {
 			continue // nothing is wrong with the task
 		}
 		failure := call.FailureOf(refusal)

@@ -56,50 +56,44 @@ func (t *Tombstones) Lift(ctx context.Context, address AddressID) (lifted bool, 
 	return liftScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:])).Bool()
 }
 
-// Since tells when an address was forgotten, on Redis's clock. The instant is zero if it was not.
-func (t *Tombstones) Since(ctx context.Context, address AddressID) (since time.Time, err error) {
-	defer Wrap(&err, "reading a tombstone")
-	salt, err := t.db.HGet(ctx, t.db.Key.Tombstones(), "salt").Result()
-	if errors.Is(err, redis.Nil) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, err
-	}
-	value, err := t.db.HGet(ctx, t.db.Key.Tombstones(), field(salt, address)).Result()
-	if errors.Is(err, redis.Nil) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, err
-	}
-	return Instant(value)
-}
-
-// field is where the tombstone of an address stands.
-func field(salt string, address AddressID) string {
-	sum := sha1.Sum(append([]byte(salt), address[:]...))
-	return hex.EncodeToString(sum[:])
-}
-
-// Forgotten tells which of some addresses have a tombstone, in their order.
-func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) (forgotten []bool, err error) {
+// read gives the values of the tombstones of some addresses, in their order; nil for one that has none.
+func (t *Tombstones) read(ctx context.Context, addresses ...AddressID) (values []any, err error) {
 	defer Wrap(&err, "reading tombstones")
-	forgotten = make([]bool, len(addresses))
+	values = make([]any, len(addresses))
 	salt, err := t.db.HGet(ctx, t.db.Key.Tombstones(), "salt").Result()
 	if errors.Is(err, redis.Nil) || len(addresses) == 0 {
-		return forgotten, nil
+		return values, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	fields := make([]string, len(addresses))
 	for i, address := range addresses {
-		fields[i] = field(salt, address)
+		sum := sha1.Sum(append([]byte(salt), address[:]...))
+		fields[i] = hex.EncodeToString(sum[:])
 	}
-	found, err := t.db.HMGet(ctx, t.db.Key.Tombstones(), fields...).Result()
-	for i := range found {
-		forgotten[i] = found[i] != nil
+	return t.db.HMGet(ctx, t.db.Key.Tombstones(), fields...).Result()
+}
+
+// Forgotten tells which of some addresses have a tombstone, in their order.
+func (t *Tombstones) Forgotten(ctx context.Context, addresses ...AddressID) ([]bool, error) {
+	values, err := t.read(ctx, addresses...)
+	if err != nil {
+		return nil, err
 	}
-	return forgotten, err
+	forgotten := make([]bool, len(addresses))
+	for i, value := range values {
+		forgotten[i] = value != nil
+	}
+	return forgotten, nil
+}
+
+// Since tells when an address was forgotten, on Redis's clock. The instant is zero if it was not.
+func (t *Tombstones) Since(ctx context.Context, address AddressID) (time.Time, error) {
+	values, err := t.read(ctx, address)
+	if err != nil || values[0] == nil {
+		return time.Time{}, err
+	}
+	text, _ := values[0].(string)
+	return Instant(text)
 }
