@@ -49,10 +49,7 @@ type Error struct {
 	// Offenders are the addresses that Clerk blames, in lower case. For a bulk they are those that made it fail:
 	// Clerk names all of them (assumed), except that it names none for form_identifier_exists (observed).
 	Offenders []string `json:"-"`
-	// Whole means that the cause is the instance (a quota) and no address. A bulk would have failed without any one of
-	// its recipients.
-	Whole bool `json:"whole,omitempty"`
-	// Reach says what an Unavailable answer is about.
+	// Reach says whom a Rejected or Unavailable answer is about.
 	Reach Reach `json:"reach,omitempty"`
 	// NotClerk means that the answer is none of Clerk's API: a page, say, or JSON of another form.
 	NotClerk bool `json:"not_clerk,omitempty"`
@@ -65,13 +62,16 @@ type Error struct {
 	date time.Time // of the answer
 }
 
-// Reach is what an answer is about that refuses everybody.
+// Reach is whom a refusal is about. There is one table, like that of the outcomes.
 type Reach string
 
 // The reaches.
 const (
-	ReachEndpoint Reach = ""       // calls to the same endpoint
-	ReachWrites   Reach = "writes" // all calls that change something
+	ReachRequest  Reach = ""         // this request
+	ReachEndpoint Reach = "endpoint" // everybody who calls the same endpoint
+	ReachWrites   Reach = "writes"   // everybody who changes something
+	ReachInstance Reach = "instance" // everybody, or this request if Clerk takes another one
+	ReachUnknown  Reach = "unknown"  // nobody knows: the table has no such code
 )
 
 // Error says on one line what was asked, what Clerk answered and what it means.

@@ -21,7 +21,7 @@ type Outcome string
 const (
 	// Created means that Clerk did what was asked. No Error has this outcome.
 	Created Outcome = "created"
-	// Rejected means that Clerk refuses the request and would refuse it again.
+	// Rejected means that Clerk refuses the request. Error.Reach says whether it would refuse others, too.
 	Rejected Outcome = "rejected"
 	// Throttled means that the endpoint is over its limit. Nothing is wrong with the request.
 	Throttled Outcome = "throttled"
@@ -75,12 +75,12 @@ func outcomeOf(a answer, body clerkErrors) Outcome {
 		return Transient
 	case status == http.StatusTooManyRequests:
 		return Throttled // whatever the code: there are several, and pages without one (observed)
-	case status >= 400 && status <= 499:
+	case status >= 400 && status <= 499 && body.known():
 		return Rejected
 	}
-	// 5xx, and also 1xx, 3xx and numbers that are no status. Clerk's API redirects nowhere, so a 3xx comes from
-	// somebody on the way (a portal, a moved base URL). The call was not carried out, and no recipient is to blame.
-	// To follow it would give the key to a stranger.
+	// 5xx, a 4xx that is not Clerk's, and also 1xx, 3xx and numbers that are no status. Clerk's API redirects nowhere,
+	// so a 3xx comes from somebody on the way (a portal, a moved base URL). The call was not carried out, and no
+	// recipient is to blame. To follow it would give the key to a stranger.
 	return Transient
 }
 
@@ -91,8 +91,41 @@ const codeMaintenance = "maintenance_mode"
 // rightCodes are refusals of a key that lacks the right to make the call (Clerk's error registry).
 var rightCodes = []string{"authorization_invalid", "authorization_missing_scopes"}
 
-// wholeCodes are the refusals that are about the instance and no address (documented).
-var wholeCodes = []string{"quota_exceeded", "dev_monthly_email_limit_exceeded"}
+// instanceCodes are refusals that may be about everybody: the instance, its plan or a quota (Clerk's error registry).
+// Some may depend on what one request asks for.
+var instanceCodes = []string{
+	"invitations_not_supported", "request_invalid_for_instance", "request_invalid_for_environment",
+	"api_version_invalid", "unsupported_subscription_plan_features", "feature_requires_email_address_enabled",
+	"quota_exceeded", "dev_monthly_email_limit_exceeded",
+}
+
+// requestCodes are refusals of one request, whatever becomes of others (documented, and Clerk's error registry).
+// Those that begin with form_ are, too.
+var requestCodes = []string{
+	"duplicate_record", "not_allowed_access", "revoked_invitation", "bulk_size_exceeded", "conflict",
+	"invitation_already_revoked", "invitation_already_accepted", CodeNotFound, "request_body_too_large",
+	"unsupported_content_type",
+}
+
+// reachOf says whom a refusal is about, as far as its body tells.
+func reachOf(op string, outcome Outcome, body clerkErrors) Reach {
+	isAboutRequest := func(e clerk.Error) bool {
+		return strings.HasPrefix(e.Code, "form_") || slices.Contains(requestCodes, e.Code)
+	}
+	switch {
+	case outcome == Unavailable && body.has(codeMaintenance) && !strings.HasPrefix(op, http.MethodGet):
+		return ReachWrites
+	case outcome == Unavailable:
+		return ReachEndpoint
+	case outcome != Rejected:
+		return ReachRequest
+	case slices.ContainsFunc(instanceCodes, body.has):
+		return ReachInstance
+	case slices.ContainsFunc(body.Errors, isAboutRequest):
+		return ReachRequest
+	}
+	return ReachUnknown
+}
 
 // answer is an HTTP answer whose body has been read, as far as that was possible.
 type answer struct {
@@ -144,10 +177,7 @@ func classify(op string, a answer) *Error {
 		first := body.Errors[0]
 		e.Code, e.Message = matching(codeForm, first.Code), redact(cmp.Or(first.LongMessage, first.Message))
 		e.Offenders = body.offenders()
-		e.Whole = slices.ContainsFunc(wholeCodes, body.has)
-		if outcome == Unavailable && body.has(codeMaintenance) && !strings.HasPrefix(op, http.MethodGet) {
-			e.Reach = ReachWrites
-		}
+		e.Reach = reachOf(op, outcome, body)
 	default:
 		e.Message = "the answer is not one of Clerk's API"
 		e.NotClerk = a.fault == nil

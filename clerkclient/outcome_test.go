@@ -38,7 +38,10 @@ func wantOutcome(status int, kind string) Outcome {
 	case 429:
 		return Throttled
 	}
-	return map[int]Outcome{2: Transient, 3: Transient, 4: Rejected, 5: Transient}[status/100]
+	if status/100 == 4 && (kind == "clerk" || kind == "locked") {
+		return Rejected
+	}
+	return Transient // what is not Clerk's refuses nobody
 }
 
 func (o Outcome) or(other Outcome) Outcome {
@@ -122,7 +125,7 @@ func TestEndlessBody(t *testing.T) {
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
 			for status, want := range map[int]Outcome{
-				200: Transient, 307: Transient, 400: Rejected, 401: Unauthorized, 403: Transient, 409: Transient,
+				200: Transient, 307: Transient, 400: Transient, 401: Unauthorized, 403: Transient, 409: Transient,
 				429: Throttled, 502: Transient,
 			} {
 				var written atomic.Int64
@@ -229,28 +232,35 @@ func TestRefusalsInDetail(t *testing.T) {
 		outcome   Outcome
 		code      string
 		offenders []string
-		whole     bool
+		reach     Reach
 	}{
 		"duplicates": {
 			400, clerkError("duplicate_record",
 				`{"email_addresses":["`+alice+`","BOB@example.org","bob@example.org"]}`),
-			Rejected, "duplicate_record", []string{"alice.liddell@example.com", bob}, false,
+			Rejected, "duplicate_record", []string{"alice.liddell@example.com", bob}, ReachRequest,
 		},
 		"not allowed": {403, clerkError("not_allowed_access", `{"identifiers":["`+alice+`"]}`), Rejected,
-			"not_allowed_access", []string{"alice.liddell@example.com"}, false},
+			"not_allowed_access", []string{"alice.liddell@example.com"}, ReachRequest},
 		"one as a string": {400, clerkError("duplicate_record", `{"email_addresses":"`+bob+`"}`), Rejected,
-			"duplicate_record", []string{bob}, false},
+			"duplicate_record", []string{bob}, ReachRequest},
 		"no address": {403, clerkError("not_allowed_access", `{"identifiers":["example.org",7,null]}`),
-			Rejected, "not_allowed_access", nil, false},
+			Rejected, "not_allowed_access", nil, ReachRequest},
 		"a user": {422, clerkError("form_identifier_exists", `{"param_name":"email_address"}`), Rejected,
-			"form_identifier_exists", nil, false},
-		"quota": {403, clerkError("quota_exceeded"), Rejected, "quota_exceeded", nil, true},
+			"form_identifier_exists", nil, ReachRequest},
+		"quota": {403, clerkError("quota_exceeded"), Rejected, "quota_exceeded", nil, ReachInstance},
 		"development quota": {400, clerkError("dev_monthly_email_limit_exceeded"), Rejected,
-			"dev_monthly_email_limit_exceeded", nil, true},
-		"meta of no shape":  {400, clerkError("duplicate_record", `[1]`), Rejected, "duplicate_record", nil, false},
-		"bad key":           {401, clerkError("clerk_key_invalid"), Unauthorized, "clerk_key_invalid", nil, false},
-		"locked":            {409, clerkError("resource_locked"), Transient, "resource_locked", nil, false},
-		"a code of no form": {400, clerkError("see mail to alice.liddell@example.com"), Rejected, "", nil, false},
+			"dev_monthly_email_limit_exceeded", nil, ReachInstance},
+		"meta of no shape": {400, clerkError("duplicate_record", `[1]`), Rejected, "duplicate_record", nil, ReachRequest},
+		"bad key":          {401, clerkError("clerk_key_invalid"), Unauthorized, "clerk_key_invalid", nil, ReachRequest},
+		"locked":           {409, clerkError("resource_locked"), Transient, "resource_locked", nil, ReachRequest},
+		"a code of no form": {400, clerkError("see mail to alice.liddell@example.com"), Rejected, "", nil,
+			ReachUnknown},
+		"a new code": {422, clerkError("made_up_tomorrow"), Rejected, "made_up_tomorrow", nil, ReachUnknown},
+		"no invitations": {400, clerkError("invitations_not_supported"), Rejected, "invitations_not_supported", nil,
+			ReachInstance},
+		"not in this plan": {402, clerkError("unsupported_subscription_plan_features"), Rejected,
+			"unsupported_subscription_plan_features", nil, ReachInstance},
+		"a field": {422, clerkError("form_made_up"), Rejected, "form_made_up", nil, ReachRequest},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -258,9 +268,9 @@ func TestRefusalsInDetail(t *testing.T) {
 			c := newClient(t, answering(test.status, test.body))
 			answer, err := operations()[1].do(t.Context(), c)
 			e := asError(t, err)
-			if e.Outcome != test.outcome || e.Code != test.code || e.Whole != test.whole ||
+			if e.Outcome != test.outcome || e.Code != test.code || e.Reach != test.reach ||
 				!slices.Equal(e.Offenders, test.offenders) {
-				t.Errorf("%v: outcome %s, code %q, whole %t, offenders %q", e, e.Outcome, e.Code, e.Whole, e.Offenders)
+				t.Errorf("%v: outcome %s, code %q, reach %q, offenders %q", e, e.Outcome, e.Code, e.Reach, e.Offenders)
 			}
 			if e.TraceID != "trace-1" || answer.TraceID != "trace-1" { // from the body: there is no header
 				t.Errorf("trace %q, %q", e.TraceID, answer.TraceID)
@@ -334,9 +344,14 @@ func TestNobodyIsServed(t *testing.T) {
 			server.set(answering(c.status, c.body, "Retry-After", "1800"))
 			_, err := op.do(t.Context(), newClient(t, server))
 			e := asError(t, err)
-			reach := ReachEndpoint
-			if c.writes && op.method != http.MethodGet {
+			reach := ReachRequest
+			switch {
+			case c.writes && op.method != http.MethodGet:
 				reach = ReachWrites
+			case c.want == Unavailable:
+				reach = ReachEndpoint
+			case c.code == "maintenance_mode": // with another status
+				reach = ReachUnknown
 			}
 			if e.Outcome != c.want || e.Code != c.code || e.Reach != reach || e.RetryAfter != 30*time.Minute {
 				t.Errorf("%s, %s: %s %q, reach %q, after %s", name, op.name, e.Outcome, e.Code, e.Reach, e.RetryAfter)

@@ -79,7 +79,7 @@ func (l *Limiter) AcquireTold(
 		case errors.Is(err, ErrUnavailable):
 			q.failure, q.failedAt = err, now
 		case permit != nil:
-			if wait == 0 && !req.counted && !permit.probe {
+			if wait == 0 && !req.counted && permit.probe == probesNothing {
 				q.open = asked
 			}
 			told(q.next)
@@ -144,7 +144,7 @@ func (l *Limiter) newPermit(req *request) *Permit {
 type acquired struct {
 	granted bool
 	wait    time.Duration
-	probe   bool
+	probe   probing
 }
 
 func parseAcquired(cmd *redis.Cmd) (acquired, error) {
@@ -152,12 +152,12 @@ func parseAcquired(cmd *redis.Cmd) (acquired, error) {
 	if err != nil {
 		return acquired{}, err
 	}
-	if len(v) != 3 || v[0]>>1 != 0 || v[2]>>1 != 0 || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
+	if len(v) != 3 || v[0]>>1 != 0 || v[2] < 0 || v[2] > int64(probesSuspended) || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
 		return acquired{}, fmt.Errorf("unexpected answer %v", v)
 	}
 	// After a clock was set back, the true wait can be longer than any limit's window. To ask once a year is enough.
 	wait := time.Duration(min(v[1], maxSpan.Microseconds())) * time.Microsecond
-	return acquired{v[0] == 1, wait, v[2] == 1}, nil
+	return acquired{v[0] == 1, wait, probing(v[2])}, nil
 }
 
 // join finds or opens the queue of a set of wants.

@@ -11,6 +11,10 @@
 --     window, window_used     the longest window that anybody applies to the log, and when it was last applied
 --     refusals, calm          of a suspension: how many in a row, and since when calls succeed again
 --     since, why              of a suspension: when it began, and a note for people
+--     failing, failures       since when calls fail, none succeeded in between, and how many did
+--     party, parties          whose call failed last, and 2 if it is not the only one's that did
+--     out, outages            since when nobody is served; earlier times, the latest first, as from-to,from-to
+--     succeeded               when a call last succeeded
 --     share:<name>            the most places that the share may hold, as last asked for
 -- For all limits together:
 --   …:figures      HASH, limit name -> "N window", as last announced
@@ -37,7 +41,7 @@ end
 
 local function readState(key)
   local v = redis.call('HMGET', key, 'not_before', 'probe', 'probe_from', 'probe_until', 'window', 'window_used',
-    'refusals', 'calm')
+    'refusals', 'calm', 'out')
   local s = {
     key = key,
     notBefore = number(key, 'not_before', v[1]),
@@ -48,6 +52,7 @@ local function readState(key)
     windowUsed = number(key, 'window_used', v[6]),
     refusals = number(key, 'refusals', v[7]),
     calm = number(key, 'calm', v[8]),
+    out = number(key, 'out', v[9]),
   }
   if (s.probe and not (s.probeFrom and s.probeUntil)) or (s.window and not s.windowUsed) then
     error('garbage in ' .. key .. ': fields are missing')

@@ -72,7 +72,7 @@ func TestGarbageIsRefused(t *testing.T) {
 			return nil
 		}},
 		"very many shares": {onlyStatus: true, do: func(ctx context.Context) error {
-			for i := range maxShares + 11 {
+			for i := range maxShares + 21 {
 				if err := rdb.HSet(ctx, state, fmt.Sprint("share:", i), "1").Err(); err != nil {
 					return err
 				}

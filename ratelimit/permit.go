@@ -20,11 +20,20 @@ type Permit struct {
 	id       string
 	req      *request
 	deadline time.Time
-	probe    bool
+	probe    probing
 
 	mu    sync.Mutex
 	state permitState
 }
+
+// probing says what a call that goes first finds out.
+type probing int
+
+const (
+	probesNothing   probing = iota // it does not go first
+	probesLimit                    // whether a limit is kept again
+	probesSuspended                // whether calls of a suspended limit are served again
+)
 
 type permitState int
 
@@ -39,10 +48,22 @@ const (
 // the last instant to wait for the answer: use it as the deadline of the HTTP request.
 func (p *Permit) Deadline() time.Time { return p.deadline }
 
+// Probes tells whether this call goes first after a suspension (see [Permit.Suspend]), to find out whether calls are
+// served again.
+func (p *Permit) Probes() bool { return p.probe == probesSuspended }
+
 // Done says that the answer has arrived, or that nobody waits for it any more. The window of the call starts now. If
 // this call was the probe after a rest, the rest is over for everybody.
 func (p *Permit) Done(ctx context.Context) error {
-	return p.spend(ctx, 0, Suspension{})
+	_, err := p.spend(ctx, spending{what: "done"})
+	return err
+}
+
+// Succeed is [Permit.Done] for a call that succeeded: failures of calls of the limit before it say nothing about those
+// after it. It tells whether this call ended an outage.
+func (p *Permit) Succeed(ctx context.Context, limit string) (ended bool, err error) {
+	n, err := p.spend(ctx, spending{what: "succeeded", limit: limit})
+	return n > 0, err
 }
 
 // Refuse says that the answer was "too many requests" about one of the limits. The call counts like any other, and
@@ -50,7 +71,10 @@ func (p *Permit) Done(ctx context.Context) error {
 // After the rest one call goes first, the probe; the others follow when it is done. A negative retryAfter counts as
 // zero, and one beyond 366 days as 366 days.
 func (p *Permit) Refuse(ctx context.Context, limit string, retryAfter time.Duration) error {
-	return p.refuse(ctx, limit, Suspension{First: retryAfter})
+	var s spending
+	s.what, s.limit, s.First = "refused", limit, retryAfter
+	_, err := p.spend(ctx, s)
+	return err
 }
 
 // Suspension says how a limit rests that is suspended.
@@ -59,52 +83,98 @@ type Suspension struct {
 	Most  time.Duration // the longest
 	Calm  time.Duration // for so long calls must have succeeded before a refusal is the first one again
 	Why   string        // for people, at most 200 bytes
+	Took  time.Duration // how long ago the call began
 }
 
 // Suspend is [Permit.Refuse] for an answer that says nothing about how long: nobody is served at present. The rest
-// grows from refusal to refusal. Of calls that are refused together only the first one counts.
-func (p *Permit) Suspend(ctx context.Context, limit string, s Suspension) error {
+// grows from refusal to refusal, and Suspend tells how many there were in a row. Of calls that are refused together
+// only the first one counts.
+func (p *Permit) Suspend(ctx context.Context, limit string, s Suspension) (refusals int, err error) {
 	s.Most = max(s.First, s.Most, time.Microsecond)
-	return p.refuse(ctx, limit, s)
+	return p.spend(ctx, spending{what: "refused", limit: limit, Failure: Failure{Suspension: s}})
 }
 
-func (p *Permit) refuse(ctx context.Context, limit string, s Suspension) error {
-	i, ok := slices.BinarySearch(p.req.names, limit)
-	if !ok {
-		return fmt.Errorf("ratelimit: this permit holds no place of limit %q, only of: %s", limit,
-			strings.Join(p.req.names, ", "))
+// Failure is one of a call of which nobody can tell yet whether it is the call's own, or everybody's.
+type Failure struct {
+	Party  string        // whose call it was, at most 64 bytes; empty if all calls are alike
+	Unsent bool          // nothing was sent: the call does not count
+	Asked  time.Duration // the limit rests for so long, whatever else comes of it; 0: it does not
+	Breaker
+	Suspension
+}
+
+// Breaker says how many failures in a row suspend a limit.
+type Breaker struct {
+	Parties int           // they are of so many parties: 1 or 2
+	Few     int           // there are so many,
+	Many    int           // and so many
+	Age     time.Duration // or the call of the first one began so long ago
+}
+
+// Fail is [Permit.Done] for a call that failed. If enough have failed since one succeeded (see [Permit.Succeed]) the
+// limit is suspended; so it is if the probe failed. Fail tells how many refusals in a row have done that; 0: it is
+// not suspended.
+func (p *Permit) Fail(ctx context.Context, limit string, f Failure) (refusals int, err error) {
+	s := spending{what: "failed", limit: limit, Failure: f}
+	if f.Unsent {
+		s.what = "unsent"
 	}
-	s.First, s.Most = min(max(s.First, 0), maxSpan), min(s.Most, maxSpan)
-	s.Why = strings.ToValidUTF8(s.Why[:min(len(s.Why), maxWhy)], "")
-	return p.spend(ctx, i+1, s)
+	return p.spend(ctx, s)
 }
 
-// maxWhy bounds the note of a suspension, in bytes.
-const maxWhy = 200
+const (
+	maxWhy   = 200 // of a suspension, in bytes
+	maxParty = 64  // in bytes
+)
 
-func (p *Permit) spend(ctx context.Context, refused int, s Suspension) error {
+// spending is what the answer to a call says of a limit.
+type spending struct {
+	what  string // as spend.lua takes it
+	limit string // that it is about; empty: it says nothing
+	Failure
+}
+
+// args gives it as the script takes it.
+func (s spending) args(about int) []any {
+	micros := func(d time.Duration) int64 { return min(max(d, 0), maxSpan).Microseconds() }
+	return []any{
+		about, s.what, micros(s.First), micros(s.Most), micros(s.Calm),
+		strings.ToValidUTF8(s.Why[:min(len(s.Why), maxWhy)], ""),
+		micros(s.Took), s.Party[:min(len(s.Party), maxParty)], micros(s.Asked), s.Parties, s.Few, s.Many, micros(s.Age),
+	}
+}
+
+func (p *Permit) spend(ctx context.Context, s spending) (answer int, err error) {
+	about := 0
+	if s.limit != "" {
+		i, ok := slices.BinarySearch(p.req.names, s.limit)
+		if !ok {
+			return 0, fmt.Errorf("ratelimit: this permit holds no place of limit %q, only of: %s", s.limit,
+				strings.Join(p.req.names, ", "))
+		}
+		about = i + 1
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch p.state {
 	case settled:
-		return nil
+		return 0, nil
 	case returned:
-		return errors.New("ratelimit: the permit was given back before its call was reported")
+		return 0, errors.New("ratelimit: the permit was given back before its call was reported")
 	}
 	p.state = spent
-	if p.req.counted || p.probe || refused > 0 {
-		args := append([]any{
-			p.id, refused, s.First.Microseconds(), s.Most.Microseconds(), s.Calm.Microseconds(), s.Why,
-		}, p.req.args...)
-		if err := run(ctx, p.limiter.rdb, spendScript, p.req.keys, args...).Err(); err != nil {
-			return unavailable("settling a permit of "+strings.Join(p.req.names, ", "), err)
+	if p.req.counted || p.probe != probesNothing || s.what != "done" {
+		args := append(append([]any{p.id}, s.args(about)...), p.req.args...)
+		answer, err = run(ctx, p.limiter.rdb, spendScript, p.req.keys, args...).Int()
+		if err != nil {
+			return 0, unavailable("settling a permit of "+strings.Join(p.req.names, ", "), err)
 		}
 	}
 	p.state = settled
-	if p.probe {
+	if p.probe != probesNothing || s.what == "unsent" {
 		p.limiter.wakeAll()
 	}
-	return nil
+	return answer, nil
 }
 
 // Release gives the permit back as if it had never been taken. It is only for a call that sent nothing. After
@@ -115,7 +185,7 @@ func (p *Permit) Release(ctx context.Context) error {
 	if p.state != held {
 		return nil
 	}
-	if p.req.counted || p.probe {
+	if p.req.counted || p.probe != probesNothing {
 		if err := run(ctx, p.limiter.rdb, releaseScript, p.req.keys, p.id).Err(); err != nil {
 			return unavailable("giving back a permit of "+strings.Join(p.req.names, ", "), err)
 		}

@@ -5,48 +5,121 @@
 --         its log
 --         the log of the share (the log again if there is no share)
 -- ARGV  the permit's id
---       the number of the want that was refused (0: none)
---       how long that limit rests
+--       the number of the want that the answer is about (0: none)
+--       what the answer says of it: done (nothing), succeeded, refused, failed, or unsent (failed, and nothing was sent)
+--       how long the limit rests
 --       the longest rest, if it doubles with each refusal in a row (0: it does not)
 --       for how long calls must have succeeded before it starts again from the shortest
 --       why it rests, for people
+--       how long ago the call began
+--       of a failure: whose call it was ('': anybody's), the rest that was asked for at any rate, and when the limit is
+--         suspended: after failures of so many, so many failures, and so many more or such an age of the first
 --       per want: as acquire takes it
--- returns 1
-local id, refused, now = ARGV[1], tonumber(ARGV[2]), clock()
+-- returns how many refusals in a row have suspended the limit (0: it is not suspended), or, of a call that did not fail,
+-- 1 if it ended an outage
+local id, about, what, now = ARGV[1], tonumber(ARGV[2]), ARGV[3], clock()
+local rest, most, calm, why = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local took, party, asked = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
+local parties, few, many, age = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local FIRST_WANT = 15
+local OUTAGES = 8
 
--- grown is how long a suspended limit rests. Calls that are refused while it rests were made before; they count once.
-local function grown(s)
-  local rest, most = tonumber(ARGV[3]), tonumber(ARGV[4])
-  if most == 0 then return rest end
-  if s.notBefore and now < s.notBefore then return 0 end
+-- suspend lets a limit rest, longer with each refusal in a row. Calls that are refused while it rests were made
+-- before: they count once. The outage began when the first call did that failed in it.
+local function suspend(s, began)
+  if not s.out or began < s.out then redis.call('HSET', s.key, 'out', text(began)) end
+  redis.call('HDEL', s.key, 'failing', 'failures', 'party', 'parties')
   local refusals = s.refusals or 0
-  if s.calm and now - s.calm >= tonumber(ARGV[5]) then refusals = 0 end
+  if s.notBefore and now < s.notBefore and refusals > 0 then return refusals end
+  if s.calm and now - s.calm >= calm then refusals = 0 end
   if refusals == 0 then redis.call('HSET', s.key, 'since', text(now)) end
-  redis.call('HSET', s.key, 'refusals', refusals + 1, 'why', ARGV[6])
+  redis.call('HSET', s.key, 'refusals', refusals + 1, 'why', why)
   redis.call('HDEL', s.key, 'calm')
-  return math.min(rest * 2 ^ math.min(refusals, 40), most)
+  s.notBefore = math.max(s.notBefore or 0, now + math.min(rest * 2 ^ math.min(refusals, 40), most))
+  return refusals + 1
 end
 
-for i = 1, #KEYS / 3 do
-  local s, window = readState(KEYS[3 * i - 2]), tonumber(ARGV[4 * i + 4])
+-- failed notes a failure, and tells since when calls fail if there are enough of them to suspend the limit.
+local function failed(s)
+  local began = now - took
+  if s.out then return math.min(began, s.out) end
+  local v = redis.call('HMGET', s.key, 'failing', 'failures', 'party', 'parties')
+  local since = math.min(number(s.key, 'failing', v[1]) or began, began)
+  local failures = (number(s.key, 'failures', v[2]) or 0) + 1
+  local several = number(s.key, 'parties', v[4]) or 1
+  if party == '' or (v[3] and v[3] ~= party) then several = 2 end
+  if several >= parties and failures >= few and (failures >= many or now - since >= age) then return since end
+  redis.call('HSET', s.key, 'failing', text(since), 'failures', failures, 'party', party, 'parties', several)
+  keepState(s, now)
+end
+
+local function succeeded(s)
+  redis.call('HSET', s.key, 'succeeded', text(now))
+  redis.call('HDEL', s.key, 'failing', 'failures', 'party', 'parties')
+  keepState(s, now)
+end
+
+-- over ends the rest of a limit, and the outage if there is one.
+local function over(s)
+  redis.call('HDEL', s.key, 'not_before')
+  if s.refusals then redis.call('HSET', s.key, 'calm', text(now)) end
+  if not s.out then return 0 end
+  local outages = { text(s.out) .. '-' .. text(now) }
+  for outage in string.gmatch(redis.call('HGET', s.key, 'outages') or '', '[^,]+') do
+    if #outages < OUTAGES then outages[#outages + 1] = outage end
+  end
+  redis.call('HSET', s.key, 'outages', table.concat(outages, ','))
+  redis.call('HDEL', s.key, 'out')
+  return 1
+end
+
+-- reject lets a limit rest on. A probe that is under way proves nothing about what comes after this answer.
+local function reject(s)
+  redis.call('HSET', s.key, 'not_before', text(s.notBefore))
+  redis.call('HDEL', s.key, 'probe', 'probe_from', 'probe_until')
+  keepState(s, now)
+end
+
+local function log(i, s)
+  local window = tonumber(ARGV[FIRST_WANT + 4 * (i - 1) + 1])
   for _, log in ipairs({ KEYS[3 * i - 1], KEYS[3 * i] }) do
-    if redis.call('ZADD', log, 'XX', 'CH', text(now), id) == 1 then
+    if what == 'unsent' then
+      redis.call('ZREM', log, id)
+    elseif redis.call('ZADD', log, 'XX', 'CH', text(now), id) == 1 then
       keep(log, math.max(window, s.window or 0))
     end
   end
-  if i == refused then
-    -- A probe that is under way proves nothing about what comes after this refusal.
-    s.notBefore = math.max(s.notBefore or 0, now + grown(s))
-    redis.call('HSET', s.key, 'not_before', text(s.notBefore))
+end
+
+local answer, refused = 0, what == 'refused'
+local fails = what == 'failed' or what == 'unsent'
+if about > 0 then
+  local s = readState(KEYS[3 * about - 2])
+  local began = refused and most > 0 and now - took or nil
+  if fails then
+    began = failed(s)
+    refused = began or asked > 0
+  elseif what == 'succeeded' then
+    succeeded(s)
+  end
+  if began then
+    answer = suspend(s, began)
+  elseif refused then
+    s.notBefore = math.max(s.notBefore or 0, now + (what == 'refused' and rest or asked))
+  end
+  if refused then reject(s) end
+end
+for i = 1, #KEYS / 3 do
+  local s = readState(KEYS[3 * i - 2])
+  log(i, s)
+  if s.probe == id then
     redis.call('HDEL', s.key, 'probe', 'probe_from', 'probe_until')
-    keepState(s, now)
-  elseif s.probe == id then
-    redis.call('HDEL', s.key, 'probe', 'probe_from', 'probe_until')
-    -- If another limit refused the probe, it has proved nothing about this one.
-    if refused == 0 then
-      redis.call('HDEL', s.key, 'not_before')
-      if s.refusals then redis.call('HSET', s.key, 'calm', text(now)) end
+    if fails and s.out then
+      suspend(s, s.out)
+      reject(s)
+    elseif not refused then -- or else it has proved nothing about this limit
+      answer = math.max(answer, over(s))
     end
   end
 end
-return 1
+return answer

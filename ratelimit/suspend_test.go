@@ -16,6 +16,11 @@ func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 	workers := []*Limiter{v.limiter(t, limit), v.limiter(t, limit)}
 	testkit.NoError(t, workers[0].Announce(t.Context()))
 	s := Suspension{First: time.Second, Most: 5 * time.Minute, Calm: 10 * time.Second, Why: "503 maintenance_mode"}
+	suspend := func(p *Permit) {
+		t.Helper()
+		_, err := p.Suspend(t.Context(), "rest", s)
+		testkit.NoError(t, err)
+	}
 	take := func(n int) (*Permit, time.Duration) {
 		t.Helper()
 		p, wait, err := workers[n%2].Try(t.Context(), time.Second, Want{Limit: "rest"})
@@ -28,7 +33,7 @@ func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 		flying = append(flying, p)
 	}
 	for _, p := range flying {
-		testkit.NoError(t, p.Suspend(t.Context(), "rest", s))
+		suspend(p)
 	}
 	rest := func() time.Duration {
 		t.Helper()
@@ -53,7 +58,7 @@ func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 		if other, _ := take(i + 1); other != nil {
 			t.Fatal("two calls go first")
 		}
-		testkit.NoError(t, probe.Suspend(t.Context(), "rest", s))
+		suspend(probe)
 	}
 	v.advance(5 * time.Minute)
 	probe, _ := take(0)
@@ -66,7 +71,7 @@ func TestASuspensionGrowsWithEachProbeThatIsRefused(t *testing.T) {
 	} {
 		v.advance(c.calm)
 		p, _ := take(1)
-		testkit.NoError(t, p.Suspend(t.Context(), "rest", s))
+		suspend(p)
 		if rest() != c.want {
 			t.Errorf("after %s of success it rests for %s, want %s", c.calm, rest(), c.want)
 		}

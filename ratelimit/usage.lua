@@ -32,7 +32,7 @@ local function add(name, max, log)
   end
   table.insert(usage.logs, entry)
 end
-if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) + 10 then
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[3]) + 20 then
   error('garbage in ' .. KEYS[1] .. ': it names too many shares')
 end
 if n > 0 then

@@ -243,9 +243,10 @@ func steps() map[string]func(s *stage, args ...string) {
 			limit := policy.RestPrefix + args[0]
 			permit, err := limiter.Acquire(s.t.Context(), time.Minute, ratelimit.Want{Limit: limit})
 			testkit.NoError(s.t, err)
-			testkit.NoError(s.t, permit.Suspend(s.t.Context(), limit, ratelimit.Suspension{
+			_, err = permit.Suspend(s.t.Context(), limit, ratelimit.Suspension{
 				First: time.Minute, Why: "503 maintenance_mode",
-			}))
+			})
+			testkit.NoError(s.t, err)
 		},
 		// belongs KIND: the namespace belongs to keys of a kind.
 		"belongs": func(s *stage, args ...string) {

@@ -33,6 +33,7 @@ type workerFlags struct {
 	Reserve      string `env:"USHER_RESERVE" default:"20" help:"Single permits in every window that only invite tasks may use."`
 	Timeout      string `env:"USHER_TIMEOUT" default:"30s" help:"Longest time for one call to Clerk."`
 	Settle       string `env:"USHER_SETTLE" default:"30s" help:"How long after its deadline a lost request may still commit at Clerk."`
+	FastRetry    bool   `env:"USHER_FAST_RETRY" default:"true" negatable:"" help:"Repeat a single create at once that Clerk has answered with a 500 or 503."`
 	MaxAttempts  string `env:"USHER_MAX_ATTEMPTS" default:"20" help:"Transient failures before a dead letter."`
 	BackoffMin   string `env:"USHER_BACKOFF_MIN" default:"1s" help:"Wait after the first failed attempt; it doubles, with full jitter."`
 	BackoffMax   string `env:"USHER_BACKOFF_MAX" default:"30m" help:"Longest wait between attempts."`
@@ -151,6 +152,7 @@ func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
 		BackoffMin:   duration(positive("USHER_BACKOFF_MIN", c.BackoffMin)),
 		BackoffMax:   duration(positive("USHER_BACKOFF_MAX", c.BackoffMax)),
 		BulkMetadata: policy.BulkMetadata(metadata),
+		FastRetry:    c.FastRetry,
 	}
 	if c.LimitOverall != "" {
 		p.Overall = rate(settings.ParseRate("USHER_LIMIT_OVERALL", c.LimitOverall))

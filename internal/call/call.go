@@ -3,11 +3,11 @@
 package call
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -131,8 +131,24 @@ type Flight struct {
 	cancel context.CancelFunc
 	began  time.Time
 	timing Timing
+	who    Party
 	landed bool
+	// suspended means that calls of the kind rest because of this one.
+	suspended bool
 }
+
+// Party is whom a call is for.
+type Party struct {
+	ID      string // empty if it does not matter
+	Several bool   // it is one of several that share the call
+	Again   bool   // Clerk has refused it before, and nobody knows for whose sake
+}
+
+// Carries says whom the call is for.
+func (f *Flight) Carries(who Party) { f.who = who }
+
+// Probes tells whether the call goes first after a time in which nobody was served.
+func (f *Flight) Probes() bool { return f.permit.Probes() }
 
 // Context ends when the call must end: at the permit's deadline, or with the Caller's Life.
 func (f *Flight) Context() context.Context { return f.ctx }
@@ -150,7 +166,7 @@ func (f *Flight) Land(answer error) Timing {
 	f.cancel()
 	f.timing.Answer = time.Since(f.began)
 	if outcome := clerkclient.OutcomeOf(answer); outcome != clerkclient.Transient { // that says nothing about the key
-		f.c.Gate.answered(outcome != clerkclient.Unauthorized, f.probe)
+		f.c.Gate.answered(outcome != clerkclient.Unauthorized)
 	}
 	f.giveBack(answer)
 	if !f.probe && !errors.Is(answer, ErrNothingSent) {
@@ -159,11 +175,18 @@ func (f *Flight) Land(answer error) Timing {
 	return f.timing
 }
 
-// do sends and lands, also when send panics.
+// do sends and lands, also when send panics. A failure that lets calls rest is nobody's: it is Unavailable.
 func (f *Flight) do(send func(ctx context.Context) error) (Timing, error) {
 	defer f.Land(ErrPanicked) // the permit counts as used, because the call may have been sent
 	err := send(f.ctx)
-	return f.Land(err), err
+	timing := f.Land(err)
+	refusal, refused := errors.AsType[*clerkclient.Error](err)
+	if refused && refusal.Outcome == clerkclient.Transient && f.suspended {
+		nobodys := *refusal
+		nobodys.Outcome = clerkclient.Unavailable
+		err = &nobodys
+	}
+	return timing, err
 }
 
 // giveBack tells the limiter what became of the permit. If that fails, the place counts until the call's deadline and
@@ -171,43 +194,105 @@ func (f *Flight) do(send func(ctx context.Context) error) (Timing, error) {
 func (f *Flight) giveBack(answer error) {
 	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)
 	defer cancel()
-	var err error
+	rest := policy.RestOf(f.kind)
 	refusal, refused := errors.AsType[*clerkclient.Error](answer)
+	var refusals int // in a row
+	var ended bool
+	var err error
 	switch {
-	case errors.Is(answer, ErrNothingSent) || refused && !refusal.Sent:
+	case answer == nil:
+		ended, err = f.permit.Succeed(ctx, rest)
+	case errors.Is(answer, ErrNothingSent):
 		err = f.permit.Release(ctx)
-	case refused && refusal.Outcome == clerkclient.Throttled:
-		err = f.permit.Refuse(ctx, f.own, f.c.Policy.RestAfter429(f.own, refusal.RetryAfter))
-	case refused && refusal.Outcome == clerkclient.Unavailable:
-		err = f.suspend(ctx, refusal)
-	case refused && refusal.Status == http.StatusServiceUnavailable && refusal.RetryAfter > 0 && !refusal.NotClerk:
-		rest := min(refusal.RetryAfter, policy.UnavailableAsked)
-		err = f.permit.Refuse(ctx, policy.RestOf(f.kind), rest)
-	case refused && refusal.Outcome == clerkclient.Unauthorized:
-		err = f.permit.Refuse(ctx, policy.KeyLimit(f.c.Key), f.c.Gate.rest())
-	default:
+	case !refused: // the fault is ours
 		err = f.permit.Done(ctx)
+	case refusal.Outcome == clerkclient.Throttled:
+		err = f.permit.Refuse(ctx, f.own, f.c.Policy.RestAfter429(f.own, refusal.RetryAfter))
+	case refusal.Outcome == clerkclient.Unavailable:
+		if refusal.Reach == clerkclient.ReachWrites {
+			rest = policy.RestWrites
+		}
+		refusals, err = f.permit.Suspend(ctx, rest, f.suspension(refusal))
+	case refusal.Outcome == clerkclient.Unauthorized:
+		rest = policy.KeyLimit(f.c.Key)
+		s := f.suspension(refusal)
+		s.First, s.Most = policy.KeyRest, policy.KeyRestMax
+		refusals, err = f.permit.Suspend(ctx, rest, s)
+	case refusal.Outcome == clerkclient.Transient, f.isEvidence(refusal):
+		refusals, err = f.permit.Fail(ctx, rest, f.failure(refusal))
+	case refusal.Sent:
+		err = f.permit.Done(ctx)
+	default:
+		err = f.permit.Release(ctx)
 	}
 	if err != nil {
 		f.c.Log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
 	}
+	f.suspended = refusals > 0
+	f.c.logRest(rest, refusal, refusals, ended)
 }
 
-// suspend lets all calls rest that the refusal is about, in all workers: for as long as Clerk asks, or longer each
-// time.
-func (f *Flight) suspend(ctx context.Context, refusal *clerkclient.Error) error {
-	limit := policy.RestOf(f.kind)
-	if refusal.Reach == clerkclient.ReachWrites {
-		limit = policy.RestWrites
+// isEvidence tells whether a refusal may be about everybody. A call that carries several says little: any of them may
+// be the cause. So does a recipient that was refused before, if no table knows why.
+func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
+	return refusal.Outcome == clerkclient.Rejected && !f.who.Several &&
+		(refusal.Reach == clerkclient.ReachInstance || refusal.Reach == clerkclient.ReachUnknown && !f.who.Again)
+}
+
+// failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a second
+// recipient gets one, or the same one once more.
+func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
+	failure := ratelimit.Failure{
+		Party: f.who.ID, Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
+		Breaker: ratelimit.Breaker{
+			Parties: 2, Few: policy.BreakerFew, Many: policy.BreakerMany, Age: policy.BreakerAge,
+		},
 	}
-	why := fmt.Sprintf("%d %s", refusal.Status, refusal.Code)
+	switch {
+	case refusal.Reach == clerkclient.ReachInstance:
+		failure.Breaker = ratelimit.Breaker{Parties: 2, Few: 2, Many: 2}
+		if f.who.Again {
+			failure.Party = ""
+		}
+	case refusal.Reach == clerkclient.ReachUnknown:
+		failure.Most = policy.UnknownMost
+	case refusal.Status == http.StatusServiceUnavailable && !refusal.NotClerk:
+		failure.Asked = min(refusal.RetryAfter, policy.UnavailableAsked)
+	}
+	return failure
+}
+
+// suspension says how calls rest that a refusal is about: for as long as Clerk asks, or longer each time.
+func (f *Flight) suspension(refusal *clerkclient.Error) ratelimit.Suspension {
+	why := strings.TrimSpace(fmt.Sprintf("%d %s", refusal.Status, refusal.Code))
+	switch {
+	case refusal.Status == 0:
+		why = refusal.Code
+	case refusal.NotClerk:
+		why += " not Clerk's API"
+	}
 	if refusal.TraceID != "" {
 		why += " (trace " + refusal.TraceID + ")"
 	}
-	asked := min(refusal.RetryAfter, policy.SuspendAsked)
-	return f.permit.Suspend(ctx, limit, ratelimit.Suspension{
-		First: cmp.Or(asked, policy.SuspendFirst), Most: policy.SuspendMost, Calm: policy.SuspendCalm, Why: why,
-	})
+	s := ratelimit.Suspension{
+		First: policy.SuspendFirst, Most: policy.SuspendMost, Calm: policy.SuspendCalm, Why: why, Took: f.timing.Answer,
+	}
+	if refusal.Outcome == clerkclient.Unavailable && refusal.RetryAfter > 0 {
+		s.First = min(refusal.RetryAfter, policy.SuspendAsked)
+	}
+	return s
+}
+
+// logRest writes when calls begin to rest, and when they go on.
+func (c *Caller) logRest(limit string, refusal *clerkclient.Error, refusals int, ended bool) {
+	calls := strings.TrimPrefix(limit, policy.RestPrefix)
+	switch {
+	case refusals == 1 && refusal != nil:
+		c.Log.Warn().Str("calls", calls).Int("status", refusal.Status).Str("code", refusal.Code).
+			Str("trace_id", refusal.TraceID).Msg("calls rest: Clerk serves nobody; one call now and then asks")
+	case ended:
+		c.Log.Info().Str("calls", calls).Msg("calls go on: Clerk serves them again")
+	}
 }
 
 // observe tells the observer and the log of an answer.

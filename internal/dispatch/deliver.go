@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 )
@@ -33,7 +35,7 @@ func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
 	l := &load{d: d, q: q, flight: flight}
 	if call.Guarded(log, l.call) != nil {
 		l.failed = true
-		flight.Land(errPanicked)
+		flight.Land(call.ErrPanicked)
 	}
 	for call.Guarded(log, l.handBack) != nil { // each time there is one less to hand back
 	}
@@ -54,11 +56,6 @@ type load struct {
 	answers    []*fate.Answer
 }
 
-// errPanicked is the answer of a call that panicked. It may have been sent.
-var errPanicked = &clerkclient.Error{
-	Outcome: clerkclient.Transient, Sent: true, Code: "panic", Message: "the worker panicked; its log has the stack",
-}
-
 // call makes the call, and notes what the answer means for each who is in it. Who that is is decided when the permit
 // is there, so that a bulk leaves with everybody who waits at that moment.
 func (l *load) call() error {
@@ -66,6 +63,12 @@ func (l *load) call() error {
 	l.claim()
 	for _, s := range l.shares {
 		l.take(s)
+	}
+	if len(l.recipients) > 0 {
+		id := store.IDOf(l.recipients[0].folded)
+		l.flight.Carries(call.Party{
+			ID: hex.EncodeToString(id[:]), Several: len(l.recipients) > 1, Again: l.recipients[0].again,
+		})
 	}
 	made, err := l.send()
 	l.flight.Land(err)
@@ -79,11 +82,13 @@ func (l *load) call() error {
 func (l *load) choose() {
 	l.d.change(func() {
 		l.q.waiting, l.q.flying = l.q.waiting-1, l.q.flying+1
+		if l.flight.Probes() {
+			l.chooseProbe()
+			return
+		}
 		switch l.q.kind {
 		case policy.CreateCampaign:
-			if l.chooseShares(1, true); len(l.shares) == 0 {
-				l.chooseShares(1, false)
-			}
+			l.chooseLone()
 		case policy.Bulk:
 			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
 			l.chooseShares(policy.BulkSize-len(l.waiters), false)
@@ -94,6 +99,28 @@ func (l *load) choose() {
 			l.chooseWaiters(1, func(*waiter) bool { return true })
 		}
 	})
+}
+
+// chooseLone lets a campaign give one recipient: one that must go alone, if there is one.
+func (l *load) chooseLone() {
+	if l.chooseShares(1, true); len(l.shares) == 0 {
+		l.chooseShares(1, false)
+	}
+}
+
+// chooseProbe chooses one recipient for a call that finds out whether Clerk serves anybody again. It may fail, so it is
+// one of a campaign, for whom nobody waits, or else one whom Clerk does not invite twice.
+func (l *load) chooseProbe() {
+	if l.q.kind == policy.Bulk {
+		l.chooseShares(1, false)
+	} else {
+		l.chooseLone()
+	}
+	fits := func(w *waiter) bool { return l.q.kind != policy.Bulk || w.looked && w.shares }
+	if len(l.shares) == 0 {
+		l.chooseWaiters(1, func(w *waiter) bool { return fits(w) && !w.IgnoreExisting })
+		l.chooseWaiters(1, fits)
+	}
 }
 
 // chooseWaiters chooses more, up to n in all, no two with one address.
@@ -188,7 +215,10 @@ func (l *load) add(r Recipient, answer *fate.Answer) {
 	if slices.ContainsFunc(l.recipients, func(other Recipient) bool { return other.folded == r.folded }) {
 		return
 	}
-	*answer = fate.Answer{Kind: fate.Lost, Failure: call.FailureOf(errPanicked)}
+	*answer = fate.Answer{
+		Kind: fate.Lost, Own: true,
+		Failure: fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"},
+	}
 	l.recipients, l.answers = append(l.recipients, r), append(l.answers, answer)
 }
 
@@ -226,6 +256,7 @@ func (l *load) handBack() error {
 		s := l.shares[0]
 		l.shares = l.shares[1:]
 		s.endTaking()
+		s.Probe = l.flight.Probes()
 		s.feed.calls.Go(func() { s.feed.finish(s) })
 		s.feed.calls.Done()
 	}
@@ -241,6 +272,10 @@ func (l *load) tell(w *waiter) {
 	defer l.d.change(func() {
 		if w.leaving {
 			w.told <- nothingYet
+			return
+		}
+		if l.flight.Probes() {
+			l.d.waiters = append(l.d.waiters, w) // the next probe is for somebody else
 			return
 		}
 		l.d.waiters = append([]*waiter{w}, l.d.waiters...) // before all others

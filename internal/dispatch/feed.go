@@ -42,6 +42,7 @@ type Delivery struct {
 	Recipients []Recipient   // of Batch.Rows, in their order
 	Answers    []fate.Answer // in the same order
 	Alone      bool          // they were taken to go alone
+	Probe      bool          // the call found out whether Clerk serves anybody again
 
 	feed *Feed
 	n    int // so many are to be taken; 0 when they are, or cannot be

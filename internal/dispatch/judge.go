@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"example.com/usher/clerkclient"
@@ -13,7 +14,7 @@ import (
 
 // judge says what an answer means for each recipient of a call. Clerk refuses a bulk whole for one bad address. Those
 // that it names are refused and the others wait for another call; where it names nobody, all go alone from now on, so
-// that a bad address costs only itself.
+// that a bad address costs only itself. A refusal that may be about everybody is believed of nobody yet.
 func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []fate.Answer {
 	answers := make([]fate.Answer, len(recipients))
 	if err == nil {
@@ -34,14 +35,18 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 		}
 	}
 	named := func(r Recipient) bool { return slices.Contains(refusal.Offenders, r.folded) }
-	forSome := refusal.Outcome == clerkclient.Rejected && !refusal.Whole && len(recipients) > 1
+	shared := len(recipients) > 1
+	forSome := refusal.Outcome == clerkclient.Rejected && shared
 	alone := forSome && !slices.ContainsFunc(recipients, named)
 	for i, r := range recipients {
 		if forSome && !named(r) {
 			answers[i] = fate.Answer{Kind: fate.ForAnother, Alone: alone}
 			continue
 		}
-		answers[i] = fate.Answer{Kind: kindOf(refusal), Failure: call.FailureOf(refusal)}
+		answers[i] = fate.Answer{
+			Kind: kindOf(refusal), Failure: call.FailureOf(refusal), Shared: shared,
+			Instance: refusal.Reach == clerkclient.ReachInstance, Answered: !shared && answered(refusal),
+		}
 	}
 	return answers
 }
@@ -51,10 +56,19 @@ func kindOf(refusal *clerkclient.Error) fate.Kind {
 	switch {
 	case call.HeldBack(refusal.Outcome):
 		return fate.NothingYet // nothing is wrong with them
-	case refusal.Outcome == clerkclient.Rejected:
+	case refusal.Outcome == clerkclient.Rejected && refusal.Reach == clerkclient.ReachRequest:
 		return fate.Refused
+	case refusal.Outcome == clerkclient.Rejected:
+		return fate.Doubted
 	case !refusal.Sent:
 		return fate.NotSent
 	}
 	return fate.Lost
+}
+
+// answered tells whether a call failed with a complete answer of Clerk's own. Answers of others on the way (502, 504)
+// do not tell whether Clerk has carried the call out.
+func answered(failure *clerkclient.Error) bool {
+	own := failure.Status == http.StatusInternalServerError || failure.Status == http.StatusServiceUnavailable
+	return own && !failure.NotClerk && failure.Code != ""
 }

@@ -18,6 +18,7 @@ type Recipient struct {
 	tasks.Recipient
 	folded string
 	alone  bool
+	again  bool // it was refused, and nobody knows for whose sake
 	params *invitation.CreateParams
 }
 
@@ -63,7 +64,7 @@ func ReadRow(row ledger.Row) (Recipient, error) {
 // As gives the recipient as its life has made it: one that may not share a call, or whose next call makes an
 // invitation although there is or was another.
 func (r Recipient) As(life fate.State) Recipient {
-	r.alone = life.Alone
+	r.alone, r.again = life.Alone, life.Doubt != nil
 	if life.Cleared {
 		params := *r.params
 		params.IgnoreExisting = clerk.Bool(true)

@@ -11,14 +11,16 @@ import (
 	"example.com/usher/tasks"
 )
 
-// TestNobodyIsADeadLetterWhileClerkServesNobody: in maintenance mode, in both forms of its answer, and with a key that
-// lacks the right. Calls rest in all workers but for probes, no attempt is spent, and status says what is wrong.
+// TestNobodyIsADeadLetterWhileClerkServesNobody: in maintenance mode, in both forms of its answer, with a key that
+// lacks the right, on an instance that takes no invitations, and when every call fails. Calls rest in all workers but for probes, no attempt is spent, and status says what is wrong.
 func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 	t.Parallel()
 	for name, faults := range map[string][]clerktest.Fault{
-		"maintenance_mode":      {{Kind: clerktest.FaultMaintenance}},
-		"maintenance_mode too":  {{Kind: clerktest.FaultMaintenance, InErrors: true}},
-		"authorization_invalid": forbidden("authorization_invalid"),
+		"maintenance_mode":          {{Kind: clerktest.FaultMaintenance}},
+		"maintenance_mode too":      {{Kind: clerktest.FaultMaintenance, InErrors: true}},
+		"authorization_invalid":     refusing(403, "authorization_invalid"),
+		"invitations_not_supported": refusing(400, "invitations_not_supported"),
+		"internal_clerk_error":      refusing(500, "internal_clerk_error"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +37,7 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 			var first, last time.Time
 			testkit.Eventually(t, "four seconds of it have passed", func() bool {
 				for _, r := range s.clerk.Requests() {
-					if r.Status == 503 || r.Status == 403 {
+					if r.Status >= 400 {
 						last = r.Arrived
 						if first.IsZero() {
 							first = r.Arrived
@@ -44,10 +46,14 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 				}
 				return last.Sub(first) > 4*time.Second
 			})
+			begun := time.Second
+			if name == "internal_clerk_error" {
+				begun = 3 * time.Second // one failure of each says nothing
+			}
 			probes := 0
 			for _, r := range s.clerk.Requests() {
 				creates := r.Endpoint == clerktest.Create || r.Endpoint == clerktest.Bulk
-				if creates && r.Arrived.Sub(first) > time.Second {
+				if creates && r.Arrived.Sub(first) > begun {
 					probes++
 				}
 			}
@@ -66,7 +72,9 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 			}
 			s.ok("resume-calls")
 			testkit.Eventually(t, "all are sent", func() bool { return len(s.clerk.Ledger()) == 41 })
-			want(t, s.ok("status", "ada"), map[string]any{"attempts": 1})
+			if name != "internal_clerk_error" { // its failures before the rest were attempts
+				want(t, s.ok("status", "ada"), map[string]any{"attempts": 1})
+			}
 			if dead := s.list("dead-letter", "list"); len(dead) > 0 || s.state("ada") != tasks.StateDone {
 				t.Errorf("%v", dead)
 			}
@@ -74,11 +82,11 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 	}
 }
 
-// forbidden refuses creates and bulks to everybody.
-func forbidden(code string) (faults []clerktest.Fault) {
+// refusing refuses creates and bulks to everybody.
+func refusing(status int, code string) (faults []clerktest.Fault) {
 	for _, endpoint := range []clerktest.Endpoint{clerktest.Create, clerktest.Bulk} {
 		faults = append(faults, clerktest.Fault{
-			Kind: clerktest.FaultStatus, Status: 403, Code: code, Endpoint: endpoint,
+			Kind: clerktest.FaultStatus, Status: status, Code: code, Endpoint: endpoint,
 		})
 	}
 	return faults

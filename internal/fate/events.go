@@ -45,6 +45,7 @@ const (
 	NothingYet Kind = "nothing yet" // the call created nothing and says nothing about the recipient
 	ForAnother Kind = "for another" // the call was refused for another recipient's sake
 	Refused    Kind = "refused"     // Clerk refused the recipient
+	Doubted    Kind = "doubted"     // Clerk refused the call, alone, and nobody knows whether it would refuse others
 	NotSent    Kind = "not sent"    // the call failed before it reached Clerk
 	Lost       Kind = "lost"        // the call failed, and may have created the invitation all the same
 	Unreadable Kind = "unreadable"  // what is stored of the recipient cannot be read, so it was in no call
@@ -56,6 +57,10 @@ type Answer struct {
 	InvitationID string  // of the invitation that was created
 	Failure      Failure // why there is none
 	Alone        bool    // from now on the recipient may not share a call
+	Shared       bool    // others were in the call
+	Instance     bool    // of Doubted: the refusal may be about the instance
+	Answered     bool    // of Lost: Clerk has answered, and the call was the recipient's alone
+	Own          bool    // of Lost: the failure is not Clerk's, so it counts at once
 }
 
 // UnreadableAnswer is the answer for a recipient that cannot be read.
@@ -65,7 +70,7 @@ func UnreadableAnswer(why string) Answer {
 
 // AfterAnswer decides after a call. Backoff is the wait before another attempt, if one follows.
 func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decision {
-	k.Alone = k.Alone || a.Alone
+	k.Alone, k.Answered = k.Alone || a.Alone, false
 	switch a.Kind {
 	case Created:
 		return k.sent(a.InvitationID, false, IntentMade)
@@ -74,15 +79,15 @@ func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decisio
 		return k.decide(Ask, IntentUnknown)
 	case Refused:
 		return k.refused(a.Failure)
+	case Doubted:
+		return k.doubted(a, backoff)
 	case NotSent:
-		state, exhausted := k.Fail(k.Now, a.Failure, rules)
-		if k.State = state; exhausted != nil {
-			return k.dead(*exhausted, Exhausted, k.release())
-		}
-		return k.wait(Send, backoff, k.release())
+		k.failed(a)
+		return k.wait(Ask, backoff, k.release())
 	case Lost: // even the last attempt is asked about
-		k.Attempts++
-		k.History = Remember(k.History, k.Now, a.Failure)
+		k.failed(a)
+		k.Answered = a.Answered && !k.IgnoresExisting() && !rules.WaitsAlways
+		k.Alone = k.Alone || k.Answered
 		return k.wait(Ask, backoff, IntentUnknown)
 	case Unreadable:
 		return k.dead(a.Failure, Invalid, k.release())
@@ -95,13 +100,49 @@ func (k Known) refused(refusal Failure) Decision {
 	k.Attempts++
 	switch {
 	case !k.First:
-		k.Refusal = &refusal
+		k.Refusal, k.Doubt = &refusal, nil
 		return k.decide(Ask, IntentUnknown)
 	case k.overcomes(refusal):
-		k.Refusal, k.Foreign = &refusal, true
+		k.Refusal, k.Doubt, k.Foreign = &refusal, nil, true
 		return k.decide(Overcome, IntentUnknown)
 	}
 	return k.dead(refusal, Rejected, k.release())
+}
+
+// sharedFailures is after how many shared calls that failed a recipient goes alone: if it is the cause, it costs its
+// neighbours no more.
+const sharedFailures = 2
+
+// failed notes a failure. Unless it is the recipient's own, nobody knows yet whether it counts.
+func (k *Known) failed(a Answer) {
+	k.History = Remember(k.History, k.Now, a.Failure)
+	if a.Own {
+		k.Attempts, k.Unproven = k.Attempts+k.Unproven+1, 0
+	} else {
+		k.Unproven = min(k.Unproven+1, len(k.History))
+	}
+	if a.Shared {
+		k.Shared++
+	}
+	k.Alone = k.Alone || k.Shared >= sharedFailures
+}
+
+// doubtedMin is the shortest wait after a refusal that may be about everybody. Meanwhile others are served, or not.
+const doubtedMin = time.Second
+
+// doubted is for a refusal of which nobody knows for whose sake it is.
+func (k Known) doubted(a Answer, backoff time.Duration) Decision {
+	doubt := Doubt{Since: k.Now, Instance: a.Instance}
+	if k.Doubt != nil && k.Doubt.Instance == a.Instance {
+		doubt = *k.Doubt
+	}
+	doubt.Times++
+	k.Doubt, k.Refusal, k.Alone = &doubt, &a.Failure, true
+	intent := k.release()
+	if !k.First {
+		intent = IntentUnknown
+	}
+	return k.wait(Ask, max(backoff, doubtedMin), intent)
 }
 
 // LookUp is what a look-up before any call has found about a recipient.
@@ -118,14 +159,14 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 	case l.Refusal == nil:
 		return k.decide(Send, IntentUntold)
 	case k.Intent.Open:
-		k.Refusal = l.Refusal
+		k.Refusal, k.Doubt = l.Refusal, nil
 		return k.decide(Ask, IntentUntold)
 	case !k.overcomes(*l.Refusal):
 		return k.dead(*l.Refusal, Rejected, IntentUntold)
 	case k.OnDuplicate == Accept && l.PendingID != "":
 		return k.sent(l.PendingID, true, IntentUntold)
 	}
-	k.Refusal, k.Foreign = l.Refusal, true
+	k.Refusal, k.Doubt, k.Foreign = l.Refusal, nil, true
 	return k.decide(Overcome, IntentOpened)
 }
 
@@ -135,12 +176,15 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, rules Rules) Decision {
 	switch {
 	case !k.Intent.Open:
-		k.ForAnother, k.Foreign, k.Refusal, k.Unanswered = false, false, nil, 0
-		return k.decide(Send, IntentUntold)
+		k.ForAnother, k.Foreign, k.Unanswered = false, false, 0
+		if k.Doubt == nil {
+			k.Refusal = nil
+		}
+		return k.judge(rules, IntentUntold)
 	case k.Foreign: // nothing was lost
 		return k.decide(Overcome, IntentUntold)
 	case len(k.Intent.Deleted) > 0:
-		k.Attempts, k.Unanswered = max(0, k.Attempts-1), 0
+		k.found()
 		return k.sent(k.Intent.Deleted[0], false, IntentFound)
 	case err != nil:
 		k.Unanswered++
@@ -149,34 +193,93 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 	k.Unanswered = 0
 	for _, id := range found {
 		if !slices.Contains(k.Intent.Used, id) {
-			k.Attempts = max(0, k.Attempts-1) // the lost call counted as failed
+			k.found()
 			return k.sent(id, false, IntentFound)
 		}
 	}
 	return k.absent(rules)
 }
 
-// absent decides when Clerk knows of no invitation of ours. That counts only after the last call's end and the
-// settling time: until then a lost call may still create one, and with ignore_existing Clerk would not refuse the
-// next call. Only a call that Clerk refused for another's sake needs no wait.
-func (k Known) absent(rules Rules) Decision {
-	if wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now); wait > 0 && !k.ForAnother {
-		return k.wait(Ask, wait, IntentUntold)
+// found corrects the count: the lost call counted as failed.
+func (k *Known) found() {
+	if k.Unanswered = 0; k.Unproven > 0 {
+		k.Unproven--
+		return
 	}
+	k.Attempts = max(0, k.Attempts-1)
+}
+
+// absent is for a recipient of whom Clerk shows no invitation. Nothing is believed of that, before the settling time
+// has passed, but that a call may be made which Clerk refuses if an earlier one did work.
+func (k Known) absent(rules Rules) Decision {
+	wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now)
 	switch {
+	case wait <= 0 || k.ForAnother:
+		return k.judge(rules, IntentAbsent)
+	case k.Answered && k.Refusal == nil:
+		if d := k.judge(rules, IntentAnswered); d.Next == Send {
+			return d
+		}
+	}
+	return k.wait(Ask, wait, IntentUntold)
+}
+
+// judge decides what follows for a recipient without an invitation of its own: of its refusal, and of its failures.
+func (k Known) judge(rules Rules, intent End) Decision {
+	k.weigh(rules)
+	switch {
+	case k.Refusal != nil && k.Doubt != nil:
+		return k.judgeDoubt(intent)
 	case k.Refusal != nil && k.overcomes(*k.Refusal):
 		k.Foreign = true
 		return k.decide(Overcome, IntentUntold)
 	case k.Refusal != nil:
-		return k.dead(*k.Refusal, Rejected, IntentAbsent)
+		return k.dead(*k.Refusal, Rejected, intent)
 	case k.Attempts >= rules.MaxAttempts && len(k.History) > 0:
 		last := len(k.History) - 1
 		cause := k.History[last].Failure
 		k.History = slices.Clone(k.History[:last]) // the cause is written by itself
-		return k.dead(cause, Exhausted, IntentAbsent)
+		return k.dead(cause, Exhausted, intent)
 	}
-	k.ForAnother = false
-	return k.decide(Send, IntentAbsent)
+	k.ForAnother, k.Answered = false, false
+	return k.decide(Send, intent)
+}
+
+// weigh finds out which failures count, the oldest first: those after which somebody else was served, and old ones.
+// Those of a time when nobody was served do not count.
+func (k *Known) weigh(rules Rules) {
+	if k.Unproven == 0 || k.Service == nil {
+		return
+	}
+	k.History = slices.Clone(k.History)
+	unproven := k.History[max(0, len(k.History)-k.Unproven):]
+	old := k.Now.Sub(unproven[0].At) >= rules.Unproven
+	for i := range unproven {
+		switch at := unproven[i].At; {
+		case k.Service.DownAt(at):
+			unproven[i].Excused = true
+		case old || k.Service.SucceededAfter(at):
+			k.Attempts++
+		default:
+			return
+		}
+		k.Unproven--
+	}
+}
+
+// judgeDoubt believes a refusal of the recipient if somebody else was served after it or, if no table knows it, when it
+// comes again. Otherwise the recipient is sent again. That shows whether others are refused, too.
+func (k Known) judgeDoubt(intent End) Decision {
+	known := k.Service != nil
+	switch {
+	case known && k.Doubt.Instance && k.Service.DownAt(k.Doubt.Since):
+		k.Doubt = nil
+	case k.Doubt.Instance && known && k.Service.SucceededAfter(k.Doubt.Since), !k.Doubt.Instance && k.Doubt.Times > 1:
+		k.Attempts += k.Doubt.Times
+		return k.dead(*k.Refusal, Rejected, intent)
+	}
+	k.Refusal, k.ForAnother, k.Answered = nil, false, false
+	return k.decide(Send, intent)
 }
 
 // Campaign says what keeps a recipient's campaign from running. Nothing keeps an invite task.

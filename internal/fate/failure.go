@@ -30,6 +30,8 @@ type Failure struct {
 type Attempt struct {
 	At time.Time `json:"at"`
 	Failure
+	// Excused means that it does not count: nobody was served at that time.
+	Excused bool `json:"excused,omitempty"`
 }
 
 // Remember appends an attempt to a history and keeps the latest ones.

@@ -13,10 +13,14 @@ import "time"
 
 // State is what a recipient's life has come to so far. It is kept in Redis between two steps, with these JSON names.
 type State struct {
-	// Attempts counts the calls that failed or were refused.
+	// Attempts counts the calls that failed or were refused, as far as that is known to be about the recipient.
 	Attempts int `json:"n,omitempty"`
 	// History holds the latest failed attempts.
 	History []Attempt `json:"h,omitempty"`
+	// Unproven is how many of the latest in History may be about everybody: they do not count in Attempts yet.
+	Unproven int `json:"p,omitempty"`
+	// Shared counts the calls that failed and that others were in.
+	Shared int `json:"s,omitempty"`
 	// Alone means that the recipient may not share a call: it might spoil it for others.
 	Alone bool `json:"a,omitempty"`
 	// ForAnother means that Clerk refused the last call for another recipient's sake. That call can create nothing
@@ -29,8 +33,20 @@ type State struct {
 	Cleared bool `json:"x,omitempty"`
 	// Refusal is what Clerk, or a look-up, said last. It is believed once Clerk knows of no invitation of ours.
 	Refusal *Failure `json:"f,omitempty"`
+	// Doubt is set if Refusal, or an earlier one, may be about everybody.
+	Doubt *Doubt `json:"w,omitempty"`
+	// Answered means that the last call failed with an answer, and that Clerk refuses a second invitation: it may be
+	// made again before the settling time has passed.
+	Answered bool `json:"k,omitempty"`
 	// Unanswered counts the questions to Clerk that failed since the last one that was answered.
 	Unanswered int `json:"q,omitempty"`
+}
+
+// Doubt is about refusals of a recipient alone of which nobody knows for whose sake they were.
+type Doubt struct {
+	Since    time.Time `json:"at"` // of the first call that was refused so
+	Times    int       `json:"n"`
+	Instance bool      `json:"i,omitempty"` // they may be about the instance; else no table knows them
 }
 
 // OnDuplicate is what a recipient wants if an invitation for its address exists already.
@@ -69,14 +85,26 @@ type Known struct {
 	Intent         Intent
 	// First means that no call before the one under way has an unknown outcome.
 	First bool
+	// Service is how Clerk has served calls for others. The zero value says nothing.
+	Service Service
 	// Now is Redis's clock.
 	Now time.Time
+}
+
+// Service is how calls that create invitations have gone of late.
+type Service interface {
+	// SucceededAfter tells whether a call has succeeded since an instant.
+	SucceededAfter(at time.Time) bool
+	// DownAt tells whether nobody was served at an instant.
+	DownAt(at time.Time) bool
 }
 
 // Rules are the figures that an operator sets.
 type Rules struct {
 	MaxAttempts int           // failed calls before a dead letter
 	Settle      time.Duration // how long after its end a lost call may still create its invitation at Clerk
+	Unproven    time.Duration // failures of this age count, although nobody else was sent meanwhile
+	WaitsAlways bool          // no call is made again before Settle has passed
 }
 
 // Step is what a recipient does next, or how its life ended.
@@ -105,9 +133,12 @@ const (
 	IntentFound   End = "found"   // a question found the invitation; one that is used already settles nothing
 	IntentRefused End = "refused" // the call created none, and no earlier one did
 	IntentAbsent  End = "absent"  // no call so far created one; it may be claimed again; its first call is kept
-	IntentUnknown End = "unknown" // nobody knows whether the call created one
-	IntentUntold  End = "untold"  // the intent stays as it is
-	IntentOpened  End = "opened"  // there was no call; an intent is opened to keep others from calling
+	// IntentAnswered is IntentAbsent as far as Clerk shows now: the owner may make one call more, which Clerk refuses
+	// if an earlier one did work.
+	IntentAnswered End = "answered"
+	IntentUnknown  End = "unknown" // nobody knows whether the call created one
+	IntentUntold   End = "untold"  // the intent stays as it is
+	IntentOpened   End = "opened"  // there was no call; an intent is opened to keep others from calling
 )
 
 // Decision is what to write, and then to do.
@@ -138,6 +169,15 @@ func Start(again bool) Step {
 // IgnoresExisting tells whether the next call creates an invitation although there is or was another.
 func (k Known) IgnoresExisting() bool { return k.IgnoreExisting || k.Cleared }
 
+// Tried is how many calls have failed or were refused that may count.
+func (s State) Tried() int {
+	tried := s.Attempts + s.Unproven
+	if s.Doubt != nil {
+		tried += s.Doubt.Times
+	}
+	return tried
+}
+
 // Fail counts a failed attempt at a time. It gives the cause back if that was the last attempt.
 func (s State) Fail(now time.Time, cause Failure, rules Rules) (State, *Failure) {
 	s.Attempts++
@@ -163,7 +203,8 @@ func (k Known) wait(next Step, in time.Duration, intent End) Decision {
 
 // sent ends the life with an invitation. Foreign means that no call of the recipient created it.
 func (k Known) sent(id string, foreign bool, intent End) Decision {
-	k.Foreign, k.Refusal, k.History = foreign, nil, nil
+	k.Attempts += k.Unproven
+	k.Foreign, k.Refusal, k.Doubt, k.History, k.Unproven = foreign, nil, nil, nil, 0
 	d := k.decide(Sent, intent)
 	d.InvitationID = id
 	return d
@@ -171,7 +212,8 @@ func (k Known) sent(id string, foreign bool, intent End) Decision {
 
 // dead ends the life as a dead letter.
 func (k Known) dead(cause Failure, reason Reason, intent End) Decision {
-	cause.Reason, k.Refusal = reason, nil
+	cause.Reason, k.Attempts = reason, k.Attempts+k.Unproven
+	k.Refusal, k.Doubt, k.Unproven = nil, nil, 0
 	d := k.decide(Dead, intent)
 	d.Cause = &cause
 	return d

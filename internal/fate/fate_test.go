@@ -3,6 +3,7 @@ package fate
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -11,11 +12,13 @@ const second = time.Second
 
 var (
 	now   = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	rules = Rules{MaxAttempts: 3, Settle: 30 * second}
+	rules = Rules{MaxAttempts: 3, Settle: 30 * second, Unproven: time.Hour}
 
 	bad       = Failure{HTTPStatus: 422, Code: "form_param_format_invalid"}
 	duplicate = Failure{HTTPStatus: 400, Code: CodeDuplicate}
 	down      = Failure{HTTPStatus: 503, Code: "service_unavailable"}
+	plan      = Failure{HTTPStatus: 402, Code: "unsupported_subscription_plan_features"}
+	odd       = Failure{HTTPStatus: 422, Code: "made_up_tomorrow"}
 	errClerk  = errors.New("no whole answer")
 )
 
@@ -25,6 +28,12 @@ func known(change func(*Known)) Known {
 	change(&k)
 	return k
 }
+
+// fakeService is Clerk as it has served others.
+type fakeService struct{ succeeded, down time.Time }
+
+func (f fakeService) SucceededAfter(at time.Time) bool { return f.succeeded.After(at) }
+func (f fakeService) DownAt(at time.Time) bool         { return f.down.Equal(at) }
 
 func because(f Failure, reason Reason) *Failure {
 	f.Reason = reason
@@ -61,6 +70,42 @@ func TestEveryRow(t *testing.T) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
 	}
 	justLost := func(k *Known) { k.Intent.Until = now.Add(-10 * second) }
+
+	minuteAgo := now.Add(-time.Minute)
+	unproven := func(n int, history ...Failure) func(*State) {
+		return func(s *State) { s.Unproven, s.History = n, failedAt(history...) }
+	}
+	both := func(a, b func(*State)) func(*State) { return func(s *State) { a(s); b(s) } }
+	doubt := func(since time.Time, times int, instance bool, refusal *Failure) func(*State) {
+		return func(s *State) {
+			s.Doubt, s.Refusal, s.Alone = &Doubt{Since: since, Times: times, Instance: instance}, refusal, true
+		}
+	}
+	doubtful := func(times int, instance bool, refusal *Failure) func(*Known) {
+		return func(k *Known) { doubt(minuteAgo, times, instance, refusal)(&k.State) }
+	}
+	served := func(changes ...func(*fakeService)) func(*Known) {
+		var f fakeService
+		for _, change := range changes {
+			change(&f)
+		}
+		return func(k *Known) { k.Service = f }
+	}
+	failing := func(changes ...func(*fakeService)) func(*Known) {
+		return with(noIntent, served(changes...), func(k *Known) {
+			k.Unproven = 3
+			for range 3 {
+				k.History = Remember(k.History, minuteAgo, down)
+			}
+		})
+	}
+	excused := func(history []Attempt) []Attempt {
+		history = slices.Clone(history)
+		for i := range history {
+			history[i].Excused = true
+		}
+		return history
+	}
 
 	answer := func(a Answer) func(Known) Decision {
 		return func(k Known) Decision { return k.AfterAnswer(a, 7*second, rules) }
@@ -145,23 +190,47 @@ func TestEveryRow(t *testing.T) {
 		{"another refusal, wants resend", with(first, resends), answer(Answer{Kind: Refused, Failure: bad}),
 			func(s *State) { s.Attempts = 1 },
 			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
-		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}),
-			func(s *State) { s.Attempts, s.History = 1, failedAt(down) },
-			Decision{Next: Send, In: 7 * second, Intent: IntentRefused}},
-		{"never sent, last attempt", with(first, attempts(2, down, down)),
-			answer(Answer{Kind: NotSent, Failure: down}),
-			func(s *State) { s.Attempts = 3 },
-			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentRefused}},
-		{"never sent, last attempt, earlier outcome open", attempts(2, down, down),
-			answer(Answer{Kind: NotSent, Failure: down}),
-			func(s *State) { s.Attempts = 3 },
-			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentAbsent}},
-		{"lost", first, answer(Answer{Kind: Lost, Failure: down}),
-			func(s *State) { s.Attempts, s.History = 1, failedAt(down) },
+		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}), unproven(1, down),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
+		{"never sent, earlier outcome open", attempts(2, down, down), answer(Answer{Kind: NotSent, Failure: down}),
+			unproven(1, down, down, down), Decision{Next: Ask, In: 7 * second, Intent: IntentAbsent}},
+		{"lost", first, answer(Answer{Kind: Lost, Failure: down}), unproven(1, down),
 			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
 		{"lost, last attempt", with(first, attempts(2, down, down)), answer(Answer{Kind: Lost, Failure: down}),
-			func(s *State) { s.Attempts, s.History = 3, failedAt(down, down, down) },
+			unproven(1, down, down, down), Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"lost by a fault of ours", func(k *Known) { k.Attempts, k.Unproven = 1, 1 },
+			answer(Answer{Kind: Lost, Failure: down, Own: true}),
+			func(s *State) { s.Attempts, s.Unproven, s.History = 3, 0, failedAt(down) },
 			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"lost with others", first, answer(Answer{Kind: Lost, Failure: down, Shared: true}),
+			both(unproven(1, down), func(s *State) { s.Shared = 1 }),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"lost with others again", func(k *Known) { k.Shared = 1 },
+			answer(Answer{Kind: Lost, Failure: down, Shared: true}),
+			both(unproven(1, down), func(s *State) { s.Shared, s.Alone = 2, true }),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"answered with a failure", first, answer(Answer{Kind: Lost, Failure: down, Answered: true}),
+			both(unproven(1, down), func(s *State) { s.Answered, s.Alone = true, true }),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"answered with a failure, ignores existing", with(first, ignores),
+			answer(Answer{Kind: Lost, Failure: down, Answered: true}), unproven(1, down),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"answered with a failure, sent after a revocation", func(k *Known) { k.Cleared = true },
+			answer(Answer{Kind: Lost, Failure: down, Answered: true}), unproven(1, down),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"lost after an answered failure", func(k *Known) { k.Answered = true },
+			answer(Answer{Kind: Lost, Failure: down}), both(unproven(1, down), func(s *State) { s.Answered = false }),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"doubted, first call", first, answer(Answer{Kind: Doubted, Failure: plan, Instance: true}),
+			doubt(now, 1, true, &plan), Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
+		{"doubted, earlier outcome open", nothing, answer(Answer{Kind: Doubted, Failure: odd}),
+			doubt(now, 1, false, &odd), Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
+		{"doubted again", with(first, doubtful(1, true, nil)),
+			answer(Answer{Kind: Doubted, Failure: plan, Instance: true}), doubt(minuteAgo, 2, true, &plan),
+			Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
+		{"refused for sure after a doubt", doubtful(1, true, nil), answer(Answer{Kind: Refused, Failure: bad}),
+			func(s *State) { s.Attempts, s.Refusal, s.Doubt = 1, &bad, nil },
+			Decision{Next: Ask, Intent: IntentUnknown}},
 		{"unreadable", first, answer(Answer{Kind: Unreadable, Failure: bad}), nil,
 			Decision{Next: Dead, Cause: because(bad, Invalid), Intent: IntentRefused}},
 		{"unreadable, no claim", with(first, noIntent), answer(Answer{Kind: Unreadable, Failure: bad}), nil,
@@ -233,6 +302,60 @@ func TestEveryRow(t *testing.T) {
 		{"absent, last attempt failed", attempts(3, down, down, down), question(nil),
 			func(s *State) { s.History = failedAt(down, down) },
 			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentAbsent}},
+		{"absent before the settling time, answered", with(justLost, func(k *Known) { k.Answered, k.Alone = true, true }),
+			question(nil), func(s *State) { s.Answered = false }, Decision{Next: Send, Intent: IntentAnswered}},
+		{"absent before the settling time, answered, refused",
+			with(justLost, refusedBy(duplicate), func(k *Known) { k.Answered = true }), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"absent before the settling time, answered, last attempt",
+			with(justLost, attempts(3, down, down, down), func(k *Known) { k.Answered = true }), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"found, and the failure is unproven", func(k *Known) { k.Unproven, k.History = 1, failedAt(down) },
+			question(nil, "inv_1"), func(s *State) { s.Unproven, s.History = 0, nil },
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+
+		// Whose failures are they? The last three attempts failed a minute ago; nothing is known of an intent.
+		{"nobody else was sent", failing(), question(nil), nil, Decision{Next: Send, Intent: IntentUntold}},
+		{"Redis does not tell", with(failing(), func(k *Known) { k.Service = nil }), question(nil), nil,
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"somebody was sent before", failing(func(f *fakeService) { f.succeeded = minuteAgo.Add(-1) }), question(nil),
+			nil, Decision{Next: Send, Intent: IntentUntold}},
+		{"somebody was sent after", failing(func(f *fakeService) { f.succeeded = now }), question(nil),
+			func(s *State) { s.Attempts, s.Unproven, s.History = 3, 0, s.History[:2] },
+			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentUntold}},
+		{"nobody was served", failing(func(f *fakeService) { f.down = minuteAgo }), question(nil),
+			func(s *State) { s.Unproven, s.History = 0, excused(s.History) },
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"nobody was served, and then somebody",
+			failing(func(f *fakeService) { f.down, f.succeeded = minuteAgo, now }), question(nil),
+			func(s *State) { s.Unproven, s.History = 0, excused(s.History) },
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"an hour has passed", with(failing(), func(k *Known) { k.Now = minuteAgo.Add(time.Hour) }), question(nil),
+			func(s *State) { s.Attempts, s.Unproven, s.History = 3, 0, s.History[:2] },
+			Decision{Next: Dead, Cause: because(down, Exhausted), Intent: IntentUntold}},
+		{"a refusal about the instance, nobody else was sent", with(failing(), doubtful(1, true, &plan)),
+			question(nil), func(s *State) { s.Refusal = nil }, Decision{Next: Send, Intent: IntentUntold}},
+		{"a refusal about the instance, somebody was sent after",
+			with(noIntent, doubtful(1, true, &plan), served(func(f *fakeService) { f.succeeded = now })),
+			question(nil), func(s *State) { s.Attempts, s.Refusal, s.Doubt = 1, nil, nil },
+			Decision{Next: Dead, Cause: because(plan, Rejected), Intent: IntentUntold}},
+		{"a refusal about the instance, nobody was served",
+			with(noIntent, doubtful(1, true, &plan),
+				served(func(f *fakeService) { f.down, f.succeeded = minuteAgo, now })),
+			question(nil), func(s *State) { s.Refusal, s.Doubt = nil, nil },
+			Decision{Next: Send, Intent: IntentUntold}},
+		{"a refusal about the instance, earlier outcome open",
+			with(doubtful(1, true, &plan), served(func(f *fakeService) { f.succeeded = now })),
+			question(nil), func(s *State) { s.Attempts, s.Refusal, s.Doubt = 1, nil, nil },
+			Decision{Next: Dead, Cause: because(plan, Rejected), Intent: IntentAbsent}},
+		{"a refusal that no table knows", with(noIntent, doubtful(1, false, &odd),
+			served(func(f *fakeService) { f.succeeded = now })),
+			question(nil), func(s *State) { s.Refusal = nil }, Decision{Next: Send, Intent: IntentUntold}},
+		{"a refusal that no table knows comes again", with(noIntent, doubtful(2, false, &odd)), question(nil),
+			func(s *State) { s.Attempts, s.Refusal, s.Doubt = 2, nil, nil },
+			Decision{Next: Dead, Cause: because(odd, Rejected), Intent: IntentUntold}},
+		{"a predicted refusal after a doubt", doubtful(1, true, nil), lookUp(LookUp{Refusal: &bad}),
+			func(s *State) { s.Refusal, s.Doubt = &bad, nil }, Decision{Next: Ask, Intent: IntentUntold}},
 
 		// A duplicate that is to be overcome.
 		{"campaign runs", accepts, held(Campaign{}), nil, Decision{Next: "goes ahead"}},

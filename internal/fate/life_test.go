@@ -34,7 +34,7 @@ const (
 	hold     = 20 * time.Second // how long a driver holds a recipient beyond its call or question
 )
 
-var lifeRules = fate.Rules{MaxAttempts: 4, Settle: settle}
+var lifeRules = fate.Rules{MaxAttempts: 4, Settle: settle, Unproven: time.Hour}
 
 func TestEveryLifeEndsAsPromised(t *testing.T) {
 	t.Parallel()
@@ -254,6 +254,7 @@ func (w *world) step(t *rapid.T, r *run) {
 		for _, inv := range r.seen {
 			ids = append(ids, inv.id)
 		}
+		r.known.Service = service{t, w.clerk.calm}
 		w.decide(t, r, r.known.AfterQuestion(ids, w.clerk.unanswered(t), time.Second, lifeRules))
 	case r.doing == "listed":
 		if r.doing = "revoking"; r.place.token() != r.place.tokenNow(t) {
@@ -587,7 +588,8 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 		return
 	}
 	for _, other := range c.calls {
-		if now.Before(other.mayComeTill) && !(other.harmless && !x.ignore) {
+		harmless := other.harmless || other.answer.Answered && other.owner == x.owner && !other.ignore
+		if now.Before(other.mayComeTill) && !(harmless && !x.ignore) {
 			t.Fatalf("a call for %s while one for %s of unknown outcome may still be carried out",
 				x.owner.name, other.owner.name)
 		}
@@ -595,12 +597,13 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	t.Logf("%s %s: call, ignoring existing %t", now.Format("05.000"), x.owner.name, x.ignore)
 	c.calls = append(c.calls, x)
 	kinds := []string{"created", "created", "lost before", "lost after", "lost late", "not sent", "throttled",
-		"refused", "for another"}
+		"refused", "doubted", "for another"}
 	if c.calm {
 		kinds = kinds[:1]
 	}
-	if x.owner.name == "task" || x.alone {
-		kinds = kinds[:min(len(kinds), 8)]
+	alone := x.owner.name == "task" || x.alone
+	if alone {
+		kinds = kinds[:min(len(kinds), 9)]
 	}
 	within := x.deadline.Sub(now)
 	x.end = now.Add(c.draw(t, "answer after", within))
@@ -629,13 +632,31 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 		x.answer = fate.Answer{Kind: fate.NotSent, Failure: fate.Failure{Code: "refused"}}
 	case "throttled":
 		x.answer = fate.Answer{Kind: fate.NothingYet}
+	case "doubted":
+		if x.answer.Kind = fate.ForAnother; alone {
+			x.answer = fate.Answer{
+				Kind: fate.Doubted, Instance: rapid.Bool().Draw(t, "instance"), Failure: fate.Failure{Code: "doubtful"},
+			}
+		}
 	case "refused":
 		x.answer = fate.Answer{Kind: fate.Refused, Failure: fate.Failure{Code: "not_allowed_access"}}
 	case "for another":
 		x.harmless = true
 		x.answer = fate.Answer{Kind: fate.ForAnother, Alone: true}
 	}
+	x.answer.Answered = x.answer.Kind == fate.Lost && alone && rapid.Bool().Draw(t, "answered")
 }
+
+// service is how others were served: anyhow.
+type service struct {
+	t    *rapid.T
+	calm bool
+}
+
+func (s service) SucceededAfter(time.Time) bool {
+	return !s.calm && rapid.Bool().Draw(s.t, "others are served")
+}
+func (s service) DownAt(time.Time) bool { return !s.calm && rapid.Bool().Draw(s.t, "nobody is served") }
 
 func (c *clerk) draw(t *rapid.T, what string, most time.Duration) time.Duration {
 	if c.calm {

@@ -29,7 +29,7 @@ func (d *driver) finish(of *dispatch.Delivery) {
 	tried := 0
 	for i, row := range of.Batch.Rows {
 		if kind := of.Answers[i].Kind; kind != fate.Unreadable && kind != fate.NothingYet {
-			tried = max(tried, row.Attempts)
+			tried = max(tried, row.Tried())
 		}
 	}
 	backoff := d.h.policy.Backoff(tried + 1) // one for all, so that they share a call again
@@ -38,7 +38,9 @@ func (d *driver) finish(of *dispatch.Delivery) {
 		answer := of.Answers[i]
 		answer.Alone = answer.Alone || of.Alone
 		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules)
-		outcomes = append(outcomes, d.outcome(row, of.Recipients[i].EmailAddress, decision))
+		outcome := d.outcome(row, of.Recipients[i].EmailAddress, decision)
+		outcome.Behind = of.Probe // the next probe is for somebody else
+		outcomes = append(outcomes, outcome)
 	}
 	if len(outcomes) == 0 { // nobody was there
 		d.change()

@@ -101,18 +101,18 @@ func (d *deletion) delete(ctx context.Context, inv clerkclient.Invitation) error
 			return err
 		}
 	}
-	deleted := false
+	var answer error
 	err := d.h.untilAnswered(ctx, d.r, policy.Delete, func(ctx context.Context) error {
-		_, err := d.h.clerk.Delete(ctx, inv.ID)
-		if deleted = err == nil; isGone(err) {
+		_, answer = d.h.clerk.Delete(ctx, inv.ID)
+		if isMissing(answer) {
 			return nil
 		}
-		return err
+		return answer
 	})
-	if dead, ok := errors.AsType[*died](err); ok && dead.cause.HTTPStatus == http.StatusNotFound {
+	if err == nil && isMissing(answer) && !isGone(answer) {
 		return notOffered("Clerk answers that there is no such operation")
 	}
-	if deleted {
+	if err == nil && answer == nil {
 		d.r.record.Deleted++
 	}
 	return err
@@ -121,7 +121,13 @@ func (d *deletion) delete(ctx context.Context, inv clerkclient.Invitation) error
 // isGone tells whether Clerk does not know the invitation of a call any more.
 func isGone(err error) bool {
 	e, ok := errors.AsType[*clerkclient.Error](err)
-	return ok && e.Status == http.StatusNotFound && e.Code == clerkclient.CodeNotFound
+	return ok && isMissing(err) && e.Code == clerkclient.CodeNotFound
+}
+
+// isMissing tells whether there is no such invitation, or no such operation.
+func isMissing(err error) bool {
+	e, ok := errors.AsType[*clerkclient.Error](err)
+	return ok && e.Status == http.StatusNotFound
 }
 
 func notOffered(why string) error {

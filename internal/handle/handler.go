@@ -77,8 +77,11 @@ func New(
 ) *Handler {
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
-		rules: fate.Rules{MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle},
-		log:   caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
+		rules: fate.Rules{
+			MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle, Unproven: policy.Unproven,
+			WaitsAlways: !caller.Policy.FastRetry,
+		},
+		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"example.com/usher/internal/ask"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/record"
@@ -90,12 +92,28 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 		}
 	}
 	found, err := h.questions.FindLost(ctx, lost)
+	service := h.service(ctx, subjects)
 	decisions := make([]fate.Decision, len(subjects))
 	for i, s := range subjects {
+		s.known.Service = service
 		backoff := h.policy.Backoff(s.known.Unanswered + 1)
 		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules)
 	}
 	return decisions
+}
+
+// service reads how Clerk has served others, if something is to be judged by that. While Redis cannot answer nothing
+// is.
+func (h *Handler) service(ctx context.Context, subjects []subject) fate.Service {
+	if !slices.ContainsFunc(subjects, func(s subject) bool { return s.known.Unproven > 0 || s.known.Doubt != nil }) {
+		return nil
+	}
+	history, err := h.caller.Limiter.History(ctx, policy.RestCreate)
+	if err != nil {
+		h.log.Warn().Err(err).Msg("failures are judged later: Redis cannot answer")
+		return nil
+	}
+	return history
 }
 
 // overcome deals with a duplicate, if the intent is as it was when that was decided.
@@ -130,7 +148,7 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	if claim.Verdict != fate.Granted {
 		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
 	}
-	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Attempts+1), i.h.rules), nil
+	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Tried()+1), i.h.rules), nil
 }
 
 // adopt takes over the record that the claim has found. A first run has not read it before.
@@ -175,7 +193,7 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 		i.h.logEnd(i.r)
 		return errEnded
 	}
-	if d.State.Attempts > before.Attempts {
+	if d.State.Tried() > before.Tried() {
 		i.r.logFailed(d)
 	}
 	return i.h.pause(ctx, i.r, d.In)
@@ -218,6 +236,6 @@ func (r *run) logFailed(d fate.Decision) {
 	if cause == nil {
 		return
 	}
-	r.log.Info().Int("attempts", d.State.Attempts).Int("status", cause.HTTPStatus).Str("code", cause.Code).
+	r.log.Info().Int("attempts", d.State.Tried()).Int("status", cause.HTTPStatus).Str("code", cause.Code).
 		Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
 }

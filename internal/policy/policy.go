@@ -19,6 +19,7 @@ type Policy struct {
 	BackoffMin            time.Duration // the wait after the first failed attempt
 	BackoffMax            time.Duration // the longest wait between two attempts
 	BulkMetadata          BulkMetadata
+	FastRetry             bool // a lone create that Clerk has answered with a failure is made again before Settle
 }
 
 // BulkMetadata says whether a recipient with metadata may ride in a bulk call.
@@ -115,7 +116,7 @@ const (
 	retryAfterUnknown = 30 * time.Second
 	// KeyRest is how long all calls rest after Clerk has refused the key. Then one call goes first. If Clerk refuses
 	// that one too, the rest doubles.
-	KeyRest = time.Second
+	KeyRest = 2 * time.Second
 	// KeyRestMax is the longest such rest.
 	KeyRestMax = time.Minute
 	// SuspendFirst is how long calls rest after Clerk has served nobody. Then one call goes first. If Clerk refuses
@@ -129,6 +130,15 @@ const (
 	UnavailableAsked = time.Minute
 	// SuspendCalm is for how long calls must have succeeded before a rest is short again.
 	SuspendCalm = 10 * time.Second
+	// A kind of calls also rests after BreakerMany failures in a row of which nobody can tell whose they are, or after
+	// BreakerFew if the first of them is as old as BreakerAge.
+	BreakerFew  = 3
+	BreakerMany = 10
+	BreakerAge  = 10 * time.Second
+	// UnknownMost is the longest rest after refusals that no table knows: each probe proves one of a recipient.
+	UnknownMost = time.Minute
+	// Unproven is the age at which a recipient's failures count although nobody else was sent meanwhile.
+	Unproven = time.Hour
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
 	// NewerRest is how long a worker leaves a task of a newer version alone.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,40 +198,61 @@ func TestAPanicAtTheEndLeavesNoHalfOfIt(t *testing.T) {
 	}
 }
 
+// TestAFailedBulkRidesTogetherAgain: once. If it fails a second time, one of them may be the cause.
 func TestAFailedBulkRidesTogetherAgain(t *testing.T) {
 	t.Parallel()
 	var sizes []int
-	clerk := &fakeClerk{bulk: func(params []*invitation.CreateParams) ([]clerkclient.Invitation, error) {
-		sizes = append(sizes, len(params))
-		if len(sizes) <= 2 {
-			return nil, &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true}
+	var mu sync.Mutex
+	failing := func(n int, failures int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if sizes = append(sizes, n); len(sizes) <= failures {
+			return &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true}
 		}
-		return invitations(params), nil
-	}}
+		return nil
+	}
+	clerk := &fakeClerk{
+		bulk: func(params []*invitation.CreateParams) ([]clerkclient.Invitation, error) {
+			return invitations(params), failing(len(params), 2)
+		},
+		create: func(p *invitation.CreateParams) (clerkclient.Invitation, error) {
+			return invitations([]*invitation.CreateParams{p})[0], failing(1, 2)
+		},
+	}
 	b := setup(t, clerk, func(p *policy.Policy) {
 		p.BackoffMin, p.BackoffMax = 20*time.Millisecond, 300*time.Millisecond
 	})
 	task, err := b.client.BulkInvite(t.Context(),
 		tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com", "c@example.com", "d@example.com")})
 	ended := b.wait(t, task, err)
-	if ended.Bulk.Sent != 4 || len(sizes) != 3 || sizes[1] != 4 || sizes[2] != 4 {
+	if ended.Bulk.Sent != 4 || !slices.Equal(sizes, []int{4, 4, 1, 1, 1, 1}) {
 		t.Errorf("%+v in bulks of %v", ended.Bulk, sizes)
 	}
 }
 
-func TestARefusalOfTheWholeIsNotTriedSingly(t *testing.T) {
+// TestARefusalAboutTheInstanceIsOnesOwnIfAnotherIsTaken: the bulk is refused for one of two.
+func TestARefusalAboutTheInstanceIsOnesOwnIfAnotherIsTaken(t *testing.T) {
 	t.Parallel()
-	clerk := &fakeClerk{bulk: func([]*invitation.CreateParams) ([]clerkclient.Invitation, error) {
-		return nil, &clerkclient.Error{Outcome: clerkclient.Rejected, Status: 403, Code: "quota_exceeded",
-			Whole: true, Sent: true}
-	}}
+	refusal := &clerkclient.Error{
+		Outcome: clerkclient.Rejected, Status: 402, Code: "unsupported_subscription_plan_features",
+		Reach: clerkclient.ReachInstance, Sent: true,
+	}
+	clerk := &fakeClerk{
+		bulk: func([]*invitation.CreateParams) ([]clerkclient.Invitation, error) { return nil, refusal },
+		create: func(p *invitation.CreateParams) (clerkclient.Invitation, error) {
+			if p.EmailAddress == "a@example.com" {
+				return clerkclient.Invitation{}, refusal
+			}
+			return invitations([]*invitation.CreateParams{p})[0], nil
+		},
+	}
 	b := setup(t, clerk, func(*policy.Policy) {})
 	task, err := b.client.BulkInvite(t.Context(),
 		tasks.BulkRequest{Recipients: people("a@example.com", "b@example.com")})
-	if ended := b.wait(t, task, err); ended.Bulk.Dead != 2 {
+	if ended := b.wait(t, task, err); ended.Bulk.Dead != 1 || ended.Bulk.Sent != 1 {
 		t.Errorf("%+v", ended.Bulk)
 	}
-	if n, err := b.dead.Count(t.Context()); n != 2 || err != nil {
+	if n, err := b.dead.Count(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d dead letters, %v", n, err)
 	}
 }

@@ -81,8 +81,9 @@ func Parse(text string) (Standing, error) {
 //	standing(key, owner): as Parse reads it
 //
 // A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
-// (unknown), p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in
-// nobody's way).
+// (unknown), a (answered: nobody shows that it made anything, so its owner may call again, and nobody else), k (claimed
+// from a), p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's
+// way).
 const Lua = `
 local intent = {}
 function intent.read(key, owner)
@@ -102,11 +103,12 @@ function intent.tidy(key)
   end
   redis.call('PEXPIRE', key, 600000)
 end
+function intent.blocks(state) return state and string.find('cuak', state, 1, true) ~= nil end
 function intent.busy(key, owner)
   for _, other in ipairs(redis.call('HKEYS', key)) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
-      if state == 'c' or state == 'u' then return math.max(until_, now + 1000) end
+      if intent.blocks(state) then return math.max(until_, now + 1000) end
     end
   end
 end
@@ -115,19 +117,19 @@ function intent.claim(key, owner, token, till, born, lost)
   if again then return 'busy', again end
   local state, _, until_, since = intent.read(key, owner)
   redis.call('PERSIST', key)
-  if state == 'c' and until_ > now then return 'busy', until_ end
-  if state and state ~= 'p' then return 'unsure', 0 end
+  if (state == 'c' or state == 'k') and until_ > now then return 'busy', until_ end
+  if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
   if not state and born < lost then
     intent.write(key, owner, 'r', 'reopened', born, born)
     return 'unsure', 0
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now
-  intent.write(key, owner, 'c', token, till, since)
+  intent.write(key, owner, state == 'a' and 'k' or 'c', token, till, since)
   return 'ok', since
 end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'untold' and token == '' then return true end
-  local _, held, till, since = intent.read(key, owner)
+  local state, held, till, since = intent.read(key, owner)
   if ending == 'opened' then
     if intent.busy(key, owner) then return true end
     intent.write(key, owner, 'u', token, now, since or now)
@@ -142,7 +144,9 @@ function intent.settle(key, owner, token, ending, id)
   end
   if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
   for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
-  if ending == 'absent' then
+  if ending == 'answered' or (ending == 'absent' and state == 'k') then
+    intent.write(key, owner, 'a', token, math.min(till, now), since)
+  elseif ending == 'absent' then
     intent.write(key, owner, 'p', token, till, since)
   elseif ending == 'unknown' then
     intent.write(key, owner, 'u', token, math.min(till, now), since)
@@ -154,7 +158,7 @@ function intent.settle(key, owner, token, ending, id)
 end
 function intent.reopen(key, owner, since)
   local state, _, _, first = intent.read(key, owner)
-  if state == 'c' or state == 'u' or (not state and since == 0) then return end
+  if intent.blocks(state) or (not state and since == 0) then return end
   since = since == 0 and first or math.min(first or now, since)
   intent.write(key, owner, 'r', 'reopened', since, since)
   redis.call('PERSIST', key)
