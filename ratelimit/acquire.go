@@ -152,7 +152,7 @@ func parseAcquired(cmd *redis.Cmd) (acquired, error) {
 	if err != nil {
 		return acquired{}, err
 	}
-	if len(v) != 3 || v[0]>>1 != 0 || v[2] < 0 || v[2] > int64(probesSuspended) || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
+	if len(v) != 3 || v[0]>>1 != 0 || v[2] < 0 || v[2] > int64(probesService) || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
 		return acquired{}, fmt.Errorf("unexpected answer %v", v)
 	}
 	// After a clock was set back, the true wait can be longer than any limit's window. To ask once a year is enough.

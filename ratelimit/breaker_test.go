@@ -199,8 +199,8 @@ func TestAFailureThatWasNotSentDoesNotCount(t *testing.T) {
 		t.Errorf("%d calls count; does it rest?", used())
 	}
 	c.v.advance(time.Second)
-	if p := c.take(); p == nil || p.Probes() {
-		t.Error("nobody goes first, or it probes a limit that is not suspended")
+	if p := c.take(); p == nil || !p.Probes() || c.take() != nil {
+		t.Error("not one call goes first")
 	}
 }
 

@@ -41,7 +41,7 @@ end
 
 local function readState(key)
   local v = redis.call('HMGET', key, 'not_before', 'probe', 'probe_from', 'probe_until', 'window', 'window_used',
-    'refusals', 'calm', 'out')
+    'refusals', 'calm', 'out', 'failing')
   local s = {
     key = key,
     notBefore = number(key, 'not_before', v[1]),
@@ -53,6 +53,7 @@ local function readState(key)
     refusals = number(key, 'refusals', v[7]),
     calm = number(key, 'calm', v[8]),
     out = number(key, 'out', v[9]),
+    failing = number(key, 'failing', v[10]),
   }
   if (s.probe and not (s.probeFrom and s.probeUntil)) or (s.window and not s.windowUsed) then
     error('garbage in ' .. key .. ': fields are missing')

@@ -30,9 +30,9 @@ type Permit struct {
 type probing int
 
 const (
-	probesNothing   probing = iota // it does not go first
-	probesLimit                    // whether a limit is kept again
-	probesSuspended                // whether calls of a suspended limit are served again
+	probesNothing probing = iota // it does not go first
+	probesLimit                  // whether a limit is kept again
+	probesService                // whether calls are served that failed
 )
 
 type permitState int
@@ -48,9 +48,9 @@ const (
 // the last instant to wait for the answer: use it as the deadline of the HTTP request.
 func (p *Permit) Deadline() time.Time { return p.deadline }
 
-// Probes tells whether this call goes first after a suspension (see [Permit.Suspend]), to find out whether calls are
-// served again.
-func (p *Permit) Probes() bool { return p.probe == probesSuspended }
+// Probes tells whether this call goes first after others have failed (see [Permit.Fail] and [Permit.Suspend]), to find
+// out whether calls are served.
+func (p *Permit) Probes() bool { return p.probe == probesService }
 
 // Done says that the answer has arrived, or that nobody waits for it any more. The window of the call starts now. If
 // this call was the probe after a rest, the rest is over for everybody.

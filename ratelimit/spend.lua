@@ -43,11 +43,11 @@ end
 local function failed(s)
   local began = now - took
   if s.out then return math.min(began, s.out) end
-  local v = redis.call('HMGET', s.key, 'failing', 'failures', 'party', 'parties')
-  local since = math.min(number(s.key, 'failing', v[1]) or began, began)
-  local failures = (number(s.key, 'failures', v[2]) or 0) + 1
-  local several = number(s.key, 'parties', v[4]) or 1
-  if party == '' or (v[3] and v[3] ~= party) then several = 2 end
+  local v = redis.call('HMGET', s.key, 'failures', 'party', 'parties')
+  local since = math.min(s.failing or began, began)
+  local failures = (number(s.key, 'failures', v[1]) or 0) + 1
+  local several = number(s.key, 'parties', v[3]) or 1
+  if party == '' or (v[2] and v[2] ~= party) then several = 2 end
   if several >= parties and failures >= few and (failures >= many or now - since >= age) then return since end
   redis.call('HSET', s.key, 'failing', text(since), 'failures', failures, 'party', party, 'parties', several)
   keepState(s, now)

@@ -220,6 +220,8 @@ func (f *Flight) giveBack(answer error) {
 		refusals, err = f.permit.Suspend(ctx, rest, s)
 	case refusal.Outcome == clerkclient.Transient, f.isEvidence(refusal):
 		refusals, err = f.permit.Fail(ctx, rest, f.failure(refusal))
+	case refusal.Reach == clerkclient.ReachInstance:
+		err = f.permit.Refuse(ctx, rest, oneByOne)
 	case refusal.Sent:
 		err = f.permit.Done(ctx)
 	default:
@@ -232,6 +234,9 @@ func (f *Flight) giveBack(answer error) {
 	f.c.logRest(rest, refusal, refusals, ended)
 }
 
+// oneByOne is a rest that ends at once: then one call goes first.
+const oneByOne = time.Microsecond
+
 // isEvidence tells whether a refusal may be about everybody. A call that carries several says little: any of them may
 // be the cause. So does a recipient that was refused before, if no table knows why.
 func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
@@ -240,7 +245,7 @@ func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
 }
 
 // failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a second
-// recipient gets one, or the same one once more.
+// recipient gets one, or the same one once more; until one is taken calls go one by one.
 func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	failure := ratelimit.Failure{
 		Party: f.who.ID, Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
@@ -250,7 +255,7 @@ func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	}
 	switch {
 	case refusal.Reach == clerkclient.ReachInstance:
-		failure.Breaker = ratelimit.Breaker{Parties: 2, Few: 2, Many: 2}
+		failure.Breaker, failure.Asked = ratelimit.Breaker{Parties: 2, Few: 2, Many: 2}, oneByOne
 		if f.who.Again {
 			failure.Party = ""
 		}

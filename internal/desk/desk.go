@@ -88,7 +88,7 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 		switch {
 		case !policy.OnlyRests(u.Name):
 			o.Limits = append(o.Limits, u)
-		case u.Probing || !u.BlockedUntil.IsZero():
+		case !u.Since.IsZero() || !u.BlockedUntil.IsZero():
 			o.Resting = append(o.Resting, u)
 		}
 	}
