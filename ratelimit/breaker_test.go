@@ -116,6 +116,22 @@ func TestASuccessBetweenFailuresIsProofThatCallsAreServed(t *testing.T) {
 	}
 }
 
+// TestOneThatFailsAgainCountsAsTwoIfNothingSucceeds: for a while.
+func TestOneThatFailsAgainCountsAsTwoIfNothingSucceeds(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t)
+	c.succeed()
+	f := breaker
+	f.Party, f.Breaker = "a", Breaker{Parties: 2, Quiet: time.Minute, Few: 2, Many: 2}
+	for i, want := range []int{0, 0, 1} {
+		refusals, err := c.take().Fail(t.Context(), "rest", f)
+		if refusals != want || err != nil {
+			t.Fatalf("failure %d: %d, %v", i+1, refusals, err)
+		}
+		c.v.advance(30 * time.Second)
+	}
+}
+
 // TestAnOutageLastsFromItsFirstFailureToASuccess: and a call that was under way when the limit was suspended proves
 // nothing about later ones.
 func TestAnOutageLastsFromItsFirstFailureToASuccess(t *testing.T) {

@@ -106,6 +106,7 @@ type Failure struct {
 // Breaker says how many failures in a row suspend a limit.
 type Breaker struct {
 	Parties int           // they are of so many parties: 1 or 2
+	Quiet   time.Duration // one that fails again counts as two if nothing has succeeded for so long; 0: never
 	Few     int           // there are so many,
 	Many    int           // and so many
 	Age     time.Duration // or the call of the first one began so long ago
@@ -140,7 +141,8 @@ func (s spending) args(about int) []any {
 	return []any{
 		about, s.what, micros(s.First), micros(s.Most), micros(s.Calm),
 		strings.ToValidUTF8(s.Why[:min(len(s.Why), maxWhy)], ""),
-		micros(s.Took), s.Party[:min(len(s.Party), maxParty)], micros(s.Asked), s.Parties, s.Few, s.Many, micros(s.Age),
+		micros(s.Took), s.Party[:min(len(s.Party), maxParty)], micros(s.Asked), s.Parties, micros(s.Quiet),
+		s.Few, s.Many, micros(s.Age),
 	}
 }
 

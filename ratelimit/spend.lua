@@ -13,15 +13,17 @@
 --       why it rests, for people
 --       how long ago the call began
 --       of a failure: whose call it was ('': anybody's), the rest that was asked for at any rate, and when the limit is
---         suspended: after failures of so many, so many failures, and so many more or such an age of the first
+--         suspended: after failures of so many (one that fails again counts as two if nothing has succeeded for so long;
+--         0: never), so many failures, and so many more or such an age of the first
 --       per want: as acquire takes it
 -- returns how many refusals in a row have suspended the limit (0: it is not suspended), or, of a call that did not fail,
 -- 1 if it ended an outage
 local id, about, what, now = ARGV[1], tonumber(ARGV[2]), ARGV[3], clock()
 local rest, most, calm, why = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local took, party, asked = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
-local parties, few, many, age = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local FIRST_WANT = 15
+local parties, quiet = tonumber(ARGV[11]), tonumber(ARGV[12])
+local few, many, age = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local FIRST_WANT = 16
 local OUTAGES = 8
 
 -- suspend lets a limit rest, longer with each refusal in a row. Calls that are refused while it rests were made
@@ -43,11 +45,12 @@ end
 local function failed(s)
   local began = now - took
   if s.out then return math.min(began, s.out) end
-  local v = redis.call('HMGET', s.key, 'failures', 'party', 'parties')
+  local v = redis.call('HMGET', s.key, 'failures', 'party', 'parties', 'succeeded')
   local since = math.min(s.failing or began, began)
   local failures = (number(s.key, 'failures', v[1]) or 0) + 1
   local several = number(s.key, 'parties', v[3]) or 1
-  if party == '' or (v[2] and v[2] ~= party) then several = 2 end
+  local again = v[2] == party and quiet > 0 and now - (number(s.key, 'succeeded', v[4]) or 0) >= quiet
+  if party == '' or again or (v[2] and v[2] ~= party) then several = 2 end
   if several >= parties and failures >= few and (failures >= many or now - since >= age) then return since end
   redis.call('HSET', s.key, 'failing', text(since), 'failures', failures, 'party', party, 'parties', several)
   keepState(s, now)

@@ -88,12 +88,8 @@ func (c *resumeCommand) Run(a *app) (err error) {
 }
 
 // restView shows calls that rest while Clerk serves nobody.
-func restView(l ratelimit.Usage) view {
-	calls, isRest := strings.CutPrefix(l.Name, policy.RestPrefix)
-	if !isRest {
-		calls, l.Why = "all", "it refuses the secret key"
-	}
-	return view{"calls": calls, "since": known(l.Since), "next_probe_at": known(l.BlockedUntil), "why": l.Why}
+func restView(s policy.Standstill) view {
+	return view{"calls": s.Calls, "since": known(s.Since), "next_probe_at": known(s.NextProbe), "why": s.Why}
 }
 
 func limitView(l ratelimit.Usage) view {

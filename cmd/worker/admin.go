@@ -9,12 +9,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 )
 
@@ -34,8 +36,9 @@ type adminFlags struct {
 // adminConfig is what the admin address serves: whether the worker lives, whether it is ready, and its metrics.
 type adminConfig struct {
 	addr     string
-	token    string        // asked for by everything but /healthz and /readyz; empty asks for none
-	notReady func() string // the reason why the worker is not ready, or nothing
+	token    string                     // asked for by everything but /healthz and /readyz; empty asks for none
+	notReady func() string              // the reason why the worker is not ready, or nothing
+	rests    func() []policy.Standstill // which calls Clerk serves nobody
 	metrics  prometheus.Gatherer
 }
 
@@ -78,7 +81,19 @@ func (c adminConfig) handler() http.Handler {
 			http.Error(w, reason, http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ready")
+		rests := c.rests()
+		var words []string
+		for _, s := range rests {
+			words = append(words, s.String())
+		}
+		switch why := "Clerk serves nobody at present: " + strings.Join(words, ", "); {
+		case slices.ContainsFunc(rests, policy.Standstill.NoRight):
+			http.Error(w, why, http.StatusServiceUnavailable)
+		case len(rests) > 0:
+			fmt.Fprintln(w, "ready, but "+why)
+		default:
+			fmt.Fprintln(w, "ready")
+		}
 	})
 	mux.Handle("GET /metrics", c.guard(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{})))
 	return mux

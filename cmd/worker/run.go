@@ -188,14 +188,15 @@ func (l *redisLog) Printf(_ context.Context, format string, args ...any) {
 func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s checked, log zerolog.Logger) error {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
-	registry.MustRegister(collectors.NewGoCollector(), process, worker.NewBudgets(rdb, c.Namespace))
+	budgets := worker.NewBudgets(rdb, c.Namespace)
+	registry.MustRegister(collectors.NewGoCollector(), process, budgets)
 	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, settings.Version())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
 	if s.admin.addr != "" {
-		s.admin.notReady, s.admin.metrics = health.NotReady, registry
+		s.admin.notReady, s.admin.rests, s.admin.metrics = health.NotReady, budgets.Standstills, registry
 		go func() {
 			if err := s.admin.serve(serving); err != nil {
 				cancel(err)

@@ -40,11 +40,16 @@ func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]str
 	found := map[string][]string{}
 	for _, inv := range byAge(invitations) {
 		folded := tasks.FoldAddress(inv.EmailAddress)
-		if from, asked := since[folded]; asked && !inv.CreatedAt.Before(q.earliest(from)) {
+		if from, asked := since[folded]; asked && q.MadeSince(inv, from) {
 			found[folded] = append(found[folded], inv.ID)
 		}
 	}
 	return found, nil
+}
+
+// MadeSince tells whether a call since an instant may have made an invitation.
+func (q *Questions) MadeSince(inv clerkclient.Invitation, since time.Time) bool {
+	return !inv.CreatedAt.Before(q.earliest(since))
 }
 
 // PendingOf asks for the pending invitations of an address and gives them, the newest first.

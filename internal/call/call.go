@@ -245,7 +245,7 @@ func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
 }
 
 // failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a second
-// recipient gets one, or the same one once more; until one is taken calls go one by one.
+// recipient gets one, or the same one again although nobody was taken lately; until then calls go one by one.
 func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	failure := ratelimit.Failure{
 		Party: f.who.ID, Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
@@ -255,10 +255,8 @@ func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	}
 	switch {
 	case refusal.Reach == clerkclient.ReachInstance:
-		failure.Breaker, failure.Asked = ratelimit.Breaker{Parties: 2, Few: 2, Many: 2}, oneByOne
-		if f.who.Again {
-			failure.Party = ""
-		}
+		failure.Breaker = ratelimit.Breaker{Parties: 2, Quiet: fate.Lately, Few: 2, Many: 2}
+		failure.Asked = oneByOne
 	case refusal.Reach == clerkclient.ReachUnknown:
 		failure.Most = policy.UnknownMost
 	case refusal.Status == http.StatusServiceUnavailable && !refusal.NotClerk:

@@ -60,8 +60,8 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 type Overview struct {
 	Queues      []asynq.QueueInfo // of each lane
 	Limits      []ratelimit.Usage // those that count calls
-	Resting     []ratelimit.Usage // those that count nothing and rest
-	Campaigns   []tasks.Campaign  // the newest first
+	Resting     []policy.Standstill
+	Campaigns   []tasks.Campaign // the newest first
 	DeadLetters int
 }
 
@@ -84,14 +84,8 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	if err != nil {
 		return o, err
 	}
-	for _, u := range usages {
-		switch {
-		case !policy.OnlyRests(u.Name):
-			o.Limits = append(o.Limits, u)
-		case !u.Since.IsZero() || !u.BlockedUntil.IsZero():
-			o.Resting = append(o.Resting, u)
-		}
-	}
+	o.Resting = policy.Standstills(usages)
+	o.Limits = slices.DeleteFunc(usages, func(u ratelimit.Usage) bool { return policy.OnlyRests(u.Name) })
 	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
 		return o, err
 	}

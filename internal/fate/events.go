@@ -267,14 +267,23 @@ func (k *Known) weigh(rules Rules) {
 	}
 }
 
-// judgeDoubt believes a refusal of the recipient if somebody else was served after it or, if no table knows it, when it
-// comes again. Otherwise the recipient is sent again. That shows whether others are refused, too.
+// Lately is how long before a refusal about the instance somebody else may have been served for it to be the
+// recipient's own, if it comes again and nobody else gets one.
+const Lately = time.Minute
+
+// judgeDoubt believes a refusal of the recipient if somebody else was served after it, or when it comes again: at once
+// if no table knows it, and else if somebody was served lately. Otherwise the recipient is sent again. That shows
+// whether others are refused, too.
 func (k Known) judgeDoubt(intent End) Decision {
-	known := k.Service != nil
-	switch {
-	case known && k.Doubt.Instance && k.Service.DownAt(k.Doubt.Since):
-		k.Doubt = nil
-	case k.Doubt.Instance && known && k.Service.SucceededAfter(k.Doubt.Since), !k.Doubt.Instance && k.Doubt.Times > 1:
+	own := k.Doubt.Times > 1
+	if k.Doubt.Instance {
+		served := func(since time.Time) bool { return k.Service != nil && k.Service.SucceededAfter(since) }
+		own = served(k.Doubt.Since) || own && served(k.Doubt.Since.Add(-Lately))
+		if k.Service != nil && k.Service.DownAt(k.Doubt.Since) {
+			own, k.Doubt = false, nil
+		}
+	}
+	if own {
 		k.Attempts += k.Doubt.Times
 		return k.dead(*k.Refusal, Rejected, intent)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -88,16 +87,20 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	limits := map[string]*Places{
 		policy.LimitCreate: &o.Create, policy.LimitBulk: &o.Bulk, policy.LimitOverall: &o.Overall,
 	}
+	for _, s := range policy.Standstills(usages) {
+		switch {
+		case s.KeyRefused():
+			o.Trouble = troubleKey
+		case s.StopsCreates():
+			o.Trouble = "Clerk serves nobody at present: " + s.Why
+		}
+	}
 	for i, u := range usages {
 		if i == 0 {
 			o.At = u.At
 		}
 		if limit := limits[u.Name]; limit != nil {
 			limit.Frees, limit.Blocked = o.spans(u.Frees), u.BlockedUntil.Sub(o.At)
-		} else if strings.HasPrefix(u.Name, policy.KeyLimit("")) && !u.BlockedUntil.IsZero() {
-			o.Trouble = troubleKey
-		} else if slices.Contains([]string{policy.RestCreate, policy.RestWrites}, u.Name) && !u.Since.IsZero() {
-			o.Trouble = fmt.Sprintf("Clerk serves nobody at present: %s", u.Why)
 		}
 		if u.Name != campaigns.Limit {
 			continue

@@ -3,6 +3,7 @@ package handle
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/call"
@@ -22,9 +23,14 @@ func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
 		return s.known.AfterOvercoming(way, err, h.policy.Backoff(s.known.Unanswered+1))
 	}
 	pending, err := h.questions.PendingOf(ctx, s.recipient.EmailAddress)
+	ours := func(inv clerkclient.Invitation) bool { // a list may have shown it late
+		return h.questions.MadeSince(inv, s.since) && !slices.Contains(s.known.Intent.Used, inv.ID)
+	}
 	switch {
 	case err != nil:
 		return after(fate.Way{}, err)
+	case len(s.known.History) > 0 && slices.ContainsFunc(pending, ours):
+		return s.known.AfterTakeover()
 	case s.known.OnDuplicate == fate.Accept && len(pending) > 0:
 		return after(fate.Way{Accepted: pending[0].ID}, nil)
 	case s.known.OnDuplicate == fate.Accept:

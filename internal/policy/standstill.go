@@ -1,0 +1,66 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/usher/ratelimit"
+)
+
+// Standstill is calls that rest because Clerk serves nobody who makes them.
+type Standstill struct {
+	Calls     string        // create, revoke, delete, read, writes, or all of a refused key
+	Why       string        // status and code of the answer that began it, and its trace id
+	Since     time.Time     // zero: Clerk has only asked for a pause
+	NextProbe time.Time     // when a call finds out whether it is over; zero: one does now
+	Lasts     time.Duration // so far
+}
+
+// KeyRefused tells whether it is Clerk's refusal of a key.
+func (s Standstill) KeyRefused() bool { return s.Calls == allCalls }
+
+// StopsCreates tells whether no invitation can be created.
+func (s Standstill) StopsCreates() bool {
+	return !s.Since.IsZero() && slices.Contains([]string{RestCreate, RestWrites}, RestPrefix+s.Calls)
+}
+
+// NoRight tells whether the key lacks the right to create invitations.
+func (s Standstill) NoRight() bool {
+	return s.Calls == strings.TrimPrefix(RestCreate, RestPrefix) && strings.HasPrefix(s.Why, "403 authorization_")
+}
+
+// Reason is Why without the trace id.
+func (s Standstill) Reason() string {
+	reason, _, _ := strings.Cut(s.Why, " (trace")
+	return reason
+}
+
+// String says it in a few words.
+func (s Standstill) String() string { return s.Calls + ": " + s.Why }
+
+const allCalls = "all"
+
+// Standstills are the kinds of calls that rest, by name. Whether an earlier key is still refused nobody finds out: it
+// is not told of when its rest is over.
+func Standstills(usages []ratelimit.Usage) (standstills []Standstill) {
+	for _, u := range usages {
+		calls, isRest := strings.CutPrefix(u.Name, RestPrefix)
+		isKey := strings.HasPrefix(u.Name, KeyLimit("")) && !u.BlockedUntil.IsZero()
+		if isKey {
+			calls = allCalls
+		}
+		if !isKey && (!isRest || u.Since.IsZero() && u.BlockedUntil.IsZero()) {
+			continue
+		}
+		s := Standstill{Calls: calls, Why: u.Why, Since: u.Since, NextProbe: u.BlockedUntil}
+		if !u.Since.IsZero() {
+			s.Lasts = u.At.Sub(u.Since)
+		}
+		if s.Why == "" {
+			s.Why = "Clerk has asked for a pause"
+		}
+		standstills = append(standstills, s)
+	}
+	return standstills
+}
