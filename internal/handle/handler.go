@@ -79,7 +79,7 @@ func New(
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
 		rules: fate.Rules{
 			MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle, Unproven: policy.Unproven,
-			WaitsAlways: !caller.Policy.FastRetry,
+			WaitsAlways: !caller.Policy.FastRetry, Timeout: caller.Policy.Timeout,
 		},
 		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),

@@ -44,6 +44,7 @@ type Worker struct {
 	Config
 	caller  *call.Caller
 	handler *handle.Handler
+	memory  memory // as seen at the start
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
