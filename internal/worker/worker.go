@@ -42,9 +42,10 @@ type Config struct {
 // Worker runs the tasks of one namespace.
 type Worker struct {
 	Config
-	caller  *call.Caller
-	handler *handle.Handler
-	memory  memory // as seen at the start
+	caller   *call.Caller
+	handler  *handle.Handler
+	asynqLog *asynqLog
+	memory   memory // as seen at the start
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -60,7 +61,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, abandoned: make(chan struct{})}
+	w := &Worker{Config: c, abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -140,7 +141,7 @@ func (w *Worker) server(l lane) *asynq.Server {
 		RetryDelayFunc:           handle.RetryDelay,
 		IsFailure:                handle.IsFailure,
 		ShutdownTimeout:          policy.LanesGrace,
-		Logger:                   &asynqLog{w.Log},
+		Logger:                   w.asynqLog,
 		LogLevel:                 asynq.WarnLevel,
 	})
 }
