@@ -167,6 +167,10 @@ const (
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
 
+	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute and a
+	// half more, and nobody shall wait for more than two minutes.
+	MendInterval = 10 * time.Second
+
 	// Schedules.
 
 	// MissedTick is the age at which a missed tick no longer runs. A worker that was away for lunch makes up for it,

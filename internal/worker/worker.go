@@ -118,6 +118,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	}
 	if !w.Embedded {
 		go w.watchMemory(w.accepting)
+		go w.mendQueues(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
