@@ -66,8 +66,8 @@ func (f *failover) outlives(end func()) {
 			t.Errorf("a worker says %d times that Redis lost something, and it has not", n)
 		}
 	}
-	ended := time.Now()
 	end()
+	ended := time.Now()
 	testkit.Eventually(t, "a task is enqueued", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), testkit.NodeTimeout)
 		defer cancel()
@@ -109,7 +109,19 @@ func TestACampaignOutlivesTheMasterOfItsOutcomes(t *testing.T) {
 	f.outlives(func() {
 		keeper, err := cluster.Master(t.Context(), rdb, store.Keys("usher").Run())
 		testkit.NoError(t, err)
+		f.loseWrites(testkit.Client(t, keeper.Addr))
 		keeper.Kill()
+	})
+}
+
+// loseWrites keeps from the replica what is written while some calls are made.
+func (f *failover) loseWrites(master *redis.Client) {
+	f.t.Helper()
+	sent := len(f.clerk.Ledger())
+	testkit.NoError(f.t, master.Do(f.t.Context(), "ACL", "SETUSER", "default", "-psync").Err())
+	testkit.NoError(f.t, master.Do(f.t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err())
+	testkit.Eventually(f.t, "calls are made of which the replica does not know", func() bool {
+		return len(f.clerk.Ledger()) > sent+20
 	})
 }
 
