@@ -83,6 +83,7 @@ func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error 
 	}
 	log := zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
 	redis.SetLogger(&redisLog{log})
+	log = log.Hook(worker.NewTroubles(log))
 	if c.Sandbox {
 		stop, err := startSandbox(ctx, s, log)
 		if err != nil {

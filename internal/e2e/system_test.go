@@ -50,7 +50,7 @@ func buildAndRun(m *testing.M) int {
 type system struct {
 	t        *testing.T
 	redis    *testkit.Redis
-	rdb      *redis.Client
+	rdb      redis.UniversalClient
 	client   *tasks.Client // for what is looked at again and again: a command costs a process each time
 	clerk    *clerktest.Sandbox
 	clerkURL string
@@ -63,17 +63,26 @@ type system struct {
 func start(t *testing.T, config clerktest.Config, env ...string) *system {
 	t.Helper()
 	server := testkit.RunRedis(t, testkit.Durable()...)
+	s := startOn(t, testkit.Client(t, server.Addr), server.URL(), config, env...)
+	s.redis = server
+	return s
+}
+
+// startOn gives a system on a Redis that is there.
+func startOn(
+	t *testing.T, rdb redis.UniversalClient, redisURL string, config clerktest.Config, env ...string,
+) *system {
+	t.Helper()
 	config.Key = testKey
 	clerk, url := clerktest.NewServer(t, config)
-	s := &system{t: t, redis: server, rdb: testkit.Client(t, server.Addr), clerk: clerk,
-		clerkURL: url, dir: t.TempDir()}
+	s := &system{t: t, rdb: rdb, clerk: clerk, clerkURL: url, dir: t.TempDir()}
 	// Clerk has answered there before, so a worker that starts asks nothing.
 	testkit.NoError(t, s.rdb.HSet(t.Context(), store.Keys("usher").Bases(), store.BaseID(url), 1).Err())
 	var err error
 	s.client, err = tasks.NewClient(tasks.Redis(s.rdb))
 	testkit.NoError(t, err)
 	s.env = append([]string{
-		"REDIS_URL=" + server.URL(), "CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off",
+		"REDIS_URL=" + redisURL, "CLERK_SECRET_KEY=" + testKey, "CLERK_API_URL=" + url, "USHER_ADMIN_ADDR=off",
 		"USHER_LOG_LEVEL=debug", "USHER_BACKOFF_MIN=50ms", "USHER_BACKOFF_MAX=200ms", "USHER_SETTLE=300ms",
 		"USHER_LIMIT_OVERALL=50/1s", // ten times the rate of a test key: most tests ask more than they send
 	}, env...)

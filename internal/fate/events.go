@@ -213,10 +213,14 @@ func (k *Known) found() {
 // has passed, but that a call may be made which Clerk refuses if an earlier one did work.
 func (k Known) absent(rules Rules) Decision {
 	wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now)
+	lost := k.Intent.RecordLost
+	if lost {
+		wait += rules.Timeout // a call without a record may last as long
+	}
 	switch {
-	case wait <= 0 || k.ForAnother:
+	case wait <= 0 || k.ForAnother && !lost:
 		return k.judge(rules, IntentAbsent)
-	case k.Answered && k.Refusal == nil:
+	case (k.Answered || lost && !k.IgnoresExisting()) && k.Refusal == nil:
 		if d := k.judge(rules, IntentAnswered); d.Next == Send {
 			return d
 		}

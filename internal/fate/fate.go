@@ -69,6 +69,8 @@ type Intent struct {
 	Open bool
 	// Until is when the last call had ended at the latest: its deadline, or when it was given up.
 	Until time.Time
+	// RecordLost means that Redis may have lost the records of calls that were made before Until.
+	RecordLost bool
 	// Used are invitations for the address that belong to another recipient or an earlier task.
 	Used []string
 	// Deleted are invitations for the address that were deleted on request and that a call of the recipient's may have
@@ -104,6 +106,7 @@ type Rules struct {
 	MaxAttempts int           // failed calls before a dead letter
 	Settle      time.Duration // how long after its end a lost call may still create its invitation at Clerk
 	Unproven    time.Duration // failures of this age count, although nobody else was sent meanwhile
+	Timeout     time.Duration // the longest time for one call
 	WaitsAlways bool          // no call is made again before Settle has passed
 }
 

@@ -12,7 +12,7 @@ const second = time.Second
 
 var (
 	now   = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	rules = Rules{MaxAttempts: 3, Settle: 30 * second, Unproven: time.Hour}
+	rules = Rules{MaxAttempts: 3, Settle: 30 * second, Unproven: time.Hour, Timeout: 5 * second}
 
 	bad       = Failure{HTTPStatus: 422, Code: "form_param_format_invalid"}
 	duplicate = Failure{HTTPStatus: 400, Code: CodeDuplicate}
@@ -69,6 +69,7 @@ func TestEveryRow(t *testing.T) {
 	attempts := func(n int, history ...Failure) func(*Known) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
 	}
+	recordLost := func(k *Known) { k.Intent.RecordLost = true }
 	justLost := func(k *Known) { k.Intent.Until = now.Add(-10 * second) }
 
 	minuteAgo := now.Add(-time.Minute)
@@ -290,6 +291,12 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
 		{"absent at once after a refusal for another", with(justLost, func(k *Known) { k.ForAnother = true }),
 			question(nil), func(s *State) { s.ForAnother = false }, Decision{Next: Send, Intent: IntentAbsent}},
+		{"absent at once if only a record may be lost", with(justLost, recordLost), question(nil), nil,
+			Decision{Next: Send, Intent: IntentAnswered}},
+		{"absent while a call without a record may last, ignores existing", with(justLost, recordLost, ignores),
+			question(nil), nil, Decision{Next: Ask, In: 25 * second, Intent: IntentUntold}},
+		{"absent while a call without a record may last, with a refusal", with(justLost, recordLost, refusedBy(bad)),
+			question(nil), nil, Decision{Next: Ask, In: 25 * second, Intent: IntentUntold}},
 		{"absent", attempts(1, down), question(nil), nil, Decision{Next: Send, Intent: IntentAbsent}},
 		{"absent after questions in vain", func(k *Known) { k.Unanswered = 4 }, question(nil),
 			func(s *State) { s.Unanswered = 0 },

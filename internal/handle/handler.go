@@ -69,6 +69,7 @@ type Handler struct {
 	deadLetters *deadletter.Store
 	directory   *directory.Directory
 	tombstones  *store.Tombstones
+	invites     invites
 }
 
 // New gives a handler that calls Clerk with a caller.
@@ -79,12 +80,13 @@ func New(
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
 		rules: fate.Rules{
 			MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle, Unproven: policy.Unproven,
-			WaitsAlways: !caller.Policy.FastRetry,
+			WaitsAlways: !caller.Policy.FastRetry, Timeout: caller.Policy.Timeout,
 		},
 		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
+		invites: invites{runs: map[*inviteLife]store.AddressID{}},
 	}
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
 	return h
@@ -227,7 +229,7 @@ func (r *run) adopt(found record.Record) {
 
 func (h *Handler) runTask(ctx context.Context, r *run) error {
 	do, known := map[string]func(context.Context, *run) error{
-		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.invite),
+		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.inviteUntilForgotten),
 		tasks.TypeRevoke:     decoded(h, tasks.DecodeRevoke, h.revoke),
 		tasks.TypeDelete:     decoded(h, tasks.DecodeDelete, h.delete),
 		tasks.TypeBulkInvite: decoded(h, tasks.DecodeBulkInvite, h.drive),

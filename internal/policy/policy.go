@@ -141,6 +141,8 @@ const (
 	Unproven = time.Hour
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
+	// ForgottenCheck is how often a worker looks whether addresses of its invites were forgotten on request.
+	ForgottenCheck = 5 * time.Second
 	// NewerRest is how long a worker leaves a task of a newer version alone.
 	NewerRest = 30 * time.Second
 
@@ -164,6 +166,10 @@ const (
 	MemoryCheck = 2 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
+
+	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute and a
+	// half more, and nobody shall wait for more than two minutes.
+	MendInterval = 10 * time.Second
 
 	// Schedules.
 

@@ -1,8 +1,10 @@
 package settings
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,6 +27,10 @@ var defaults = map[string]string{
 // go-redis would dial five times for each attempt of a command, which takes ten seconds if a server does not answer.
 // Commands are attempted again anyway.
 const dialAttempts = 1
+
+// go-redis reads only once a minute which nodes of a cluster are masters, unless a node tells it. A master that has
+// died tells nothing, so that nobody would turn to its successor.
+const clusterReload = time.Second
 
 const maxCABytes = 1 << 20
 
@@ -54,7 +60,20 @@ func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
 	case t.failover != nil:
 		return redis.NewFailoverClient(t.failover), nil
 	}
+	t.single.OnConnect = refuseCluster(url)
 	return redis.NewClient(t.single), nil
+}
+
+// refuseCluster gives what lets no command reach a node of a cluster through a client for one server: it would carry
+// out those whose keys it happens to have, and refuse the others.
+func refuseCluster(url string) func(context.Context, *redis.Conn) error {
+	return func(ctx context.Context, conn *redis.Conn) error {
+		hello := redis.NewMapStringInterfaceCmd(ctx, "hello")
+		if err := conn.Process(ctx, hello); err != nil || hello.Val()["mode"] != "cluster" {
+			return nil // it is none, or does not say
+		}
+		return Fault(urlSetting, MaskURL(url), "redis+cluster://host:port,host:port: this Redis is a node of a cluster")
+	}
 }
 
 // target is what a URL means to go-redis: exactly one of the options is set.

@@ -221,6 +221,7 @@ func (p parts) cluster(scheme string) (t target, want string) {
 		return t, wantParameters
 	}
 	o.ContextTimeoutEnabled, o.DialerRetries = true, cmp.Or(o.DialerRetries, dialAttempts)
+	o.ClusterStateReloadInterval = clusterReload
 	return target{cluster: o, tls: o.TLSConfig}, ""
 }
 

@@ -85,6 +85,9 @@ func (r *Redis) Stop() {
 // Kill ends the server at once.
 func (r *Redis) Kill() { r.process.Kill() }
 
+// Hang lets the server answer nobody any more, until it is killed. Its connections stay.
+func (r *Redis) Hang() error { return r.process.Signal(syscall.SIGSTOP) }
+
 // Restart stops the server and starts it again.
 func (r *Redis) Restart(ctx context.Context) error {
 	r.Stop()

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 )
 
@@ -19,13 +20,19 @@ func refusedLogin(err error) bool {
 		redis.HasErrorPrefix(err, "ERR AUTH")
 }
 
+// isSetting tells an error of a setting, which no waiting mends.
+func isSetting(err error) bool {
+	_, ok := errors.AsType[*settings.Error](err)
+	return ok
+}
+
 // bind waits until Redis answers, and claims the namespace. It also returns nil when the context ends before it could:
 // the namespace is not checked then.
 func (w *Worker) bind(ctx context.Context, kind string) error {
 	for {
 		err := w.claimNamespace(ctx, kind)
 		switch {
-		case err == nil, errors.Is(err, policy.ErrNamespace), errors.Is(err, ErrRedis):
+		case err == nil, errors.Is(err, policy.ErrNamespace), errors.Is(err, ErrRedis), isSetting(err):
 			return err
 		case refusedLogin(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
@@ -64,6 +71,6 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	_, err = restarted(ctx, w.Redis, w.Namespace)
+	w.memory, err = readMemory(ctx, w.Redis, w.Namespace)
 	return err
 }

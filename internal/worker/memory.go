@@ -1,10 +1,15 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,8 +20,33 @@ import (
 // ErrRedis means that Redis is not set up to keep what it is given, and the worker was told to be strict about it.
 var ErrRedis = errors.New("redis may lose what it is given")
 
-// faults tells what is wrong with how Redis is set up, and what can be lost by it.
+// faults tells what is wrong with how Redis is set up, and what can be lost by it. In a cluster it asks every master:
+// queues, limits and outcomes may be on different ones.
 func faults(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return faultsOf(ctx, rdb)
+	}
+	var one sync.Mutex
+	nodes := map[string][]string{}
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		found, err := faultsOf(ctx, node)
+		one.Lock()
+		defer one.Unlock()
+		for _, fault := range found {
+			nodes[fault] = append(nodes[fault], node.Options().Addr)
+		}
+		return err
+	})
+	var faults []string
+	for _, fault := range slices.Sorted(maps.Keys(nodes)) {
+		slices.Sort(nodes[fault])
+		faults = append(faults, strings.Join(nodes[fault], ", ")+": "+fault)
+	}
+	return faults, err
+}
+
+func faultsOf(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	info, err := info(ctx, rdb)
 	if err != nil {
 		return nil, err
@@ -81,33 +111,40 @@ func isNew(version string) bool {
 	return err == nil && (major > 6 || major == 6 && minor >= 2)
 }
 
-// runScript notes which Redis it is. After another one, or the same started anew, outcomes may be missing: whoever
-// is unfinished is looked up before the next call.
+// memoryScript notes which Redis it is.
 //
-//	KEYS[1] which Redis it was
-//	KEYS[2] when it may have lost its memory
-//	ARGV[1] which Redis it is
-//
-// It returns 1 if it is another.
-var runScript = redis.NewScript(`
-local known = redis.call('GET', KEYS[1])
-if known == ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-if not known then return 0 end
-local t = redis.call('TIME')
-redis.call('SET', KEYS[2], string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)))
-return 1
+// KEYS[1] -> usher:{once}:redis
+// KEYS[2] -> usher:{once}:lost
+// --
+// Returns now, when Redis may have lost its memory last (ms; 0: never), and for how long it has run (s).
+var memoryScript = redis.NewScript(store.Clock + store.MemoryLua + `
+return { now, memory(KEYS[1], KEYS[2]) }
 `)
 
-// restarted tells whether Redis is another than the last time anybody looked, or was started anew.
-func restarted(ctx context.Context, rdb redis.UniversalClient, namespace string) (bool, error) {
-	info, err := info(ctx, rdb)
-	if err != nil || info["run_id"] == "" {
-		return false, err
-	}
-	keys := []string{store.Keys(namespace).Run(), store.Keys(namespace).Lost()}
-	return runScript.Run(ctx, rdb, keys, info["run_id"]+" "+info["role"]).Bool()
+// memory is what a worker has seen of Redis's memory.
+type memory struct {
+	lost time.Time     // when it may have been lost last; zero if never
+	run  time.Duration // for how long Redis has run; negative if it does not tell
+	at   time.Time     // when that was asked; all instants are on Redis's clock
 }
+
+// readMemory notes which Redis it is. From the next claim on, whoever is unfinished is looked up if Redis is another
+// one than before, or was started anew.
+func readMemory(ctx context.Context, rdb redis.UniversalClient, namespace string) (memory, error) {
+	keys := []string{store.Keys(namespace).Run(), store.Keys(namespace).Lost()}
+	values, err := memoryScript.Run(ctx, rdb, keys).Int64Slice()
+	if err != nil || len(values) != 3 {
+		return memory{}, cmp.Or(err, store.ErrGarbage)
+	}
+	m := memory{at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second}
+	if values[1] > 0 {
+		m.lost = time.UnixMilli(values[1])
+	}
+	return m, nil
+}
+
+// takenOver tells whether another Redis has taken over since before, and not the same one been started anew.
+func (m memory) takenOver(before memory) bool { return m.run > m.at.Sub(before.at) }
 
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
 func (w *Worker) check(ctx context.Context) error {
@@ -124,16 +161,30 @@ func (w *Worker) check(ctx context.Context) error {
 	return nil
 }
 
-// watchMemory looks whether Redis was started anew, until the context ends.
+// watchMemory says so when Redis may have lost its memory, until the context ends.
 func (w *Worker) watchMemory(ctx context.Context) {
-	for policy.Sleep(ctx, policy.MemoryCheck) == nil {
-		anew, err := restarted(ctx, w.Redis, w.Namespace)
-		if err != nil || !anew {
+	unchecked := false
+	for before := w.memory; policy.Sleep(ctx, policy.MemoryCheck) == nil; {
+		now, err := readMemory(ctx, w.Redis, w.Namespace)
+		if err != nil {
 			continue // whether Redis can be reached is told elsewhere
 		}
-		w.Log.Warn().Msg("Redis was started anew; whoever is unfinished is looked up before the next call")
-		if err := w.check(ctx); err != nil {
-			w.Log.Error().Err(err).Msg("Redis has changed")
+		if !now.lost.Equal(before.lost) {
+			what := "Redis was started anew"
+			if now.takenOver(before) {
+				what = "another Redis has taken over, and may lack what was written last"
+			}
+			w.Log.Warn().Time("at", now.lost.UTC()).
+				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.Settle).Seconds()).
+				Msg(what + "; whoever is unfinished is looked up before the next call")
+			unchecked = true
+		}
+		before = now
+		if unchecked {
+			err := w.check(ctx)
+			if unchecked = err != nil && !errors.Is(err, ErrRedis); !unchecked && err != nil {
+				w.Log.Error().Err(err).Msg("Redis has changed")
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 )
 
@@ -57,22 +58,57 @@ func TestARestartIsNoticedOnce(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t, testkit.Durable()...)
 	rdb := testkit.Client(t, server.Addr)
-	noticed := func() bool {
-		t.Helper()
-		restarted, err := restarted(t.Context(), rdb, "test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return restarted
-	}
 	for range 2 {
-		if noticed() {
-			t.Error("the first Redis that was ever seen is taken for a restarted one")
+		if m := readNow(t, rdb); !m.lost.IsZero() {
+			t.Errorf("the first Redis that was ever seen is taken for a restarted one: %+v", m)
 		}
 	}
+	before := readNow(t, rdb)
 	server.Kill()
 	testkit.NoError(t, server.Start(t.Context()))
-	if !noticed() || noticed() {
-		t.Error("a restart is not noticed, or twice")
+	first, second := readNow(t, rdb), readNow(t, rdb)
+	if first.lost.IsZero() || !second.lost.Equal(first.lost) {
+		t.Errorf("a restart is not noticed, or twice: %+v, %+v", first, second)
+	}
+	if first.takenOver(before) {
+		t.Error("a restarted Redis is taken for another one")
+	}
+}
+
+func readNow(t *testing.T, rdb redis.UniversalClient) memory {
+	t.Helper()
+	m, err := readMemory(t.Context(), rdb, "test")
+	testkit.NoError(t, err)
+	return m
+}
+
+// TestInAClusterOnlyTheNodeThatKeepsOutcomesCounts: whichever node answers, nothing was lost until that one fails.
+func TestInAClusterOnlyTheNodeThatKeepsOutcomesCounts(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.RunCluster(t, 3)
+	rdb := cluster.Client(t)
+	for range 20 {
+		if m := readNow(t, rdb); !m.lost.IsZero() {
+			t.Fatalf("nothing was lost: %+v", m)
+		}
+	}
+	testkit.NoError(t, testkit.Client(t, cluster.Nodes[1].Addr).ConfigSet(t.Context(), "appendfsync", "no").Err())
+	wrong, err := faults(t.Context(), rdb)
+	if err != nil || len(wrong) != 1 || !strings.HasPrefix(wrong[0], cluster.Nodes[1].Addr+": ") ||
+		!strings.Contains(wrong[0], "appendfsync") {
+		t.Errorf("wrong is %q, %v", wrong, err)
+	}
+	keeper, err := cluster.Master(t.Context(), rdb, store.Keys("test").Run())
+	testkit.NoError(t, err)
+	before := readNow(t, rdb)
+	testkit.NoError(t, testkit.Client(t, keeper.Addr).Wait(t.Context(), 1, 0).Err()) // a replica has it
+	keeper.Kill()
+	var after memory
+	testkit.Eventually(t, "a replica has taken over", func() bool {
+		after, err = readMemory(t.Context(), rdb, "test")
+		return err == nil
+	})
+	if after.lost.IsZero() || !after.takenOver(before) {
+		t.Errorf("that a replica has taken over is not noticed: %+v after %+v", after, before)
 	}
 }

@@ -17,6 +17,7 @@ import (
 // Metrics counts what a worker does. Labels never hold addresses.
 type Metrics struct {
 	tasks, calls, deadLetters *prometheus.CounterVec
+	stranded                  *prometheus.CounterVec
 	callSeconds, waitSeconds  *prometheus.HistogramVec
 
 	lookUps       prometheus.Observer
@@ -49,6 +50,8 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 		lookUpsFailed: counter("look_ups_failed_total",
 			"Look-ups before bulk calls that Clerk did not answer in time.").WithLabelValues(),
 		deadLetters: counter("dead_letters_written_total", "Dead letters written, by reason.", "reason"),
+		stranded: counter("stranded_tasks_total",
+			"Tasks found that asynq would not have run again, by what was done about it.", "done"),
 	}
 }
 
@@ -75,6 +78,13 @@ func (m *Metrics) LookedUp(took time.Duration, failed bool) {
 	if failed {
 		m.lookUpsFailed.Inc()
 	}
+}
+
+// mended counts tasks that asynq had stranded.
+func (m *Metrics) mended(found mended) {
+	m.stranded.WithLabelValues("lease").Add(float64(found.leases))
+	m.stranded.WithLabelValues("pending").Add(float64(found.pending))
+	m.stranded.WithLabelValues("dropped").Add(float64(found.dropped))
 }
 
 // knownKind bounds the label: a task put into a queue by hand may be of any type.

@@ -42,8 +42,10 @@ type Config struct {
 // Worker runs the tasks of one namespace.
 type Worker struct {
 	Config
-	caller  *call.Caller
-	handler *handle.Handler
+	caller   *call.Caller
+	handler  *handle.Handler
+	asynqLog *asynqLog
+	memory   memory // as seen at the start
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -59,7 +61,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, abandoned: make(chan struct{})}
+	w := &Worker{Config: c, abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -110,11 +112,13 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	}
 	w.Health.started()
 	go w.sweep(w.accepting)
+	go w.handler.ObeyForget(w.accepting)
 	if w.Schedules != nil {
 		go w.Schedules.Run(w.accepting)
 	}
 	if !w.Embedded {
 		go w.watchMemory(w.accepting)
+		go w.mendQueues(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
@@ -139,7 +143,7 @@ func (w *Worker) server(l lane) *asynq.Server {
 		RetryDelayFunc:           handle.RetryDelay,
 		IsFailure:                handle.IsFailure,
 		ShutdownTimeout:          policy.LanesGrace,
-		Logger:                   &asynqLog{w.Log},
+		Logger:                   w.asynqLog,
 		LogLevel:                 asynq.WarnLevel,
 	})
 }

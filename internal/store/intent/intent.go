@@ -52,7 +52,10 @@ func Parse(text string) (Standing, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return Standing{}, err
 	}
-	s := Standing{Intent: fate.Intent{Open: true, Until: till}, Token: parts[1], Since: since}
+	recordLost := strings.HasPrefix(parts[1], "lost-")
+	s := Standing{
+		Intent: fate.Intent{Open: true, Until: till, RecordLost: recordLost}, Token: parts[1], Since: since,
+	}
 	for _, line := range lines[1:] {
 		id, created, deleted := strings.Cut(line, "|")
 		at, err := store.Instant(created)
@@ -71,8 +74,8 @@ func Parse(text string) (Standing, error) {
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or
-//	  'unsure'; and since. An owner without an intent that was born before Redis may have lost its memory is unsure:
-//	  it may have had one
+//	  'unsure'; and since. An owner that was born before Redis may have lost its memory, and of whom it has known
+//	  no call since, is unsure: the record of one may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
@@ -82,8 +85,9 @@ func Parse(text string) (Standing, error) {
 //
 // A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
 // (unknown), a (answered: nobody shows that it made anything, so its owner may call again, and nobody else), k (claimed
-// from a), p (known to have made nothing so far) and r (a dead letter's that is retried: to be asked about, in nobody's
-// way).
+// from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's that is
+// retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins with lost-,
+// and till is when that was.
 const Lua = `
 local intent = {}
 function intent.read(key, owner)
@@ -119,8 +123,8 @@ function intent.claim(key, owner, token, till, born, lost)
   redis.call('PERSIST', key)
   if (state == 'c' or state == 'k') and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
-  if not state and born < lost then
-    intent.write(key, owner, 'r', 'reopened', born, born)
+  if (until_ or born) < lost then
+    intent.write(key, owner, state == 'a' and 'u' or 'r', 'lost-' .. stamp(lost), lost, since or born)
     return 'unsure', 0
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now
@@ -147,7 +151,7 @@ function intent.settle(key, owner, token, ending, id)
   if ending == 'answered' or (ending == 'absent' and state == 'k') then
     intent.write(key, owner, 'a', token, math.min(till, now), since)
   elseif ending == 'absent' then
-    intent.write(key, owner, 'p', token, till, since)
+    intent.write(key, owner, 'p', token, math.min(till, now), since)
   elseif ending == 'unknown' then
     intent.write(key, owner, 'u', token, math.min(till, now), since)
   else

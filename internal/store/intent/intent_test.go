@@ -163,7 +163,8 @@ func TestAfterRedisLostItsMemoryWhoeverWasThereBeforeIsAskedAbout(t *testing.T) 
 	b.rdb.Set(t.Context(), store.Keys("test").Lost(), b.born+1, 0)
 	b.want("old", "1", time.Minute, fate.Unsure)
 	standing, _, err := b.Standing(t.Context(), intent.TaskOwner("old"), [16]byte{1})
-	if err != nil || standing.Since.UnixMilli() != b.born {
+	if err != nil || standing.Since.UnixMilli() != b.born || standing.Until.UnixMilli() != b.born+1 ||
+		!standing.RecordLost {
 		t.Errorf("%+v, %v, want since %d", standing, err, b.born)
 	}
 	b.mustSettle("old", standing.Token, fate.IntentAbsent, "")
@@ -171,6 +172,39 @@ func TestAfterRedisLostItsMemoryWhoeverWasThereBeforeIsAskedAbout(t *testing.T) 
 	b.mustSettle("old", "2", fate.IntentMade, "inv_1")
 	b.born += 2
 	b.want("new", "3", time.Minute, fate.Granted)
+}
+
+// TestAfterALossNoEarlierAnswerCounts: that there was no call until then says nothing about one whose record is lost.
+func TestAfterALossNoEarlierAnswerCounts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.want("a", "1", time.Hour, fate.Granted)
+	b.mustSettle("a", "1", fate.IntentAbsent, "") // the call failed before it was made
+	lost := b.rdb.Time(t.Context()).Val().Truncate(time.Millisecond).Add(time.Millisecond)
+	testkit.Eventually(t, "it is lost", func() bool { return b.rdb.Time(t.Context()).Val().After(lost) })
+	b.rdb.Set(t.Context(), store.Keys("test").Lost(), lost.UnixMilli(), 0)
+	b.want("a", "2", time.Minute, fate.Unsure)
+	standing, _, err := b.Standing(t.Context(), intent.TaskOwner("a"), [16]byte{1})
+	if err != nil || !standing.RecordLost || !standing.Until.Equal(lost) || standing.Since.After(first.Since) {
+		t.Errorf("%+v, %v", standing, err)
+	}
+	b.mustSettle("a", standing.Token, fate.IntentAbsent, "")
+	b.want("a", "3", time.Minute, fate.Granted)
+}
+
+// TestTheFirstClaimOnAnotherRedisSeesIt: no worker has to look before.
+func TestTheFirstClaimOnAnotherRedisSeesIt(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t, testkit.Durable()...)
+	rdb := testkit.Client(t, server.Addr)
+	b := bundle{intent.NewTasks(rdb, "test"), t, rdb, time.Now().UnixMilli()}
+	b.want("a", "1", time.Minute, fate.Granted)
+	b.mustSettle("a", "1", fate.IntentRefused, "")
+	server.Kill()
+	testkit.NoError(t, server.Start(t.Context()))
+	b.want("a", "2", time.Minute, fate.Unsure)
+	b.born = time.Now().Add(time.Second).UnixMilli()
+	b.want("b", "3", time.Minute, fate.Granted)
 }
 
 func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {

@@ -58,8 +58,9 @@ end
 //
 // KEYS[1] -> usher:{once}:lost
 // KEYS[2] -> usher:{once}:forgotten
-// KEYS[3], [5] … -> usher:{once}:i:ADDRESS  of each wish
-// KEYS[4], [6] … -> usher:{once}:t:ID       of each wish
+// KEYS[3] -> usher:{once}:redis
+// KEYS[4], [6] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[5], [7] … -> usher:{once}:t:ID       of each wish
 // --
 // ARGV[1] -> token
 // ARGV[2] -> how long the call may last (ms)
@@ -68,11 +69,11 @@ end
 // ARGV[5], [8] … -> id of its address
 // --
 // Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
-var claimScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + endedLua + `
+var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + endedLua + `
 local answer = { stamp(now) }
-local lost = tonumber(redis.call('GET', KEYS[1]) or '0')
+local lost = memory(KEYS[3], KEYS[1])
 local arg = 3
-for i = 3, #KEYS, 2 do
+for i = 4, #KEYS, 2 do
   local owner, born, address = unpack(ARGV, arg, arg + 2)
   local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
   if not ended(text) then
@@ -93,7 +94,7 @@ func (t *Tasks) Claim(
 	ctx context.Context, token string, within time.Duration, wishes []Wish,
 ) (claims []Claim, err error) {
 	defer store.Wrap(&err, "claiming %d addresses", len(wishes))
-	keys := []string{t.db.Key.Lost(), t.db.Key.Tombstones()}
+	keys := []string{t.db.Key.Lost(), t.db.Key.Tombstones(), t.db.Key.Run()}
 	args := []any{token, within.Milliseconds()}
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))

@@ -31,6 +31,8 @@ type Batch struct {
 // whose address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is
 // unsure.
 //
+// KEYS[13] -> usher:{once}:redis
+// --
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
 // ARGV[7] -> for how long they are held (ms)
@@ -38,12 +40,12 @@ type Batch struct {
 // ARGV[9] -> how long the call may last (ms)
 // --
 // Returns now and, for each, its id, its row, and its intent as intent.Parse reads it.
-var takeScript = redis.NewScript(prelude + `
+var takeScript = redis.NewScript(prelude + store.MemoryLua + `
 local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
 local taken = { stamp(now) }
 if state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
 move_due()
-local born, memory_lost = number('created_at'), tonumber(redis.call('GET', lost) or '0')
+local born, memory_lost = number('created_at'), for_call and memory(KEYS[13], lost)
 local function take(id)
   local row = redis.call('HGET', rows, id)
   if not row or (forgotten(tombstones, id) and erase(id)) then return end
@@ -88,7 +90,7 @@ func (l *Ledgers) take(
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
 	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
 	args := []any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}
-	now, taken, err := store.Answer(l.run(ctx, takeScript, name, nil, args...), 3)
+	now, taken, err := store.Answer(l.run(ctx, takeScript, name, []string{l.db.Key.Run()}, args...), 3)
 	if err != nil {
 		return Batch{}, err
 	}

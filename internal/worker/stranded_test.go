@@ -1,0 +1,111 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/testkit"
+)
+
+// strandedBundle is a queue with tasks that asynq takes for active.
+type strandedBundle struct {
+	*mender
+	t         *testing.T
+	rdb       *redis.Client
+	inspector *asynq.Inspector
+}
+
+func setupStranded(t *testing.T, active ...string) strandedBundle {
+	t.Helper()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	b := strandedBundle{
+		&mender{rdb: rdb, queue: "test:interactive", from: "0", key: "0"}, t, rdb, asynq.NewInspectorFromRedisClient(rdb),
+	}
+	client := asynq.NewClientFromRedisClient(rdb)
+	for _, id := range active {
+		_, err := client.Enqueue(asynq.NewTask("invite", []byte("{}")), asynq.Queue(b.queue), asynq.TaskID(id))
+		testkit.NoError(t, err)
+		testkit.NoError(t, rdb.RPopLPush(t.Context(), b.at("pending"), b.at("active")).Err())
+		testkit.NoError(t, rdb.HSet(t.Context(), b.at("t:"+id), "state", "active").Err())
+		lease := redis.Z{Score: float64(time.Now().Add(30 * time.Second).Unix()), Member: id}
+		testkit.NoError(t, rdb.ZAdd(t.Context(), b.at("lease"), lease).Err())
+	}
+	return b
+}
+
+func (b strandedBundle) at(part string) string { return "asynq:{test:interactive}:" + part }
+
+// mend looks through the whole queue.
+func (b strandedBundle) mend() (all mended) {
+	b.t.Helper()
+	for list, keys := false, false; !list || !keys; {
+		found, err := b.slice(b.t.Context())
+		testkit.NoError(b.t, err)
+		all.leases, all.pending, all.dropped = all.leases+found.leases, all.pending+found.pending,
+			all.dropped+found.dropped
+		list, keys = list || b.from == "0", keys || b.mender.key == "0"
+	}
+	return all
+}
+
+func (b strandedBundle) want(want mended) {
+	b.t.Helper()
+	if got := b.mend(); got != want {
+		b.t.Errorf("mended %+v, want %+v", got, want)
+	}
+	if got := b.mend(); got != (mended{}) {
+		b.t.Errorf("mended again: %+v", got)
+	}
+}
+
+func TestAnActiveTaskWithoutALeaseGetsOneThatHasRunOut(t *testing.T) {
+	t.Parallel()
+	var ids []string
+	for i := range 2*mendSlice + 10 {
+		ids = append(ids, fmt.Sprint("task", i))
+	}
+	b := setupStranded(t, ids...)
+	b.want(mended{})
+	testkit.NoError(t, b.rdb.Del(t.Context(), b.at("lease")).Err())
+	b.want(mended{leases: len(ids)})
+	for _, lease := range b.rdb.ZRangeWithScores(t.Context(), b.at("lease"), 0, -1).Val() {
+		if ago := time.Since(time.Unix(int64(lease.Score), 0)); ago < 0 || ago > 20*time.Second {
+			t.Fatalf("the lease of %s ran out %s ago: a living worker has 30 s to extend it", lease.Member, ago)
+		}
+	}
+}
+
+func TestATaskThatStandsInNoListIsPendingAgain(t *testing.T) {
+	t.Parallel()
+	b := setupStranded(t, "done", "runs")
+	b.rdb.LRem(t.Context(), b.at("active"), 0, "done") // as asynq does if the lease is missing
+	b.rdb.ZRem(t.Context(), b.at("lease"), "done")
+	b.want(mended{pending: 1})
+	tasks, err := b.inspector.ListPendingTasks(b.queue)
+	if err != nil || len(tasks) != 1 || tasks[0].ID != "done" {
+		t.Errorf("pending are %v, %v", tasks, err)
+	}
+	for list, id := range map[string]string{"retry": "waits", "scheduled": "later", "archived": "old", "completed": "new"} {
+		b.rdb.HSet(t.Context(), b.at("t:"+id), "state", "active")
+		b.rdb.ZAdd(t.Context(), b.at(list), redis.Z{Score: 1, Member: id})
+	}
+	b.want(mended{}) // each stands in a list
+}
+
+func TestAnIDWithoutATaskIsDropped(t *testing.T) {
+	t.Parallel()
+	b := setupStranded(t, "gone", "runs")
+	b.rdb.Del(t.Context(), b.at("t:gone"))
+	b.rdb.ZAdd(t.Context(), b.at("lease"), redis.Z{Score: 1, Member: "leased"})
+	b.want(mended{dropped: 2})
+	active := b.rdb.LRange(t.Context(), b.at("active"), 0, -1).Val()
+	leased := b.rdb.ZRange(t.Context(), b.at("lease"), 0, -1).Val()
+	if want := []string{"runs"}; !slices.Equal(active, want) || !slices.Equal(leased, want) {
+		t.Errorf("active are %q, leased %q", active, leased)
+	}
+}

@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/testkit"
+)
+
+func TestTroubleThatLastsIsToldOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var buffer testkit.Buffer
+		base := zerolog.New(&buffer)
+		log := base.Hook(NewTroubles(base))
+		for range 150 {
+			log.Warn().Err(errors.New("refused")).Msg("no permit: Redis cannot answer")
+			log.Warn().Msg("recipient is dead")
+			time.Sleep(time.Second)
+		}
+		time.Sleep(troubleOver)
+		text := buffer.String()
+		for part, want := range map[string]int{
+			"no permit: Redis cannot answer": 3, `"repeated":60`: 2, "recipient is dead": 150,
+			`"repeated":150,"lasted_seconds":149,"message":"trouble is over"`: 1,
+		} {
+			if n := strings.Count(text, part); n != want {
+				t.Errorf("%q is told %d times, want %d", part, n, want)
+			}
+		}
+		log.Warn().Msg("no permit: Redis cannot answer")
+		time.Sleep(troubleOver)
+		if more := strings.TrimPrefix(buffer.String(), text); strings.Count(more, "\n") != 1 {
+			t.Errorf("trouble of a moment is told by %s", more)
+		}
+	})
+}
+
+func TestWhatAsynqRepeatsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var buffer testkit.Buffer
+		base := zerolog.New(&buffer)
+		log := &asynqLog{base.Hook(newAsynqTroubles(base))}
+		for _, id := range []string{"a", "b"} {
+			log.Error("Failed to extend lease for tasks [", id, "]: refused")
+			log.Error("Dequeue error: refused ", id)
+		}
+		if text := buffer.String(); strings.Count(text, "\n") != 2 {
+			t.Errorf("it is told by %s", text)
+		}
+		time.Sleep(troubleOver)
+	})
+}
