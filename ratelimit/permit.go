@@ -88,7 +88,7 @@ type Suspension struct {
 
 // Suspend is [Permit.Refuse] for an answer that says nothing about how long: nobody is served at present. The rest
 // grows from refusal to refusal, and Suspend tells how many there were in a row. Of calls that are refused together
-// only the first one counts.
+// only the first one counts; the others are told a negative number.
 func (p *Permit) Suspend(ctx context.Context, limit string, s Suspension) (refusals int, err error) {
 	s.Most = max(s.First, s.Most, time.Microsecond)
 	return p.spend(ctx, spending{what: "refused", limit: limit, Failure: Failure{Suspension: s}})
@@ -113,8 +113,7 @@ type Breaker struct {
 }
 
 // Fail is [Permit.Done] for a call that failed. If enough have failed since one succeeded (see [Permit.Succeed]) the
-// limit is suspended; so it is if the probe failed. Fail tells how many refusals in a row have done that; 0: it is
-// not suspended.
+// limit is suspended; so it is if the probe failed. Fail tells what [Permit.Suspend] does, or 0 if it is not.
 func (p *Permit) Fail(ctx context.Context, limit string, f Failure) (refusals int, err error) {
 	s := spending{what: "failed", limit: limit, Failure: f}
 	if f.Unsent {

@@ -16,8 +16,8 @@
 --         suspended: after failures of so many (one that fails again counts as two if nothing has succeeded for so long;
 --         0: never), so many failures, and so many more or such an age of the first
 --       per want: as acquire takes it
--- returns how many refusals in a row have suspended the limit (0: it is not suspended), or, of a call that did not fail,
--- 1 if it ended an outage
+-- returns how many refusals in a row have suspended the limit (0: it is not suspended; less: it was already), or, of a
+-- call that did not fail, 1 if it ended an outage
 local id, about, what, now = ARGV[1], tonumber(ARGV[2]), ARGV[3], clock()
 local rest, most, calm, why = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local took, party, asked = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
@@ -32,7 +32,7 @@ local function suspend(s, began)
   if not s.out or began < s.out then redis.call('HSET', s.key, 'out', text(began)) end
   redis.call('HDEL', s.key, 'failing', 'failures', 'party', 'parties')
   local refusals = s.refusals or 0
-  if s.notBefore and now < s.notBefore and refusals > 0 then return refusals end
+  if s.notBefore and now < s.notBefore and refusals > 0 then return -refusals end
   if s.calm and now - s.calm >= calm then refusals = 0 end
   if refusals == 0 then redis.call('HSET', s.key, 'since', text(now)) end
   redis.call('HSET', s.key, 'refusals', refusals + 1, 'why', why)

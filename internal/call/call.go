@@ -230,7 +230,7 @@ func (f *Flight) giveBack(answer error) {
 	if err != nil {
 		f.c.Log.Warn().Err(err).Msg("permit could not be given back; it counts until its deadline")
 	}
-	f.suspended = refusals > 0
+	f.suspended = refusals != 0
 	f.c.logRest(rest, refusal, refusals, ended)
 }
 
@@ -238,10 +238,15 @@ func (f *Flight) giveBack(answer error) {
 const oneByOne = time.Microsecond
 
 // isEvidence tells whether a refusal may be about everybody. A call that carries several says little: any of them may
-// be the cause. So does a recipient that was refused before, if no table knows why.
+// be the cause. So does a recipient that was refused before, if no table knows why; but its call does not end a rest.
 func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
-	return refusal.Outcome == clerkclient.Rejected && !f.who.Several &&
-		(refusal.Reach == clerkclient.ReachInstance || refusal.Reach == clerkclient.ReachUnknown && !f.who.Again)
+	switch {
+	case refusal.Outcome != clerkclient.Rejected || f.who.Several:
+		return false
+	case refusal.Reach == clerkclient.ReachUnknown:
+		return !f.who.Again || f.Probes()
+	}
+	return refusal.Reach == clerkclient.ReachInstance
 }
 
 // failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a second
