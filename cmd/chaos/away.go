@@ -21,7 +21,7 @@ const (
 func playRedisAway(ctx context.Context, s *stage) error {
 	rng := s.rng("redis")
 	var w work
-	everybody := span{0, awayPeople}
+	everybody := span{from: 0, to: awayPeople}
 	if err := s.askInvites(ctx, &w, everybody); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func playBlame(ctx context.Context, s *stage) error {
 		}
 	}
 	var w work
-	everybody := span{0, blamePeople}
+	everybody := span{from: 0, to: blamePeople}
 	if err := s.askCampaign(ctx, &w, everybody); err != nil {
 		return err
 	}

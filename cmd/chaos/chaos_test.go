@@ -29,7 +29,7 @@ func TestMisdelivered(t *testing.T) {
 		{Folded: address(2), Request: 9, At: at, Late: true},
 		{Folded: "eve@example.com", Request: 6, At: at},
 	}
-	got := strings.Join(misdelivered(sent, onceEach(span{0, 3}, span{3, 4})), "\n")
+	got := strings.Join(misdelivered(sent, onceEach(span{from: 0, to: 3}, span{from: 3, to: 4})), "\n")
 	for _, want := range []string{
 		"2 of 4 were not sent what was asked: no. 0, no. 3",
 		"no. 2 sent 2, want 1: request 5 (bulk) at 09:00:00.000, request 9 (create, late) at 09:00:00.000",
@@ -42,7 +42,7 @@ func TestMisdelivered(t *testing.T) {
 	if strings.Contains(got, "no. 1 ") || strings.Contains(got, "@") {
 		t.Errorf("it blames no. 1, or names an address:\n%s", got)
 	}
-	if wrong := misdelivered(sent[:1], onceEach(span{1, 2})); len(wrong) != 0 {
+	if wrong := misdelivered(sent[:1], onceEach(span{from: 1, to: 2})); len(wrong) != 0 {
 		t.Errorf("it finds %q where all is well", wrong)
 	}
 }
@@ -145,7 +145,7 @@ func TestMixedNeedsAnEarlierBuild(t *testing.T) {
 
 func TestPiecesAreTheWhole(t *testing.T) {
 	t.Parallel()
-	whole, at := span{7, 67}, 7
+	whole, at := span{from: 7, to: 67}, 7
 	for i := range pieces {
 		if piece := whole.piece(i); piece.from != at || piece.size() != 5 {
 			t.Errorf("piece %d is %v", i, piece)

@@ -25,7 +25,7 @@ func playLate(ctx context.Context, s *stage) error {
 		return err
 	}
 	var w work
-	campaign, invites := span{0, 150}, span{150, 200}
+	campaign, invites := span{from: 0, to: 150}, span{from: 150, to: 200}
 	if err := errors.Join(s.askCampaign(ctx, &w, campaign), s.askInvites(ctx, &w, invites)); err != nil {
 		return err
 	}

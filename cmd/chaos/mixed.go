@@ -20,7 +20,7 @@ const mixed = "mixed"
 // repeats what they did.
 func playMixed(ctx context.Context, s *stage) error {
 	size := fullStorm()
-	campaign, invites := span{0, size.campaign}, span{size.campaign, size.campaign + size.invites}
+	campaign, invites := span{from: 0, to: size.campaign}, span{from: size.campaign, to: size.campaign + size.invites}
 	w := work{campaign: mixed, driver: "bulk:" + mixed + ":1", bulk: campaign, invites: map[string]string{}}
 	began := time.Now()
 	broken, err := s.breakOut(ctx, size)
@@ -85,7 +85,7 @@ func (p *producers) produce(ctx context.Context, campaign, invites span) error {
 
 // piece is one of the parts of a span.
 func (s span) piece(i int) span {
-	return span{s.from + s.size()*i/pieces, s.from + s.size()*(i+1)/pieces}
+	return span{from: s.from + s.size()*i/pieces, to: s.from + s.size()*(i+1)/pieces}
 }
 
 // next is enqueue of the build whose turn it is.

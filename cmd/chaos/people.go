@@ -25,17 +25,44 @@ func recipient(number int) tasks.Recipient {
 	return tasks.Recipient{EmailAddress: address(number), IgnoreExisting: true}
 }
 
+// various is somebody to invite who wants, by the number, that Clerk ignores existing invitations, that it does not, or
+// that one is accepted or resent. Nobody has one.
+func various(number int) tasks.Recipient {
+	r := tasks.Recipient{EmailAddress: address(number)}
+	switch number % 4 {
+	case 0:
+		r.IgnoreExisting = true
+	case 1:
+		r.OnDuplicate = tasks.Accept
+	case 2:
+		r.OnDuplicate = tasks.Resend
+	}
+	return r
+}
+
 // span is the recipients of these numbers, without the last.
-type span struct{ from, to int }
+type span struct {
+	from, to int
+	wish     func(number int) tasks.Recipient
+}
 
 func (s span) size() int { return s.to - s.from }
+
+// recipient is one of them.
+func (s span) recipient(number int) tasks.Recipient {
+	if s.wish == nil {
+		return recipient(number)
+	}
+	return s.wish(number)
+}
 
 // file is the span as a file for a bulk.
 func (s span) file() string {
 	var b strings.Builder
-	b.WriteString("email_address\n")
+	b.WriteString("email_address,ignore_existing,on_duplicate\n")
 	for number := s.from; number < s.to; number++ {
-		fmt.Fprintln(&b, address(number))
+		r := s.recipient(number)
+		fmt.Fprintf(&b, "%s,%t,%s\n", r.EmailAddress, r.IgnoreExisting, r.OnDuplicate)
 	}
 	return b.String()
 }

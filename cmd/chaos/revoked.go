@@ -23,7 +23,7 @@ const (
 // playRevokedKey revokes the key amid a campaign and gives it back.
 func playRevokedKey(ctx context.Context, s *stage) error {
 	var w work
-	everybody := span{0, revokedPeople}
+	everybody := span{from: 0, to: revokedPeople}
 	if err := s.askCampaign(ctx, &w, everybody); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func stoppedSetting() setting {
 // two go on where they stood.
 func playStopped(ctx context.Context, s *stage) error {
 	var w work
-	campaign, before, after := span{0, 200}, span{200, 250}, span{250, 300}
+	campaign, before, after := span{from: 0, to: 200}, span{from: 200, to: 250}, span{from: 250, to: 300}
 	if err := errors.Join(s.askCampaign(ctx, &w, campaign), s.askInvites(ctx, &w, before)); err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ func stormSetting(create, bulk string) setting {
 func playStorm(size storm) func(ctx context.Context, s *stage) error {
 	return func(ctx context.Context, s *stage) error {
 		var w work
-		campaign, invites := span{0, size.campaign}, span{size.campaign, size.campaign + size.invites}
+		campaign := span{0, size.campaign, various}
+		invites := span{size.campaign, size.campaign + size.invites, various}
 		if err := errors.Join(s.askCampaign(ctx, &w, campaign), s.askInvites(ctx, &w, invites)); err != nil {
 			return err
 		}
@@ -65,7 +66,11 @@ func playStorm(size storm) func(ctx context.Context, s *stage) error {
 		if s.tally.RedisRestarts != 1 {
 			s.wrong("Redis was restarted %d times, want once", s.tally.RedisRestarts)
 		}
-		return s.checkWork(ctx, w, onceEach(campaign, invites), 0)
+		want := onceEach(campaign)
+		for _, address := range w.invites {
+			want[address]++
+		}
+		return s.checkWork(ctx, w, want, 0)
 	}
 }
 
@@ -95,7 +100,9 @@ func (s *stage) breakOut(ctx context.Context, size storm) (*trouble, error) {
 // raiseStorm injects the storm's faults. Requests of killed workers commit late.
 func (s *stage) raiseStorm(ctx context.Context) error {
 	late := between(s.rng("late"), 200*time.Millisecond, 1200*time.Millisecond)
-	if err := s.clerk.configure(ctx, map[string]any{"late_commit": late.String()}); err != nil {
+	lag := between(s.rng("lag"), 0, 500*time.Millisecond)
+	config := map[string]any{"late_commit": late.String(), "list_lag": lag.String()}
+	if err := s.clerk.configure(ctx, config); err != nil {
 		return err
 	}
 	const share = 0.07 // of all calls, by each kind
@@ -103,6 +110,7 @@ func (s *stage) raiseStorm(ctx context.Context) error {
 		{"500 after commit", share, map[string]any{"kind": "status", "status": 500, "after": true}},
 		{"reset after commit", share, map[string]any{"kind": "reset", "after": true}},
 		{"hang after commit", share, map[string]any{"kind": "hang", "after": true}},
+		{"500 before commit", share, map[string]any{"kind": "status", "status": 500, "late_commit": late.String()}},
 		{"503", share, map[string]any{"kind": "status", "status": 503}},
 		{"HTML 502", share, map[string]any{"kind": "html", "status": 502}},
 		{"reset", share, map[string]any{"kind": "reset"}},

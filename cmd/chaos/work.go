@@ -63,7 +63,7 @@ func (s *stage) enqueueOne(ctx context.Context, stdin string, args ...string) (m
 // askCampaign asks for a span in one bulk-invite.
 func (s *stage) askCampaign(ctx context.Context, w *work, people span) error {
 	w.campaign, w.bulk = s.scenario.name, people
-	answer, err := s.enqueueOne(ctx, people.file(), "bulk-invite", "-", "--ignore-existing", "--campaign", w.campaign)
+	answer, err := s.enqueueOne(ctx, people.file(), "bulk-invite", "-", "--campaign", w.campaign)
 	if err != nil {
 		return err
 	}
@@ -80,10 +80,16 @@ func (s *stage) askInvites(ctx context.Context, w *work, people span) error {
 	}
 	for number := people.from; number < people.to; number++ {
 		id := inviteID(number)
-		if _, err := s.client.Invite(ctx, recipient(number), tasks.ID(id)); err != nil {
-			return fmt.Errorf("asking for no. %d: %w", number, err)
+		ids := []string{id}
+		if people.wish != nil && people.recipient(number).IgnoreExisting {
+			ids = append(ids, id+"-again") // a second task for one address
 		}
-		w.invites[id] = address(number)
+		for _, id := range ids {
+			if _, err := s.client.Invite(ctx, people.recipient(number), tasks.ID(id)); err != nil {
+				return fmt.Errorf("asking for no. %d: %w", number, err)
+			}
+			w.invites[id] = address(number)
+		}
 	}
 	return nil
 }
