@@ -33,9 +33,9 @@ func various(number int) tasks.Recipient {
 	case 0:
 		r.IgnoreExisting = true
 	case 1:
-		r.OnDuplicate = tasks.Accept
+		r.OnDuplicate = "accept"
 	case 2:
-		r.OnDuplicate = tasks.Resend
+		r.OnDuplicate = "resend"
 	}
 	return r
 }
