@@ -33,9 +33,9 @@ func various(number int) tasks.Recipient {
 	case 0:
 		r.IgnoreExisting = true
 	case 1:
-		r.OnDuplicate = "accept"
+		r.OnDuplicate = tasks.AcceptDuplicate
 	case 2:
-		r.OnDuplicate = "resend"
+		r.OnDuplicate = tasks.ResendDuplicate
 	}
 	return r
 }
