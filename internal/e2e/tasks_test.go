@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -126,6 +127,28 @@ func TestServerErrorsAreRetried(t *testing.T) {
 	}
 	s.retries(fmt.Sprint(dead[0]["id"]), 5)
 	s.retriesInACampaign()
+}
+
+// TestAnAnsweredFailureIsRepeatedBeforeTheSettlingTime: Clerk refuses a second invitation, so nothing is sent twice, even
+// if the first call works after all.
+func TestAnAnsweredFailureIsRepeatedBeforeTheSettlingTime(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_SETTLE=30s")
+	s.clerk.Inject(clerktest.Fault{
+		Kind: clerktest.FaultStatus, Status: 503, Code: "service_unavailable", Endpoint: clerktest.Create, Times: 2,
+		LateCommit: 100 * time.Millisecond,
+	})
+	s.worker()
+	began := time.Now()
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	testkit.Eventually(t, "somebody was invited", func() bool { return len(s.clerk.Ledger()) > 0 })
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	testkit.Eventually(t, "the task is done", func() bool { return s.state("ada") == tasks.StateDone })
+	if n := len(s.clerk.Ledger()); n != 1 {
+		t.Errorf("%d invitations", n)
+	}
 }
 
 // retries retries a dead letter and wants so many invitations when its task is done.

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/usher/internal/policy"
+)
+
+// TestReadyzSaysWhoIsNotServed: only what a person must mend makes a worker unready.
+func TestReadyzSaysWhoIsNotServed(t *testing.T) {
+	t.Parallel()
+	rests := func(calls, why string) []policy.Standstill {
+		return []policy.Standstill{{Calls: calls, Why: why, Since: time.Now()}}
+	}
+	for name, c := range map[string]struct {
+		notReady string
+		rests    []policy.Standstill
+		status   int
+		body     string
+	}{
+		"all is well":          {"", nil, 200, "ready\n"},
+		"stopping":             {"the worker is stopping", rests("create", "500 x"), 503, "the worker is stopping"},
+		"maintenance":          {"", rests("writes", "503 maintenance_mode"), 200, "ready, but"},
+		"may not create":       {"", rests("create", "403 authorization_invalid (trace t)"), 503, "authorization_invalid"},
+		"may not revoke":       {"", rests("revoke", "403 authorization_invalid"), 200, "revoke: 403"},
+		"takes no invitations": {"", rests("create", "400 invitations_not_supported"), 200, "invitations_not_supported"},
+	} {
+		config := adminConfig{
+			metrics: prometheus.NewRegistry(), notReady: func() string { return c.notReady },
+			rests: func() []policy.Standstill { return c.rests },
+		}
+		got := httptest.NewRecorder()
+		config.handler().ServeHTTP(got, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if got.Code != c.status || !strings.Contains(got.Body.String(), c.body) {
+			t.Errorf("%s: %d %s", name, got.Code, got.Body)
+		}
+	}
+}
