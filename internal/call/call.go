@@ -218,6 +218,8 @@ func (f *Flight) giveBack(answer error) {
 		s := f.suspension(refusal)
 		s.First, s.Most = policy.KeyRest, policy.KeyRestMax
 		refusals, err = f.permit.Suspend(ctx, rest, s)
+	case refusal.Code == clerkclient.CodeCanceled && refusal.Sent: // we gave up; Clerk did nothing wrong
+		err = f.permit.Done(ctx)
 	case refusal.Outcome == clerkclient.Transient, f.isEvidence(refusal):
 		refusals, err = f.permit.Fail(ctx, rest, f.failure(refusal))
 	case refusal.Reach == clerkclient.ReachInstance:

@@ -87,7 +87,7 @@ type Known struct {
 	Intent         Intent
 	// First means that no call before the one under way has an unknown outcome.
 	First bool
-	// Service is how Clerk has served calls for others. The zero value says nothing.
+	// Service is how Clerk has served calls for others; nil if that is not known.
 	Service Service
 	// Now is Redis's clock.
 	Now time.Time
