@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -85,11 +86,43 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 			return task, err
 		}
 	}
+	telling, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		a.tellStandstills(telling)
+		close(told)
+	}()
 	ended, err := a.desk.Wait(ctx, task.ID)
+	stop()
+	<-told
 	if err != nil {
 		ended = task
 	}
 	return ended, err
+}
+
+// standstillCheck is how often it is looked whether somebody waits because Clerk serves nobody.
+const standstillCheck = 2 * time.Second
+
+// tellStandstills says when Clerk serves nobody, or nobody for another reason, until the context ends.
+func (a *app) tellStandstills(ctx context.Context) {
+	for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
+		standstills, err := a.desk.Standstills(ctx)
+		if err != nil {
+			continue // the wait bears with it, or tells it
+		}
+		now := ""
+		for _, s := range standstills {
+			now += "\n  " + s.String()
+			if !s.Since.IsZero() {
+				now += ", since " + clockTime(s.Since)
+			}
+		}
+		if now != last && now != "" {
+			a.out.note("Clerk serves nobody at present, and is asked again now and then:%s", now)
+		}
+		last = now
+	}
 }
 
 // ending tells a person how a task has ended. That it has ended otherwise than it should is an errDead.

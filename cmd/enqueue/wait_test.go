@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
 
@@ -212,4 +214,26 @@ func TestNothingIsToldTwice(t *testing.T) {
 			t.Errorf("%s: told %d times, want %d:\n%s", name, got, show.want, told.String())
 		}
 	}
+}
+
+// TestWhoWaitsIsToldThatClerkServesNobody: with the code, and since when.
+func TestWhoWaitsIsToldThatClerkServesNobody(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, policy.Default("test").Limits("k")...)
+	testkit.NoError(t, err)
+	testkit.NoError(t, limiter.Announce(t.Context()))
+	permit, err := limiter.Acquire(t.Context(), time.Minute, ratelimit.Want{Limit: policy.RestCreate})
+	testkit.NoError(t, err)
+	_, err = permit.Suspend(t.Context(), policy.RestCreate, ratelimit.Suspension{
+		First: time.Hour, Why: "400 invitations_not_supported (trace abc)",
+	})
+	testkit.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	lines, exit := s.watched(ctx, onStderr, "invite", "ada@example.com", "--id", "ada", "--wait")
+	next(t, lines, func(line string) bool {
+		return strings.Contains(line, "create: 400 invitations_not_supported (trace abc), since ")
+	})
+	cancel()
+	<-exit
 }

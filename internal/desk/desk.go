@@ -93,6 +93,12 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	return o, err
 }
 
+// Standstills are the calls that rest because Clerk serves nobody who makes them.
+func (d *Desk) Standstills(ctx context.Context) ([]policy.Standstill, error) {
+	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
+	return policy.Standstills(usages), err
+}
+
 // Started tells whether a worker has ever started in the namespace. If none has, its name may be misspelled.
 func (d *Desk) Started(ctx context.Context) (bool, error) {
 	n, err := d.rdb.Exists(ctx, store.Keys(d.namespace).KeyKind()).Result()
