@@ -30,7 +30,7 @@ func setupStranded(t *testing.T, active ...string) strandedBundle {
 	for _, id := range active {
 		_, err := client.Enqueue(asynq.NewTask("invite", []byte("{}")), asynq.Queue(b.queue), asynq.TaskID(id))
 		testkit.NoError(t, err)
-		testkit.NoError(t, rdb.RPopLPush(t.Context(), b.at("pending"), b.at("active")).Err())
+		testkit.NoError(t, rdb.LMove(t.Context(), b.at("pending"), b.at("active"), "RIGHT", "LEFT").Err())
 		testkit.NoError(t, rdb.HSet(t.Context(), b.at("t:"+id), "state", "active").Err())
 		lease := redis.Z{Score: float64(time.Now().Add(30 * time.Second).Unix()), Member: id}
 		testkit.NoError(t, rdb.ZAdd(t.Context(), b.at("lease"), lease).Err())
