@@ -11,8 +11,8 @@
 --         the window
 --         the share ('' if there is none)
 --         the most places that the share may hold
--- returns {granted 0|1, wait, probe 0|1|2 (2: of a limit whose calls fail)}. The next permit cannot be granted before wait has passed, unless a suspended
--- limit is resumed: of such a rest the wait is at most five seconds.
+-- returns {granted 0|1, wait, probe 0|1|2 (2: of a limit whose calls fail)}. The next permit cannot be granted before
+-- wait has passed, unless a suspended limit is resumed: of such a rest the wait is at most five seconds.
 local RESUMED = 5 * 1000000
 local id, hold, now = ARGV[1], tonumber(ARGV[2]), clock()
 local wants, known = {}, false

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,7 +80,7 @@ func TestFailuresInARowSuspendALimit(t *testing.T) {
 		"too few of several":        {[]string{"a", "b", "c", "d", "e"}, 0, false},
 		"few of two, slowly":        {[]string{"a", "b", "a"}, 8 * time.Second, true},
 		"two are too few":           {[]string{"a", "b"}, time.Minute, false},
-		"many of one":               {[]string{"a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a"}, time.Minute, false},
+		"many of one":               {strings.Split("aaaaaaaaaaaaaa", ""), time.Minute, false},
 		"of anybody, slowly":        {[]string{"", "", ""}, 8 * time.Second, true},
 		"one of two comes at last":  {[]string{"a", "a", "a", "a", "b"}, 8 * time.Second, true},
 		"one of two came at first":  {[]string{"b", "a", "a"}, 8 * time.Second, true},

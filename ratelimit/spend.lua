@@ -6,15 +6,15 @@
 --         the log of the share (the log again if there is no share)
 -- ARGV  the permit's id
 --       the number of the want that the answer is about (0: none)
---       what the answer says of it: done (nothing), succeeded, refused, failed, or unsent (failed, and nothing was sent)
+--       what the answer says of it: done (nothing), succeeded, refused, failed, or unsent (failed; nothing was sent)
 --       how long the limit rests
 --       the longest rest, if it doubles with each refusal in a row (0: it does not)
 --       for how long calls must have succeeded before it starts again from the shortest
 --       why it rests, for people
 --       how long ago the call began
---       of a failure: whose call it was ('': anybody's), the rest that was asked for at any rate, and when the limit is
---         suspended: after failures of so many (one that fails again counts as two if nothing has succeeded for so long;
---         0: never), so many failures, and so many more or such an age of the first
+--       of a failure: whose call it was ('': anybody's), the rest that was asked for at any rate, and when the limit
+--         is suspended: after failures of so many (one that fails again counts as two if nothing has succeeded for so
+--         long; 0: never), so many failures, and so many more or such an age of the first
 --       per want: as acquire takes it
 -- returns how many refusals in a row have suspended the limit (0: it is not suspended; less: it was already), or, of a
 -- call that did not fail, 1 if it ended an outage

@@ -25,8 +25,8 @@ func recipient(number int) tasks.Recipient {
 	return tasks.Recipient{EmailAddress: address(number), IgnoreExisting: true}
 }
 
-// various is somebody to invite who wants, by the number, that Clerk ignores existing invitations, that it does not, or
-// that one is accepted or resent. Nobody has one.
+// various is somebody to invite who wants, by the number, that Clerk ignores existing invitations, that it does not,
+// or that one is accepted or resent. Nobody has one.
 func various(number int) tasks.Recipient {
 	r := tasks.Recipient{EmailAddress: address(number)}
 	switch number % 4 {

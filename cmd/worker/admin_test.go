@@ -27,9 +27,9 @@ func TestReadyzSaysWhoIsNotServed(t *testing.T) {
 		"all is well":          {"", nil, 200, "ready\n"},
 		"stopping":             {"the worker is stopping", rests("create", "500 x"), 503, "the worker is stopping"},
 		"maintenance":          {"", rests("writes", "503 maintenance_mode"), 200, "ready, but"},
-		"may not create":       {"", rests("create", "403 authorization_invalid (trace t)"), 503, "authorization_invalid"},
+		"may not create":       {"", rests("create", "403 authorization_invalid (trace t)"), 503, "create: 403"},
 		"may not revoke":       {"", rests("revoke", "403 authorization_invalid"), 200, "revoke: 403"},
-		"takes no invitations": {"", rests("create", "400 invitations_not_supported"), 200, "invitations_not_supported"},
+		"takes no invitations": {"", rests("create", "400 invitations_not_supported"), 200, "create: 400"},
 	} {
 		config := adminConfig{
 			metrics: prometheus.NewRegistry(), notReady: func() string { return c.notReady },

@@ -32,10 +32,11 @@ type Observer interface {
 	Called(kind policy.Call, outcome clerkclient.Outcome, t Timing)
 }
 
-// HeldBack tells whether an outcome means that nothing is wrong with a request: the limiter holds its like back until a
-// call may succeed.
+// HeldBack tells whether an outcome means that nothing is wrong with a request: the limiter holds its like back
+// until a call may succeed.
 func HeldBack(outcome clerkclient.Outcome) bool {
-	return outcome == clerkclient.Throttled || outcome == clerkclient.Unavailable || outcome == clerkclient.Unauthorized
+	return outcome == clerkclient.Throttled || outcome == clerkclient.Unavailable ||
+		outcome == clerkclient.Unauthorized
 }
 
 // Timing is where the time of a call went.
@@ -251,8 +252,8 @@ func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
 	return refusal.Reach == clerkclient.ReachInstance
 }
 
-// failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a second
-// recipient gets one, or the same one again although nobody was taken lately; until then calls go one by one.
+// failure says what a call that failed tells of all of its kind. Refusals about the instance are believed when a
+// second recipient gets one, or the same one again although nobody was taken lately; until then calls go one by one.
 func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	failure := ratelimit.Failure{
 		Party: f.who.ID, Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
@@ -285,7 +286,8 @@ func (f *Flight) suspension(refusal *clerkclient.Error) ratelimit.Suspension {
 		why += " (trace " + refusal.TraceID + ")"
 	}
 	s := ratelimit.Suspension{
-		First: policy.SuspendFirst, Most: policy.SuspendMost, Calm: policy.SuspendCalm, Why: why, Took: f.timing.Answer,
+		First: policy.SuspendFirst, Most: policy.SuspendMost, Calm: policy.SuspendCalm,
+		Why: why, Took: f.timing.Answer,
 	}
 	if refusal.Outcome == clerkclient.Unavailable && refusal.RetryAfter > 0 {
 		s.First = min(refusal.RetryAfter, policy.SuspendAsked)

@@ -150,8 +150,8 @@ func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadlette
 // ErrNoRest means that calls of this kind do not rest.
 var ErrNoRest = errors.New("no such calls rest")
 
-// ResumeCalls lets one call of each kind go first now that rests while Clerk serves nobody, or of one kind. It gives the
-// kinds. The error is ErrNoRest if the one does not rest.
+// ResumeCalls lets one call of each kind go first now that rests while Clerk serves nobody, or of one kind. It gives
+// the kinds. The error is ErrNoRest if the one does not rest.
 func (d *Desk) ResumeCalls(ctx context.Context, kind string) (resumed []string, err error) {
 	for _, limit := range policy.Rests() {
 		name := strings.TrimPrefix(limit, policy.RestPrefix)

@@ -108,8 +108,8 @@ func (l *load) chooseLone() {
 	}
 }
 
-// chooseProbe chooses one recipient for a call that finds out whether Clerk serves anybody again. It may fail, so it is
-// one of a campaign, for whom nobody waits, or else one whom Clerk does not invite twice.
+// chooseProbe chooses one recipient for a call that finds out whether Clerk serves anybody again. It may fail, so it
+// is one of a campaign, for whom nobody waits, or else one whom Clerk does not invite twice.
 func (l *load) chooseProbe() {
 	if l.q.kind == policy.Bulk {
 		l.chooseShares(1, false)

@@ -12,7 +12,8 @@ import (
 )
 
 // TestNobodyIsADeadLetterWhileClerkServesNobody: in maintenance mode, in both forms of its answer, with a key that
-// lacks the right, on an instance that takes no invitations, and when every call fails. Calls rest in all workers but for probes, no attempt is spent, and status says what is wrong.
+// lacks the right, on an instance that takes no invitations, and when every call fails. Calls rest in all workers
+// but for probes, no attempt is spent, and status says what is wrong.
 func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 	t.Parallel()
 	for name, faults := range map[string][]clerktest.Fault{

@@ -129,8 +129,8 @@ func TestServerErrorsAreRetried(t *testing.T) {
 	s.retriesInACampaign()
 }
 
-// TestAnAnsweredFailureIsRepeatedBeforeTheSettlingTime: Clerk refuses a second invitation, so nothing is sent twice, even
-// if the first call works after all.
+// TestAnAnsweredFailureIsRepeatedBeforeTheSettlingTime: Clerk refuses a second invitation, so nothing is sent twice,
+// even if the first call works after all.
 func TestAnAnsweredFailureIsRepeatedBeforeTheSettlingTime(t *testing.T) {
 	t.Parallel()
 	s := start(t, clerktest.Config{}, "USHER_SETTLE=30s")

@@ -635,7 +635,8 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	case "doubted":
 		if x.answer.Kind = fate.ForAnother; alone {
 			x.answer = fate.Answer{
-				Kind: fate.Doubted, Instance: rapid.Bool().Draw(t, "instance"), Failure: fate.Failure{Code: "doubtful"},
+				Kind: fate.Doubted, Instance: rapid.Bool().Draw(t, "instance"),
+				Failure: fate.Failure{Code: "doubtful"},
 			}
 		}
 	case "refused":

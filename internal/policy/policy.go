@@ -167,8 +167,8 @@ const (
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 2 * time.Second
 
-	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute and a
-	// half more, and nobody shall wait for more than two minutes.
+	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute
+	// and a half more, and nobody shall wait for more than two minutes.
 	MendInterval = 10 * time.Second
 
 	// Schedules.

@@ -72,7 +72,8 @@ func refuseCluster(url string) func(context.Context, *redis.Conn) error {
 		if err := conn.Process(ctx, hello); err != nil || hello.Val()["mode"] != "cluster" {
 			return nil // it is none, or does not say
 		}
-		return Fault(urlSetting, MaskURL(url), "redis+cluster://host:port,host:port: this Redis is a node of a cluster")
+		const want = "redis+cluster://host:port,host:port: this Redis is a node of a cluster"
+		return Fault(urlSetting, MaskURL(url), want)
 	}
 }
 

@@ -8,10 +8,11 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // MemoryLua is what scripts begin with, after Clock, that must know whether Redis may have lost what it was given.
-// memory(run, lost) gives when it last may have (ms; 0: never). It compares the Redis that runs the script with the one
-// that ran it last: a Redis that was started anew, or a replica that took over, may lack what was written last. Only
-// INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis that does
-// not tell which it is counts as the same. The second result is for how long it has run (s; -1: it does not tell).
+// memory(run, lost) gives when it last may have (ms; 0: never). It compares the Redis that runs the script with the
+// one that ran it last: a Redis that was started anew, or a replica that took over, may lack what was written last.
+// Only INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis
+// that does not tell which it is counts as the same. The second result is for how long it has run (s; -1: it does
+// not tell).
 const MemoryLua = `
 local function memory(run, lost)
   local told = redis.pcall('INFO', 'server')

@@ -84,10 +84,10 @@ func Parse(text string) (Standing, error) {
 //	standing(key, owner): as Parse reads it
 //
 // A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
-// (unknown), a (answered: nobody shows that it made anything, so its owner may call again, and nobody else), k (claimed
-// from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's that is
-// retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins with lost-,
-// and till is when that was.
+// (unknown), a (answered: nobody shows that it made anything, so its owner may call again, and nobody else), k
+// (claimed from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's
+// that is retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins
+// with lost-, and till is when that was.
 const Lua = `
 local intent = {}
 function intent.read(key, owner)
