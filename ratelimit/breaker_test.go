@@ -11,14 +11,16 @@ import (
 
 // caller makes calls of a limit that only rests, on a virtual clock.
 type caller struct {
-	t *testing.T
-	v *virtual
-	l *Limiter
+	t      *testing.T
+	v      *virtual
+	l      *Limiter
+	outage Breaker // as those that succeed say
 }
 
 func newCaller(t *testing.T) caller {
 	v := newVirtual(t)
-	return caller{t, v, v.limiter(t, Limit{Name: "rest"}, Limit{Name: "all", N: 1000, Window: time.Hour})}
+	l := v.limiter(t, Limit{Name: "rest"}, Limit{Name: "all", N: 1000, Window: time.Hour})
+	return caller{t, v, l, Breaker{Parties: 2, Few: 100, Many: 100}}
 }
 
 // take takes a permit; nil: the limit rests.
@@ -51,7 +53,7 @@ func (c caller) fail(party string) bool {
 
 func (c caller) succeed() (ended bool) {
 	c.t.Helper()
-	ended, err := c.take().Succeed(c.t.Context(), "rest")
+	ended, err := c.take().Succeed(c.t.Context(), "rest", c.outage)
 	testkit.NoError(c.t, err)
 	return ended
 }
@@ -117,6 +119,28 @@ func TestASuccessBetweenFailuresIsProofThatCallsAreServed(t *testing.T) {
 	}
 }
 
+// TestManyFailuresAreAnOutageAlsoWithoutARest: of several, and as old as is asked.
+func TestManyFailuresAreAnOutageAlsoWithoutARest(t *testing.T) {
+	t.Parallel()
+	for parties, want := range map[string]int{"ab": 1, "aa": 0, "a": 0} {
+		c := newCaller(t)
+		c.outage = Breaker{Parties: 2, Few: 2, Many: 100, Age: 10 * time.Second}
+		began := c.v.now
+		for _, party := range strings.Split(parties, "") {
+			c.fail(party)
+			c.v.advance(5 * time.Second)
+		}
+		if h := c.history(); len(h.Outages) != 0 {
+			t.Errorf("%s: %+v before it is over", parties, h)
+		}
+		c.succeed()
+		h := c.history()
+		if len(h.Outages) != want || want > 0 && (!h.DownAt(began) || h.DownAt(began.Add(-1))) {
+			t.Errorf("%s: %+v", parties, h)
+		}
+	}
+}
+
 // TestOneThatFailsAgainCountsAsTwoIfNothingSucceeds: for a while.
 func TestOneThatFailsAgainCountsAsTwoIfNothingSucceeds(t *testing.T) {
 	t.Parallel()
@@ -144,7 +168,7 @@ func TestAnOutageLastsFromItsFirstFailureToASuccess(t *testing.T) {
 	for _, party := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"} {
 		c.fail(party)
 	}
-	if ended, err := flying.Succeed(t.Context(), "rest"); ended || err != nil {
+	if ended, err := flying.Succeed(t.Context(), "rest", c.outage); ended || err != nil {
 		t.Errorf("a call that was under way ended the outage: %t, %v", ended, err)
 	}
 	if p := c.take(); p != nil {

@@ -60,9 +60,10 @@ func (p *Permit) Done(ctx context.Context) error {
 }
 
 // Succeed is [Permit.Done] for a call that succeeded: failures of calls of the limit before it say nothing about those
-// after it. It tells whether this call ended an outage.
-func (p *Permit) Succeed(ctx context.Context, limit string) (ended bool, err error) {
-	n, err := p.spend(ctx, spending{what: "succeeded", limit: limit})
+// after it. If they were as many as b says, they count as an outage although the limit was not suspended. Succeed tells
+// whether this call ended a suspension.
+func (p *Permit) Succeed(ctx context.Context, limit string, b Breaker) (ended bool, err error) {
+	n, err := p.spend(ctx, spending{what: "succeeded", limit: limit, Failure: Failure{Breaker: b}})
 	return n > 0, err
 }
 
@@ -103,7 +104,7 @@ type Failure struct {
 	Suspension
 }
 
-// Breaker says how many failures in a row suspend a limit.
+// Breaker says how many failures in a row are everybody's.
 type Breaker struct {
 	Parties int           // they are of so many parties: 1 or 2
 	Quiet   time.Duration // one that fails again counts as two if nothing has succeeded for so long; 0: never

@@ -12,9 +12,10 @@
 --       for how long calls must have succeeded before it starts again from the shortest
 --       why it rests, for people
 --       how long ago the call began
---       of a failure: whose call it was ('': anybody's), the rest that was asked for at any rate, and when the limit
---         is suspended: after failures of so many (one that fails again counts as two if nothing has succeeded for so
---         long; 0: never), so many failures, and so many more or such an age of the first
+--       of a failure: whose call it was ('': anybody's), and the rest that was asked for at any rate
+--       how many failures suspend the limit or, of one that succeeded, were an outage: of so many (one that fails again
+--         counts as two if nothing has succeeded for so long; 0: never), so many, and so many more or such an age of
+--         the first
 --       per want: as acquire takes it
 -- returns how many refusals in a row have suspended the limit (0: it is not suspended; less: it was already), or, of a
 -- call that did not fail, 1 if it ended an outage
@@ -41,6 +42,11 @@ local function suspend(s, began)
   return refusals + 1
 end
 
+-- enough tells whether so many failures, of one party or of two, and since an instant, are everybody's.
+local function enough(failures, several, since)
+  return several >= parties and failures >= few and (failures >= many or now - since >= age)
+end
+
 -- failed notes a failure, and tells since when calls fail if there are enough of them to suspend the limit.
 local function failed(s)
   local began = now - took
@@ -51,12 +57,27 @@ local function failed(s)
   local several = number(s.key, 'parties', v[3]) or 1
   local again = v[2] == party and quiet > 0 and now - (number(s.key, 'succeeded', v[4]) or 0) >= quiet
   if party == '' or again or (v[2] and v[2] ~= party) then several = 2 end
-  if several >= parties and failures >= few and (failures >= many or now - since >= age) then return since end
+  if enough(failures, several, since) then return since end
   redis.call('HSET', s.key, 'failing', text(since), 'failures', failures, 'party', party, 'parties', several)
   keepState(s, now)
 end
 
+-- remember keeps an outage that is over.
+local function remember(s, since)
+  local outages = { text(since) .. '-' .. text(now) }
+  for outage in string.gmatch(redis.call('HGET', s.key, 'outages') or '', '[^,]+') do
+    if #outages < OUTAGES then outages[#outages + 1] = outage end
+  end
+  redis.call('HSET', s.key, 'outages', table.concat(outages, ','))
+end
+
+-- succeeded notes a success. If enough have failed before, that was an outage.
 local function succeeded(s)
+  if s.failing then
+    local v = redis.call('HMGET', s.key, 'failures', 'parties')
+    local failures, several = number(s.key, 'failures', v[1]) or 0, number(s.key, 'parties', v[2]) or 1
+    if enough(failures, several, s.failing) then remember(s, s.failing) end
+  end
   redis.call('HSET', s.key, 'succeeded', text(now))
   redis.call('HDEL', s.key, 'failing', 'failures', 'party', 'parties')
   keepState(s, now)
@@ -67,11 +88,7 @@ local function over(s)
   redis.call('HDEL', s.key, 'not_before')
   if s.refusals then redis.call('HSET', s.key, 'calm', text(now)) end
   if not s.out then return 0 end
-  local outages = { text(s.out) .. '-' .. text(now) }
-  for outage in string.gmatch(redis.call('HGET', s.key, 'outages') or '', '[^,]+') do
-    if #outages < OUTAGES then outages[#outages + 1] = outage end
-  end
-  redis.call('HSET', s.key, 'outages', table.concat(outages, ','))
+  remember(s, s.out)
   redis.call('HDEL', s.key, 'out')
   return 1
 end

@@ -202,7 +202,9 @@ func (f *Flight) giveBack(answer error) {
 	var err error
 	switch {
 	case answer == nil:
-		ended, err = f.permit.Succeed(ctx, rest)
+		ended, err = f.permit.Succeed(ctx, rest, ratelimit.Breaker{
+			Parties: 2, Few: policy.OutageFew, Many: policy.BreakerMany, Age: policy.BreakerAge,
+		})
 	case errors.Is(answer, ErrNothingSent):
 		err = f.permit.Release(ctx)
 	case !refused: // the fault is ours

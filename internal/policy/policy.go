@@ -131,10 +131,12 @@ const (
 	// SuspendCalm is for how long calls must have succeeded before a rest is short again.
 	SuspendCalm = 10 * time.Second
 	// A kind of calls also rests after BreakerMany failures in a row of which nobody can tell whose they are, or after
-	// BreakerFew if the first of them is as old as BreakerAge.
-	BreakerFew  = 3
-	BreakerMany = 10
+	// BreakerFew if the first of them is as old as BreakerAge. Half of the calls may fail without a rest.
+	BreakerFew  = 8
+	BreakerMany = 20
 	BreakerAge  = 10 * time.Second
+	// OutageFew failures in a row of this age are nobody's own, although calls have not rested.
+	OutageFew = 3
 	// UnknownMost is the longest rest after refusals that no table knows: each probe proves one of a recipient.
 	UnknownMost = time.Minute
 	// Unproven is the age at which a recipient's failures count although nobody else was sent meanwhile.

@@ -69,7 +69,7 @@ func TestAStandstillIsAMetric(t *testing.T) {
 	if got := labels(); !slices.Equal(got, []string{"create: 500 internal_clerk_error"}) {
 		t.Errorf("%q", got)
 	}
-	_, err = take().Succeed(t.Context(), policy.RestCreate)
+	_, err = take().Succeed(t.Context(), policy.RestCreate, ratelimit.Breaker{})
 	testkit.NoError(t, err)
 	if got := labels(); len(got) != 0 {
 		t.Errorf("%q", got)
