@@ -218,7 +218,8 @@ type forgetCommand struct {
 }
 
 func (c *forgetCommand) Run(a *app) error {
-	if err := (tasks.Recipient{EmailAddress: c.Address}).Normalize().Validate(); err != nil {
+	c.Address = tasks.CleanAddress(c.Address)
+	if err := (tasks.Recipient{EmailAddress: c.Address}).Validate(); err != nil {
 		return err
 	}
 	if c.Lift {
