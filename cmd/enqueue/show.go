@@ -173,7 +173,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 			tell = a.out.note
 		}
 		if tell("%s", sentence(err.Error())); a.out.json {
-			a.out.failure("never_synced", err.Error(), []badRow{})
+			a.out.failure("never_synced", err.Error(), []badRow{}, nil)
 		}
 		return nil
 	case err != nil:
