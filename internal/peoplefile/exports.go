@@ -19,12 +19,10 @@ type export struct {
 	preamble func(line string) bool // tells a line that the program writes in front of the header
 	options  map[string]string      // headings that look like options, by field; only --map takes them
 
-	json        bool // a JSON file; else a table
-	sparse      bool // people without an address are usual in it
-	ownColumns  bool // its columns are the sender's own, so that options are taken from them
-	recognized  func(s signs) bool
-	cannotKnow  string // what its columns without headings may say
-	headerCells int    // of each row, where there is no header
+	json       bool // a JSON file; else a table
+	sparse     bool // people without an address are usual in it
+	ownColumns bool // its columns are the sender's own, so that options are taken from them
+	recognized func(s signs) bool
 }
 
 // signs are what a file shows besides its headings.

@@ -180,6 +180,11 @@ func ReadFile(path string, opts Options) (File, error) {
 		return File{}, err
 	}
 	defer file.Close()
+	rd := newReader(opts)
+	info, err := file.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Size() > int64(rd.opts.MaxBytes) {
+		return File{}, rd.fault(0, "is larger than %d bytes: split it", rd.opts.MaxBytes)
+	}
 	return Read(file, opts)
 }
 

@@ -123,7 +123,7 @@ func (x *xmlScanner) next() (*xmlToken, error) {
 			continue
 		}
 		token, err := x.one()
-		if err == io.EOF && x.buffer[x.start] != '<' && len(x.opened) == 0 && len(bytes.TrimSpace(x.rest())) == 0 {
+		if err == io.EOF && x.buffer[x.start] != '<' && len(x.opened) == 0 && len(trimXML(x.rest())) == 0 {
 			x.start = x.end // blanks at the end
 			continue
 		}
@@ -229,7 +229,7 @@ func (x *xmlScanner) tagEnd() (int, error) {
 
 func (x *xmlScanner) charData(raw []byte, entities bool) (*xmlToken, error) {
 	if len(x.opened) == 0 {
-		if len(bytes.TrimSpace(raw)) > 0 && !(bytes.Equal(raw, []byte(bomUTF8)) && !x.begun) {
+		if len(trimXML(raw)) > 0 && !(bytes.Equal(raw, []byte(bomUTF8)) && !x.begun) {
 			return nil, errXML
 		}
 		return nil, nil
@@ -301,6 +301,8 @@ func nameEnd(tag []byte) int {
 	}
 	return len(tag)
 }
+
+func trimXML(text []byte) []byte { return bytes.Trim(text, " \t\r\n") }
 
 // isName tells whether a name is one, with at most one prefix.
 func isName(name []byte) bool {
