@@ -324,7 +324,7 @@ func plainText(raw []byte, entities bool) ([]byte, error) {
 	switch {
 	case plain:
 		return raw, nil
-	case !utf8.Valid(raw):
+	case !utf8.Valid(raw), bytes.ContainsAny(raw, "\uFFFE\uFFFF"):
 		return nil, errXML
 	}
 	if bytes.IndexByte(raw, '\r') >= 0 {
