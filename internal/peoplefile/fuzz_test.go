@@ -3,7 +3,6 @@ package peoplefile
 import (
 	"archive/zip"
 	"bytes"
-	"encoding/xml"
 	"errors"
 	"io"
 	"os"
@@ -261,98 +260,6 @@ func zipped(t testing.TB, parts map[string]string) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
-}
-
-// FuzzXML holds the scanner against encoding/xml: what it reads, that reads too, as the same.
-func FuzzXML(f *testing.F) {
-	for _, seed := range []string{
-		`<?xml version="1.0" encoding="UTF-8"?><a b="1" c:d='&lt;x'>t&#65;<e/><!-- < --><![CDATA[<&]]></a>` + "\n",
-		"\uFEFF<a>\r\n\r</a>", `<a:b xmlns:a="x"><a:c></a:c></a:b>`, `<a>&amp;&quot;&apos;&#x20AC;</a>`,
-		`<a b = "1" />`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := scanned(data)
-		if err != nil {
-			return // that it refuses more is no fault
-		}
-		want, err := decoded(bytes.TrimPrefix(data, []byte(bomUTF8)))
-		if err != nil && !lenient(err) {
-			t.Fatalf("%q is read as %q, and encoding/xml says %v", data, got, err)
-		}
-		if err == nil && got != want {
-			t.Fatalf("%q is read as %q, and as %q by encoding/xml", data, got, want)
-		}
-	})
-}
-
-// lenient tells what the scanner does not look at: names, versions, encodings.
-func lenient(err error) bool {
-	for _, part := range []string{"name", "version", "encoding", "attribute", "]]>", "--", "target", "processing",
-		"element"} {
-		if strings.Contains(err.Error(), part) {
-			return true
-		}
-	}
-	return false
-}
-
-func scanned(data []byte) (string, error) {
-	x := newXMLScanner(bytes.NewReader(data))
-	var b strings.Builder
-	for {
-		token, err := x.next()
-		if err == io.EOF {
-			return b.String(), nil
-		}
-		if err != nil {
-			return "", err
-		}
-		switch token.kind {
-		case xmlStart:
-			b.WriteString("<" + string(token.name))
-			for _, a := range token.attrs {
-				b.WriteString(" " + string(a.name) + "=" + string(a.value))
-			}
-			b.WriteString(">")
-		case xmlEnd:
-			b.WriteString("</" + string(token.name) + ">")
-		default:
-			b.Write(token.text)
-		}
-	}
-}
-
-func decoded(data []byte) (string, error) {
-	decoder := xml.NewDecoder(bytes.NewReader(data))
-	decoder.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
-	var b strings.Builder
-	for depth := 0; ; {
-		token, err := decoder.RawToken()
-		if err == io.EOF {
-			return b.String(), nil
-		}
-		if err != nil {
-			return "", err
-		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			depth++
-			b.WriteString("<" + token.Name.Local)
-			for _, a := range token.Attr {
-				b.WriteString(" " + a.Name.Local + "=" + a.Value)
-			}
-			b.WriteString(">")
-		case xml.EndElement:
-			depth--
-			b.WriteString("</" + token.Name.Local + ">")
-		case xml.CharData:
-			if depth > 0 {
-				b.Write(token)
-			}
-		}
-	}
 }
 
 // FuzzCell takes any cell apart into addresses.

@@ -3,6 +3,7 @@ package peoplefile
 import (
 	"bytes"
 	"cmp"
+	"encoding/xml"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -158,31 +159,36 @@ type cell struct {
 	struck bool
 }
 
-func (s *sheetReader) see(token *xmlToken) error {
+func (s *sheetReader) see(token xml.Token) error {
 	s.run.see(token)
-	switch token.kind {
-	case xmlStart:
+	switch token := token.(type) {
+	case xml.StartElement:
 		return s.open(token)
-	case xmlEnd:
+	case xml.EndElement:
 		return s.close(token)
-	}
-	switch {
-	case s.in == "v", s.run.inText() && s.cell.kind == "inlineStr":
-		s.texts.Write(token.text)
-		s.cell.found = true
-		s.cell.struck = s.cell.struck || s.run.struck && s.run.inText()
-	case s.in == "f":
-		s.formula.Write(token.text)
+	case xml.CharData:
+		s.text(token)
 	}
 	return nil
 }
 
-func (s *sheetReader) open(tag *xmlToken) error {
-	switch string(tag.name) {
+func (s *sheetReader) text(text xml.CharData) {
+	switch {
+	case s.in == "v", s.run.inText() && s.cell.kind == "inlineStr":
+		s.texts.Write(text)
+		s.cell.found = true
+		s.cell.struck = s.cell.struck || s.run.struck && s.run.inText()
+	case s.in == "f":
+		s.formula.Write(text)
+	}
+}
+
+func (s *sheetReader) open(tag xml.StartElement) error {
+	switch tag.Name.Local {
 	case "col":
-		from, _ := strconv.Atoi(tag.attribute("min"))
-		to, _ := strconv.Atoi(tag.attribute("max"))
-		if truth(tag.attribute("hidden")) || isZero(tag.attribute("width")) {
+		from, _ := strconv.Atoi(attribute(tag, "min"))
+		to, _ := strconv.Atoi(attribute(tag, "max"))
+		if truth(attribute(tag, "hidden")) || isZero(attribute(tag, "width")) {
 			s.table.sheet.hidden = append(s.table.sheet.hidden, span{from, to})
 		}
 	case "row":
@@ -194,14 +200,14 @@ func (s *sheetReader) open(tag *xmlToken) error {
 	case "f":
 		s.in = "f"
 	case "mergeCell":
-		return s.area(tag.attribute("ref"), func(a area) {
+		return s.area(attribute(tag, "ref"), func(a area) {
 			if a.from.row < a.to.row {
 				s.table.sheet.merged = append(s.table.sheet.merged, a)
 			}
 		})
 	case "hyperlink":
-		target := s.relations[tag.attribute("id")].target
-		return s.area(tag.attribute("ref"), func(a area) { s.link(a, target) })
+		target := s.relations[attribute(tag, "id")].target
+		return s.area(attribute(tag, "ref"), func(a area) { s.link(a, target) })
 	}
 	return nil
 }
@@ -211,24 +217,24 @@ func isZero(number string) bool {
 	return err == nil && value == 0
 }
 
-func (s *sheetReader) openRow(tag *xmlToken) error {
+func (s *sheetReader) openRow(tag xml.StartElement) error {
 	line := s.last + 1
-	if number := tag.attribute("r"); number != "" {
+	if number := attribute(tag, "r"); number != "" {
 		var err error
 		if line, err = strconv.Atoi(number); err != nil || line <= s.last || line > excelize.TotalRows {
 			return fmt.Errorf("%w: after row %d comes row %s", errBroken, s.last, show(number))
 		}
 	}
-	hidden := truth(tag.attribute("hidden")) || isZero(tag.attribute("ht"))
+	hidden := truth(attribute(tag, "hidden")) || isZero(attribute(tag, "ht"))
 	s.row = tableRow{line: line, afterBlank: line > s.last+1, hidden: hidden}
 	s.last, s.cells, s.unknown = line, s.cells[:0], false
 	s.cell.column = 0
 	return nil
 }
 
-func (s *sheetReader) openCell(tag *xmlToken) error {
-	next := cell{column: s.cell.column + 1, kind: tag.attribute("t")}
-	if name := tag.attribute("r"); name != "" {
+func (s *sheetReader) openCell(tag xml.StartElement) error {
+	next := cell{column: s.cell.column + 1, kind: attribute(tag, "t")}
+	if name := attribute(tag, "r"); name != "" {
 		column, line, err := excelize.CellNameToCoordinates(name)
 		if err != nil || column < next.column || line != s.row.line {
 			return fmt.Errorf("%w: row %d has a cell %s", errBroken, s.row.line, show(name))
@@ -238,15 +244,15 @@ func (s *sheetReader) openCell(tag *xmlToken) error {
 	if next.column > excelize.MaxColumns {
 		return fmt.Errorf("%w: row %d has more than %d cells", errBroken, s.row.line, excelize.MaxColumns)
 	}
-	next.style, _ = strconv.Atoi(tag.attribute("s"))
+	next.style, _ = strconv.Atoi(attribute(tag, "s"))
 	s.cell = next
 	s.texts.Reset()
 	s.formula.Reset()
 	return nil
 }
 
-func (s *sheetReader) close(tag *xmlToken) error {
-	switch string(tag.name) {
+func (s *sheetReader) close(tag xml.EndElement) error {
+	switch tag.Name.Local {
 	case "v", "f":
 		s.in = ""
 	case "c":

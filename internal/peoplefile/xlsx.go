@@ -3,6 +3,7 @@ package peoplefile
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -208,15 +209,15 @@ func (r relations) ofType(kind string) string {
 func (b *book) relations(of string) (relations, error) {
 	folder, file := path.Split(of)
 	found := relations{}
-	err := b.tags(folder+"_rels/"+file+".rels", "Relationship", func(tag *xmlToken) {
-		target := tag.attribute("Target")
-		if tag.attribute("TargetMode") != "External" {
+	err := b.tags(folder+"_rels/"+file+".rels", "Relationship", func(tag xml.StartElement) {
+		target := attribute(tag, "Target")
+		if attribute(tag, "TargetMode") != "External" {
 			if !strings.HasPrefix(target, "/") {
 				target = path.Join(folder, target)
 			}
 			target = strings.TrimPrefix(path.Clean(target), "/")
 		}
-		found[tag.attribute("Id")] = relation{path.Base(tag.attribute("Type")), target}
+		found[attribute(tag, "Id")] = relation{path.Base(attribute(tag, "Type")), target}
 	})
 	if errors.Is(err, errMissing) {
 		err = nil
@@ -225,11 +226,11 @@ func (b *book) relations(of string) (relations, error) {
 }
 
 func (b *book) readSheets(main string, relations relations) error {
-	err := b.tags(main, "sheet", func(tag *xmlToken) {
-		if of := relations[tag.attribute("id")]; of.kind == "worksheet" {
-			state := tag.attribute("state")
+	err := b.tags(main, "sheet", func(tag xml.StartElement) {
+		if of := relations[attribute(tag, "id")]; of.kind == "worksheet" {
+			state := attribute(tag, "state")
 			b.sheets = append(b.sheets, bookSheet{
-				tag.attribute("name"), of.target, state == "hidden" || state == "veryHidden",
+				attribute(tag, "name"), of.target, state == "hidden" || state == "veryHidden",
 			})
 		}
 	})
@@ -248,21 +249,29 @@ func (b *book) readStrings(part string) error {
 	size := 0
 	all, some := true, false // of the text is struck through
 	r := run{}
-	return b.tokens(part, func(token *xmlToken) error {
+	return b.tokens(part, func(token xml.Token) error {
 		r.see(token)
-		switch isItem := string(token.name) == "si"; {
-		case token.kind == xmlStart && isItem:
-			text.Reset()
-			all, some = true, false
-		case token.kind == xmlText && r.inText():
-			if size += len(token.text); size > maxStrings {
+		switch token := token.(type) {
+		case xml.StartElement:
+			if token.Name.Local == "si" {
+				text.Reset()
+				all, some = true, false
+			}
+		case xml.CharData:
+			if !r.inText() {
+				break
+			}
+			if size += len(token); size > maxStrings {
 				return errLarge
 			}
-			text.Write(token.text)
-			if len(bytes.TrimSpace(token.text)) > 0 {
+			text.Write(token)
+			if len(bytes.TrimSpace(token)) > 0 {
 				all, some = all && r.struck, some || r.struck
 			}
-		case token.kind == xmlEnd && isItem:
+		case xml.EndElement:
+			if token.Name.Local != "si" {
+				break
+			}
 			if some && all {
 				b.struck[len(b.texts)] = true
 			}
@@ -279,22 +288,22 @@ type run struct {
 	struck   bool
 }
 
-func (r *run) see(token *xmlToken) {
-	switch token.kind {
-	case xmlStart:
-		switch string(token.name) {
+func (r *run) see(token xml.Token) {
+	switch token := token.(type) {
+	case xml.StartElement:
+		switch token.Name.Local {
 		case "rPh":
 			r.phonetic++
 		case "r", "si", "is":
 			r.struck = false
 		case "strike":
-			value := token.attribute("val")
+			value := attribute(token, "val")
 			r.struck = value == "" || truth(value)
 		case "t":
 			r.text = true
 		}
-	case xmlEnd:
-		switch string(token.name) {
+	case xml.EndElement:
+		switch token.Name.Local {
 		case "rPh":
 			r.phonetic--
 		case "t":
@@ -338,24 +347,23 @@ func (b *book) whole(part string) ([]byte, error) {
 }
 
 // tags calls for each tag of a name that opens in a part.
-func (b *book) tags(part, name string, use func(*xmlToken)) error {
-	return b.tokens(part, func(token *xmlToken) error {
-		if token.kind == xmlStart && string(token.name) == name {
-			use(token)
+func (b *book) tags(part, name string, use func(xml.StartElement)) error {
+	return b.tokens(part, func(token xml.Token) error {
+		if tag, opens := token.(xml.StartElement); opens && tag.Name.Local == name {
+			use(tag)
 		}
 		return nil
 	})
 }
 
 // tokens calls for each token of a part. A part that ends in the middle, or differs from its checksum, is broken.
-func (b *book) tokens(part string, use func(*xmlToken) error) error {
+func (b *book) tokens(part string, use func(xml.Token) error) error {
 	r, err := b.open(part)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	bounded := io.LimitReader(r, int64(b.parts[part].UncompressedSize64)+1)
-	x := newXMLScanner(bounded)
+	x := newXMLReader(io.LimitReader(r, int64(b.parts[part].UncompressedSize64)+1))
 	for n := 0; ; n++ {
 		if n%4096 == 0 && time.Since(b.begun) > maxReading {
 			return errSlow
