@@ -178,3 +178,59 @@ func TestSecretsOfAnExportAreKeptNowhere(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoMustNotBeWrittenToIsLeftOutOfEveryRow(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]string{
+		"alone":          "BOB@example.com,yes",
+		"with a name":    "Bob <bob@example.com>,yes",
+		"among several":  "cy@example.com; bob@example.com,yes",
+		"in a name":      "bob@example.com <cy@example.com>,yes",
+		"not an address": "ask bob@example.com,yes",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const others = "bob@example.com,no\nada@example.com,\nbob@example.com,\n"
+			file := read(t, "email,bounced\n"+others+last+"\n", Options{})
+			want(t, describe(file), `line 3: {"email_address":"ada@example.com"}`,
+				`out line 2: is left out, as line 5 says`, `out line 4: has the address of line 2`,
+				`out line 5: must not be written to, as the column "bounced" says`)
+		})
+	}
+}
+
+func TestANameThatHoldsAnotherAddressIsAFault(t *testing.T) {
+	t.Parallel()
+	const fault = "bad line 2: email_address: has a name in front of the address that holds another address"
+	for _, cell := range []string{
+		"ada@example.com <bob@example.com>", `"Ada (ada@example.com)" <bob@example.com>`,
+		"ada@example.com via list <mailto:bob@example.com>", "ada@example.com bob@example.com <bob@example.com>",
+	} {
+		file := read(t, "email\tnotify\n\""+strings.ReplaceAll(cell, `"`, `""`)+"\"\tyes\n", Options{})
+		want(t, describe(file), fault)
+	}
+	same := read(t, "email\nBob@example.com <bob@example.com>\n", Options{})
+	if len(same.Rows) != 1 {
+		t.Errorf("a name that is the same address: %s", describe(same))
+	}
+}
+
+// A line with an address in the column that counts is never passed over, however it is set apart.
+func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"bob@example.com", "for bob@example.com", "<bob@example.com>", "mailto:bob@example.com",
+	} {
+		_, err := Read(strings.NewReader("a list\n"+line+"\n\nemail\nada@example.com\n"), Options{Name: "f"})
+		want(t, fmt.Sprint(err), "f, line 2: stands in front of the header and holds an address; "+
+			"the header seems to be in line 4")
+		file := read(t, "email\nada@example.com\n\nthe end\n\n"+line+"\n", Options{})
+		if len(file.Understood.Footer) > 0 || len(file.Rows)+len(file.Invalid) != 3 {
+			t.Errorf("%q at the end: %+v %s", line, file.Understood.Footer, describe(file))
+		}
+	}
+	file := read(t, "a list\n\nemail\nada@example.com\n\nthe end\n", Options{})
+	if got := aside(file); got != "lines [1] [6]\n" || len(file.Rows) != 1 {
+		t.Errorf("without an address: %s %s", got, describe(file))
+	}
+}

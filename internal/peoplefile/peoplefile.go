@@ -301,7 +301,8 @@ func (rd *reader) keep(at Place, recipient tasks.Recipient, p person) {
 	rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient, cleaned: p.cleaned})
 }
 
-// leaveOut takes a row that is no recipient.
+// leaveOut takes a row that is no recipient, and notes every address in it: of one with several nobody knows which
+// its opt-out is about.
 func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 	rd.file.LeftOut = append(rd.file.LeftOut, LeftOut{at, d.aside, d.because})
 	into := rd.unseen
@@ -310,6 +311,9 @@ func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 	}
 	for _, p := range people {
 		into[tasks.FoldAddress(p.address)] = at
+	}
+	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link, -1) {
+		into[tasks.FoldAddress(other)] = at
 	}
 }
 

@@ -145,6 +145,9 @@ func openBook(data []byte) (*book, error) {
 		}
 		b.parts[strings.TrimPrefix(strings.ReplaceAll(part.Name, `\`, "/"), "/")] = part
 	}
+	if err := checkParts(archive.File); err != nil {
+		return nil, err
+	}
 	if err := b.checkKind(); err != nil {
 		return nil, err
 	}
@@ -168,6 +171,22 @@ func openBook(data []byte) (*book, error) {
 	}
 	b.formats, err = b.openFormats(main, relations)
 	return b, err
+}
+
+// checkParts unpacks everything once, which is quick, so that no time is spent on what a broken archive says. No part
+// may be longer than it says.
+func checkParts(parts []*zip.File) error {
+	for _, part := range parts {
+		r, err := part.Open()
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			_ = r.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", errBroken, show(part.Name), err)
+		}
+	}
+	return nil
 }
 
 // checkKind tells the kinds of archives apart that people take for an .xlsx.
@@ -363,7 +382,7 @@ func (b *book) tokens(part string, use func(xml.Token) error) error {
 		return err
 	}
 	defer r.Close()
-	x := newXMLReader(io.LimitReader(r, int64(b.parts[part].UncompressedSize64)+1))
+	x := newXMLReader(r)
 	for n := 0; ; n++ {
 		if n%4096 == 0 && time.Since(b.begun) > maxReading {
 			return errSlow

@@ -123,6 +123,33 @@ func TestWhatIsHiddenIsNotInvited(t *testing.T) {
 		`note line 2: stands also in line 4, which is left out`)
 }
 
+func TestLinksToSeveralAddressesAreFaults(t *testing.T) {
+	t.Parallel()
+	const (
+		behind  = "email_address: has a link to several addresses behind a text that is none"
+		another = "email_address: is one address, and the link behind it leads to another"
+	)
+	for _, link := range []string{
+		"mailto:ada@example.com,bob@example.com", "mailto:ada@example.com;bob@example.com",
+		"mailto:ada@example.com%2Cbob@example.com", "mailto:ada@example.com?cc=bob@example.com",
+		"MAILTO:ada@example.com?subject=x&BCC=bob%40example.com", "mailto:?to=ada@example.com&to=bob@example.com",
+	} {
+		text := newBook(t, func(b *excelize.File) {
+			rows(t, b, "Sheet1", []any{"email"}, []any{"Ada"}, []any{"ada@example.com"})
+			must(t, b.SetCellHyperLink("Sheet1", "A2", link, "External"))
+			must(t, b.SetCellHyperLink("Sheet1", "A3", link, "External"))
+		})
+		for _, split := range []bool{false, true} {
+			want(t, describe(read(t, text, Options{Split: split})), "bad line 2: "+behind, "bad line 3: "+another)
+		}
+	}
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"email"}, []any{"ada@example.com; bob@example.com"})
+		must(t, b.SetCellHyperLink("Sheet1", "A2", "mailto:ada@example.com", "External"))
+	})
+	want(t, describe(read(t, text, Options{Split: true})), "bad line 2: "+another)
+}
+
 func TestCellsAreReadAsTheyShow(t *testing.T) {
 	t.Parallel()
 	text := newBook(t, func(b *excelize.File) {
@@ -156,11 +183,15 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 	cell := `<worksheet><sheetData><row r="1"><c t="inlineStr"><is><t>email</t></is></c></row><row r="2">` +
 		`<c t="inlineStr"><is><t>a@example.com</t></is></c></row>`
 	const end = "</sheetData></worksheet>"
+	whole := sheetOf(t, bomUTF8+`<?xml version="1.0" encoding="UTF-8"?>`+cell+end+"\n<!-- x -->\n")
+	want(t, describe(read(t, whole, Options{})), `line 2: {"email_address":"a@example.com"}`)
 	for name, c := range map[string]struct{ content, want string }{
 		"gigabytes":            {packed(t, sheet, bomb, 5<<30), "unpacks to more than is taken"},
 		"a large sheet":        {packed(t, sheet, bomb, 200<<20), "is a broken .xlsx"},
 		"one that hides it":    {packed(t, sheet, bomb, 1000), "is a broken .xlsx"},
-		"a styles part":        {packed(t, "xl/styles.xml", bomb, 200<<20), "unpacks to more than is taken"},
+		"one of its size":      {packed(t, sheet, bomb, 64<<20), "is a broken .xlsx"},
+		"a part nobody reads":  {packed(t, "a.png", bomb[:len(bomb)/2], 64<<20), "is a broken .xlsx"},
+		"a styles part":        {packed(t, "xl/styles.xml", bomb, 64<<20), "unpacks to more than is taken"},
 		"shared texts":         {packed(t, "xl/sharedStrings.xml", bomb, 200<<20), "is a broken .xlsx"},
 		"cut off":              {good[:len(good)/2], "is a broken .xlsx"},
 		"a changed byte":       {changed(t, cell+end), "is a broken .xlsx"},
@@ -168,10 +199,10 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"XML with a wrong end": {sheetOf(t, cell+"</sheetData></x>"), "is a broken .xlsx"},
 		"a document type":      {sheetOf(t, `<!DOCTYPE x>`+cell+end), "is a broken .xlsx"},
 		"an unknown entity":    {sheetOf(t, cell+"&nbsp;"+end), "is a broken .xlsx"},
-		"another encoding":     {sheetOf(t, `<?xml version="1.0" encoding="utf-16"?>`+cell+end), "is a broken .xlsx"},
+		"another encoding":     {sheetOf(t, `<?xml version="1.0" encoding="x"?>`+cell+end), "is a broken .xlsx"},
 		"a wrong character":    {sheetOf(t, cell+"\uFFFE"+end), "is a broken .xlsx"},
 		"no XML":               {sheetOf(t, "<!-- -->\n"), "is a broken .xlsx"},
-		"two documents":        {sheetOf(t, cell+end+cell+end), "is a broken .xlsx"},
+		"two documents":        {sheetOf(t, cell+end+"<x/>"), "is a broken .xlsx"},
 		"text after the end":   {sheetOf(t, cell+end+"x"), "is a broken .xlsx"},
 		"a long text":          {sheetOf(t, cell+strings.Repeat("x", 2<<20)+end), "a text that is too long"},
 		"tags in tags":         {sheetOf(t, strings.Repeat("<x>", 200)+strings.Repeat("</x>", 200)), "not well formed"},
