@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,7 +129,7 @@ func (c *Client) Revoke(ctx context.Context, invitationID string, opts ...Option
 // task runs; that there is none is no failure. The ended task tells how many it has revoked. A bad address is an
 // *InvalidError.
 func (c *Client) RevokeEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
-	address = strings.TrimSpace(address)
+	address = CleanAddress(address)
 	if err := validateAddress(address); err != nil {
 		return Task{}, err
 	}
@@ -163,7 +162,7 @@ func (c *Client) Delete(ctx context.Context, invitationID string, opts ...Option
 //
 // If the address was forgotten on request, the task first waits until no call can create an invitation any more.
 func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option) (Task, error) {
-	address = strings.TrimSpace(address)
+	address = CleanAddress(address)
 	if err := validateAddress(address); err != nil {
 		return Task{}, err
 	}

@@ -4,22 +4,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/mail"
 	"net/url"
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
+	"example.com/usher/internal/address"
 	"example.com/usher/internal/store"
 )
 
 // Bounds on one recipient. Those that Clerk documents are Clerk's; the others keep one recipient from filling a queue.
 const (
-	MaxAddressBytes  = 254      // RFC 5321, 4.5.3.1.3 less the angle brackets
-	MaxExpiresInDays = 365      // Clerk's own bound
-	MaxMetadataBytes = 64 << 10 // ours; Clerk's is believed to be 8 KB, and Clerk is the judge of that
-	MaxURLBytes      = 4 << 10  // ours
+	MaxAddressBytes  = address.MaxBytes // RFC 5321, 4.5.3.1.3 less the angle brackets
+	MaxExpiresInDays = 365              // Clerk's own bound
+	MaxMetadataBytes = 64 << 10         // ours; Clerk's is believed to be 8 KB, and Clerk is the judge of that
+	MaxURLBytes      = 4 << 10          // ours
 )
 
 // Recipient is one address to invite, with the options of its invitation. The zero value of every option means
@@ -93,10 +92,14 @@ func Faults(err error) (faults []*InvalidError) {
 	return faults
 }
 
-// Normalize trims the address, and leaves out what goes without saying. It is what Validate checks and what is
+// CleanAddress removes what comes along at either end when an address is copied: blanks, no-break spaces, zero-width
+// characters, byte order marks, and a leading mailto:. Everything that takes an address cleans it so.
+func CleanAddress(text string) string { return address.Trim(text) }
+
+// Normalize cleans the address, and leaves out what goes without saying. It is what Validate checks and what is
 // enqueued.
 func (r Recipient) Normalize() Recipient {
-	r.EmailAddress = strings.TrimSpace(r.EmailAddress)
+	r.EmailAddress = CleanAddress(r.EmailAddress)
 	if r.OnDuplicate == DeadLetterDuplicate {
 		r.OnDuplicate = ""
 	}
@@ -129,40 +132,11 @@ func (r Recipient) Validate() error {
 // case.
 func FoldAddress(address string) string { return store.Fold(address) }
 
-func validateAddress(address string) error {
-	if reason := addressFault(address); reason != "" {
+func validateAddress(text string) error {
+	if reason := address.Fault(text); reason != "" {
 		return invalid("email_address", "%s", reason)
 	}
 	return nil
-}
-
-func addressFault(address string) string {
-	switch {
-	case address == "":
-		return "is missing"
-	case len(address) > MaxAddressBytes:
-		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(address), MaxAddressBytes)
-	case !utf8.ValidString(address) || strings.ContainsFunc(address, unicode.IsControl):
-		return "has bytes that are not printable text"
-	}
-	parsed, err := mail.ParseAddress(address)
-	if err != nil {
-		return "is not an e-mail address"
-	}
-	if parsed.Name != "" || parsed.Address != address {
-		return "must be the bare address, without a display name, quotes or brackets"
-	}
-	domain := address[strings.LastIndexByte(address, '@')+1:]
-	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
-			strings.ContainsAny(label, "[]_ ") {
-			return "has a domain that cannot exist"
-		}
-	}
-	if !strings.Contains(domain, ".") {
-		return "has a domain without a dot"
-	}
-	return ""
 }
 
 func validateMetadata(metadata map[string]any) error {

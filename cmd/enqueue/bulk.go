@@ -15,13 +15,12 @@ import (
 )
 
 type bulkCommand struct {
-	File          string `arg:"" help:"The file, or - for standard input."`
-	Campaign      string `placeholder:"NAME" help:"Its name. Default: one that derives from its rows and options."`
-	DryRun        bool   `help:"Check the file and enqueue nothing. With a key, ask Clerk whom it would refuse."`
-	SkipInvalid   bool   `help:"Go on without bad rows, and write them to FILE.invalid.csv."`
-	InvalidTo     string `placeholder:"PATH" help:"With --skip-invalid: where to write bad rows. Never overwrites."`
-	EmailColumn   string `placeholder:"C" help:"Name of the column that holds the addresses."`
-	IgnoreColumns bool   `help:"Ignore columns that are no option of an invitation."`
+	File        string `arg:"" help:"The file, or - for standard input."`
+	Campaign    string `placeholder:"NAME" help:"Its name. Default: one that derives from its rows and options."`
+	DryRun      bool   `help:"Check the file and enqueue nothing. With a key, ask Clerk whom it would refuse."`
+	SkipInvalid bool   `help:"Go on without bad rows, and write them to FILE.invalid.csv."`
+	InvalidTo   string `placeholder:"PATH" help:"With --skip-invalid: where to write bad rows. Never overwrites."`
+	ListFlags
 	RecipientFlags
 	settings.Clerk
 	TaskFlags
@@ -52,7 +51,15 @@ func (c *bulkCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	tell := a.out.note // on standard error, since the answer follows
+	if c.DryRun {
+		tell = a.out.say
+	}
+	understood(file, c.name, tell)
 	if err := c.judgeInvalid(a, file); err != nil {
+		return err
+	}
+	if err := c.judgeGuesses(a, file); err != nil {
 		return err
 	}
 	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: file.Recipients()}
@@ -76,9 +83,8 @@ func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
 	if err := sound.Validate(); err != nil {
 		return file, err
 	}
-	opts := peoplefile.Options{
-		Name: c.name, Defaults: c.recipient, EmailColumn: c.EmailColumn, IgnoreColumns: c.IgnoreColumns,
-	}
+	opts := c.readOptions()
+	opts.Name, opts.Defaults = c.name, c.recipient
 	if c.File == "-" {
 		file, err = peoplefile.Read(a.stdin, opts)
 	} else {
@@ -95,7 +101,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	bad := plural(file.BadRows(), "bad row")
 	if len(file.Invalid) > 0 && !c.SkipInvalid {
 		err := fmt.Errorf("%s: %s; nothing was enqueued (--skip-invalid leaves them out)", c.name, bad)
-		faulty := &usageError{error: err}
+		faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
 		for _, row := range file.Invalid {
 			faulty.rows = append(faulty.rows, badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason})
 		}
@@ -104,6 +110,12 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	switch {
 	case c.InvalidTo == "" && c.File == "-" && c.SkipInvalid && !c.DryRun:
 		return usage("--skip-invalid with standard input needs --invalid-to PATH")
+	case len(file.Rows) == 0 && len(file.LeftOut) > 0 && c.DryRun:
+		return nil
+	case len(file.Rows) == 0 && len(file.LeftOut) > 0:
+		err := fmt.Errorf("%s: everybody in it is left out (%s), so there is nothing to enqueue", c.name,
+			reasons(file))
+		return &usageError{error: err, more: view{"understood": understoodView(file)}}
 	case len(file.Rows) == 0:
 		return usage("%s has no valid row, so there is nothing to enqueue", c.name)
 	case len(file.Invalid) == 0 || c.DryRun:
@@ -137,15 +149,18 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	}
 	return a.finish(task, c.TaskFlags, c.FailOnDead, view{
 		"exists": exists, "added": b.Added, "known": b.Known, "forgotten": b.Forgotten, "invalid": file.BadRows(),
-		"duplicates": len(file.Duplicates),
+		"duplicates": len(file.Duplicates), "understood": understoodView(file),
 	})
 }
 
 // dryRun tells what enqueuing a file would come to, and enqueues nothing.
 func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest) error {
-	name, err := request.Name()
-	if err != nil {
-		return err
+	name := request.Campaign
+	if len(file.Rows) > 0 {
+		var err error
+		if name, err = request.Name(); err != nil {
+			return err
+		}
 	}
 	if !c.at.After(time.Now()) {
 		c.at = time.Time{}
@@ -155,18 +170,23 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		return err
 	}
 	recipients := plural(len(file.Rows), "recipient")
-	if clerk.Key != "" {
+	if clerk.Key != "" && len(file.Rows) > 0 {
 		a.out.note("Asking Clerk about %s …", recipients)
 	}
-	r, err := a.desk.RehearseBulk(a.ctx, clerk, name, file.Rows, c.at)
+	r, err := c.rehearse(a, clerk, name, file)
 	if err != nil {
 		return err
 	}
-	a.out.say("%s: %s to invite, %s, %s. Campaign: %s. Nothing was enqueued.", c.name, recipients,
-		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), name)
-	if r != nil {
+	campaign := ""
+	if name != "" {
+		campaign = " Campaign: " + name + "."
+	}
+	a.out.say("%s: %s to invite, %s, %s.%s Nothing was enqueued.", c.name, recipients,
+		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), campaign)
+	switch {
+	case r != nil:
 		rehearsed(r, a.out)
-	} else {
+	case len(file.Rows) > 0:
 		a.out.say("Nobody was looked up at Clerk, because no key is set (CLERK_SECRET_KEY).")
 	}
 	a.out.sayIf(!c.at.IsZero(), "It would start at %s.", local(c.at))
@@ -177,11 +197,21 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": name, "recipients": len(file.Rows), "invalid": file.BadRows(),
-		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at),
+		"dry_run": true, "campaign": known(name), "recipients": len(file.Rows), "invalid": file.BadRows(),
+		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
 	})
 	a.out.object(answer)
 	return nil
+}
+
+// rehearse asks what would become of the rows, of which there may be none.
+func (c *bulkCommand) rehearse(
+	a *app, clerk settings.Instance, campaign string, file peoplefile.File,
+) (*desk.Rehearsal, error) {
+	if len(file.Rows) == 0 {
+		return nil, nil
+	}
+	return a.desk.RehearseBulk(a.ctx, clerk, campaign, file.Rows, c.at)
 }
 
 // rehearsalView is what a program is shown of a rehearsal.

@@ -69,7 +69,7 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		"campaign name":          {[]string{"bulk-invite", good, "--campaign", "a b"}, "campaign"},
 		"bad rows":               {[]string{"bulk-invite", bad}, "line 3"},
 		"unknown column":         {[]string{"bulk-invite", unknown}, "shoe size"},
-		"a workbook":             {[]string{"bulk-invite", xlsx}, "CSV"},
+		"a broken workbook":      {[]string{"bulk-invite", xlsx}, "is a broken .xlsx"},
 		"another encoding":       {[]string{"bulk-invite", latin1}, "UTF-8"},
 		"no rows":                {[]string{"bulk-invite", empty}, "row"},
 		"no file":                {[]string{"bulk-invite", "no-such-file.csv"}, "no-such-file.csv"},

@@ -212,11 +212,13 @@ func (o *output) fail(err error) int {
 	}
 	exit, code, message := verdict(err)
 	rows := []badRow{}
+	more := view{}
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		rows = append(rows, usage.rows...)
+		maps.Copy(more, usage.more)
 	}
 	if o.json {
-		o.failure(code, message, rows)
+		o.failure(code, message, rows, more)
 		return exit
 	}
 	for _, row := range rows {
@@ -227,8 +229,10 @@ func (o *output) fail(err error) int {
 }
 
 // failure tells a program what went wrong.
-func (o *output) failure(code, message string, rows []badRow) {
-	_ = encode(o.stderr, view{"code": code, "message": message, "rows": rows})
+func (o *output) failure(code, message string, rows []badRow, more view) {
+	answer := view{"code": code, "message": message, "rows": rows}
+	maps.Copy(answer, more)
+	_ = encode(o.stderr, answer)
 }
 
 // Exit codes beside those of settings.
@@ -247,6 +251,7 @@ var (
 type usageError struct {
 	error
 	rows []badRow // what is wrong with the rows of a file
+	more view     // what else a program is told
 }
 
 // badRow is what is wrong with one row of a file.

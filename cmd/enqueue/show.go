@@ -173,7 +173,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 			tell = a.out.note
 		}
 		if tell("%s", sentence(err.Error())); a.out.json {
-			a.out.failure("never_synced", err.Error(), []badRow{})
+			a.out.failure("never_synced", err.Error(), []badRow{}, nil)
 		}
 		return nil
 	case err != nil:
@@ -218,7 +218,8 @@ type forgetCommand struct {
 }
 
 func (c *forgetCommand) Run(a *app) error {
-	if err := (tasks.Recipient{EmailAddress: c.Address}).Normalize().Validate(); err != nil {
+	c.Address = tasks.CleanAddress(c.Address)
+	if err := (tasks.Recipient{EmailAddress: c.Address}).Validate(); err != nil {
 		return err
 	}
 	if c.Lift {

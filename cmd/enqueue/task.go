@@ -185,6 +185,7 @@ type revokeCommand struct {
 
 // AfterApply wants exactly one of an invitation, an address and a campaign.
 func (c *revokeCommand) AfterApply() error {
+	c.Email = tasks.CleanAddress(c.Email)
 	targets := []string{c.InvitationID, c.Email, c.Campaign}
 	if len(slices.DeleteFunc(targets, func(target string) bool { return target == "" })) != 1 {
 		return usage("say what to revoke: the id of an invitation, or --email, or --campaign, and only one of them")
@@ -193,8 +194,7 @@ func (c *revokeCommand) AfterApply() error {
 }
 
 func (c *revokeCommand) payload() tasks.RevokePayload {
-	address := tasks.Recipient{EmailAddress: c.Email}.Normalize().EmailAddress
-	return tasks.RevokePayload{InvitationID: c.InvitationID, EmailAddress: address, Campaign: c.Campaign}
+	return tasks.RevokePayload{InvitationID: c.InvitationID, EmailAddress: c.Email, Campaign: c.Campaign}
 }
 
 func (c *revokeCommand) Run(a *app) (err error) {
@@ -292,6 +292,7 @@ type deleteCommand struct {
 
 // AfterApply wants either an invitation or an address.
 func (c *deleteCommand) AfterApply() error {
+	c.Email = tasks.CleanAddress(c.Email)
 	if (c.InvitationID == "") == (c.Email == "") {
 		return usage("say what to delete: the id of an invitation, or --email, and only one of them")
 	}
@@ -299,8 +300,7 @@ func (c *deleteCommand) AfterApply() error {
 }
 
 func (c *deleteCommand) payload() tasks.DeletePayload {
-	address := tasks.Recipient{EmailAddress: c.Email}.Normalize().EmailAddress
-	return tasks.DeletePayload{InvitationID: c.InvitationID, EmailAddress: address}
+	return tasks.DeletePayload{InvitationID: c.InvitationID, EmailAddress: c.Email}
 }
 
 func (c *deleteCommand) Run(a *app) (err error) {

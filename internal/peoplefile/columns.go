@@ -1,6 +1,10 @@
 package peoplefile
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -26,7 +30,7 @@ var fields = map[string]string{
 
 // column is what a column, or a key of a JSON object, sets.
 type column struct {
-	field string // "" for a column that is ignored
+	field string // "" for a column that is passed over
 	key   string // of the metadata, for public_metadata.KEY
 }
 
@@ -37,18 +41,80 @@ func (c column) String() string {
 	return c.field
 }
 
-// column finds the column of a name. It reports false if there is none.
-func (o Options) column(name string) (column, bool) {
-	folded := foldName(name)
-	if o.EmailColumn != "" && folded == foldName(o.EmailColumn) {
-		return column{field: fieldEmail}, true
-	}
+// columnOf finds the column that has the name of a field.
+func columnOf(name string) (column, bool) {
 	if head, key, dotted := strings.Cut(name, "."); dotted {
 		key = strings.TrimSpace(key)
 		return column{field: fieldMetadata, key: key}, fields[foldName(head)] == fieldMetadata && key != ""
 	}
-	field := fields[folded]
-	return column{field: field}, field != "" && (field != fieldEmail || o.EmailColumn == "")
+	field := fields[foldName(name)]
+	return column{field: field}, field != ""
+}
+
+// meaning finds the column of a heading. asked tells that a flag names it.
+func (o Options) meaning(name string) (c column, known, asked bool) {
+	c, known = columnOf(name)
+	for _, asked := range o.byFlag() {
+		if sameHeading(name, asked.heading) {
+			return asked.column, true, true
+		}
+		known = known && c != asked.column // another column is named for it
+	}
+	if !known {
+		c = column{}
+	}
+	return c, known, false
+}
+
+func (o Options) column(name string) (column, bool) {
+	c, known, _ := o.meaning(name)
+	return c, known
+}
+
+// flagged is a column that a flag names.
+type flagged struct {
+	column
+	heading string
+}
+
+// byFlag are the columns that flags name, in the order of their fields.
+func (o Options) byFlag() (all []flagged) {
+	if o.EmailColumn != "" {
+		all = append(all, flagged{column{field: fieldEmail}, o.EmailColumn})
+	}
+	for _, field := range slices.Sorted(maps.Keys(o.Map)) {
+		if c, known := columnOf(field); known && (c.field != fieldEmail || o.EmailColumn == "") {
+			all = append(all, flagged{c, o.Map[field]})
+		}
+	}
+	return all
+}
+
+func (o Options) emailHeading() string { return cmp.Or(o.EmailColumn, o.Map[fieldEmail]) }
+
+// sameHeading tells whether a heading is the one that a flag names. One with its field in brackets, as Entra writes
+// them, has also the name in front of them, and the one within.
+func sameHeading(heading, asked string) bool {
+	asked = foldName(asked)
+	if foldName(heading) == asked {
+		return true
+	}
+	before, rest, found := strings.Cut(heading, "[")
+	inside, _, closed := strings.Cut(rest, "]")
+	return found && closed && (foldName(before) == asked || foldName(inside) == asked)
+}
+
+// ParseMap reads FIELD=COLUMN, as --map takes it.
+func ParseMap(text string) (field, heading string, err error) {
+	field, heading, found := strings.Cut(text, "=")
+	c, known := columnOf(field)
+	switch {
+	case !found || strings.TrimSpace(heading) == "":
+		return "", "", fmt.Errorf("%s is not FIELD=COLUMN, such as redirect_url=\"Redirection url\"", show(text))
+	case !known:
+		return "", "", fmt.Errorf("%s is no field: known are %s", show(field), knownFields(fieldEmail))
+	}
+	return c.String(), heading, nil
 }
 
 // foldName drops what two spellings of a column's name may differ in.
@@ -63,10 +129,13 @@ func foldName(name string) string {
 
 // known lists the columns for a message.
 func (o Options) known() string {
-	email := "email_address (or email)"
-	if o.EmailColumn != "" {
-		email = show(o.EmailColumn)
+	if o.emailHeading() != "" {
+		return knownFields(show(o.emailHeading()))
 	}
+	return knownFields("email_address (or email)")
+}
+
+func knownFields(email string) string {
 	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify,
 		fieldIgnoreExisting, fieldExpires, fieldTemplate, fieldOnDuplicate}, ", ")
 }

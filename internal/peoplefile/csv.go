@@ -23,6 +23,7 @@ const (
 var sepPattern = regexp.MustCompile(`(?i)^"?sep=(.)"?\r?\n`)
 
 func (rd *reader) csv(text []byte) error {
+	rd.file.Understood.Form = formCSV
 	if !bytes.Contains(text, []byte("\n")) {
 		text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n")) // as spreadsheets on old Macs ended lines
 	}
@@ -34,27 +35,134 @@ func (rd *reader) csv(text []byte) error {
 		return err
 	}
 	rd.file.comma = comma
-	rows := newRows(text, comma)
+	t := &table{cut: !bytes.HasSuffix(text, []byte("\n"))}
+	rows, line, end := newRows(text, comma), 1, 0
 	for {
-		cells, err := nextRow(rows)
-		switch {
-		case err == io.EOF && rd.columns == nil:
-			return rd.fault(0, "has no header: the first line must name the columns, such as email_address")
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return rd.quoteFault(err)
-		}
-		line, _ := rows.FieldPos(0)
-		if rd.columns == nil {
-			err = rd.header(slices.Clone(cells), line)
-		} else {
-			err = rd.csvRow(Place{Line: line}, cells)
+		cells, err := rows.Read()
+		if err == io.EOF {
+			return rd.table(t)
 		}
 		if err != nil {
+			return rd.quoteFault(err)
+		}
+		begins, _ := rows.FieldPos(0)
+		apart := begins > line // blank lines are skipped by the reader
+		line += bytes.Count(text[end:rows.InputOffset()], []byte("\n"))
+		end = int(rows.InputOffset())
+		if blank(cells) {
+			t.blank = true
+			continue
+		}
+		if err := rd.tableRow(t, tableRow{line: begins, afterBlank: apart}, cells); err != nil {
 			return err
 		}
 	}
+}
+
+// tableRow takes a row that is not blank.
+func (rd *reader) tableRow(t *table, row tableRow, cells []string) error {
+	row.afterBlank, t.blank = row.afterBlank || t.blank, false
+	if len(t.rows) > rd.opts.MaxRows+2*maxLeading {
+		return rd.fault(row.line, "is beyond %d rows: split the file", rd.opts.MaxRows)
+	}
+	if !t.add(row, cells) {
+		return rd.fault(row.line, "is beyond %d cells or %d bytes of text: split the file", maxCells, maxTextBytes)
+	}
+	return nil
+}
+
+// table takes the people of a table.
+func (rd *reader) table(t *table) error {
+	l, err := rd.layout(t)
+	if err != nil {
+		return err
+	}
+	rd.export = l.export
+	rd.understood(l)
+	if l.header >= 0 {
+		rd.file.Understood.Header = t.rows[l.header].line
+	}
+	var cells []string
+	for i := l.from; i < l.to; i++ {
+		cells = t.cells(i, cells)
+		if err := rd.person(t, l, i, cells); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// person takes one row of a table.
+func (rd *reader) person(t *table, l *layout, number int, cells []string) error {
+	row := t.rows[number]
+	at := Place{Line: row.line}
+	if t.cut && number == len(t.rows)-1 && len(cells) < l.width {
+		const format = "has %d cells, where the header has %d, and no line end: the file may have been cut off here"
+		return rd.reject(at, l.raw(cells), fmt.Sprintf(format, len(cells), l.width))
+	}
+	if len(cells) > l.width && (l.header >= 0 || !blank(cells[l.width:])) || len(cells) < l.width && l.exact {
+		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), l.width)
+		return rd.reject(at, l.raw(cells), reason)
+	}
+	for len(cells) < len(l.columns) {
+		cells = append(cells, "")
+	}
+	cells = cells[:len(l.columns)]
+	d := rd.draft()
+	switch {
+	case row.hidden:
+		d.leaveOut(Hidden, "is hidden")
+	case row.struck:
+		d.leaveOut(Struck, "is struck through")
+	}
+	further := false
+	for i, cell := range cells {
+		h := l.columns[i]
+		d.setCell(rd, h, cell)
+		nameless := l.header >= 0 && strings.TrimSpace(h.name) == ""
+		if nameless && l.export == nil && strings.TrimSpace(cell) != "" && !rd.opts.IgnoreColumns {
+			d.bad("", "has something in column %d, which has no name", i+1)
+		}
+		if h.forbids.by(cell) && !rd.opts.IncludeOptedOut {
+			d.forbidden(h)
+		}
+		if h.used() || h.forbids != never {
+			t.sheet.judge(d, h, row.line, i+1)
+		}
+		further = further || h.further && another(cell, cells[l.address])
+	}
+	if further && d.aside == "" {
+		rd.file.Understood.Further++
+	}
+	d.link = t.sheet.mailLink(row.line, l.address+1)
+	return rd.add(at, d, func() []string {
+		if d.unsound && l.address >= 0 {
+			cells[l.address] = "" // so that the row does not pass when it is given again as CSV
+		}
+		return l.raw(cells)
+	})
+}
+
+// another tells whether a cell holds an address besides the one that counts.
+func another(cell, primary string) bool {
+	for _, found := range addressPattern.FindAllString(cell, -1) {
+		if !strings.EqualFold(found, strings.TrimSpace(primary)) {
+			return true
+		}
+	}
+	return false
+}
+
+// raw are the cells of a bad row. Of a known export those that were passed over stay out.
+func (l *layout) raw(cells []string) []string {
+	cells = slices.Clone(cells)
+	for i, cell := range cells {
+		cells[i] = strings.Clone(cell)
+		if l.export != nil && (i >= len(l.columns) || !l.columns[i].used() && l.columns[i].forbids == never) {
+			cells[i] = ""
+		}
+	}
+	return cells
 }
 
 // newRows reads rows of any number of cells.
@@ -64,15 +172,25 @@ func newRows(text []byte, comma rune) *csv.Reader {
 	return rows
 }
 
-// nextRow returns the next row that is not blank. Its cells are good until the next call.
-func nextRow(rows *csv.Reader) ([]string, error) {
-	written := func(cell string) bool { return strings.TrimSpace(cell) != "" }
-	for {
+// leadingRows are the first rows that are not blank, for a separator. It gives none if the text cannot be read so.
+func leadingRows(text []byte, comma rune) (leading [][]string, err error) {
+	rows := newRows(text, comma)
+	for len(leading) < maxLeading {
 		cells, err := rows.Read()
-		if err != nil || slices.ContainsFunc(cells, written) {
-			return cells, err
+		if err == io.EOF {
+			return leading, nil
+		}
+		if err != nil && len(leading) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			return leading, nil
+		}
+		if !blank(cells) {
+			leading = append(leading, slices.Clone(cells))
 		}
 	}
+	return leading, nil
 }
 
 // separator finds what stands between cells. A first line with sep= says it. Otherwise it is the one that makes most
@@ -89,14 +207,28 @@ func (rd *reader) separator(text []byte) (comma rune, rest []byte, err error) {
 	}
 	most := -1
 	for _, candidate := range separators {
-		switch cells, err := nextRow(newRows(text, candidate)); {
-		case err == io.EOF: // there is nothing but this separator
+		leading, err := leadingRows(text, candidate)
+		if err != nil {
+			continue
+		}
+		if len(leading) == 0 { // there is nothing but this separator
 			return candidate, text, nil
-		case err == nil && len(cells) > most:
-			comma, most = candidate, len(cells)
+		}
+		if n := headerCells(leading); n > most {
+			comma, most = candidate, n
 		}
 	}
 	return cmp.Or(comma, ','), text, nil
+}
+
+// headerCells counts the cells of the header: the first row, or the one of a known export further down.
+func headerCells(leading [][]string) int {
+	for _, cells := range leading {
+		if e := exportOf(cells, false, signs{}); e != nil {
+			return len(cells)
+		}
+	}
+	return len(leading[0])
 }
 
 // quoteFault is about the whole file. Where a quote is wrong, nobody can tell where rows begin and end, and text
@@ -115,61 +247,6 @@ func (rd *reader) quoteFault(err error) error {
 	return rd.fault(0, "cannot be read as CSV: %v", err)
 }
 
-// header finds out what the columns mean.
-func (rd *reader) header(names []string, line int) error {
-	cells := len(names)
-	if cells >= 2 && names[cells-2] == columnLine && names[cells-1] == columnReason {
-		names = names[:cells-2]
-	}
-	rd.file.Columns, rd.cells, rd.columns = names, cells, make([]column, len(names))
-	if slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "@") }) {
-		return rd.fault(line, "looks like people already: the first line must name the columns, "+
-			"such as email_address")
-	}
-	byColumn := map[column]string{}
-	for i, name := range names {
-		c, known := rd.opts.column(name)
-		switch other, twice := byColumn[c]; {
-		case strings.TrimSpace(name) == "": // spreadsheets leave such columns; csvRow checks that they are empty
-		case !known:
-			rd.addUnknown(name)
-		case twice:
-			return rd.fault(line, "has two columns for %s: %s and %s", c, show(other), show(name))
-		default:
-			byColumn[c], rd.columns[i] = name, c
-		}
-	}
-	if _, found := byColumn[column{field: fieldEmail}]; found {
-		return nil
-	}
-	email := "email_address (or email; --email-column says another)"
-	if rd.opts.EmailColumn != "" {
-		email = show(rd.opts.EmailColumn) + ", as --email-column asks"
-	}
-	var shown []string
-	for _, name := range names[:min(maxNames, len(names))] {
-		shown = append(shown, show(name))
-	}
-	return rd.fault(line, "has no column %s; it names %s", email, strings.Join(shown, ", "))
-}
-
-func (rd *reader) csvRow(at Place, cells []string) error {
-	if len(cells) != rd.cells {
-		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), rd.cells)
-		return rd.reject(at, slices.Clone(cells), reason)
-	}
-	d := &draft{recipient: rd.opts.Defaults}
-	cells = cells[:len(rd.columns)]
-	for i, cell := range cells {
-		nameless := strings.TrimSpace(rd.file.Columns[i]) == ""
-		if nameless && strings.TrimSpace(cell) != "" && !rd.opts.IgnoreColumns {
-			d.bad("", "has something in column %d, which has no name", i+1)
-		}
-		d.setCell(rd.columns[i], cell)
-	}
-	return rd.add(at, d, func() []string { return slices.Clone(cells) })
-}
-
 // WriteInvalid writes the bad rows as CSV, as they were, and adds the columns line and reason at the end. Rows of
 // JSON are written as their text, in a column called row. Read ignores the two columns, so a corrected file can be
 // given as it is.
@@ -179,7 +256,7 @@ func (rd *reader) csvRow(at Place, cells []string) error {
 // columns after its last cell, so it cannot pass for a complete one.
 func WriteInvalid(w io.Writer, f File) error {
 	header := f.Columns
-	if f.comma == 0 {
+	if header == nil {
 		header = []string{"row"}
 	}
 	if f.bom { // without it, the spreadsheet that wrote the file would read é as Ã©

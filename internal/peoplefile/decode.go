@@ -2,9 +2,14 @@ package peoplefile
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 )
 
@@ -16,9 +21,7 @@ const saveAs = "save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and
 
 // foreign are kinds of files that people take for a list, by their first bytes.
 var foreign = []struct{ magic, kind string }{
-	{"PK\x03\x04", "a spreadsheet such as .xlsx or .ods, or a zip archive"},
-	{"PK\x05\x06", "an empty zip archive"},
-	{"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old .xls spreadsheet"},
+	{"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old .xls spreadsheet, or one with a password"},
 	{"\x1F\x8B", "compressed with gzip"},
 	{"%PDF-", "a PDF"},
 }
@@ -48,6 +51,11 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 			return nil, rd.fault(0, "begins like UTF-16 and is damaged: %s", saveAs)
 		}
 		text = decoded
+	case rd.opts.Encoding != "":
+		var err error
+		if text, err = rd.convert(data); err != nil {
+			return nil, err
+		}
 	}
 	if i := bytes.IndexByte(text, 0); i >= 0 {
 		return nil, rd.fault(lineOf(text, i), "has a zero byte, as files that are not text do, "+
@@ -55,12 +63,65 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	}
 	if !utf8.Valid(text) {
 		_, i, _ := encoding.UTF8Validator.Transform(text, text, true) // in place, up to the first wrong byte
-		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s", text[i], saveAs)
+		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s, or say what it is, such as "+
+			"--encoding windows-1252", text[i], saveAs)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
 	}
 	return text, nil
+}
+
+// convert reads a text in the encoding that was asked for.
+func (rd *reader) convert(data []byte) ([]byte, error) {
+	asked, known := rd.opts.Encoding, encodings()
+	found := known[foldHeading(asked)]
+	if found == nil {
+		return nil, rd.fault(0, "cannot be read: %v", CheckEncoding(asked))
+	}
+	text, err := found.NewDecoder().Bytes(data)
+	if err != nil {
+		return nil, rd.fault(0, "cannot be read as %s: %v", show(asked), err)
+	}
+	if i := bytes.IndexRune(text, utf8.RuneError); i >= 0 && found != encoding.Nop {
+		return nil, rd.fault(lineOf(text, i), "is not %s: a byte in it stands for no character", show(asked))
+	}
+	rd.file.Understood.Encoding = asked
+	return text, nil
+}
+
+// CheckEncoding tells whether an encoding is known.
+func CheckEncoding(name string) error {
+	if encodings()[foldHeading(name)] != nil {
+		return nil
+	}
+	return fmt.Errorf("%s is no encoding that is known: want %s", show(name),
+		strings.Join(slices.Sorted(maps.Values(encodingNames())), ", "))
+}
+
+// encodings are those of one byte a character, and UTF-16 without a byte order mark, by their folded names.
+func encodings() map[string]encoding.Encoding {
+	known := map[string]encoding.Encoding{
+		"utf8": encoding.Nop, "utf16le": unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
+		"utf16be": unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM), "latin1": charmap.ISO8859_1,
+	}
+	for _, e := range charmap.All {
+		if c, ok := e.(*charmap.Charmap); ok {
+			known[foldHeading(c.String())] = c
+		}
+	}
+	return known
+}
+
+// encodingNames are their names as people write them, by folded name.
+func encodingNames() map[string]string {
+	names := map[string]string{"utf8": "utf-8", "utf16le": "utf-16le", "utf16be": "utf-16be"}
+	for _, e := range charmap.All {
+		if c, ok := e.(*charmap.Charmap); ok {
+			names[foldHeading(c.String())] = strings.ToLower(strings.ReplaceAll(c.String(), " ", "-"))
+		}
+	}
+	return names
 }
 
 func lineOf(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }

@@ -8,35 +8,74 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"example.com/usher/internal/address"
 	"example.com/usher/tasks"
 )
 
-// draft is a row on its way to a recipient.
+// draft is a row on its way to recipients.
 type draft struct {
 	recipient tasks.Recipient // begins as the defaults, without an address
+	cell      string          // the address as it stands in the row
+	link      string          // an address that the cell leads to
 	own       map[string]any  // the row's own public_metadata; nil leaves the default's
 	keys      map[string]any  // of public_metadata.KEY
+	rawKeys   string          // what metadata was made of; "" if it is not known
 	faults    []Invalid       // without their place and raw text
+
+	unsound bool // its faults do not show in its cells
+
+	aside   Why // it is left out
+	because string
 }
+
+func (rd *reader) draft() *draft { return &draft{recipient: rd.opts.Defaults} }
 
 func (d *draft) bad(field, format string, args ...any) {
 	d.faults = append(d.faults, Invalid{Field: field, Reason: fmt.Sprintf(format, args...)})
 }
 
-// flags are the words of CSV for true and false.
-var flags = map[string]bool{"true": true, "1": true, "yes": true, "false": false, "0": false, "no": false}
-
-// setCell takes a cell of CSV.
-func (d *draft) setCell(c column, cell string) {
-	cell = strings.Clone(strings.TrimSpace(cell)) // without the clone, the cell would keep its whole row in memory
-	if cell == "" || c.field == "" {
-		return
+// leaveOut leaves the row out, unless it is left out already.
+func (d *draft) leaveOut(why Why, because string) {
+	if d.aside == "" {
+		d.aside, d.because = why, because
 	}
+}
+
+// forbidden leaves the row out as its column says, which counts more than that the row is hidden.
+func (d *draft) forbidden(h heading) {
+	if d.aside != OptedOut {
+		d.aside, d.because = OptedOut, "must not be written to, as the column "+show(h.name)+" says"
+	}
+}
+
+// flags are the words of CSV for true and false.
+var flags = map[string]bool{
+	"true": true, "1": true, "yes": true, "checked": true, "false": false, "0": false, "no": false,
+}
+
+// setCell takes a cell of a table.
+func (d *draft) setCell(rd *reader, h heading, cell string) {
+	c := h.column
+	isFlag := c.field == fieldNotify || c.field == fieldIgnoreExisting
+	if cell = strings.TrimSpace(cell); cell == "" && isFlag && h.ticked {
+		cell = "false" // an empty box
+	}
+	switch {
+	case cell == "" || c.field == "":
+		return
+	case c.field == fieldEmail:
+		d.cell = cell
+		return
+	case c.field == fieldMetadata:
+		d.rawKeys += c.key + "\x00" + cell + "\x00"
+	}
+	cell = rd.interned(cell)
 	var value any = cell
 	switch {
 	case c.key != "": // always a string
@@ -47,7 +86,7 @@ func (d *draft) setCell(c column, cell string) {
 			return
 		}
 		value = own
-	case c.field == fieldNotify, c.field == fieldIgnoreExisting:
+	case isFlag:
 		flag, known := flags[strings.ToLower(cell)]
 		if !known {
 			d.bad(c.field, "%s is none of true, 1, yes, false, 0, no", show(cell))
@@ -85,7 +124,7 @@ func (d *draft) set(c column, value any) {
 	case c.field == fieldExpires:
 		take(d, c, value, "a number", d.setDays)
 	case c.field == fieldEmail:
-		text(&r.EmailAddress)
+		text(&d.cell)
 	case c.field == fieldRedirect:
 		text(&r.RedirectURL)
 	case c.field == fieldTemplate:
@@ -117,8 +156,89 @@ func (d *draft) setDays(days json.Number) {
 	}
 }
 
-// finish puts the metadata together and checks the recipient.
-func (d *draft) finish() tasks.Recipient {
+// people finds the addresses of the row, or what is wrong with them.
+func (d *draft) people(rd *reader) []person {
+	cell, linked := d.cell, d.link != "" && !holdsAddress(d.cell)
+	if linked {
+		cell = d.link
+	}
+	if address.Trim(cell) == "" {
+		return nil
+	}
+	people, fault := peopleOf(cell, rd.opts.Split && !linked)
+	if linked && strings.Count(cell, "@") > 1 {
+		fault = "has a link to several addresses behind a text that is none"
+	}
+	switch {
+	case fault != "":
+		d.unsound = d.unsound || linked
+		d.bad(fieldEmail, "%s", fault)
+		return nil
+	case d.link == "":
+	case linked:
+		people[0].linked, people[0].cleaned = true, true
+	case len(people) > 1 || tasks.FoldAddress(people[0].address) != tasks.FoldAddress(d.link):
+		d.unsound = true
+		d.bad(fieldEmail, "is one address, and the link behind it leads to another")
+	}
+	return people
+}
+
+// finish puts the metadata together and checks the recipients, one for each person.
+func (d *draft) finish(rd *reader, people []person) (recipients []tasks.Recipient) {
+	d.recipient.PublicMetadata = d.metadata(rd)
+	known := len(d.faults) // faults that tasks finds are added only for other fields
+	if len(people) == 0 {
+		d.check(d.recipient, known)
+	}
+	for _, p := range people {
+		recipient := d.recipient
+		recipient.EmailAddress = p.address
+		recipient = recipient.Normalize()
+		if strings.ContainsRune(p.address, utf8.RuneError) {
+			d.bad(fieldEmail, "has a character that was lost when the file was converted (U+FFFD)")
+			known = len(d.faults)
+		}
+		d.check(recipient, known)
+		recipients = append(recipients, recipient)
+	}
+	return recipients
+}
+
+// check takes the faults that tasks finds, each once.
+func (d *draft) check(recipient tasks.Recipient, known int) {
+	for _, invalid := range tasks.Faults(recipient.Validate()) {
+		same := func(f Invalid) bool { return f.Field == invalid.Field && f.Reason == invalid.Reason }
+		if slices.ContainsFunc(d.faults[:known], func(f Invalid) bool { return f.Field == invalid.Field }) ||
+			slices.ContainsFunc(d.faults, same) {
+			continue
+		}
+		d.bad(invalid.Field, "%s", invalid.Reason)
+	}
+}
+
+// conflicts refuses a row whose address is that of an earlier one only since it was cleaned, with other options:
+// nobody can tell which were meant.
+func (d *draft) conflicts(rd *reader, recipients []tasks.Recipient, people []person) {
+	for i, recipient := range recipients {
+		number, found := rd.seen[tasks.FoldAddress(recipient.EmailAddress)]
+		if !found {
+			continue
+		}
+		first := rd.file.Rows[number]
+		recipient.EmailAddress = first.Recipient.EmailAddress
+		if (first.cleaned || people[i].cleaned) && !reflect.DeepEqual(first.Recipient, recipient) {
+			d.bad(fieldEmail, "is the address of %s, once it is cleaned, with other options", first.Place)
+		}
+	}
+}
+
+// metadata is the public metadata of the row. Rows that say the same share one map.
+func (d *draft) metadata(rd *reader) map[string]any {
+	if shared, found := rd.shared[d.rawKeys]; found && d.rawKeys != "" {
+		return shared
+	}
+	faults := len(d.faults)
 	metadata := d.recipient.PublicMetadata
 	if d.own != nil {
 		metadata = d.own
@@ -137,18 +257,11 @@ func (d *draft) finish() tasks.Recipient {
 	if len(metadata) == 0 {
 		metadata = nil
 	}
-	d.recipient.PublicMetadata = metadata
-	d.recipient = d.recipient.Normalize()
-	if strings.ContainsRune(d.recipient.EmailAddress, utf8.RuneError) {
-		d.bad(fieldEmail, "has a character that was lost when the file was converted (U+FFFD)")
+	const most = 4096
+	if d.rawKeys != "" && len(d.faults) == 0 && faults == 0 && len(rd.shared) < most {
+		rd.shared[d.rawKeys] = metadata
 	}
-	known := len(d.faults) // faults that tasks finds are added only for other fields
-	for _, invalid := range tasks.Faults(d.recipient.Validate()) {
-		if !slices.ContainsFunc(d.faults[:known], func(f Invalid) bool { return f.Field == invalid.Field }) {
-			d.bad(invalid.Field, "%s", invalid.Reason)
-		}
-	}
-	return d.recipient
+	return metadata
 }
 
 // DecodeJSON reads exactly one value; numbers keep their digits.

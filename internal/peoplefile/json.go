@@ -5,39 +5,111 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 )
+
+// object is a row of JSON on its way.
+type object struct {
+	Place
+	text   json.RawMessage
+	reason string // why it cannot be read
+}
+
+// objects gathers the rows of JSON, so that all of them are seen before any is understood.
+type objects struct {
+	*reader
+	rows  []object
+	names []string
+	index map[string]int
+	seen  survey
+}
+
+func (rd *reader) objects(form string) *objects {
+	rd.file.Understood.Form = form
+	return &objects{reader: rd, index: map[string]int{}}
+}
 
 // jsonArray reads a list of objects.
 func (rd *reader) jsonArray(text []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	if _, err := decoder.Token(); err != nil {
-		return rd.fault(1, "%v", notJSON(err))
+	o := rd.objects(formJSON)
+	if err := o.list(text, 0, len(text)); err != nil {
+		return err
 	}
-	line, counted := 1, 0
+	return o.take()
+}
+
+// list reads the list of objects that a part of the text is.
+func (o *objects) list(text []byte, from, to int) error {
+	rd, list := o.reader, text[from:to]
+	decoder := json.NewDecoder(bytes.NewReader(list))
+	if _, err := decoder.Token(); err != nil {
+		return rd.fault(lineOf(text, from), "%v", notJSON(err))
+	}
+	line, counted := lineOf(text, from), 0
 	for element := 1; decoder.More(); element++ {
-		start := len(text) - len(bytes.TrimLeft(text[decoder.InputOffset():], ", \t\r\n"))
-		line, counted = line+bytes.Count(text[counted:start], []byte("\n")), start
+		start := len(list) - len(bytes.TrimLeft(list[decoder.InputOffset():], ", \t\r\n"))
+		line, counted = line+bytes.Count(list[counted:start], []byte("\n")), start
 		at := Place{Line: line, Element: element}
 		var value json.RawMessage
 		if err := decoder.Decode(&value); err != nil {
 			return rd.fault(line, "in element %d the list %v", element, notJSON(err))
 		}
-		if err := rd.jsonRow(at, value); err != nil {
+		end := int(decoder.InputOffset())
+		if err := o.add(at, list[end-len(value):end]); err != nil {
 			return err
 		}
 	}
+	end := func() int { return lineOf(text, from+int(decoder.InputOffset())) }
 	if _, err := decoder.Token(); err != nil {
-		return rd.fault(lineOf(text, int(decoder.InputOffset())), "the list %v", notJSON(err))
+		return rd.fault(end(), "the list %v", notJSON(err))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return rd.fault(lineOf(text, int(decoder.InputOffset())), "has something after the end of the list")
+		return rd.fault(end(), "has something after the end of the list")
 	}
 	return nil
 }
 
-// jsonLines reads an object from every line.
-func (rd *reader) jsonLines(text []byte) error {
-	if err := rd.checkLines(text); err != nil {
+// jsonObjects reads an object from every line, or the one object that Firebase writes.
+func (rd *reader) jsonObjects(text []byte) error {
+	if from, to, found := usersOf(text); found {
+		o := rd.objects(formJSON)
+		if err := o.list(text, from, to); err != nil {
+			return err
+		}
+		if exportOf(o.names, true, signs{}) != nil {
+			return o.take()
+		}
+	}
+	o := rd.objects(formLines)
+	if err := o.lines(text); err != nil {
+		return err
+	}
+	return o.take()
+}
+
+// usersOf finds the list of an object that has nothing but users.
+func usersOf(text []byte) (from, to int, found bool) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	for _, want := range []json.Token{json.Delim('{'), "users"} {
+		if token, err := decoder.Token(); err != nil || token != want {
+			return 0, 0, false
+		}
+	}
+	var list json.RawMessage
+	if decoder.Decode(&list) != nil || list[0] != '[' {
+		return 0, 0, false
+	}
+	to = int(decoder.InputOffset())
+	if token, err := decoder.Token(); err != nil || token != json.Delim('}') {
+		return 0, 0, false
+	}
+	_, err := decoder.Token()
+	return to - len(list), to, err == io.EOF
+}
+
+func (o *objects) lines(text []byte) error {
+	if err := o.checkLines(text); err != nil {
 		return err
 	}
 	number, whole := 0, false
@@ -52,11 +124,11 @@ func (rd *reader) jsonLines(text []byte) error {
 		switch {
 		case err == nil:
 			whole = true
-			err = rd.jsonRow(at, value)
+			err = o.add(at, line)
 		case !whole:
-			err = rd.fault(number, "is not a whole JSON object: give one on every line, or a list of them in [ ]")
+			err = o.fault(number, "is not a whole JSON object: give one on every line, or a list of them in [ ]")
 		default:
-			err = rd.reject(at, []string{string(line)}, notJSON(err).Error())
+			err = o.keep(object{at, line, notJSON(err).Error()})
 		}
 		if err != nil {
 			return err
@@ -65,38 +137,126 @@ func (rd *reader) jsonLines(text []byte) error {
 	return nil
 }
 
-// jsonRow reads valid JSON key by key: a map would hide a key that is given twice.
-func (rd *reader) jsonRow(at Place, value json.RawMessage) error {
-	raw := func() []string { return []string{string(value)} }
-	if value[0] != '{' {
-		var other any
-		_ = json.Unmarshal(value, &other) // it is valid
-		return rd.reject(at, raw(), "is "+kindOf(other)+", not an object")
+func (o *objects) keep(row object) error {
+	if o.rows = append(o.rows, row); len(o.rows) > o.opts.MaxRows {
+		return o.reader.fault(row.Line, "is beyond %d rows: split the file", o.opts.MaxRows)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.UseNumber()
-	d := &draft{recipient: rd.opts.Defaults}
-	seen := map[column]bool{}
+	return nil
+}
+
+// add takes valid JSON, and notes its keys.
+func (o *objects) add(at Place, text json.RawMessage) error {
+	if text[0] != '{' {
+		var other any
+		_ = json.Unmarshal(text, &other) // it is valid
+		return o.keep(object{at, text, "is " + kindOf(other) + ", not an object"})
+	}
+	err := eachKey(text, func(name string, value json.RawMessage) {
+		number, known := o.index[name]
+		if !known {
+			number = len(o.names)
+			o.index[name], o.names = number, append(o.names, name)
+		}
+		var cell string
+		if value[0] == '"' && bytes.IndexByte(value, '@') >= 0 && json.Unmarshal(value, &cell) == nil {
+			o.seen.see(number, cell)
+		}
+	})
+	if err != nil {
+		return o.reader.fault(at.Line, "%v", notJSON(err))
+	}
+	if len(o.names) > maxKeys {
+		return o.reader.fault(at.Line, "is where more than %d different keys are reached", maxKeys)
+	}
+	return o.keep(object{Place: at, text: text})
+}
+
+// maxKeys bounds the different keys of all objects.
+const maxKeys = 10_000
+
+// eachKey reads an object key by key: a map would hide a key that is given twice.
+func eachKey(text json.RawMessage, use func(name string, value json.RawMessage)) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	_, err := decoder.Token()
 	for err == nil && decoder.More() {
 		var key json.Token
-		var v any
+		var value json.RawMessage
 		key, err = decoder.Token()
-		err = errors.Join(err, decoder.Decode(&v))
-		name, _ := key.(string)
-		c, known := rd.opts.column(name)
-		switch {
-		case !known:
-			rd.addUnknown(name)
-		case seen[c]:
-			d.bad(c.String(), "is given twice")
-		default:
-			seen[c] = true
-			d.set(c, v)
+		if err = errors.Join(err, decoder.Decode(&value)); err == nil {
+			name, _ := key.(string)
+			use(name, value)
 		}
 	}
-	if err != nil {
-		return rd.fault(at.Line, "%v", notJSON(err))
+	return err
+}
+
+// take understands the rows.
+func (o *objects) take() error {
+	rd := o.reader
+	if rd.opts.NoHeader {
+		return rd.fault(0, "is JSON, whose keys name the columns: --no-header is for lists without")
 	}
-	return rd.add(at, d, raw)
+	l := &layout{header: -1, export: exportOf(o.names, true, signs{})}
+	if err := rd.assign(l, o.names, &o.seen, Place{}); err != nil {
+		return err
+	}
+	rd.export = l.export
+	rd.understood(l)
+	for _, row := range o.rows {
+		var err error
+		if row.reason != "" {
+			err = rd.reject(row.Place, o.raw(l, row)(), row.reason)
+		} else {
+			err = o.person(l, row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// person takes one object.
+func (o *objects) person(l *layout, row object) error {
+	rd, d := o.reader, o.draft()
+	given := map[column]bool{}
+	err := eachKey(row.text, func(name string, value json.RawMessage) {
+		h := l.columns[o.index[name]]
+		if h.forbids.byJSON(value) && !rd.opts.IncludeOptedOut {
+			d.forbidden(h)
+		}
+		switch {
+		case !h.used():
+		case given[h.column]:
+			d.bad(h.column.String(), "is given twice")
+		default:
+			given[h.column] = true
+			var decoded any
+			decoder := json.NewDecoder(bytes.NewReader(value))
+			decoder.UseNumber()
+			_ = decoder.Decode(&decoded) // it is valid
+			d.set(h.column, decoded)
+		}
+	})
+	if err != nil {
+		return rd.fault(row.Line, "%v", notJSON(err))
+	}
+	return rd.add(row.Place, d, o.raw(l, row))
+}
+
+// raw is the text of a bad row. Of a known export only the keys that count are told.
+func (o *objects) raw(l *layout, row object) func() []string {
+	return func() []string {
+		if l.export == nil {
+			return []string{string(row.text)}
+		}
+		var kept []string
+		_ = eachKey(row.text, func(name string, value json.RawMessage) {
+			if h := l.columns[o.index[name]]; h.used() || h.forbids != never {
+				key, _ := json.Marshal(name)
+				kept = append(kept, string(slices.Concat(key, []byte(":"), value)))
+			}
+		})
+		return []string{"{" + strings.Join(kept, ",") + "}"}
+	}
 }

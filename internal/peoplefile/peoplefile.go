@@ -1,4 +1,8 @@
-// Package peoplefile reads files of people to invite: CSV, a JSON array or JSON lines.
+// Package peoplefile reads files of people to invite: CSV, JSON, JSON lines and .xlsx, as people and programs write
+// them.
+//
+// Nobody is invited whom the sender would not have named. So each reading is certain, or says what it guesses: it is
+// certain where an option names a column, or where the headings are ours or exactly those of a known export.
 package peoplefile
 
 import (
@@ -21,21 +25,33 @@ const (
 
 // Options say how to read a file.
 type Options struct {
-	Name        string          // of the file, for messages
-	Defaults    tasks.Recipient // for what a row does not say; the address in it is not used
-	EmailColumn string          // the column of the address, instead of email_address or email
+	Name     string          // of the file, for messages
+	Defaults tasks.Recipient // for what a row does not say; the address in it is not used
 
-	IgnoreColumns bool // ignore unknown columns
-	MaxBytes      int  // 0 means DefaultMaxBytes
-	MaxRows       int  // 0 means DefaultMaxRows; blank rows do not count
+	EmailColumn     string            // the column of the address; without a header its number
+	Map             map[string]string // columns by the fields that they set
+	NoHeader        bool              // the first row is a person
+	Sheet           string            // of a workbook
+	Encoding        string            // of a text that is not UTF-8, such as windows-1252
+	Split           bool              // make a recipient of each address in a cell
+	IncludeOptedOut bool              // keep people who are marked not to be written to
+	IgnoreColumns   bool              // ignore unknown columns
+	MaxBytes        int               // 0 means DefaultMaxBytes
+	MaxRows         int               // 0 means DefaultMaxRows; blank rows do not count
 }
 
-// File is the content of a file. Every row that is not blank is in exactly one of Rows, Invalid and Duplicates.
+// File is the content of a file. Every row of people that is not blank is in exactly one of Rows, Invalid, Duplicates
+// and LeftOut; one that was split may be in several.
 type File struct {
 	Rows       []Row
 	Invalid    []Invalid   // every reason of every bad row, in the order of the file
 	Duplicates []Duplicate // rows with the address of an earlier valid row
+	LeftOut    []LeftOut   // rows that are no recipients, in the order of the file
+	Guesses    []Guess     // what may be wrong with this reading: ask before it is used
+	Cleaned    []Place     // rows whose address did not stand there as it is used
+	Notes      []Note      // what else to know about rows
 	Columns    []string    // the header as written; nil for JSON
+	Understood Understood
 
 	comma rune // between the cells of CSV; 0 for JSON
 	bom   bool // the file began with a byte order mark
@@ -43,7 +59,7 @@ type File struct {
 
 // Place is where a row starts in the file.
 type Place struct {
-	Line    int // from 1, which is the header in most files
+	Line    int // from 1, which is the header in most files; of a sheet, the number of the row
 	Element int // number in a JSON array, from 1; 0 in other files
 }
 
@@ -54,10 +70,16 @@ func (p Place) String() string {
 	return fmt.Sprintf("line %d", p.Line)
 }
 
-// Row is a valid recipient. Do not change its metadata: rows that take it from Options.Defaults share one map.
+func (p Place) compare(q Place) int {
+	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Element, q.Element))
+}
+
+// Row is a valid recipient. Do not change its metadata: rows share one map.
 type Row struct {
 	Place
 	Recipient tasks.Recipient
+
+	cleaned bool
 }
 
 // Invalid is one reason why a row is refused.
@@ -65,7 +87,7 @@ type Invalid struct {
 	Place
 	Field  string // of the request, such as email_address; "" if the reason is about the row
 	Reason string
-	Raw    []string // the cells of the row, or its JSON
+	Raw    []string // the cells of the row, or its JSON; of a known export without what was passed over
 }
 
 func (i Invalid) String() string { return i.Place.String() + ": " + i.sentence() }
@@ -80,7 +102,8 @@ func (i Invalid) sentence() string {
 // Duplicate is a row whose address is in an earlier row, First.
 type Duplicate struct {
 	Place
-	First Place
+	First   Place
+	Cleaned bool // only cleaning made the two addresses one
 }
 
 // Error says why the file as a whole cannot be used.
@@ -101,19 +124,17 @@ func (e *Error) Error() string {
 // Read reads all of r. The File says what is wrong with single rows. An *Error means that the file cannot be used at
 // all, any other error that r could not be read.
 //
-// The content decides the form: [ begins a JSON array, { JSON lines, anything else CSV. The columns of CSV and the
-// keys of JSON are the fields of Clerk's request: email_address (or email), public_metadata, redirect_url, notify,
-// ignore_existing, expires_in_days and template_slug; and on_duplicate. Case, spaces, - and _ in their names do not
-// matter. Cells are trimmed. An empty cell, and null in JSON, leaves the default.
+// The content decides the form: a workbook is .xlsx, [ begins a JSON array, { JSON lines, anything else is CSV. The
+// columns, and the keys of JSON, are the fields of Clerk's request: email_address (or email), public_metadata,
+// redirect_url, notify, ignore_existing, expires_in_days and template_slug; and on_duplicate. Case, spaces, - and _ in
+// their names do not matter. Of a known export only the primary address counts. Cells are trimmed. An empty cell, and
+// null in JSON, leaves the default.
 //
 // A column public_metadata.KEY sets one key of the metadata: the key is what follows the first dot, and its case
-// matters. It is added to the row's public_metadata or, if the row has none, to the default's. In CSV its value is
+// matters. It is added to the row's public_metadata or, if the row has none, to the default's. In a table its value is
 // always a string, so that 007 stays 007. In JSON it keeps its type.
 func Read(r io.Reader, opts Options) (File, error) {
-	rd := &reader{opts: opts, seen: map[string]Place{}}
-	rd.opts.Defaults.EmailAddress = ""
-	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
-	rd.opts.MaxRows = cmp.Or(opts.MaxRows, DefaultMaxRows)
+	rd := newReader(opts)
 	data, err := io.ReadAll(io.LimitReader(r, int64(rd.opts.MaxBytes)+1))
 	if err != nil {
 		return File{}, fmt.Errorf("%s: %w", cmp.Or(opts.Name, "the file"), err)
@@ -121,25 +142,35 @@ func Read(r io.Reader, opts Options) (File, error) {
 	if len(data) > rd.opts.MaxBytes {
 		return File{}, rd.fault(0, "is larger than %d bytes: split it", rd.opts.MaxBytes)
 	}
-	text, err := rd.decode(data)
-	if err != nil {
-		return File{}, err
-	}
-	switch bytes.TrimSpace(text)[0] {
-	case '[':
-		err = rd.jsonArray(text)
-	case '{':
-		err = rd.jsonLines(text)
-	default:
-		err = rd.csv(text)
-	}
-	if err == nil {
+	if err = rd.read(data); err == nil {
 		err = rd.unknownFault()
 	}
 	if err != nil {
 		return File{}, err
 	}
+	rd.settle()
 	return rd.file, nil
+}
+
+// read finds out the form of the content, and reads it.
+func (rd *reader) read(data []byte) error {
+	if isZip(data) {
+		return rd.workbook(data)
+	}
+	if rd.opts.Sheet != "" {
+		return rd.fault(0, "is no workbook, so it has no sheet %s", show(rd.opts.Sheet))
+	}
+	text, err := rd.decode(data)
+	if err != nil {
+		return err
+	}
+	switch bytes.TrimSpace(text)[0] {
+	case '[':
+		return rd.jsonArray(text)
+	case '{':
+		return rd.jsonObjects(text)
+	}
+	return rd.csv(text)
 }
 
 // ReadFile reads the file at a path. One that cannot be opened is an *fs.PathError.
@@ -149,6 +180,11 @@ func ReadFile(path string, opts Options) (File, error) {
 		return File{}, err
 	}
 	defer file.Close()
+	rd := newReader(opts)
+	info, err := file.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Size() > int64(rd.opts.MaxBytes) {
+		return File{}, rd.fault(0, "is larger than %d bytes: split it", rd.opts.MaxBytes)
+	}
 	return Read(file, opts)
 }
 
@@ -169,14 +205,28 @@ func (f File) BadRows() int {
 
 // reader gathers a File.
 type reader struct {
-	opts Options
-	file File
-	rows int
-	seen map[string]Place // folded addresses of the valid rows
+	opts   Options
+	file   File
+	rows   int
+	export *export
+	seen   map[string]int   // numbers in file.Rows, by folded address
+	barred map[string]Place // folded addresses that must not be written to
+	unseen map[string]Place // those of rows that are hidden or struck through
+	shared map[string]map[string]any
+	texts  map[string]string
 
-	cells   int      // in every row of CSV, as the header says
-	columns []column // of CSV, without the two that WriteInvalid adds
 	unknown []string // names of columns, each once; one more than are shown, if there are so many
+}
+
+func newReader(opts Options) *reader {
+	rd := &reader{
+		opts: opts, seen: map[string]int{}, barred: map[string]Place{}, unseen: map[string]Place{},
+		shared: map[string]map[string]any{}, texts: map[string]string{},
+	}
+	rd.opts.Defaults.EmailAddress = ""
+	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
+	rd.opts.MaxRows = cmp.Or(opts.MaxRows, DefaultMaxRows)
+	return rd
 }
 
 // How much of the file a message quotes.
@@ -189,6 +239,8 @@ func (rd *reader) fault(line int, format string, args ...any) error {
 	return &Error{Name: rd.opts.Name, Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
+func (rd *reader) guess(g Guess) { rd.file.Guesses = append(rd.file.Guesses, g) }
+
 // count counts a row. It is an error if there are too many.
 func (rd *reader) count(at Place) error {
 	if rd.rows++; rd.rows > rd.opts.MaxRows {
@@ -199,22 +251,101 @@ func (rd *reader) count(at Place) error {
 
 // add takes a row that has been read. It calls raw only if the row is bad. It is an error if there are too many rows.
 func (rd *reader) add(at Place, d *draft, raw func() []string) error {
-	recipient := d.finish()
-	folded := tasks.FoldAddress(recipient.EmailAddress)
-	switch first, found := rd.seen[folded]; {
-	case len(d.faults) > 0:
+	people := d.people(rd)
+	switch {
+	case d.aside != "":
+		rd.leaveOut(at, d, people)
+		return rd.count(at)
+	case len(d.faults) == 0 && len(people) == 0 && rd.export != nil && rd.export.sparse:
+		d.aside, d.because = NoAddress, "has no address"
+		rd.leaveOut(at, d, nil)
+		return rd.count(at)
+	}
+	recipients := d.finish(rd, people)
+	if len(d.faults) == 0 {
+		d.conflicts(rd, recipients, people)
+	}
+	if len(d.faults) > 0 {
 		cells := raw()
 		for _, f := range d.faults {
 			f.Place, f.Raw = at, cells
 			rd.file.Invalid = append(rd.file.Invalid, f)
 		}
-	case found:
-		rd.file.Duplicates = append(rd.file.Duplicates, Duplicate{Place: at, First: first})
-	default:
-		rd.seen[folded] = at
-		rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient})
+		return rd.count(at)
+	}
+	for i, recipient := range recipients {
+		rd.keep(at, recipient, people[i])
 	}
 	return rd.count(at)
+}
+
+// keep takes a recipient.
+func (rd *reader) keep(at Place, recipient tasks.Recipient, p person) {
+	if p.cleaned {
+		rd.file.Cleaned = append(rd.file.Cleaned, at)
+	}
+	if p.removed != "" {
+		rd.guess(Guess{Line: at.Line, What: p.removed + " is taken out of the address"})
+	}
+	if p.linked {
+		rd.guess(Guess{Line: at.Line, What: "the address is taken from the link behind a text that is none"})
+	}
+	folded := tasks.FoldAddress(recipient.EmailAddress)
+	if number, found := rd.seen[folded]; found {
+		first := rd.file.Rows[number]
+		rd.file.Duplicates = append(rd.file.Duplicates,
+			Duplicate{Place: at, First: first.Place, Cleaned: first.cleaned || p.cleaned})
+		return
+	}
+	rd.seen[folded] = len(rd.file.Rows)
+	rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient, cleaned: p.cleaned})
+}
+
+// leaveOut takes a row that is no recipient, and notes every address in it: of one with several nobody knows which
+// its opt-out is about.
+func (rd *reader) leaveOut(at Place, d *draft, people []person) {
+	rd.file.LeftOut = append(rd.file.LeftOut, LeftOut{at, d.aside, d.because})
+	into := rd.unseen
+	if d.aside == OptedOut {
+		into = rd.barred
+	}
+	for _, p := range people {
+		into[tasks.FoldAddress(p.address)] = at
+	}
+	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link, -1) {
+		into[tasks.FoldAddress(other)] = at
+	}
+}
+
+// settle leaves out people of whom another row says that they must not be written to, and names those who are in a
+// row that is hidden too.
+func (rd *reader) settle() {
+	f := &rd.file
+	f.Understood.Rows = rd.rows
+	kept := f.Rows[:0]
+	for _, row := range f.Rows {
+		folded := tasks.FoldAddress(row.Recipient.EmailAddress)
+		if at, barred := rd.barred[folded]; barred {
+			f.LeftOut = append(f.LeftOut, LeftOut{row.Place, OptedOut, "is left out, as " + at.String() + " says"})
+			continue
+		}
+		if at, unseen := rd.unseen[folded]; unseen {
+			f.Notes = append(f.Notes, Note{row.Place, "stands also in " + at.String() + ", which is left out"})
+		}
+		kept = append(kept, row)
+	}
+	f.Rows = kept
+	slices.SortStableFunc(f.LeftOut, func(a, b LeftOut) int { return a.compare(b.Place) })
+	if len(rd.barred) > 0 {
+		f.Duplicates = slices.DeleteFunc(f.Duplicates, func(d Duplicate) bool {
+			_, found := slices.BinarySearchFunc(f.Rows, d.First, func(r Row, p Place) int { return r.compare(p) })
+			if !found {
+				f.LeftOut = append(f.LeftOut, LeftOut{d.Place, OptedOut, "has the address of " + d.First.String()})
+			}
+			return !found
+		})
+		slices.SortStableFunc(f.LeftOut, func(a, b LeftOut) int { return a.compare(b.Place) })
+	}
 }
 
 // reject takes a row that could not be read. It is an error if there are too many rows.
@@ -249,4 +380,17 @@ func show(text string) string {
 		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
 	}
 	return fmt.Sprintf("%q", text)
+}
+
+// interned gives one copy of texts that stand in many rows.
+func (rd *reader) interned(text string) string {
+	const most = 4096
+	if kept, found := rd.texts[text]; found {
+		return kept
+	}
+	text = strings.Clone(text) // without the clone, a cell would keep the whole file in memory
+	if len(rd.texts) < most {
+		rd.texts[text] = text
+	}
+	return text
 }

@@ -37,7 +37,20 @@ func describe(f File) string {
 		fmt.Fprintf(&b, "bad %s\n", i)
 	}
 	for _, d := range f.Duplicates {
-		fmt.Fprintf(&b, "twice %s: has the address of %s\n", d.Place, d.First)
+		cleaned := ""
+		if d.Cleaned {
+			cleaned = ", once it is cleaned"
+		}
+		fmt.Fprintf(&b, "twice %s: has the address of %s%s\n", d.Place, d.First, cleaned)
+	}
+	for _, l := range f.LeftOut {
+		fmt.Fprintf(&b, "out %s: %s\n", l.Place, l.Reason)
+	}
+	for _, n := range f.Notes {
+		fmt.Fprintf(&b, "note %s: %s\n", n.Place, n.Text)
+	}
+	for _, g := range f.Guesses {
+		fmt.Fprintf(&b, "guess %d: %s [%s]\n", g.Line, g.What, flagsOf(g.Flags))
 	}
 	return b.String()
 }
@@ -66,7 +79,8 @@ func TestReadForms(t *testing.T) {
 		array = "[\n{\"email_address\": \"a@example.com\", \"public_metadata\": {\"name\": \"Zoë\"}, \"notify\": " +
 			"false},\n\n" +
 			"{\"email_address\": \"b@example.com\"}\n]\n"
-		lines = "{\"email_address\": \"a@example.com\", \"public_metadata.name\": \"Zoë\", \"notify\": false}\n\n\n{" +
+		lines = "{\"email_address\": \"a@example.com\", \"public_metadata.name\": \"Zoë\", \"notify\": " +
+			"false}\n\n\n{" +
 			"\"email_address\": \"b@example.com\"}\n"
 		a = `{"email_address":"a@example.com","public_metadata":{"name":"Zoë"},"no_notify":true}`
 		b = `{"email_address":"b@example.com"}`
@@ -245,6 +259,8 @@ func TestReadInvalidCSV(t *testing.T) {
 		"j\uFFFD@example.com,,,,,,,",
 		"k@localhost,,,,,,,",
 	}, "\n"), Options{})),
+		`line 9: {"email_address":"g@example.com"}`,
+		`line 11: {"email_address":"i@example.com"}`,
 		`bad line 2: notify: "maybe" is none of true, 1, yes, false, 0, no`,
 		`bad line 2: ignore_existing: "2" is none of true, 1, yes, false, 0, no`,
 		`bad line 2: expires_in_days: "soon" is not a whole number`,
@@ -264,9 +280,7 @@ func TestReadInvalidCSV(t *testing.T) {
 		`bad line 8: public_metadata: is not a JSON object such as {"plan": "pro"}`,
 		`bad line 8: notify: "a-value-that-is-much-longer-than-what-fi…" is none of true, 1, yes, false, 0, no`,
 		`bad line 8: expires_in_days: -1 is not between 1 and 365`,
-		`bad line 9: has a wrong number of cells: 1, where the header has 8`,
 		`bad line 10: has a wrong number of cells: 9, where the header has 8`,
-		`bad line 11: email_address: must be the bare address, without a display name, quotes or brackets`,
 		`bad line 12: email_address: has a character that was lost when the file was converted (U+FFFD)`,
 		`bad line 13: email_address: has a domain without a dot`)
 }
@@ -317,6 +331,7 @@ func TestReadFaults(t *testing.T) {
 		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ` +
 			`ignore_existing, expires_in_days, template_slug, on_duplicate; --ignore-columns passes over the others`
 		save  = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
+		say   = save + `, or say what it is, such as --encoding windows-1252`
 		quote = `double the quotes inside it, as in "{""plan"": ""pro""}"`
 	)
 	for _, test := range []struct {
@@ -328,15 +343,15 @@ func TestReadFaults(t *testing.T) {
 		{name: "only separators", content: ",,,\n,,\n",
 			want: `people.csv: has no header: the first line must name the columns, such as email_address`},
 		{name: "xlsx", content: "PK\x03\x04...",
-			want: `people.csv: is a spreadsheet such as .xlsx or .ods, or a zip archive, not text: ` + save},
+			want: `people.csv: is a broken .xlsx: zip: not a valid zip file`},
 		{name: "xls", content: "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1...",
-			want: `people.csv: is an old .xls spreadsheet, not text: ` + save},
+			want: `people.csv: is an old .xls spreadsheet, or one with a password, not text: ` + save},
 		{name: "gzip", content: "\x1F\x8B\x08", want: `people.csv: is compressed with gzip, not text: ` + save},
 		{name: "pdf", content: "%PDF-1.7", want: `people.csv: is a PDF, not text: ` + save},
 		{name: "latin 1", content: "email,public_metadata.name\na@example.com,x\nb@example.com,Zo\xEB\n",
-			want: `people.csv, line 3: is not UTF-8 (byte 0xEB): ` + save},
+			want: `people.csv, line 3: is not UTF-8 (byte 0xEB): ` + say},
 		{name: "latin 1 in JSON", content: "[\n{\"email\": \"\xEB\"}]",
-			want: `people.csv, line 2: is not UTF-8 (byte 0xEB): ` + save},
+			want: `people.csv, line 2: is not UTF-8 (byte 0xEB): ` + say},
 		{name: "UTF-16 without BOM", content: "e\x00m\x00",
 			want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte ` +
 				`order mark: ` + save},
@@ -353,7 +368,8 @@ func TestReadFaults(t *testing.T) {
 			want: `people.csv: has unknown columns: "no_notify", "age"; ` + known},
 		{name: "many unknown", content: "email" + strings.Repeat(",x", 1) +
 			",a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u\n",
-			want: `people.csv: has unknown columns: "x", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l",` +
+			want: `people.csv: has unknown columns: "x", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", ` +
+				`"l",` +
 				` "m", "n", "o", "p", "q", "r", "s" and more; ` + known},
 		{name: "unknown with a column for the address", content: "mail,email\n", opts: Options{EmailColumn: "Mail"},
 			want: `people.csv: has unknown columns: "email"; ` + strings.Replace(known,
@@ -363,9 +379,12 @@ func TestReadFaults(t *testing.T) {
 				`names "name", "plan"`},
 		{name: "not the column asked for", content: "email,plan\n", opts: Options{EmailColumn: "Work Mail"},
 			want: `people.csv, line 1: has no column "Work Mail", as --email-column asks; it names "email", "plan"`},
-		{name: "no header", content: "a@example.com,pro\nb@example.com,pro\n",
+		{name: "no header, and not an address in each row", content: "a@example.com,pro\nb,pro\n",
 			want: `people.csv, line 1: looks like people already: the first line must name the columns, such as ` +
-				`email_address`},
+				`email_address; for a list without a header say --no-header --email-column N`},
+		{name: "no header, and two columns", content: "a@example.com,b@example.com\n",
+			want: `people.csv, line 1: looks like people already, and column 1 and column 2 hold addresses: say ` +
+				`which counts with --no-header --email-column 1`},
 		{name: "two addresses", content: "email,E-Mail Address\n",
 			want: `people.csv, line 1: has two columns for email_address: "email" and "E-Mail Address"`},
 		{name: "two of a key", content: "email,public_metadata.plan,PublicMetadata.plan\n",
@@ -448,14 +467,17 @@ func TestWriteInvalid(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, content, want string }{
 		{"csv", "email,note,notify\na@example.com,fine,\n=bad,\"two\nlines\",maybe\nb,,\n",
-			"email,note,notify,line,reason\n=bad,\"two\nlines\",maybe,3,\"notify: \"\"maybe\"\" is none of true, 1, " +
+			"email,note,notify,line,reason\n=bad,\"two\nlines\",maybe,3,\"notify: \"\"maybe\"\" is none of " +
+				"true, 1, " +
 				"yes, false, 0, no; email_address: is not an e-mail address\"\nb,,,5,email_address: is not an " +
 				"e-mail address\n"},
 		{"semicolon and BOM", bomUTF8 + "email;x\nb;\n",
 			bomUTF8 + "email;x;line;reason\nb;;2;email_address: is not an e-mail address\n"},
-		{"wrong width", "email,x\nb\na@example.com,1,2\n",
-			"email,x,line,reason\nb,2,\"has a wrong number of cells: 1, where the header has 2\"\na@example.com,1,2," +
-				"3,\"has a wrong number of cells: 3, where the header has 2\"\n"},
+		{"wrong width", "email,x\na@example.com,1,2\nb@example.co",
+			"email,x,line,reason\na@example.com,1,2,2,\"has a wrong number of cells: 3, where the header has 2\"\n" +
+				"b@example.co,3,\"has 1 cells, where the header has 2, and no line end: the file may have been " +
+				"cut off " +
+				"here\"\n"},
 		{"no bad rows", "email\na@example.com\n", "email,line,reason\n"},
 		{"corrected once already", "email,x,line,reason\nb,,7,old\n",
 			"email,x,line,reason\nb,,2,email_address: is not an e-mail address\n"},

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/tasks"
 )
 
@@ -97,6 +98,8 @@ func (e *entry) set(key string, value ast.Node) {
 		"name": &e.Name, "cron": &e.Cron, "timezone": &e.TimeZone, "task": &e.Task, "email_address": &e.address,
 		"file": &e.list.file, "campaign": &e.list.campaign, "email_column": &e.list.emailColumn,
 		"ignore_columns": &e.list.ignoreColumns, "skip_invalid": &e.list.skipInvalid,
+		"sheet": &e.list.more.Sheet, "encoding": &e.list.more.Encoding, "no_header": &e.list.more.NoHeader,
+		"split": &e.list.more.Split, "include_opted_out": &e.list.more.IncludeOptedOut,
 	}
 	switch field := fields[key].(type) {
 	case *string:
@@ -109,11 +112,38 @@ func (e *entry) set(key string, value ast.Node) {
 		}
 		*field = b.Value
 	default:
-		if key != "options" {
+		switch key {
+		case "options":
+			e.options(value)
+		case "map":
+			e.columns(value)
+		default:
 			e.bad(key, "is no key of a schedule")
-			return
 		}
-		e.options(value)
+	}
+}
+
+// columns reads which columns of the list set which fields.
+func (e *entry) columns(node ast.Node) {
+	pairs, ok := e.pairs(node)
+	if !ok {
+		e.bad("map", "is %s, not a mapping", kindOf(node))
+		return
+	}
+	e.list.more.Map = map[string]string{}
+	for _, pair := range pairs {
+		field := keyOf(pair)
+		e.lines["map."+field] = lineOf(pair.Key)
+		column := e.text("map."+field, pair.Value)
+		if column == "" {
+			continue
+		}
+		known, _, err := peoplefile.ParseMap(field + "=" + column)
+		if err != nil {
+			e.bad("map."+field, "%v", err)
+			continue
+		}
+		e.list.more.Map[known] = column
 	}
 }
 
@@ -240,9 +270,10 @@ func (e *entry) checkTimes() {
 func (e *entry) checkKeys() {
 	const known = "want invite, bulk-invite or sync-list"
 	keys := map[string][]string{ // besides those of every schedule; the first one is required
-		tasks.TypeInvite:     {"email_address", "options"},
-		tasks.TypeBulkInvite: {"file", "campaign", "email_column", "ignore_columns", "skip_invalid", "options"},
-		tasks.TypeSyncList:   {},
+		tasks.TypeInvite: {"email_address", "options"},
+		tasks.TypeBulkInvite: {"file", "campaign", "email_column", "map", "no_header", "sheet", "encoding",
+			"ignore_columns", "split", "include_opted_out", "skip_invalid", "options"},
+		tasks.TypeSyncList: {},
 	}
 	own, ok := keys[e.Task]
 	if _, given := e.lines["task"]; !given {

@@ -227,11 +227,12 @@ func TestFaultsOfATasksKeysAreTold(t *testing.T) {
 		"bad column": {instead("sync-list", "bulk-invite") + "    file: odd.csv\n    email_column: who\n",
 			[]string{`s.yaml:5: schedule "a": file: odd.csv: has unknown columns: "wish"`}},
 		"a bad list": {instead("sync-list", "bulk-invite") +
-			"    file: 7\n    campaign: a b\n    skip_invalid: maybe\n    options: {expires_in_days: 999}\n", []string{
-			`s.yaml:5: schedule "a": file: is a number`, `s.yaml:6: schedule "a": campaign: "a b" is not a name`,
-			`s.yaml:7: schedule "a": skip_invalid: is text, not true or false`,
-			`s.yaml:8: schedule "a": expires_in_days: 999 is not between`,
-		}},
+			"    file: 7\n    campaign: a b\n    skip_invalid: maybe\n    options: {expires_in_days: 999}\n",
+			[]string{
+				`s.yaml:5: schedule "a": file: is a number`, `s.yaml:6: schedule "a": campaign: "a b" is not a name`,
+				`s.yaml:7: schedule "a": skip_invalid: is text, not true or false`,
+				`s.yaml:8: schedule "a": expires_in_days: 999 is not between`,
+			}},
 	}.check(t)
 }
 
@@ -302,5 +303,72 @@ func checkFaults(t *testing.T, err error) {
 			strings.ContainsFunc(one.Error(), unicode.IsControl) {
 			t.Fatalf("%q of type %T", one, one)
 		}
+	}
+}
+
+// TestListsAreNeverGuessed: nobody is there to be asked, at the start and at a tick.
+func TestListsAreNeverGuessed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, content string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("list.csv", "1,ada@example.com,a\n2,bob@example.com; cy@example.com,b\n")
+	write("soft.csv", "email\nda\u00ADvid@example.com\n")
+	text := instead("sync-list", "bulk-invite") + "    file: list.csv\n"
+	_, err := parse([]byte(text), "s.yaml", dir)
+	if err == nil || !strings.Contains(err.Error(),
+		"bad rows (1), the first at line 2: email_address: holds 2 addresses") {
+		t.Errorf("%v", err)
+	}
+	text += "    split: true\n"
+	_, err = parse([]byte(text), "s.yaml", dir)
+	if err == nil || !strings.Contains(err.Error(), `set no_header: true, email_column: "2"`) {
+		t.Errorf("%v", err)
+	}
+	_, err = parse([]byte(strings.Replace(text, "list.csv", "soft.csv", 1)), "s.yaml", dir)
+	if err == nil || !strings.Contains(err.Error(), "in line 2 a soft hyphen") {
+		t.Errorf("%v", err)
+	}
+	text += "    no_header: true\n    email_column: \"2\"\n    map: {public_metadata.team: \"3\"}\n"
+	schedules, err := parse([]byte(text), "s.yaml", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := schedules[0]
+	recipients, err := s.list.read(s.recipient)
+	if err != nil || len(recipients) != 3 || recipients[2].PublicMetadata["team"] != "b" {
+		t.Errorf("%+v, %v", recipients, err)
+	}
+	guessed := list{path: filepath.Join(dir, "soft.csv"), file: "soft.csv"} // as a tick may find it
+	if recipients, err := guessed.read(s.recipient); err == nil {
+		t.Errorf("%+v", recipients)
+	}
+}
+
+func TestKeysAboutAListAreChecked(t *testing.T) {
+	t.Parallel()
+	bulk := instead("sync-list", "bulk-invite") + "    file: people.csv\n"
+	faults{
+		"no mapping": {bulk + "    map: x\n", []string{`s.yaml:6: schedule "a": map: is text, not a mapping`}},
+		"no field": {bulk + "    map: {shoe: x}\n",
+			[]string{`s.yaml:6: schedule "a": map.shoe: "shoe" is no field`}},
+		"no such column": {bulk + "    map: {notify: x}\n",
+			[]string{`s.yaml:5: schedule "a": file: people.csv, line 1: has no column "x"`}},
+		"no workbook": {bulk + "    sheet: x\n",
+			[]string{`s.yaml:5: schedule "a": file: people.csv: is no workbook`}},
+		"encoding": {bulk + "    encoding: x\n",
+			[]string{`s.yaml:5: schedule "a": file: people.csv: cannot be read`}},
+	}.check(t)
+}
+
+// TestKeysThatEarlierVersionsKnowKeepTheirDigest: else a schedule would begin anew with each change of versions.
+func TestKeysThatEarlierVersionsKnowKeepTheirDigest(t *testing.T) {
+	t.Parallel()
+	schedules, err := parse([]byte(instead("sync-list", "bulk-invite")+"    file: people.csv\n"), "s.yaml", folder(t))
+	if err != nil || schedules[0].digest != "2973310d10634c8db146e7b8003acd7f" {
+		t.Errorf("%s, %v", schedules[0].digest, err)
 	}
 }

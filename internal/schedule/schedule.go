@@ -15,7 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/usher/internal/peoplefile"
@@ -43,6 +45,15 @@ type list struct {
 	emailColumn   string
 	ignoreColumns bool
 	skipInvalid   bool
+	more          reading
+}
+
+// reading is what else a schedule may say of how its list is read.
+type reading struct {
+	Map             map[string]string // columns by the fields that they set
+	Sheet, Encoding string
+	NoHeader, Split bool
+	IncludeOptedOut bool
 }
 
 // digestVersion is part of every digest: a version of Usher that means something else by the same file counts it up.
@@ -50,8 +61,12 @@ const digestVersion = 1
 
 // digest leaves out where the file of a list lies: that may differ between machines.
 func digest(s Schedule) (string, error) {
-	data, err := json.Marshal([]any{digestVersion, s.Cron, s.TimeZone, s.Task, s.recipient,
-		s.list.file, s.list.campaign, s.list.emailColumn, s.list.ignoreColumns, s.list.skipInvalid})
+	parts := []any{digestVersion, s.Cron, s.TimeZone, s.Task, s.recipient,
+		s.list.file, s.list.campaign, s.list.emailColumn, s.list.ignoreColumns, s.list.skipInvalid}
+	if !reflect.ValueOf(s.list.more).IsZero() { // an earlier version of Usher knows no more keys
+		parts = append(parts, s.list.more)
+	}
+	data, err := json.Marshal(parts)
 	if err != nil {
 		return "", fmt.Errorf("encoding schedule %s: %w", s.Name, err)
 	}
@@ -119,7 +134,8 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 	}
 	file, err := peoplefile.ReadFile(l.path, peoplefile.Options{
 		Name: l.file, Defaults: defaults, EmailColumn: l.emailColumn, IgnoreColumns: l.ignoreColumns,
-		MaxRows: tasks.MaxRecipients,
+		Map: l.more.Map, Sheet: l.more.Sheet, Encoding: l.more.Encoding, NoHeader: l.more.NoHeader,
+		Split: l.more.Split, IncludeOptedOut: l.more.IncludeOptedOut, MaxRows: tasks.MaxRecipients,
 	})
 	if err != nil {
 		return nil, err
@@ -128,8 +144,28 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		const format = "%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true"
 		return nil, fmt.Errorf(format, l.file, bad, file.Invalid[0])
 	}
+	if len(file.Guesses) > 0 {
+		return nil, fmt.Errorf("%s can be read in more than one way: %s", l.file, settle(file.Guesses))
+	}
 	if len(file.Rows) == 0 {
 		return nil, fmt.Errorf("%s has no valid row", l.file)
 	}
 	return file.Recipients(), nil
+}
+
+// settle says what is guessed, and what makes it certain. Nobody is there to be asked.
+func settle(guesses []peoplefile.Guess) string {
+	first, remedy := guesses[0], "correct the list"
+	text := first.What
+	if first.Line > 0 {
+		text = fmt.Sprintf("in line %d %s", first.Line, text)
+	}
+	if flags, all := peoplefile.Certain(guesses); all {
+		keys := make([]string, len(flags))
+		for i, flag := range flags {
+			keys[i] = flag.Key()
+		}
+		remedy = "set " + strings.Join(keys, ", ")
+	}
+	return text + "; " + remedy
 }

@@ -1,0 +1,236 @@
+package peoplefile
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The header rows of known programs, as they write them, with the year in which they were last looked at.
+func headers() []struct{ program, year, header string } {
+	return []struct{ program, year, header string }{
+		{"Google Contacts", "2024", "First Name,Middle Name,Last Name,Phonetic First Name,Nickname,Organization " +
+			"Name," +
+			"Notes,Labels,E-mail 1 - Label,E-mail 1 - Value,E-mail 2 - Label,E-mail 2 - Value,Phone 1 - Label," +
+			"Phone 1 - Value"},
+		{"Google Contacts", "2020", "Name,Given Name,Family Name,Group Membership,E-mail 1 - Type,E-mail 1 - Value"},
+		{"Outlook contacts", "2026", "First Name,Middle Name,Last Name,Title,Suffix,E-mail Address,E-mail 2 Address"},
+		{"Mailchimp", "2026", "Email Address,First Name,Last Name,Address,Phone Number,MEMBER_RATING,OPTIN_TIME," +
+			"OPTIN_IP,CONFIRM_TIME,CONFIRM_IP,LATITUDE,LONGITUDE,GMTOFF,DSTOFF,TIMEZONE,CC,REGION,LAST_CHANGED,LEID," +
+			"EUID,NOTES,TAGS"},
+		{"HubSpot", "2026", "Record ID,First Name,Last Name,Email,Lifecycle Stage"},
+		{"HubSpot unsubscribes and bounces", "2026", "Email,Portal Bounce,Portal Unsubscribe,Portal Spam Report," +
+			"Global Bounce,Marketing Information"},
+		{"LinkedIn connections", "2026", "First Name,Last Name,URL,Email Address,Company,Position,Connected On"},
+		{"Clerk dashboard", "2026", "id,first_name,last_name,username,primary_email_address,primary_phone_number," +
+			"verified_email_addresses,unverified_email_addresses,verified_phone_numbers,unverified_phone_numbers," +
+			"totp_secret,password_digest,password_hasher"},
+		{"Supabase", "2026", "instance_id,id,aud,role,email,encrypted_password,email_confirmed_at,invited_at," +
+			"last_sign_in_at,raw_app_meta_data,raw_user_meta_data,created_at,phone,banned_until," +
+			"is_sso_user,deleted_at"},
+		{"Entra bulk invite", "2026", "Email address to invite [inviteeEmail] Required," +
+			"Redirection url [inviteRedirectURL] Required,Send invitation message (true or false) [sendEmail]," +
+			"Customized invitation message [customizedMessageBody]"},
+	}
+}
+
+func TestExportsAreKnownByTheirHeadings(t *testing.T) {
+	t.Parallel()
+	for _, h := range headers() {
+		names := strings.Split(h.header, ",")
+		if e := exportOf(names, false, signs{}); e == nil || e.program != h.program || e.seen != h.year {
+			t.Errorf("%s (%s) is taken for %v", h.program, h.year, e)
+		}
+		loud := strings.Split(strings.ToUpper(strings.NewReplacer("-", " ", "_", " ").Replace(h.header)), ",")
+		if e := exportOf(loud, false, signs{}); e == nil || e.program != h.program {
+			t.Errorf("%s is not known by %q", h.program, loud)
+		}
+		for i := range names { // a heading is never a part of a longer one
+			longer := append([]string{}, names...)
+			for j := range longer {
+				longer[j] += " of the manager"
+			}
+			longer[i] = names[i]
+			if e := exportOf(longer, false, signs{}); e != nil {
+				t.Errorf("%q is taken for %s", longer, e)
+			}
+		}
+	}
+}
+
+// The samples, each with what is understood of it without a flag.
+func TestSamples(t *testing.T) {
+	t.Parallel()
+	const (
+		ada = `{"email_address":"ada@example.com"}`
+		bob = `{"email_address":"bob@example.com"}`
+	)
+	for name, want := range map[string]string{
+		"airtable.csv": "Airtable (2026)\nline 2: " + ada +
+			"\nline 3: {\"email_address\":\"bob@example.com\",\"no_notify\":true}",
+		"auth0-users.json": "Auth0 (2026)\nline 2 (element 1): " + ada +
+			"\nout line 3 (element 2): has no address",
+		"auth0-users.ndjson": "Auth0 (2026)\nline 1: " + ada +
+			"\nout line 2: must not be written to, as the column \"blocked\" says",
+		"clerk-dashboard-users.csv": "Clerk dashboard (2026)\nline 3: " + ada + "\nline 4: " + bob +
+			"\n2 have further addresses\nlines [1] []",
+		"cut-off.csv": "\nline 2: {\"email_address\":\"ada@example.com\",\"redirect_url\":\"/welcome\"}\nbad " +
+			"line 3: has 1 cells, where the header has 2, and no line end: " +
+			"the file may have been cut off here",
+		"entra-bulk-invite.csv": "Entra bulk invite (2026)\nline 3: " + ada + "\nline 4: " + bob +
+			"\nlines [1] []\n" +
+			"not mapped redirect_url, notify",
+		"firebase-users.csv": "Firebase (2026)\nline 1: " + ada + "\nline 2: " + bob +
+			"\nout line 3: has no address\n" +
+			"guess 1: there is no header, and column 2 is taken for the addresses [--no-header --email-column 2]\n" +
+			"warning " + firebaseWarning,
+		"firebase-users.json": "Firebase (2026)\nline 3 (element 1): " + ada +
+			"\nout line 4 (element 2): must not be written to, as the column \"disabled\" says",
+		"google-contacts-2024.csv": "Google Contacts (2024)\nline 2: " + ada + "\nline 3: " + bob +
+			"\nout line 5: has no address\n1 have further addresses",
+		"google-contacts-old.csv": "Google Contacts (2020)\nline 3: " + bob +
+			"\nbad line 2: email_address: holds 2 addresses (--split makes a recipient of each)",
+		"hubspot-bounces.csv": "HubSpot unsubscribes and bounces (2026)" +
+			"\nout line 2: must not be written to, as the column \"Portal Unsubscribe\" says" +
+			"\nout line 3: must not be written to, as the column \"Portal Bounce\" says",
+		"hubspot.csv": "HubSpot (2026)\nline 2: " + ada +
+			"\nout line 3: must not be written to, as the column \"Unsubscribed from all email\" says",
+		"invisible.csv": "\nline 2: " + ada + "\nline 4: " + bob +
+			"\nline 5: {\"email_address\":\"carol@example.com\"}" +
+			"\nline 6: {\"email_address\":\"david@example.com\"}" +
+			"\nbad line 7: email_address: has an invisible character in its domain: a zero-width space (U+200B) " +
+			"after " +
+			"\"eve@exam\"\ntwice line 3: has the address of line 2, once it is cleaned" +
+			"\nguess 6: a soft hyphen (U+00AD) after \"da\" is taken out of the address []",
+		"linkedin-connections.csv": "LinkedIn connections (2026)\nline 6: " + ada +
+			"\nout line 7: has no address\nlines [1 2] []",
+		"mailchimp-subscribed.csv": "Mailchimp (2026)\nline 2: " + ada + "\nline 3: " + bob,
+		"mailchimp-unsubscribed.csv": "f: is an export of Mailchimp, people who unsubscribed (2026): these " +
+			"people have " +
+			"unsubscribed, so nobody in it is invited",
+		"outlook.csv": "Outlook contacts (2026)\nline 2: " + ada + "\nline 3: " + bob,
+		"salesforce-report.csv": "Salesforce report (2026)\nline 2: " + ada +
+			"\nout line 3: must not be written to, as the column \"Email Opt Out\" says\nlines [] [6 7 8 9 10]",
+		"supabase-users.csv": "Supabase (2026)\nline 2: " + ada +
+			"\nout line 3: must not be written to, as the column \"banned_until\" says\nout line 4: has no address",
+		"two-address-columns.csv": "f, line 1: has more than one column with addresses: \"Email\" and \"Manager " +
+			"Email\": " +
+			"say whose are meant, such as --email-column Email --ignore-columns",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file, err := ReadFile(filepath.Join("testdata", name), Options{Name: "f"})
+			got := fmt.Sprint(err)
+			if err == nil {
+				got = file.Understood.Export + "\n" + describe(file) + aside(file)
+			}
+			if strings.TrimSuffix(got, "\n") != want {
+				t.Errorf("\n got %s\nwant %s", got, want)
+			}
+		})
+	}
+	samples, err := filepath.Glob("testdata/*.*sv")
+	if err != nil || len(samples) < 16 {
+		t.Errorf("%d samples, %v", len(samples), err)
+	}
+}
+
+// aside describes what else was understood.
+func aside(f File) string {
+	var b strings.Builder
+	u := f.Understood
+	if u.Further > 0 {
+		fmt.Fprintf(&b, "%d have further addresses\n", u.Further)
+	}
+	if len(u.Preamble)+len(u.Footer) > 0 {
+		fmt.Fprintf(&b, "lines %v %v\n", u.Preamble, u.Footer)
+	}
+	for _, w := range u.Warnings {
+		fmt.Fprintf(&b, "warning %s\n", w)
+	}
+	var fields []string
+	for _, o := range u.Options {
+		fields = append(fields, o.Field)
+	}
+	if len(fields) > 0 {
+		fmt.Fprintf(&b, "not mapped %s\n", strings.Join(fields, ", "))
+	}
+	return b.String()
+}
+
+// What is passed over of a known export is in nothing that is kept of it.
+func TestSecretsOfAnExportAreKeptNowhere(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"table": headers()[8].header + "\n,1,,,nobody,SECRET,,,,,,,,,,\n",
+		"json":  `[{"email": "nobody", "emailVerified": true, "passwordHash": "SECRET"}]`,
+		"users": `{"users": [{"localId": "SECRET", "email": "nobody", "passwordHash": "SECRET"}]}`,
+	} {
+		file := read(t, content, Options{})
+		if len(file.Invalid) != 1 || file.Understood.Export == "" {
+			t.Fatalf("%s: %s", name, describe(file))
+		}
+		all, err := json.Marshal(file)
+		if text := string(all); err != nil || strings.Contains(text, "SECRET") || !strings.Contains(text, "nobody") {
+			t.Errorf("%s: %s, %v", name, text, err)
+		}
+	}
+}
+
+func TestWhoMustNotBeWrittenToIsLeftOutOfEveryRow(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]string{
+		"alone":          "BOB@example.com,yes",
+		"with a name":    "Bob <bob@example.com>,yes",
+		"among several":  "cy@example.com; bob@example.com,yes",
+		"in a name":      "bob@example.com <cy@example.com>,yes",
+		"not an address": "ask bob@example.com,yes",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const others = "bob@example.com,no\nada@example.com,\nbob@example.com,\n"
+			file := read(t, "email,bounced\n"+others+last+"\n", Options{})
+			want(t, describe(file), `line 3: {"email_address":"ada@example.com"}`,
+				`out line 2: is left out, as line 5 says`, `out line 4: has the address of line 2`,
+				`out line 5: must not be written to, as the column "bounced" says`)
+		})
+	}
+}
+
+func TestANameThatHoldsAnotherAddressIsAFault(t *testing.T) {
+	t.Parallel()
+	const fault = "bad line 2: email_address: has a name in front of the address that holds another address"
+	for _, cell := range []string{
+		"ada@example.com <bob@example.com>", `"Ada (ada@example.com)" <bob@example.com>`,
+		"ada@example.com via list <mailto:bob@example.com>", "ada@example.com bob@example.com <bob@example.com>",
+	} {
+		file := read(t, "email\tnotify\n\""+strings.ReplaceAll(cell, `"`, `""`)+"\"\tyes\n", Options{})
+		want(t, describe(file), fault)
+	}
+	same := read(t, "email\nBob@example.com <bob@example.com>\n", Options{})
+	if len(same.Rows) != 1 {
+		t.Errorf("a name that is the same address: %s", describe(same))
+	}
+}
+
+// A line with an address in the column that counts is never passed over, however it is set apart.
+func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"bob@example.com", "for bob@example.com", "<bob@example.com>", "mailto:bob@example.com",
+	} {
+		_, err := Read(strings.NewReader("a list\n"+line+"\n\nemail\nada@example.com\n"), Options{Name: "f"})
+		want(t, fmt.Sprint(err), "f, line 2: stands in front of the header and holds an address; "+
+			"the header seems to be in line 4")
+		file := read(t, "email\nada@example.com\n\nthe end\n\n"+line+"\n", Options{})
+		if len(file.Understood.Footer) > 0 || len(file.Rows)+len(file.Invalid) != 3 {
+			t.Errorf("%q at the end: %+v %s", line, file.Understood.Footer, describe(file))
+		}
+	}
+	file := read(t, "a list\n\nemail\nada@example.com\n\nthe end\n", Options{})
+	if got := aside(file); got != "lines [1] [6]\n" || len(file.Rows) != 1 {
+		t.Errorf("without an address: %s %s", got, describe(file))
+	}
+}

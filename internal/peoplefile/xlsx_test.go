@@ -1,0 +1,350 @@
+package peoplefile
+
+import (
+	"archive/zip"
+	"bytes"
+	"compress/flate"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xuri/excelize/v2"
+)
+
+// book is a workbook that excelize writes.
+func newBook(t *testing.T, fill func(b *excelize.File)) string {
+	t.Helper()
+	b := excelize.NewFile()
+	fill(b)
+	data, err := b.WriteToBuffer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.String()
+}
+
+func rows(t *testing.T, b *excelize.File, sheet string, rows ...[]any) {
+	t.Helper()
+	for i, row := range rows {
+		must(t, b.SetSheetRow(sheet, fmt.Sprintf("A%d", i+1), &row))
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// LibreOffice 7.4 and openpyxl 3.0 wrote these, with links, dates, leading zeros, hidden, filtered and struck-through
+// rows, formulas, two or three sheets and 1,000 rows that have nothing but a format.
+func TestWorkbooksOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	libre, err := ReadFile("testdata/libreoffice.xlsx", Options{})
+	must(t, err)
+	want(t, describe(libre),
+		`line 2: {"email_address":"ada@example.com","public_metadata":{"number":"00042","since":"2026-03-01"},`+
+			`"no_notify":true}`,
+		`line 6: {"email_address":"bob@example.com"}`,
+		`out line 3: is hidden`, `out line 4: is hidden`, `out line 5: is struck through`)
+	if libre.Understood.Sheet != "People" {
+		t.Errorf("%+v", libre.Understood)
+	}
+	python, err := ReadFile("testdata/openpyxl.xlsx", Options{})
+	must(t, err)
+	want(t, describe(python),
+		`line 2: {"email_address":"ada@example.com","public_metadata":{"number":"00042","since":"2026-03-01"},`+
+			`"ignore_existing":true}`,
+		`line 5: {"email_address":"bob@example.com"}`,
+		`bad line 6: email_address: is one address, and the link behind it leads to another`,
+		`bad line 7: email_address: is merged over the lines 7 to 8, and only the first of them has the value`,
+		`bad line 9: email_address: has a link to several addresses behind a text that is none`,
+		`bad line 10: email_address: is one address, and the link behind it leads to another`,
+		`bad line 11: email_address: has a formula without a stored value: open the file in a spreadsheet and `+
+			`save it`,
+		`out line 3: is hidden`, `out line 4: is struck through`,
+		`guess 5: the address is taken from the link behind a text that is none []`)
+	split, err := ReadFile("testdata/openpyxl.xlsx", Options{Split: true})
+	must(t, err)
+	if len(split.Rows) != 2 {
+		t.Errorf("several addresses of a link are split: %s", describe(split))
+	}
+	old, err := ReadFile("testdata/libreoffice.xlsx", Options{Sheet: "Old"}) // named, so that it is certain
+	must(t, err)
+	want(t, describe(old), `line 2: {"email_address":"stranger@example.com"}`)
+}
+
+func TestSheetsThatMayBeMeant(t *testing.T) {
+	t.Parallel()
+	two := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"Email"}, []any{"ada@example.com"})
+		_, err := b.NewSheet("Second's")
+		must(t, err)
+		rows(t, b, "Second's", []any{"Email"}, []any{"bob@example.com"})
+	})
+	_, err := Read(strings.NewReader(two), Options{Name: "f"})
+	want(t, fmt.Sprint(err), `f: has addresses in several sheets: "Sheet1", "Second's": say which one is meant, `+
+		`such as `+
+		`--sheet Sheet1`)
+	want(t, describe(read(t, two, Options{Sheet: "Second's"})), `line 2: {"email_address":"bob@example.com"}`)
+	_, err = Read(strings.NewReader(two), Options{Name: "f", Sheet: "Third"})
+	want(t, fmt.Sprint(err), `f: has no sheet "Third"; it has "Sheet1", "Second's"`)
+	_, err = Read(strings.NewReader("email\n"), Options{Name: "f", Sheet: "Third"})
+	want(t, fmt.Sprint(err), `f: is no workbook, so it has no sheet "Third"`)
+}
+
+func TestWhatIsHiddenIsNotInvited(t *testing.T) {
+	t.Parallel()
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"Name", "Email"}, []any{"Ada", "ada@example.com"}, []any{"Bob", "bob@example.com"},
+			[]any{"Ada", "ADA@example.com"}, []any{"Cy", "cy@example.com"})
+		must(t, b.SetRowVisible("Sheet1", 3, false))
+		must(t, b.SetRowVisible("Sheet1", 4, false))
+		must(t, b.SetColVisible("Sheet1", "B", false))
+		must(t, b.SetCellRichText("Sheet1", "B5", []excelize.RichTextRun{
+			{Text: "cy@", Font: &excelize.Font{Strike: true}}, {Text: "example.com",
+				Font: &excelize.Font{Strike: true}},
+		}))
+	})
+	want(t, describe(read(t, text, Options{IgnoreColumns: true})),
+		`line 2: {"email_address":"ada@example.com"}`,
+		`out line 3: is hidden`, `out line 4: is hidden`, `out line 5: is struck through`,
+		`note line 2: stands also in line 4, which is left out`,
+		`guess 0: the column "Email" is hidden, and taken for the addresses all the same [--email-column Email]`)
+	want(t, describe(read(t, text, Options{IgnoreColumns: true, EmailColumn: "Email"})),
+		`line 2: {"email_address":"ada@example.com"}`,
+		`out line 3: is hidden`, `out line 4: is hidden`, `out line 5: is struck through`,
+		`note line 2: stands also in line 4, which is left out`)
+}
+
+func TestLinksToSeveralAddressesAreFaults(t *testing.T) {
+	t.Parallel()
+	const (
+		behind  = "email_address: has a link to several addresses behind a text that is none"
+		another = "email_address: is one address, and the link behind it leads to another"
+	)
+	for _, link := range []string{
+		"mailto:ada@example.com,bob@example.com", "mailto:ada@example.com;bob@example.com",
+		"mailto:ada@example.com%2Cbob@example.com", "mailto:ada@example.com?cc=bob@example.com",
+		"MAILTO:ada@example.com?subject=x&BCC=bob%40example.com", "mailto:?to=ada@example.com&to=bob@example.com",
+	} {
+		text := newBook(t, func(b *excelize.File) {
+			rows(t, b, "Sheet1", []any{"email"}, []any{"Ada"}, []any{"ada@example.com"})
+			must(t, b.SetCellHyperLink("Sheet1", "A2", link, "External"))
+			must(t, b.SetCellHyperLink("Sheet1", "A3", link, "External"))
+		})
+		for _, split := range []bool{false, true} {
+			want(t, describe(read(t, text, Options{Split: split})), "bad line 2: "+behind, "bad line 3: "+another)
+		}
+	}
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"email"}, []any{"ada@example.com; bob@example.com"})
+		must(t, b.SetCellHyperLink("Sheet1", "A2", "mailto:ada@example.com", "External"))
+	})
+	want(t, describe(read(t, text, Options{Split: true})), "bad line 2: "+another)
+}
+
+func TestCellsAreReadAsTheyShow(t *testing.T) {
+	t.Parallel()
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"email", "public_metadata.a", "public_metadata.b", "public_metadata.c", "notify",
+			"expires_in_days", "public_metadata.d"},
+			[]any{"ada@example.com", time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), 7, 0.5, false, 30, 123456789012},
+			[]any{"mailto:bob@example.com", nil, "x_x000D_y", math.Pi, true, nil, "<&>"})
+		style := func(code string) int {
+			id, err := b.NewStyle(&excelize.Style{CustomNumFmt: &code})
+			must(t, err)
+			return id
+		}
+		must(t, b.SetCellStyle("Sheet1", "B2", "B2", style("yyyy-mm-dd")))
+		must(t, b.SetCellStyle("Sheet1", "C2", "C2", style("000")))
+		must(t, b.SetCellStyle("Sheet1", "D2", "D2", style("0%")))
+		must(t, b.SetCellHyperLink("Sheet1", "A3", "mailto:Bob@example.com?subject=Hello", "External"))
+	})
+	want(t, describe(read(t, text, Options{})),
+		`line 2: {"email_address":"ada@example.com","public_metadata":{"a":"2026-03-01","b":"007","c":"50%",`+
+			`"d":"123456789012"},"no_notify":true,"expires_in_days":30}`,
+		`line 3: {"email_address":"bob@example.com","public_metadata":{"b":"x\ry","c":"3.14159265358979",`+
+			`"d":"\u003c\u0026\u003e"}}`)
+}
+
+// Archives that are not what they seem: refused quickly, in little memory.
+func TestHostileArchivesAreRefused(t *testing.T) {
+	t.Parallel()
+	const sheet = "xl/worksheets/sheet1.xml"
+	good := string(zipped(t, nil))
+	bomb := deflated(t, 64<<20)
+	cell := `<worksheet><sheetData><row r="1"><c t="inlineStr"><is><t>email</t></is></c></row><row r="2">` +
+		`<c t="inlineStr"><is><t>a@example.com</t></is></c></row>`
+	const end = "</sheetData></worksheet>"
+	whole := sheetOf(t, bomUTF8+`<?xml version="1.0" encoding="UTF-8"?>`+cell+end+"\n<!-- x -->\n")
+	want(t, describe(read(t, whole, Options{})), `line 2: {"email_address":"a@example.com"}`)
+	for name, c := range map[string]struct{ content, want string }{
+		"gigabytes":            {packed(t, sheet, bomb, 5<<30), "unpacks to more than is taken"},
+		"a large sheet":        {packed(t, sheet, bomb, 200<<20), "is a broken .xlsx"},
+		"one that hides it":    {packed(t, sheet, bomb, 1000), "is a broken .xlsx"},
+		"one of its size":      {packed(t, sheet, bomb, 64<<20), "is a broken .xlsx"},
+		"a part nobody reads":  {packed(t, "a.png", bomb[:len(bomb)/2], 64<<20), "is a broken .xlsx"},
+		"a styles part":        {packed(t, "xl/styles.xml", bomb, 64<<20), "unpacks to more than is taken"},
+		"shared texts":         {packed(t, "xl/sharedStrings.xml", bomb, 200<<20), "is a broken .xlsx"},
+		"cut off":              {good[:len(good)/2], "is a broken .xlsx"},
+		"a changed byte":       {changed(t, cell+end), "is a broken .xlsx"},
+		"XML that breaks off":  {sheetOf(t, cell), "is a broken .xlsx"},
+		"XML with a wrong end": {sheetOf(t, cell+"</sheetData></x>"), "is a broken .xlsx"},
+		"a document type":      {sheetOf(t, `<!DOCTYPE x>`+cell+end), "is a broken .xlsx"},
+		"an unknown entity":    {sheetOf(t, cell+"&nbsp;"+end), "is a broken .xlsx"},
+		"another encoding":     {sheetOf(t, `<?xml version="1.0" encoding="x"?>`+cell+end), "is a broken .xlsx"},
+		"a wrong character":    {sheetOf(t, cell+"\uFFFE"+end), "is a broken .xlsx"},
+		"no XML":               {sheetOf(t, "<!-- -->\n"), "is a broken .xlsx"},
+		"two documents":        {sheetOf(t, cell+end+"<x/>"), "is a broken .xlsx"},
+		"text after the end":   {sheetOf(t, cell+end+"x"), "is a broken .xlsx"},
+		"a long text":          {sheetOf(t, cell+strings.Repeat("x", 2<<20)+end), "a text that is too long"},
+		"tags in tags":         {sheetOf(t, strings.Repeat("<x>", 200)+strings.Repeat("</x>", 200)), "not well formed"},
+		"rows out of order":    {sheetOf(t, cell+`<row r="1"/></sheetData></worksheet>`), "is a broken .xlsx"},
+		"cells out of order": {sheetOf(t,
+			`<worksheet><sheetData><row><c r="B1"/><c r="A1"/></row></sheetData></worksheet>`),
+			"is a broken .xlsx"},
+		"a text that is not there": {sheetOf(t, `<worksheet><sheetData><row><c t="s"><v>7</v></c></row></sheetData>`+
+			`</worksheet>`), "is a broken .xlsx"},
+		"a far cell in many rows": {sheetOf(t,
+			"<worksheet><sheetData>"+strings.Repeat(`<row><c/><c t="str"><v>x</v></c>`+
+				`<c t="str"><v>y</v></c></row>`, 3)+
+				`<row r="1048577"/></sheetData></worksheet>`), "is a broken .xlsx"},
+		"no workbook":  {zipOf(t, map[string]string{"a.txt": "email\n"}), "is a zip archive and no .xlsx"},
+		"an empty one": {"PK\x05\x06" + strings.Repeat("\x00", 18), "is a zip archive and no .xlsx"},
+		"ods": {zipOf(t, map[string]string{"mimetype": "application/vnd.oasis.opendocument.spreadsheet"}),
+			"is an .ods spreadsheet: save it as .xlsx"},
+		"xlsb": {zipOf(t, map[string]string{"xl/workbook.bin": ""}), "is an .xlsb spreadsheet: save it as .xlsx"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := Read(strings.NewReader(c.content), Options{Name: "f"})
+			runtime.ReadMemStats(&after)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if made := (after.TotalAlloc - before.TotalAlloc) >> 20; made > 60 {
+				t.Errorf("%d MiB were allocated", made)
+			}
+		})
+	}
+}
+
+func sheetOf(t *testing.T, sheet string) string {
+	t.Helper()
+	return string(zipped(t, map[string]string{"xl/worksheets/sheet1.xml": sheet}))
+}
+
+func zipOf(t *testing.T, parts map[string]string) string {
+	t.Helper()
+	var out bytes.Buffer
+	archive := zip.NewWriter(&out)
+	for name, content := range parts {
+		w, err := archive.Create(name)
+		must(t, err)
+		_, err = io.WriteString(w, content)
+		must(t, err)
+	}
+	must(t, archive.Close())
+	return out.String()
+}
+
+// deflated is a stream of so many zeros.
+func deflated(t *testing.T, size int64) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.BestSpeed)
+	must(t, err)
+	_, err = io.CopyN(w, zeros{}, size)
+	must(t, err)
+	must(t, w.Close())
+	return out.Bytes()
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// packed is a workbook of which one part is a deflated stream, said to have a size.
+func packed(t *testing.T, part string, stream []byte, size uint64) string {
+	t.Helper()
+	old, err := reopened(t)
+	must(t, err)
+	var out bytes.Buffer
+	archive := zip.NewWriter(&out)
+	for _, file := range old.File {
+		if file.Name != part {
+			must(t, archive.Copy(file))
+		}
+	}
+	w, err := archive.CreateRaw(&zip.FileHeader{
+		Name: part, Method: zip.Deflate, CompressedSize64: uint64(len(stream)), UncompressedSize64: size,
+	})
+	must(t, err)
+	_, err = w.Write(stream)
+	must(t, err)
+	must(t, archive.Close())
+	return out.String()
+}
+
+// changed is a workbook whose sheet was written without compression, and changed afterwards.
+func changed(t *testing.T, sheet string) string {
+	t.Helper()
+	var out bytes.Buffer
+	archive := zip.NewWriter(&out)
+	old, err := reopened(t)
+	must(t, err)
+	for _, file := range old.File {
+		if file.Name != "xl/worksheets/sheet1.xml" {
+			must(t, archive.Copy(file))
+		}
+	}
+	w, err := archive.CreateHeader(&zip.FileHeader{Name: "xl/worksheets/sheet1.xml", Method: zip.Store})
+	must(t, err)
+	_, err = io.WriteString(w, sheet)
+	must(t, err)
+	must(t, archive.Close())
+	return strings.Replace(out.String(), "a@example.com", "b@example.com", 1)
+}
+
+func reopened(t *testing.T) (*zip.Reader, error) {
+	t.Helper()
+	data := zipped(t, nil)
+	return zip.NewReader(bytes.NewReader(data), int64(len(data)))
+}
+
+// 20,000 rows of a workbook take no temporary files, and all that is allocated for them, most of it only for a moment,
+// has a bound.
+func TestWorkbooksStayInMemory(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
+	text := newBook(t, func(b *excelize.File) {
+		w, err := b.NewStreamWriter("Sheet1")
+		must(t, err)
+		must(t, w.SetRow("A1", []any{"email", "public_metadata.plan"}))
+		for i := range 20_000 {
+			must(t, w.SetRow(fmt.Sprintf("A%d", i+2), []any{fmt.Sprintf("person%d@example.com", i), "pro"}))
+		}
+		must(t, w.Flush())
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	file := read(t, text, Options{})
+	runtime.ReadMemStats(&after)
+	if made := (after.TotalAlloc - before.TotalAlloc) >> 20; len(file.Rows) != 20_000 || made > 96 {
+		t.Errorf("%d rows, %d MiB allocated", len(file.Rows), made)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("%d files are left, %v", len(left), err)
+	}
+}
