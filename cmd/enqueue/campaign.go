@@ -28,7 +28,7 @@ type campaignName struct {
 }
 
 type campaignListCommand struct {
-	State string `placeholder:"S" help:"Only scheduled, running, paused, cancelled or finished ones."`
+	State string `placeholder:"S" help:"Only uploading, scheduled, running, paused, cancelled or finished ones."`
 }
 
 // campaignsShown bounds what status and campaign list show.
@@ -36,7 +36,8 @@ const campaignsShown = 50
 
 func (c *campaignListCommand) Run(a *app) (err error) {
 	if c.State != "" {
-		c.State, err = settings.OneOf("--state", c.State, "scheduled", "running", "paused", "cancelled", "finished")
+		c.State, err = settings.OneOf("--state", c.State,
+			"uploading", "scheduled", "running", "paused", "cancelled", "finished")
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -116,10 +117,16 @@ type Recipient struct {
 // lookedUp is how many recipients are looked up in the directory together.
 const lookedUp = 500
 
+// ErrUploading means that a campaign does not have all its recipients yet.
+var ErrUploading = errors.New("recipients are being added to it; try again when that has ended")
+
 // EachRecipient calls do for every recipient of a campaign, in no order, until it returns an error. It holds a few
 // hundred of them at a time. That there is no such campaign is a ledger.ErrNotFound.
 func (d *Desk) EachRecipient(ctx context.Context, campaign string, do func(Recipient) error) error {
 	head, err := d.ledgers.Get(ctx, campaign)
+	if err == nil && head.Uploads > 0 && head.State != ledger.Cancelled {
+		err = fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
+	}
 	if err != nil {
 		return err
 	}

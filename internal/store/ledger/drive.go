@@ -29,7 +29,7 @@ type Batch struct {
 
 // takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one
 // whose address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is
-// unsure.
+// unsure. It passes over a slice of such at most, so there may be more although fewer than were wanted are taken.
 //
 // KEYS[13] -> usher:{once}:redis
 // --
@@ -48,7 +48,7 @@ move_due()
 local born, memory_lost = number('created_at'), for_call and memory(KEYS[13], lost)
 local function take(id)
   local row = redis.call('HGET', rows, id)
-  if not row or (forgotten(tombstones, id) and erase(id)) then return end
+  if not row or string.sub(row, 1, 1) ~= 'w' or forgotten(tombstones, id) and erase(id) then return end
   if for_call then
     local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
     if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
@@ -58,9 +58,11 @@ local function take(id)
   redis.call('ZADD', open, stamp(now + tonumber(ARGV[7])), id .. token)
   for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
 end
+local left = tonumber(ARGV[5]) + slice
 for travel in string.gmatch(ARGV[8], '.') do
   while true do
-    local n = tonumber(ARGV[5]) - (#taken - 1) / 3
+    local n = math.min(left, tonumber(ARGV[5]) - (#taken - 1) / 3)
+    left = left - n
     local ids = n > 0 and redis.call('LPOP', lists[travel], n)
     if not ids or #ids == 0 then break end
     for _, id in ipairs(ids) do take(id) end
@@ -256,18 +258,18 @@ type Progress struct {
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
 // driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
-// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one
-// until nothing is open or unsure.
+// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
+// recipients are uploaded, and a cancelled one until nothing is open or unsure.
 //
 // ARGV[5] -> the driver's generation
 // --
 // Returns JSON: state, generation, what counts gives, and due: how long until the next of later and open is (ms; -1:
 // there is none).
 var progressScript = redis.NewScript(prelude + `
-local generation = number('generation')
-if state == 'running' or state == 'paused' or state == 'cancelled' then
+local generation, dropped = number('generation'), true
+if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
   move_due()
-  if state == 'cancelled' then drop() end
+  if state == 'cancelled' then dropped = drop() end
   if generation == tonumber(ARGV[5]) then
     redis.call('HSET', meta, 'lease_until', stamp(now + lease))
     if redis.call('HGET', meta, 'driven') ~= ARGV[5] then
@@ -284,7 +286,8 @@ for _, key in ipairs({ later, open }) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end
 end
-if state == 'running' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
+if not dropped then p.due = 0 end
+if state == 'running' and uploads == '' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
   become('finished')
   p.state = state
   redis.call('HSET', meta, 'finished_at', stamp(now))
@@ -326,7 +329,9 @@ for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
   local state, leased = unpack(redis.call('HMGET', key('meta'), 'state', 'lease_until'))
   local draining = state == 'cancelled' and
     redis.call('LLEN', key('unsure')) + redis.call('ZCARD', key('open')) + redis.call('ZCARD', key('later')) > 0
-  if state ~= 'running' and state ~= 'paused' and not draining then
+  if state == 'uploading' then
+    -- it needs no driver yet
+  elseif state ~= 'running' and state ~= 'paused' and not draining then
     redis.call('SREM', KEYS[1], name)
   elseif tonumber(leased or '0') < now then
     redis.call('HSET', key('meta'), 'lease_until', stamp(now + lease))
