@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	uploaded = 1234 // three chunks
+	uploaded = 634 // three chunks
 	// steps is how many an upload of them takes: each chunk is staged and moved, and between the two it is entered.
 	steps = 3 + 1 + 3
 )
@@ -35,9 +35,9 @@ func (b bundle) produce(name string) *producer {
 func (p *producer) step(t *testing.T) {
 	t.Helper()
 	var err error
-	switch at := p.done * 500; {
+	switch at := p.done * 250; {
 	case at < len(p.list):
-		err = p.stage.Add(t.Context(), p.list[at:min(at+500, len(p.list))])
+		err = p.stage.Add(t.Context(), p.list[at:min(at+250, len(p.list))])
 	case p.done == 3:
 		if err = p.stage.Enter(t.Context(), p.name, p.start); err == nil {
 			p.known, err = p.MoveOnce(t.Context(), p.name, p.known)
@@ -156,7 +156,7 @@ func TestAnUploadThatIsCancelled(t *testing.T) {
 		for range killed {
 			p.step(t)
 		}
-		moved := min(uploaded, (killed-4)*500)
+		moved := min(uploaded, (killed-4)*250)
 		c, err := b.Cancel(t.Context(), name)
 		if err != nil || c.State != ledger.Cancelled || c.Recipients != moved || c.Uploads != 0 {
 			t.Errorf("after step %d: %+v, %v", killed, c, err)
@@ -186,7 +186,7 @@ func TestAnUploadForgetsWhoIsForgotten(t *testing.T) {
 	b := setup(t)
 	stones := store.NewTombstones(b.rdb, "test")
 	for killed := range steps + 1 {
-		name, address := fmt.Sprint("c", killed), people(killed*170, killed*170+1)[0].Folded
+		name, address := fmt.Sprint("c", killed), people(killed*80, killed*80+1)[0].Folded
 		p := b.produce(name)
 		for range killed {
 			p.step(t)
