@@ -315,16 +315,17 @@ type Orphan struct {
 	Generation int
 }
 
-// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each.
+// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. It
+// looks at some of them, another choice each time.
 //
 // KEYS[1] -> usher:{once}:running
 // --
 // ARGV[1] -> what the keys of ledgers begin with
 // --
 // Returns JSON: a list of name and generation.
-var sweepScript = redis.NewScript(store.Clock + lease + `
+var sweepScript = redis.NewScript(store.Clock + lease + slice + `
 local orphans = {}
-for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
+for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], slice)) do
   local function key(part) return ARGV[1] .. name .. ':' .. part end
   local state, leased = unpack(redis.call('HMGET', key('meta'), 'state', 'lease_until'))
   local draining = state == 'cancelled' and

@@ -96,21 +96,21 @@ const scanCount = 500
 // Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A
 // campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
 func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
-	seen := make(map[string]struct{}) // HSCAN may give one twice; 16 bytes each
+	seen := make(map[store.AddressID]struct{}) // HSCAN may give one twice
 	rows := l.db.HScan(ctx, l.db.Key.Ledger(name, "rows"), 0, "", scanCount).Iterator()
 	for rows.Next(ctx) {
 		id := rows.Val()
 		if !rows.Next(ctx) {
 			break
 		}
-		if _, again := seen[id]; again {
-			continue
-		}
-		seen[id] = struct{}{}
 		entry, err := entryOf(id, rows.Val())
 		if err != nil {
 			return fmt.Errorf("campaign %s: %w", name, err)
 		}
+		if _, again := seen[entry.ID]; again {
+			continue
+		}
+		seen[entry.ID] = struct{}{}
 		if err := do(entry); err != nil {
 			return err
 		}
@@ -150,15 +150,19 @@ var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
 // is there already.
 func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int, err error) {
 	defer store.Wrap(&err, "erasing a recipient of campaigns")
-	names, err := l.db.ZRange(ctx, l.db.Key.Campaigns(), 0, -1).Result()
-	for _, name := range names {
+	names := l.db.ZScan(ctx, l.db.Key.Campaigns(), 0, "", scanCount).Iterator()
+	for names.Next(ctx) {
+		name := names.Val()
+		if !names.Next(ctx) { // its score
+			break
+		}
 		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
 		if err != nil {
 			return campaigns, fmt.Errorf("campaign %s: %w", name, err)
 		}
 		campaigns += n
 	}
-	return campaigns, err
+	return campaigns, names.Err()
 }
 
 // eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 )
@@ -356,5 +358,68 @@ func TestWhatAnEarlierVersionDoesMeanwhile(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 		b.has(t, name, uploaded)
+	}
+}
+
+// TestWhoIsForgottenAndComesBackIsSentOnce: the lists still name who was forgotten.
+func TestWhoIsForgottenAndComesBackIsSentOnce(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.add(t, "c", people(0, 3))
+	id, stones := store.IDOf(people(1, 2)[0].Folded), store.NewTombstones(b.rdb, "test")
+	_, err1 := stones.Set(ctx, id)
+	_, err2 := b.Erase(ctx, id)
+	_, err3 := stones.Lift(ctx, id)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	if upload := b.add(t, "c", people(0, 3)); upload.Added != 1 || upload.Known != 2 {
+		t.Errorf("%+v", upload)
+	}
+	batch := b.take(t, 10, ledger.InBulk, time.Minute)
+	if n := b.settle(t, batch, sent(batch)...); n != 3 || len(batch.Rows) != 3 {
+		t.Errorf("%d of %d", n, len(batch.Rows))
+	}
+	if p := b.progress(t); p.State != ledger.Finished {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestASliceIsSmall: no script goes through a whole campaign, whatever the state of its recipients.
+func TestASliceIsSmall(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	const all, most = 1000, 300
+	b.add(t, "c", people(0, all))
+	b.rdb.Set(ctx, "test:{once}:lost", time.Now().Add(time.Minute).UnixMilli(), 0)
+	if batch := b.take(t, 10, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
+		t.Errorf("%d are called that have to be asked about", len(batch.Rows))
+	}
+	if p := b.progress(t); p.Unsure == 0 || p.Unsure > most || p.Waiting != all-p.Unsure {
+		t.Errorf("%+v", p)
+	}
+	b.rdb.Del(ctx, "test:{once}:lost")
+	var later []redis.Z
+	for _, id := range b.rdb.LRange(ctx, "test:{once}:c:c:waiting", 0, -1).Val() {
+		later = append(later, redis.Z{Score: 1, Member: id})
+	}
+	b.rdb.Del(ctx, "test:{once}:c:c:waiting")
+	b.rdb.ZAdd(ctx, "test:{once}:c:c:later", later...)
+	if p := b.progress(t); p.Waiting == 0 || p.Waiting > most || p.Waiting+p.Later != len(later) {
+		t.Errorf("%+v", p)
+	}
+	for i := range later {
+		later[i].Score = 1e15
+	}
+	b.rdb.ZAdd(ctx, "test:{once}:c:c:later", later...)
+	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "state", "cancelled") // by one that was killed then
+	if p := b.progress(t); p.Later == 0 || p.NextDue != 0 {
+		t.Errorf("%+v", p)
+	}
+	if c, err := b.Cancel(ctx, "c"); err != nil || c.State != ledger.Cancelled {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if p := b.progress(t); p.Later != 0 || p.Waiting != 0 || p.Unsure == 0 {
+		t.Errorf("%+v", p)
 	}
 }
