@@ -19,6 +19,13 @@ const lease = "\nlocal lease = 10000\n"
 // slice is how many recipients one script moves from one place to another, so that it does not stop Redis for long.
 const slice = "\nlocal slice = 250\n"
 
+// request begins the part of a ledger in which a script notes what it answered to a request: go-redis repeats a
+// request whose answer is late.
+const request = "request:"
+
+// requestKeep is for how long, in ms. The last repetition comes within seconds.
+const requestKeep = "\nlocal request_keep = 60000\n"
+
 // prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of
 // them:
 //
@@ -62,7 +69,7 @@ const slice = "\nlocal slice = 250\n"
 //	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
 //	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is
 //	  not written
-const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + `
+const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + requestKeep + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
 local state, uploads = unpack(redis.call('HMGET', meta, 'state', 'uploads'))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
@@ -141,10 +142,15 @@ func (l *Ledgers) Find(
 
 // eraseScript removes a recipient that was forgotten on request.
 //
+// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  there if it was removed, for a repeated request
+// --
 // ARGV[5] -> id
 // --
 // Returns 1 if it was there.
-var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
+var eraseScript = redis.NewScript(prelude + `
+if erase(ARGV[5]) == 1 then redis.call('SET', KEYS[13], 1, 'PX', request_keep) end
+return redis.call('EXISTS', KEYS[13])
+`)
 
 // Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone
 // is there already.
@@ -156,7 +162,8 @@ func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int,
 		if !names.Next(ctx) { // its score
 			break
 		}
-		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
+		more := []string{l.db.Key.Ledger(name, request+uuid.NewString())}
+		n, err := l.run(ctx, eraseScript, name, more, string(id[:])).Int()
 		if err != nil {
 			return campaigns, fmt.Errorf("campaign %s: %w", name, err)
 		}
@@ -169,15 +176,18 @@ func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int,
 // tombstone.
 //
 // KEYS[1] -> usher:{once}:c:NAME:stage:UPLOAD
+// KEYS[2] -> usher:{once}:c:NAME:request:TOKEN  there if it was emptied, for a repeated request; NAME is empty
 // --
 // ARGV[1] -> id
 // --
 // Returns 1 if it was there.
-var eraseStagedScript = redis.NewScript(`
+var eraseStagedScript = redis.NewScript(requestKeep + `
 local at = redis.call('LPOS', KEYS[1], ARGV[1])
-if not at or redis.call('LINDEX', KEYS[1], at + 1) == '' then return 0 end
-redis.call('LSET', KEYS[1], at + 1, '')
-return 1
+if at and redis.call('LINDEX', KEYS[1], at + 1) ~= '' then
+  redis.call('LSET', KEYS[1], at + 1, '')
+  redis.call('SET', KEYS[2], 1, 'PX', request_keep)
+end
+return redis.call('EXISTS', KEYS[2])
 `)
 
 // EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
@@ -185,7 +195,8 @@ func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads 
 	defer store.Wrap(&err, "erasing a recipient of uploads")
 	stages, err := scanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
 	for _, stage := range stages {
-		n, err := eraseStagedScript.Run(ctx, l.db, []string{stage}, string(id[:])).Int()
+		keys := []string{stage, l.db.Key.Ledger("", request+uuid.NewString())}
+		n, err := eraseStagedScript.Run(ctx, l.db, keys, string(id[:])).Int()
 		if err != nil {
 			return uploads, err
 		}

@@ -389,7 +389,7 @@ func TestWhoIsForgottenAndComesBackIsSentOnce(t *testing.T) {
 func TestASliceIsSmall(t *testing.T) {
 	t.Parallel()
 	b, ctx := setup(t), t.Context()
-	const all, most = 1000, 300
+	const all, most = 1500, 600 // each script runs twice
 	b.add(t, "c", people(0, all))
 	b.rdb.Set(ctx, "test:{once}:lost", time.Now().Add(time.Minute).UnixMilli(), 0)
 	if batch := b.take(t, 10, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
