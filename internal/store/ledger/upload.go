@@ -158,7 +158,7 @@ var discardScript = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
 redis.call('HSET', KEYS[1], 'outcome', 'discarded')
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-for chunk = 0, ARGV[2] do redis.call('UNLINK', ARGV[1] .. chunk) end
+for chunk = 0, ARGV[2] - 1 do redis.call('UNLINK', ARGV[1] .. chunk) end
 return 1
 `)
 
@@ -268,7 +268,7 @@ func (l *Ledgers) counts(ctx context.Context, upload string, u *Upload) error {
 	case "":
 		return ErrHeld
 	}
-	return fmt.Errorf("Redis has lost a part of the upload: %w", store.ErrGarbage)
+	return fmt.Errorf("a part of the upload was lost: %w", store.ErrGarbage)
 }
 
 // moveScript takes a step of what moves in a campaign slice by slice: a chunk of the first upload into it, or some
