@@ -83,20 +83,12 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 	if CampaignState(c.State).Over() {
 		return id, nil
 	}
-	task, err := DriverTask(c.Name)
-	if err == nil {
-		_, err = policy.Enqueue(ctx, client, task, queue, id, c.ScheduledAt)
-	}
-	return id, err
-}
-
-// DriverTask is the asynq task that drives a campaign.
-func DriverTask(campaign string) (*asynq.Task, error) {
-	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: campaign})
+	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: c.Name})
 	if err != nil {
-		return nil, fmt.Errorf("encoding a payload: %w", err)
+		return "", fmt.Errorf("encoding a payload: %w", err)
 	}
-	return asynq.NewTask(TypeBulkInvite, data), nil
+	_, err = policy.Enqueue(ctx, client, asynq.NewTask(TypeBulkInvite, data), queue, id, c.ScheduledAt)
+	return id, err
 }
 
 func uploadError(err error) error {
