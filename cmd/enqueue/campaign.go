@@ -120,12 +120,13 @@ func (c *campaignExportCommand) Run(a *app) error {
 	if c.CSV && a.out.json {
 		return usage("--csv and --json exclude each other")
 	}
-	if _, err := a.desk.Campaign(a.ctx, c.Name); err != nil {
+	each, err := a.desk.Recipients(a.ctx, c.Name)
+	if err != nil {
 		return err // before a file is made
 	}
 	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at"
 	return c.export(a.out, columns, func(write func(view) error) error {
-		return a.desk.EachRecipient(a.ctx, c.Name, func(r desk.Recipient) error { return write(viewOf(r)) })
+		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})
 }
 
