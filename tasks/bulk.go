@@ -30,6 +30,8 @@ type BulkRequest struct {
 
 // BulkInvite puts recipients into a campaign, all of them or none, and enqueues the task that works through it.
 // Those the campaign has already are left as they are. Invalid input is one *InvalidError for each fault, joined.
+//
+// If the error is ErrUnsure, nobody knows whether the campaign has them, or will have them; if it is ErrHeld, it will.
 func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Option) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
@@ -57,16 +59,12 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, uploadError(err)
 	}
-	driver := ledger.TaskID(name, upload.Campaign.Generation)
-	if upload.Campaign.State != ledger.Finished {
-		task, err := DriverTask(name)
-		if err != nil {
-			return Task{}, err
-		}
-		_, err = policy.Enqueue(ctx, c.asynq, task, queue, driver, upload.Campaign.ScheduledAt)
-		if err != nil {
-			return Task{}, err
-		}
+	driver, err := EnqueueDriver(ctx, c.asynq, queue, upload.Campaign)
+	if err == nil {
+		err = c.ledgers.Moved(ctx, upload.Campaign)
+	}
+	if err != nil {
+		return Task{}, fmt.Errorf("%w (%w)", ErrUnsure, err)
 	}
 	id := cmp.Or(options.ID, driver)
 	task := bulkTask(id, queue, upload.Campaign)
@@ -78,13 +76,19 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	return task, nil
 }
 
-// DriverTask is the asynq task that drives a campaign.
-func DriverTask(campaign string) (*asynq.Task, error) {
-	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: campaign})
-	if err != nil {
-		return nil, fmt.Errorf("encoding a payload: %w", err)
+// EnqueueDriver enqueues the task that drives a campaign in its generation, unless the campaign is over, and gives the
+// task's id. Repeating it adds nothing.
+func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c ledger.Campaign) (string, error) {
+	id := ledger.TaskID(c.Name, c.Generation)
+	if CampaignState(c.State).Over() {
+		return id, nil
 	}
-	return asynq.NewTask(TypeBulkInvite, data), nil
+	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: c.Name})
+	if err != nil {
+		return "", fmt.Errorf("encoding a payload: %w", err)
+	}
+	_, err = policy.Enqueue(ctx, client, asynq.NewTask(TypeBulkInvite, data), queue, id, c.ScheduledAt)
+	return id, err
 }
 
 func uploadError(err error) error {

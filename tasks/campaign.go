@@ -15,6 +15,7 @@ type CampaignState string
 
 // The states of a campaign.
 const (
+	CampaignUploading CampaignState = "uploading" // recipients are being added; it makes no calls until they are there
 	CampaignScheduled CampaignState = "scheduled" // its time has not come
 	CampaignRunning   CampaignState = "running"
 	CampaignPaused    CampaignState = "paused"
@@ -153,8 +154,11 @@ func headOf(head ledger.Campaign) Campaign {
 		Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}
-	if c.State == CampaignPaused {
+	switch c.State {
+	case CampaignPaused:
 		c.Assumption, c.Standstill = "no ETA: it is paused", "it is paused"
+	case CampaignUploading:
+		c.Assumption, c.Standstill = "no ETA: recipients are being added", "recipients are being added"
 	}
 	return c
 }

@@ -3,6 +3,8 @@ package tasks
 import (
 	"errors"
 	"time"
+
+	"example.com/usher/internal/store/ledger"
 )
 
 // State is where a task stands.
@@ -78,6 +80,12 @@ var (
 	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is
 	// lifted.
 	ErrForgotten = errors.New("the address was forgotten on request (enqueue forget --lift ends that)")
+	// ErrUnsure means that it is not known whether a BulkInvite worked. The same one may be made again: it adds nothing
+	// twice.
+	ErrUnsure = ledger.ErrUnsure
+	// ErrHeld means that a campaign was paused while a BulkInvite added recipients to it. Those that are missing are
+	// added when it is resumed.
+	ErrHeld = ledger.ErrHeld
 	// ErrNotFound means that no task with this id is known, because there was none or its end was long ago, or no
 	// campaign of this name.
 	ErrNotFound = errors.New("no such task or campaign")

@@ -72,6 +72,9 @@ func (c *bulkCommand) Run(a *app) error {
 		if c.aside != "" {
 			_ = os.Remove(c.aside) // or else the same command could not be repeated
 		}
+		if _, code, _ := verdict(err); code == "redis_unavailable" {
+			err = fmt.Errorf("nothing was enqueued: %w", err)
+		}
 		return err
 	}
 	return c.tell(a, file, task, exists)

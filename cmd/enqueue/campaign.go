@@ -28,7 +28,7 @@ type campaignName struct {
 }
 
 type campaignListCommand struct {
-	State string `placeholder:"S" help:"Only scheduled, running, paused, cancelled or finished ones."`
+	State string `placeholder:"S" help:"Only uploading, scheduled, running, paused, cancelled or finished ones."`
 }
 
 // campaignsShown bounds what status and campaign list show.
@@ -36,7 +36,8 @@ const campaignsShown = 50
 
 func (c *campaignListCommand) Run(a *app) (err error) {
 	if c.State != "" {
-		c.State, err = settings.OneOf("--state", c.State, "scheduled", "running", "paused", "cancelled", "finished")
+		c.State, err = settings.OneOf("--state", c.State,
+			"uploading", "scheduled", "running", "paused", "cancelled", "finished")
 		if err != nil {
 			return err
 		}
@@ -119,12 +120,13 @@ func (c *campaignExportCommand) Run(a *app) error {
 	if c.CSV && a.out.json {
 		return usage("--csv and --json exclude each other")
 	}
-	if _, err := a.desk.Campaign(a.ctx, c.Name); err != nil {
+	each, err := a.desk.Recipients(a.ctx, c.Name)
+	if err != nil {
 		return err // before a file is made
 	}
 	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at"
 	return c.export(a.out, columns, func(write func(view) error) error {
-		return a.desk.EachRecipient(a.ctx, c.Name, func(r desk.Recipient) error { return write(viewOf(r)) })
+		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})
 }
 

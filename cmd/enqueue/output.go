@@ -284,6 +284,10 @@ func verdict(err error) (exit int, code, message string) {
 		return exitTimeout, "timeout", message
 	case is(context.Canceled):
 		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
+	case is(tasks.ErrUnsure):
+		return settings.ExitFailed, "unsure", message
+	case is(tasks.ErrHeld):
+		return settings.ExitFailed, "held", message
 	case is(tasks.ErrConflict):
 		return settings.ExitUsage, "conflict", message
 	case is(tasks.ErrForgotten):

@@ -235,7 +235,7 @@ func goesOn(c tasks.Campaign) string {
 	switch c.State {
 	case tasks.CampaignPaused:
 		return " The campaign is paused: what it sends to the other " + left + " when it is resumed is not revoked."
-	case tasks.CampaignRunning, tasks.CampaignScheduled:
+	case tasks.CampaignUploading, tasks.CampaignRunning, tasks.CampaignScheduled:
 		return fmt.Sprintf(" The campaign is %s and goes on with %s: "+
 			"cancel or pause it first if they shall not be invited.", c.State, left)
 	}

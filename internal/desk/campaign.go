@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -116,13 +117,26 @@ type Recipient struct {
 // lookedUp is how many recipients are looked up in the directory together.
 const lookedUp = 500
 
-// EachRecipient calls do for every recipient of a campaign, in no order, until it returns an error. It holds a few
-// hundred of them at a time. That there is no such campaign is a ledger.ErrNotFound.
-func (d *Desk) EachRecipient(ctx context.Context, campaign string, do func(Recipient) error) error {
+// ErrUploading means that a campaign does not have all its recipients yet.
+var ErrUploading = errors.New("recipients are being added to it; try again when that has ended")
+
+// Recipients gives a function that calls do for every recipient of a campaign, in no order, until it returns an error.
+// It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if there is no such campaign, or
+// ErrUploading.
+func (d *Desk) Recipients(
+	ctx context.Context, campaign string,
+) (each func(do func(Recipient) error) error, err error) {
 	head, err := d.ledgers.Get(ctx, campaign)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("campaign %w", err)
+	case head.Uploads > 0 && head.State != ledger.Cancelled:
+		return nil, fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
 	}
+	return func(do func(Recipient) error) error { return d.eachRecipient(ctx, head, do) }, nil
+}
+
+func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(Recipient) error) error {
 	chunk := make([]Recipient, 0, lookedUp)
 	flush := func() error {
 		var ids []string
@@ -146,7 +160,7 @@ func (d *Desk) EachRecipient(ctx context.Context, campaign string, do func(Recip
 		chunk = chunk[:0]
 		return nil
 	}
-	err = d.ledgers.Each(ctx, campaign, func(e ledger.Entry) error {
+	err := d.ledgers.Each(ctx, head.Name, func(e ledger.Entry) error {
 		if chunk = append(chunk, recipientOf(e, head.State)); len(chunk) < lookedUp {
 			return nil
 		}

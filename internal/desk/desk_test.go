@@ -198,7 +198,9 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 	must(t, err)
 
 	counts, all := map[string]int{}, map[string]Recipient{}
-	must(t, d.EachRecipient(t.Context(), "spring", func(r Recipient) error {
+	each, err := d.Recipients(t.Context(), "spring")
+	must(t, err)
+	must(t, each(func(r Recipient) error {
 		counts[r.Outcome]++
 		all[r.EmailAddress] = r
 		return nil
@@ -222,10 +224,10 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 		}
 	}
 	stop := errors.New("stop")
-	if err := d.EachRecipient(t.Context(), "spring", func(Recipient) error { return stop }); !errors.Is(err, stop) {
+	if err := each(func(Recipient) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("%v", err)
 	}
-	if err := d.EachRecipient(t.Context(), "nobody", nil); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := d.Recipients(t.Context(), "nobody"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }

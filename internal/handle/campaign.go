@@ -67,6 +67,9 @@ func noCampaign(err error) error {
 	return err
 }
 
+// uploadPoll is the longest time between two looks at a campaign that takes in an upload.
+const uploadPoll = 500 * time.Millisecond
+
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
 func (d *driver) run(ctx context.Context) error {
 	defer d.asking.Wait()
@@ -80,7 +83,8 @@ func (d *driver) run(ctx context.Context) error {
 			return d.h.ledgers.Progress(ctx, d.campaign, d.generation)
 		})
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
-		if err != nil || p.State != ledger.Running && p.State != ledger.Paused && !draining {
+		goesOn := p.State == ledger.Running || p.State == ledger.Uploading || p.State == ledger.Paused || draining
+		if err != nil || !goesOn {
 			return err
 		}
 		if p.Generation > d.generation {
@@ -89,6 +93,9 @@ func (d *driver) run(ctx context.Context) error {
 		}
 		feed.Offer(d.prepare(ctx, p))
 		pause := policy.DriverPoll // no longer than the lease allows
+		if p.State == ledger.Uploading {
+			pause = uploadPoll
+		}
 		if p.Later+p.Open > 0 {
 			pause = min(pause, max(p.NextDue, 10*time.Millisecond))
 		}

@@ -65,8 +65,17 @@ func (k Keys) Ledger(campaign, part string) string { return k.Ledgers() + campai
 // Ledgers is what the keys of all ledgers begin with.
 func (k Keys) Ledgers() string { return k.once("c:") }
 
-// Stage is an upload to a campaign that is under way. Stage("*", "*") is the pattern of all of them.
+// Stage is recipients on their way into a campaign. Stage("*", "*") is the pattern of all of them. Earlier versions
+// keep a whole upload in one; now a chunk is in each, its number behind the upload's name, and the campaign's name is
+// left out: it may not be known yet.
 func (k Keys) Stage(campaign, upload string) string { return k.Ledger(campaign, "stage:"+upload) }
+
+// Upload is the head of an upload. A script that learns uploads on its way makes this key itself, and those of Stage.
+func (k Keys) Upload(upload string) string { return k.once("u:" + upload) }
+
+// Moving is the set of the campaigns in which something moves slice by slice: recipients into it, or out of a cancelled
+// one.
+func (k Keys) Moving() string { return k.once("moving") }
 
 // Running is the set of the campaigns that must have a driver.
 func (k Keys) Running() string { return k.once("running") }

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -13,27 +12,40 @@ import (
 )
 
 // sweep gives a new driver to running campaigns whose driver has died, until the context ends: asynq would take a
-// minute or two to run its task again.
+// minute or two to run its task again. It also finishes uploads whose producer is slow or has died.
 func (w *Worker) sweep(ctx context.Context) {
 	client, ledgers := asynq.NewClientFromRedisClient(w.Redis), ledger.New(w.Redis, w.Namespace)
 	for policy.Sleep(ctx, policy.SweepInterval) == nil {
-		orphans, err := ledgers.Sweep(ctx)
-		for _, orphan := range orphans {
-			err = errors.Join(err, w.enqueueDriver(ctx, client, orphan))
-		}
+		err := errors.Join(w.driveOrphans(ctx, client, ledgers), w.finishUploads(ctx, client, ledgers))
 		if err != nil && ctx.Err() == nil {
-			w.Log.Warn().Err(err).Msg("campaigns without a driver could not all be given one; it is tried again")
+			w.Log.Warn().Err(err).Msg("campaigns could not all be given a driver or their recipients; it is tried again")
 		}
 	}
 }
 
-func (w *Worker) enqueueDriver(ctx context.Context, client *asynq.Client, orphan ledger.Orphan) error {
-	task, err := tasks.DriverTask(orphan.Name)
-	if err != nil {
-		return err
+func (w *Worker) driveOrphans(ctx context.Context, client *asynq.Client, ledgers *ledger.Ledgers) error {
+	orphans, err := ledgers.Sweep(ctx)
+	for _, orphan := range orphans {
+		campaign := ledger.Campaign{Name: orphan.Name, Generation: orphan.Generation}
+		id, driveErr := tasks.EnqueueDriver(ctx, client, policy.Queue(w.Namespace, policy.Campaign), campaign)
+		w.Log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
+		err = errors.Join(err, driveErr)
 	}
-	id := ledger.TaskID(orphan.Name, orphan.Generation)
-	w.Log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
-	_, err = policy.Enqueue(ctx, client, task, policy.Queue(w.Namespace, policy.Campaign), id, time.Time{})
+	return err
+}
+
+// finishUploads moves recipients into their campaigns, and out of cancelled ones.
+func (w *Worker) finishUploads(ctx context.Context, client *asynq.Client, ledgers *ledger.Ledgers) error {
+	names, err := ledgers.Moving(ctx)
+	for _, name := range names {
+		campaign, moveErr := ledgers.Move(ctx, name)
+		if moveErr == nil && campaign.Uploads == 0 {
+			_, moveErr = tasks.EnqueueDriver(ctx, client, policy.Queue(w.Namespace, policy.Campaign), campaign)
+		}
+		if moveErr == nil {
+			moveErr = ledgers.Moved(ctx, campaign)
+		}
+		err = errors.Join(err, moveErr)
+	}
 	return err
 }

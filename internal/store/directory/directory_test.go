@@ -25,6 +25,7 @@ type bundle struct {
 func setup(t *testing.T) bundle {
 	t.Helper()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	rdb.AddHook(testkit.Twice{})
 	return bundle{directory.New(rdb, "test"), rdb}
 }
 

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// writeChunk is how many rows are written at once: few enough that Redis does not stand still for others.
+	writeChunk = 250
 	// draftKeep is how long a draft that was broken off is kept.
 	draftKeep = 24 * time.Hour
 	// readersKeep is how long a copy can be read after another one took its place, so that readers can finish.
@@ -89,8 +91,11 @@ func (w *Draft) Add(ctx context.Context, invitations []clerkclient.Invitation) (
 		if err != nil || slices.Equal(forgotten, written) {
 			return err
 		}
-		if err := w.write(ctx, invitations, forgotten); err != nil {
-			return err
+		for from := 0; from < len(invitations); from += writeChunk {
+			to := min(from+writeChunk, len(invitations))
+			if err := w.write(ctx, invitations[from:to], forgotten[from:to]); err != nil {
+				return err
+			}
 		}
 		written = forgotten
 	}

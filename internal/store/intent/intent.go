@@ -89,7 +89,7 @@ func Parse(text string) (Standing, error) {
 // that is retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins
 // with lost-, and till is when that was.
 const Lua = `
-local intent = {}
+local intent, given = {}, {} -- given: claims that this run of the script has granted
 function intent.read(key, owner)
   local value = redis.call('HGET', key, owner)
   if not value then return nil end
@@ -119,9 +119,14 @@ end
 function intent.claim(key, owner, token, till, born, lost)
   local again = intent.busy(key, owner)
   if again then return 'busy', again end
-  local state, _, until_, since = intent.read(key, owner)
+  local state, held, until_, since = intent.read(key, owner)
   redis.call('PERSIST', key)
-  if (state == 'c' or state == 'k') and until_ > now then return 'busy', until_ end
+  local claimed = state == 'c' or state == 'k'
+  if claimed and held == token and not given[key .. owner] then -- a repeated request
+    given[key .. owner] = true
+    return 'ok', since
+  end
+  if claimed and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
   if (until_ or born) < lost then
     intent.write(key, owner, state == 'a' and 'u' or 'r', 'lost-' .. stamp(lost), lost, since or born)
@@ -129,6 +134,7 @@ function intent.claim(key, owner, token, till, born, lost)
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now
   intent.write(key, owner, state == 'a' and 'k' or 'c', token, till, since)
+  given[key .. owner] = true
   return 'ok', since
 end
 function intent.settle(key, owner, token, ending, id)

@@ -61,6 +61,22 @@ func (b bundle) mustSettle(task, token string, end fate.End, id string) {
 	}
 }
 
+// TestARepeatedClaimIsGranted: its first answer was lost. Still one run of a script grants an address once.
+func TestARepeatedClaimIsGranted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.rdb.AddHook(testkit.Twice{})
+	for range 2 {
+		wishes := []intent.Wish{b.wish("a"), b.wish("a:retry1"), b.wish("b")}
+		claims, err := b.Claim(t.Context(), "1", time.Minute, wishes)
+		if err != nil || claims[0].Verdict != fate.Granted || claims[1].Verdict != fate.Busy ||
+			claims[2].Verdict != fate.Busy {
+			t.Errorf("%+v, %v", claims, err)
+		}
+	}
+	b.want("a", "2", time.Minute, fate.Busy)
+}
+
 func TestOneClaimAtATime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -29,9 +29,11 @@ type Batch struct {
 
 // takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one
 // whose address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is
-// unsure.
+// unsure. It passes over a slice of such at most, so there may be more although fewer than were wanted are taken. A
+// repeated request gets what it got the first time.
 //
-// KEYS[13] -> usher:{once}:redis
+// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  list of the ids that were taken, behind an empty one
+// KEYS[14] -> usher:{once}:redis
 // --
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
@@ -43,12 +45,19 @@ type Batch struct {
 var takeScript = redis.NewScript(prelude + store.MemoryLua + `
 local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
 local taken = { stamp(now) }
-if state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
+local function give(id, row)
+  for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
+end
+for _, id in ipairs(redis.call('LRANGE', KEYS[13], 1, -1)) do
+  if redis.call('ZSCORE', open, id .. token) then give(id, 'w' .. string.sub(redis.call('HGET', rows, id), 2)) end
+end
+if redis.call('EXISTS', KEYS[13]) == 1 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
+redis.call('RPUSH', KEYS[13], '')
 move_due()
-local born, memory_lost = number('created_at'), for_call and memory(KEYS[13], lost)
+local born, memory_lost = number('created_at'), for_call and memory(KEYS[14], lost)
 local function take(id)
   local row = redis.call('HGET', rows, id)
-  if not row or (forgotten(tombstones, id) and erase(id)) then return end
+  if not row or string.sub(row, 1, 1) ~= 'w' or forgotten(tombstones, id) and erase(id) then return end
   if for_call then
     local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
     if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
@@ -56,16 +65,20 @@ local function take(id)
   end
   redis.call('HSET', rows, id, 'o' .. string.sub(row, 2))
   redis.call('ZADD', open, stamp(now + tonumber(ARGV[7])), id .. token)
-  for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
+  redis.call('RPUSH', KEYS[13], id)
+  give(id, row)
 end
+local left = tonumber(ARGV[5]) + slice
 for travel in string.gmatch(ARGV[8], '.') do
   while true do
-    local n = tonumber(ARGV[5]) - (#taken - 1) / 3
+    local n = math.min(left, tonumber(ARGV[5]) - (#taken - 1) / 3)
+    left = left - n
     local ids = n > 0 and redis.call('LPOP', lists[travel], n)
     if not ids or #ids == 0 then break end
     for _, id in ipairs(ids) do take(id) end
   end
 end
+redis.call('PEXPIRE', KEYS[13], request_keep)
 return taken
 `)
 
@@ -90,7 +103,8 @@ func (l *Ledgers) take(
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
 	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
 	args := []any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}
-	now, taken, err := store.Answer(l.run(ctx, takeScript, name, []string{l.db.Key.Run()}, args...), 3)
+	more := []string{l.db.Key.Ledger(name, request+token), l.db.Key.Run()}
+	now, taken, err := store.Answer(l.run(ctx, takeScript, name, more, args...), 3)
 	if err != nil {
 		return Batch{}, err
 	}
@@ -154,8 +168,10 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // settleScript records what became of recipients that a call or a question held, and settles their intents. The dead
 // letter of one is written before its row. Of one that is no longer held nothing is written. An invitation that was
 // found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its
-// holder's, whatever became of the intent.
+// holder's, whatever became of the intent. A repeated request records nothing and gets the same answer.
 //
+// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  set of ids that were recorded
+// --
 // ARGV[5] -> token of the hold
 // ARGV[6], [15] … -> id of each recipient
 // ARGV[7], [16] … -> row as it shall be
@@ -170,7 +186,7 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
 local function settle(id, row, delay, ending, token, invitation, letter, text, at)
-  if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return 0 end
+  if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return redis.call('SISMEMBER', KEYS[13], id) end
   if forgotten(tombstones, id) then
     erase(id)
     redis.call('DEL', intents .. id)
@@ -194,7 +210,12 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
   return 1
 end
 local recorded = {}
-for i = 6, #ARGV, 9 do recorded[#recorded + 1] = settle(unpack(ARGV, i, i + 8)) end
+for i = 6, #ARGV, 9 do
+  local done = settle(unpack(ARGV, i, i + 8))
+  if done == 1 then redis.call('SADD', KEYS[13], ARGV[i]) end
+  recorded[#recorded + 1] = done
+end
+redis.call('PEXPIRE', KEYS[13], request_keep)
 return recorded
 `)
 
@@ -218,7 +239,8 @@ func (l *Ledgers) Settle(
 		args = append(args, string(o.Row.ID[:]), row, delay, string(o.Decision.Intent), token, invitation)
 		args = append(args, letter...)
 	}
-	answer, err := l.run(ctx, settleScript, name, nil, args...).BoolSlice()
+	more := []string{l.db.Key.Ledger(name, request+uuid.NewString())}
+	answer, err := l.run(ctx, settleScript, name, more, args...).BoolSlice()
 	if err == nil && len(answer) != len(outcomes) {
 		err = store.ErrGarbage
 	}
@@ -256,18 +278,18 @@ type Progress struct {
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
 // driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
-// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does a cancelled one
-// until nothing is open or unsure.
+// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
+// recipients are uploaded, and a cancelled one until nothing is open or unsure.
 //
 // ARGV[5] -> the driver's generation
 // --
 // Returns JSON: state, generation, what counts gives, and due: how long until the next of later and open is (ms; -1:
 // there is none).
 var progressScript = redis.NewScript(prelude + `
-local generation = number('generation')
-if state == 'running' or state == 'paused' or state == 'cancelled' then
+local generation, dropped = number('generation'), true
+if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
   move_due()
-  if state == 'cancelled' then drop() end
+  if state == 'cancelled' then dropped = drop() end
   if generation == tonumber(ARGV[5]) then
     redis.call('HSET', meta, 'lease_until', stamp(now + lease))
     if redis.call('HGET', meta, 'driven') ~= ARGV[5] then
@@ -284,7 +306,8 @@ for _, key in ipairs({ later, open }) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end
 end
-if state == 'running' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
+if not dropped then p.due = 0 end
+if state == 'running' and uploads == '' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
   become('finished')
   p.state = state
   redis.call('HSET', meta, 'finished_at', stamp(now))
@@ -312,24 +335,30 @@ type Orphan struct {
 	Generation int
 }
 
-// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each.
+// sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. It
+// looks at some of them, another choice each time. A repeated request finds what it found the first time.
 //
 // KEYS[1] -> usher:{once}:running
 // --
 // ARGV[1] -> what the keys of ledgers begin with
+// ARGV[2] -> token of the request
 // --
 // Returns JSON: a list of name and generation.
-var sweepScript = redis.NewScript(store.Clock + lease + `
+var sweepScript = redis.NewScript(store.Clock + lease + slice + `
 local orphans = {}
-for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], 1000)) do
+for _, name in ipairs(redis.call('SRANDMEMBER', KEYS[1], slice)) do
   local function key(part) return ARGV[1] .. name .. ':' .. part end
-  local state, leased = unpack(redis.call('HMGET', key('meta'), 'state', 'lease_until'))
+  local state, leased, swept = unpack(redis.call('HMGET', key('meta'), 'state', 'lease_until', 'swept'))
   local draining = state == 'cancelled' and
     redis.call('LLEN', key('unsure')) + redis.call('ZCARD', key('open')) + redis.call('ZCARD', key('later')) > 0
-  if state ~= 'running' and state ~= 'paused' and not draining then
+  if state == 'uploading' then
+    -- it needs no driver yet
+  elseif state ~= 'running' and state ~= 'paused' and not draining then
     redis.call('SREM', KEYS[1], name)
+  elseif swept == ARGV[2] then
+    orphans[#orphans + 1] = { name = name, generation = tonumber(redis.call('HGET', key('meta'), 'generation')) }
   elseif tonumber(leased or '0') < now then
-    redis.call('HSET', key('meta'), 'lease_until', stamp(now + lease))
+    redis.call('HSET', key('meta'), 'lease_until', stamp(now + lease), 'swept', ARGV[2])
     orphans[#orphans + 1] = { name = name, generation = redis.call('HINCRBY', key('meta'), 'generation', 1) }
   end
 end
@@ -340,6 +369,6 @@ return #orphans > 0 and cjson.encode(orphans) or '[]'
 // finds it again.
 func (l *Ledgers) Sweep(ctx context.Context) (orphans []Orphan, err error) {
 	defer store.Wrap(&err, "sweeping campaigns")
-	err = read(sweepScript.Run(ctx, l.db, []string{l.db.Key.Running()}, l.db.Key.Ledgers()), &orphans)
+	err = read(sweepScript.Run(ctx, l.db, []string{l.db.Key.Running()}, l.db.Key.Ledgers(), uuid.NewString()), &orphans)
 	return orphans, err
 }

@@ -1,4 +1,20 @@
 package ledger
 
+import "context"
+
 // DecodeRow is decode, for the fuzz target.
 func DecodeRow(id, value string) (Row, error) { return decode(id, value) }
+
+// Step is what is known of a campaign's uploads.
+type Step = step
+
+// MoveOnce takes one step of Move.
+func (l *Ledgers) MoveOnce(ctx context.Context, name string, known Step) (Step, error) {
+	return l.move(ctx, name, known)
+}
+
+// Discard throws a stage away.
+func (s *Stage) Discard(ctx context.Context) { s.discard(ctx) }
+
+// Arrive is what follows Enter.
+func (s *Stage) Arrive(ctx context.Context, name string) (Upload, error) { return s.arrive(ctx, name) }

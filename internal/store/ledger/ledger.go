@@ -24,6 +24,7 @@ type State string
 
 // The states of a campaign.
 const (
+	Uploading State = "uploading" // recipients are on their way into it; it makes no calls until they are there
 	Scheduled State = "scheduled"
 	Running   State = "running"
 	Paused    State = "paused"
@@ -50,6 +51,7 @@ type Campaign struct {
 	Recipients  int
 	Sent        int
 	Dead        int
+	Uploads     int            // that are on their way into it
 	Forgotten   int            // recipients that were removed on request; they count nowhere else
 	DeadByCode  map[string]int // the cause of each dead one; never nil
 	CreatedAt   time.Time
@@ -157,6 +159,7 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"),
 		StartedAt: at("started_at"), FinishedAt: at("finished_at"),
 	}
+	c.Uploads = len(strings.Fields(fields["uploads"]))
 	for field := range fields {
 		if code, ok := strings.CutPrefix(field, "dead:"); ok {
 			c.DeadByCode[code] = number(field)

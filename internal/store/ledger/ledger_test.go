@@ -22,10 +22,12 @@ type bundle struct {
 	rdb *redis.Client
 }
 
+// setup gives the campaigns of a Redis that gets each request twice, of which the first one's answer is lost.
 func setup(t *testing.T) bundle {
 	t.Helper()
 	server := testkit.RunRedis(t)
 	rdb := testkit.Client(t, server.Addr)
+	rdb.AddHook(testkit.Twice{})
 	return bundle{ledger.New(rdb, "test"), rdb}
 }
 

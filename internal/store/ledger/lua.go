@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -16,6 +15,16 @@ import (
 // lease is how long a campaign stays its driver's after each look at its ledger, in ms; then the sweep gives it
 // another.
 const lease = "\nlocal lease = 10000\n"
+
+// slice is how many recipients one script moves from one place to another, so that it does not stop Redis for long.
+const slice = "\nlocal slice = 250\n"
+
+// request begins the part of a ledger in which a script notes what it answered to a request: go-redis repeats a
+// request whose answer is late.
+const request = "request:"
+
+// requestKeep is for how long, in ms. The last repetition comes within seconds.
+const requestKeep = "\nlocal request_keep = 60000\n"
 
 // prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of
 // them:
@@ -41,20 +50,30 @@ const lease = "\nlocal lease = 10000\n"
 // A row's state is w waiting, o open, s sent or d dead. Its travel says in which list it waits: b waiting, r ready,
 // s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
 //
+// A list may name recipients that are not there any more, or that wait elsewhere: to search it would stop Redis for as
+// long as the list is. Who takes from a list looks at the row.
+//
+// uploads names the uploads on their way into the campaign, in their order, with a space between two. While it names
+// any, the campaign is uploading, or was paused, and after says what it is to be when they have arrived. Scripts of
+// earlier versions make no calls in a state that they do not know.
+//
 //	become(new): changes the state of the campaign
 //	begin(): lets it run, and gives it time to get a driver before the sweep gives it one
+//	reopen(start): begins a new generation of a campaign that has finished, at an instant (ms; 0: now)
 //	wait_again(id, doubted): puts a recipient at the head of its list, or a doubted one at the end of the unsure
 //	let_go(member): ends a hold; who was in a call is unsure
 //	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
-//	drop(): empties a cancelled campaign of all who are in no call; who is unsure stays until Clerk was asked
+//	drop(): empties a cancelled campaign of some who are in no call; who is unsure stays until Clerk was asked. It
+//	  tells whether it has looked at all of them
 //	count_dead(row, n): counts a dead recipient, in all and by its code
 //	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
 //	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is
 //	  not written
-const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + `
+const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + requestKeep + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
-local state = redis.call('HGET', meta, 'state')
+local state, uploads = unpack(redis.call('HMGET', meta, 'state', 'uploads'))
+uploads = uploads or ''
 local lists = { b = waiting, s = singles, r = ready, u = unsure }
 local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
 local function number(field) return tonumber(redis.call('HGET', meta, field) or '0') end
@@ -67,9 +86,21 @@ local function begin()
   redis.call('SADD', running, name)
   redis.call('HSET', meta, 'lease_until', stamp(now + lease))
 end
+local function reopen(start)
+  local after = redis.call('HGET', meta, 'after')
+  if state ~= 'finished' and not (state == 'uploading' and after == 'finished') then return end
+  redis.call('HINCRBY', meta, 'generation', 1)
+  redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
+  if start > 0 then redis.call('HSET', meta, 'scheduled_at', stamp(start)) end
+  if state == 'uploading' then
+    redis.call('HSET', meta, 'after', start > 0 and 'scheduled' or 'running')
+  else
+    begin()
+  end
+end
 local function wait_again(id, doubted)
   local row = redis.call('HGET', rows, id)
-  if not row then return end
+  if not row or not string.find(row, '^[wo]') then return end
   row = 'w' .. (doubted and 'u' or string.sub(row, 2, 2)) .. string.sub(row, 3)
   redis.call('HSET', rows, id, row)
   redis.call(doubted and 'RPUSH' or 'LPUSH', list_of(row), id)
@@ -79,17 +110,21 @@ local function let_go(member)
   wait_again(string.sub(member, 1, 16), string.sub(member, 17, 17) == 'c')
 end
 local function move_due()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', stamp(now), 'LIMIT', 0, 1000)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', stamp(now), 'LIMIT', 0, slice)) do
     redis.call('ZREM', later, id)
     wait_again(id)
   end
-  for _, held in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, 1000)) do let_go(held) end
+  for _, held in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, slice)) do let_go(held) end
 end
 local function drop()
-  redis.call('DEL', waiting, singles, ready)
-  for _, id in ipairs(redis.call('ZRANGE', later, 0, -1)) do
+  redis.call('UNLINK', waiting, singles, ready)
+  local scan = redis.call('ZSCAN', later, redis.call('HGET', meta, 'dropping') or '0', 'COUNT', slice)
+  for i = 1, #scan[2], 2 do
+    local id = scan[2][i]
     if string.sub(redis.call('HGET', rows, id) or '', 2, 2) ~= 'u' then redis.call('ZREM', later, id) end
   end
+  if scan[1] ~= '0' then redis.call('HSET', meta, 'dropping', scan[1]) else redis.call('HDEL', meta, 'dropping') end
+  return scan[1] == '0'
 end
 local function count_dead(row, n)
   local known, fields = pcall(cjson.decode, string.sub(row, 3))
@@ -112,7 +147,6 @@ local function erase(id)
   redis.call('HINCRBY', meta, 'forgotten', 1)
   if string.sub(row, 1, 1) == 's' then redis.call('HINCRBY', meta, 'sent', -1) end
   if string.sub(row, 1, 1) == 'd' then count_dead(row, -1) end
-  for _, list in pairs(lists) do redis.call('LREM', list, 1, id) end
   redis.call('ZREM', later, id)
   return 1
 end
@@ -142,7 +176,6 @@ func read(answer *redis.Cmd, into any) error {
 type verdict struct {
 	Outcome string
 	State   State
-	Upload
 }
 
 // change runs a script that changes a campaign. The error says why it was not changed.
@@ -159,7 +192,7 @@ func (l *Ledgers) change(
 	}
 	why, known := map[string]error{
 		"missing": ErrNotFound, "cancelled": ErrCancelled, "newer": store.ErrNewer, "busy": ErrBusy,
-		"incomplete": errors.New("the upload took too long; try again"),
+		"incomplete": errIncomplete,
 	}[v.Outcome]
 	if !known {
 		why = store.ErrGarbage

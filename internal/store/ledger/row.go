@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
@@ -96,21 +97,21 @@ const scanCount = 500
 // Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A
 // campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
 func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
-	seen := make(map[string]struct{}) // HSCAN may give one twice; 16 bytes each
+	seen := make(map[store.AddressID]struct{}) // HSCAN may give one twice
 	rows := l.db.HScan(ctx, l.db.Key.Ledger(name, "rows"), 0, "", scanCount).Iterator()
 	for rows.Next(ctx) {
 		id := rows.Val()
 		if !rows.Next(ctx) {
 			break
 		}
-		if _, again := seen[id]; again {
-			continue
-		}
-		seen[id] = struct{}{}
 		entry, err := entryOf(id, rows.Val())
 		if err != nil {
 			return fmt.Errorf("campaign %s: %w", name, err)
 		}
+		if _, again := seen[entry.ID]; again {
+			continue
+		}
+		seen[entry.ID] = struct{}{}
 		if err := do(entry); err != nil {
 			return err
 		}
@@ -141,39 +142,52 @@ func (l *Ledgers) Find(
 
 // eraseScript removes a recipient that was forgotten on request.
 //
+// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  there if it was removed, for a repeated request
+// --
 // ARGV[5] -> id
 // --
 // Returns 1 if it was there.
-var eraseScript = redis.NewScript(prelude + `return erase(ARGV[5])`)
+var eraseScript = redis.NewScript(prelude + `
+if erase(ARGV[5]) == 1 then redis.call('SET', KEYS[13], 1, 'PX', request_keep) end
+return redis.call('EXISTS', KEYS[13])
+`)
 
 // Erase removes a recipient that was forgotten on request from every campaign, and says from how many. Its tombstone
 // is there already.
 func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int, err error) {
 	defer store.Wrap(&err, "erasing a recipient of campaigns")
-	names, err := l.db.ZRange(ctx, l.db.Key.Campaigns(), 0, -1).Result()
-	for _, name := range names {
-		n, err := l.run(ctx, eraseScript, name, nil, string(id[:])).Int()
+	names := l.db.ZScan(ctx, l.db.Key.Campaigns(), 0, "", scanCount).Iterator()
+	for names.Next(ctx) {
+		name := names.Val()
+		if !names.Next(ctx) { // its score
+			break
+		}
+		more := []string{l.db.Key.Ledger(name, request+uuid.NewString())}
+		n, err := l.run(ctx, eraseScript, name, more, string(id[:])).Int()
 		if err != nil {
 			return campaigns, fmt.Errorf("campaign %s: %w", name, err)
 		}
 		campaigns += n
 	}
-	return campaigns, err
+	return campaigns, names.Err()
 }
 
 // eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its
 // tombstone.
 //
 // KEYS[1] -> usher:{once}:c:NAME:stage:UPLOAD
+// KEYS[2] -> usher:{once}:c:NAME:request:TOKEN  there if it was emptied, for a repeated request; NAME is empty
 // --
 // ARGV[1] -> id
 // --
 // Returns 1 if it was there.
-var eraseStagedScript = redis.NewScript(`
+var eraseStagedScript = redis.NewScript(requestKeep + `
 local at = redis.call('LPOS', KEYS[1], ARGV[1])
-if not at or redis.call('LINDEX', KEYS[1], at + 1) == '' then return 0 end
-redis.call('LSET', KEYS[1], at + 1, '')
-return 1
+if at and redis.call('LINDEX', KEYS[1], at + 1) ~= '' then
+  redis.call('LSET', KEYS[1], at + 1, '')
+  redis.call('SET', KEYS[2], 1, 'PX', request_keep)
+end
+return redis.call('EXISTS', KEYS[2])
 `)
 
 // EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
@@ -181,7 +195,8 @@ func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads 
 	defer store.Wrap(&err, "erasing a recipient of uploads")
 	stages, err := scanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
 	for _, stage := range stages {
-		n, err := eraseStagedScript.Run(ctx, l.db, []string{stage}, string(id[:])).Int()
+		keys := []string{stage, l.db.Key.Ledger("", request+uuid.NewString())}
+		n, err := eraseStagedScript.Run(ctx, l.db, keys, string(id[:])).Int()
 		if err != nil {
 			return uploads, err
 		}

@@ -140,14 +140,5 @@ func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry) (string, e
 	if err != nil {
 		return "", err
 	}
-	carrier := ledger.TaskID(campaign.Name, campaign.Generation)
-	if campaign.State == ledger.Finished {
-		return carrier, nil // it was revived before, and has its outcome
-	}
-	task, err := tasks.DriverTask(entry.Campaign)
-	if err != nil {
-		return "", err
-	}
-	_, err = policy.Enqueue(ctx, r.asynq, task, r.queue, carrier, time.Time{})
-	return carrier, err
+	return tasks.EnqueueDriver(ctx, r.asynq, r.queue, campaign) // finished: it was revived before, and has its outcome
 }
