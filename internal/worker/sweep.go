@@ -16,10 +16,16 @@ import (
 func (w *Worker) sweep(ctx context.Context) {
 	client, ledgers := asynq.NewClientFromRedisClient(w.Redis), ledger.New(w.Redis, w.Namespace)
 	for policy.Sleep(ctx, policy.SweepInterval) == nil {
-		err := errors.Join(w.driveOrphans(ctx, client, ledgers), w.finishUploads(ctx, client, ledgers))
-		if err != nil && ctx.Err() == nil {
-			w.Log.Warn().Err(err).Msg("campaigns could not all be given a driver or their recipients; it is tried again")
-		}
+		w.sweepOnce(ctx, client, ledgers)
+	}
+}
+
+func (w *Worker) sweepOnce(ctx context.Context, client *asynq.Client, ledgers *ledger.Ledgers) {
+	if err := w.driveOrphans(ctx, client, ledgers); err != nil && ctx.Err() == nil {
+		w.Log.Warn().Err(err).Msg(noDriver + "; it is tried again")
+	}
+	if err := w.finishUploads(ctx, client, ledgers); err != nil && ctx.Err() == nil {
+		w.Log.Warn().Err(err).Msg(noUpload + "; it is tried again")
 	}
 }
 

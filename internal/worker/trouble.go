@@ -34,12 +34,18 @@ type trouble struct {
 	over        *time.Timer
 }
 
+// Trouble with Redis that the sweep meets.
+const (
+	noDriver = "campaigns without a driver could not all be given one"
+	noUpload = "uploads could not all be finished"
+)
+
 // NewTroubles gives the hook for a worker's log.
 func NewTroubles(log zerolog.Logger) *Troubles {
 	return &Troubles{log: log, now: map[string]*trouble{}, concerns: func(msg string) bool {
 		says := func(part string) bool { return strings.Contains(msg, part) }
 		return slices.ContainsFunc([]string{
-			"Redis cannot answer", "waiting for Redis", "campaigns without a driver", "schedule cannot go on",
+			"Redis cannot answer", "waiting for Redis", noDriver, noUpload, "schedule cannot go on",
 			"could not be given back", "could not be recorded in time",
 		}, says)
 	}}

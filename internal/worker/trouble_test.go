@@ -7,8 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 )
 
@@ -56,4 +60,24 @@ func TestWhatAsynqRepeatsIsToldOnce(t *testing.T) {
 		}
 		time.Sleep(troubleOver)
 	})
+}
+
+// TestWhatTheSweepMeetsIsTrouble: without Redis it fails every two seconds, and each failure is told once.
+func TestWhatTheSweepMeetsIsTrouble(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	server.Close()
+	var buffer testkit.Buffer
+	base := zerolog.New(&buffer)
+	w := &Worker{Config: Config{Redis: rdb, Namespace: "test", Log: base.Hook(NewTroubles(base))}}
+	for range 3 {
+		w.sweepOnce(t.Context(), asynq.NewClientFromRedisClient(rdb), ledger.New(rdb, "test"))
+	}
+	for _, what := range []string{noDriver, noUpload} {
+		if n := strings.Count(buffer.String(), what); n != 1 {
+			t.Errorf("%q is told %d times:\n%s", what, n, buffer.String())
+		}
+	}
 }
