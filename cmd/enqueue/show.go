@@ -73,7 +73,11 @@ type resumeCommand struct {
 
 func (c *resumeCommand) Run(a *app) (err error) {
 	if c.Calls != "" {
-		if c.Calls, err = settings.OneOf("calls", c.Calls, "create", "revoke", "delete", "read", "writes"); err != nil {
+		var known []string
+		for _, limit := range policy.Rests() {
+			known = append(known, policy.CallsOf(limit))
+		}
+		if c.Calls, err = settings.OneOf("calls", c.Calls, known...); err != nil {
 			return err
 		}
 	}

@@ -299,7 +299,7 @@ func (f *Flight) suspension(refusal *clerkclient.Error) ratelimit.Suspension {
 
 // logRest writes when calls begin to rest, and when they go on.
 func (c *Caller) logRest(limit string, refusal *clerkclient.Error, refusals int, ended bool) {
-	calls := strings.TrimPrefix(limit, policy.RestPrefix)
+	calls := policy.CallsOf(limit)
 	switch {
 	case refusals == 1 && refusal != nil:
 		c.Log.Warn().Str("calls", calls).Int("status", refusal.Status).Str("code", refusal.Code).

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -154,7 +153,7 @@ var ErrNoRest = errors.New("no such calls rest")
 // the kinds. The error is ErrNoRest if the one does not rest.
 func (d *Desk) ResumeCalls(ctx context.Context, kind string) (resumed []string, err error) {
 	for _, limit := range policy.Rests() {
-		name := strings.TrimPrefix(limit, policy.RestPrefix)
+		name := policy.CallsOf(limit)
 		if kind != "" && kind != name {
 			continue
 		}

@@ -59,6 +59,17 @@ func RestOf(call Call) string {
 // Rests are the limits that rest while Clerk serves nobody.
 func Rests() []string { return []string{RestCreate, RestRevoke, RestDelete, RestRead, RestWrites} }
 
+// CallsOf names the calls that a limit is about which is there only to rest: create, revoke, delete, read, writes, or
+// all of a key.
+func CallsOf(limit string) string {
+	if strings.HasPrefix(limit, KeyLimit("")) {
+		return allCalls
+	}
+	return strings.TrimPrefix(limit, RestPrefix)
+}
+
+const allCalls = "all"
+
 // OnlyRests tells whether a limit counts nothing, and is there only to rest.
 func OnlyRests(limit string) bool {
 	return strings.HasPrefix(limit, RestPrefix) || strings.HasPrefix(limit, KeyLimit(""))

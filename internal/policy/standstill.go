@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -22,12 +21,12 @@ func (s Standstill) KeyRefused() bool { return s.Calls == allCalls }
 
 // StopsCreates tells whether no invitation can be created.
 func (s Standstill) StopsCreates() bool {
-	return !s.Since.IsZero() && slices.Contains([]string{RestCreate, RestWrites}, RestPrefix+s.Calls)
+	return !s.Since.IsZero() && (s.Calls == CallsOf(RestCreate) || s.Calls == CallsOf(RestWrites))
 }
 
 // NoRight tells whether the key lacks the right to create invitations.
 func (s Standstill) NoRight() bool {
-	return s.Calls == strings.TrimPrefix(RestCreate, RestPrefix) && strings.HasPrefix(s.Why, "403 authorization_")
+	return s.Calls == CallsOf(RestCreate) && strings.HasPrefix(s.Why, "403 authorization_")
 }
 
 // Reason is Why without the trace id.
@@ -39,21 +38,15 @@ func (s Standstill) Reason() string {
 // String says it in a few words.
 func (s Standstill) String() string { return s.Calls + ": " + s.Why }
 
-const allCalls = "all"
-
 // Standstills are the kinds of calls that rest, by name. Whether an earlier key is still refused nobody finds out: it
 // is not told of when its rest is over.
 func Standstills(usages []ratelimit.Usage) (standstills []Standstill) {
 	for _, u := range usages {
-		calls, isRest := strings.CutPrefix(u.Name, RestPrefix)
-		isKey := strings.HasPrefix(u.Name, KeyLimit("")) && !u.BlockedUntil.IsZero()
-		if isKey {
-			calls = allCalls
-		}
-		if !isKey && (!isRest || u.Since.IsZero() && u.BlockedUntil.IsZero()) {
+		s := Standstill{Calls: CallsOf(u.Name), Why: u.Why, Since: u.Since, NextProbe: u.BlockedUntil}
+		lasts := !u.Since.IsZero() && !s.KeyRefused()
+		if !OnlyRests(u.Name) || u.BlockedUntil.IsZero() && !lasts {
 			continue
 		}
-		s := Standstill{Calls: calls, Why: u.Why, Since: u.Since, NextProbe: u.BlockedUntil}
 		if !u.Since.IsZero() {
 			s.Lasts = u.At.Sub(u.Since)
 		}
