@@ -6,10 +6,17 @@ import (
 	"sync"
 
 	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/fate"
 )
 
 // ErrPanicked is the error of something that panicked.
 var ErrPanicked = errors.New("it panicked; the log has the stack")
+
+// Panicked is ErrPanicked as it is kept.
+func Panicked() fate.Failure {
+	return fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"}
+}
 
 // Guarded does something that may panic. A panic becomes the error ErrPanicked, and the log has its stack: in a
 // goroutine it would end the process.

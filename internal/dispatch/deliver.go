@@ -215,10 +215,7 @@ func (l *load) add(r Recipient, answer *fate.Answer) {
 	if slices.ContainsFunc(l.recipients, func(other Recipient) bool { return other.folded == r.folded }) {
 		return
 	}
-	*answer = fate.Answer{
-		Kind: fate.Lost, Own: true,
-		Failure: fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"},
-	}
+	*answer = fate.Answer{Kind: fate.Lost, Own: true, Failure: call.Panicked()}
 	l.recipients, l.answers = append(l.recipients, r), append(l.answers, answer)
 }
 

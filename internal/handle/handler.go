@@ -193,7 +193,7 @@ func (h *Handler) process(ctx context.Context, r *run) error {
 	err := call.Guarded(r.log, func() error { return h.runTask(ctx, r) })
 	if errors.Is(err, call.ErrPanicked) {
 		r.record, r.read = fresh, false // the run may have begun to end the task, and not written that
-		return h.failedAll(ctx, r, fate.Failure{Code: "panic", Message: "the worker panicked; its log has the stack"})
+		return h.failedAll(ctx, r, call.Panicked())
 	}
 	return err
 }
