@@ -179,32 +179,40 @@ func reasons(f peoplefile.File) string {
 		peoplefile.Hidden: "hidden or filtered", peoplefile.Struck: "struck through",
 	}
 	counts := map[string]int{}
-	for _, l := range f.LeftOut {
-		counts[words[l.Why]]++
+	for why, n := range leftOut(f) {
+		counts[words[why]] = n
 	}
 	return counted("", counts, "")
 }
 
+// leftOut counts who was left out.
+func leftOut(f peoplefile.File) map[peoplefile.Why]int {
+	counts := map[peoplefile.Why]int{}
+	for _, l := range f.LeftOut {
+		counts[l.Why]++
+	}
+	return counts
+}
+
 func uses(columns []peoplefile.Use) string {
-	var texts []string
-	for _, c := range columns[:min(len(columns), 2*mostLines)] {
-		texts = append(texts, fmt.Sprintf("%q is %s", c.Column, c.Field))
-	}
-	if more := len(columns) - len(texts); more > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(texts, ", ")
+	use := func(c peoplefile.Use) string { return fmt.Sprintf("%q is %s", c.Column, c.Field) }
+	return first(columns, 2*mostLines, use)
 }
 
 func quoted(names []string) string {
+	return "columns " + first(names, mostLines, func(name string) string { return fmt.Sprintf("%.60q", name) })
+}
+
+// first lists the first ones, and says how many there are more.
+func first[T any](list []T, most int, text func(T) string) string {
 	var texts []string
-	for _, name := range names[:min(len(names), mostLines)] {
-		texts = append(texts, fmt.Sprintf("%.60q", name))
+	for _, one := range list[:min(len(list), most)] {
+		texts = append(texts, text(one))
 	}
-	if more := len(names) - len(texts); more > 0 {
+	if more := len(list) - len(texts); more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
-	return "columns " + strings.Join(texts, ", ")
+	return strings.Join(texts, ", ")
 }
 
 func numbers(lines []int) string {
@@ -219,17 +227,11 @@ func numbers(lines []int) string {
 func understoodView(f peoplefile.File) view {
 	u := f.Understood
 	use := func(c peoplefile.Use) view { return view{"column": c.Column, "field": c.Field} }
-	counts := view{}
+	left, counts := leftOut(f), view{}
 	for _, why := range []peoplefile.Why{
 		peoplefile.OptedOut, peoplefile.NoAddress, peoplefile.Hidden, peoplefile.Struck,
 	} {
-		n := 0
-		for _, l := range f.LeftOut {
-			if l.Why == why {
-				n++
-			}
-		}
-		counts[string(why)] = n
+		counts[string(why)] = left[why]
 	}
 	flags := func(g peoplefile.Guess) []string {
 		texts := []string{}
