@@ -59,9 +59,9 @@ func (p *Permit) Done(ctx context.Context) error {
 	return err
 }
 
-// Succeed is [Permit.Done] for a call that succeeded: failures of calls of the limit before it say nothing about those
-// after it. If they were as many as b says, they count as an outage although the limit was not suspended. Succeed tells
-// whether this call ended a suspension.
+// Succeed is [Permit.Done] for a call that succeeded: failures of calls of the limit before it say nothing about
+// those after it. If they were as many as b says, they count as an outage although the limit was not suspended.
+// Succeed tells whether this call ended a suspension.
 func (p *Permit) Succeed(ctx context.Context, limit string, b Breaker) (ended bool, err error) {
 	n, err := p.spend(ctx, spending{what: "succeeded", limit: limit, Failure: Failure{Breaker: b}})
 	return n > 0, err

@@ -80,8 +80,8 @@ var (
 	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is
 	// lifted.
 	ErrForgotten = errors.New("the address was forgotten on request (enqueue forget --lift ends that)")
-	// ErrUnsure means that it is not known whether a BulkInvite worked. The same one may be made again: it adds nothing
-	// twice.
+	// ErrUnsure means that it is not known whether a BulkInvite worked. The same one may be made again: it adds
+	// nothing twice.
 	ErrUnsure = ledger.ErrUnsure
 	// ErrHeld means that a campaign was paused while a BulkInvite added recipients to it. Those that are missing are
 	// added when it is resumed.

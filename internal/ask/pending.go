@@ -41,7 +41,8 @@ func (f Finder) Pending(ctx context.Context, of tasks.RevokePayload) ([]clerkcli
 
 func (f Finder) ofAddress(ctx context.Context, address string) ([]clerkclient.Invitation, error) {
 	folded := tasks.FoldAddress(address)
-	return f.find(ctx, spellings(strings.TrimSpace(address)), folded, isTo(folded), func(since time.Time) (gathered, error) {
+	queries := spellings(strings.TrimSpace(address))
+	return f.find(ctx, queries, folded, isTo(folded), func(since time.Time) (gathered, error) {
 		ids, err := intent.NewTasks(f.Redis, f.Namespace).Settled(ctx, store.IDOf(folded), since)
 		young := gathered{}
 		for _, id := range ids {

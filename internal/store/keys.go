@@ -73,8 +73,8 @@ func (k Keys) Stage(campaign, upload string) string { return k.Ledger(campaign, 
 // Upload is the head of an upload. A script that learns uploads on its way makes this key itself, and those of Stage.
 func (k Keys) Upload(upload string) string { return k.once("u:" + upload) }
 
-// Moving is the set of the campaigns in which something moves slice by slice: recipients into it, or out of a cancelled
-// one.
+// Moving is the set of the campaigns in which something moves slice by slice: recipients into it, or out of a
+// cancelled one.
 func (k Keys) Moving() string { return k.once("moving") }
 
 // Running is the set of the campaigns that must have a driver.

@@ -31,8 +31,9 @@ import (
 // ARGV[3] -> where to go on in the list of active tasks
 // ARGV[4] -> where to go on among all keys
 // ARGV[5] -> how many of each to look at
-// -- Returns leases given, tasks that are pending again, ids dropped, and where to go on in the list and among the
-// keys; 0 is from the beginning.
+// --
+// Returns leases given, tasks that are pending again, ids dropped, and where to go on in the list and among the keys;
+// 0 is from the beginning.
 var mendScript = redis.NewScript(`
 local active, lease, pending = unpack(KEYS, 1, 3)
 local task, now, from, many = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])

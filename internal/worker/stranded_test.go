@@ -24,7 +24,8 @@ func setupStranded(t *testing.T, active ...string) strandedBundle {
 	t.Helper()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	b := strandedBundle{
-		&mender{rdb: rdb, queue: "test:interactive", from: "0", key: "0"}, t, rdb, asynq.NewInspectorFromRedisClient(rdb),
+		&mender{rdb: rdb, queue: "test:interactive", from: "0", key: "0"}, t, rdb,
+		asynq.NewInspectorFromRedisClient(rdb),
 	}
 	client := asynq.NewClientFromRedisClient(rdb)
 	for _, id := range active {
@@ -90,7 +91,9 @@ func TestATaskThatStandsInNoListIsPendingAgain(t *testing.T) {
 	if err != nil || len(tasks) != 1 || tasks[0].ID != "done" {
 		t.Errorf("pending are %v, %v", tasks, err)
 	}
-	for list, id := range map[string]string{"retry": "waits", "scheduled": "later", "archived": "old", "completed": "new"} {
+	for list, id := range map[string]string{
+		"retry": "waits", "scheduled": "later", "archived": "old", "completed": "new",
+	} {
 		b.rdb.HSet(t.Context(), b.at("t:"+id), "state", "active")
 		b.rdb.ZAdd(t.Context(), b.at(list), redis.Z{Score: 1, Member: id})
 	}

@@ -56,8 +56,8 @@ func (l *Ledgers) Revive(
 	return l.Get(ctx, name)
 }
 
-// controlScript pauses, resumes, cancels or starts a campaign. Pausing one holds its uploads, and resuming it lets them
-// go on. What a cancelled one has yet to drop, move does.
+// controlScript pauses, resumes, cancels or starts a campaign. Pausing one holds its uploads, and resuming it lets
+// them go on. What a cancelled one has yet to drop, move does.
 //
 // KEYS[13] -> usher:{once}:moving
 // --

@@ -369,6 +369,7 @@ return #orphans > 0 and cjson.encode(orphans) or '[]'
 // finds it again.
 func (l *Ledgers) Sweep(ctx context.Context) (orphans []Orphan, err error) {
 	defer store.Wrap(&err, "sweeping campaigns")
-	err = read(sweepScript.Run(ctx, l.db, []string{l.db.Key.Running()}, l.db.Key.Ledgers(), uuid.NewString()), &orphans)
+	keys := []string{l.db.Key.Running()}
+	err = read(sweepScript.Run(ctx, l.db, keys, l.db.Key.Ledgers(), uuid.NewString()), &orphans)
 	return orphans, err
 }

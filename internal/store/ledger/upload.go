@@ -18,7 +18,7 @@ import (
 const (
 	stageChunk  = 250       // recipients to one script
 	stageAtOnce = 4         // scripts to one round trip
-	stageKeep   = time.Hour // an upload that was broken off is forgotten after this, and so is the head of one that is over
+	stageKeep   = time.Hour // an upload that was broken off, or the head of one that is over, is forgotten after this
 )
 
 var (

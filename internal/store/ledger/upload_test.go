@@ -88,8 +88,8 @@ func (b bundle) has(t *testing.T, name string, n int) {
 	}
 }
 
-// TestAnUploadIsMadeOnceWhereverItsProducerIsKilled kills the producer after each of its steps. Something happens; then
-// a worker finishes what was begun, and the producer's command is repeated.
+// TestAnUploadIsMadeOnceWhereverItsProducerIsKilled kills the producer after each of its steps. Something happens;
+// then a worker finishes what was begun, and the producer's command is repeated.
 func TestAnUploadIsMadeOnceWhereverItsProducerIsKilled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
