@@ -74,8 +74,8 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 
 // convert reads a text in the encoding that was asked for.
 func (rd *reader) convert(data []byte) ([]byte, error) {
-	asked, known := rd.opts.Encoding, encodings()
-	found := known[foldHeading(asked)]
+	asked := rd.opts.Encoding
+	found := encodingOf(asked)
 	if found == nil {
 		return nil, rd.fault(0, "cannot be read: %v", CheckEncoding(asked))
 	}
@@ -92,36 +92,39 @@ func (rd *reader) convert(data []byte) ([]byte, error) {
 
 // CheckEncoding tells whether an encoding is known.
 func CheckEncoding(name string) error {
-	if encodings()[foldHeading(name)] != nil {
+	if encodingOf(name) != nil {
 		return nil
 	}
 	return fmt.Errorf("%s is no encoding that is known: want %s", show(name),
-		strings.Join(slices.Sorted(maps.Values(encodingNames())), ", "))
+		strings.Join(slices.Sorted(maps.Keys(encodings())), ", "))
 }
 
-// encodings are those of one byte a character, and UTF-16 without a byte order mark, by their folded names.
+// encodingOf finds an encoding by its name, however that is spelled; nil if there is none.
+func encodingOf(name string) encoding.Encoding {
+	folded := foldHeading(name)
+	if folded == "latin1" {
+		return charmap.ISO8859_1
+	}
+	for known, e := range encodings() {
+		if foldHeading(known) == folded {
+			return e
+		}
+	}
+	return nil
+}
+
+// encodings are those of one byte a character, and UTF-16 without a byte order mark, by their names.
 func encodings() map[string]encoding.Encoding {
 	known := map[string]encoding.Encoding{
-		"utf8": encoding.Nop, "utf16le": unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
-		"utf16be": unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM), "latin1": charmap.ISO8859_1,
+		"utf-8": encoding.Nop, "utf-16le": unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
+		"utf-16be": unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
 	}
 	for _, e := range charmap.All {
 		if c, ok := e.(*charmap.Charmap); ok {
-			known[foldHeading(c.String())] = c
+			known[strings.ToLower(strings.ReplaceAll(c.String(), " ", "-"))] = c
 		}
 	}
 	return known
-}
-
-// encodingNames are their names as people write them, by folded name.
-func encodingNames() map[string]string {
-	names := map[string]string{"utf8": "utf-8", "utf16le": "utf-16le", "utf16be": "utf-16be"}
-	for _, e := range charmap.All {
-		if c, ok := e.(*charmap.Charmap); ok {
-			names[foldHeading(c.String())] = strings.ToLower(strings.ReplaceAll(c.String(), " ", "-"))
-		}
-	}
-	return names
 }
 
 func lineOf(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }
