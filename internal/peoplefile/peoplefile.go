@@ -335,7 +335,6 @@ func (rd *reader) settle() {
 		kept = append(kept, row)
 	}
 	f.Rows = kept
-	slices.SortStableFunc(f.LeftOut, func(a, b LeftOut) int { return a.compare(b.Place) })
 	if len(rd.barred) > 0 {
 		f.Duplicates = slices.DeleteFunc(f.Duplicates, func(d Duplicate) bool {
 			_, found := slices.BinarySearchFunc(f.Rows, d.First, func(r Row, p Place) int { return r.compare(p) })
@@ -344,8 +343,8 @@ func (rd *reader) settle() {
 			}
 			return !found
 		})
-		slices.SortStableFunc(f.LeftOut, func(a, b LeftOut) int { return a.compare(b.Place) })
 	}
+	slices.SortStableFunc(f.LeftOut, func(a, b LeftOut) int { return a.compare(b.Place) })
 }
 
 // reject takes a row that could not be read. It is an error if there are too many rows.
