@@ -40,7 +40,7 @@ type grammar struct {
 	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
-	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, a JSON array or JSON lines."`
+	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, JSON, JSON lines or .xlsx."`
 	ResumeCalls resumeCommand      `cmd:"" help:"Ask Clerk now whether it serves calls again that rest."`
 	Delete      deleteCommand      `cmd:"" help:"Delete an invitation, or all of an address, at Clerk for good."`
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
