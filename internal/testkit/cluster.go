@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -46,7 +45,7 @@ func StartCluster(ctx context.Context, dir string, masters int) (c *Cluster, err
 	args := append(Durable(), "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", strconv.FormatInt(NodeTimeout.Milliseconds(), 10))
 	for range 2 * masters {
-		node, err := startNode(ctx, dir, args)
+		node, err := StartRedis(ctx, dir, args...)
 		if err != nil {
 			return c, err
 		}
@@ -56,19 +55,6 @@ func StartCluster(ctx context.Context, dir string, masters int) (c *Cluster, err
 		return c, fmt.Errorf("making a cluster: %w", err)
 	}
 	return c, nil
-}
-
-// startNode starts a node on a free port. Its cluster bus listens on the port 10,000 above.
-func startNode(ctx context.Context, dir string, args []string) (*Redis, error) {
-	var errs []error
-	for range 20 {
-		node, err := StartRedis(ctx, dir, args...)
-		if err == nil {
-			return node, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
 }
 
 // join gives each master its slots and its replica.

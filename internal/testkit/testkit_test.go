@@ -56,6 +56,19 @@ func TestAServerThatDoesNotComeUpIsKilled(t *testing.T) {
 	}
 }
 
+func TestAPortIsGivenOnce(t *testing.T) {
+	t.Parallel()
+	given := map[string]bool{}
+	for range 200 {
+		addr, err := FreeAddr()
+		NoError(t, err)
+		if given[addr] {
+			t.Errorf("%s was given twice", addr)
+		}
+		given[addr] = true
+	}
+}
+
 func TestPoll(t *testing.T) {
 	t.Parallel()
 	fault := errors.New("broken")
