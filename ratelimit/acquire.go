@@ -125,7 +125,7 @@ func (l *Limiter) ask(ctx context.Context, req *request) (*Permit, time.Duration
 	if !reply.granted {
 		return nil, reply.wait, nil
 	}
-	p.probe = reply.probe
+	p.probe, p.suspect = reply.probe, reply.suspect
 	if err := ctx.Err(); err != nil {
 		_ = p.Release(ctx)
 		return nil, 0, err
@@ -145,19 +145,28 @@ type acquired struct {
 	granted bool
 	wait    time.Duration
 	probe   probing
+	suspect string
 }
 
 func parseAcquired(cmd *redis.Cmd) (acquired, error) {
-	v, err := cmd.Int64Slice()
+	v, err := cmd.Slice()
 	if err != nil {
 		return acquired{}, err
 	}
-	if len(v) != 3 || v[0]>>1 != 0 || v[2] < 0 || v[2] > int64(probesService) || v[1] < 0 || (v[0] == 0 && v[1] == 0) {
+	if len(v) != 4 {
+		return acquired{}, fmt.Errorf("unexpected answer %v", v)
+	}
+	granted, ok1 := v[0].(int64)
+	wait, ok2 := v[1].(int64)
+	probe, ok3 := v[2].(int64)
+	suspect, ok4 := v[3].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 || granted>>1 != 0 || probe < 0 || probe > int64(probesService) || wait < 0 ||
+		granted == 0 && wait == 0 {
 		return acquired{}, fmt.Errorf("unexpected answer %v", v)
 	}
 	// After a clock was set back, the true wait can be longer than any limit's window. To ask once a year is enough.
-	wait := time.Duration(min(v[1], maxSpan.Microseconds())) * time.Microsecond
-	return acquired{v[0] == 1, wait, probing(v[2])}, nil
+	wait = min(wait, maxSpan.Microseconds())
+	return acquired{granted == 1, time.Duration(wait) * time.Microsecond, probing(probe), suspect}, nil
 }
 
 // join finds or opens the queue of a set of wants.

@@ -11,8 +11,9 @@
 --         the window
 --         the share ('' if there is none)
 --         the most places that the share may hold
--- returns {granted 0|1, wait, probe 0|1|2 (2: of a limit whose calls fail)}. The next permit cannot be granted before
--- wait has passed, unless a suspended limit is resumed: of such a rest the wait is at most five seconds.
+-- returns {granted 0|1, wait, probe 0|1|2 (2: of a limit whose calls fail), whose call of that limit failed last}. The
+-- next permit cannot be granted before wait has passed, unless a suspended limit is resumed: of such a rest the wait is
+-- at most five seconds.
 local RESUMED = 5 * 1000000
 local id, hold, now = ARGV[1], tonumber(ARGV[2]), clock()
 local wants, known = {}, false
@@ -77,9 +78,12 @@ if not known then
     needed = wait()
   end
 end
-local probe = 0
+local probe, party = 0, ''
 for _, w in ipairs(wants) do
   if redis.call('EXISTS', w.state.key) == 1 then keepState(w.state, now) end
-  if w.state.probe == id then probe = math.max(probe, (w.state.out or w.state.failing) and 2 or 1) end
+  if w.state.probe == id then probe = math.max(probe, 1) end
+  if w.state.probe == id and (w.state.out or w.state.failing) then
+    probe, party = 2, redis.call('HGET', w.state.key, 'party') or ''
+  end
 end
-return { granted, math.ceil(needed), probe }
+return { granted, math.ceil(needed), probe, party }

@@ -157,6 +157,27 @@ func TestOneThatFailsAgainCountsAsTwoIfNothingSucceeds(t *testing.T) {
 	}
 }
 
+// TestAProbeKnowsWhoseCallFailedLast: so that it can be made for somebody else.
+func TestAProbeKnowsWhoseCallFailedLast(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t)
+	f := breaker
+	f.Party, f.Asked = "a", time.Millisecond
+	if refusals, err := c.take().Fail(t.Context(), "rest", f); refusals != 0 || err != nil {
+		t.Fatalf("%d, %v", refusals, err)
+	}
+	c.v.advance(time.Second)
+	probe := c.take()
+	if !probe.Probes() || probe.Suspect() != "a" {
+		t.Errorf("it probes: %t; suspect %q", probe.Probes(), probe.Suspect())
+	}
+	_, err := probe.Succeed(t.Context(), "rest", c.outage)
+	testkit.NoError(t, err)
+	if p := c.take(); p.Probes() || p.Suspect() != "" {
+		t.Errorf("after a success it probes: %t; suspect %q", p.Probes(), p.Suspect())
+	}
+}
+
 // TestAnOutageLastsFromItsFirstFailureToASuccess: and a call that was under way when the limit was suspended proves
 // nothing about later ones.
 func TestAnOutageLastsFromItsFirstFailureToASuccess(t *testing.T) {

@@ -108,17 +108,18 @@ func TestGarbageIsRefused(t *testing.T) {
 
 func TestAnswersThatMakeNoSense(t *testing.T) {
 	t.Parallel()
-	for _, reply := range []any{nil, "OK", int64(1), []any{}, []any{int64(0), int64(0), int64(0)},
-		[]any{int64(2), int64(5), int64(0)},
-		[]any{int64(1), int64(-5), int64(0)}, []any{int64(1), int64(5), int64(7)}, []any{"a", "b", "c"},
-		[]any{int64(1), int64(0), int64(0), int64(0)}} {
+	for _, reply := range []any{nil, "OK", int64(1), []any{}, []any{int64(0), int64(0), int64(0), ""},
+		[]any{int64(2), int64(5), int64(0), ""},
+		[]any{int64(1), int64(-5), int64(0), ""}, []any{int64(1), int64(5), int64(7), ""}, []any{"a", "b", "c", "d"},
+		[]any{"0", int64(5), int64(0), ""}, []any{int64(0), "5", int64(0), ""}, []any{int64(0), int64(5), "0", ""},
+		[]any{int64(1), int64(0), int64(0), int64(0)}, []any{int64(1), int64(0), int64(0), "", ""}} {
 		cmd := redis.NewCmd(t.Context())
 		cmd.SetVal(reply)
 		if got, err := parseAcquired(cmd); err == nil {
 			t.Errorf("%v was read as %+v", reply, got)
 		}
 	}
-	if got, err := parseAcquired(redis.NewCmdResult([]any{int64(0), int64(1) << 62, int64(0)}, nil)); err != nil ||
+	if got, err := parseAcquired(redis.NewCmdResult([]any{int64(0), int64(1) << 62, int64(0), ""}, nil)); err != nil ||
 		got.wait != maxSpan {
 		t.Errorf("an endless wait was read as %+v, %v", got, err)
 	}

@@ -21,6 +21,7 @@ type Permit struct {
 	req      *request
 	deadline time.Time
 	probe    probing
+	suspect  string
 
 	mu    sync.Mutex
 	state permitState
@@ -51,6 +52,10 @@ func (p *Permit) Deadline() time.Time { return p.deadline }
 // Probes tells whether this call goes first after others have failed (see [Permit.Fail] and [Permit.Suspend]), to find
 // out whether calls are served.
 func (p *Permit) Probes() bool { return p.probe == probesService }
+
+// Suspect is whose call failed last ([Failure.Party]), if this call goes first and the limit is not suspended: a call
+// for somebody else tells whether the fault is that one's. Otherwise it is empty.
+func (p *Permit) Suspect() string { return p.suspect }
 
 // Done says that the answer has arrived, or that nobody waits for it any more. The window of the call starts now. If
 // this call was the probe after a rest, the rest is over for everybody.

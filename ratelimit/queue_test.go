@@ -63,7 +63,7 @@ type result struct {
 }
 
 func reply(granted int, wait time.Duration) []any {
-	return []any{int64(granted), wait.Microseconds(), int64(0)}
+	return []any{int64(granted), wait.Microseconds(), int64(0), ""}
 }
 
 func TestFirstComeFirstServed(t *testing.T) {

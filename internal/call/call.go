@@ -141,8 +141,17 @@ type Flight struct {
 // Party is whom a call is for.
 type Party struct {
 	ID      string // empty if it does not matter
+	Options string // which options its request has
 	Several bool   // it is one of several that share the call
 	Again   bool   // Clerk has refused it before, and nobody knows for whose sake
+}
+
+// party names whom a call is for as the limiter knows it.
+func (p Party) party() string {
+	if p.ID == "" {
+		return ""
+	}
+	return p.ID + partySeparator + p.Options
 }
 
 // Carries says whom the call is for.
@@ -150,6 +159,15 @@ func (f *Flight) Carries(who Party) { f.who = who }
 
 // Probes tells whether the call goes first after a time in which nobody was served.
 func (f *Flight) Probes() bool { return f.permit.Probes() }
+
+// Suspect gives the options of the request that failed last, if the call goes first to find out for whose sake it did.
+func (f *Flight) Suspect() string {
+	_, options, _ := strings.Cut(f.permit.Suspect(), partySeparator)
+	return options
+}
+
+// partySeparator parts a recipient from its options.
+const partySeparator = "/"
 
 // Context ends when the call must end: at the permit's deadline, or with the Caller's Life.
 func (f *Flight) Context() context.Context { return f.ctx }
@@ -258,7 +276,7 @@ func (f *Flight) isEvidence(refusal *clerkclient.Error) bool {
 // second recipient gets one, or the same one again although nobody was taken lately; until then calls go one by one.
 func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	failure := ratelimit.Failure{
-		Party: f.who.ID, Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
+		Party: f.who.party(), Unsent: !refusal.Sent, Suspension: f.suspension(refusal),
 		Breaker: ratelimit.Breaker{
 			Parties: 2, Few: policy.BreakerFew, Many: policy.BreakerMany, Age: policy.BreakerAge,
 		},

@@ -64,10 +64,14 @@ func (l *load) call() error {
 	for _, s := range l.shares {
 		l.take(s)
 	}
+	if l.flight.Probes() {
+		l.keepOne()
+	}
 	if len(l.recipients) > 0 {
 		id := store.IDOf(l.recipients[0].folded)
 		l.flight.Carries(call.Party{
-			ID: hex.EncodeToString(id[:]), Several: len(l.recipients) > 1, Again: l.recipients[0].again,
+			ID: hex.EncodeToString(id[:]), Options: l.recipients[0].options(),
+			Several: len(l.recipients) > 1, Again: l.recipients[0].again,
 		})
 	}
 	made, err := l.send()
@@ -88,7 +92,7 @@ func (l *load) choose() {
 		}
 		switch l.q.kind {
 		case policy.CreateCampaign:
-			l.chooseLone()
+			l.chooseLone(1)
 		case policy.Bulk:
 			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
 			l.chooseShares(policy.BulkSize-len(l.waiters), false)
@@ -101,25 +105,61 @@ func (l *load) choose() {
 	})
 }
 
-// chooseLone lets a campaign give one recipient: one that must go alone, if there is one.
-func (l *load) chooseLone() {
-	if l.chooseShares(1, true); len(l.shares) == 0 {
-		l.chooseShares(1, false)
+// chooseLone lets campaigns give up to n recipients: those that must go alone, if there are any.
+func (l *load) chooseLone(n int) {
+	if l.chooseShares(n, true); len(l.shares) == 0 {
+		l.chooseShares(n, false)
 	}
 }
 
-// chooseProbe chooses one recipient for a call that finds out whether Clerk serves anybody again. It may fail, so it
-// is one of a campaign, for whom nobody waits, or else one whom Clerk does not invite twice.
+// chooseProbe chooses for a call that finds out whether Clerk serves anybody again. It may fail, so it is for one of a
+// campaign, for whom nobody waits, or else for the best one of the invite tasks.
 func (l *load) chooseProbe() {
 	if l.q.kind == policy.Bulk {
-		l.chooseShares(1, false)
+		l.chooseShares(policy.BulkSize, false)
 	} else {
-		l.chooseLone()
+		l.chooseLone(policy.BulkSize)
 	}
-	fits := func(w *waiter) bool { return l.q.kind != policy.Bulk || w.looked && w.shares }
-	if len(l.shares) == 0 {
-		l.chooseWaiters(1, func(w *waiter) bool { return fits(w) && !w.IgnoreExisting })
-		l.chooseWaiters(1, fits)
+	if len(l.shares) > 0 {
+		return
+	}
+	for rank := range worstProbe + 1 {
+		l.chooseWaiters(1, func(w *waiter) bool {
+			return (l.q.kind != policy.Bulk || w.looked && w.shares) && l.rankProbe(w.Recipient) == rank
+		})
+	}
+}
+
+// worstProbe is the last rank that rankProbe gives.
+const worstProbe = 3
+
+// rankProbe tells how good a probe a call for the recipient is, 0 the best. One with other options than the request
+// that failed last tells whether the fault is in them, and one whom Clerk does not invite twice can do no harm.
+func (l *load) rankProbe(r Recipient) (rank int) {
+	if suspect := l.flight.Suspect(); suspect != "" && suspect == r.options() {
+		rank += 2
+	}
+	if r.IgnoreExisting {
+		rank++
+	}
+	return rank
+}
+
+// keepOne keeps the best recipient of a probe in the call. The others wait for another one.
+func (l *load) keepOne() {
+	best := 0
+	for i, r := range l.recipients {
+		if l.rankProbe(r) < l.rankProbe(l.recipients[best]) {
+			best = i
+		}
+	}
+	for i := range l.recipients {
+		if i != best {
+			*l.answers[i] = nothingYet.Answer
+		}
+	}
+	if len(l.recipients) > 0 {
+		l.recipients, l.answers = l.recipients[best:best+1], l.answers[best:best+1]
 	}
 }
 

@@ -3,15 +3,15 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"example.com/usher/internal/fate"
-
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
@@ -203,6 +203,47 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	}
 	big.feed.Close()
 	small.close(t)
+}
+
+// TestAProbeIsForWhomItTellsMost: after a refusal that may be about the options of a request, for one with others, and
+// one whom Clerk does not invite twice.
+func TestAProbeIsForWhomItTellsMost(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{}
+	d := setup(t, clerk, 1000, 1000)
+	all := people(t, "p", 4)
+	for i, r := range []tasks.Recipient{
+		{TemplateSlug: "waitlist_invitation"}, {TemplateSlug: "waitlist_invitation"}, {IgnoreExisting: true}, {},
+	} {
+		r.EmailAddress = all[i].EmailAddress
+		all[i] = person(t, r)
+	}
+	first, best := all[0].EmailAddress, all[3].EmailAddress
+	clerk.answer = func(addresses []string) error {
+		if addresses[0] != first {
+			return nil
+		}
+		return &clerkclient.Error{
+			Outcome: clerkclient.Rejected, Reach: clerkclient.ReachInstance, Status: 402, Code: "plan", Sent: true,
+		}
+	}
+	l := newList(d, "c", nil)
+	l.take = func(n int, alone bool) (ledger.Batch, error) {
+		l.mu.Lock()
+		l.ready = all // they are there again each time
+		l.mu.Unlock()
+		return l.takeReady(n, alone)
+	}
+	l.feed = d.Open("c", l.finish)
+	for _, want := range []int{1, len(all)} {
+		l.feed.Reading()
+		l.feed.Offer(Waiting{Alone: want})
+		l.wait(t, want)
+	}
+	if want := [][]string{{first}, {best}}; !reflect.DeepEqual(clerk.singles, want) {
+		t.Errorf("calls were for %v, not for %v", clerk.singles, want)
+	}
+	l.close(t)
 }
 
 func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {

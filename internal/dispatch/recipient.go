@@ -3,6 +3,8 @@ package dispatch
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"strconv"
 
 	"github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
@@ -78,6 +80,14 @@ func (r Recipient) Folded() string { return r.folded }
 
 // HasMetadata tells whether the recipient carries metadata, which a bulk may not be trusted with.
 func (r Recipient) HasMetadata() bool { return len(r.PublicMetadata) > 0 }
+
+// options names the options of the recipient's request that a plan or an instance may not allow.
+func (r Recipient) options() string {
+	text := fmt.Sprint(r.TemplateSlug, " ", r.ExpiresInDays, " ", r.NoNotify, " ", r.RedirectURL != "", " ", r.HasMetadata())
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(text))
+	return strconv.FormatUint(uint64(sum.Sum32()), 16)
+}
 
 // Result is what became of the recipient of an invite task.
 type Result struct {

@@ -94,3 +94,31 @@ func refusing(status int, code string) (faults []clerktest.Fault) {
 	}
 	return faults
 }
+
+// TestOnesOptionsDoNotStopTheOthers: a refusal that may be about the instance is about one request's template. Nobody
+// rests, and only that recipient is a dead letter.
+func TestOnesOptionsDoNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_OVERALL=0", "USHER_LIMIT_CREATE=0", "USHER_LIMIT_BULK=0")
+	s.clerk.Inject(clerktest.Fault{
+		Kind: clerktest.FaultStatus, Status: 402, Code: "unsupported_subscription_plan_features",
+		TemplateSlug: "waitlist_invitation",
+	})
+	w := s.worker()
+	list := "email_address,template_slug\n"
+	for i := range 60 {
+		template := ""
+		if i == 30 {
+			template = "waitlist_invitation"
+		}
+		list += fmt.Sprintf("p%d@example.com,%s\n", i, template)
+	}
+	s.ok("bulk-invite", s.write("people.csv", list), "--campaign", "load", "--wait")
+	dead := s.list("dead-letter", "list")
+	if len(s.clerk.Ledger()) != 59 || len(dead) != 1 || dead[0]["email_address"] != "p30@example.com" {
+		t.Errorf("%d are invited; dead letters: %v", len(s.clerk.Ledger()), dead)
+	}
+	if log := w.Log(); strings.Contains(log, "calls rest") {
+		t.Errorf("calls rested: %s", log)
+	}
+}
