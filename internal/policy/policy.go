@@ -165,9 +165,9 @@ const (
 	// DriverPoll is the longest time between two looks of a driver at its ledger. A look renews its lease.
 	DriverPoll = 3 * time.Second
 	// MemoryCheck is how often each worker checks whether Redis was restarted.
-	MemoryCheck = 2 * time.Second
+	MemoryCheck = 5 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
-	SweepInterval = 2 * time.Second
+	SweepInterval = 4 * time.Second
 
 	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute
 	// and a half more, and nobody shall wait for more than two minutes.

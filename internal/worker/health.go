@@ -12,7 +12,7 @@ import (
 
 const (
 	redisPatience = 5 * time.Second // how long Redis may be away before a worker is not ready
-	redisPing     = time.Second
+	redisPing     = 2 * time.Second
 )
 
 // Health knows whether a worker is ready for work.
@@ -36,7 +36,7 @@ func (h *Health) started() {
 	h.stopping.Store(false)
 }
 
-// Watch asks Redis every second until the context ends.
+// Watch asks Redis again and again until the context ends.
 func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 	for ctx.Err() == nil {
 		ping, cancel := context.WithTimeout(ctx, redisPing)

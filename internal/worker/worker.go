@@ -102,9 +102,21 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.checkBase(ctx, basePause); err != nil {
 		return err
 	}
+	wake, err := newWake(w)
+	if err != nil {
+		return err
+	}
+	defer wake.Close()
+	known := checkShape(ctx)
+	if known != nil {
+		w.Log.Warn().Err(known).Msg("tasks are asked for several times a second")
+	}
 	servers := make([]*asynq.Server, 0, len(lanes))
 	for _, l := range lanes {
-		server := w.server(l)
+		if known == nil {
+			l.pickup = quickCheck
+		}
+		server := w.server(wake.servers, l)
 		if err := server.Start(w.handler); err != nil {
 			return err
 		}
@@ -134,8 +146,8 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	return nil
 }
 
-func (w *Worker) server(l lane) *asynq.Server {
-	return asynq.NewServerFromRedisClient(w.Redis, asynq.Config{
+func (w *Worker) server(rdb redis.UniversalClient, l lane) *asynq.Server {
+	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              l.concurrency,
 		Queues:                   map[string]int{policy.Queue(w.Namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,

@@ -1,0 +1,356 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/policy"
+)
+
+// asynq polls: an idle server asks for a task, sleeps, and asks again. This file lets it wait instead. A hook of the
+// client that asynq's servers get knows asynq's dequeue script. When the queue is empty it sends, before the script,
+//
+//	BLMOVE asynq:{QUEUE}:pending asynq:{QUEUE}:pending RIGHT RIGHT 4
+//
+// which puts the task that would be next back to where it was: it changes nothing, and Redis answers at the moment at
+// which there is a task, whoever enqueued it and however. Nobody has to announce tasks, and no wake can be missed.
+// asynq itself may then ask again at once after an empty answer.
+//
+// The hook also knows the script that makes tasks pending whose time has come. It leaves out those calls for which
+// nothing is due.
+const (
+	// lookPatience is how long Redis lets a look wait for a task.
+	lookPatience = 4 * time.Second
+	// lookGrace is how much later the answer may come. A Redis that hangs does not close its connections.
+	lookGrace = time.Second
+	// lookAgain is how soon a worker looks again after another one took the task. All workers that wait see each task,
+	// and one of them gets it. So one that gets tasks sees them all, and the others ask for few in vain.
+	lookAgain = 350 * time.Millisecond
+	// lookForbidden is for how long a worker polls after Redis has refused to let it wait.
+	lookForbidden = 5 * time.Second
+	// quickCheck is how soon asynq asks again after an empty answer.
+	quickCheck = time.Millisecond
+
+	// delaysKept is how long it counts that no task waits for its time. Three servers ask at about the same time.
+	delaysKept = 500 * time.Millisecond
+
+	heldErrorMin, heldErrorMax = 100 * time.Millisecond, time.Second
+)
+
+// wake is the hook. Its lookouts are for the queues of this worker.
+type wake struct {
+	redis    redis.UniversalClient // attempts each command once: a dequeue that is repeated takes a second task
+	servers  redis.UniversalClient // for asynq's servers; it has the hook
+	lookouts map[string]*lookout   // by key of the pending tasks
+	delays   map[string]*delays    // by keys of the tasks that wait for their time
+	stopping <-chan struct{}
+	log      zerolog.Logger
+}
+
+// newWake gives the hook for the lanes of a worker.
+func newWake(w *Worker) (*wake, error) {
+	servers, err := copyClient(w.Redis, false)
+	if err != nil {
+		return nil, err
+	}
+	once, err := copyClient(w.Redis, true)
+	if err != nil {
+		return nil, err
+	}
+	k := &wake{
+		redis: once, servers: servers, lookouts: map[string]*lookout{}, delays: map[string]*delays{},
+		stopping: w.accepting.Done(), log: w.Log,
+	}
+	_, cluster := w.Redis.(*redis.ClusterClient)
+	all := &delays{redis: once}
+	for _, l := range lanes {
+		queue := "asynq:{" + policy.Queue(w.Namespace, l.name) + "}:"
+		k.lookouts[queue+"pending"] = &lookout{wake: k, key: queue + "pending", pickup: l.pickup}
+		if cluster { // queues are on different nodes
+			all = &delays{redis: once}
+		}
+		for _, set := range []string{queue + "scheduled", queue + "retry"} {
+			all.sets, k.delays[set] = append(all.sets, set), all
+		}
+	}
+	servers.AddHook(k)
+	return k, nil
+}
+
+// Close closes the clients. The servers must have stopped.
+func (k *wake) Close() error { return errors.Join(k.servers.Close(), k.redis.Close()) }
+
+// copyClient gives another client of the same Redis. One that attempts each command once also ends when the command's
+// context does.
+func copyClient(rdb redis.UniversalClient, once bool) (redis.UniversalClient, error) {
+	switch rdb := rdb.(type) {
+	case *redis.Client:
+		options := *rdb.Options()
+		options.PushNotificationProcessor = nil // each client makes its own
+		if once {
+			options.MaxRetries, options.ContextTimeoutEnabled = -1, true
+		}
+		return redis.NewClient(&options), nil
+	case *redis.ClusterClient:
+		options := *rdb.Options()
+		options.PushNotificationProcessor = nil
+		if once {
+			options.MaxRedirects, options.ContextTimeoutEnabled = -1, true
+		}
+		return redis.NewClusterClient(&options), nil
+	}
+	return nil, fmt.Errorf("a Redis client of type %T cannot be used by a worker", rdb)
+}
+
+// DialHook changes nothing.
+func (k *wake) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessPipelineHook changes nothing.
+func (k *wake) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// ProcessHook lets a dequeue wait for a task, and leaves out what would make nothing pending.
+func (k *wake) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		cmd2, ok := cmd.(*redis.Cmd)
+		if !ok {
+			return next(ctx, cmd)
+		}
+		script, keys := scriptOf(cmd)
+		if script == dequeues && k.lookouts[keys[0]] != nil {
+			return k.lookouts[keys[0]].dequeue(ctx, cmd2)
+		}
+		if script == forwards && k.delays[keys[0]] != nil && !k.delays[keys[0]].due(ctx, keys[0]) {
+			cmd2.SetVal(int64(0))
+			return nil
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// script is one of asynq's.
+type script int
+
+const (
+	unknown script = iota
+	dequeues
+	forwards
+)
+
+// scriptOf knows asynq's scripts by their keys, and gives the keys.
+func scriptOf(cmd redis.Cmder) (script, []string) {
+	args := cmd.Args()
+	if name := strings.ToLower(cmd.Name()); name != "evalsha" && name != "eval" || len(args) < 5 {
+		return unknown, nil
+	}
+	n, _ := args[2].(int)
+	if n < 1 || len(args) < 3+n {
+		return unknown, nil
+	}
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i], _ = args[3+i].(string)
+	}
+	are := func(parts ...string) bool {
+		for i, part := range parts {
+			if n != len(parts) || !strings.HasSuffix(keys[i], "}:"+part) {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case are("pending", "paused", "active", "lease"):
+		return dequeues, keys
+	case are("scheduled", "pending"), are("retry", "pending"):
+		return forwards, keys
+	}
+	return unknown, nil
+}
+
+// delays knows whether any task of some queues waits for its time.
+type delays struct {
+	redis redis.UniversalClient
+	sets  []string
+
+	mu   sync.Mutex
+	none time.Time // when there was none
+}
+
+// due tells whether a set may have a task whose time has come.
+func (d *delays) due(ctx context.Context, set string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.none) < delaysKept {
+		return false
+	}
+	if some, err := d.redis.Exists(ctx, d.sets...).Result(); err == nil && some == 0 {
+		d.none = time.Now()
+		return false
+	}
+	first, err := d.redis.ZRangeWithScores(ctx, set, 0, 0).Result()
+	return err != nil || len(first) > 0 && int64(first[0].Score) <= time.Now().Unix()
+}
+
+// lookout looks for tasks of one queue. asynq dequeues one after the other, so it needs no lock.
+type lookout struct {
+	*wake
+	key       string
+	pickup    time.Duration // how often it asks where it may not wait
+	empty     bool          // there was no task at the last dequeue
+	failures  int           // in a row
+	forbidden time.Time     // until when it polls
+}
+
+// dequeue answers a dequeue. It returns late while there is no task, and after an error, after which asynq would ask
+// again at once.
+func (l *lookout) dequeue(ctx context.Context, cmd *redis.Cmd) error {
+	saw := false
+	if l.empty {
+		var err error
+		if saw, err = l.look(ctx); err != nil {
+			return l.fail(cmd, err)
+		}
+		if !saw {
+			cmd.SetErr(redis.Nil)
+			return redis.Nil
+		}
+	}
+	err := l.redis.Process(ctx, cmd)
+	switch {
+	case err == nil:
+		l.empty, l.failures = false, 0
+	case errors.Is(err, redis.Nil):
+		l.empty, l.failures = true, 0
+		if saw && l.forbidden.IsZero() { // another worker was faster, or the queue is paused
+			l.pause(lookAgain/2 + rand.N(lookAgain))
+		}
+	case !redis.HasErrorPrefix(err, "NOSCRIPT"): // asynq sends the script itself after that
+		return l.fail(cmd, err)
+	}
+	return err
+}
+
+// fail answers with an error, later each time.
+func (l *lookout) fail(cmd *redis.Cmd, err error) error {
+	l.pause(min(heldErrorMin<<min(l.failures, 10), heldErrorMax))
+	l.failures++
+	cmd.SetErr(err)
+	return err
+}
+
+func (l *lookout) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-l.stopping:
+	}
+}
+
+// look waits until there is a task, for a while. Where Redis does not let it wait, it says that there may be one, as
+// often as asynq asks by itself.
+func (l *lookout) look(ctx context.Context) (bool, error) {
+	if time.Now().Before(l.forbidden) {
+		l.pause(l.pickup/2 + rand.N(l.pickup))
+		return true, nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, lookPatience+lookGrace)
+		defer cancel()
+		done <- l.redis.BLMove(ctx, l.key, l.key, "RIGHT", "RIGHT", lookPatience).Err()
+	}()
+	select {
+	case <-l.stopping:
+		return false, nil
+	case err := <-done:
+		switch {
+		case errors.Is(err, redis.Nil):
+			return false, nil
+		case isRefusal(err):
+			if l.forbidden.IsZero() {
+				l.log.Warn().Err(err).Str("command", "BLMOVE").
+					Msg("Redis does not let a worker wait for tasks; it asks several times a second")
+			}
+			l.forbidden = time.Now().Add(lookForbidden)
+			return true, nil
+		case err == nil && !l.forbidden.IsZero():
+			l.forbidden = time.Time{}
+			l.log.Info().Msg("Redis lets a worker wait for tasks again")
+		}
+		return err == nil, err
+	}
+}
+
+// isRefusal tells whether Redis refuses this command, and not every one because of the state that it is in.
+func isRefusal(err error) bool {
+	for _, state := range []string{
+		"LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS",
+	} {
+		if redis.HasErrorPrefix(err, state) {
+			return false
+		}
+	}
+	return answeredWithError(err)
+}
+
+// errShape means that asynq dequeues in a way that wake does not know.
+var errShape = errors.New("asynq dequeues with a script that is not known")
+
+// checkShape tells whether the hook knows how asynq dequeues. It runs a server without any Redis.
+func checkShape(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	rdb := redis.NewClient(&redis.Options{
+		MaxRetries: -1,
+		Dialer:     func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed },
+	})
+	defer rdb.Close()
+	known := make(chan struct{})
+	rdb.AddHook(shapeCheck{sync.OnceFunc(func() { close(known) })})
+	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+		TaskCheckInterval: quickCheck, Logger: &asynqLog{zerolog.Nop()}, ShutdownTimeout: quickCheck, Concurrency: 1,
+	})
+	if err := server.Start(asynq.NotFoundHandler()); err != nil {
+		return fmt.Errorf("%w: %w", errShape, err)
+	}
+	defer server.Shutdown()
+	select {
+	case <-known:
+		return nil
+	case <-ctx.Done():
+		return errShape
+	}
+}
+
+// shapeCheck answers every command with nothing, and tells when it sees a dequeue.
+type shapeCheck struct{ known func() }
+
+func (shapeCheck) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (shapeCheck) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(context.Context, []redis.Cmder) error { return redis.Nil }
+}
+
+func (s shapeCheck) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		if script, _ := scriptOf(cmd); script == dequeues {
+			s.known()
+		}
+		if cmd.Name() == "ping" {
+			return nil
+		}
+		cmd.SetErr(redis.Nil)
+		return redis.Nil
+	}
+}

@@ -1,0 +1,252 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/testkit"
+)
+
+func TestAsynqDequeuesAsIsKnown(t *testing.T) {
+	t.Parallel()
+	testkit.NoError(t, checkShape(t.Context()))
+}
+
+// redisError is an answer of Redis that refuses.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
+
+// fakeRedis answers dequeues and looks as it is told.
+type fakeRedis struct {
+	dequeues, looks   int
+	onDequeue, onLook func() error
+}
+
+func (f *fakeRedis) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *fakeRedis) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f *fakeRedis) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		var err error
+		if cmd.Name() == "blmove" {
+			f.looks++
+			err = f.onLook()
+		} else {
+			f.dequeues++
+			err = f.onDequeue()
+		}
+		cmd.SetErr(err)
+		return err
+	}
+}
+
+// watch runs a test with a lookout in a bubble of time.
+func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop func())) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		rdb := redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379", MaxRetries: -1})
+		defer rdb.Close()
+		f := &fakeRedis{}
+		rdb.AddHook(f)
+		stopping, stop := context.WithCancel(t.Context())
+		k := &wake{redis: rdb, stopping: stopping.Done(), log: zerolog.Nop()}
+		test(t, f, &lookout{wake: k, key: "asynq:{q}:pending", pickup: 200 * time.Millisecond}, stop)
+		stop()
+		time.Sleep(lookPatience) // a look that was left ends by itself
+	})
+}
+
+func dequeue(t *testing.T, l *lookout) (took time.Duration, err error) {
+	t.Helper()
+	began := time.Now()
+	cmd := redis.NewCmd(t.Context(), "evalsha", "sha", 4, l.key, "p", "a", "l")
+	err = l.dequeue(t.Context(), cmd)
+	if !errors.Is(cmd.Err(), err) {
+		t.Errorf("asynq reads %v and is told %v", cmd.Err(), err)
+	}
+	return time.Since(began), err
+}
+
+func nothing() error { return redis.Nil }
+func found() error   { return nil }
+
+// nothingFor answers after a look's patience that there is no task.
+func nothingFor() error {
+	time.Sleep(lookPatience)
+	return redis.Nil
+}
+
+func TestAnEmptyQueueIsWatchedNotAsked(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		f.onDequeue, f.onLook = nothing, nothingFor
+		for range 10 {
+			if _, err := dequeue(t, l); !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+		}
+		if f.dequeues != 1 || f.looks != 9 {
+			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
+		}
+		f.onDequeue, f.onLook = found, func() error { time.Sleep(time.Second); return nil }
+		for i, want := range []time.Duration{time.Second, 0, 0} { // more tasks are taken without a look
+			if took, err := dequeue(t, l); took != want || err != nil {
+				t.Errorf("dequeue %d took %v: %v", i, took, err)
+			}
+		}
+	})
+}
+
+// TestWhoGetsNoTaskWaitsBeforeItLooksAgain: another worker was faster, or the queue is paused.
+func TestWhoGetsNoTaskWaitsBeforeItLooksAgain(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		f.onDequeue, f.onLook = nothing, found
+		began := time.Now()
+		for time.Since(began) < time.Minute {
+			_, _ = dequeue(t, l)
+		}
+		if f.dequeues > 3*60 {
+			t.Errorf("%d dequeues in vain in a minute", f.dequeues)
+		}
+	})
+}
+
+func TestAnErrorIsHeldLongerEachTime(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		broken := errors.New("connection refused")
+		f.onDequeue = func() error { return broken }
+		for _, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+			if took, err := dequeue(t, l); took != want*time.Millisecond || !errors.Is(err, broken) {
+				t.Errorf("it took %v, not %v ms: %v", took, int(want), err)
+			}
+		}
+		f.onDequeue = nothing
+		_, _ = dequeue(t, l)
+		f.onLook = func() error { return redisError("LOADING Redis is loading the dataset in memory") }
+		if took, err := dequeue(t, l); took != heldErrorMin || !redis.HasErrorPrefix(err, "LOADING") {
+			t.Errorf("after a success it took %v: %v", took, err)
+		}
+		f.onDequeue, l.empty = func() error { return redisError("NOSCRIPT No matching script") }, false
+		if took, _ := dequeue(t, l); took != 0 {
+			t.Errorf("the script was asked for after %v", took)
+		}
+	})
+}
+
+// TestAWorkerThatMayNotWaitAsks: as often as asynq by itself, and after a while it tries to wait again.
+func TestAWorkerThatMayNotWaitAsks(t *testing.T) {
+	for _, refusal := range []redisError{
+		"NOPERM this user has no permissions to run the 'blmove' command", "ERR unknown command 'blmove'",
+		"OOM command not allowed when used memory > 'maxmemory'.",
+	} {
+		watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+			f.onDequeue, f.onLook = nothing, func() error { return refusal }
+			began := time.Now()
+			for time.Since(began) < time.Minute {
+				_, _ = dequeue(t, l)
+			}
+			if f.dequeues < 60*2 || f.dequeues > 60*10 || f.looks > 60/5+1 {
+				t.Errorf("%s: %d dequeues, %d looks in a minute", refusal, f.dequeues, f.looks)
+			}
+			f.onLook = nothingFor
+			time.Sleep(lookForbidden)
+			before := f.dequeues
+			for range 3 {
+				_, _ = dequeue(t, l)
+			}
+			if f.dequeues > before {
+				t.Errorf("%s: it asks after it may wait again", refusal)
+			}
+		})
+	}
+}
+
+func TestAWorkerThatStopsLetsGoAtOnce(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, stop func()) {
+		f.onDequeue, f.onLook = nothing, nothingFor
+		_, _ = dequeue(t, l)
+		time.AfterFunc(time.Second, stop)
+		if took, err := dequeue(t, l); took != time.Second || !errors.Is(err, redis.Nil) {
+			t.Errorf("it let go after %v: %v", took, err)
+		}
+		f.onDequeue, l.empty = func() error { return errors.New("broken") }, false
+		if took, _ := dequeue(t, l); took != 0 {
+			t.Errorf("an error was held for %v", took)
+		}
+	})
+}
+
+// TestTasksOfAPlainProducerAreSeenAtOnce: on a real Redis, where nobody announces anything. The worker has not asked
+// in vain meanwhile, and looking at the queue changes nothing in it.
+func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	rdb := testkit.Client(t, server.Addr)
+	accepting, stop := context.WithCancel(t.Context())
+	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting})
+	testkit.NoError(t, err)
+	queue := "usher:interactive"
+	asynqServer := asynq.NewServerFromRedisClient(k.servers, asynq.Config{
+		Queues: map[string]int{queue: 1}, TaskCheckInterval: quickCheck, Concurrency: 2, LogLevel: asynq.FatalLevel,
+		DelayedTaskCheckInterval: 10 * time.Millisecond,
+	})
+	ran := make(chan string)
+	testkit.NoError(t, asynqServer.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		ran <- string(task.Payload())
+		return nil
+	})))
+	t.Cleanup(func() { stop(); asynqServer.Shutdown(); _ = k.Close() })
+	client := asynq.NewClientFromRedisClient(rdb)
+	enqueue := func(payload string, options ...asynq.Option) {
+		t.Helper()
+		_, err := client.Enqueue(asynq.NewTask("x", []byte(payload)), append(options, asynq.Queue(queue))...)
+		testkit.NoError(t, err)
+	}
+	for range 3 {
+		testkit.Eventually(t, "it waits", func() bool {
+			clients, err := rdb.Info(t.Context(), "clients").Result()
+			return err == nil && strings.Contains(clients, "blocked_clients:1\r")
+		})
+		for _, task := range []string{"a", "b", "c"} {
+			enqueue(task)
+		}
+		for _, want := range []string{"a", "b", "c"} {
+			if got := <-ran; got != want {
+				t.Errorf("%s ran, not %s", got, want)
+			}
+		}
+	}
+	enqueue("due", asynq.ProcessIn(time.Second))
+	if got := <-ran; got != "due" {
+		t.Errorf("%s ran", got)
+	}
+}
+
+// TestADequeueIsNotRepeated: the one that was repeated may have taken a task.
+func TestADequeueIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	single, err := copyClient(redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379"}), true)
+	testkit.NoError(t, err)
+	cluster, err := copyClient(redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"192.0.2.1:6379"}}), true)
+	testkit.NoError(t, err)
+	defer single.Close()
+	defer cluster.Close()
+	if n := single.(*redis.Client).Options().MaxRetries; n != 0 {
+		t.Errorf("one server: %d retries", n)
+	}
+	if n := cluster.(*redis.ClusterClient).Options().MaxRedirects; n != 0 {
+		t.Errorf("a cluster: %d redirects", n)
+	}
+}
