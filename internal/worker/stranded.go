@@ -30,7 +30,8 @@ import (
 // ARGV[2] -> now, on asynq's clock, which is the workers' (s)
 // ARGV[3] -> where to go on in the list of active tasks
 // ARGV[4] -> where to go on among all keys
-// ARGV[5] -> how many of each to look at
+// ARGV[5] -> how many active tasks to look at
+// ARGV[6] -> how many keys to look at, more or less
 // --
 // Returns leases given, tasks that are pending again, ids dropped, and where to go on in the list and among the keys;
 // 0 is from the beginning.
@@ -39,12 +40,18 @@ local active, lease, pending = unpack(KEYS, 1, 3)
 local task, now, from, many = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
 local given, again, dropped = 0, 0, 0
 local ids = redis.call('LRANGE', active, from, from + many - 1)
-for _, id in ipairs(ids) do
-  if redis.call('EXISTS', task .. id) == 0 then
+local seen, keys, leases, all = {}, {}, {}, true
+for i, id in ipairs(ids) do seen[id], keys[i] = true, task .. id end
+if #ids > 0 then
+  all = redis.call('EXISTS', unpack(keys)) == #ids
+  leases = redis.call('ZMSCORE', lease, unpack(ids))
+end
+for i, id in ipairs(ids) do
+  if not all and redis.call('EXISTS', keys[i]) == 0 then
     redis.call('LREM', active, 1, id)
     redis.call('ZREM', lease, id)
     dropped = dropped + 1
-  elseif redis.call('ZADD', lease, 'NX', now, id) == 1 then
+  elseif not leases[i] and redis.call('ZADD', lease, 'NX', now, id) == 1 then
     given = given + 1
   end
 end
@@ -61,10 +68,10 @@ local function listed(id)
     if redis.call('ZSCORE', KEYS[i], id) then return true end
   end
 end
-local found = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', many)
+local found = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6])
 for _, key in ipairs(found[2]) do
   local id = string.sub(key, #task + 1)
-  if redis.call('HGET', key, 'state') == 'active' and not listed(id) then
+  if not seen[id] and redis.call('HGET', key, 'state') == 'active' and not listed(id) then
     redis.call('ZREM', lease, id)
     redis.call('HSET', key, 'state', 'pending', 'pending_since', string.format('%.0f', now * 1000000000))
     redis.call('RPUSH', pending, id)
@@ -74,8 +81,12 @@ end
 return { given, again, dropped, #ids < many and 0 or math.max(0, from + many - dropped), found[1] }
 `)
 
-// mendSlice is how much of a queue one script looks at.
-const mendSlice = 500
+// mendSlice is how many active tasks one script looks at, and mendKeys how many keys. Tasks that wait are keys, too, and
+// nothing is wrong with most of them.
+const (
+	mendSlice = 500
+	mendKeys  = 50
+)
 
 // mended counts what one script has mended.
 type mended struct{ leases, pending, dropped int }
@@ -95,7 +106,8 @@ func (m *mender) slice(ctx context.Context) (found mended, err error) {
 	for _, list := range []string{"active", "lease", "pending", "scheduled", "retry", "archived", "completed"} {
 		keys = append(keys, prefix+list)
 	}
-	answer, err := mendScript.Run(ctx, m.rdb, keys, prefix+"t:", time.Now().Unix(), m.from, m.key, mendSlice).Slice()
+	args := []any{prefix + "t:", time.Now().Unix(), m.from, m.key, mendSlice, mendKeys}
+	answer, err := mendScript.Run(ctx, m.rdb, keys, args...).Slice()
 	if err != nil || len(answer) != 5 {
 		return found, cmp.Or(err, store.ErrGarbage)
 	}

@@ -26,8 +26,8 @@ import (
 // which there is a task, whoever enqueued it and however. Nobody has to announce tasks, and no wake can be missed.
 // asynq itself may then ask again at once after an empty answer.
 //
-// The hook also knows the script that makes tasks pending whose time has come. It leaves out those calls for which
-// nothing is due.
+// The hook also knows the script that makes tasks pending whose time has come, and leaves out those calls for which
+// nothing is due; and the one that tells what a server does, which it puts into fewer commands.
 const (
 	// lookPatience is how long Redis lets a look wait for a task.
 	lookPatience = 4 * time.Second
@@ -131,6 +131,9 @@ func (k *wake) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if script == dequeues && k.lookouts[keys[0]] != nil {
 			return k.lookouts[keys[0]].dequeue(ctx, cmd2)
 		}
+		if script == heartbeats {
+			return k.heartbeat(ctx, cmd2, keys)
+		}
 		if script == forwards && k.delays[keys[0]] != nil && !k.delays[keys[0]].due(ctx, keys[0]) {
 			cmd2.SetVal(int64(0))
 			return nil
@@ -146,6 +149,7 @@ const (
 	unknown script = iota
 	dequeues
 	forwards
+	heartbeats
 )
 
 // scriptOf knows asynq's scripts by their keys, and gives the keys.
@@ -175,6 +179,9 @@ func scriptOf(cmd redis.Cmder) (script, []string) {
 		return dequeues, keys
 	case are("scheduled", "pending"), are("retry", "pending"):
 		return forwards, keys
+	case n == 2 && strings.HasPrefix(keys[0], "asynq:servers:") && strings.HasPrefix(keys[1], "asynq:workers:") &&
+		len(args) > 5:
+		return heartbeats, keys
 	}
 	return unknown, nil
 }
@@ -201,6 +208,33 @@ func (d *delays) due(ctx context.Context, set string) bool {
 	}
 	first, err := d.redis.ZRangeWithScores(ctx, set, 0, 0).Result()
 	return err != nil || len(first) > 0 && int64(first[0].Score) <= time.Now().Unix()
+}
+
+// heartbeatScript does what asynq's own one does, with one command for all tasks at work instead of one for each.
+//
+// KEYS[1] -> asynq:servers:{HOST:PID:ID}
+// KEYS[2] -> asynq:workers:{HOST:PID:ID}
+// --
+// ARGV[1] -> for how long they are kept (s)
+// ARGV[2] -> the server
+// ARGV[3], [5] … -> id of each task at work
+// ARGV[4], [6] … -> what is told of it
+var heartbeatScript = redis.NewScript(`
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('DEL', KEYS[2])
+if #ARGV > 3 then
+  redis.call('HSET', KEYS[2], unpack(ARGV, 3))
+  redis.call('EXPIRE', KEYS[2], ARGV[1])
+end
+return redis.status_reply('OK')
+`)
+
+// heartbeat tells what a server does.
+func (k *wake) heartbeat(ctx context.Context, cmd *redis.Cmd, keys []string) error {
+	done := heartbeatScript.Run(ctx, k.redis, keys, cmd.Args()[3+len(keys):]...)
+	cmd.SetVal(done.Val())
+	cmd.SetErr(done.Err())
+	return done.Err()
 }
 
 // lookout looks for tasks of one queue. asynq dequeues one after the other, so it needs no lock.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -248,5 +249,30 @@ func TestADequeueIsNotRepeated(t *testing.T) {
 	}
 	if n := cluster.(*redis.ClusterClient).Options().MaxRedirects; n != 0 {
 		t.Errorf("a cluster: %d redirects", n)
+	}
+}
+
+// TestAHeartbeatTellsOfEachTaskAtWork: as asynq's own script does.
+func TestAHeartbeatTellsOfEachTaskAtWork(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: t.Context()})
+	testkit.NoError(t, err)
+	t.Cleanup(func() { _ = k.Close() })
+	keys := []string{"asynq:servers:{h:1:x}", "asynq:workers:{h:1:x}"}
+	for _, want := range []map[string]string{{"a": "1", "b": "2"}, {"b": "3"}} {
+		args := []any{10.0, "server"}
+		for id, text := range want {
+			args = append(args, id, []byte(text))
+		}
+		testkit.NoError(t, k.servers.EvalSha(t.Context(), "asynq's", keys, args...).Err())
+		if got := rdb.HGetAll(t.Context(), keys[1]).Val(); !maps.Equal(got, want) {
+			t.Errorf("it tells of %v, not of %v", got, want)
+		}
+		for _, key := range keys {
+			if left := rdb.TTL(t.Context(), key).Val(); left <= 0 || left > 10*time.Second {
+				t.Errorf("%s is kept for %v", key, left)
+			}
+		}
 	}
 }
