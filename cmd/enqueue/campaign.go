@@ -124,7 +124,8 @@ func (c *campaignExportCommand) Run(a *app) error {
 	if err != nil {
 		return err // before a file is made
 	}
-	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at"
+	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at," +
+		"mended_from"
 	return c.export(a.out, columns, func(write func(view) error) error {
 		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})

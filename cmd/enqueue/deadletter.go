@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"strings"
+
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
 )
 
@@ -21,6 +25,11 @@ type lettersFlags struct {
 	All      bool     `help:"Every dead letter."`
 	Code     string   `placeholder:"C" help:"Those with this code, such as duplicate_record."`
 	Campaign string   `placeholder:"NAME" help:"Those of this campaign."`
+}
+
+// chosen tells whether anything was said.
+func (f *lettersFlags) chosen() bool {
+	return len(f.IDs) > 0 || f.All || f.Code != "" || f.Campaign != ""
 }
 
 // each does something for all that are chosen.
@@ -57,6 +66,28 @@ func letterView(e deadletter.Entry) view {
 		"http_status": known(f.HTTPStatus), "message": known(f.Message), "trace_id": known(f.TraceID),
 		"attempts": e.Attempts, "failed_at": known(e.FailedAt), "retrying": e.Next != "",
 	}
+}
+
+// requestColumns are the fields of a request, by which a file of dead letters can be corrected.
+const requestColumns = "public_metadata,redirect_url,notify,ignore_existing,expires_in_days,template_slug,on_duplicate"
+
+// requestView is letterView with the fields of the request, if the letter has one.
+func requestView(e deadletter.Entry) view {
+	v := letterView(e)
+	for field := range strings.SplitSeq(requestColumns, ",") {
+		v[field] = nil
+	}
+	r, err := retry.Request(e)
+	if err != nil {
+		return v
+	}
+	v["email_address"], v["redirect_url"], v["template_slug"] = r.EmailAddress, known(r.RedirectURL), known(r.TemplateSlug)
+	v["notify"], v["ignore_existing"], v["expires_in_days"] = !r.NoNotify, r.IgnoreExisting, known(r.ExpiresInDays)
+	v["on_duplicate"] = known(r.OnDuplicate)
+	if data, err := json.Marshal(r.PublicMetadata); err == nil && len(r.PublicMetadata) > 0 {
+		v["public_metadata"] = json.RawMessage(data)
+	}
+	return v
 }
 
 func attemptView(h fate.Attempt) view {
@@ -119,7 +150,7 @@ type changeFlags struct {
 
 // AfterApply wants dead letters to be chosen: no choice would be all of them. kong calls it.
 func (c *changeFlags) AfterApply() error {
-	if len(c.IDs) == 0 && !c.All && c.Code == "" && c.Campaign == "" {
+	if !c.chosen() {
 		return usage("say which dead letters: by id, --code, --campaign or --all")
 	}
 	return nil
@@ -146,15 +177,6 @@ func (c *changeFlags) change(a *app, done string, do func(id string, answer view
 	return err
 }
 
-type deadRetryCommand struct{ changeFlags }
-
-func (c *deadRetryCommand) Run(a *app) error {
-	return c.change(a, "retried", func(id string, answer view) (err error) {
-		answer["task_id"], err = a.desk.Retrier.Retry(a.ctx, id)
-		return err
-	})
-}
-
 type deadDeleteCommand struct {
 	changeFlags
 	Yes bool `help:"Do not ask."`
@@ -176,7 +198,7 @@ type deadExportCommand struct {
 }
 
 func (c *deadExportCommand) Run(a *app) error {
-	return c.export(a.out, letterColumns, func(write func(view) error) error {
-		return c.each(a, func(e deadletter.Entry) error { return write(letterView(e)) })
+	return c.export(a.out, letterColumns+","+requestColumns, func(write func(view) error) error {
+		return c.each(a, func(e deadletter.Entry) error { return write(requestView(e)) })
 	})
 }

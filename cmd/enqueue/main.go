@@ -199,25 +199,35 @@ type TaskFlags struct {
 	In string `xor:"when" placeholder:"D" help:"Run after a while, such as 90m, 1h30m or 2d."`
 	ID string `name:"id" help:"An id of your own: repeating it with the same task adds nothing."`
 
-	Wait        bool   `help:"Stay until the task has ended."`
-	WaitTimeout string `placeholder:"D" help:"With --wait: longest stay, such as 5m."`
+	WaitFlags
 
 	options []tasks.Option
-	at      time.Time     // zero for at once
+	at      time.Time // zero for at once
+}
+
+// WaitFlags say whether a command stays. kong calls AfterApply when it has read them.
+type WaitFlags struct {
+	Wait        bool   `help:"Stay until it has ended."`
+	WaitTimeout string `placeholder:"D" help:"With --wait: longest stay, such as 5m."`
+
 	longest time.Duration // stay
+}
+
+// AfterApply reads the flags.
+func (f *WaitFlags) AfterApply() (err error) {
+	f.longest = settings.MaxDuration // as good as for ever
+	if f.WaitTimeout == "" {
+		return nil
+	}
+	if !f.Wait {
+		return usage("--wait-timeout needs --wait")
+	}
+	f.longest, err = settings.Duration("--wait-timeout", f.WaitTimeout)
+	return err
 }
 
 // AfterApply reads the flags, before anything is enqueued.
 func (f *TaskFlags) AfterApply() (err error) {
-	f.longest = settings.MaxDuration // as good as for ever
-	if f.WaitTimeout != "" {
-		if !f.Wait {
-			return usage("--wait-timeout needs --wait")
-		}
-		if f.longest, err = settings.Duration("--wait-timeout", f.WaitTimeout); err != nil {
-			return err
-		}
-	}
 	switch {
 	case f.In != "":
 		d, err := settings.Duration("--in", f.In)

@@ -278,6 +278,8 @@ func verdict(err error) (exit int, code, message string) {
 	bad, isUsage := errors.AsType[*usageError](err)
 	message = strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 	switch {
+	case is(deadletter.ErrBegun), is(deadletter.ErrChanged):
+		return settings.ExitFailed, "changed", message
 	case is(errDead):
 		return exitDead, "dead", message
 	case is(errTimeout):

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -238,3 +239,25 @@ func (s *stage) keys() []string {
 
 // z is a member that a sorted set has since now.
 func z(member string) redis.Z { return redis.Z{Score: float64(time.Now().UnixMilli()), Member: member} }
+
+// dies lets a task that is queued die, with its dead letter.
+func (s *stage) dies(id, address, payload string) {
+	s.t.Helper()
+	cause, now := refusal("form_param_format_invalid"), time.Now().UTC()
+	testkit.NoError(s.t, s.inspector().DeleteTask("usher:interactive", id))
+	s.ended(id, record.Record{State: record.Dead, Error: &cause})
+	testkit.NoError(s.t, s.letters.Put(s.t.Context(), deadletter.Entry{
+		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: address, Failure: cause,
+		FailedAt: now, Payload: []byte(payload), Attempts: 1,
+	}))
+}
+
+func (s *stage) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(s.rdb) }
+
+// queued is the payload of a task in a queue.
+func (s *stage) queued(queue, id string) string {
+	s.t.Helper()
+	info, err := s.inspector().GetTaskInfo(queue, id)
+	testkit.NoError(s.t, err)
+	return string(info.Payload)
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -112,6 +113,7 @@ type Recipient struct {
 	Attempts         int       `json:"attempts"`          // calls that were made for it
 	InvitationStatus string    `json:"invitation_status"` // what the directory says of the invitation
 	SyncedAt         time.Time `json:"synced_at"`         // as of when the directory says it
+	MendedFrom       string    `json:"mended_from"`       // the address in the list, if this one has taken its place
 }
 
 // lookedUp is how many recipients are looked up in the directory together.
@@ -149,10 +151,15 @@ func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(
 		if err != nil {
 			return err
 		}
+		mended, err := d.mendedFrom(ctx, head.Name, chunk)
+		if err != nil {
+			return err
+		}
 		for _, recipient := range chunk {
 			if recipient.InvitationID != "" {
 				recipient.InvitationStatus, recipient.SyncedAt = found[recipient.InvitationID].Status, syncedAt
 			}
+			recipient.MendedFrom = mended[store.IDOf(recipient.EmailAddress)]
 			if err := do(recipient); err != nil {
 				return err
 			}
@@ -170,6 +177,16 @@ func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(
 		return err
 	}
 	return flush()
+}
+
+func (d *Desk) mendedFrom(
+	ctx context.Context, campaign string, chunk []Recipient,
+) (map[store.AddressID]string, error) {
+	ids := make([]store.AddressID, len(chunk))
+	for i, recipient := range chunk {
+		ids[i] = store.IDOf(recipient.EmailAddress)
+	}
+	return d.ledgers.Mended(ctx, campaign, ids)
 }
 
 func recipientOf(e ledger.Entry, campaign ledger.State) Recipient {

@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
@@ -37,6 +38,7 @@ type Desk struct {
 	tombstones *store.Tombstones
 	intents    *intent.Tasks
 	records    *record.Store
+	histories  *history.Store
 	inspector  *asynq.Inspector
 }
 
@@ -51,7 +53,7 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 		DeadLetters: deadletter.NewStore(rdb, namespace), Retrier: retry.New(rdb, namespace),
 		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),
 		tombstones: store.NewTombstones(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
-		records: record.NewStore(rdb, namespace),
+		records: record.NewStore(rdb, namespace), histories: history.NewStore(rdb, namespace),
 	}, nil
 }
 

@@ -133,6 +133,9 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 			return left, err
 		}
 	}
+	if err := f.histories.Erase(ctx, f.id); err != nil {
+		return left, err
+	}
 	gone, err := f.intents.Erase(ctx, f.id)
 	if gone {
 		f.removed.Intents = 1
@@ -235,7 +238,7 @@ func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
 		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
 			return nil
 		}
-		found, err := f.DeadLetters.Delete(ctx, letter.ID, "") // intents are erased too
+		found, err := f.DeadLetters.Delete(ctx, letter.ID, "", deadletter.Forgotten) // intents are erased too
 		if found {
 			deleted++
 		}

@@ -73,6 +73,9 @@ func (rd *reader) tableRow(t *table, row tableRow, cells []string) error {
 
 // table takes the people of a table.
 func (rd *reader) table(t *table) error {
+	if rd.corrects != nil {
+		return rd.correctTable(t)
+	}
 	l, err := rd.layout(t)
 	if err != nil {
 		return err

@@ -193,6 +193,9 @@ func eachKey(text json.RawMessage, use func(name string, value json.RawMessage))
 // take understands the rows.
 func (o *objects) take() error {
 	rd := o.reader
+	if rd.corrects != nil {
+		return o.correctObjects()
+	}
 	if rd.opts.NoHeader {
 		return rd.fault(0, "is JSON, whose keys name the columns: --no-header is for lists without")
 	}

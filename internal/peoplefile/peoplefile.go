@@ -209,6 +209,9 @@ type reader struct {
 	file   File
 	rows   int
 	export *export
+
+	corrects *corrections // if the file is one of corrections
+
 	seen   map[string]int   // numbers in file.Rows, by folded address
 	barred map[string]Place // folded addresses that must not be written to
 	unseen map[string]Place // those of rows that are hidden or struck through

@@ -59,6 +59,12 @@ func (k Keys) Letter(id string) string { return k.once("d:e:" + id) }
 // Letters is the index of the dead letters, by time.
 func (k Keys) Letters() string { return k.once("d:index") }
 
+// Gone is what became of the dead letters of an id that are there no more, by when each failed.
+func (k Keys) Gone(id string) string { return k.once("d:g:" + id) }
+
+// History is what is remembered of an address beside its intents: ended tasks, and dead letters that were retried.
+func (k Keys) History(address string) string { return k.once("h:" + address) }
+
 // Ledger is a part of a campaign's ledger. The sweep, which learns names from Running, makes these keys itself.
 func (k Keys) Ledger(campaign, part string) string { return k.Ledgers() + campaign + ":" + part }
 

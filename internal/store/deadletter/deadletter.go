@@ -19,10 +19,20 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/history"
 )
 
-// ErrNotFound means that there is no dead letter with an id.
-var ErrNotFound = errors.New("no such dead letter")
+var (
+	// ErrNotFound means that there is no dead letter with an id.
+	ErrNotFound = errors.New("no such dead letter")
+	// ErrChanged means that a dead letter was retried and has died again since it was read.
+	ErrChanged = errors.New("it was retried and died again since: look at it anew")
+	// ErrBegun means that another retry of a dead letter has begun and was broken off.
+	ErrBegun = errors.New("a retry with other fields has begun: finish that first (enqueue dead-letter retry ID)")
+)
+
+// Keep is how long it is known of a dead letter that it was retried or deleted.
+const Keep = 30 * 24 * time.Hour
 
 // Entry is one dead letter.
 type Entry struct {
@@ -42,6 +52,8 @@ type Entry struct {
 	Payload []byte `json:"payload"`
 	// Next is the id of the task that retries it, from the moment a retry has begun.
 	Next string `json:"-"`
+	// Mended is the payload that the retry sends instead, if it is another one.
+	Mended []byte `json:"-"`
 }
 
 // RecipientID is the id of the dead letter of a recipient of a campaign. That of a task is the task's id.
@@ -76,7 +88,7 @@ const Lua = `
 local function write_letter(key, index, id, text, at)
   if id == '' then return end
   redis.call('HSET', key, 'entry', text)
-  redis.call('HDEL', key, 'next')
+  redis.call('HDEL', key, 'next', 'mended')
   redis.call('ZADD', index, at, id)
 end
 `
@@ -94,15 +106,19 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 // KEYS[1] -> usher:{once}:d:e:ID
 // KEYS[2] -> usher:{once}:d:index
 // KEYS[3] -> usher:{once}:forgotten
+// KEYS[4] -> usher:{once}:h:ADDRESS
 // --
 // ARGV[1] -> id of the address
 // ARGV[2] -> id of the letter
 // ARGV[3] -> its text
 // ARGV[4] -> its time (ms)
+// ARGV[5] -> 1, or 0 if it is about no address
 // --
 // Returns 1.
-var putScript = redis.NewScript(store.TombstoneLua + Lua + `
-if not forgotten(KEYS[3], ARGV[1]) then write_letter(KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[4]) end
+var putScript = redis.NewScript(store.TombstoneLua + history.Lua + Lua + `
+if forgotten(KEYS[3], ARGV[1]) then return 1 end
+write_letter(KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[4])
+if ARGV[5] == '1' then remember_task(KEYS[4], ARGV[2], ARGV[4]) end
 return 1
 `)
 
@@ -113,25 +129,63 @@ func (s *Store) Put(ctx context.Context, e Entry) (err error) {
 	if err != nil {
 		return err
 	}
-	address, _ := e.Address() // nobody has the id of none
-	keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones()}
-	return putScript.Run(ctx, s.db, keys, append([]any{string(address[:])}, args...)...).Err()
+	address, about := e.Address() // nobody has the id of none
+	keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones(), s.db.Key.History(string(address[:]))}
+	args = append(append([]any{string(address[:])}, args...), about)
+	return putScript.Run(ctx, s.db, keys, args...).Err()
 }
 
 // Get gives one dead letter, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
 	defer store.Wrap(&err, "dead letter %s", id)
 	fields, err := s.db.HGetAll(ctx, s.db.Key.Letter(id)).Result()
-	switch {
-	case err != nil:
+	if err != nil {
 		return Entry{}, err
+	}
+	return entryOf(fields)
+}
+
+func entryOf(fields map[string]string) (e Entry, err error) {
+	switch {
 	case fields["entry"] == "":
 		return Entry{}, ErrNotFound
 	case json.Unmarshal([]byte(fields["entry"]), &e) != nil:
 		return Entry{}, store.ErrGarbage
 	}
-	e.Next = fields["next"]
+	e.Next, e.Mended = fields["next"], []byte(fields["mended"])
 	return e, nil
+}
+
+// readAtOnce is how many letters are read in one round trip.
+const readAtOnce = 250
+
+// Several gives those of some dead letters that are there, by id.
+func (s *Store) Several(ctx context.Context, ids []string) (found map[string]Entry, err error) {
+	defer store.Wrap(&err, "reading dead letters")
+	found = make(map[string]Entry, len(ids))
+	for chunk := range slices.Chunk(ids, readAtOnce) {
+		answers := make([]*redis.MapStringStringCmd, len(chunk))
+		_, err := s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, id := range chunk {
+				answers[i] = pipe.HGetAll(ctx, s.db.Key.Letter(id))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, answer := range answers {
+			e, err := entryOf(answer.Val())
+			switch {
+			case errors.Is(err, ErrNotFound):
+			case err != nil:
+				return nil, fmt.Errorf("%s: %w", chunk[i], err)
+			default:
+				found[chunk[i]] = e
+			}
+		}
+	}
+	return found, nil
 }
 
 // Count is how many dead letters there are.
@@ -185,47 +239,117 @@ func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 	return nil
 }
 
-// retryScript fixes the id of the task that retries a letter, if none is yet.
+// failedLua defines failed_at(text), the time in a letter, as it is written there.
+const failedLua = `
+local function failed_at(text)
+  local known, letter = pcall(cjson.decode, text or '')
+  return known and type(letter) == 'table' and tostring(letter.failed_at) or ''
+end
+`
+
+// retryScript fixes the id and the payload of the task that retries a letter, if none is yet.
 //
 // KEYS[1] -> usher:{once}:d:e:ID
 // --
 // ARGV[1] -> id of the next task
+// ARGV[2] -> its payload, if it is another one than the letter's
+// ARGV[3] -> when the letter that is meant has failed
 // --
-// Returns the id that counts, or nothing if the letter is gone.
-var retryScript = redis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], 'entry') == 0 then return false end
-redis.call('HSETNX', KEYS[1], 'next', ARGV[1])
-return redis.call('HGET', KEYS[1], 'next')
+// Returns outcome (ok, gone or changed), and the id and the payload that count.
+var retryScript = redis.NewScript(failedLua + `
+local text = redis.call('HGET', KEYS[1], 'entry')
+if not text then return { 'gone', '', '' } end
+if failed_at(text) ~= ARGV[3] then return { 'changed', '', '' } end
+if redis.call('HSETNX', KEYS[1], 'next', ARGV[1]) == 1 and ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[1], 'mended', ARGV[2])
+end
+return { 'ok', redis.call('HGET', KEYS[1], 'next'), redis.call('HGET', KEYS[1], 'mended') or '' }
 `)
 
-// BeginRetry fixes the id of the task that retries a letter, if none is yet, and gives the one that counts.
-func (s *Store) BeginRetry(ctx context.Context, id, next string) (counts string, err error) {
-	defer store.Wrap(&err, "retrying dead letter %s", id)
-	counts, err = retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(id)}, next).Text()
-	if errors.Is(err, redis.Nil) {
-		err = ErrNotFound
+// BeginRetry fixes the id of the task that retries a letter, and its payload if that is another one than the letter's.
+// If they are fixed already it gives those that count. The error is ErrNotFound if the letter is gone, and ErrChanged
+// if another one is in its place.
+func (s *Store) BeginRetry(ctx context.Context, e Entry, next string, mended []byte) (_ Entry, err error) {
+	defer store.Wrap(&err, "retrying dead letter %s", e.ID)
+	at, err := stamp(e.FailedAt)
+	if err != nil {
+		return e, err
 	}
-	return counts, err
+	answer, err := retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(e.ID)}, next, mended, at).StringSlice()
+	switch {
+	case err != nil:
+		return e, err
+	case len(answer) != 3:
+		return e, store.ErrGarbage
+	case answer[0] == "gone":
+		return e, ErrNotFound
+	case answer[0] == "changed":
+		return e, ErrChanged
+	}
+	e.Next, e.Mended = answer[1], []byte(answer[2])
+	return e, nil
 }
+
+// stamp is an instant as it stands in a letter.
+func stamp(at time.Time) (string, error) {
+	text, err := at.MarshalText()
+	return string(text), err
+}
+
+// End says why a letter is there no more.
+type End string
+
+// The ends of letters.
+const (
+	Retried   End = "retried"
+	Deleted   End = "deleted"
+	Forgotten End = "" // with its address: nothing is remembered of it
+)
 
 // deleteScript removes a letter.
 //
 // KEYS[1] -> usher:{once}:d:e:ID
 // KEYS[2] -> usher:{once}:d:index
+// KEYS[3] -> usher:{once}:d:g:ID
 // --
 // ARGV[1] -> id of the letter
 // ARGV[2] -> id of the next task that it must have, or empty for any letter
+// ARGV[3] -> its end; empty: nothing is remembered
+// ARGV[4] -> for how long the end is remembered (s)
 // --
 // Returns 1 if it was removed.
-var deleteScript = redis.NewScript(`
-if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'next') ~= ARGV[2] then return 0 end
+var deleteScript = redis.NewScript(failedLua + `
+local text, next = unpack(redis.call('HMGET', KEYS[1], 'entry', 'next'))
+if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[3])
+elseif text then
+  redis.call('HSET', KEYS[3], failed_at(text), ARGV[3])
+  redis.call('EXPIRE', KEYS[3], ARGV[4])
+end
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('DEL', KEYS[1])
 `)
 
 // Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose
-// retry has that id.
-func (s *Store) Delete(ctx context.Context, id, next string) (deleted bool, err error) {
+// retry has that id. Its end is remembered for a while.
+func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted bool, err error) {
 	defer store.Wrap(&err, "deleting dead letter %s", id)
-	return deleteScript.Run(ctx, s.db, []string{s.db.Key.Letter(id), s.db.Key.Letters()}, id, next).Bool()
+	keys := []string{s.db.Key.Letter(id), s.db.Key.Letters(), s.db.Key.Gone(id)}
+	return deleteScript.Run(ctx, s.db, keys, id, next, string(end), int(Keep.Seconds())).Bool()
+}
+
+// Gone tells the end of a letter that is there no more, as long as that is remembered. It is false if there was none
+// that failed at that instant.
+func (s *Store) Gone(ctx context.Context, id string, failedAt time.Time) (end End, known bool, err error) {
+	defer store.Wrap(&err, "looking for what became of dead letter %s", id)
+	at, err := stamp(failedAt)
+	if err != nil {
+		return "", false, err
+	}
+	text, err := s.db.HGet(ctx, s.db.Key.Gone(id), at).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", false, nil
+	}
+	return End(text), err == nil, err
 }

@@ -81,6 +81,7 @@ func Parse(text string) (Standing, error) {
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
 //	  intent)
+//	drop(key, owner): forgets an owner that has made nothing, as far as is known, and will never call again
 //	standing(key, owner): as Parse reads it
 //
 // A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
@@ -172,6 +173,12 @@ function intent.reopen(key, owner, since)
   since = since == 0 and first or math.min(first or now, since)
   intent.write(key, owner, 'r', 'reopened', since, since)
   redis.call('PERSIST', key)
+end
+function intent.drop(key, owner)
+  if intent.read(key, owner) == 'p' then
+    redis.call('HDEL', key, owner)
+    intent.tidy(key)
+  end
 end
 function intent.standing(key, owner)
   local head = { intent.read(key, owner) }

@@ -11,6 +11,7 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/record"
 )
 
@@ -164,6 +165,7 @@ type Settlement struct {
 // KEYS[3] -> usher:{once}:d:e:ID
 // KEYS[4] -> usher:{once}:d:index
 // KEYS[5] -> usher:{once}:forgotten
+// KEYS[6] -> usher:{once}:h:ADDRESS
 // --
 // ARGV[1] -> id of the address
 // ARGV[2] -> owner
@@ -175,16 +177,19 @@ type Settlement struct {
 // ARGV[8] -> id of the dead letter, or empty: there is none
 // ARGV[9] -> its text
 // ARGV[10] -> its time (ms)
+// ARGV[11] -> id of the task
 // --
 // Returns 1 if it was settled, 0 if the claim is another's, the invitation is used, or a task that has ended would end
 // otherwise.
-var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + deadletter.Lua + endedLua + `
+var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + history.Lua + deadletter.Lua +
+	endedLua + `
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
 local over = ending == 'untold' and ended(redis.call('GET', KEYS[2]))
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
 elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
+  if tonumber(keep) > 0 then remember_task(KEYS[6], ARGV[11], stamp(now)) end
 else
   return ended(record) and redis.call('GET', KEYS[2]) == record and 1 or 0
 end
@@ -212,12 +217,12 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	id, _ := letter[0].(string)
 	keys := []string{
 		t.key(s.Wish.Address), t.db.Key.Record(s.Wish.Task), t.db.Key.Letter(id), t.db.Key.Letters(),
-		t.db.Key.Tombstones(),
+		t.db.Key.Tombstones(), t.db.Key.History(string(s.Wish.Address[:])),
 	}
 	args := append([]any{
 		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
 		text, keep.Milliseconds(),
-	}, letter...)
+	}, append(letter, s.Wish.Task)...)
 	settled, err := settleScript.Run(ctx, t.db, keys, args...).Bool()
 	if err == nil && !settled {
 		err = ErrTaken
@@ -253,10 +258,7 @@ func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressI
 // --
 // Returns 1.
 var forgetScript = redis.NewScript(store.Clock + Lua + `
-if intent.read(KEYS[1], ARGV[1]) == 'p' then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-  intent.tidy(KEYS[1])
-end
+intent.drop(KEYS[1], ARGV[1])
 return 1
 `)
 

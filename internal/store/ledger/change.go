@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/redis/go-redis/v9"
 
@@ -10,51 +11,97 @@ import (
 )
 
 // reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished
-// campaign for it.
+// campaign for it. Another address may take the recipient's place. Repeating it changes nothing.
 //
 // ARGV[5] -> id
 // ARGV[6] -> row as it shall be
 // ARGV[7] -> since when there may have been calls (ms; 0: if it has an intent)
+// ARGV[8] -> id that it shall have
+// ARGV[9] -> the address that it had, if it shall have another one
 // --
-// Returns JSON: outcome (ok, cancelled or missing).
+// Returns JSON: outcome (ok, cancelled, missing, taken or forgotten).
 var reviveScript = redis.NewScript(prelude + `
-local id, row = ARGV[5], redis.call('HGET', rows, ARGV[5])
-if not state or not row then return '{"outcome":"missing"}' end
-if state == 'cancelled' then return '{"outcome":"cancelled"}' end
-if string.sub(row, 1, 1) == 'd' then
-  intent.reopen(intents .. id, owner, tonumber(ARGV[7]))
-  redis.call('HSET', rows, id, ARGV[6])
-  redis.call('RPUSH', list_of(ARGV[6]), id)
-  count_dead(row, -1)
-  reopen(0)
+local id, new, row = ARGV[5], ARGV[8], redis.call('HGET', rows, ARGV[5])
+local function answer(outcome) return cjson.encode({ outcome = outcome }) end
+if state and not row and redis.call('HGET', mended, id) == new then return answer('ok') end
+if not state or not row then return answer('missing') end
+if state == 'cancelled' then return answer('cancelled') end
+if string.sub(row, 1, 1) ~= 'd' then return answer(id == new and 'ok' or 'missing') end
+if id ~= new then
+  if forgotten(tombstones, new) then return answer('forgotten') end
+  if redis.call('HEXISTS', rows, new) == 1 then return answer('taken') end
+  local first = redis.call('HGET', mended, 'from:' .. id) or ARGV[9]
+  redis.call('HDEL', rows, id)
+  redis.call('HDEL', mended, new, 'from:' .. id)
+  redis.call('HSET', mended, id, new, 'from:' .. new, first)
+  intent.drop(intents .. id, owner)
 end
-return '{"outcome":"ok"}'
+intent.reopen(intents .. new, owner, tonumber(ARGV[7]))
+redis.call('HSET', rows, new, ARGV[6])
+redis.call('RPUSH', list_of(ARGV[6]), new)
+count_dead(row, -1)
+reopen(0)
+return answer('ok')
 `)
 
+// Revival is how a dead recipient waits for another try.
+type Revival struct {
+	Travel Travel
+	// Since is when there may have been calls first (ms; 0: if its intent says that there are any).
+	Since int64
+	// Recipient is what it is sent as; nil leaves what the row has.
+	Recipient json.RawMessage
+	// ID is that of the address in Recipient. If it is another one, it takes the row's place, whose address was From.
+	ID   store.AddressID
+	From string
+}
+
 // Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been
-// asked what became of its calls since an instant (ms; 0: if its intent says that there are any), and reopens the
-// campaign if it had finished. One that is not dead is left alone, so repeating it changes nothing.
-func (l *Ledgers) Revive(
-	ctx context.Context, name string, id store.AddressID, travel Travel, since int64,
-) (c Campaign, err error) {
+// asked what became of its calls, and reopens the campaign if it had finished. One that is not dead is left alone, so
+// repeating it changes nothing. The error is ErrTaken or ErrForgotten if another address cannot take its place.
+func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, as Revival) (c Campaign, err error) {
 	defer store.Wrap(&err, "reviving a recipient of campaign %s", name)
-	found, err := l.Find(ctx, name, []store.AddressID{id})
+	if as.Recipient == nil {
+		found, err := l.Find(ctx, name, []store.AddressID{id})
+		if err != nil {
+			return Campaign{}, err
+		}
+		row, known := found[id]
+		if !known {
+			return Campaign{}, ErrNotFound
+		}
+		as.Recipient, as.ID = row.Recipient, id
+	}
+	revived, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singly}})
 	if err != nil {
 		return Campaign{}, err
 	}
-	row, known := found[id]
-	if !known {
-		return Campaign{}, ErrNotFound
-	}
-	revived, err := encode('w', Unsure, Row{Recipient: row.Recipient, State: fate.State{Alone: travel == Singly}})
+	_, err = l.change(ctx, reviveScript, name, nil, string(id[:]), revived, as.Since, string(as.ID[:]), as.From)
 	if err != nil {
-		return Campaign{}, err
-	}
-	if _, err := l.change(ctx, reviveScript, name, nil, string(id[:]), revived, since); err != nil {
 		return Campaign{}, err
 	}
 	return l.Get(ctx, name)
 }
+
+// Mended gives the addresses that some recipients had when they were uploaded, if those were replaced since.
+func (l *Ledgers) Mended(
+	ctx context.Context, name string, ids []store.AddressID,
+) (from map[store.AddressID]string, err error) {
+	defer store.Wrap(&err, "reading which recipients of campaign %s were mended", name)
+	from = map[store.AddressID]string{}
+	fields := make([]string, len(ids))
+	for i, id := range ids {
+		fields[i] = mendedFrom + string(id[:])
+	}
+	err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, "mended"), fields, func(field, address string) error {
+		from[store.AddressID([]byte(field[len(mendedFrom):]))] = address
+		return nil
+	})
+	return from, err
+}
+
+// mendedFrom begins the fields of first addresses; see prelude.
+const mendedFrom = "from:"
 
 // controlScript pauses, resumes, cancels or starts a campaign. Pausing one holds its uploads, and resuming it lets
 // them go on. What a cancelled one has yet to drop, move does.

@@ -39,6 +39,10 @@ var (
 	ErrCancelled = errors.New("the campaign is cancelled")
 	// ErrBusy means that a start was asked for, but the campaign has begun already.
 	ErrBusy = errors.New("the campaign has begun already")
+	// ErrTaken means that an address cannot take another one's place: the campaign has it already.
+	ErrTaken = errors.New("the campaign has that address already")
+	// ErrForgotten means that an address cannot take another one's place: it was forgotten on request.
+	ErrForgotten = errors.New("the address was forgotten on request")
 	// ErrOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or cancel.
 	ErrOver = errors.New("the campaign is over")
 )

@@ -67,13 +67,17 @@ const requestKeep = "\nlocal request_keep = 60000\n"
 //	  tells whether it has looked at all of them
 //	count_dead(row, n): counts a dead recipient, in all and by its code
 //	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
-//	erase(id): removes a recipient that was forgotten on request; a call that it is in goes on, and its outcome is
-//	  not written
+//	erase(id): removes a recipient that was forgotten on request, and what tells that it was another one's address; a
+//	  call that it is in goes on, and its outcome is not written
+//
+// mended is the key of a hash. Of an address that was replaced by another one in its row, it has the id of that under
+// its own. Under from: and the id of a row, it has the first address of the row, as text.
 const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + requestKeep + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
 local state, uploads = unpack(redis.call('HMGET', meta, 'state', 'uploads'))
 uploads = uploads or ''
+local mended = string.sub(meta, 1, -5) .. 'mended'
 local lists = { b = waiting, s = singles, r = ready, u = unsure }
 local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
 local function number(field) return tonumber(redis.call('HGET', meta, field) or '0') end
@@ -140,8 +144,20 @@ local function counts()
   return n
 end
 local function erase(id)
+  local at = redis.call('HGET', mended, id)
+  while at do
+    redis.call('HDEL', mended, 'from:' .. at)
+    at = redis.call('HGET', mended, at)
+  end
+  redis.call('HDEL', mended, id, 'from:' .. id)
+  local hex = string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
+  redis.call('DEL', string.sub(letter_keys, 1, -3) .. 'g:' .. name .. ':' .. hex)
   local row = redis.call('HGET', rows, id)
   if not row then return 0 end
+  local links = redis.call('HGETALL', mended)
+  for i = 1, #links, 2 do
+    if links[i + 1] == id then redis.call('HSET', mended, links[i], '') end
+  end
   redis.call('HDEL', rows, id)
   redis.call('HINCRBY', meta, 'recipients', -1)
   redis.call('HINCRBY', meta, 'forgotten', 1)
@@ -192,7 +208,7 @@ func (l *Ledgers) change(
 	}
 	why, known := map[string]error{
 		"missing": ErrNotFound, "cancelled": ErrCancelled, "newer": store.ErrNewer, "busy": ErrBusy,
-		"incomplete": errIncomplete,
+		"incomplete": errIncomplete, "taken": ErrTaken, "forgotten": ErrForgotten,
 	}[v.Outcome]
 	if !known {
 		why = store.ErrGarbage

@@ -316,9 +316,12 @@ end
 if upload ~= ARGV[5] or next ~= tonumber(ARGV[6]) then return answer(true, next) end
 
 local staged, fresh, known, erased = redis.call('LRANGE', chunk(next), 0, -1), {}, 0, 0
+local any_mended = redis.call('EXISTS', mended) == 1
 for i = 1, #staged, 2 do
   if staged[i + 1] == '' or forgotten(tombstones, staged[i]) then
     erased = erased + 1
+  elseif any_mended and redis.call('HEXISTS', mended, staged[i]) == 1 then
+    known = known + 1
   elseif redis.call('HSETNX', rows, staged[i], staged[i + 1]) == 1 then
     fresh[#fresh + 1] = staged[i]
   else

@@ -48,6 +48,11 @@ type Record struct {
 	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
+	// Retry is the id of the task that retries it as a dead letter, and Retries the number of the last retry that the
+	// id ever had. Free is that its dead letter was deleted, so that another task may take the id.
+	Retry   string `json:"retry,omitempty"`
+	Retries int    `json:"retries,omitempty"`
+	Free    bool   `json:"free,omitempty"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
 	Between fate.State `json:"between,omitzero"`
 }
@@ -116,6 +121,50 @@ func (s *Store) Claim(ctx context.Context, id string, r Record) (found Record, e
 		}
 	}
 	return Record{}, false, errors.New("its record comes and goes")
+}
+
+// changeScript replaces a record, if it is as it was.
+//
+// KEYS[1] -> usher:{once}:t:ID
+// --
+// ARGV[1] -> the record as it was
+// ARGV[2] -> as it shall be
+// ARGV[3] -> how long it is kept (ms; 0: until the task ends)
+// --
+// Returns 1 if it was replaced.
+var changeScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+if tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+`)
+
+// Change changes a record unless it is not there, or change says that it is to stay. It tells whether it did. change
+// may be called again if somebody else changes the record meanwhile.
+func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool) (changed bool, err error) {
+	defer store.Wrap(&err, "changing the record of task %s", id)
+	for range 10 {
+		was, err := s.db.Get(ctx, s.db.Key.Record(id)).Result()
+		if errors.Is(err, redis.Nil) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		r, err := Decode([]byte(was))
+		if err != nil || !change(&r) {
+			return false, err
+		}
+		data, keep, err := Encode(r)
+		if err != nil {
+			return false, err
+		}
+		changed, err := changeScript.Run(ctx, s.db, []string{s.db.Key.Record(id)}, was, data, keep.Milliseconds()).Bool()
+		if err != nil || changed {
+			return changed, err
+		}
+	}
+	return false, errors.New("somebody else changes it again and again")
 }
 
 // Put writes a record; that of an ended task is kept for a while and then forgotten.

@@ -2,7 +2,9 @@
 package retry
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,6 +18,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
@@ -30,6 +33,8 @@ type Retrier struct {
 	records *record.Store
 	intents *intent.Tasks
 	queue   string // of campaigns
+
+	histories *history.Store
 }
 
 // New gives the retrier of a namespace.
@@ -38,6 +43,7 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
+		histories: history.NewStore(rdb, namespace),
 	}
 }
 
@@ -49,23 +55,141 @@ func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err err
 	if err != nil {
 		return "", err
 	}
-	next, err := r.letters.BeginRetry(ctx, id, nextID(entry))
+	return r.Mend(ctx, entry, nil)
+}
+
+// Mend is [Retrier.Retry] of a letter as it was read, with another request: nil leaves the letter's. The recipient is
+// checked. The error is deadletter.ErrBegun if a retry with another request was begun and broken off, and
+// deadletter.ErrChanged if the letter is another one by now.
+func (r *Retrier) Mend(ctx context.Context, entry deadletter.Entry, as *tasks.Recipient) (carrier string, err error) {
+	payload, err := Payload(entry, as)
 	if err != nil {
 		return "", err
 	}
-	if carrier = next; entry.Recipient != nil {
-		carrier, err = r.revive(ctx, entry)
+	next, err := r.nextID(ctx, entry)
+	if err != nil {
+		return "", err
+	}
+	entry, err = r.letters.BeginRetry(ctx, entry, next, payload)
+	switch {
+	case err != nil:
+		return "", err
+	case as != nil && !bytes.Equal(entry.Mended, payload):
+		return "", fmt.Errorf("dead letter %s: %w", entry.ID, deadletter.ErrBegun)
+	}
+	sent, err := sentAs(entry)
+	if err != nil {
+		return "", err
+	}
+	if carrier = entry.Next; entry.Recipient != nil {
+		carrier, err = r.revive(ctx, entry, sent)
 	} else {
-		err = r.repeat(ctx, entry, next)
+		err = r.repeat(ctx, entry, sent)
+	}
+	if err == nil {
+		err = r.note(ctx, entry, sent)
 	}
 	if err != nil {
-		return "", fmt.Errorf("retrying dead letter %s: %w", id, err)
+		return "", fmt.Errorf("retrying dead letter %s: %w", entry.ID, err)
 	}
-	_, err = r.letters.Delete(ctx, id, next)
+	_, err = r.letters.Delete(ctx, entry.ID, entry.Next, deadletter.Retried)
 	return carrier, err
 }
 
-// Delete removes a dead letter for good and tells whether it was there.
+// ErrNoRequest means that a dead letter has no request for an invitation that could be changed.
+var ErrNoRequest = errors.New("it is no invitation, or cannot be read, so it has no fields to change")
+
+// Request gives the recipient of a dead letter, as it is asked for. What is wrong with it is no error here. The error
+// is ErrNoRequest if there is none.
+func Request(e deadletter.Entry) (recipient tasks.Recipient, err error) {
+	switch {
+	case e.Recipient != nil:
+		recipient, err = tasks.DecodeRecipient(e.Payload)
+	case e.Type == tasks.TypeInvite:
+		var payload tasks.InvitePayload
+		payload, err = tasks.DecodeInvite(e.Payload)
+		recipient = payload.Recipient
+	default:
+		return recipient, ErrNoRequest
+	}
+	if err != nil && len(tasks.Faults(err)) == 0 {
+		return tasks.Recipient{}, ErrNoRequest
+	}
+	return recipient, nil
+}
+
+// Payload is the payload of a letter's task with another request; nothing without one.
+func Payload(e deadletter.Entry, as *tasks.Recipient) ([]byte, error) {
+	if as == nil {
+		return nil, nil
+	}
+	if _, err := Request(e); err != nil {
+		return nil, err
+	}
+	if e.Recipient != nil {
+		return json.Marshal(*as)
+	}
+	payload, _ := tasks.DecodeInvite(e.Payload) // Request has read it
+	payload.Recipient = *as
+	return json.Marshal(payload)
+}
+
+// request is what a retry sends: the letter's, or the mended one.
+type request struct {
+	payload []byte
+	address string // of a mended one
+	moved   bool   // it goes to another address than the letter's
+}
+
+// sentAs tells what the retry of a letter sends, which has begun.
+func sentAs(e deadletter.Entry) (request, error) {
+	if len(e.Mended) == 0 {
+		return request{payload: e.Payload}, nil
+	}
+	mended := e
+	mended.Payload = e.Mended
+	recipient, err := Request(mended)
+	if err != nil {
+		return request{}, store.ErrGarbage
+	}
+	own, _ := e.Address()
+	moved := store.IDOf(recipient.EmailAddress) != own
+	return request{payload: e.Mended, address: recipient.EmailAddress, moved: moved}, nil
+}
+
+// note remembers what has happened to the letter, for both addresses if it goes to another one.
+func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) error {
+	own, about := e.Address()
+	if !about {
+		return nil
+	}
+	died := history.Event{
+		At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure,
+	}
+	again := history.Event{At: time.Now().UTC(), What: "retried", TaskID: e.Next, Campaign: e.Campaign}
+	if e.Recipient != nil {
+		again.TaskID = ""
+	}
+	if len(e.Mended) > 0 {
+		again.What = "mended"
+	}
+	name := fmt.Sprintf("%s:%d:", e.ID, e.FailedAt.UnixNano())
+	note := func(address store.AddressID, other string, became bool) error {
+		died, again := died, again
+		again.Address, again.Became = other, became
+		if other != "" && !became {
+			died.Address = other
+		}
+		return errors.Join(r.histories.Note(ctx, address, name+"died", died),
+			r.histories.Note(ctx, address, name+"again", again))
+	}
+	if !sent.moved {
+		return note(own, "", false)
+	}
+	return errors.Join(note(own, sent.address, true), note(store.IDOf(sent.address), e.EmailAddress, false))
+}
+
+// Delete removes a dead letter for good and tells whether it was there. The id of its task is free again.
 func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	entry, err := r.letters.Get(ctx, id)
 	if errors.Is(err, deadletter.ErrNotFound) {
@@ -76,7 +200,16 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 			return false, err
 		}
 	}
-	return r.letters.Delete(ctx, id, "")
+	deleted, err := r.letters.Delete(ctx, id, "", deadletter.Deleted)
+	if err != nil || entry.Recipient != nil {
+		return deleted, err
+	}
+	_, err = r.records.Change(ctx, baseOf(id), func(base *record.Record) bool {
+		free := base.State == record.Dead && !base.Free
+		base.Free = base.Free || free
+		return free
+	})
+	return deleted, err
 }
 
 // ownerOf tells who owns the intent of a letter's recipient, at an address. A letter that is not about a recipient has
@@ -104,16 +237,33 @@ func doubtSince(e deadletter.Entry) int64 {
 	return e.FailedAt.UnixMilli()
 }
 
-// nextID numbers the retries of a task. A colon keeps it apart from ids that producers choose.
-func nextID(e deadletter.Entry) string {
-	base, number, _ := strings.Cut(e.ID, ":retry")
+// baseOf is the id of the task that a letter's is a retry of, or its own. A colon keeps retries apart from ids that
+// producers choose.
+func baseOf(id string) string {
+	base, _, _ := strings.Cut(id, retryMark)
+	return base
+}
+
+const retryMark = ":retry"
+
+// nextID numbers the retries of a task. An id that became free has had retries before, whose numbers are not used
+// again: they have ended.
+func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry) (string, error) {
+	base, number, _ := strings.Cut(e.ID, retryMark)
 	n, _ := strconv.Atoi(number)
-	return base + ":retry" + strconv.Itoa(n+1)
+	if e.Recipient == nil {
+		known, _, err := r.records.Get(ctx, base)
+		if err != nil && !errors.Is(err, store.ErrGarbage) {
+			return "", err
+		}
+		n = max(n, known.Retries)
+	}
+	return base + retryMark + strconv.Itoa(n+1), nil
 }
 
 // repeat enqueues the letter's task under a new id.
-func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, next string) error {
-	known, exists, err := r.records.Get(ctx, next)
+func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent request) error {
+	known, exists, err := r.records.Get(ctx, entry.Next)
 	if err != nil {
 		return err
 	}
@@ -121,22 +271,44 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, next strin
 		return nil // enqueued by a retry that was broken off, and run since
 	}
 	if owner, address, ok := ownerOf(entry); ok {
-		if err := r.intents.Reopen(ctx, owner, address, doubtSince(entry)); err != nil {
+		since := doubtSince(entry)
+		if sent.moved { // no call was made for that address
+			if err := r.intents.Forget(ctx, owner, address); err != nil {
+				return err
+			}
+			address, since = store.IDOf(sent.address), 0
+		}
+		if err := r.intents.Reopen(ctx, owner, address, since); err != nil {
 			return err
 		}
 	}
-	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, entry.Payload), entry.Queue, next, time.Time{})
+	_, err = r.records.Change(ctx, baseOf(entry.ID), func(base *record.Record) bool {
+		_, number, _ := strings.Cut(entry.Next, retryMark)
+		base.Retry = entry.Next
+		base.Retries, _ = strconv.Atoi(number)
+		return true
+	})
+	if err != nil && !errors.Is(err, store.ErrGarbage) {
+		return err
+	}
+	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, sent.payload), entry.Queue, entry.Next, time.Time{})
 	return err
 }
 
 // revive lets the recipient wait in its campaign again. One that was refused travels alone, so that it cannot spoil a
 // bulk for others; one that only failed too often rides with them.
-func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry) (string, error) {
-	travel := ledger.Singly
+func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry, sent request) (string, error) {
+	as := ledger.Revival{Travel: ledger.Singly, Since: doubtSince(entry), ID: *entry.Recipient, From: entry.EmailAddress}
 	if entry.Failure.Reason == fate.Exhausted {
-		travel = ledger.InBulk
+		as.Travel = ledger.InBulk
 	}
-	campaign, err := r.ledgers.Revive(ctx, entry.Campaign, *entry.Recipient, travel, doubtSince(entry))
+	if len(entry.Mended) > 0 {
+		as.Recipient, as.ID = entry.Mended, store.IDOf(sent.address)
+	}
+	if sent.moved { // no call was made for that address
+		as.Since = 0
+	}
+	campaign, err := r.ledgers.Revive(ctx, entry.Campaign, *entry.Recipient, as)
 	if err != nil {
 		return "", err
 	}

@@ -150,7 +150,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	die(ledger.InBulk)
 	dead := deadletter.RecipientID("c", id)
 	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Singly, 1); err != nil {
+	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Revival{Travel: ledger.Singly, Since: 1}); err != nil {
 		t.Fatal(err)
 	}
 	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store/deadletter"
+)
+
+type deadRetryCommand struct {
+	lettersFlags
+	DryRun    bool     `help:"Only show which ones."`
+	Set       []string `sep:"none" placeholder:"FIELD=V" help:"Send it with this field changed. Repeatable."`
+	From      string   `placeholder:"FILE" help:"Send what a corrected file of dead-letter export says; - is stdin."`
+	Unchanged bool     `help:"With --from: retry rows too that say nothing new."`
+
+	IgnoreColumns bool `help:"With --from: ignore columns that are no field."`
+	WaitFlags
+
+	change peoplefile.Correction
+}
+
+// AfterApply wants dead letters to be chosen, or a file, and reads the fields to change.
+func (c *deadRetryCommand) AfterApply() (err error) {
+	switch {
+	case c.From != "" && (c.chosen() || len(c.Set) > 0):
+		return usage("--from says which dead letters and how: give no other choice and no --set")
+	case c.From == "" && !c.chosen():
+		return usage("say which dead letters: by id, --code, --campaign, --all, or --from a file")
+	case c.From == "" && (c.Unchanged || c.IgnoreColumns):
+		return usage("--unchanged and --ignore-columns need --from")
+	case c.DryRun && c.Wait:
+		return usage("--dry-run retries nothing, so there is nothing to --wait for")
+	}
+	if c.change, err = peoplefile.ParseCorrection(c.Set); err != nil {
+		return usage("--set: %v", err)
+	}
+	return nil
+}
+
+func (c *deadRetryCommand) Run(a *app) error {
+	if c.From != "" {
+		return c.file(a)
+	}
+	var letters []deadletter.Entry
+	missing := c.each(a, func(e deadletter.Entry) error {
+		letters = append(letters, e)
+		return nil
+	})
+	if missing != nil && len(c.Set) > 0 {
+		return missing // all or none
+	}
+	if len(letters) > 1 && c.change.Email() {
+		return usage("--set email_address: %s cannot have one address", plural(len(letters), "dead letter"))
+	}
+	plan := desk.MendPlan{}
+	var err error
+	if len(c.Set) > 0 {
+		plan, err = a.desk.PlanChange(a.ctx, letters, c.change)
+	} else {
+		for _, letter := range letters {
+			plan.Retry = append(plan.Retry, desk.Mend{Letter: letter})
+		}
+	}
+	if err == nil {
+		err = faultsOf("", plan)
+	}
+	if err != nil {
+		return err
+	}
+	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
+		answer := view{"id": m.Letter.ID, "dry_run": c.DryRun}
+		if task != "" {
+			answer["task_id"] = task
+		}
+		a.out.object(answer)
+	})
+	if err == nil {
+		err = missing
+	}
+	return a.endedAgain(ended, err)
+}
+
+// carryOut sends again what is planned, tells how many there were and, with --wait, stays until they have ended.
+func (c *deadRetryCommand) carryOut(
+	a *app, plan desk.MendPlan, told func(m desk.Mend, task string),
+) (ended *desk.Ended, err error) {
+	if c.DryRun {
+		for _, m := range plan.Retry {
+			a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+			told(m, "")
+		}
+		a.out.say("%s would be retried.", plural(len(plan.Retry), "dead letter"))
+		return nil, nil
+	}
+	retried, err := a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
+	a.out.say("%s retried.", plural(len(retried), "dead letter"))
+	if err != nil || !c.Wait {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(a.ctx, c.longest, errTimeout)
+	defer cancel()
+	e, err := a.desk.AwaitRetried(ctx, retried)
+	return &e, err
+}
+
+// endedAgain tells what became of dead letters that were waited for.
+func (a *app) endedAgain(e *desk.Ended, err error) error {
+	if err != nil || e == nil {
+		return err
+	}
+	a.out.say("Done: %d sent, %d dead, %d cancelled.", e.Sent, len(e.Dead), e.Cancelled)
+	if n := len(e.Dead); n > 0 {
+		return fmt.Errorf("%w: %s, such as %s (enqueue dead-letter show)", errDead, plural(n, "dead letter"), e.Dead[0])
+	}
+	if e.Cancelled > 0 {
+		return fmt.Errorf("%w: %d cancelled", errDead, e.Cancelled)
+	}
+	return nil
+}
+
+// file sends again what a corrected file says.
+func (c *deadRetryCommand) file(a *app) error {
+	opts := peoplefile.Options{Name: c.From, IgnoreColumns: c.IgnoreColumns}
+	keys, passedOver := []string{desk.ColumnID, desk.ColumnFailedAt}, strings.Split(letterColumns+",retrying", ",")
+	var rows []peoplefile.Correction
+	var err error
+	if c.From == "-" {
+		opts.Name = "standard input"
+		rows, err = peoplefile.ReadCorrections(a.stdin, opts, keys, passedOver)
+	} else {
+		rows, err = peoplefile.ReadCorrectionsFile(c.From, opts, keys, passedOver)
+	}
+	if err != nil {
+		return &usageError{error: err}
+	}
+	plan, err := a.desk.PlanFile(a.ctx, rows, c.Unchanged)
+	if err == nil {
+		err = faultsOf(opts.Name, plan)
+	}
+	if err != nil {
+		return err
+	}
+	count := 0
+	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
+		if task != "" {
+			count++
+		}
+	})
+	a.out.sayIf(len(plan.Unchanged) > 0, "%s unchanged, and not retried (--unchanged retries them too).",
+		plural(len(plan.Unchanged), "row"))
+	a.out.sayIf(len(plan.Gone) > 0, "%s retried already.", plural(len(plan.Gone), "row"))
+	answer := view{
+		"retried": count, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": []badRow{},
+		"dry_run": c.DryRun,
+	}
+	if ended != nil {
+		maps.Copy(answer, view{"sent": ended.Sent, "dead": len(ended.Dead), "cancelled": ended.Cancelled})
+	}
+	if c.DryRun {
+		answer["retried"], answer["would_retry"] = 0, len(plan.Retry)
+	}
+	a.out.object(answer)
+	return a.endedAgain(ended, err)
+}
+
+// faultsOf is nothing if a plan has no faults, and else names each, by its line in a file or by its id.
+func faultsOf(file string, plan desk.MendPlan) error {
+	if len(plan.Faults) == 0 {
+		return nil
+	}
+	faulty := &usageError{more: view{
+		"retried": 0, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": plan.Faults,
+	}}
+	lines, about := map[int]bool{}, ""
+	for _, f := range plan.Faults {
+		reason := f.Reason
+		if f.Field != "" {
+			reason = f.Field + ": " + reason
+		}
+		if f.Line > 0 {
+			lines[f.Line] = true
+			faulty.rows = append(faulty.rows, badRow{f.Line, cmp.Or(f.Field, "row"), f.Reason})
+			continue
+		}
+		about += "\ndead letter " + f.ID + ": " + reason
+	}
+	if file != "" {
+		faulty.error = fmt.Errorf("%s: %s; nothing was retried", file, plural(len(lines), "bad row"))
+	} else {
+		faulty.error = fmt.Errorf("nothing was retried:%s", about)
+	}
+	return faulty
+}

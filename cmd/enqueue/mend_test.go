@@ -1,0 +1,277 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// deadOnes makes a campaign of n recipients, of whom some are dead.
+func (s *stage) deadOnes(campaign string, n, dead int) {
+	s.t.Helper()
+	s.ok("bulk-invite", s.write(campaign+".csv", people(campaign, n)), "--campaign", campaign)
+	s.dead(campaign, dead, "form_param_format_invalid")
+	if n > dead {
+		s.sent(campaign, n-dead)
+	}
+	s.finish(campaign)
+}
+
+// exported is what dead-letter export writes, a row for each letter by the names of the columns.
+func (s *stage) exported(args ...string) (header []string, rows []map[string]string) {
+	s.t.Helper()
+	all, err := csv.NewReader(strings.NewReader(s.enqueue(append([]string{"dead-letter", "export"}, args...)...).stdout)).ReadAll()
+	testkit.NoError(s.t, err)
+	for _, cells := range all[1:] {
+		row := map[string]string{}
+		for i, name := range all[0] {
+			row[name] = cells[i]
+		}
+		rows = append(rows, row)
+	}
+	return all[0], rows
+}
+
+// corrected writes a file of some columns.
+func (s *stage) corrected(name string, columns []string, rows []map[string]string) string {
+	s.t.Helper()
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	_ = w.Write(columns)
+	for _, row := range rows {
+		var cells []string
+		for _, column := range columns {
+			cells = append(cells, row[column])
+		}
+		_ = w.Write(cells)
+	}
+	w.Flush()
+	return s.write(name, b.String())
+}
+
+// outcomes are those of a campaign's recipients by address.
+func (s *stage) outcomes(campaign string) map[string]map[string]any {
+	s.t.Helper()
+	all := map[string]map[string]any{}
+	for _, r := range s.list("campaign", "export", campaign) {
+		address, _ := r["email_address"].(string)
+		all[address] = r
+	}
+	return all
+}
+
+func letterOf(campaign, address string) string {
+	return deadletter.RecipientID(campaign, store.IDOf(address))
+}
+
+// revived lets a mended recipient be sent, which is asked about first.
+func (s *stage) revived(campaign string, n int) (recipients []tasks.Recipient) {
+	s.t.Helper()
+	batch, err := s.ledgers.TakeToAsk(s.t.Context(), campaign, n, 1, ledger.Unsure)
+	testkit.NoError(s.t, err)
+	for _, row := range batch.Rows {
+		var r tasks.Recipient
+		testkit.NoError(s.t, json.Unmarshal(row.Recipient, &r))
+		recipients = append(recipients, r)
+	}
+	return recipients
+}
+
+func TestADeadLetterIsMended(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 3, 1)
+	id := s.list("dead-letter", "list")[0]["id"].(string)
+	was := s.list("dead-letter", "list")[0]["email_address"].(string)
+	a := s.list("dead-letter", "retry", id, "--set", "email_address= Right@example.com ", "--set",
+		"public_metadata.plan=pro", "--set", "notify=no")
+	want(t, a[0], map[string]any{"id": id, "task_id": "bulk:spring:2", "dry_run": false})
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{
+		"recipients": 3, "sent": 2, "dead": 0, "remaining": 1, "state": "running",
+	})
+	outcomes := s.outcomes("spring")
+	want(t, outcomes["Right@example.com"], map[string]any{"mended_from": was, "outcome": "open"})
+	if outcomes[was] != nil {
+		t.Errorf("%s is a recipient still", was)
+	}
+	if got := s.revived("spring", 9); len(got) != 1 || got[0].PublicMetadata["plan"] != "pro" || !got[0].NoNotify {
+		t.Errorf("%+v is to be sent", got)
+	}
+	if left := s.list("dead-letter", "list"); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+	// The list as it was adds nobody: the mended address stands for the one in it.
+	want(t, s.ok("bulk-invite", s.dir+"/spring.csv", "--campaign", "spring"),
+		map[string]any{"added": 0, "known": 3, "recipients": 3})
+}
+
+func TestAnInviteIsMended(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "wrong@example.com", "--id", "ada", "--metadata", `{"plan":"free","n":12345678901234567890}`)
+	s.dies("ada", "wrong@example.com", `{"v":1,"email_address":"wrong@example.com","enqueued_at":7,`+
+		`"public_metadata":{"n":12345678901234567890,"plan":"free"}}`)
+	want(t, s.list("dead-letter", "retry", "ada", "--set", "email_address=ada@example.com", "--set",
+		"public_metadata.plan=")[0], map[string]any{"task_id": "ada:retry1"})
+	queued := s.queued("usher:interactive", "ada:retry1")
+	if queued != `{"v":1,"email_address":"ada@example.com","public_metadata":{"n":12345678901234567890},"enqueued_at":7}` {
+		t.Errorf("queued: %s", queued)
+	}
+}
+
+func TestWhatCannotBeMendedIsNamedAndNothingIsRetried(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 4, 2)
+	s.ok("forget", "gone@example.com", "--yes")
+	id := s.list("dead-letter", "list")[0]["id"].(string)
+	for set, reason := range map[string]string{
+		"email_address=gone@example.com":    "was forgotten on request",
+		"email_address=spring3@example.com": "is in campaign spring already",
+		"email_address=nobody":              "email_address",
+		"expires_in_days=400":               "400 is not between 1 and 365",
+		"public_metadata={":                 "is not valid JSON",
+		"notify=perhaps":                    "is none of true",
+		"colour=red":                        "is no field",
+		"redirect_url":                      "is not FIELD=VALUE",
+	} {
+		before := s.mini.Dump()
+		a := s.enqueue("dead-letter", "retry", id, "--set", set)
+		if a.exit != 2 || !strings.Contains(a.stderr, reason) {
+			t.Errorf("%s: exit %d, %s", set, a.exit, a.stderr)
+		}
+		if s.mini.Dump() != before {
+			t.Errorf("%s: something was written", set)
+		}
+	}
+}
+
+func TestAFileOfCorrections(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 10, 5)
+	header, rows := s.exported()
+	for _, column := range []string{"id", "failed_at", "reason", "http_status", "code", "message", "email_address",
+		"public_metadata", "redirect_url", "notify", "ignore_existing", "expires_in_days", "template_slug", "on_duplicate"} {
+		if !slices.Contains(header, column) {
+			t.Errorf("the export has no column %s", column)
+		}
+	}
+	rows[0]["email_address"] = "mended@example.com"
+	rows[1]["expires_in_days"] = "7"
+	rows[2]["public_metadata"] = `{"plan":"pro"}`
+	file := s.corrected("c.csv", header, rows)
+	want(t, s.ok("dead-letter", "retry", "--from", file, "--dry-run"), map[string]any{
+		"retried": 0, "would_retry": 3, "unchanged": 2,
+	})
+	answer := map[string]any{"retried": 3, "unchanged": 2, "gone": 0, "faults": "[]"}
+	want(t, s.ok("dead-letter", "retry", "--from", file), answer)
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 10, "sent": 5, "dead": 2, "remaining": 3})
+	before := s.mini.Dump()
+	want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 0, "unchanged": 2, "gone": 3})
+	if s.mini.Dump() != before {
+		t.Error("the file given a second time changed something")
+	}
+	// A column that is missing leaves its field, an empty cell clears it.
+	mended := s.revived("spring", 9)
+	if i := slices.IndexFunc(mended, func(r tasks.Recipient) bool { return r.ExpiresInDays == 7 }); i < 0 {
+		t.Errorf("nobody got 7 days: %+v", mended)
+	}
+	want(t, s.ok("dead-letter", "retry", "--from", file, "--unchanged"), map[string]any{"retried": 2, "gone": 3})
+}
+
+func TestEmptyCellsClearAndMissingColumnsLeave(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("p", 2)), "--campaign", "spring", "--metadata", `{"a":"1","b":"2"}`,
+		"--expires-in-days", "9", "--redirect-url", "/x")
+	s.dead("spring", 2, "boom")
+	_, rows := s.exported()
+	for _, row := range rows {
+		row["public_metadata.a"] = ""
+		row["redirect_url"] = ""
+	}
+	s.ok("dead-letter", "retry", "--from",
+		s.corrected("c.csv", []string{"failed_at", "id", "public_metadata.a", "redirect_url"}, rows))
+	for _, r := range s.revived("spring", 9) {
+		if len(r.PublicMetadata) != 1 || r.PublicMetadata["b"] != "2" || r.RedirectURL != "" || r.ExpiresInDays != 9 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestFaultsOfAFileAreAllNamedByLine(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 10, 8)
+	s.ok("forget", "gone@example.com", "--yes")
+	header, rows := s.exported()
+	sent := ""
+	for address, r := range s.outcomes("spring") {
+		if r["outcome"] == "sent" {
+			sent = address
+		}
+	}
+	rows[0]["email_address"] = "gone@example.com"
+	rows[1]["email_address"] = sent
+	rows[2]["email_address"], rows[3]["email_address"] = "twice@example.com", "Twice@example.com"
+	rows[4]["email_address"] = ""
+	rows[5]["id"] = "spring:00000000000000000000000000000000"
+	rows[6]["failed_at"] = "2026-01-01T00:00:00Z"
+	rows[7]["email_address"], rows[7]["expires_in_days"] = "fine@example.com", "x"
+	rows = append(rows, rows[0])
+	before := s.mini.Dump()
+	a := s.enqueue("dead-letter", "retry", "--from", s.corrected("c.csv", header, rows), "--json")
+	if a.exit != 2 || a.stdout != "" || s.mini.Dump() != before {
+		t.Errorf("exit %d\n%s%s", a.exit, a.stdout, a.stderr)
+	}
+	var failure struct {
+		Rows []badRow `json:"rows"`
+	}
+	testkit.NoError(t, json.Unmarshal([]byte(a.stderr), &failure))
+	var lines []int
+	for _, row := range failure.Rows {
+		lines = append(lines, row.Line)
+	}
+	if !slices.Equal(lines, []int{2, 3, 5, 6, 7, 8, 9, 10}) {
+		t.Errorf("lines %v\n%s", lines, a.stderr)
+	}
+	for what, text := range map[string]string{
+		"a misspelled column": "id,failed_at,redirct_url\nx,y,z\n", "no id": "failed_at,email\nx,y\n",
+	} {
+		if a := s.enqueue("dead-letter", "retry", "--from", s.write("x.csv", text)); a.exit != 2 {
+			t.Errorf("%s: exit %d, %s", what, a.exit, a.stderr)
+		}
+	}
+}
+
+// TestAMendedAddressIsForgotten: nothing of it is left, neither in its own place nor beside the address that took it.
+func TestAMendedAddressIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 2, 1)
+	letter := s.list("dead-letter", "list")[0]
+	was := letter["email_address"].(string)
+	s.list("dead-letter", "retry", letter["id"].(string), "--set", "email_address=right@example.com")
+	if !strings.Contains(s.mini.Dump(), was) {
+		t.Fatal("nothing tells what was mended")
+	}
+	s.ok("forget", was, "--yes")
+	id := store.IDOf(was)
+	dump := s.mini.Dump()
+	links, err := s.rdb.HGetAll(t.Context(), "usher:{once}:c:spring:mended").Result()
+	testkit.NoError(t, err)
+	if strings.Contains(dump, was) || strings.Contains(dump, hex.EncodeToString(id[:])) || links[string(id[:])] != "" {
+		t.Errorf("the address is left somewhere: %v", links)
+	}
+	want(t, s.outcomes("spring")["right@example.com"], map[string]any{"mended_from": "<nil>"})
+}

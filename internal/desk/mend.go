@@ -1,0 +1,407 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/retry"
+	"example.com/usher/tasks"
+)
+
+// Mend is a dead letter that is to be sent again.
+type Mend struct {
+	Letter deadletter.Entry
+	As     *tasks.Recipient // the request that is sent instead; nil: the letter's
+	Line   int              // of the file that says so; 0 if there is none
+}
+
+// MendFault says why a dead letter cannot be sent again as it is asked.
+type MendFault struct {
+	ID     string `json:"id"`
+	Line   int    `json:"line"` // of the file; 0 if there is none
+	Field  string `json:"field"`
+	Reason string `json:"reason"`
+}
+
+// MendPlan is what is to become of dead letters. While it has faults nothing is done.
+type MendPlan struct {
+	Retry     []Mend
+	Unchanged []Mend // rows of a file that say nothing new, and are not sent
+	Gone      []Mend // letters that were retried or deleted since the file was written
+	Faults    []MendFault
+
+	seen map[addressIn]Mend
+}
+
+// addressIn is an address in a campaign, or in none.
+type addressIn struct {
+	campaign string
+	id       store.AddressID
+}
+
+// The columns by which a row of a file of dead letters finds its letter.
+const (
+	ColumnID       = "id"
+	ColumnFailedAt = "failed_at"
+)
+
+func (p *MendPlan) fault(m Mend, field, format string, args ...any) {
+	fault := MendFault{ID: m.Letter.ID, Line: m.Line, Field: field, Reason: fmt.Sprintf(format, args...)}
+	p.Faults = append(p.Faults, fault)
+}
+
+// apply takes a correction of a letter's request into the plan.
+func (p *MendPlan) apply(m Mend, c peoplefile.Correction, all bool) {
+	now, err := retry.Request(m.Letter)
+	if err != nil {
+		if c.Line > 0 { // it has no fields, in the file either
+			p.take(m, all)
+			return
+		}
+		p.fault(m, "", "%v", err)
+		return
+	}
+	recipient, faults := c.Apply(now)
+	for _, f := range faults {
+		p.fault(m, f.Field, "%s", f.Reason)
+	}
+	if len(faults) > 0 {
+		return
+	}
+	if !same(now, recipient) {
+		m.As = &recipient
+	}
+	p.take(m, all)
+}
+
+// take takes a letter that is sent again if something is new, or all are.
+func (p *MendPlan) take(m Mend, all bool) {
+	if m.As == nil && !all {
+		p.Unchanged = append(p.Unchanged, m)
+		return
+	}
+	p.Retry = append(p.Retry, m)
+}
+
+// same tells whether two requests are one.
+func same(a, b tasks.Recipient) bool {
+	one, err1 := json.Marshal(a.Normalize())
+	other, err2 := json.Marshal(b.Normalize())
+	return err1 == nil && err2 == nil && string(one) == string(other)
+}
+
+// PlanChange plans to send letters again with fields changed as a correction says.
+func (d *Desk) PlanChange(
+	ctx context.Context, letters []deadletter.Entry, change peoplefile.Correction,
+) (p MendPlan, err error) {
+	for _, letter := range letters {
+		p.apply(Mend{Letter: letter}, change, true)
+	}
+	return p, d.check(ctx, &p)
+}
+
+// PlanFile plans to send again what a file says of dead letters: those whose request it changes or, if that is asked,
+// all of them.
+func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all bool) (p MendPlan, err error) {
+	var ids []string
+	for _, row := range rows {
+		ids = append(ids, row.Keys[ColumnID])
+	}
+	letters, err := d.DeadLetters.Several(ctx, ids)
+	if err != nil {
+		return p, err
+	}
+	lines := map[string]int{}
+	for _, row := range rows {
+		id := row.Keys[ColumnID]
+		m := Mend{Letter: deadletter.Entry{ID: id}, Line: row.Line}
+		if len(row.Faults) > 0 {
+			for _, f := range row.Faults {
+				p.fault(m, f.Field, "%s", f.Reason)
+			}
+			continue
+		}
+		if first := lines[id]; first > 0 {
+			p.fault(m, ColumnID, "stands in line %d already", first)
+			continue
+		}
+		lines[id] = row.Line
+		if err := d.planRow(ctx, &p, m, row, letters, all); err != nil {
+			return p, err
+		}
+	}
+	return p, d.check(ctx, &p)
+}
+
+// planRow plans for one row that can be read.
+func (d *Desk) planRow(
+	ctx context.Context, p *MendPlan, m Mend, row peoplefile.Correction, letters map[string]deadletter.Entry, all bool,
+) error {
+	at, err := time.Parse(time.RFC3339Nano, row.Keys[ColumnFailedAt])
+	if err != nil {
+		p.fault(m, ColumnFailedAt, "is not as it was exported, such as 2026-11-28T06:34:20.023662573Z")
+		return nil
+	}
+	if letter, there := letters[m.Letter.ID]; there && letter.FailedAt.Equal(at) {
+		m.Letter = letter
+		p.apply(m, row, all)
+		return nil
+	} else if there {
+		p.fault(m, ColumnFailedAt, "it was retried since and died again at %s: export it anew",
+			letter.FailedAt.Format(time.RFC3339))
+		return nil
+	}
+	_, known, err := d.DeadLetters.Gone(ctx, m.Letter.ID, at)
+	switch {
+	case err != nil:
+		return err
+	case known:
+		p.Gone = append(p.Gone, m)
+	default:
+		p.fault(m, ColumnID, "there is no such dead letter, and was none in the last 30 days")
+	}
+	return nil
+}
+
+// check finds what is wrong with the addresses that requests are sent to.
+func (d *Desk) check(ctx context.Context, p *MendPlan) error {
+	p.seen = map[addressIn]Mend{}
+	for _, m := range slices.Concat(p.Unchanged, p.Retry) {
+		in, about := m.address()
+		if !about {
+			continue
+		}
+		other, twice := p.seen[in]
+		if twice && other.Letter.ID != m.Letter.ID && (m.As != nil || other.As != nil) {
+			where := "dead letter " + other.Letter.ID
+			if other.Line > 0 {
+				where = fmt.Sprintf("line %d", other.Line)
+			}
+			p.fault(m, "email_address", "is also that of %s", where)
+		}
+		p.seen[in] = m
+	}
+	byCampaign := map[string][]Mend{}
+	for _, m := range p.Retry {
+		byCampaign[m.Letter.Campaign] = append(byCampaign[m.Letter.Campaign], m)
+	}
+	for _, campaign := range slices.Sorted(maps.Keys(byCampaign)) {
+		if err := d.checkIn(ctx, p, campaign, byCampaign[campaign]); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(p.Faults, func(a, b MendFault) int { return a.Line - b.Line })
+	return nil
+}
+
+// address is where a request is sent to.
+func (m Mend) address() (in addressIn, about bool) {
+	in.campaign = m.Letter.Campaign
+	if m.As != nil {
+		in.id = store.IDOf(m.As.EmailAddress)
+		return in, true
+	}
+	if m.Letter.Recipient == nil && m.Letter.Type != tasks.TypeInvite {
+		return in, false
+	}
+	in.id, about = m.Letter.Address()
+	return in, about
+}
+
+// checkIn checks those of one campaign, or of none.
+func (d *Desk) checkIn(ctx context.Context, p *MendPlan, campaign string, mends []Mend) error {
+	var moved []Mend
+	var ids []store.AddressID
+	for _, m := range mends {
+		if m.As == nil {
+			continue
+		}
+		in, _ := m.address()
+		if own, _ := m.Letter.Address(); own != in.id {
+			moved, ids = append(moved, m), append(ids, in.id)
+		}
+	}
+	forgotten, err := d.tombstones.Forgotten(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	var found map[store.AddressID]ledger.Entry
+	ofCampaign := campaign != "" && mends[0].Letter.Recipient != nil
+	if ofCampaign {
+		head, err := d.ledgers.Get(ctx, campaign)
+		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+			return err
+		}
+		if err != nil || head.State == ledger.Cancelled {
+			for _, m := range mends {
+				p.fault(m, "", "campaign %s is cancelled or gone, so nobody in it is sent", campaign)
+			}
+			return nil
+		}
+		if found, err = d.ledgers.Find(ctx, campaign, ids); err != nil {
+			return err
+		}
+	}
+	for i, m := range moved {
+		switch _, there := found[ids[i]]; {
+		case forgotten[i]:
+			p.fault(m, "email_address", "was forgotten on request (enqueue forget --lift ends that)")
+		case there:
+			p.fault(m, "email_address", "is in campaign %s already", campaign)
+		}
+	}
+	return nil
+}
+
+// Retried is a dead letter that was sent again.
+type Retried struct {
+	Mend
+	TaskID string // that carries it
+}
+
+// CarryOut sends letters again as planned, and tells of each. One that somebody else has retried meanwhile is passed
+// over. The plan must have no faults.
+func (d *Desk) CarryOut(ctx context.Context, p MendPlan, told func(Retried)) (retried []Retried, err error) {
+	for _, m := range p.Retry {
+		carrier, err := d.Retrier.Mend(ctx, m.Letter, m.As)
+		switch {
+		case errors.Is(err, deadletter.ErrNotFound):
+			continue
+		case err != nil:
+			return retried, err
+		}
+		one := Retried{Mend: m, TaskID: carrier}
+		retried = append(retried, one)
+		told(one)
+	}
+	return retried, nil
+}
+
+// Ended is what became of letters that were sent again.
+type Ended struct {
+	Sent      int
+	Dead      []string // ids of their dead letters
+	Cancelled int
+}
+
+// AwaitRetried waits until letters that were sent again have their outcome. It bears with a Redis that is away for a
+// while.
+func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, err error) {
+	campaigns := map[string][]store.AddressID{}
+	for _, r := range retried {
+		if r.Letter.Recipient != nil {
+			in, _ := r.address()
+			campaigns[r.Letter.Campaign] = append(campaigns[r.Letter.Campaign], in.id)
+			continue
+		}
+		task, err := d.Wait(ctx, r.TaskID)
+		switch {
+		case err != nil:
+			return e, err
+		case task.State == tasks.StateDone:
+			e.Sent++
+		case task.State == tasks.StateDead:
+			e.Dead = append(e.Dead, task.ID)
+		default:
+			e.Cancelled++
+		}
+	}
+	for _, campaign := range slices.Sorted(maps.Keys(campaigns)) {
+		if err := d.awaitRows(ctx, campaign, campaigns[campaign], &e); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// awaitRows waits until recipients of a campaign have their outcome.
+func (d *Desk) awaitRows(ctx context.Context, campaign string, ids []store.AddressID, e *Ended) error {
+	var failingSince time.Time
+	for pause := watchFirst; len(ids) > 0; pause = min(pause*3/2, watchLast) {
+		head, err := d.ledgers.Get(ctx, campaign)
+		var found map[store.AddressID]ledger.Entry
+		if err == nil {
+			found, err = d.ledgers.Find(ctx, campaign, ids)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			failingSince = time.Time{}
+			ids = slices.DeleteFunc(ids, func(id store.AddressID) bool {
+				return e.count(campaign, id, head.State, found)
+			})
+		case errors.Is(err, ledger.ErrNotFound):
+			return err
+		case failingSince.IsZero():
+			failingSince = time.Now()
+		case time.Since(failingSince) > watchPatience:
+			return err
+		}
+		if len(ids) > 0 && policy.Sleep(ctx, pause) != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// count counts a recipient that has its outcome.
+func (e *Ended) count(
+	campaign string, id store.AddressID, state ledger.State, found map[store.AddressID]ledger.Entry,
+) (ended bool) {
+	switch row, there := found[id]; {
+	case there && row.State == ledger.RowSent:
+		e.Sent++
+	case there && row.State == ledger.RowDead:
+		e.Dead = append(e.Dead, deadletter.RecipientID(campaign, id))
+	case !there, state == ledger.Cancelled && row.State == ledger.RowWaiting:
+		e.Cancelled++
+	default:
+		return false
+	}
+	return true
+}
+
+// DeadOf gives the dead letters of those of some recipients who are dead in a campaign, each with the recipient as it
+// is given. A recipient whose dead letter was deleted is left out.
+func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.Recipient) (p MendPlan, err error) {
+	ids := make([]store.AddressID, len(recipients))
+	for i, r := range recipients {
+		ids[i] = store.IDOf(r.EmailAddress)
+	}
+	found, err := d.ledgers.Find(ctx, campaign, ids)
+	if err != nil {
+		return p, err
+	}
+	var letters []string
+	for _, id := range ids {
+		if found[id].State == ledger.RowDead {
+			letters = append(letters, deadletter.RecipientID(campaign, id))
+		}
+	}
+	there, err := d.DeadLetters.Several(ctx, letters)
+	if err != nil {
+		return p, err
+	}
+	for i, id := range ids {
+		if letter, ok := there[deadletter.RecipientID(campaign, id)]; ok {
+			m := Mend{Letter: letter}
+			if now, err := retry.Request(letter); err != nil || !same(now, recipients[i]) {
+				as := recipients[i].Normalize()
+				m.As = &as
+			}
+			p.Retry = append(p.Retry, m)
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,141 @@
+// Package history remembers of an address what is written nowhere under it: the ids of its tasks that have ended, and
+// dead letters that were retried. It is kept as long as records of tasks are, or for ever if it names another address, and goes when the address is forgotten.
+package history
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
+)
+
+// keepMS is for how many ms a history is kept after its last event: 30 days.
+const keepMS = `2592000000`
+
+// Lua is what scripts begin with that end tasks. remember_task(key, id, at) remembers the id of a task that has ended
+// or is a dead letter. A history has bounds: it takes no more than 500 events, but for those that name another address.
+// One with such an event does not expire: who forgets that address finds it here.
+const Lua = `
+local function remember(key, field, value, keep)
+  local n, lasts = redis.call('HLEN', key), keep or redis.call('PTTL', key) == -1
+  if n >= 500 and not keep then return end
+  redis.call('HSETNX', key, field, value)
+  if lasts then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ` + keepMS + `) end
+end
+local function remember_task(key, id, at) remember(key, 't:' .. id, at) end
+`
+
+// Event is something that happened to a dead letter of the address.
+type Event struct {
+	At       time.Time `json:"at"`
+	What     string    `json:"what"` // died, retried or mended
+	TaskID   string    `json:"task_id,omitempty"`
+	Campaign string    `json:"campaign,omitempty"`
+	// Failure is why it died.
+	Failure *fate.Failure `json:"failure,omitempty"`
+	// Address is the other one, if one took the place of another, and Peer its id in hexadecimal.
+	Address string `json:"address,omitempty"`
+	Peer    string `json:"peer,omitempty"`
+	// Became tells that this address was replaced, and not the other one.
+	Became bool `json:"became,omitempty"`
+}
+
+// Store keeps the histories of one namespace.
+type Store struct{ db store.DB }
+
+// NewStore gives the histories of a namespace.
+func NewStore(rdb redis.UniversalClient, namespace string) *Store {
+	return &Store{store.Open(rdb, namespace)}
+}
+
+func (s *Store) key(address store.AddressID) string { return s.db.Key.History(string(address[:])) }
+
+// noteScript remembers an event once, unless its address, or the other one in it, was forgotten on request.
+//
+// KEYS[1] -> usher:{once}:h:ADDRESS
+// KEYS[2] -> usher:{once}:forgotten
+// --
+// ARGV[1] -> id of the address
+// ARGV[2] -> id of the other one, or the same
+// ARGV[3] -> name of the event
+// ARGV[4] -> the event in JSON
+// --
+// Returns 1.
+var noteScript = redis.NewScript(store.TombstoneLua + Lua + `
+if forgotten(KEYS[2], ARGV[1]) or forgotten(KEYS[2], ARGV[2]) then return 1 end
+remember(KEYS[1], 'e:' .. ARGV[3], ARGV[4], ARGV[1] ~= ARGV[2])
+return 1
+`)
+
+// Note remembers an event of an address. One that has the same name as an earlier one is that one again.
+func (s *Store) Note(ctx context.Context, address store.AddressID, name string, e Event) (err error) {
+	defer store.Wrap(&err, "remembering what became of a dead letter")
+	other := address
+	if e.Address != "" {
+		other = store.IDOf(e.Address)
+		e.Peer = hex.EncodeToString(other[:])
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	keys := []string{s.key(address), s.db.Key.Tombstones()}
+	return noteScript.Run(ctx, s.db, keys, string(address[:]), string(other[:]), name, data).Err()
+}
+
+// Of gives what is remembered of an address: the ids of tasks, and events in no order.
+func (s *Store) Of(ctx context.Context, address store.AddressID) (tasks []string, events []Event, err error) {
+	defer store.Wrap(&err, "reading the history of an address")
+	fields, err := s.db.HGetAll(ctx, s.key(address)).Result()
+	for field, value := range fields {
+		if id, isTask := strings.CutPrefix(field, "t:"); isTask {
+			tasks = append(tasks, id)
+			continue
+		}
+		var e Event
+		if json.Unmarshal([]byte(value), &e) == nil {
+			events = append(events, e)
+		}
+	}
+	return tasks, events, err
+}
+
+// eraseScript removes the history of an address, and the events of others that name it.
+//
+// KEYS[1] -> usher:{once}:h:ADDRESS
+// --
+// ARGV[1] -> id of the address in hexadecimal
+// ARGV[2] -> what the keys of histories begin with
+// --
+// Returns 1.
+var eraseScript = redis.NewScript(`
+local function event(text)
+  local known, e = pcall(cjson.decode, text)
+  return known and type(e) == 'table' and e or {}
+end
+for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
+  local peer = event(text).peer
+  if type(peer) == 'string' then
+    local key = ARGV[2] .. string.gsub(peer, '%x%x', function(c) return string.char(tonumber(c, 16)) end)
+    local theirs = redis.call('HGETALL', key)
+    for i = 1, #theirs, 2 do
+      if event(theirs[i + 1]).peer == ARGV[1] then redis.call('HDEL', key, theirs[i]) end
+    end
+  end
+end
+redis.call('DEL', KEYS[1])
+return 1
+`)
+
+// Erase removes what is remembered of an address that was forgotten on request, and of it with others. Its tombstone
+// is there already.
+func (s *Store) Erase(ctx context.Context, address store.AddressID) (err error) {
+	defer store.Wrap(&err, "erasing the history of an address")
+	return eraseScript.Run(ctx, s.db, []string{s.key(address)}, hex.EncodeToString(address[:]), s.db.Key.History("")).Err()
+}
