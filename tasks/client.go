@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -205,6 +207,10 @@ func (c *Client) enqueue(
 		id = uuid.NewString()
 	} else {
 		found, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
+		if errors.Is(err, ErrConflict) {
+			task, _ := c.existing(ctx, id) // what is known of it says what to do
+			return task, err
+		}
 		if err != nil {
 			return Task{}, err
 		}
@@ -225,25 +231,54 @@ func (c *Client) enqueue(
 }
 
 // claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload
-// that is ErrConflict.
+// that is ErrConflict. An id is free again whose task is dead and whose dead letter was deleted, once asynq has done
+// with the task.
 func (c *Client) claim(ctx context.Context, id string, own record.Record) (found record.Record, err error) {
 	own.State = record.Open
 	found, exists, err := c.records.Claim(ctx, id, own)
-	switch {
-	case err != nil || !exists:
+	if err != nil || !exists {
 		return record.Record{}, err
-	case found.Type != own.Type || found.Digest != own.Digest:
+	}
+	if found.Free && !c.queued(id) {
+		taken, err := c.records.Change(ctx, id, func(r *record.Record) bool {
+			free := r.Free
+			if free {
+				*r = own
+			}
+			return free
+		})
+		if err != nil || taken {
+			return record.Record{}, err
+		}
+	}
+	if found.Type != own.Type || found.Digest != own.Digest {
 		return record.Record{}, fmt.Errorf("%s: %w", id, ErrConflict)
 	}
 	return found, nil
 }
 
+// queued tells whether asynq knows a task, or may know it.
+func (c *Client) queued(id string) bool {
+	return slices.ContainsFunc(policy.Lanes(), func(lane policy.Lane) bool {
+		_, err := c.inspector.GetTaskInfo(policy.Queue(c.namespace, lane), id)
+		return !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound)
+	})
+}
+
+// existing tells how a task stands that was enqueued before. Of a dead one that was retried that is its last retry.
 func (c *Client) existing(ctx context.Context, id string) (Task, error) {
+	exists := fmt.Errorf("%s: %w", id, ErrExists)
+	r, _, err := c.records.Get(ctx, id)
+	if err == nil && r.State == record.Dead && r.Retry != "" {
+		if task, err := c.Status(ctx, r.Retry); err == nil {
+			return task, exists
+		}
+	}
 	task, err := c.Status(ctx, id)
 	if err != nil {
 		return Task{}, err
 	}
-	return task, fmt.Errorf("%s: %w", id, ErrExists)
+	return task, exists
 }
 
 func newTask(id, kind, queue string, at time.Time) Task {

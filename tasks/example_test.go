@@ -33,6 +33,8 @@ func ExampleClient_Invite() {
 	for range 2 { // as if the caller repeated its request
 		task, err := client.Invite(ctx, recipient, tasks.ID("signup-4711"))
 		switch {
+		case errors.Is(err, tasks.ErrExists) && task.State == tasks.StateDead:
+			fmt.Println(task.ID, "has failed, and waits for a person:", task.Error.Code) // this is no success
 		case errors.Is(err, tasks.ErrExists):
 			fmt.Println(task.ID, "was enqueued before and is", task.State)
 		case err != nil:

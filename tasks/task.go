@@ -73,9 +73,10 @@ type Bulk struct {
 
 var (
 	// ErrExists means that a task with this id and payload was enqueued before. The Task that comes with it is that
-	// one.
+	// one or, if it died and was retried, its last retry. Look at its state: one that is StateDead has not done what
+	// was asked, and does not until somebody retries its dead letter. Once the dead letter was deleted the id is free.
 	ErrExists = errors.New("a task with this id exists already")
-	// ErrConflict means that the id belongs to a task with another payload.
+	// ErrConflict means that the id belongs to a task with another payload. That task comes with it, if it is known.
 	ErrConflict = errors.New("the id belongs to a task with another payload")
 	// ErrForgotten means that the address was forgotten on request, and is not written down again until that is
 	// lifted.

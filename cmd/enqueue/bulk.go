@@ -24,6 +24,7 @@ type bulkCommand struct {
 	RecipientFlags
 	settings.Clerk
 	TaskFlags
+	RetryDead  bool `help:"Retry those of the list who are dead in the campaign, with the options that are given now."`
 	FailOnDead bool `help:"With --wait: exit 3 if a recipient is dead."`
 
 	name  string // of the file, for messages
@@ -38,6 +39,8 @@ func (c *bulkCommand) AfterApply() error {
 	switch {
 	case c.DryRun && c.Wait:
 		return usage("--dry-run enqueues nothing, so there is nothing to --wait for")
+	case c.DryRun && c.RetryDead:
+		return usage("--dry-run enqueues nothing, so it retries nobody")
 	case c.FailOnDead && !c.Wait:
 		return usage("--fail-on-dead needs --wait")
 	case c.InvalidTo != "" && !c.SkipInvalid:
@@ -142,6 +145,10 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	b := task.Bulk
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
 		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
+	dead, retried, err := c.deadOnes(a, file, &task)
+	if err != nil {
+		return err
+	}
 	a.out.sayIf(b.Forgotten > 0, "%s left out that were forgotten on request.", plural(b.Forgotten, "recipient"))
 	if task.State == tasks.StateScheduled {
 		other := ""
@@ -152,8 +159,38 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	}
 	return a.finish(task, c.TaskFlags, c.FailOnDead, view{
 		"exists": exists, "added": b.Added, "known": b.Known, "forgotten": b.Forgotten, "invalid": file.BadRows(),
-		"duplicates": len(file.Duplicates), "understood": understoodView(file),
+		"duplicates": len(file.Duplicates), "understood": understoodView(file), "known_dead": dead, "retried": retried,
 	})
+}
+
+// deadOnes tells how many of the list were dead in the campaign before, and retries them if that was asked.
+func (c *bulkCommand) deadOnes(a *app, file peoplefile.File, task *tasks.Task) (dead, retried int, err error) {
+	if task.Bulk.Known == 0 || task.Bulk.Dead == 0 {
+		return 0, 0, nil
+	}
+	name := task.Bulk.Campaign
+	plan, err := a.desk.DeadOf(a.ctx, name, file.Recipients())
+	if dead = len(plan.Retry); err != nil || dead == 0 {
+		return dead, 0, err
+	}
+	if !c.RetryDead {
+		a.out.say("%s of this list in campaign %s: they are not sent by this. --retry-dead sends them again with the "+
+			"options given now; enqueue dead-letter export --campaign %s shows why.",
+			plural(dead, "dead letter"), name, name)
+		return dead, 0, nil
+	}
+	all, err := a.desk.CarryOut(a.ctx, plan, func(desk.Retried) {})
+	if err != nil || len(all) == 0 {
+		return dead, len(all), err
+	}
+	a.out.say("%s of this list retried.", plural(len(all), "dead letter"))
+	b := *task.Bulk
+	now, err := a.desk.Status(a.ctx, all[len(all)-1].TaskID)
+	if err == nil {
+		*task = now
+		task.Bulk.Added, task.Bulk.Known, task.Bulk.Duplicates, task.Bulk.Forgotten = b.Added, b.Known, b.Duplicates, b.Forgotten
+	}
+	return dead, len(all), err
 }
 
 // dryRun tells what enqueuing a file would come to, and enqueues nothing.

@@ -11,6 +11,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -274,4 +275,86 @@ func TestAMendedAddressIsForgotten(t *testing.T) {
 		t.Errorf("the address is left somewhere: %v", links)
 	}
 	want(t, s.outcomes("spring")["right@example.com"], map[string]any{"mended_from": "<nil>"})
+}
+
+// TestADeadTaskIsNoSuccess: a repeated id says so, whatever the payload, until its dead letter was retried or deleted.
+func TestADeadTaskIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	again := []string{"invite", "ada@example.com", "--id", "ada"}
+	s.ok(again...)
+	payload := s.queued("usher:interactive", "ada")
+	s.dies("ada", "ada@example.com", payload)
+	tells := func(a answer, exit int) {
+		t.Helper()
+		told := strings.Contains(a.stderr, "form_param_format_invalid") &&
+			strings.Contains(a.stderr, "enqueue dead-letter retry ada --set")
+		if a.exit != exit || !told {
+			t.Errorf("exit %d, want %d\n%s%s", a.exit, exit, a.stdout, a.stderr)
+		}
+	}
+	tells(s.enqueue(again...), 3)
+	tells(s.enqueue(append(again, "--wait")...), 3)
+	tells(s.enqueue("invite", "ada@example.com", "--id", "ada", "--no-notify"), 2)
+
+	s.list("dead-letter", "retry", "ada", "--set", "notify=false")
+	want(t, s.ok(again...), map[string]any{"task_id": "ada:retry1", "state": "pending", "exists": true})
+	s.ended("ada:retry1", record.Record{State: record.Done, InvitationID: "inv_1"})
+	want(t, s.ok(again...), map[string]any{"task_id": "ada:retry1", "state": "done", "invitation_id": "inv_1"})
+}
+
+// TestTheIDOfADeletedDeadLetterIsFree: another task takes it, whose retries have numbers that were not used before.
+func TestTheIDOfADeletedDeadLetterIsFree(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
+	s.list("dead-letter", "retry", "ada")
+	s.dies("ada:retry1", "ada@example.com", s.queued("usher:interactive", "ada:retry1"))
+	s.list("dead-letter", "delete", "ada:retry1", "--yes")
+	want(t, s.ok("invite", "bob@example.com", "--id", "ada"), map[string]any{"exists": false, "state": "pending"})
+	if payload := s.queued("usher:interactive", "ada"); !strings.Contains(payload, "bob@example.com") {
+		t.Errorf("queued: %s", payload)
+	}
+	s.dies("ada", "bob@example.com", s.queued("usher:interactive", "ada"))
+	want(t, s.list("dead-letter", "retry", "ada")[0], map[string]any{"task_id": "ada:retry2"})
+	if payload := s.queued("usher:interactive", "ada:retry2"); !strings.Contains(payload, "bob@example.com") {
+		t.Errorf("queued: %s", payload)
+	}
+}
+
+// TestAFreeIDThatIsQueuedStillIsNotTaken: asynq may run the task of before once more, and must find its record.
+func TestAFreeIDThatIsQueuedStillIsNotTaken(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	cause := refusal("boom")
+	s.ended("ada", record.Record{State: record.Dead, Error: &cause, Free: true})
+	if a := s.enqueue("invite", "bob@example.com", "--id", "ada"); a.exit != 2 {
+		t.Errorf("exit %d: %s%s", a.exit, a.stdout, a.stderr)
+	}
+	if r, _, err := s.records.Get(t.Context(), "ada"); err != nil || r.State != record.Dead {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestABulkTellsOfItsDeadAndRetriesThem(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 4, 2)
+	again := []string{"bulk-invite", s.dir + "/spring.csv", "--campaign", "spring"}
+	a := s.enqueue(again...)
+	if a.exit != 0 || !strings.Contains(a.stdout, "2 dead letters of this list in campaign spring") ||
+		!strings.Contains(a.stdout, "--retry-dead") {
+		t.Errorf("exit %d\n%s%s", a.exit, a.stdout, a.stderr)
+	}
+	want(t, s.ok(append(again, "--retry-dead", "--expires-in-days", "5")...), map[string]any{
+		"known_dead": 2, "retried": 2, "recipients": 4, "dead": 0, "remaining": 2, "task_id": "bulk:spring:2",
+		"state": "pending", "known": 4,
+	})
+	got := s.revived("spring", 9)
+	if len(got) != 2 || got[0].ExpiresInDays != 5 || got[1].ExpiresInDays != 5 {
+		t.Errorf("%+v are to be sent", got)
+	}
+	want(t, s.ok("status", "spring"), map[string]any{"campaign": "spring", "recipients": 4, "state": "running"})
 }

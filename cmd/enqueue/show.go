@@ -19,7 +19,7 @@ import (
 )
 
 type statusCommand struct {
-	TaskID string `arg:"" optional:"" help:"Show this task. Default: the whole system."`
+	TaskID string `arg:"" optional:"" name:"task-or-campaign" help:"Show this task, or this campaign. Default: the whole system."`
 }
 
 func (c *statusCommand) Run(a *app) error {
@@ -106,6 +106,13 @@ func limitView(l ratelimit.Usage) view {
 // task shows how a task stands.
 func (c *statusCommand) task(a *app) error {
 	t, err := a.desk.Status(a.ctx, c.TaskID)
+	if errors.Is(err, tasks.ErrNotFound) {
+		if campaign, err := a.desk.Campaign(a.ctx, c.TaskID); err == nil {
+			a.tellCampaign(campaign)
+			a.out.object(viewOf(campaign))
+			return nil
+		}
+	}
 	if err != nil {
 		return err
 	}

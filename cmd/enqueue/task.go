@@ -39,7 +39,10 @@ func (c *syncCommand) Run(a *app) error {
 // enqueued tells that a task was enqueued, and waits for its end if that was asked.
 func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags) error {
 	exists := errors.Is(err, tasks.ErrExists)
-	if err != nil && !exists {
+	switch {
+	case task.State == tasks.StateDead && errors.Is(err, tasks.ErrConflict):
+		return fmt.Errorf("%w, which is dead: %s; %s", err, cause(task.Error), mendIt(task.ID))
+	case err != nil && !exists:
 		return err
 	}
 	when := ""
@@ -54,7 +57,16 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags)
 	default:
 		a.out.say("Enqueued the %s: task %s.", what, task.ID)
 	}
-	return a.finish(task, flags, false, view{"exists": exists})
+	err = a.finish(task, flags, false, view{"exists": exists})
+	if task.State == tasks.StateDead && (err == nil || errors.Is(err, errDead)) {
+		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
+	}
+	return err
+}
+
+// mendIt says how a dead task is mended.
+func mendIt(id string) string {
+	return fmt.Sprintf("mend it: enqueue dead-letter retry %s --set FIELD=VALUE (or without --set, as it is)", id)
 }
 
 // finish answers with a task as it stands or, with --wait, as it has ended.

@@ -16,8 +16,10 @@ type inviter interface {
 
 // signUp is the code of a producer's that is tested.
 func signUp(ctx context.Context, client inviter, address string) string {
-	_, err := client.Invite(ctx, tasks.Recipient{EmailAddress: address}, tasks.ID("signup-"+address[:3]))
+	task, err := client.Invite(ctx, tasks.Recipient{EmailAddress: address}, tasks.ID("signup-"+address[:3]))
 	switch {
+	case errors.Is(err, tasks.ErrExists) && task.State == tasks.StateDead:
+		return "we could not invite you, and look into it"
 	case errors.Is(err, tasks.ErrExists):
 		return "you have signed up already"
 	case errors.Is(err, tasks.ErrForgotten):

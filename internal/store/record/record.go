@@ -48,11 +48,10 @@ type Record struct {
 	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
-	// Retry is the id of the task that retries it as a dead letter, and Retries the number of the last retry that the
-	// id ever had. Free is that its dead letter was deleted, so that another task may take the id.
-	Retry   string `json:"retry,omitempty"`
-	Retries int    `json:"retries,omitempty"`
-	Free    bool   `json:"free,omitempty"`
+	// Retry is the id of the task that retries it as a dead letter. Free is that its dead letter was deleted, so that
+	// another task may take the id.
+	Retry string `json:"retry,omitempty"`
+	Free  bool   `json:"free,omitempty"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
 	Between fate.State `json:"between,omitzero"`
 }

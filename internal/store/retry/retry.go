@@ -180,7 +180,12 @@ func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) er
 		if other != "" && !became {
 			died.Address = other
 		}
-		return errors.Join(r.histories.Note(ctx, address, name+"died", died),
+		var began error
+		if payload, _ := tasks.DecodeInvite(e.Payload); e.Recipient == nil && payload.EnqueuedAt > 0 {
+			began = r.histories.Note(ctx, address, name+"enqueued",
+				history.Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: e.TaskID})
+		}
+		return errors.Join(began, r.histories.Note(ctx, address, name+"died", died),
 			r.histories.Note(ctx, address, name+"again", again))
 	}
 	if !sent.moved {
@@ -247,18 +252,17 @@ func baseOf(id string) string {
 const retryMark = ":retry"
 
 // nextID numbers the retries of a task. An id that became free has had retries before, whose numbers are not used
-// again: they have ended.
+// again: they have ended, and a task with such an id would not run.
 func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry) (string, error) {
 	base, number, _ := strings.Cut(e.ID, retryMark)
 	n, _ := strconv.Atoi(number)
-	if e.Recipient == nil {
-		known, _, err := r.records.Get(ctx, base)
-		if err != nil && !errors.Is(err, store.ErrGarbage) {
-			return "", err
+	for {
+		n++
+		next := base + retryMark + strconv.Itoa(n)
+		if _, used, err := r.records.Get(ctx, next); !used {
+			return next, err
 		}
-		n = max(n, known.Retries)
 	}
-	return base + retryMark + strconv.Itoa(n+1), nil
 }
 
 // repeat enqueues the letter's task under a new id.
@@ -283,9 +287,7 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 		}
 	}
 	_, err = r.records.Change(ctx, baseOf(entry.ID), func(base *record.Record) bool {
-		_, number, _ := strings.Cut(entry.Next, retryMark)
 		base.Retry = entry.Next
-		base.Retries, _ = strconv.Atoi(number)
 		return true
 	})
 	if err != nil && !errors.Is(err, store.ErrGarbage) {
