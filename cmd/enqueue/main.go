@@ -46,6 +46,7 @@ type grammar struct {
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
+	Find        findCommand        `cmd:"" help:"Tell everything about one address or one task, in order of time."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel or export campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
 	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`

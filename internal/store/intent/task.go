@@ -143,6 +143,35 @@ func (t *Tasks) Standing(
 	return s, now, err
 }
 
+// openScript reads all intents of an address.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// --
+// Returns now and, for each owner, the owner and its standing as Parse reads it.
+var openScript = redis.NewScript(store.Clock + Lua + `
+local answer = { stamp(now) }
+for _, owner in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(owner, 1, 1) ~= '=' and intent.blocks((intent.read(KEYS[1], owner))) then
+    answer[#answer + 1] = owner
+    answer[#answer + 1] = intent.text(intent.read(KEYS[1], owner))
+  end
+end
+return answer
+`)
+
+// Open gives the intents of an address that stand in the way of others, by owner: a call of theirs may be under way,
+// or nobody knows what became of one.
+func (t *Tasks) Open(ctx context.Context, address store.AddressID) (open map[string]Standing, err error) {
+	defer store.Wrap(&err, "reading the intents of an address")
+	_, rows, err := store.Answer(openScript.Run(ctx, t.db, []string{t.key(address)}), 2)
+	open = make(map[string]Standing, len(rows))
+	for _, row := range rows {
+		s, err2 := Parse(row[1])
+		open[row[0]], err = s, errors.Join(err, err2)
+	}
+	return open, err
+}
+
 // Settlement is what becomes of an intent, and what is written with it. A task that ends without an open intent ends
 // as Untold: then only its record and its dead letter are written.
 type Settlement struct {

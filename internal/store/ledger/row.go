@@ -140,6 +140,48 @@ func (l *Ledgers) Find(
 	return found, err
 }
 
+// campaignsAtOnce is how many campaigns are asked for a recipient in one round trip.
+const campaignsAtOnce = 250
+
+// Containing calls do for every campaign that has a recipient, the oldest first, until it returns an error.
+func (l *Ledgers) Containing(ctx context.Context, id store.AddressID, do func(Campaign, Entry) error) (err error) {
+	defer store.Wrap(&err, "looking for a recipient in all campaigns")
+	names, err := l.db.ZRange(ctx, l.db.Key.Campaigns(), 0, -1).Result()
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(names, campaignsAtOnce) {
+		rows := make([]*redis.SliceCmd, len(chunk))
+		_, err := l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, name := range chunk {
+				rows[i] = pipe.HMGet(ctx, l.db.Key.Ledger(name, "rows"), string(id[:]))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i, name := range chunk {
+			text, there := rows[i].Val()[0].(string)
+			if !there {
+				continue
+			}
+			entry, err := entryOf(string(id[:]), text)
+			if err != nil {
+				return fmt.Errorf("campaign %s: %w", name, err)
+			}
+			head, err := l.Get(ctx, name)
+			if err == nil {
+				err = do(head, entry)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // eraseScript removes a recipient that was forgotten on request.
 //
 // KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  there if it was removed, for a repeated request

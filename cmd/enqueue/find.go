@@ -1,0 +1,63 @@
+package main
+
+import (
+	"time"
+
+	"example.com/usher/internal/desk"
+	"example.com/usher/tasks"
+)
+
+type findCommand struct {
+	What string `arg:"" name:"address-or-id" help:"An address, or the id of a task, a dead letter or an invitation."`
+}
+
+func (c *findCommand) Run(a *app) error {
+	story, err := a.desk.Find(a.ctx, c.What)
+	if err != nil {
+		return err
+	}
+	if story.Address != "" {
+		a.out.say("%s", story.Address)
+	}
+	var rows []view
+	for _, e := range story.Events {
+		rows = append(rows, view{"at": known(e.At), "what": e.What, "details": details(e)})
+	}
+	a.out.table("Nothing is known of it.", "at,what,details", rows)
+	a.out.sayIf(!story.Forgotten.IsZero(), "It was forgotten on request at %s.", local(story.Forgotten))
+	a.out.sayIf(story.SyncedAt.IsZero(), "What Clerk says of it is not known: the directory was never synced "+
+		"(enqueue sync-list).")
+	a.out.sayIf(!story.SyncedAt.IsZero(), "What Clerk says of it is as synced at %s.", local(story.SyncedAt))
+	answer := viewOf(story)
+	answer["events"] = views(story.Events, viewOf)
+	a.out.object(answer)
+	return nil
+}
+
+// details tells of an event what is not in its time and its kind.
+func details(e desk.Event) string {
+	text := ""
+	add := func(prefix, value string) {
+		if value == "" {
+			return
+		}
+		if text != "" {
+			text += ", "
+		}
+		text += prefix + value
+	}
+	add("campaign ", e.Campaign)
+	add("task ", e.TaskID)
+	add("invitation ", e.InvitationID)
+	add("dead letter ", e.DeadLetter)
+	add("other address ", e.Address)
+	if f := e.Failure; f != nil {
+		add("", cause(&tasks.Failure{
+			Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message,
+		}))
+	}
+	if e.Until.After(time.Now()) {
+		add("until ", clockTime(e.Until))
+	}
+	return text
+}
