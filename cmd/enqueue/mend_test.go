@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
@@ -357,4 +359,32 @@ func TestABulkTellsOfItsDeadAndRetriesThem(t *testing.T) {
 		t.Errorf("%+v are to be sent", got)
 	}
 	want(t, s.ok("status", "spring"), map[string]any{"campaign": "spring", "recipients": 4, "state": "running"})
+}
+
+// TestARetryIsWaitedFor until each has its outcome, and one that is dead again is exit 3.
+func TestARetryIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for ending, exit := range map[fate.Step]int{fate.Sent: 0, fate.Dead: 3} {
+		s := setup(t)
+		s.deadOnes("spring", 2, 1)
+		lines, exited := s.watched(t.Context(), onStdout, "dead-letter", "retry", "--all", "--wait")
+		told := func(string) bool { return true }
+		if line := next(t, lines, told); line != "1 dead letter retried.\n" {
+			t.Errorf("told: %s", line)
+		}
+		batch, err := s.ledgers.TakeToAsk(t.Context(), "spring", 1, time.Minute, ledger.Unsure)
+		testkit.NoError(t, err)
+		cause := refusal("boom")
+		o := ledger.Outcome{Row: batch.Rows[0], At: time.Now(), Decision: fate.Decision{Next: ending, Cause: &cause}}
+		o.Decision.Intent = fate.IntentUntold
+		_, err = s.ledgers.Settle(t.Context(), "spring", batch, []ledger.Outcome{o})
+		testkit.NoError(t, err)
+		exits(t, exited, exit)
+	}
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
+	if a := s.enqueue("dead-letter", "retry", "ada", "--wait", "--wait-timeout", "100ms"); a.exit != 4 {
+		t.Errorf("exit %d: %s%s", a.exit, a.stdout, a.stderr)
+	}
 }
