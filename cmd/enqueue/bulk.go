@@ -174,9 +174,8 @@ func (c *bulkCommand) deadOnes(a *app, file peoplefile.File, task *tasks.Task) (
 		return dead, 0, err
 	}
 	if !c.RetryDead {
-		a.out.say("%s of this list in campaign %s: they are not sent by this. --retry-dead sends them again with the "+
-			"options given now; enqueue dead-letter export --campaign %s shows why.",
-			plural(dead, "dead letter"), name, name)
+		a.out.say("Not sent again: %s of this list. --retry-dead retries with the options given now; "+
+			"enqueue dead-letter export --campaign %s shows why.", plural(dead, "dead letter"), name)
 		return dead, 0, nil
 	}
 	all, err := a.desk.CarryOut(a.ctx, plan, func(desk.Retried) {})

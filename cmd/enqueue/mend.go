@@ -44,46 +44,75 @@ func (c *deadRetryCommand) AfterApply() (err error) {
 }
 
 func (c *deadRetryCommand) Run(a *app) error {
-	if c.From != "" {
+	switch {
+	case c.From != "":
 		return c.file(a)
+	case len(c.Set) == 0:
+		return c.asTheyAre(a)
 	}
 	var letters []deadletter.Entry
-	missing := c.each(a, func(e deadletter.Entry) error {
+	err := c.each(a, func(e deadletter.Entry) error {
 		letters = append(letters, e)
 		return nil
 	})
-	if missing != nil && len(c.Set) > 0 {
-		return missing // all or none
+	if err != nil {
+		return err
 	}
 	if len(letters) > 1 && c.change.Email() {
 		return usage("--set email_address: %s cannot have one address", plural(len(letters), "dead letter"))
 	}
-	plan := desk.MendPlan{}
-	var err error
-	if len(c.Set) > 0 {
-		plan, err = a.desk.PlanChange(a.ctx, letters, c.change)
-	} else {
-		for _, letter := range letters {
-			plan.Retry = append(plan.Retry, desk.Mend{Letter: letter})
-		}
-	}
+	plan, err := a.desk.PlanChange(a.ctx, letters, c.change)
 	if err == nil {
 		err = faultsOf("", plan)
 	}
 	if err != nil {
 		return err
 	}
-	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
-		answer := view{"id": m.Letter.ID, "dry_run": c.DryRun}
-		if task != "" {
-			answer["task_id"] = task
-		}
-		a.out.object(answer)
-	})
-	if err == nil {
-		err = missing
-	}
+	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
 	return a.endedAgain(ended, err)
+}
+
+// asTheyAre retries letters one by one, as they are read: there may be many.
+func (c *deadRetryCommand) asTheyAre(a *app) error {
+	var retried []desk.Retried
+	count := 0
+	err := c.each(a, func(e deadletter.Entry) error {
+		m := desk.Mend{Letter: e}
+		if c.DryRun {
+			count++
+			c.tell(a, m, "")
+			return nil
+		}
+		done, err := a.desk.CarryOut(a.ctx, desk.MendPlan{Retry: []desk.Mend{m}}, func(r desk.Retried) {
+			c.tell(a, r.Mend, r.TaskID)
+		})
+		if count += len(done); c.Wait {
+			retried = append(retried, done...)
+		}
+		return err
+	})
+	if c.DryRun {
+		a.out.say("%s would be retried.", plural(count, "dead letter"))
+		return err
+	}
+	a.out.say("%s retried.", plural(count, "dead letter"))
+	if err != nil || !c.Wait {
+		return err
+	}
+	ended, err := c.await(a, retried)
+	return a.endedAgain(ended, err)
+}
+
+// tell tells of a letter that is retried, or would be.
+func (c *deadRetryCommand) tell(a *app, m desk.Mend, task string) {
+	answer := view{"id": m.Letter.ID, "dry_run": c.DryRun}
+	if task != "" {
+		answer["task_id"] = task
+	}
+	if c.DryRun {
+		a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+	}
+	a.out.object(answer)
 }
 
 // carryOut sends again what is planned, tells how many there were and, with --wait, stays until they have ended.
@@ -92,7 +121,6 @@ func (c *deadRetryCommand) carryOut(
 ) (ended *desk.Ended, err error) {
 	if c.DryRun {
 		for _, m := range plan.Retry {
-			a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
 			told(m, "")
 		}
 		a.out.say("%s would be retried.", plural(len(plan.Retry), "dead letter"))
@@ -103,6 +131,11 @@ func (c *deadRetryCommand) carryOut(
 	if err != nil || !c.Wait {
 		return nil, err
 	}
+	return c.await(a, retried)
+}
+
+// await stays until letters that were retried have their outcome.
+func (c *deadRetryCommand) await(a *app, retried []desk.Retried) (*desk.Ended, error) {
 	ctx, cancel := context.WithTimeoutCause(a.ctx, c.longest, errTimeout)
 	defer cancel()
 	e, err := a.desk.AwaitRetried(ctx, retried)
@@ -148,7 +181,9 @@ func (c *deadRetryCommand) file(a *app) error {
 	}
 	count := 0
 	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
-		if task != "" {
+		if task == "" {
+			a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+		} else {
 			count++
 		}
 	})

@@ -346,7 +346,7 @@ func TestABulkTellsOfItsDeadAndRetriesThem(t *testing.T) {
 	s.deadOnes("spring", 4, 2)
 	again := []string{"bulk-invite", s.dir + "/spring.csv", "--campaign", "spring"}
 	a := s.enqueue(again...)
-	if a.exit != 0 || !strings.Contains(a.stdout, "2 dead letters of this list in campaign spring") ||
+	if a.exit != 0 || !strings.Contains(a.stdout, "Not sent again: 2 dead letters of this list.") ||
 		!strings.Contains(a.stdout, "--retry-dead") {
 		t.Errorf("exit %d\n%s%s", a.exit, a.stdout, a.stderr)
 	}

@@ -193,7 +193,8 @@ func (d *Desk) check(ctx context.Context, p *MendPlan) error {
 	}
 	byCampaign := map[string][]Mend{}
 	for _, m := range p.Retry {
-		byCampaign[m.Letter.Campaign] = append(byCampaign[m.Letter.Campaign], m)
+		in, _ := m.address()
+		byCampaign[in.campaign] = append(byCampaign[in.campaign], m)
 	}
 	for _, campaign := range slices.Sorted(maps.Keys(byCampaign)) {
 		if err := d.checkIn(ctx, p, campaign, byCampaign[campaign]); err != nil {
@@ -206,7 +207,9 @@ func (d *Desk) check(ctx context.Context, p *MendPlan) error {
 
 // address is where a request is sent to.
 func (m Mend) address() (in addressIn, about bool) {
-	in.campaign = m.Letter.Campaign
+	if m.Letter.Recipient != nil { // a revocation has a campaign too, and is in none
+		in.campaign = m.Letter.Campaign
+	}
 	if m.As != nil {
 		in.id = store.IDOf(m.As.EmailAddress)
 		return in, true
@@ -236,8 +239,7 @@ func (d *Desk) checkIn(ctx context.Context, p *MendPlan, campaign string, mends 
 		return err
 	}
 	var found map[store.AddressID]ledger.Entry
-	ofCampaign := campaign != "" && mends[0].Letter.Recipient != nil
-	if ofCampaign {
+	if campaign != "" {
 		head, err := d.ledgers.Get(ctx, campaign)
 		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 			return err
