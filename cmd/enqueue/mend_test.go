@@ -11,7 +11,6 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
@@ -70,10 +69,6 @@ func (s *stage) outcomes(campaign string) map[string]map[string]any {
 		all[address] = r
 	}
 	return all
-}
-
-func letterOf(campaign, address string) string {
-	return deadletter.RecipientID(campaign, store.IDOf(address))
 }
 
 // revived lets a mended recipient be sent, which is asked about first.
