@@ -187,6 +187,28 @@ func TestAFileOfCorrections(t *testing.T) {
 	want(t, s.ok("dead-letter", "retry", "--from", file, "--unchanged"), map[string]any{"retried": 2, "gone": 3})
 }
 
+// TestAFileThatWasBrokenOffIsFinished: the process ended after a row was replaced and before its letter was deleted, so
+// the address is in the campaign already.
+func TestAFileThatWasBrokenOffIsFinished(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 4, 2)
+	header, rows := s.exported()
+	id := rows[0]["id"]
+	key := store.Keys(tasks.DefaultNamespace).Letter(id)
+	entry := s.mini.HGet(key, "entry")
+	rows[0]["email_address"], rows[1]["email_address"] = "first@example.com", "second@example.com"
+	s.ok("dead-letter", "retry", "--from", s.corrected("one.csv", header, rows[:1]))
+	s.mini.HSet(key, "entry", entry, "next", id+":retry1", "mended", `{"email_address":"first@example.com"}`)
+	testkit.NoError(t, s.rdb.ZAdd(t.Context(), store.Keys(tasks.DefaultNamespace).Letters(), z(id)).Err())
+	other := s.enqueue("dead-letter", "retry", id, "--set", "email_address=other@example.com")
+	if other.exit != 2 || !strings.Contains(other.stderr, "has begun") {
+		t.Errorf("mended otherwise: exit %d, %s", other.exit, other.stderr)
+	}
+	want(t, s.ok("dead-letter", "retry", "--from", s.corrected("two.csv", header, rows)), map[string]any{"retried": 2})
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 4, "dead": 0, "remaining": 2})
+}
+
 func TestEmptyCellsClearAndMissingColumnsLeave(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -227,6 +228,13 @@ func (d *Desk) checkIn(ctx context.Context, p *MendPlan, campaign string, mends 
 	var ids []store.AddressID
 	for _, m := range mends {
 		if m.As == nil {
+			continue
+		}
+		if m.Letter.Next != "" { // a retry was broken off: it is finished as it began
+			payload, err := retry.Payload(m.Letter, m.As)
+			if err != nil || !bytes.Equal(payload, m.Letter.Mended) {
+				p.fault(m, "", "%v", deadletter.ErrBegun)
+			}
 			continue
 		}
 		in, _ := m.address()
