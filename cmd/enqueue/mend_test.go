@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xuri/excelize/v2"
+
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
@@ -403,5 +405,44 @@ func TestARetryIsWaitedFor(t *testing.T) {
 	s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
 	if a := s.enqueue("dead-letter", "retry", "ada", "--wait", "--wait-timeout", "100ms"); a.exit != 4 {
 		t.Errorf("exit %d: %s%s", a.exit, a.stdout, a.stderr)
+	}
+}
+
+// TestCorrectionsAreReadInEveryForm: as the export writes JSON, and as a spreadsheet is saved.
+func TestCorrectionsAreReadInEveryForm(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{"JSON lines", "semicolons", "workbook"} {
+		s := setup(t)
+		s.deadOnes("spring", 3, 2)
+		content := ""
+		switch header, rows := s.exported(); form {
+		case "JSON lines":
+			content = strings.Replace(s.enqueue("dead-letter", "export", "--json").stdout, `"notify":true`, `"notify":false`, 1)
+		case "semicolons":
+			content = "\ufeffid;failed_at;Notify\r\n" + rows[0]["id"] + ";" + rows[0]["failed_at"] + ";FALSE\r\n" +
+				rows[1]["id"] + ";" + rows[1]["failed_at"] + ";TRUE\r\n"
+		default:
+			rows[0]["notify"] = "no"
+			content = workbook(func(f *excelize.File) error {
+				for i, row := range append([]map[string]string{nil}, rows...) {
+					for j, column := range header {
+						cell, _ := excelize.CoordinatesToCellName(j+1, i+1)
+						value := column
+						if i > 0 {
+							value = row[column]
+						}
+						if err := f.SetCellStr("Sheet1", cell, value); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		}
+		a := s.ok("dead-letter", "retry", "--from", s.write("c", content))
+		want(t, a, map[string]any{"retried": 1, "unchanged": 1})
+		if got := s.revived("spring", 9); len(got) != 1 || !got[0].NoNotify {
+			t.Errorf("%s: %+v", form, got)
+		}
 	}
 }

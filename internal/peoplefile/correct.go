@@ -189,7 +189,10 @@ func (rd *reader) correctTable(t *table) error {
 	for i := 1; i < len(t.rows); i++ {
 		cells = t.cells(i, cells)
 		c := rd.correction(Place{Line: t.rows[i].line})
-		if len(cells) != len(names) && !(len(cells) > len(names) && blank(cells[len(names):])) {
+		for rd.file.comma == 0 && len(cells) < len(names) { // a workbook leaves out empty cells at the end
+			cells = append(cells, "")
+		}
+		if len(cells) < len(names) || !blank(cells[len(names):]) {
 			c.bad("has a wrong number of cells: %d, where the header has %d", len(cells), len(names))
 		}
 		for j, name := range names {
