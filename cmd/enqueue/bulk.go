@@ -187,7 +187,8 @@ func (c *bulkCommand) deadOnes(a *app, file peoplefile.File, task *tasks.Task) (
 	now, err := a.desk.Status(a.ctx, all[len(all)-1].TaskID)
 	if err == nil {
 		*task = now
-		task.Bulk.Added, task.Bulk.Known, task.Bulk.Duplicates, task.Bulk.Forgotten = b.Added, b.Known, b.Duplicates, b.Forgotten
+		task.Bulk.Added, task.Bulk.Known = b.Added, b.Known
+		task.Bulk.Duplicates, task.Bulk.Forgotten = b.Duplicates, b.Forgotten
 	}
 	return dead, len(all), err
 }

@@ -42,7 +42,8 @@ func TestTheStoryOfAnAddressIsToldInOrder(t *testing.T) {
 	}
 	now := time.Now()
 	s.synced(clerkclient.Invitation{
-		ID: "inv_1", EmailAddress: "Right@example.com", Status: "accepted", CreatedAt: now, UpdatedAt: now.Add(time.Millisecond),
+		ID: "inv_1", EmailAddress: "Right@example.com", Status: "accepted", CreatedAt: now,
+		UpdatedAt: now.Add(time.Millisecond),
 	}, clerkclient.Invitation{ID: "inv_2", EmailAddress: "copyright@example.com", Status: "accepted", CreatedAt: now,
 		UpdatedAt: now})
 	for _, spelled := range []string{"right@example.com", " RIGHT@example.com", "inv_1"} {

@@ -33,7 +33,8 @@ func (s *stage) deadOnes(campaign string, n, dead int) {
 // exported is what dead-letter export writes, a row for each letter by the names of the columns.
 func (s *stage) exported(args ...string) (header []string, rows []map[string]string) {
 	s.t.Helper()
-	all, err := csv.NewReader(strings.NewReader(s.enqueue(append([]string{"dead-letter", "export"}, args...)...).stdout)).ReadAll()
+	text := s.enqueue(append([]string{"dead-letter", "export"}, args...)...).stdout
+	all, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 	testkit.NoError(s.t, err)
 	for _, cells := range all[1:] {
 		row := map[string]string{}

@@ -19,7 +19,7 @@ import (
 )
 
 type statusCommand struct {
-	TaskID string `arg:"" optional:"" name:"task-or-campaign" help:"Show this task, or this campaign. Default: the whole system."`
+	TaskID string `arg:"" optional:"" name:"task-or-campaign" help:"Show this one. Default: the whole system."`
 }
 
 func (c *statusCommand) Run(a *app) error {

@@ -130,7 +130,9 @@ func (s *Store) Put(ctx context.Context, e Entry) (err error) {
 		return err
 	}
 	address, about := e.Address() // nobody has the id of none
-	keys := []string{s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones(), s.db.Key.History(string(address[:]))}
+	keys := []string{
+		s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones(), s.db.Key.History(string(address[:])),
+	}
 	args = append(append([]any{string(address[:])}, args...), about)
 	return putScript.Run(ctx, s.db, keys, args...).Err()
 }

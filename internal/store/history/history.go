@@ -1,5 +1,6 @@
 // Package history remembers of an address what is written nowhere under it: the ids of its tasks that have ended, and
-// dead letters that were retried. It is kept as long as records of tasks are, or for ever if it names another address, and goes when the address is forgotten.
+// dead letters that were retried. It is kept as long as records of tasks are, or for ever if it names another address,
+// and goes when the address is forgotten.
 package history
 
 import (

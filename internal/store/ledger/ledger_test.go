@@ -234,6 +234,7 @@ func TestWaitingAgain(t *testing.T) {
 }
 
 func TestRevive(t *testing.T) {
+	again := ledger.Revival{Travel: ledger.Singly, Since: 1}
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 2))
@@ -249,7 +250,7 @@ func TestRevive(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for range 2 { // repeating it changes nothing
-		c, err := b.Revive(t.Context(), "c", dead.ID, ledger.Revival{Travel: ledger.Singly, Since: 1})
+		c, err := b.Revive(t.Context(), "c", dead.ID, again)
 		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || len(c.DeadByCode) != 0 ||
 			c.Sent != 1 || c.Remaining() != 1 {
 			t.Errorf("%+v, %v", c, err)
@@ -264,10 +265,10 @@ func TestRevive(t *testing.T) {
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)
 	}
-	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, ledger.Revival{Travel: ledger.Singly, Since: 1}); err != nil || c.Sent != 1 {
+	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, again); err != nil || c.Sent != 1 {
 		t.Errorf("reviving one that was sent: %+v, %v", c, err)
 	}
-	if _, err := b.Revive(t.Context(), "c", store.IDOf("nobody@example.com"), ledger.Revival{Travel: ledger.Singly, Since: 1}); !errors.Is(err,
+	if _, err := b.Revive(t.Context(), "c", store.IDOf("nobody@example.com"), again); !errors.Is(err,
 		ledger.ErrNotFound) {
 		t.Errorf("reviving nobody: %v", err)
 	}

@@ -60,7 +60,8 @@ func TestAMendThatWasBrokenOffIsFinishedAsItWasBegun(t *testing.T) {
 func TestARecipientIsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	b, ctx := setup(t), t.Context()
-	rows := []ledger.Recipient{{Folded: "wrong@example.com", Data: json.RawMessage(`{"email_address":"wrong@example.com"}`)}}
+	wrong := json.RawMessage(`{"email_address":"wrong@example.com"}`)
+	rows := []ledger.Recipient{{Folded: "wrong@example.com", Data: wrong}}
 	_, err := b.ledgers.Add(ctx, "c", time.Time{}, rows)
 	testkit.NoError(t, err)
 	batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.InBulk)
@@ -105,7 +106,9 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	testkit.NoError(t, err)
 	_, err = store.NewTombstones(b.rdb, "test").Set(ctx, store.IDOf("gone@example.com"))
 	testkit.NoError(t, err)
-	for address, want := range map[string]error{"right@example.com": ledger.ErrTaken, "gone@example.com": ledger.ErrForgotten} {
+	for address, want := range map[string]error{
+		"right@example.com": ledger.ErrTaken, "gone@example.com": ledger.ErrForgotten,
+	} {
 		as := ledger.Revival{Recipient: other, ID: store.IDOf(address), From: "other@example.com"}
 		if _, err := b.ledgers.Revive(ctx, "c", store.IDOf("other@example.com"), as); !errors.Is(err, want) {
 			t.Errorf("%s: %v", address, err)
