@@ -36,6 +36,9 @@ const (
 	// lookAgain is how soon a worker looks again after another one took the task. All workers that wait see each task,
 	// and one of them gets it. So one that gets tasks sees them all, and the others ask for few in vain.
 	lookAgain = 350 * time.Millisecond
+	// A lookout that found tasks so many times in a row, each in such a time, does not look before it takes the next.
+	enoughReady = 3
+	readyAtOnce = 5 * time.Millisecond
 	// lookForbidden is for how long a worker polls after Redis has refused to let it wait.
 	lookForbidden = 5 * time.Second
 	// quickCheck is how soon asynq asks again after an empty answer.
@@ -242,21 +245,25 @@ type lookout struct {
 	*wake
 	key       string
 	pickup    time.Duration // how often it asks where it may not wait
-	empty     bool          // there was no task at the last dequeue
+	ready     int           // how many looks in a row did not have to wait
 	failures  int           // in a row
 	forbidden time.Time     // until when it polls
 }
 
 // dequeue answers a dequeue. It returns late while there is no task, and after an error, after which asynq would ask
-// again at once.
+// again at once. While tasks are always ready it does not look.
 func (l *lookout) dequeue(ctx context.Context, cmd *redis.Cmd) error {
-	saw := false
-	if l.empty {
-		var err error
-		if saw, err = l.look(ctx); err != nil {
+	looks := l.ready < enoughReady
+	if looks {
+		began := time.Now()
+		there, err := l.look(ctx)
+		if err != nil {
 			return l.fail(cmd, err)
 		}
-		if !saw {
+		if l.ready++; time.Since(began) > readyAtOnce {
+			l.ready = 0
+		}
+		if !there {
 			cmd.SetErr(redis.Nil)
 			return redis.Nil
 		}
@@ -264,10 +271,10 @@ func (l *lookout) dequeue(ctx context.Context, cmd *redis.Cmd) error {
 	err := l.redis.Process(ctx, cmd)
 	switch {
 	case err == nil:
-		l.empty, l.failures = false, 0
+		l.failures = 0
 	case errors.Is(err, redis.Nil):
-		l.empty, l.failures = true, 0
-		if saw && l.forbidden.IsZero() { // another worker was faster, or the queue is paused
+		l.ready, l.failures = 0, 0
+		if looks && l.forbidden.IsZero() { // another worker was faster, or the queue is paused
 			l.pause(lookAgain/2 + rand.N(lookAgain))
 		}
 	case !redis.HasErrorPrefix(err, "NOSCRIPT"): // asynq sends the script itself after that

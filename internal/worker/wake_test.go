@@ -98,14 +98,37 @@ func TestAnEmptyQueueIsWatchedNotAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f.dequeues != 1 || f.looks != 9 {
+		if f.dequeues != 0 || f.looks != 10 {
 			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
 		}
 		f.onDequeue, f.onLook = found, func() error { time.Sleep(time.Second); return nil }
-		for i, want := range []time.Duration{time.Second, 0, 0} { // more tasks are taken without a look
-			if took, err := dequeue(t, l); took != want || err != nil {
-				t.Errorf("dequeue %d took %v: %v", i, took, err)
+		for range 10 {
+			if took, err := dequeue(t, l); took != time.Second || err != nil {
+				t.Errorf("a dequeue took %v: %v", took, err)
 			}
+		}
+		if f.dequeues != 10 || f.looks != 20 {
+			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
+		}
+	})
+}
+
+// TestTasksThatAreReadyAreTakenWithoutALook: until there is none.
+func TestTasksThatAreReadyAreTakenWithoutALook(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		f.onDequeue, f.onLook = found, found
+		for range 100 {
+			_, _ = dequeue(t, l)
+		}
+		if f.dequeues != 100 || f.looks != enoughReady {
+			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
+		}
+		f.onDequeue, f.onLook = nothing, nothingFor
+		for range 10 {
+			_, _ = dequeue(t, l)
+		}
+		if f.dequeues != 101 || f.looks != enoughReady+9 {
+			t.Errorf("when there are no more: %d dequeues, %d looks", f.dequeues, f.looks)
 		}
 	})
 }
@@ -127,6 +150,7 @@ func TestWhoGetsNoTaskWaitsBeforeItLooksAgain(t *testing.T) {
 func TestAnErrorIsHeldLongerEachTime(t *testing.T) {
 	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
 		broken := errors.New("connection refused")
+		f.onLook = found
 		f.onDequeue = func() error { return broken }
 		for _, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
 			if took, err := dequeue(t, l); took != want*time.Millisecond || !errors.Is(err, broken) {
@@ -139,7 +163,7 @@ func TestAnErrorIsHeldLongerEachTime(t *testing.T) {
 		if took, err := dequeue(t, l); took != heldErrorMin || !redis.HasErrorPrefix(err, "LOADING") {
 			t.Errorf("after a success it took %v: %v", took, err)
 		}
-		f.onDequeue, l.empty = func() error { return redisError("NOSCRIPT No matching script") }, false
+		f.onDequeue, f.onLook = func() error { return redisError("NOSCRIPT No matching script") }, found
 		if took, _ := dequeue(t, l); took != 0 {
 			t.Errorf("the script was asked for after %v", took)
 		}
@@ -177,12 +201,11 @@ func TestAWorkerThatMayNotWaitAsks(t *testing.T) {
 func TestAWorkerThatStopsLetsGoAtOnce(t *testing.T) {
 	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, stop func()) {
 		f.onDequeue, f.onLook = nothing, nothingFor
-		_, _ = dequeue(t, l)
 		time.AfterFunc(time.Second, stop)
 		if took, err := dequeue(t, l); took != time.Second || !errors.Is(err, redis.Nil) {
 			t.Errorf("it let go after %v: %v", took, err)
 		}
-		f.onDequeue, l.empty = func() error { return errors.New("broken") }, false
+		f.onDequeue, l.ready = func() error { return errors.New("broken") }, enoughReady
 		if took, _ := dequeue(t, l); took != 0 {
 			t.Errorf("an error was held for %v", took)
 		}
