@@ -17,6 +17,7 @@
 --     succeeded               when a call last succeeded
 --     share:<name>            the most places that the share may hold, as last asked for
 -- For all limits together:
+--   …:told:<id>    STRING, for a minute: what was answered to a permit that was refused or failed, or to a request
 --   …:figures      HASH, limit name -> "N window", as last announced
 
 local DAY = 86400 * 1000000

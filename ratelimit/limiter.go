@@ -166,6 +166,7 @@ func (l *Limiter) checkWant(want Want) (Limit, error) {
 
 func figuresKey(prefix string) string      { return prefix + ":{limits}:figures" }
 func stateKey(prefix, limit string) string { return prefix + ":{limits}:" + limit + ":state" }
+func toldKey(prefix, id string) string     { return prefix + ":{limits}:told:" + id }
 func logKey(prefix, limit string) string   { return prefix + ":{limits}:" + limit + ":log" }
 
 // shareKey is the log of a share, or that of the limit if the share is empty.

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -149,7 +150,7 @@ func Resume(ctx context.Context, rdb redis.UniversalClient, prefix, limit string
 	if err := checkPrefix(prefix); err != nil {
 		return false, err
 	}
-	rested, err := resumeScript.Run(ctx, rdb, []string{stateKey(prefix, limit)}).Bool()
+	rested, err := resumeScript.Run(ctx, rdb, []string{stateKey(prefix, limit), toldKey(prefix, rand.Text())}).Bool()
 	if err != nil {
 		return false, cmp.Or(ctx.Err(), unavailable("resuming "+limit, err))
 	}

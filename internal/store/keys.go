@@ -47,6 +47,9 @@ func (k Keys) Intents(address string) string { return k.once("i:" + address) }
 // Tombstones is the hash of the marks of addresses that were forgotten on request.
 func (k Keys) Tombstones() string { return k.once("forgotten") }
 
+// Request is what a script answered to a request, for a minute: go-redis repeats a request whose answer is late.
+func (k Keys) Request(token string) string { return k.once("request:" + token) }
+
 // Run says which Redis it was that a worker saw last.
 func (k Keys) Run() string { return k.once("redis") }
 

@@ -156,8 +156,8 @@ type Settlement struct {
 }
 
 // settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address
-// that was forgotten it writes only the record, which does not hold it. A task may be ended twice by the same
-// arguments.
+// that was forgotten it writes only the record, which does not hold it. A repeated request gets the same answer if it
+// writes a record.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS
 // KEYS[2] -> usher:{once}:t:ID
@@ -186,7 +186,7 @@ if forgotten(KEYS[5], address) then
 elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
 else
-  return ended(record) and redis.call('GET', KEYS[2]) == record and 1 or 0
+  return record ~= '' and redis.call('GET', KEYS[2]) == record and 1 or 0
 end
 if record == '' then return 1 end
 if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
