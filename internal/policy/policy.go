@@ -144,7 +144,7 @@ const (
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
 	// ForgottenCheck is how often a worker looks whether addresses of its invites were forgotten on request.
-	ForgottenCheck = 5 * time.Second
+	ForgottenCheck = time.Second
 	// NewerRest is how long a worker leaves a task of a newer version alone.
 	NewerRest = 30 * time.Second
 

@@ -116,7 +116,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		if known == nil {
 			l.pickup = quickCheck
 		}
-		server := w.server(wake.servers, l)
+		server := w.server(unheard{wake.servers}, l)
 		if err := server.Start(w.handler); err != nil {
 			return err
 		}
