@@ -192,6 +192,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	budgets := worker.NewBudgets(rdb, c.Namespace)
 	registry.MustRegister(collectors.NewGoCollector(), process, budgets)
 	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, settings.Version())
+	health.Observe(rdb)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))

@@ -108,7 +108,7 @@ func TestForgettingWaitsForWhatIsAtWork(t *testing.T) {
 				lane = policy.Housekeeping
 				enqueue = func() (tasks.Task, error) { return d.RevokeEmail(t.Context(), address) }
 			}
-			queue, begun, told := policy.Queue(d.namespace, lane), make(chan struct{}), make(chan struct{})
+			queue, begun, listed := policy.Queue(d.namespace, lane), make(chan struct{}), make(chan struct{})
 			if _, err := enqueue(); err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +117,7 @@ func TestForgettingWaitsForWhatIsAtWork(t *testing.T) {
 				for kind == tasks.TypeInvite {
 					gone, err := d.tombstones.Forgotten(ctx, store.IDOf(address))
 					if err != nil || gone[0] {
-						<-told
+						<-listed
 						return err
 					}
 				}
@@ -132,7 +132,7 @@ func TestForgettingWaitsForWhatIsAtWork(t *testing.T) {
 				if waited = append(waited, left); len(waited) > 1 {
 					return
 				}
-				close(told)
+				close(listed)
 				if kind == tasks.TypeRevoke {
 					work(t, d.rdb, queue, handle)
 				}

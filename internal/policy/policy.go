@@ -164,8 +164,10 @@ const (
 	SettleMargin = 10 * time.Second
 	// DriverPoll is the longest time between two looks of a driver at its ledger. A look renews its lease.
 	DriverPoll = 3 * time.Second
-	// MemoryCheck is how often each worker checks whether Redis was restarted.
+	// MemoryCheck is how often each worker checks whether Redis has lost its memory, and CountCheck how often where
+	// Redis does not tell that it was restarted: then what a worker has seen since is all that tells.
 	MemoryCheck = 5 * time.Second
+	CountCheck  = time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 4 * time.Second
 

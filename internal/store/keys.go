@@ -56,6 +56,9 @@ func (k Keys) Run() string { return k.once("redis") }
 // Lost is the instant (ms) at which Redis may have lost its memory last.
 func (k Keys) Lost() string { return k.once("lost") }
 
+// Count is how often a process has asked Redis whether it has lost its memory. It expires an hour after the last time.
+func (k Keys) Count(process string) string { return k.once("w:" + process) }
+
 // Letter is a dead letter. A script that learns ids on its way makes the key itself, as with Intents.
 func (k Keys) Letter(id string) string { return k.once("d:e:" + id) }
 

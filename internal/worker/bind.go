@@ -71,6 +71,6 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	w.memory, err = readMemory(ctx, w.Redis, w.Namespace)
+	w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count)
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 )
 
@@ -46,6 +47,7 @@ type Worker struct {
 	handler  *handle.Handler
 	asynqLog *asynqLog
 	memory   memory // as seen at the start
+	count    *store.Memory
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -61,7 +63,7 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
+	w := &Worker{Config: c, count: store.NewMemory(), abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -70,7 +72,7 @@ func New(c Config) (*Worker, error) {
 		Observer: c.Metrics, Log: c.Log,
 	}
 	life := handle.Life{Accepting: w.accepting, Writing: w.writing, Abandoned: w.abandoned}
-	w.handler = handle.New(c.Redis, c.Namespace, c.Clerk, w.caller, life, c.Metrics)
+	w.handler = handle.New(c.Redis, c.Namespace, w.count, c.Clerk, w.caller, life, c.Metrics)
 	return w, nil
 }
 

@@ -36,11 +36,14 @@ type Claim struct {
 }
 
 // Tasks claims and settles the intents of invite tasks.
-type Tasks struct{ db store.DB }
+type Tasks struct {
+	Memory *store.Memory // of the process, if it claims
+	db     store.DB
+}
 
 // NewTasks gives the intents of a namespace.
 func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
-	return &Tasks{store.Open(rdb, namespace)}
+	return &Tasks{db: store.Open(rdb, namespace)}
 }
 
 func (t *Tasks) key(address store.AddressID) string { return t.db.Key.Intents(string(address[:])) }
@@ -56,31 +59,34 @@ end
 
 // claimScript claims several addresses, each or not.
 //
-// KEYS[1] -> usher:{once}:lost
-// KEYS[2] -> usher:{once}:forgotten
-// KEYS[3] -> usher:{once}:redis
-// KEYS[4], [6] … -> usher:{once}:i:ADDRESS  of each wish
-// KEYS[5], [7] … -> usher:{once}:t:ID       of each wish
+// KEYS[1] -> usher:{once}:redis
+// KEYS[2] -> usher:{once}:lost
+// KEYS[3] -> usher:{once}:w:PROCESS
+// KEYS[4] -> usher:{once}:forgotten
+// KEYS[5], [7] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[6], [8] … -> usher:{once}:t:ID       of each wish
 // --
-// ARGV[1] -> token
-// ARGV[2] -> how long the call may last (ms)
-// ARGV[3], [6] … -> owner of each wish
-// ARGV[4], [7] … -> when its task was enqueued (ms)
-// ARGV[5], [8] … -> id of its address
+// ARGV[1] -> what the count of the process must be at least
+// ARGV[2] -> what it becomes
+// ARGV[3] -> token
+// ARGV[4] -> how long the call may last (ms)
+// ARGV[5], [8] … -> owner of each wish
+// ARGV[6], [9] … -> when its task was enqueued (ms)
+// ARGV[7], [10] … -> id of its address
 // --
 // Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
 var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + endedLua + `
 local answer = { stamp(now) }
-local lost = memory(KEYS[3], KEYS[1])
-local arg = 3
-for i = 4, #KEYS, 2 do
+local lost = memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+local arg = 5
+for i = 5, #KEYS, 2 do
   local owner, born, address = unpack(ARGV, arg, arg + 2)
   local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
   if not ended(text) then
-    if forgotten(KEYS[2], address) then
+    if forgotten(KEYS[4], address) then
       verdict = 'erased'
     else
-      verdict, at = intent.claim(KEYS[i], owner, ARGV[1], now + tonumber(ARGV[2]), tonumber(born), lost)
+      verdict, at = intent.claim(KEYS[i], owner, ARGV[3], now + tonumber(ARGV[4]), tonumber(born), lost)
     end
   end
   arg = arg + 3
@@ -94,13 +100,17 @@ func (t *Tasks) Claim(
 	ctx context.Context, token string, within time.Duration, wishes []Wish,
 ) (claims []Claim, err error) {
 	defer store.Wrap(&err, "claiming %d addresses", len(wishes))
-	keys := []string{t.db.Key.Lost(), t.db.Key.Tombstones(), t.db.Key.Run()}
-	args := []any{token, within.Milliseconds()}
+	keys := append(t.Memory.Keys(t.db.Key), t.db.Key.Tombstones())
+	args, noted := t.Memory.Raise()
+	args = append(args, token, within.Milliseconds())
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))
 		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
 	now, answers, err := store.Answer(claimScript.Run(ctx, t.db, keys, args...), 3)
+	if err == nil {
+		noted()
+	}
 	if err == nil && len(answers) != len(wishes) {
 		err = store.ErrGarbage
 	}

@@ -64,11 +64,14 @@ type Campaign struct {
 func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
 
 // Ledgers keeps the campaigns of one namespace.
-type Ledgers struct{ db store.DB }
+type Ledgers struct {
+	Memory *store.Memory // of the process, if it takes for calls
+	db     store.DB
+}
 
 // New gives the campaigns of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Ledgers {
-	return &Ledgers{store.Open(rdb, namespace)}
+	return &Ledgers{db: store.Open(rdb, namespace)}
 }
 
 // TaskID is the id of the task that drives a campaign in a generation.
