@@ -156,6 +156,8 @@ const (
 	SettleGrace = time.Second
 	// LanesGrace is when asynq puts unfinished tasks back into their queues.
 	LanesGrace = CallGrace + SettleGrace
+	// StopGrace is when a worker ends although Redis has not answered.
+	StopGrace = LanesGrace + time.Second
 
 	// Driving campaigns.
 

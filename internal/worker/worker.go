@@ -183,7 +183,17 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)
 	}
-	stopping.Wait()
+	stopped := make(chan struct{})
+	go func() {
+		stopping.Wait()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(policy.StopGrace): // asynq waits for the answer to whatever it has asked Redis
+		w.Log.Warn().Msg("Redis has not answered in time, so not all tasks are put back; " +
+			"those that are not run again when their leases have run out, within two minutes")
+	}
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)
