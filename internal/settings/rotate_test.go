@@ -24,7 +24,7 @@ type rotating struct {
 	client redis.UniversalClient
 }
 
-func startRotating(t *testing.T, url string, servers ...*testkit.Redis) *rotating {
+func startRotating(t *testing.T, of Redis, url string, servers ...*testkit.Redis) *rotating {
 	t.Helper()
 	r := &rotating{t: t, url: url, file: filepath.Join(t.TempDir(), "url")}
 	for _, server := range servers {
@@ -32,9 +32,9 @@ func startRotating(t *testing.T, url string, servers ...*testkit.Redis) *rotatin
 	}
 	r.password("p0")
 	r.write("p0")
-	settings := Redis{RedisURLFile: r.file, Namespace: "usher"}
+	of.RedisURLFile, of.Namespace = r.file, "usher"
 	var err error
-	r.client, err = settings.Open()
+	r.client, err = of.Open()
 	testkit.NoError(t, err)
 	t.Cleanup(func() { _ = r.client.Close() })
 	testkit.NoError(t, r.client.Set(t.Context(), "key", "value", 0).Err())
@@ -129,26 +129,33 @@ func (r *rotating) outlives() {
 func TestAPasswordRotates(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t)
-	startRotating(t, "redis://app:%s@"+server.Addr, server).outlives()
+	startRotating(t, Redis{}, "redis://app:%s@"+server.Addr, server).outlives()
+}
+
+func TestAPasswordRotatesWithTLS(t *testing.T) {
+	t.Parallel()
+	args, caFile := tlsFiles(t)
+	server, addr := runTLS(t, args...)
+	startRotating(t, Redis{RedisCAFile: caFile, RedisName: certifiedName}, "rediss://app:%s@"+addr, server).outlives()
 }
 
 func TestAPasswordRotatesBehindSentinel(t *testing.T) {
 	t.Parallel()
 	sentinel := testkit.RunSentinel(t)
-	startRotating(t, "redis+sentinel://app:%s@"+sentinel.URL()[len("redis+sentinel://"):], sentinel.Master).outlives()
+	startRotating(t, Redis{}, "redis+sentinel://app:%s@"+sentinel.URL()[len("redis+sentinel://"):], sentinel.Master).outlives()
 }
 
 func TestAPasswordRotatesInACluster(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.RunCluster(t, 3)
-	startRotating(t, "redis+cluster://app:%s@"+cluster.URL()[len("redis+cluster://"):], cluster.Nodes...).outlives()
+	startRotating(t, Redis{}, "redis+cluster://app:%s@"+cluster.URL()[len("redis+cluster://"):], cluster.Nodes...).outlives()
 }
 
 // TestOnlyTheLoginOfAFileIsFollowed: another server, garbage and a password that Redis does not take are not.
 func TestOnlyTheLoginOfAFileIsFollowed(t *testing.T) {
 	t.Parallel()
 	server, other := testkit.RunRedis(t), testkit.RunRedis(t)
-	r := startRotating(t, "redis://app:%s@"+server.Addr, server, other)
+	r := startRotating(t, Redis{}, "redis://app:%s@"+server.Addr, server, other)
 	for _, content := range []string{
 		"redis://app:p0@" + other.Addr, "", "garbage", "redis://app:wrong@" + server.Addr,
 	} {
@@ -167,7 +174,7 @@ func TestOnlyTheLoginOfAFileIsFollowed(t *testing.T) {
 func TestAWrongPasswordIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t)
-	r := startRotating(t, "redis://app:%s@"+server.Addr, server)
+	r := startRotating(t, Redis{}, "redis://app:%s@"+server.Addr, server)
 	r.write("wrong")
 	client, err := (&Redis{RedisURLFile: r.file, Namespace: "usher"}).Open()
 	testkit.NoError(t, err)
