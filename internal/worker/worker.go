@@ -63,7 +63,10 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, count: store.NewMemory(), abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
+	w := &Worker{
+		Config: c, count: store.NewMemory(), abandoned: make(chan struct{}),
+		asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))},
+	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
