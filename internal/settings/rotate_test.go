@@ -112,15 +112,17 @@ func (r *rotating) outlives() {
 		last := map[*redis.Client]int64{}
 		r.each(func(at *redis.Client, id int64) { last[at] = max(last[at], id) })
 		order(fmt.Sprint("p", i+1))
-		testkit.Eventually(t, "every connection that is used has logged in anew", func() bool {
+		const every, soon = 20 * time.Millisecond, 15 * rotateCheck
+		fresh := func(context.Context) (bool, error) {
 			old := 0
 			r.each(func(at *redis.Client, id int64) {
 				if id <= last[at] {
 					old++
 				}
 			})
-			return old == 0
-		})
+			return old == 0, nil
+		}
+		testkit.NoError(t, testkit.Poll(t.Context(), every, soon, "all connections in use have logged in anew", fresh))
 	}
 	stop()
 	working.Wait()
@@ -129,7 +131,7 @@ func (r *rotating) outlives() {
 func TestAPasswordRotates(t *testing.T) {
 	t.Parallel()
 	server := testkit.RunRedis(t)
-	startRotating(t, Redis{}, "redis://app:%s@"+server.Addr, server).outlives()
+	startRotating(t, Redis{}, "redis://app:%s@"+server.Addr+"?pool_size=2", server).outlives() // all are in use
 }
 
 func TestAPasswordRotatesWithTLS(t *testing.T) {
