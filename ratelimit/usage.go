@@ -52,7 +52,7 @@ type ShareUsage struct {
 // usage. Each process should announce once, when it starts. The figures stay until the next announcement; if processes
 // have different figures, the last one counts.
 func (l *Limiter) Announce(ctx context.Context) error {
-	keys, args := []string{figuresKey(l.prefix)}, []any{}
+	keys, args := []string{figuresKey(l.prefix)}, []any{limitKey(l.prefix, "")}
 	for _, name := range slices.Sorted(maps.Keys(l.limits)) {
 		keys = append(keys, stateKey(l.prefix, name))
 		args = append(args, name, l.limits[name].N, l.limits[name].Window.Microseconds())
