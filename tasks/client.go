@@ -204,7 +204,7 @@ func (c *Client) enqueue(
 	if id == "" {
 		id = uuid.NewString()
 	} else {
-		found, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
+		found, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)}, options.At)
 		if err != nil {
 			return Task{}, err
 		}
@@ -226,9 +226,11 @@ func (c *Client) enqueue(
 
 // claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload
 // that is ErrConflict.
-func (c *Client) claim(ctx context.Context, id string, own record.Record) (found record.Record, err error) {
+func (c *Client) claim(
+	ctx context.Context, id string, own record.Record, at time.Time,
+) (found record.Record, err error) {
 	own.State = record.Open
-	found, exists, err := c.records.Claim(ctx, id, own)
+	found, exists, err := c.records.Claim(ctx, id, own, at)
 	switch {
 	case err != nil || !exists:
 		return record.Record{}, err

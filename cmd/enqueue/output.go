@@ -300,6 +300,8 @@ func verdict(err error) (exit int, code, message string) {
 		return settings.ExitUsage, "usage", message
 	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
 		return settings.ExitFailed, "not_found", message
+	case is(ledger.ErrNotOver), is(ledger.ErrUnsettled), is(ledger.ErrChanged):
+		return settings.ExitFailed, "not_deletable", message
 	case is(ledger.ErrOver):
 		return settings.ExitFailed, "over", message
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):

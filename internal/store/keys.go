@@ -86,6 +86,24 @@ func (k Keys) Moving() string { return k.once("moving") }
 // Running is the set of the campaigns that must have a driver.
 func (k Keys) Running() string { return k.once("running") }
 
+// Deleting is the set of the campaigns that are being deleted.
+func (k Keys) Deleting() string { return k.once("deleting") }
+
+// Deleted is a part of what stays of deleted campaigns, a hash by name.
+func (k Keys) Deleted(part string) string { return k.once("deleted:" + part) }
+
+// DeletedPart is the part that a campaign is in. There are 256, so that each is small and Redis keeps it packed.
+func DeletedPart(campaign string) string {
+	sum := sha256.Sum256([]byte(campaign))
+	return hex.EncodeToString(sum[:1])
+}
+
+// Keeping is whose turn it is to delete campaigns that were kept for long enough.
+func (k Keys) Keeping() string { return k.once("keeping") }
+
+// KeepingSince is when a worker first started that deletes them.
+func (k Keys) KeepingSince() string { return k.once("keeping:since") }
+
 // Campaigns is the index of the campaigns, by time.
 func (k Keys) Campaigns() string { return string(k) + ":campaigns" }
 

@@ -255,6 +255,34 @@ func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressI
 	return reopenScript.Run(ctx, t.db, []string{t.key(address)}, owner, since).Err()
 }
 
+// adoptScript gives an owner's intent to another one, who asks Clerk before it calls. Nothing is left to do once the
+// new owner's task has ended.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// KEYS[2] -> usher:{once}:t:ID
+// --
+// ARGV[1] -> owner
+// ARGV[2] -> the new owner
+// ARGV[3] -> since when there may have been calls (ms; 0: if there is an intent)
+// --
+// Returns 1.
+var adoptScript = redis.NewScript(store.Clock + Lua + endedLua + `
+if ended(redis.call('GET', KEYS[2])) then return 1 end
+local stands = redis.call('HGET', KEYS[1], ARGV[1])
+if stands and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then redis.call('HSET', KEYS[1], ARGV[2], stands) end
+redis.call('HDEL', KEYS[1], ARGV[1])
+intent.reopen(KEYS[1], ARGV[2], tonumber(ARGV[3]))
+return 1
+`)
+
+// Adopt gives the intent of an owner to a task that goes on in its place. The task's first claim is unsure, for calls
+// since an instant (ms; 0: if there is an intent).
+func (t *Tasks) Adopt(ctx context.Context, owner, task string, address store.AddressID, since int64) (err error) {
+	defer store.Wrap(&err, "handing an intent on")
+	keys := []string{t.key(address), t.db.Key.Record(task)}
+	return adoptScript.Run(ctx, t.db, keys, owner, TaskOwner(task), since).Err()
+}
+
 // forgetScript forgets what is known of an owner that will never call again.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS

@@ -3,6 +3,7 @@ package retry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -30,6 +31,7 @@ type Retrier struct {
 	records *record.Store
 	intents *intent.Tasks
 	queue   string // of campaigns
+	invites string // the queue of invites
 }
 
 // New gives the retrier of a namespace.
@@ -38,6 +40,7 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
+		invites: policy.Queue(namespace, policy.Interactive),
 	}
 }
 
@@ -45,6 +48,17 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 // recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so
 // that repeating one that was broken off finishes it.
 func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err error) {
+	return r.retry(ctx, id, nextID)
+}
+
+// RetryAlone is Retry for a recipient of a campaign that is to be deleted: an invite of its own takes its intent over.
+func (r *Retrier) RetryAlone(ctx context.Context, id string) (carrier string, err error) {
+	return r.retry(ctx, id, func(e deadletter.Entry) string { return alone + nextID(e) })
+}
+
+func (r *Retrier) retry(
+	ctx context.Context, id string, nextID func(deadletter.Entry) string,
+) (carrier string, err error) {
 	entry, err := r.letters.Get(ctx, id)
 	if err != nil {
 		return "", err
@@ -53,10 +67,13 @@ func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err err
 	if err != nil {
 		return "", err
 	}
-	if carrier = next; entry.Recipient != nil {
-		carrier, err = r.revive(ctx, entry)
-	} else {
+	switch carrier = next; { // the next id says how the retry was begun
+	case entry.Recipient == nil:
 		err = r.repeat(ctx, entry, next)
+	case strings.HasPrefix(next, alone):
+		err = r.invite(ctx, entry, next)
+	default:
+		carrier, err = r.revive(ctx, entry)
 	}
 	if err != nil {
 		return "", fmt.Errorf("retrying dead letter %s: %w", id, err)
@@ -104,6 +121,9 @@ func doubtSince(e deadletter.Entry) int64 {
 	return e.FailedAt.UnixMilli()
 }
 
+// alone begins the ids of invites for recipients of campaigns.
+const alone = "alone:"
+
 // nextID numbers the retries of a task. A colon keeps it apart from ids that producers choose.
 func nextID(e deadletter.Entry) string {
 	base, number, _ := strings.Cut(e.ID, ":retry")
@@ -113,19 +133,42 @@ func nextID(e deadletter.Entry) string {
 
 // repeat enqueues the letter's task under a new id.
 func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, next string) error {
-	known, exists, err := r.records.Get(ctx, next)
-	if err != nil {
+	if ended, err := r.ended(ctx, next); ended || err != nil {
 		return err
-	}
-	if exists && known.State.Ended() {
-		return nil // enqueued by a retry that was broken off, and run since
 	}
 	if owner, address, ok := ownerOf(entry); ok {
 		if err := r.intents.Reopen(ctx, owner, address, doubtSince(entry)); err != nil {
 			return err
 		}
 	}
-	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, entry.Payload), entry.Queue, next, time.Time{})
+	_, err := policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, entry.Payload), entry.Queue, next, time.Time{})
+	return err
+}
+
+// ended tells whether a task was enqueued by a retry that was broken off, and has run since.
+func (r *Retrier) ended(ctx context.Context, id string) (bool, error) {
+	known, exists, err := r.records.Get(ctx, id)
+	return exists && known.State.Ended(), err
+}
+
+// invite enqueues an invite for the letter's recipient, under a new id.
+func (r *Retrier) invite(ctx context.Context, entry deadletter.Entry, next string) error {
+	if ended, err := r.ended(ctx, next); ended || err != nil {
+		return err
+	}
+	payload := tasks.InvitePayload{Version: tasks.Version, EnqueuedAt: time.Now().UnixMilli()}
+	if err := json.Unmarshal(entry.Payload, &payload.Recipient); err != nil {
+		return fmt.Errorf("its recipient cannot be read: %w", store.ErrGarbage)
+	}
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encoding a payload: %w", err)
+	}
+	owner := intent.CampaignOwner(entry.Campaign)
+	if err := r.intents.Adopt(ctx, owner, next, *entry.Recipient, doubtSince(entry)); err != nil {
+		return err
+	}
+	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(tasks.TypeInvite, data), r.invites, next, time.Time{})
 	return err
 }
 
