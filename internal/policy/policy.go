@@ -177,6 +177,13 @@ const (
 	// and a half more, and nobody shall wait for more than two minutes.
 	MendInterval = 10 * time.Second
 
+	// Deleting campaigns.
+
+	// KeepInterval is how often one of the workers looks for campaigns that were kept for long enough.
+	KeepInterval = 10 * time.Minute
+	// KeepCheck is how often each worker asks whether it is its turn.
+	KeepCheck = time.Minute
+
 	// Schedules.
 
 	// MissedTick is the age at which a missed tick no longer runs. A worker that was away for lunch makes up for it,

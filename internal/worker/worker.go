@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/retention"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
@@ -37,6 +38,7 @@ type Config struct {
 	Health    *Health
 	Metrics   *Metrics
 	Schedules *schedule.Runner // may be nil
+	Keep      time.Duration    // of campaigns that are over; 0: for ever
 	Log       zerolog.Logger
 }
 
@@ -136,6 +138,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if !w.Embedded {
 		go w.watchMemory(w.accepting)
 		go w.mendQueues(w.accepting)
+		go retention.New(w.Redis, w.Namespace, w.Keep, w.Log).Run(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
