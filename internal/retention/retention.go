@@ -36,7 +36,8 @@ type Service struct {
 func New(rdb redis.UniversalClient, namespace string, keep time.Duration, log zerolog.Logger) *Service {
 	db := store.Open(rdb, namespace)
 	return &Service{
-		db: db, clock: func(ctx context.Context) (time.Time, error) { return db.Time(ctx).Result() }, ledgers: ledger.New(rdb, namespace),
+		db: db, ledgers: ledger.New(rdb, namespace),
+		clock:   func(ctx context.Context) (time.Time, error) { return db.Time(ctx).Result() },
 		letters: deadletter.NewStore(rdb, namespace), inspector: asynq.NewInspectorFromRedisClient(rdb),
 		keep: keep, worker: uuid.NewString(), log: log,
 	}

@@ -190,6 +190,7 @@ type Settlement struct {
 // otherwise.
 var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + deadletter.Lua + endedLua + `
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
+redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
 local over = ending == 'untold' and ended(redis.call('GET', KEYS[2]))
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
@@ -256,6 +259,35 @@ func TestDeadLettersStayUnlessTheyGoToo(t *testing.T) {
 		n, err := deadletter.NewStore(b.rdb, "test").Count(t.Context())
 		if err != nil || too != (n == 0) {
 			t.Errorf("%d dead letters stand, %v", n, err)
+		}
+	}
+}
+
+// TestADeletionMakesRoomWhenRedisIsFull: and an upload is refused whole, and what was staged of it goes.
+func TestADeletionMakesRoomWhenRedisIsFull(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.over(t, 600)
+	stage := b.Stage()
+	testkit.NoError(t, stage.Add(t.Context(), people(0, 300)))
+	testkit.NoError(t, b.rdb.ZAdd(t.Context(), "test:campaigns", redis.Z{Member: "d"}).Err())
+	full := func(is string) { testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", is).Err()) }
+	full("1")
+	if err := stage.Enter(t.Context(), "d", time.Time{}); !store.IsFull(err) || errors.Is(err, ledger.ErrUnsure) {
+		t.Errorf("entered: %v", err)
+	}
+	stage.Discard(t.Context())
+	if staged := b.rdb.Keys(t.Context(), "*:stage:*").Val(); len(staged) != 0 {
+		t.Errorf("what was staged stays: %v", staged)
+	}
+	if _, err := b.Add(t.Context(), "e", time.Time{}, people(0, 3)); !store.IsFull(err) {
+		t.Errorf("uploaded: %v", err)
+	}
+	testkit.NoError(t, b.Delete(t.Context(), c, true))
+	full("0")
+	for _, name := range []string{"c", "d", "e"} {
+		if _, err := b.Get(t.Context(), name); !errors.Is(err, ledger.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

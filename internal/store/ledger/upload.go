@@ -156,9 +156,10 @@ func (s *Stage) add(ctx context.Context, pipe redis.Pipeliner, chunk []Recipient
 // Returns 1.
 var discardScript = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
+redis.call('UNLINK', KEYS[1]) -- needs no memory: Redis takes the others after it also when it is full
+for chunk = 0, ARGV[2] - 1 do redis.call('UNLINK', ARGV[1] .. chunk) end
 redis.call('HSET', KEYS[1], 'outcome', 'discarded')
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-for chunk = 0, ARGV[2] - 1 do redis.call('UNLINK', ARGV[1] .. chunk) end
 return 1
 `)
 
@@ -202,9 +203,10 @@ if redis.call('EXISTS', head) == 1 then return answer('incomplete') end
 for chunk = 0, ARGV[9] - 1 do
   if redis.call('EXISTS', ARGV[8] .. chunk) == 0 then return answer('incomplete') end
 end
-for chunk = 0, ARGV[9] - 1 do redis.call('PERSIST', ARGV[8] .. chunk) end
+-- First what needs memory: a Redis that is full refuses it, and nothing is done.
 redis.call('HSET', head, 'campaign', name, 'chunks', ARGV[9], 'recipients', ARGV[10], 'start', ARGV[6], 'moved', 0,
   'added', 0, 'known', 0, 'forgotten', 0)
+for chunk = 0, ARGV[9] - 1 do redis.call('PERSIST', ARGV[8] .. chunk) end
 redis.call('HSET', meta, 'uploads', uploads == '' and ARGV[7] or uploads .. ' ' .. ARGV[7])
 redis.call('HSET', meta, 'uploaded_at', stamp(now))
 redis.call('SADD', KEYS[13], name)
@@ -237,7 +239,7 @@ func (s *Stage) Enter(ctx context.Context, name string, start time.Time) error {
 	keys := []string{l.db.Key.Moving(), l.db.Key.Upload(s.upload), l.stubs(name)}
 	v, err := l.change(ctx, enterScript, name, keys,
 		version, startMS, s.upload, l.db.Key.Stage("", s.upload+":"), s.chunks, s.rows)
-	if err != nil && v.Outcome == "" {
+	if err != nil && v.Outcome == "" && !store.IsFull(err) {
 		err = fmt.Errorf("%w (%w)", ErrUnsure, err)
 	}
 	return err
