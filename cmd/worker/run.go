@@ -241,8 +241,14 @@ func (c *workerFlags) work(
 	if err != nil {
 		return err
 	}
+	once, err := c.OpenOnce()
+	if err != nil {
+		return err
+	}
+	defer once.Close()
+	health.Observe(once)
 	w, err := worker.New(worker.Config{
-		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
+		Redis: rdb, RedisOnce: once, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
 		KeyChanged: func() bool {
 			now, err := c.Instance()
 			return err == nil && now.Key != s.clerk.Key

@@ -112,6 +112,7 @@ func (l *limited) everything() {
 			testkit.NoError(l.t, upload.Add(l.t.Context(), []ledger.Recipient{row}))
 			l.do(0, "forget", "bulk3@example.com", "--yes")
 		},
+		func() { l.do(0, "campaign", "delete", "autumn", "--yes") },
 		func() { l.do(0, "revoke", "--campaign=spring", "--yes", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "delete", "--email=ada@example.com", "--yes", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "schedule", "list") },

@@ -101,7 +101,7 @@ func (clerk) UsersByEmail(context.Context, []string) ([]string, clerkclient.Answ
 func runWorker(ctx context.Context, t *testing.T, rdb redis.UniversalClient, key string, ready func()) {
 	health := worker.NewHealth()
 	w, err := worker.New(worker.Config{
-		Redis: rdb, Namespace: "usher", Clerk: clerk{}, KeyFingerprint: key,
+		Redis: rdb, RedisOnce: rdb, Namespace: "usher", Clerk: clerk{}, KeyFingerprint: key,
 		Policy: policy.Policy{
 			Timeout: 30 * time.Second, MaxAttempts: 20, BackoffMin: time.Millisecond, BackoffMax: time.Millisecond,
 		},

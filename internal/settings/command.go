@@ -51,7 +51,20 @@ func (r *Redis) UseSandbox() {
 }
 
 // Open checks the settings and gives a connection that is not made yet. Errors are for people, without secrets.
-func (r *Redis) Open() (redis.UniversalClient, error) {
+func (r *Redis) Open() (redis.UniversalClient, error) { return r.open(openTarget) }
+
+// OpenOnce is Open for a client that attempts each command once, and ends it when its context ends.
+func (r *Redis) OpenOnce() (redis.UniversalClient, error) {
+	return r.open(func(url string, of trust) (target, error) {
+		t, err := openTarget(url, of)
+		if err == nil {
+			t.once()
+		}
+		return t, err
+	})
+}
+
+func (r *Redis) open(open func(url string, of trust) (target, error)) (redis.UniversalClient, error) {
 	if err := Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
 		return nil, err
 	}
@@ -61,9 +74,9 @@ func (r *Redis) Open() (redis.UniversalClient, error) {
 	}
 	of := trust{caFile: r.RedisCAFile, serverName: r.RedisName}
 	if r.RedisURLFile != "" {
-		return openRotating(url, r.RedisURLFile, of)
+		return openRotating(url, r.RedisURLFile, of, open)
 	}
-	t, err := openTarget(cmp.Or(url, DefaultRedisURL), of)
+	t, err := open(cmp.Or(url, DefaultRedisURL), of)
 	if err != nil {
 		return nil, err
 	}

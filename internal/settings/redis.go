@@ -58,8 +58,10 @@ func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
 }
 
 // openRotating is OpenRedis for a URL that stands in a file: the client follows user and password there.
-func openRotating(url, path string, of trust) (redis.UniversalClient, error) {
-	t, err := openTarget(url, of)
+func openRotating(
+	url, path string, of trust, open func(url string, of trust) (target, error),
+) (redis.UniversalClient, error) {
+	t, err := open(url, of)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +112,18 @@ func (t target) client() redis.UniversalClient {
 		return redis.NewFailoverClient(t.failover)
 	}
 	return redis.NewClient(t.single)
+}
+
+// once lets a client attempt each command once, and end it when its context ends.
+func (t target) once() {
+	switch {
+	case t.cluster != nil:
+		t.cluster.MaxRedirects, t.cluster.ContextTimeoutEnabled = -1, true
+	case t.failover != nil:
+		t.failover.MaxRetries, t.failover.ContextTimeoutEnabled = -1, true
+	default:
+		t.single.MaxRetries, t.single.ContextTimeoutEnabled = -1, true
+	}
 }
 
 // login is the user and the password of the target.

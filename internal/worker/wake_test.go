@@ -63,7 +63,7 @@ func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop 
 		f := &fakeRedis{}
 		rdb.AddHook(f)
 		stopping, stop := context.WithCancel(t.Context())
-		k := &wake{redis: rdb, stopping: stopping.Done(), log: zerolog.Nop()}
+		k := &wake{once: rdb, stopping: stopping.Done(), log: zerolog.Nop()}
 		test(t, f, &lookout{wake: k, key: "asynq:{q}:pending", pickup: 200 * time.Millisecond}, stop)
 		stop()
 		time.Sleep(lookPatience) // a look that was left ends by itself
@@ -73,12 +73,8 @@ func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop 
 func dequeue(t *testing.T, l *lookout) (took time.Duration, err error) {
 	t.Helper()
 	began := time.Now()
-	cmd := redis.NewCmd(t.Context(), "evalsha", "sha", 4, l.key, "p", "a", "l")
-	err = l.dequeue(t.Context(), cmd)
-	if !errors.Is(cmd.Err(), err) {
-		t.Errorf("asynq reads %v and is told %v", cmd.Err(), err)
-	}
-	return time.Since(began), err
+	answer := l.dequeue(t.Context(), func() *redis.Cmd { return l.once.EvalSha(t.Context(), "sha", []string{l.key}) })
+	return time.Since(began), answer.Err()
 }
 
 func nothing() error { return redis.Nil }
@@ -219,10 +215,11 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 	server := testkit.RunRedis(t)
 	rdb := testkit.Client(t, server.Addr)
 	accepting, stop := context.WithCancel(t.Context())
-	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting})
-	testkit.NoError(t, err)
+	served := servers{unheard{rdb}, newWake(&Worker{
+		Config: Config{Redis: rdb, RedisOnce: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting,
+	})}
 	queue := "usher:interactive"
-	asynqServer := asynq.NewServerFromRedisClient(k.servers, asynq.Config{
+	asynqServer := asynq.NewServerFromRedisClient(served, asynq.Config{
 		Queues: map[string]int{queue: 1}, TaskCheckInterval: quickCheck, Concurrency: 2, LogLevel: asynq.FatalLevel,
 		DelayedTaskCheckInterval: 10 * time.Millisecond,
 	})
@@ -231,7 +228,7 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 		ran <- string(task.Payload())
 		return nil
 	})))
-	t.Cleanup(func() { stop(); asynqServer.Shutdown(); _ = k.Close() })
+	t.Cleanup(func() { stop(); asynqServer.Shutdown() })
 	client := asynq.NewClientFromRedisClient(rdb)
 	enqueue := func(payload string, options ...asynq.Option) {
 		t.Helper()
@@ -258,37 +255,20 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 	}
 }
 
-// TestADequeueIsNotRepeated: the one that was repeated may have taken a task.
-func TestADequeueIsNotRepeated(t *testing.T) {
-	t.Parallel()
-	single, err := copyClient(redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379"}), true)
-	testkit.NoError(t, err)
-	cluster, err := copyClient(redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"192.0.2.1:6379"}}), true)
-	testkit.NoError(t, err)
-	defer single.Close()
-	defer cluster.Close()
-	if n := single.(*redis.Client).Options().MaxRetries; n != 0 {
-		t.Errorf("one server: %d retries", n)
-	}
-	if n := cluster.(*redis.ClusterClient).Options().MaxRedirects; n != 0 {
-		t.Errorf("a cluster: %d redirects", n)
-	}
-}
-
 // TestAHeartbeatTellsOfEachTaskAtWork: as asynq's own script does.
 func TestAHeartbeatTellsOfEachTaskAtWork(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
-	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: t.Context()})
-	testkit.NoError(t, err)
-	t.Cleanup(func() { _ = k.Close() })
+	served := servers{unheard{rdb}, newWake(&Worker{
+		Config: Config{Redis: rdb, RedisOnce: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: t.Context(),
+	})}
 	keys := []string{"asynq:servers:{h:1:x}", "asynq:workers:{h:1:x}"}
 	for _, want := range []map[string]string{{"a": "1", "b": "2"}, {"b": "3"}} {
 		args := []any{10.0, "server"}
 		for id, text := range want {
 			args = append(args, id, []byte(text))
 		}
-		testkit.NoError(t, k.servers.EvalSha(t.Context(), "asynq's", keys, args...).Err())
+		testkit.NoError(t, served.EvalSha(t.Context(), "asynq's", keys, args...).Err())
 		if got := rdb.HGetAll(t.Context(), keys[1]).Val(); !maps.Equal(got, want) {
 			t.Errorf("it tells of %v, not of %v", got, want)
 		}

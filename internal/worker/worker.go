@@ -25,6 +25,7 @@ import (
 // Config is what a worker is made of.
 type Config struct {
 	Redis          redis.UniversalClient
+	RedisOnce      redis.UniversalClient // the same; it attempts each command once, and ends it when its context ends
 	Namespace      string
 	Clerk          handle.Clerk
 	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
@@ -109,11 +110,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.checkBase(ctx, basePause); err != nil {
 		return err
 	}
-	wake, err := newWake(w)
-	if err != nil {
-		return err
-	}
-	defer wake.Close()
+	rdb := servers{unheard{w.Redis}, newWake(w)}
 	known := checkShape(ctx)
 	if known != nil {
 		w.Log.Warn().Err(known).Msg("tasks are asked for several times a second")
@@ -123,7 +120,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		if known == nil {
 			l.pickup = quickCheck
 		}
-		server := w.server(unheard{wake.servers}, l)
+		server := w.server(rdb, l)
 		if err := server.Start(w.handler); err != nil {
 			return err
 		}
