@@ -43,7 +43,6 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 			return timetable{}, errors.New("must be @every and whole seconds, at least one, such as @every 90s")
 		}
 	case *cron.SpecSchedule:
-		const star = 1 << 63
 		for _, field := range []uint64{spec.Second, spec.Minute, spec.Hour, spec.Dom, spec.Month, spec.Dow} {
 			if field == 0 {
 				return timetable{}, errors.New("has an empty field")
