@@ -15,8 +15,10 @@
 --     party, parties          whose call failed last, and 2 if it is not the only one's that did
 --     out, outages            since when nobody is served; earlier times, the latest first, as from-to,from-to
 --     succeeded               when a call last succeeded
+--     announced               when a process last announced it
 --     share:<name>            the most places that the share may hold, as last asked for
 -- For all limits together:
+--   …:told:<id>    STRING, for a minute: what was answered to a permit that was refused or failed, or to a request
 --   …:figures      HASH, limit name -> "N window", as last announced
 
 local DAY = 86400 * 1000000

@@ -164,9 +164,11 @@ func (l *Limiter) checkWant(want Want) (Limit, error) {
 
 // Every key carries the hash tag {limits}, so that in a cluster one script reaches all of them.
 
-func figuresKey(prefix string) string      { return prefix + ":{limits}:figures" }
-func stateKey(prefix, limit string) string { return prefix + ":{limits}:" + limit + ":state" }
-func logKey(prefix, limit string) string   { return prefix + ":{limits}:" + limit + ":log" }
+func figuresKey(prefix string) string      { return limitKey(prefix, "figures") }
+func limitKey(prefix, limit string) string { return prefix + ":{limits}:" + limit }
+func stateKey(prefix, limit string) string { return limitKey(prefix, limit) + ":state" }
+func toldKey(prefix, id string) string     { return limitKey(prefix, "told:") + id }
+func logKey(prefix, limit string) string   { return limitKey(prefix, limit) + ":log" }
 
 // shareKey is the log of a share, or that of the limit if the share is empty.
 func shareKey(prefix, limit, share string) string {
@@ -177,7 +179,7 @@ func shareKey(prefix, limit, share string) string {
 }
 
 // sharesKey is what the keys of the logs of a limit's shares begin with.
-func sharesKey(prefix, limit string) string { return prefix + ":{limits}:" + limit + ":share:" }
+func sharesKey(prefix, limit string) string { return limitKey(prefix, limit) + ":share:" }
 
 // run runs a script to its end, even if ctx is cancelled meanwhile.
 func run(ctx context.Context, rdb redis.UniversalClient, script *redis.Script, keys []string, args ...any) *redis.Cmd {

@@ -172,7 +172,8 @@ func (p *Permit) spend(ctx context.Context, s spending) (answer int, err error) 
 	p.state = spent
 	if p.req.counted || p.probe != probesNothing || s.what != "done" {
 		args := append(append([]any{p.id}, s.args(about)...), p.req.args...)
-		answer, err = run(ctx, p.limiter.rdb, spendScript, p.req.keys, args...).Int()
+		keys := append(slices.Clone(p.req.keys), toldKey(p.limiter.prefix, p.id))
+		answer, err = run(ctx, p.limiter.rdb, spendScript, keys, args...).Int()
 		if err != nil {
 			return 0, unavailable("settling a permit of "+strings.Join(p.req.names, ", "), err)
 		}

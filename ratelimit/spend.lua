@@ -1,9 +1,11 @@
 -- Notes that the answer to a permit's call has arrived: its window starts now. An entry that is gone (its deadline and
 -- a window are over) stays gone. The probe ends the rest of the limits that it held a place of, unless it was refused.
+-- A refusal or failure that is told again, because the client has lost the answer, counts once.
 -- KEYS  per want:
 --         the state of the limit
 --         its log
 --         the log of the share (the log again if there is no share)
+--       what was answered to this permit
 -- ARGV  the permit's id
 --       the number of the want that the answer is about (0: none)
 --       what the answer says of it: done (nothing), succeeded, refused, failed, or unsent (failed; nothing was sent)
@@ -111,8 +113,10 @@ local function log(i, s)
   end
 end
 
-local answer, refused = 0, what == 'refused'
+local answer, refused, told = 0, what == 'refused', KEYS[#KEYS]
 local fails = what == 'failed' or what == 'unsent'
+local harms = refused or fails
+if harms and redis.call('EXISTS', told) == 1 then return tonumber(redis.call('GET', told)) end
 if about > 0 then
   local s = readState(KEYS[3 * about - 2])
   local began = refused and most > 0 and now - took or nil
@@ -129,7 +133,7 @@ if about > 0 then
   end
   if refused then reject(s) end
 end
-for i = 1, #KEYS / 3 do
+for i = 1, (#KEYS - 1) / 3 do
   local s = readState(KEYS[3 * i - 2])
   log(i, s)
   if s.probe == id then
@@ -142,4 +146,5 @@ for i = 1, #KEYS / 3 do
     end
   end
 end
+if harms then redis.call('SET', told, answer, 'PX', 60000) end
 return answer

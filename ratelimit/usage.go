@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -51,7 +52,7 @@ type ShareUsage struct {
 // usage. Each process should announce once, when it starts. The figures stay until the next announcement; if processes
 // have different figures, the last one counts.
 func (l *Limiter) Announce(ctx context.Context) error {
-	keys, args := []string{figuresKey(l.prefix)}, []any{}
+	keys, args := []string{figuresKey(l.prefix)}, []any{limitKey(l.prefix, "")}
 	for _, name := range slices.Sorted(maps.Keys(l.limits)) {
 		keys = append(keys, stateKey(l.prefix, name))
 		args = append(args, name, l.limits[name].N, l.limits[name].Window.Microseconds())
@@ -149,7 +150,7 @@ func Resume(ctx context.Context, rdb redis.UniversalClient, prefix, limit string
 	if err := checkPrefix(prefix); err != nil {
 		return false, err
 	}
-	rested, err := resumeScript.Run(ctx, rdb, []string{stateKey(prefix, limit)}).Bool()
+	rested, err := resumeScript.Run(ctx, rdb, []string{stateKey(prefix, limit), toldKey(prefix, rand.Text())}).Bool()
 	if err != nil {
 		return false, cmp.Or(ctx.Err(), unavailable("resuming "+limit, err))
 	}

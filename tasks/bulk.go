@@ -45,7 +45,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	exists := false
 	if options.ID != "" {
 		own := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: rowsDigest(name, rows)}
-		found, err := c.claim(ctx, options.ID, own)
+		found, err := c.claim(ctx, options.ID, own, options.At)
 		if err != nil {
 			return Task{}, err
 		}
@@ -60,6 +60,9 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		return Task{}, uploadError(err)
 	}
 	driver, err := EnqueueDriver(ctx, c.asynq, queue, upload.Campaign)
+	if err == nil && options.ID != "" {
+		err = c.ledgers.NoteID(ctx, name, options.ID)
+	}
 	if err == nil {
 		err = c.ledgers.Moved(ctx, upload.Campaign)
 	}
@@ -92,6 +95,9 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 }
 
 func uploadError(err error) error {
+	if refusal := RefusesDeleted(err); refusal != nil {
+		return refusal
+	}
 	switch {
 	case errors.Is(err, ledger.ErrCancelled):
 		return CampaignCancelled.Refuses(false)

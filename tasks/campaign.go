@@ -38,6 +38,16 @@ func (s CampaignState) Refuses(later bool) error {
 	return nil
 }
 
+// RefusesDeleted gives the error with which BulkInvite refuses recipients for a campaign that was deleted, if that is
+// what an error says; else nil. It is an *InvalidError.
+func RefusesDeleted(err error) error {
+	deleted, ok := errors.AsType[*ledger.DeletedError](err)
+	if !ok {
+		return nil
+	}
+	return invalid("campaign", "%s; use another --campaign", deleted.Why())
+}
+
 // ErrCampaignOver means that a campaign has finished or was cancelled: there is nothing left to pause, resume or
 // cancel.
 var ErrCampaignOver = ledger.ErrOver
@@ -109,7 +119,10 @@ func (c *Client) campaign(
 	ctx context.Context, do func(context.Context, string) (ledger.Campaign, error), name string,
 ) (Campaign, error) {
 	head, err := do(ctx, name)
+	deleted, isDeleted := errors.AsType[*ledger.DeletedError](err)
 	switch {
+	case isDeleted:
+		return Campaign{}, fmt.Errorf("%w: campaign %w", ErrNotFound, deleted)
 	case errors.Is(err, ledger.ErrNotFound):
 		return Campaign{}, fmt.Errorf("campaign %s: %w", name, ErrNotFound)
 	case err != nil:

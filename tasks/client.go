@@ -206,7 +206,8 @@ func (c *Client) enqueue(
 	if id == "" {
 		id = uuid.NewString()
 	} else {
-		found, err := c.claim(ctx, id, record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)})
+		own := record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)}
+		found, err := c.claim(ctx, id, own, options.At)
 		if errors.Is(err, ErrConflict) {
 			task, _ := c.existing(ctx, id) // what is known of it says what to do
 			return task, err
@@ -233,9 +234,11 @@ func (c *Client) enqueue(
 // claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload
 // that is ErrConflict. An id is free again whose task is dead and whose dead letter was deleted, once asynq has done
 // with the task.
-func (c *Client) claim(ctx context.Context, id string, own record.Record) (found record.Record, err error) {
+func (c *Client) claim(
+	ctx context.Context, id string, own record.Record, at time.Time,
+) (found record.Record, err error) {
 	own.State = record.Open
-	found, exists, err := c.records.Claim(ctx, id, own)
+	found, exists, err := c.records.Claim(ctx, id, own, at)
 	if err != nil || !exists {
 		return record.Record{}, err
 	}

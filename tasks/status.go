@@ -80,7 +80,7 @@ func (c *Client) Wait(ctx context.Context, id string) (Task, error) {
 func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) {
 	campaign, err := c.ledgers.Get(ctx, name)
 	if errors.Is(err, ledger.ErrNotFound) {
-		return Task{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+		return Task{}, fmt.Errorf("%s: %w (%w)", id, ErrNotFound, err)
 	}
 	if err != nil {
 		return Task{}, err

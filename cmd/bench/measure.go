@@ -33,6 +33,7 @@ func measurements() []measurement {
 	return []measurement{
 		campaignMeasurement(),
 		refusedMeasurement(),
+		idleMeasurement(),
 		waitingMeasurement(400),
 		waitingMeasurement(50_000),
 		latencyMeasurement("on an idle system", trial{usherInvites(), 1, 60}),

@@ -20,6 +20,7 @@ type campaignCommand struct {
 	Resume campaignResumeCommand `cmd:"" help:"Let a paused campaign go on."`
 	Cancel campaignCancelCommand `cmd:"" help:"Stop a campaign for good."`
 	Export campaignExportCommand `cmd:"" help:"Write what became of each recipient, as CSV or JSON lines."`
+	Delete campaignDeleteCommand `cmd:"" help:"Delete a campaign that is over, with what became of its recipients."`
 }
 
 // campaignName is the argument of commands about one campaign.
@@ -129,6 +130,91 @@ func (c *campaignExportCommand) Run(a *app) error {
 	return c.export(a.out, columns, func(write func(view) error) error {
 		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})
+}
+
+type campaignDeleteCommand struct {
+	campaignName
+	WithDeadLetters  bool `xor:"letters" help:"Delete its dead letters too."`
+	RetryDeadLetters bool `xor:"letters" help:"Let its dead letters go on as invites of their own."`
+	DryRun           bool `help:"Only show what would be deleted."`
+	Yes              bool `help:"Do not ask."`
+}
+
+func (c *campaignDeleteCommand) Run(a *app) (err error) {
+	found, err := a.desk.Deletable(a.ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("campaign %s with %s and %s", c.Name, plural(found.Recipients(), "recipient"),
+		plural(found.DeadLetters, "dead letter"))
+	answer := view{
+		"campaign": c.Name, "dry_run": c.DryRun, "recipients": found.Recipients(), "dead_letters": found.DeadLetters,
+		"retried": 0, "deleted_at": known(found.DeletedAt),
+	}
+	switch deleted := !found.DeletedAt.IsZero(); {
+	case deleted:
+		answer["recipients"], answer["dead_letters"] = nil, nil
+		a.out.say("Campaign %s was deleted at %s.", c.Name, local(found.DeletedAt))
+		if !c.DryRun { // it may have been broken off
+			_, err = a.desk.DeleteCampaign(a.ctx, found)
+		}
+	case c.DryRun:
+		a.out.say("This would be deleted: %s. Nothing was done.", what)
+	default:
+		err = c.delete(a, found, what, answer)
+	}
+	if err == nil {
+		a.out.object(answer)
+	}
+	return err
+}
+
+// delete deletes the campaign and says so in the answer.
+func (c *campaignDeleteCommand) delete(a *app, found desk.Deletable, what string, answer view) error {
+	const gone = "Who was invited is not known any more then, and nobody can use its name again."
+	if err := a.confirm(c.Yes, "Delete "+what+" for good? "+gone); err != nil {
+		return err
+	}
+	if found.DeadLetters > 0 {
+		if err := c.judgeLetters(a, found.DeadLetters); err != nil {
+			return err
+		}
+	}
+	if c.RetryDeadLetters && found.DeadLetters > 0 {
+		retried, err := a.desk.RetryAlone(a.ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		a.out.say("%s retried, each as an invite of its own.", plural(retried, "dead letter"))
+		found.DeadLetters, answer["dead_letters"], answer["retried"] = 0, 0, retried
+	}
+	at, err := a.desk.DeleteCampaign(a.ctx, found)
+	if err != nil {
+		return err
+	}
+	answer["deleted_at"] = at
+	a.out.say("Deleted: campaign %s with %s and %s.", c.Name, plural(found.Recipients(), "recipient"),
+		plural(found.DeadLetters, "dead letter"))
+	return nil
+}
+
+// judgeLetters finds out what is to become of dead letters that stand.
+func (c *campaignDeleteCommand) judgeLetters(a *app, letters int) error {
+	switch {
+	case c.WithDeadLetters || c.RetryDeadLetters:
+		return nil
+	case c.Yes || !terminal(a.stdin) || a.out.json:
+		return usage("%s of campaign %s would go too: repeat it with --with-dead-letters, or with --retry-dead-letters "+
+			"to let them go on as invites of their own", plural(letters, "dead letter"), c.Name)
+	}
+	answer, err := a.ask("Delete the dead letters too (d), or retry them as invites of their own (r)? [d/r/N] ")
+	switch c.WithDeadLetters, c.RetryDeadLetters = answer == "d", answer == "r"; {
+	case err != nil:
+		return err
+	case answer != "d" && answer != "r":
+		return errNotConfirmed
+	}
+	return nil
 }
 
 type campaignWatchCommand struct{ campaignName }

@@ -47,7 +47,7 @@ type grammar struct {
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
 	Find        findCommand        `cmd:"" help:"Tell everything about one address or one task, in order of time."`
-	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel or export campaigns."`
+	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel, export or delete campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
 	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return out.fail(err)
 	}
-	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, out}))
+	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, bufio.NewReader(io.LimitReader(stdin, 1024)), out}))
 }
 
 // AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it
@@ -117,6 +117,7 @@ type app struct {
 	namespace string
 	desk      *desk.Desk
 	stdin     io.Reader
+	answers   *bufio.Reader // of a person, read from stdin
 	out       *output
 }
 
@@ -138,21 +139,29 @@ func (a *app) confirm(yes bool, question string) error {
 	case !terminal(a.stdin) || a.out.json:
 		return usage("this cannot be undone: repeat it with --yes")
 	}
-	fmt.Fprintf(a.out.stderr, "%s [y/N] ", question)
+	answer, err := a.ask(question + " [y/N] ")
+	if err == nil && answer != "y" {
+		err = errNotConfirmed
+	}
+	return err
+}
+
+var errNotConfirmed = errors.New("not confirmed; nothing was done")
+
+// ask asks a person and gives the answer in lower case.
+func (a *app) ask(question string) (answer string, err error) {
+	fmt.Fprint(a.out.stderr, question)
 	answered := make(chan string, 1)
 	go func() { // a read cannot be interrupted; it ends with the process
-		answer, _ := bufio.NewReader(io.LimitReader(a.stdin, 64)).ReadString('\n')
-		answered <- answer
+		line, _ := a.answers.ReadString('\n')
+		answered <- line
 	}()
 	select {
 	case <-a.ctx.Done():
 		fmt.Fprintln(a.out.stderr)
-		return a.ctx.Err()
-	case answer := <-answered:
-		if !strings.EqualFold(strings.TrimSpace(answer), "y") {
-			return errors.New("not confirmed; nothing was done")
-		}
-		return nil
+		return "", a.ctx.Err()
+	case line := <-answered:
+		return strings.ToLower(strings.TrimSpace(line)), nil
 	}
 }
 

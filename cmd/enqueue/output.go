@@ -24,6 +24,7 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
@@ -270,6 +271,7 @@ func verdict(err error) (exit int, code, message string) {
 	const (
 		noRedis     = "redis_unavailable"
 		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
+		full        = "Redis is full (its maxmemory is used up): "
 		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
 	)
 	is := func(targets ...error) bool {
@@ -286,6 +288,11 @@ func verdict(err error) (exit int, code, message string) {
 		return exitTimeout, "timeout", message
 	case is(context.Canceled):
 		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
+	case is(tasks.ErrUnsure) && store.IsFull(err):
+		return settings.ExitFailed, "unsure", full + message
+	case store.IsFull(err):
+		return settings.ExitFailed, "redis_full", full + "nothing was enqueued. Raise its maxmemory, or make " +
+			"room: enqueue campaign delete works all the same"
 	case is(tasks.ErrUnsure):
 		return settings.ExitFailed, "unsure", message
 	case is(tasks.ErrHeld):
@@ -302,6 +309,8 @@ func verdict(err error) (exit int, code, message string) {
 		return settings.ExitUsage, "usage", message
 	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
 		return settings.ExitFailed, "not_found", message
+	case is(ledger.ErrNotOver), is(ledger.ErrUnsettled), is(ledger.ErrChanged):
+		return settings.ExitFailed, "not_deletable", message
 	case is(ledger.ErrOver):
 		return settings.ExitFailed, "over", message
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):

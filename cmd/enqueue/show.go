@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hibiken/asynq"
-
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
@@ -63,7 +61,7 @@ func (c *statusCommand) Run(a *app) error {
 	return nil
 }
 
-func queueView(q asynq.QueueInfo) view {
+func queueView(q policy.Waiting) view {
 	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
 }
 

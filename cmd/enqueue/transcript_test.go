@@ -152,6 +152,7 @@ func (s *stage) steady(text string) string {
 	for _, r := range []struct{ what, with string }{
 		{`20[23]\d-\d\d-\d\dT[\d:]{8}(\.\d+)?(Z|[+-]\d\d:\d\d)`, "2006-01-02T15:04:05Z"},
 		{`20[23]\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d`, "2006-01-02 15:04:05 +00:00"},
+		{`20[23]\d-\d\d-\d\d \d\d:\d\d UTC`, "2006-01-02 15:04 UTC"},
 		{`(call at|ETA) (20[23]\d-\d\d-\d\d )?\d\d:\d\d:\d\d`, "$1 15:04:05"},
 		{`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "ID"},
 		{`inv_[0-9A-Za-z]{27}`, "inv_1"},

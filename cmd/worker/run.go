@@ -39,6 +39,7 @@ type workerFlags struct {
 	BackoffMax   string `env:"USHER_BACKOFF_MAX" default:"30m" help:"Longest wait between attempts."`
 	BulkMetadata string `env:"USHER_BULK_METADATA" default:"as-asked" help:"May a recipient with metadata ride in a bulk: as-asked, always, never."`
 
+	Keep         string `env:"USHER_KEEP" default:"90d" help:"How long campaigns are kept that are over (0: for ever)."`
 	ScheduleFile string `env:"USHER_SCHEDULE_FILE" placeholder:"PATH" help:"YAML file of tasks that repeat. Default: none do."`
 
 	adminFlags
@@ -54,6 +55,7 @@ type workerFlags struct {
 // checked are the settings after reading.
 type checked struct {
 	policy    policy.Policy
+	keep      time.Duration // of campaigns
 	clerk     settings.Instance
 	admin     adminConfig
 	schedules []schedule.Schedule
@@ -115,6 +117,7 @@ func (c *workerFlags) read(stderr io.Writer) (s checked, err error) {
 	text := noting[string](&bad)
 	s.clerk = noting[settings.Instance](&bad)(c.Instance())
 	s.policy = c.readPolicy(s.clerk.Kind, &bad)
+	s.keep = noting[time.Duration](&bad)(settings.Duration("USHER_KEEP", c.Keep))
 	s.admin = noting[adminConfig](&bad)(c.adminFlags.read())
 	if c.ScheduleFile != "" {
 		if s.schedules, err = schedule.Read(c.ScheduleFile); err != nil {
@@ -192,6 +195,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	budgets := worker.NewBudgets(rdb, c.Namespace)
 	registry.MustRegister(collectors.NewGoCollector(), process, budgets)
 	health, metrics := worker.NewHealth(), worker.NewMetrics(registry, settings.Version())
+	health.Observe(rdb)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -237,13 +241,20 @@ func (c *workerFlags) work(
 	if err != nil {
 		return err
 	}
+	once, err := c.OpenOnce()
+	if err != nil {
+		return err
+	}
+	defer once.Close()
+	health.Observe(once)
 	w, err := worker.New(worker.Config{
-		Redis: rdb, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
+		Redis: rdb, RedisOnce: once, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
 		KeyChanged: func() bool {
 			now, err := c.Instance()
 			return err == nil && now.Key != s.clerk.Key
 		},
 		Base: s.clerk.URL, Embedded: c.Sandbox, Strict: c.Strict, Health: health, Metrics: metrics, Log: log,
+		Keep:      s.keep,
 		Schedules: schedule.NewRunner(rdb, c.Namespace, s.schedules, client, log),
 	})
 	if err != nil {

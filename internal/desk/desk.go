@@ -59,7 +59,7 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 
 // Overview is how the whole system stands.
 type Overview struct {
-	Queues      []asynq.QueueInfo // of each lane
+	Queues      []policy.Waiting  // of each lane
 	Limits      []ratelimit.Usage // those that count calls
 	Resting     []policy.Standstill
 	Campaigns   []tasks.Campaign // the newest first
@@ -68,18 +68,12 @@ type Overview struct {
 
 // Overview tells how the whole system stands, with at most so many campaigns.
 func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err error) {
-	used, err := d.inspector.Queues() // a queue exists from its first task on
-	if err != nil {
-		return o, fmt.Errorf("listing queues: %w", err)
-	}
 	for _, lane := range policy.Lanes() {
-		info := &asynq.QueueInfo{Queue: policy.Queue(d.namespace, lane)}
-		if slices.Contains(used, info.Queue) {
-			if info, err = d.inspector.GetQueueInfo(info.Queue); err != nil {
-				return o, fmt.Errorf("reading a queue: %w", err)
-			}
+		waiting, err := policy.CountQueue(ctx, d.rdb, d.namespace, lane)
+		if err != nil {
+			return o, err
 		}
-		o.Queues = append(o.Queues, *info)
+		o.Queues = append(o.Queues, waiting)
 	}
 	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
 	if err != nil {

@@ -150,10 +150,7 @@ func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
 	for _, task := range found {
 		switch revocation := task.Type == tasks.TypeRevoke || task.Type == tasks.TypeDelete; {
 		case task.State == asynq.TaskStateActive:
-			left = "task " + task.ID + " is at work"
-			if !revocation {
-				err = f.inspector.CancelProcessing(task.ID) // asynq puts it where it can be deleted
-			}
+			left = "task " + task.ID + " is at work" // an invite's worker sees the tombstone within a second
 		case revocation && task.State == asynq.TaskStatePending:
 			left = "task " + task.ID + " is about to revoke or delete the address's invitations"
 		default:

@@ -94,6 +94,9 @@ func (d *Desk) sift(
 	}
 	has := map[store.AddressID]ledger.Entry{}
 	head, err := d.ledgers.Get(ctx, campaign)
+	if refusal := tasks.RefusesDeleted(err); refusal != nil {
+		return nil, refusal
+	}
 	if err == nil {
 		if err := tasks.CampaignState(head.State).Refuses(!start.IsZero()); err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package forecast
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -40,7 +39,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 		if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
 			return o, err
 		}
-		if err := o.readWorkers(rdb, namespace); err != nil {
+		if err := o.readWorkers(ctx, rdb, namespace); err != nil {
 			return o, err
 		}
 	}
@@ -127,19 +126,13 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 }
 
 // readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.
-func (o *Outlook) readWorkers(rdb redis.UniversalClient, namespace string) error {
+func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
-	used, err := inspector.Queues() // a queue exists from its first task on
+	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
 	if err != nil {
-		return fmt.Errorf("reading the queues: %w", err)
+		return err
 	}
-	if interactive := policy.Queue(namespace, policy.Interactive); slices.Contains(used, interactive) {
-		invites, err := inspector.GetQueueInfo(interactive)
-		if err != nil {
-			return fmt.Errorf("reading the queue of invites: %w", err)
-		}
-		o.Invites += invites.Pending + invites.Active
-	}
+	o.Invites += invites.Pending + invites.Active
 	o.Invites = max(0, o.Invites)
 	servers, err := inspector.Servers()
 	if err != nil {

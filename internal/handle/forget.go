@@ -49,9 +49,7 @@ func (h *Handler) inviteUntilForgotten(ctx context.Context, r *run, payload task
 	return err
 }
 
-// ObeyForget ends the runs of invites whose address is forgotten on request, until the context ends. Whoever forgets
-// an address also has asynq end them, which is faster. But asynq may not hear it: when a master hangs and another one
-// takes over, its subscription stays with the first.
+// ObeyForget ends the runs of invites whose address is forgotten on request, until the context ends.
 func (h *Handler) ObeyForget(ctx context.Context) {
 	for policy.Sleep(ctx, policy.ForgottenCheck) == nil {
 		var lives []*inviteLife

@@ -74,7 +74,8 @@ type Handler struct {
 
 // New gives a handler that calls Clerk with a caller.
 func New(
-	rdb redis.UniversalClient, namespace string, clerk Clerk, caller *call.Caller, life Life, o Observer,
+	rdb redis.UniversalClient, namespace string, memory *store.Memory, clerk Clerk, caller *call.Caller, life Life,
+	o Observer,
 ) *Handler {
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
@@ -88,6 +89,7 @@ func New(
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
 		invites: invites{runs: map[*inviteLife]store.AddressID{}},
 	}
+	h.intents.Memory, h.ledgers.Memory = memory, memory
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
 	return h
 }

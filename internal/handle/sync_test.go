@@ -55,7 +55,7 @@ func idle(t testing.TB, clerk Clerk) *Handler {
 		Log: zerolog.Nop(),
 	}
 	life := Life{Accepting: context.Background(), Writing: context.Background()}
-	return New(rdb, "test", clerk, caller, life, nobody{})
+	return New(rdb, "test", nil, clerk, caller, life, nobody{})
 }
 
 // synced runs a sync-list and gives its figures.

@@ -144,7 +144,7 @@ const (
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
 	// ForgottenCheck is how often a worker looks whether addresses of its invites were forgotten on request.
-	ForgottenCheck = 5 * time.Second
+	ForgottenCheck = time.Second
 	// NewerRest is how long a worker leaves a task of a newer version alone.
 	NewerRest = 30 * time.Second
 
@@ -156,6 +156,8 @@ const (
 	SettleGrace = time.Second
 	// LanesGrace is when asynq puts unfinished tasks back into their queues.
 	LanesGrace = CallGrace + SettleGrace
+	// StopGrace is when a worker ends although Redis has not answered.
+	StopGrace = LanesGrace + time.Second
 
 	// Driving campaigns.
 
@@ -164,14 +166,23 @@ const (
 	SettleMargin = 10 * time.Second
 	// DriverPoll is the longest time between two looks of a driver at its ledger. A look renews its lease.
 	DriverPoll = 3 * time.Second
-	// MemoryCheck is how often each worker checks whether Redis was restarted.
+	// MemoryCheck is how often each worker checks whether Redis has lost its memory, and CountCheck how often where
+	// Redis does not tell that it was restarted: then what a worker has seen since is all that tells.
 	MemoryCheck = 5 * time.Second
+	CountCheck  = time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 4 * time.Second
 
 	// MendInterval is how often each worker looks for tasks that asynq has stranded. Its recoverer takes a minute
 	// and a half more, and nobody shall wait for more than two minutes.
 	MendInterval = 10 * time.Second
+
+	// Deleting campaigns.
+
+	// KeepInterval is how often one of the workers looks for campaigns that were kept for long enough.
+	KeepInterval = 10 * time.Minute
+	// KeepCheck is how often each worker asks whether it is its turn.
+	KeepCheck = time.Minute
 
 	// Schedules.
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 )
 
 // Lane is a kind of work that has its own queue and its own workers, so that it can wait without stopping another
@@ -26,6 +27,33 @@ func Lanes() []Lane { return []Lane{Interactive, Campaign, Housekeeping} }
 
 // Queue is the asynq queue of a lane.
 func Queue(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
+
+// QueueKey is a key of an asynq queue: its list pending or active, its zset lease, scheduled or retry and so on.
+func QueueKey(queue, part string) string { return "asynq:{" + queue + "}:" + part }
+
+// Waiting is how many tasks of a lane are in each state.
+type Waiting struct {
+	Queue                             string
+	Pending, Active, Scheduled, Retry int
+}
+
+// CountQueue counts the tasks of a lane. asynq's own count also asks for the memory that they take, which a Redis may
+// forbid.
+func CountQueue(ctx context.Context, rdb redis.UniversalClient, namespace string, lane Lane) (w Waiting, err error) {
+	w.Queue = Queue(namespace, lane)
+	pipe := rdb.Pipeline()
+	counts := []*redis.IntCmd{
+		pipe.LLen(ctx, QueueKey(w.Queue, "pending")), pipe.LLen(ctx, QueueKey(w.Queue, "active")),
+		pipe.ZCard(ctx, QueueKey(w.Queue, "scheduled")), pipe.ZCard(ctx, QueueKey(w.Queue, "retry")),
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return w, fmt.Errorf("counting the tasks of queue %s: %w", w.Queue, err)
+	}
+	for i, count := range []*int{&w.Pending, &w.Active, &w.Scheduled, &w.Retry} {
+		*count = int(counts[i].Val())
+	}
+	return w, nil
+}
 
 const (
 	// maxRetry is never reached: asynq archives a task on its last retry even when that retry was only a wait.

@@ -16,10 +16,9 @@ const maxCronBytes = 400
 
 // timetable says when a schedule is due.
 type timetable struct {
-	spec cron.Schedule
-	zone *time.Location
-	// fixedHour: the expression names hours, so that an hour that a clock change repeats counts once.
-	fixedHour bool
+	spec      cron.Schedule
+	zone      *time.Location
+	fixedHour bool // its hour is not a star, nor a star with a step
 }
 
 // parseCron reads five fields, or six with seconds before them, or a descriptor such as @daily or @every 90m.
@@ -44,13 +43,12 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 			return timetable{}, errors.New("must be @every and whole seconds, at least one, such as @every 90s")
 		}
 	case *cron.SpecSchedule:
-		const star = 1 << 63
 		for _, field := range []uint64{spec.Second, spec.Minute, spec.Hour, spec.Dom, spec.Month, spec.Dow} {
 			if field == 0 {
 				return timetable{}, errors.New("has an empty field")
 			}
 		}
-		t.fixedHour = spec.Hour&star == 0
+		t.fixedHour = !starHour(text)
 	}
 	if t.after(time.Now()).IsZero() {
 		return timetable{}, errors.New("never comes: no such date is within five years")
@@ -58,26 +56,76 @@ func parseCron(text string, zone *time.Location) (timetable, error) {
 	return t, nil
 }
 
-// after is the first instant after another at which the schedule is due; zero if none is within five years. What a
-// clock change skips does not come.
+// starHour tells whether the hour of an expression is a star, perhaps with a step.
+func starHour(text string) bool {
+	if fields := strings.Fields(text); len(fields) > 1 {
+		hour := fields[len(fields)-4]
+		return strings.HasPrefix(hour, "*") || strings.HasPrefix(hour, "?")
+	}
+	return text == "@hourly"
+}
+
+// after is the first instant after another at which the schedule is due; zero if none is within five years. Clock
+// changes are treated as Vixie cron treats them: a schedule with fixed hours comes once, at the first instant after,
+// where clocks skip its time, and once where they show it twice. Any other is due whenever clocks show its time.
 func (t timetable) after(at time.Time) time.Time {
-	for {
-		at = t.spec.Next(at.In(t.zone))
-		if at.IsZero() || !t.fixedHour || !repeated(at) {
-			return at
+	at = at.In(t.zone)
+	if _, every := t.spec.(cron.ConstantDelaySchedule); every {
+		return t.spec.Next(at)
+	}
+	if t.fixedHour {
+		shown := clock(at)
+		for {
+			if shown = t.spec.Next(shown); shown.IsZero() {
+				return shown
+			}
+			if due := firstShown(shown, t.zone); due.After(at) {
+				return due
+			}
 		}
+	}
+	for shown := clock(at); ; { // between two clock changes, each time
+		if shown = t.spec.Next(shown); shown.IsZero() {
+			return shown
+		}
+		_, offset := at.Zone()
+		_, change := at.ZoneBounds()
+		due := shown.Add(-time.Duration(offset) * time.Second).In(t.zone)
+		if change.IsZero() || due.Before(change) {
+			return due
+		}
+		at = change.In(t.zone)
+		shown = clock(at).Add(-time.Nanosecond) // the change itself may be due
 	}
 }
 
-// repeated tells whether clocks have shown this time before, because they were set back.
-func repeated(at time.Time) bool {
-	for _, change := range []time.Duration{30 * time.Minute, time.Hour} {
-		before := at.Add(-change)
-		if before.Hour() == at.Hour() && before.Minute() == at.Minute() {
-			return true
-		}
+// clock is what clocks show at an instant, as if they showed UTC: no time of theirs is skipped or shown twice.
+func clock(at time.Time) time.Time {
+	_, offset := at.Zone()
+	return at.UTC().Add(time.Duration(offset) * time.Second)
+}
+
+// firstShown is the first instant at which clocks of a zone show a time. If they skip it, it is the instant at which
+// they do.
+func firstShown(shown time.Time, zone *time.Location) time.Time {
+	year, month, day := shown.Date()
+	at := time.Date(year, month, day, shown.Hour(), shown.Minute(), shown.Second(), shown.Nanosecond(), zone)
+	start, end := at.ZoneBounds()
+	switch got := clock(at); {
+	case got.After(shown):
+		return start
+	case got.Before(shown):
+		return end
 	}
-	return false
+	if start.IsZero() {
+		return at
+	}
+	_, offset := at.Zone()
+	_, before := start.Add(-time.Nanosecond).Zone()
+	if back := time.Duration(before-offset) * time.Second; at.Sub(start) < back {
+		return at.Add(-back) // the second time
+	}
+	return at
 }
 
 // latest is the last of the instants from next to now, zero if that is longer ago than a tick may be late, and the

@@ -43,8 +43,22 @@ func TestTicksFollowTheTimeZone(t *testing.T) {
 		{"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"},
 		// One of every half hour goes on through both.
 		{"30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
-		// 02:30 does not come in that night.
-		{"30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-30T00:30:00Z", "2026-03-31T00:30:00Z"},
+		// 02:30 does not come in that night: it happens at 03:00.
+		{"30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"},
+		// So does every time of the hour that is skipped, once for all.
+		{"*/10 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"},
+		// A step follows the clock: 02:00 does not come, and an hour that comes twice counts twice.
+		{"0 */2 * * *", "Europe/Berlin", "2026-03-28T23:30:00Z", "2026-03-29T02:00:00Z", "2026-03-29T04:00:00Z"},
+		{"0 */2 * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"},
+		{"* * * * *", "Europe/Berlin", "2026-03-29T00:58:30Z", "2026-03-29T00:59:00Z", "2026-03-29T01:00:00Z"},
+		// Where clocks change at midnight there is no 00:00 in that night, or there are two.
+		{"0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z"},
+		{"0 0 * * *", "Asia/Beirut", "2026-03-28T12:00:00Z", "2026-03-28T22:00:00Z", "2026-03-29T21:00:00Z"},
+		{"0 0 * * *", "Africa/Cairo", "2026-04-23T12:00:00Z", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"},
+		{"0 0 1 * *", "America/Havana", "2026-10-15T12:00:00Z", "2026-11-01T04:00:00Z", "2026-12-01T05:00:00Z"},
+		// Clocks change by half an hour there.
+		{"15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", "2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"},
+		{"45 1 * * *", "Australia/Lord_Howe", "2026-04-04T12:00:00Z", "2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"},
 		{"15 0 9 * * *", "America/New_York", "2026-11-25T12:00:00Z", "2026-11-25T14:00:15Z", "2026-11-26T14:00:15Z"},
 		{"@daily", "Asia/Tokyo", "2026-11-25T12:00:00Z", "2026-11-25T15:00:00Z", "2026-11-26T15:00:00Z"},
 		{"@every 90s", "UTC", "2026-11-25T12:00:00.7Z", "2026-11-25T12:01:30Z", "2026-11-25T12:03:00Z"},
@@ -55,6 +69,33 @@ func TestTicksFollowTheTimeZone(t *testing.T) {
 		if !first.Equal(at(t, c.want1)) || !second.Equal(at(t, c.want2)) {
 			t.Errorf("%s in %s: %s and %s, want %s and %s", c.cron, c.zone, first.UTC(), second.UTC(),
 				c.want1, c.want2)
+		}
+	}
+}
+
+// TestEachDayHasItsTick: whatever clocks do.
+func TestEachDayHasItsTick(t *testing.T) {
+	t.Parallel()
+	for _, zone := range []string{
+		"UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Beirut", "Africa/Cairo", "America/Havana",
+		"Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "America/Asuncion",
+		"Europe/Lisbon", "Antarctica/Troll",
+	} {
+		for _, cron := range []string{
+			"0 0 * * *", "30 0 * * *", "0 1 * * *", "30 1 * * *", "59 1 * * *",
+			"0 2 * * *", "30 2 * * *", "0 3 * * *", "59 23 * * *",
+		} {
+			table := times(t, cron, zone)
+			due := table.after(at(t, "2024-01-01T12:00:00Z"))
+			for due.Year() < 2029 {
+				next := table.after(due)
+				year, month, day := due.In(table.zone).Date()
+				if y, m, d := next.In(table.zone).Date(); !time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Equal(
+					time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC)) {
+					t.Fatalf("%s in %s: after %s comes %s", cron, zone, due, next)
+				}
+				due = next
+			}
 		}
 	}
 }

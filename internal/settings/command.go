@@ -39,18 +39,32 @@ func Version() string {
 // Redis says where Redis is and which part of it is ours.
 type Redis struct {
 	RedisURL     string `env:"REDIS_URL" placeholder:"URL" help:"Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://. Default: redis://127.0.0.1:6379/0."`
-	RedisURLFile string `env:"REDIS_URL_FILE" placeholder:"PATH" help:"File that holds the Redis URL."`
+	RedisURLFile string `env:"REDIS_URL_FILE" placeholder:"PATH" help:"File that holds the Redis URL. A new user or password there is used at once."`
 	RedisCAFile  string `env:"REDIS_CA_FILE" placeholder:"PATH" help:"File of certificates to trust, for TLS."`
+	RedisName    string `name:"redis-tls-server-name" env:"REDIS_TLS_SERVER_NAME" placeholder:"NAME" help:"Name in the certificates of all servers. Default: the host that is dialled."`
 	Namespace    string `env:"USHER_NAMESPACE" default:"usher" help:"Prefix of queues and keys."`
 }
 
 // UseSandbox points at the sandbox's Redis, whatever was set.
 func (r *Redis) UseSandbox() {
-	r.RedisURL, r.RedisURLFile, r.RedisCAFile = "redis://"+SandboxRedisAddr+"/0", "", ""
+	r.RedisURL, r.RedisURLFile, r.RedisCAFile, r.RedisName = "redis://"+SandboxRedisAddr+"/0", "", "", ""
 }
 
 // Open checks the settings and gives a connection that is not made yet. Errors are for people, without secrets.
-func (r *Redis) Open() (redis.UniversalClient, error) {
+func (r *Redis) Open() (redis.UniversalClient, error) { return r.open(openTarget) }
+
+// OpenOnce is Open for a client that attempts each command once, and ends it when its context ends.
+func (r *Redis) OpenOnce() (redis.UniversalClient, error) {
+	return r.open(func(url string, of trust) (target, error) {
+		t, err := openTarget(url, of)
+		if err == nil {
+			t.once()
+		}
+		return t, err
+	})
+}
+
+func (r *Redis) open(open func(url string, of trust) (target, error)) (redis.UniversalClient, error) {
 	if err := Namespace("USHER_NAMESPACE", r.Namespace); err != nil {
 		return nil, err
 	}
@@ -58,7 +72,15 @@ func (r *Redis) Open() (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return OpenRedis(cmp.Or(url, DefaultRedisURL), r.RedisCAFile)
+	of := trust{caFile: r.RedisCAFile, serverName: r.RedisName}
+	if r.RedisURLFile != "" {
+		return openRotating(url, r.RedisURLFile, of, open)
+	}
+	t, err := open(cmp.Or(url, DefaultRedisURL), of)
+	if err != nil {
+		return nil, err
+	}
+	return t.client(), nil
 }
 
 // Clerk says which Clerk instance is served.

@@ -13,6 +13,8 @@ import (
 const (
 	urlSetting = "REDIS_URL"
 	caSetting  = "REDIS_CA_FILE"
+
+	serverNameSetting = "REDIS_TLS_SERVER_NAME"
 )
 
 // DefaultRedisURL is the Redis of a program that is told no other.
@@ -48,20 +50,91 @@ const maxCABytes = 1 << 20
 //
 // Nothing is connected yet. Errors are *Error, without any password.
 func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
-	t, err := parseRedisURL(url)
-	if err == nil && caFile != "" {
-		err = t.trust(caFile, url)
-	}
-	switch {
-	case err != nil:
+	t, err := openTarget(url, trust{caFile: caFile})
+	if err != nil {
 		return nil, err
-	case t.cluster != nil:
-		return redis.NewClusterClient(t.cluster), nil
-	case t.failover != nil:
-		return redis.NewFailoverClient(t.failover), nil
 	}
-	t.single.OnConnect = refuseCluster(url)
-	return redis.NewClient(t.single), nil
+	return t.client(), nil
+}
+
+// openRotating is OpenRedis for a URL that stands in a file: the client follows user and password there.
+func openRotating(
+	url, path string, of trust, open func(url string, of trust) (target, error),
+) (redis.UniversalClient, error) {
+	t, err := open(url, of)
+	if err != nil {
+		return nil, err
+	}
+	r := &rotation{path: path, url: url, try: func(ctx context.Context, url string) error {
+		t, err := openTarget(url, of)
+		if err != nil {
+			return err
+		}
+		client := t.client()
+		defer client.Close()
+		return client.Ping(ctx).Err()
+	}}
+	r.login.Store(t.login())
+	switch {
+	case t.cluster != nil:
+		t.cluster.CredentialsProviderContext = r.credentials
+	case t.failover != nil:
+		t.failover.CredentialsProviderContext = r.credentials
+	default:
+		t.single.CredentialsProviderContext = r.credentials
+	}
+	client := t.client()
+	client.AddHook(r)
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeRotation{r}) })
+	}
+	return client, nil
+}
+
+// openTarget reads a URL and what is trusted.
+func openTarget(url string, of trust) (target, error) {
+	t, err := parseRedisURL(url)
+	if err == nil {
+		err = t.trust(of, url)
+	}
+	if t.single != nil {
+		t.single.OnConnect = refuseCluster(url)
+	}
+	return t, err
+}
+
+// client gives a client of the target.
+func (t target) client() redis.UniversalClient {
+	switch {
+	case t.cluster != nil:
+		return redis.NewClusterClient(t.cluster)
+	case t.failover != nil:
+		return redis.NewFailoverClient(t.failover)
+	}
+	return redis.NewClient(t.single)
+}
+
+// once lets a client attempt each command once, and end it when its context ends.
+func (t target) once() {
+	switch {
+	case t.cluster != nil:
+		t.cluster.MaxRedirects, t.cluster.ContextTimeoutEnabled = -1, true
+	case t.failover != nil:
+		t.failover.MaxRetries, t.failover.ContextTimeoutEnabled = -1, true
+	default:
+		t.single.MaxRetries, t.single.ContextTimeoutEnabled = -1, true
+	}
+}
+
+// login is the user and the password of the target.
+func (t target) login() *login {
+	switch {
+	case t.cluster != nil:
+		return &login{t.cluster.Username, t.cluster.Password}
+	case t.failover != nil:
+		return &login{t.failover.Username, t.failover.Password}
+	}
+	return &login{t.single.Username, t.single.Password}
 }
 
 // refuseCluster gives what lets no command reach a node of a cluster through a client for one server: it would carry
@@ -85,12 +158,26 @@ type target struct {
 	tls      *tls.Config // of the options; nil without TLS
 }
 
-// trust adds the certificates of the file.
-func (t target) trust(path, url string) error {
-	if t.tls == nil {
-		return Fault(caSetting, path, "it only with a rediss:// URL, and %s is %s", urlSetting, Show(MaskURL(url)))
+// trust says by what a server with TLS is known.
+type trust struct{ caFile, serverName string }
+
+// trust adds the certificates of the file, and sets the name that every certificate must have.
+func (t target) trust(of trust, url string) error {
+	for _, given := range []struct{ setting, value string }{
+		{caSetting, of.caFile}, {serverNameSetting, of.serverName},
+	} {
+		if given.value != "" && t.tls == nil {
+			const want = "it only with a rediss:// URL, and %s is %s"
+			return Fault(given.setting, given.value, want, urlSetting, Show(MaskURL(url)))
+		}
 	}
-	pem, err := File(caSetting, path, maxCABytes)
+	if of.serverName != "" {
+		t.tls.ServerName = of.serverName
+	}
+	if of.caFile == "" {
+		return nil
+	}
+	pem, err := File(caSetting, of.caFile, maxCABytes)
 	if err != nil {
 		return err
 	}
@@ -99,7 +186,7 @@ func (t target) trust(path, url string) error {
 		pool = x509.NewCertPool() // a system without certificates of its own, as in an empty image
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return Fault(caSetting, path, "a file with certificates in PEM (-----BEGIN CERTIFICATE-----)")
+		return Fault(caSetting, of.caFile, "a file with certificates in PEM (-----BEGIN CERTIFICATE-----)")
 	}
 	t.tls.RootCAs = pool
 	return nil

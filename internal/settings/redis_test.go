@@ -109,8 +109,8 @@ func TestOpenRedisHonoursContext(t *testing.T) {
 	}
 }
 
-// certificate makes one that signs itself, for 127.0.0.1.
-func certificate(t *testing.T) (pair tls.Certificate, caFile string) {
+// certificate makes one that signs itself, for some names, or else for 127.0.0.1.
+func certificate(t *testing.T, names ...string) (pair tls.Certificate, caFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -122,6 +122,9 @@ func certificate(t *testing.T) (pair tls.Certificate, caFile string) {
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if len(names) > 0 {
+		template.IPAddresses, template.DNSNames = nil, names
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

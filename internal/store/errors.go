@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,11 @@ var (
 	// ErrNewer means that a newer version of Usher wrote what Redis holds.
 	ErrNewer = errors.New("it was written by a newer version")
 )
+
+// IsFull tells that Redis has refused a write because its memory is used up (maxmemory). asynq tells it only in words.
+func IsFull(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "OOM command not allowed")
+}
 
 // Wrap says what a function was doing when it failed. It is deferred with the function's error.
 func Wrap(err *error, format string, args ...any) {

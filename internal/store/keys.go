@@ -47,11 +47,17 @@ func (k Keys) Intents(address string) string { return k.once("i:" + address) }
 // Tombstones is the hash of the marks of addresses that were forgotten on request.
 func (k Keys) Tombstones() string { return k.once("forgotten") }
 
+// Request is what a script answered to a request, for a minute: go-redis repeats a request whose answer is late.
+func (k Keys) Request(token string) string { return k.once("request:" + token) }
+
 // Run says which Redis it was that a worker saw last.
 func (k Keys) Run() string { return k.once("redis") }
 
 // Lost is the instant (ms) at which Redis may have lost its memory last.
 func (k Keys) Lost() string { return k.once("lost") }
+
+// Count is how often a process has asked Redis whether it has lost its memory. It expires an hour after the last time.
+func (k Keys) Count(process string) string { return k.once("w:" + process) }
 
 // Letter is a dead letter. A script that learns ids on its way makes the key itself, as with Intents.
 func (k Keys) Letter(id string) string { return k.once("d:e:" + id) }
@@ -85,6 +91,24 @@ func (k Keys) Moving() string { return k.once("moving") }
 
 // Running is the set of the campaigns that must have a driver.
 func (k Keys) Running() string { return k.once("running") }
+
+// Deleting is the set of the campaigns that are being deleted.
+func (k Keys) Deleting() string { return k.once("deleting") }
+
+// Deleted is a part of what stays of deleted campaigns, a hash by name.
+func (k Keys) Deleted(part string) string { return k.once("deleted:" + part) }
+
+// DeletedPart is the part that a campaign is in. There are 256, so that each is small and Redis keeps it packed.
+func DeletedPart(campaign string) string {
+	sum := sha256.Sum256([]byte(campaign))
+	return hex.EncodeToString(sum[:1])
+}
+
+// Keeping is whose turn it is to delete campaigns that were kept for long enough.
+func (k Keys) Keeping() string { return k.once("keeping") }
+
+// KeepingSince is when a worker first started that deletes them.
+func (k Keys) KeepingSince() string { return k.once("keeping:since") }
 
 // Campaigns is the index of the campaigns, by time.
 func (k Keys) Campaigns() string { return string(k) + ":campaigns" }

@@ -8,22 +8,37 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // MemoryLua is what scripts begin with, after Clock, that must know whether Redis may have lost what it was given.
-// memory(run, lost) gives when it last may have (ms; 0: never). It compares the Redis that runs the script with the
-// one that ran it last: a Redis that was started anew, or a replica that took over, may lack what was written last.
-// Only INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis
-// that does not tell which it is counts as the same. The second result is for how long it has run (s; -1: it does
-// not tell).
+// memory(run, lost, count, sure, next) gives when it last may have (ms; 0: never). There are two ways to see it, and
+// either suffices:
+//
+//   - The Redis that runs the script is another one than ran it last: it was started anew, or a replica took over. Only
+//     INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis that
+//     does not tell which it is counts as the same.
+//   - The count of a process is lower than Redis has said it is: what was written since is lost. Other processes see
+//     the same loss a moment later; within loss_told of the first it is told once.
+//
+// The second result is for how long Redis has run (s; -1: it does not tell).
 const MemoryLua = `
-local function memory(run, lost)
+local count_keep, loss_told = 3600000, 3000
+local function memory(run, lost, count, sure, next)
   local told = redis.pcall('INFO', 'server')
   local id = type(told) == 'string' and string.match(told, 'run_id:(%x+)')
   local is, was = id and id .. ' master', redis.call('GET', run)
-  if is and is ~= was then
-    redis.call('SET', run, is)
-    if was then redis.call('SET', lost, stamp(now)) end
+  local last = tonumber(redis.call('GET', lost) or '0')
+  local another = is and is ~= was
+  if another then redis.call('SET', run, is) end
+  local less = false
+  if tonumber(next) > 0 then
+    local had = tonumber(redis.call('GET', count) or '0')
+    less = had < tonumber(sure) and now - last > loss_told
+    redis.call('SET', count, stamp(math.max(had, tonumber(next))), 'PX', count_keep)
+  end
+  if another and was or less then
+    last = now
+    redis.call('SET', lost, stamp(now))
   end
   local uptime = id and string.match(told, 'uptime_in_seconds:(%d+)')
-  return tonumber(redis.call('GET', lost) or '0'), tonumber(uptime or '-1')
+  return last, tonumber(uptime or '-1')
 end
 `
 

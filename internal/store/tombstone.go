@@ -20,9 +20,10 @@ func NewTombstones(rdb redis.UniversalClient, namespace string) *Tombstones {
 	return &Tombstones{Open(rdb, namespace)}
 }
 
-// buryScript sets a tombstone.
+// buryScript sets a tombstone. A repeated request gets the same answer.
 //
 // KEYS[1] -> usher:{once}:forgotten
+// KEYS[2] -> usher:{once}:request:TOKEN  there if it was set
 // --
 // ARGV[1] -> id of the address
 // ARGV[2] -> salt to use if there is none yet
@@ -30,30 +31,39 @@ func NewTombstones(rdb redis.UniversalClient, namespace string) *Tombstones {
 // Returns 1 if there was none for the address.
 var buryScript = redis.NewScript(Clock + `
 redis.call('HSETNX', KEYS[1], 'salt', ARGV[2])
-return redis.call('HSETNX', KEYS[1], redis.sha1hex(redis.call('HGET', KEYS[1], 'salt') .. ARGV[1]), stamp(now))
+local field = redis.sha1hex(redis.call('HGET', KEYS[1], 'salt') .. ARGV[1])
+if redis.call('HSETNX', KEYS[1], field, stamp(now)) == 0 then return redis.call('EXISTS', KEYS[2]) end
+redis.call('SET', KEYS[2], 1, 'PX', 60000)
+return 1
 `)
 
 // Set sets a tombstone for an address and tells whether it had none.
 func (t *Tombstones) Set(ctx context.Context, address AddressID) (fresh bool, err error) {
 	defer Wrap(&err, "setting a tombstone")
-	return buryScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:]), rand.Text()).Bool()
+	keys := []string{t.db.Key.Tombstones(), t.db.Key.Request(rand.Text())}
+	return buryScript.Run(ctx, t.db, keys, string(address[:]), rand.Text()).Bool()
 }
 
-// liftScript takes a tombstone away.
+// liftScript takes a tombstone away. A repeated request gets the same answer.
 //
 // KEYS[1] -> usher:{once}:forgotten
+// KEYS[2] -> usher:{once}:request:TOKEN  there if it was taken away
 // --
 // ARGV[1] -> id of the address
 // --
 // Returns 1 if there was one.
 var liftScript = redis.NewScript(`
-return redis.call('HDEL', KEYS[1], redis.sha1hex((redis.call('HGET', KEYS[1], 'salt') or '') .. ARGV[1]))
+local field = redis.sha1hex((redis.call('HGET', KEYS[1], 'salt') or '') .. ARGV[1])
+if redis.call('HDEL', KEYS[1], field) == 0 then return redis.call('EXISTS', KEYS[2]) end
+redis.call('SET', KEYS[2], 1, 'PX', 60000)
+return 1
 `)
 
 // Lift takes the tombstone of an address away and tells whether it had one.
 func (t *Tombstones) Lift(ctx context.Context, address AddressID) (lifted bool, err error) {
 	defer Wrap(&err, "lifting a tombstone")
-	return liftScript.Run(ctx, t.db, []string{t.db.Key.Tombstones()}, string(address[:])).Bool()
+	keys := []string{t.db.Key.Tombstones(), t.db.Key.Request(rand.Text())}
+	return liftScript.Run(ctx, t.db, keys, string(address[:])).Bool()
 }
 
 // read gives the values of the tombstones of some addresses, in their order; nil for one that has none.

@@ -85,8 +85,11 @@ func (r *Redis) Stop() {
 // Kill ends the server at once.
 func (r *Redis) Kill() { r.process.Kill() }
 
-// Hang lets the server answer nobody any more, until it is killed. Its connections stay.
+// Hang lets the server answer nobody any more, until it is killed or GoOn. Its connections stay.
 func (r *Redis) Hang() error { return r.process.Signal(syscall.SIGSTOP) }
+
+// GoOn lets the server go on that hangs.
+func (r *Redis) GoOn() error { return r.process.Signal(syscall.SIGCONT) }
 
 // Restart stops the server and starts it again.
 func (r *Redis) Restart(ctx context.Context) error {

@@ -81,7 +81,8 @@ func TestABaseThatWasGoodStaysGood(t *testing.T) {
 func at(t *testing.T, rdb redis.UniversalClient, clerk handle.Clerk) *Worker {
 	t.Helper()
 	w, err := New(Config{
-		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", Base: "https://clerk.example.com/v1",
+		Redis: rdb, RedisOnce: rdb, Namespace: "test",
+		Clerk: clerk, KeyFingerprint: "k", Base: "https://clerk.example.com/v1",
 		Policy: policy.Policy{Timeout: time.Second}, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.Nop(),
 	})

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
@@ -14,11 +12,6 @@ import (
 
 // ErrLogin means that Redis refuses the user or the password.
 var ErrLogin = errors.New("redis refuses the user or the password")
-
-func refusedLogin(err error) bool {
-	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") ||
-		redis.HasErrorPrefix(err, "ERR AUTH")
-}
 
 // isSetting tells an error of a setting, which no waiting mends.
 func isSetting(err error) bool {
@@ -34,7 +27,7 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 		switch {
 		case err == nil, errors.Is(err, policy.ErrNamespace), errors.Is(err, ErrRedis), isSetting(err):
 			return err
-		case refusedLogin(err):
+		case settings.RefusedLogin(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
 		case ctx.Err() != nil:
 			return nil
@@ -71,6 +64,6 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	w.memory, err = readMemory(ctx, w.Redis, w.Namespace)
+	w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count)
 	return err
 }

@@ -25,7 +25,8 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	w, err := New(Config{
-		Redis: rdb, Namespace: "test", Clerk: &fakeClerk{}, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
+		Redis: rdb, RedisOnce: rdb, Namespace: "test",
+		Clerk: &fakeClerk{}, KeyFingerprint: "k", Embedded: true, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),
 	})
 	if err != nil {

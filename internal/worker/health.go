@@ -19,6 +19,7 @@ const (
 type Health struct {
 	running, stopping, keyRefused atomic.Bool
 	redisSeen                     atomic.Pointer[time.Time]
+	refusals                      refusals
 }
 
 // NewHealth gives the health of a worker that has just begun.
@@ -35,6 +36,9 @@ func (h *Health) started() {
 	h.running.Store(true)
 	h.stopping.Store(false)
 }
+
+// Observe sees what Redis refuses to a client that is not in use yet.
+func (h *Health) Observe(rdb redis.UniversalClient) { rdb.AddHook(&h.refusals) }
 
 // Watch asks Redis again and again until the context ends.
 func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
@@ -57,6 +61,8 @@ func (h *Health) NotReady() string {
 		return "Redis cannot be reached"
 	case !h.running.Load():
 		return "the worker waits for Redis"
+	case h.refusals.why() != "":
+		return "Redis refuses what a worker needs: " + h.refusals.why()
 	case h.keyRefused.Load():
 		return "Clerk refuses the secret key"
 	}

@@ -46,6 +46,15 @@ func faults(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	return faults, err
 }
 
+// wanted are the settings that Redis must have, and what can be lost without. INFO tells the first two as well.
+var wanted = []struct{ setting, value, harm, field, told string }{
+	{"maxmemory-policy", "noeviction", "tasks and outcomes are dropped when its memory is full",
+		"maxmemory_policy", "noeviction"},
+	{"appendonly", "yes", "a restart loses all tasks and outcomes since its last snapshot", "aof_enabled", "1"},
+	{"appendfsync", "always", "a crash loses the tasks and outcomes of up to a second, " +
+		"and what was sent in it may be sent again", "", ""},
+}
+
 func faultsOf(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	info, err := info(ctx, rdb)
 	if err != nil {
@@ -61,22 +70,25 @@ func faultsOf(ctx context.Context, rdb redis.UniversalClient) ([]string, error) 
 	if role := info["role"]; role != "" && role != "master" {
 		faults = append(faults, fmt.Sprintf("its role is %.20q; only a master takes what is written", role))
 	}
-	for _, want := range []struct{ setting, value, harm string }{
-		{"maxmemory-policy", "noeviction", "tasks and outcomes are dropped when its memory is full"},
-		{"appendonly", "yes", "a restart loses all tasks and outcomes since its last snapshot"},
-		{"appendfsync", "always", "a crash loses the tasks and outcomes of up to a second, " +
-			"and what was sent in it may be sent again"},
-	} {
+	for _, want := range wanted {
+		if want.field != "" && info[want.field] == want.told {
+			continue
+		}
 		got, err := rdb.ConfigGet(ctx, want.setting).Result()
-		switch {
-		case answeredWithError(err):
-			faults = append(faults, fmt.Sprintf(
-				"it does not tell its %s; it should be %s, or else %s", want.setting, want.value, want.harm))
-		case err != nil:
+		if err != nil && !answeredWithError(err) {
 			return nil, err
-		case got[want.setting] != want.value:
+		}
+		value, known := got[want.setting]
+		if told, ok := info[want.field]; !known && ok {
+			value, known = told, true
+		}
+		switch {
+		case !known:
+			faults = append(faults, fmt.Sprintf("it does not tell its %s, because it refuses CONFIG GET; "+
+				"it should be %s, or else %s", want.setting, want.value, want.harm))
+		case value != want.value:
 			faults = append(faults, fmt.Sprintf(
-				"its %s is %.40q and should be %s: %s", want.setting, got[want.setting], want.value, want.harm))
+				"its %s is %.40q and should be %s: %s", want.setting, value, want.value, want.harm))
 		}
 	}
 	return faults, nil
@@ -88,9 +100,15 @@ func answeredWithError(err error) bool {
 	return ok
 }
 
+// info is what Redis tells of itself. Version and role it also tells to whom it refuses INFO.
 func info(ctx context.Context, rdb redis.UniversalClient) (map[string]string, error) {
 	info := map[string]string{}
-	for _, section := range []string{"server", "replication"} {
+	hello := redis.NewMapStringInterfaceCmd(ctx, "hello")
+	if err := rdb.Process(ctx, hello); err == nil {
+		info["redis_version"], _ = hello.Val()["version"].(string)
+		info["role"], _ = hello.Val()["role"].(string)
+	}
+	for _, section := range []string{"server", "replication", "memory", "persistence"} {
 		text, err := rdb.Info(ctx, section).Result()
 		if err != nil && !answeredWithError(err) {
 			return nil, err
@@ -115,10 +133,14 @@ func isNew(version string) bool {
 //
 // KEYS[1] -> usher:{once}:redis
 // KEYS[2] -> usher:{once}:lost
+// KEYS[3] -> usher:{once}:w:PROCESS
+// --
+// ARGV[1] -> what the count of the process must be at least
+// ARGV[2] -> what it becomes
 // --
 // Returns now, when Redis may have lost its memory last (ms; 0: never), and for how long it has run (s).
 var memoryScript = redis.NewScript(store.Clock + store.MemoryLua + `
-return { now, memory(KEYS[1], KEYS[2]) }
+return { now, memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]) }
 `)
 
 // memory is what a worker has seen of Redis's memory.
@@ -128,19 +150,30 @@ type memory struct {
 	at   time.Time     // when that was asked; all instants are on Redis's clock
 }
 
-// readMemory notes which Redis it is. From the next claim on, whoever is unfinished is looked up if Redis is another
-// one than before, or was started anew.
-func readMemory(ctx context.Context, rdb redis.UniversalClient, namespace string) (memory, error) {
-	keys := []string{store.Keys(namespace).Run(), store.Keys(namespace).Lost()}
-	values, err := memoryScript.Run(ctx, rdb, keys).Int64Slice()
+// readMemory notes which Redis it is, and that it was asked. From the next claim on, whoever is unfinished is looked up
+// if Redis has lost what it was given.
+func readMemory(
+	ctx context.Context, rdb redis.UniversalClient, namespace string, count *store.Memory,
+) (memory, error) {
+	args, noted := count.Raise()
+	values, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Int64Slice()
 	if err != nil || len(values) != 3 {
 		return memory{}, cmp.Or(err, store.ErrGarbage)
 	}
+	noted()
 	m := memory{at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second}
 	if values[1] > 0 {
 		m.lost = time.UnixMilli(values[1])
 	}
 	return m, nil
+}
+
+// pause is how long to wait before the next look.
+func (m memory) pause() time.Duration {
+	if m.run < 0 {
+		return policy.CountCheck
+	}
+	return policy.MemoryCheck
 }
 
 // takenOver tells whether another Redis has taken over since before, and not the same one been started anew.
@@ -155,6 +188,10 @@ func (w *Worker) check(ctx context.Context) error {
 	for _, fault := range faults {
 		w.Log.Warn().Str("fault", fault).Msg("Redis is not set up to keep everything")
 	}
+	if now, err := readMemory(ctx, w.Redis, w.Namespace, nil); err == nil && now.run < 0 {
+		w.Log.Warn().Msg("Redis refuses INFO, so that a loss of its memory is noticed only by workers that have seen " +
+			"what was lost; if none of them is left, an invitation may be sent twice")
+	}
 	if w.Strict && len(faults) > 0 {
 		return fmt.Errorf("%w: %s", ErrRedis, strings.Join(faults, "; "))
 	}
@@ -164,14 +201,17 @@ func (w *Worker) check(ctx context.Context) error {
 // watchMemory says so when Redis may have lost its memory, until the context ends.
 func (w *Worker) watchMemory(ctx context.Context) {
 	unchecked := false
-	for before := w.memory; policy.Sleep(ctx, policy.MemoryCheck) == nil; {
-		now, err := readMemory(ctx, w.Redis, w.Namespace)
+	for before := w.memory; policy.Sleep(ctx, before.pause()) == nil; {
+		now, err := readMemory(ctx, w.Redis, w.Namespace, w.count)
 		if err != nil {
 			continue // whether Redis can be reached is told elsewhere
 		}
 		if !now.lost.Equal(before.lost) {
 			what := "Redis was started anew"
-			if now.takenOver(before) {
+			switch {
+			case now.run < 0:
+				what = "Redis has lost what was written last"
+			case now.takenOver(before):
 				what = "another Redis has taken over, and may lack what was written last"
 			}
 			w.Log.Warn().Time("at", now.lost.UTC()).

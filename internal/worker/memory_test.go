@@ -45,12 +45,62 @@ func TestWhatIsWrongWithRedisIsSaid(t *testing.T) {
 		}
 		rdb.ConfigSet(t.Context(), setting, good)
 	}
-	// may neither ask INFO nor CONFIG
-	rdb.Do(t.Context(), "ACL", "SETUSER", "small", "on", "nopass", "~*", "+@connection")
-	small := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "small", Password: "x"})
-	t.Cleanup(func() { _ = small.Close() })
-	if got := got(small); strings.Count(got, "does not tell") != 4 {
-		t.Errorf("to a user of little rights: %s", got)
+	// to a user who may not ask INFO or CONFIG: version and role are told to everybody
+	for rules, unknown := range map[string][]string{
+		"-config": {"appendfsync"}, "-info": nil, "-config -info": {"maxmemory-policy", "appendonly", "appendfsync"},
+	} {
+		all := []any{"+@all"}
+		for _, rule := range strings.Fields(rules) {
+			all = append(all, rule)
+		}
+		told := got(user(t, server, all...))
+		for _, setting := range unknown {
+			if !strings.Contains(told, "does not tell its "+setting) {
+				t.Errorf("%s is not said to be unknown with %s: %s", setting, rules, told)
+			}
+		}
+		if strings.Count(told, "does not tell") != len(unknown) || len(unknown) == 0 && told != "" {
+			t.Errorf("with %s: %s", rules, told)
+		}
+	}
+	rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru")
+	if told := got(user(t, server, "+@all", "-config")); !strings.Contains(told, "allkeys-lru") {
+		t.Errorf("INFO tells the policy too: %s", told)
+	}
+}
+
+// TestALossIsSeenWithoutINFO: by the count of a process, once, whichever process looks first.
+func TestALossIsSeenWithoutINFO(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	small := user(t, server, "+@all", "-info")
+	counts := []*store.Memory{store.NewMemory(), store.NewMemory()}
+	read := func(m *store.Memory) memory {
+		t.Helper()
+		now, err := readMemory(t.Context(), small, "test", m)
+		testkit.NoError(t, err)
+		return now
+	}
+	for range 3 {
+		for _, count := range counts {
+			if now := read(count); !now.lost.IsZero() || now.run >= 0 {
+				t.Fatalf("nothing was lost, and INFO is refused: %+v", now)
+			}
+		}
+	}
+	key := counts[0].Keys(store.Keys("test"))[2]
+	if ttl := small.TTL(t.Context(), key).Val(); ttl <= 0 {
+		t.Errorf("a count has a TTL of %s", ttl)
+	}
+	testkit.NoError(t, small.FlushAll(t.Context()).Err())
+	first := read(counts[0])
+	if first.lost.IsZero() {
+		t.Error("a loss is not noticed")
+	}
+	for _, count := range append(counts, nil) {
+		if now := read(count); !now.lost.Equal(first.lost) {
+			t.Errorf("one loss is told twice: %+v after %+v", now, first)
+		}
 	}
 }
 
@@ -77,7 +127,7 @@ func TestARestartIsNoticedOnce(t *testing.T) {
 
 func readNow(t *testing.T, rdb redis.UniversalClient) memory {
 	t.Helper()
-	m, err := readMemory(t.Context(), rdb, "test")
+	m, err := readMemory(t.Context(), rdb, "test", nil)
 	testkit.NoError(t, err)
 	return m
 }
@@ -105,7 +155,7 @@ func TestInAClusterOnlyTheNodeThatKeepsOutcomesCounts(t *testing.T) {
 	keeper.Kill()
 	var after memory
 	testkit.Eventually(t, "a replica has taken over", func() bool {
-		after, err = readMemory(t.Context(), rdb, "test")
+		after, err = readMemory(t.Context(), rdb, "test", nil)
 		return err == nil
 	})
 	if after.lost.IsZero() || !after.takenOver(before) {

@@ -101,12 +101,11 @@ type mender struct {
 // slice mends the next part of the queue.
 func (m *mender) slice(ctx context.Context) (found mended, err error) {
 	defer store.Wrap(&err, "looking for stranded tasks in queue %s", m.queue)
-	prefix := "asynq:{" + m.queue + "}:"
 	var keys []string
 	for _, list := range []string{"active", "lease", "pending", "scheduled", "retry", "archived", "completed"} {
-		keys = append(keys, prefix+list)
+		keys = append(keys, policy.QueueKey(m.queue, list))
 	}
-	args := []any{prefix + "t:", time.Now().Unix(), m.from, m.key, mendSlice, mendKeys}
+	args := []any{policy.QueueKey(m.queue, "t:"), time.Now().Unix(), m.from, m.key, mendSlice, mendKeys}
 	answer, err := mendScript.Run(ctx, m.rdb, keys, args...).Slice()
 	if err != nil || len(answer) != 5 {
 		return found, cmp.Or(err, store.ErrGarbage)

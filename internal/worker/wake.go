@@ -17,8 +17,8 @@ import (
 	"example.com/usher/internal/policy"
 )
 
-// asynq polls: an idle server asks for a task, sleeps, and asks again. This file lets it wait instead. A hook of the
-// client that asynq's servers get knows asynq's dequeue script. When the queue is empty it sends, before the script,
+// asynq polls: an idle server asks for a task, sleeps, and asks again. This file lets it wait instead. The client that
+// asynq's servers get knows asynq's dequeue script. When the queue is empty it sends, before the script,
 //
 //	BLMOVE asynq:{QUEUE}:pending asynq:{QUEUE}:pending RIGHT RIGHT 4
 //
@@ -26,7 +26,7 @@ import (
 // which there is a task, whoever enqueued it and however. Nobody has to announce tasks, and no wake can be missed.
 // asynq itself may then ask again at once after an empty answer.
 //
-// The hook also knows the script that makes tasks pending whose time has come, and leaves out those calls for which
+// It also knows the script that makes tasks pending whose time has come, and leaves out those calls for which
 // nothing is due; and the one that tells what a server does, which it puts into fewer commands.
 const (
 	// lookPatience is how long Redis lets a look wait for a task.
@@ -36,6 +36,9 @@ const (
 	// lookAgain is how soon a worker looks again after another one took the task. All workers that wait see each task,
 	// and one of them gets it. So one that gets tasks sees them all, and the others ask for few in vain.
 	lookAgain = 350 * time.Millisecond
+	// A lookout that found tasks so many times in a row, each in such a time, does not look before it takes the next.
+	enoughReady = 3
+	readyAtOnce = 5 * time.Millisecond
 	// lookForbidden is for how long a worker polls after Redis has refused to let it wait.
 	lookForbidden = 5 * time.Second
 	// quickCheck is how soon asynq asks again after an empty answer.
@@ -47,99 +50,75 @@ const (
 	heldErrorMin, heldErrorMax = 100 * time.Millisecond, time.Second
 )
 
-// wake is the hook. Its lookouts are for the queues of this worker.
+// wake lets asynq's servers wait. Its lookouts are for the queues of this worker.
 type wake struct {
-	redis    redis.UniversalClient // attempts each command once: a dequeue that is repeated takes a second task
-	servers  redis.UniversalClient // for asynq's servers; it has the hook
+	redis    redis.UniversalClient
+	once     redis.UniversalClient // attempts each command once: a dequeue that is repeated takes a second task
 	lookouts map[string]*lookout   // by key of the pending tasks
 	delays   map[string]*delays    // by keys of the tasks that wait for their time
 	stopping <-chan struct{}
 	log      zerolog.Logger
 }
 
-// newWake gives the hook for the lanes of a worker.
-func newWake(w *Worker) (*wake, error) {
-	servers, err := copyClient(w.Redis, false)
-	if err != nil {
-		return nil, err
-	}
-	once, err := copyClient(w.Redis, true)
-	if err != nil {
-		return nil, err
-	}
+// newWake lets the servers of a worker wait.
+func newWake(w *Worker) *wake {
 	k := &wake{
-		redis: once, servers: servers, lookouts: map[string]*lookout{}, delays: map[string]*delays{},
+		redis: w.Redis, once: w.RedisOnce, lookouts: map[string]*lookout{}, delays: map[string]*delays{},
 		stopping: w.accepting.Done(), log: w.Log,
 	}
 	_, cluster := w.Redis.(*redis.ClusterClient)
-	all := &delays{redis: once}
+	all := &delays{redis: w.Redis}
 	for _, l := range lanes {
-		queue := "asynq:{" + policy.Queue(w.Namespace, l.name) + "}:"
-		k.lookouts[queue+"pending"] = &lookout{wake: k, key: queue + "pending", pickup: l.pickup}
+		queue := policy.Queue(w.Namespace, l.name)
+		pending := policy.QueueKey(queue, "pending")
+		k.lookouts[pending] = &lookout{wake: k, key: pending, pickup: l.pickup}
 		if cluster { // queues are on different nodes
-			all = &delays{redis: once}
+			all = &delays{redis: w.Redis}
 		}
-		for _, set := range []string{queue + "scheduled", queue + "retry"} {
+		for _, set := range []string{policy.QueueKey(queue, "scheduled"), policy.QueueKey(queue, "retry")} {
 			all.sets, k.delays[set] = append(all.sets, set), all
 		}
 	}
-	servers.AddHook(k)
-	return k, nil
+	return k
 }
 
-// Close closes the clients. The servers must have stopped.
-func (k *wake) Close() error { return errors.Join(k.servers.Close(), k.redis.Close()) }
+// servers is the Redis that asynq's servers get.
+type servers struct {
+	unheard
+	wake *wake
+}
 
-// copyClient gives another client of the same Redis. One that attempts each command once also ends when the command's
-// context does.
-func copyClient(rdb redis.UniversalClient, once bool) (redis.UniversalClient, error) {
-	switch rdb := rdb.(type) {
-	case *redis.Client:
-		options := *rdb.Options()
-		options.PushNotificationProcessor = nil // each client makes its own
-		if once {
-			options.MaxRetries, options.ContextTimeoutEnabled = -1, true
+// EvalSha lets a dequeue wait, and leaves out what would make nothing pending.
+func (s servers) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return s.wake.run(ctx, keys, args, func(rdb redis.UniversalClient) *redis.Cmd {
+		return rdb.EvalSha(ctx, sha, keys, args...)
+	})
+}
+
+// Eval is EvalSha for a script that Redis does not have yet.
+func (s servers) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return s.wake.run(ctx, keys, args, func(rdb redis.UniversalClient) *redis.Cmd {
+		return rdb.Eval(ctx, script, keys, args...)
+	})
+}
+
+// run answers a script of asynq's.
+func (k *wake) run(
+	ctx context.Context, keys []string, args []any, send func(redis.UniversalClient) *redis.Cmd,
+) *redis.Cmd {
+	switch scriptOf(keys, args) {
+	case dequeues:
+		if l := k.lookouts[keys[0]]; l != nil {
+			return l.dequeue(ctx, func() *redis.Cmd { return send(k.once) })
 		}
-		return redis.NewClient(&options), nil
-	case *redis.ClusterClient:
-		options := *rdb.Options()
-		options.PushNotificationProcessor = nil
-		if once {
-			options.MaxRedirects, options.ContextTimeoutEnabled = -1, true
+	case forwards:
+		if d := k.delays[keys[0]]; d != nil && !d.due(ctx, keys[0]) {
+			return redis.NewCmdResult(int64(0), nil)
 		}
-		return redis.NewClusterClient(&options), nil
+	case heartbeats:
+		return heartbeatScript.Run(ctx, k.redis, keys, args...)
 	}
-	return nil, fmt.Errorf("a Redis client of type %T cannot be used by a worker", rdb)
-}
-
-// DialHook changes nothing.
-func (k *wake) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-// ProcessPipelineHook changes nothing.
-func (k *wake) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-// ProcessHook lets a dequeue wait for a task, and leaves out what would make nothing pending.
-func (k *wake) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		cmd2, ok := cmd.(*redis.Cmd)
-		if !ok {
-			return next(ctx, cmd)
-		}
-		script, keys := scriptOf(cmd)
-		if script == dequeues && k.lookouts[keys[0]] != nil {
-			return k.lookouts[keys[0]].dequeue(ctx, cmd2)
-		}
-		if script == heartbeats {
-			return k.heartbeat(ctx, cmd2, keys)
-		}
-		if script == forwards && k.delays[keys[0]] != nil && !k.delays[keys[0]].due(ctx, keys[0]) {
-			cmd2.SetVal(int64(0))
-			return nil
-		}
-		return next(ctx, cmd)
-	}
+	return send(k.redis)
 }
 
 // script is one of asynq's.
@@ -152,23 +131,14 @@ const (
 	heartbeats
 )
 
-// scriptOf knows asynq's scripts by their keys, and gives the keys.
-func scriptOf(cmd redis.Cmder) (script, []string) {
-	args := cmd.Args()
-	if name := strings.ToLower(cmd.Name()); name != "evalsha" && name != "eval" || len(args) < 5 {
-		return unknown, nil
-	}
-	n, _ := args[2].(int)
-	if n < 1 || len(args) < 3+n {
-		return unknown, nil
-	}
-	keys := make([]string, n)
-	for i := range keys {
-		keys[i], _ = args[3+i].(string)
-	}
+// scriptOf knows asynq's scripts by their keys.
+func scriptOf(keys []string, args []any) script {
 	are := func(parts ...string) bool {
+		if len(keys) != len(parts) {
+			return false
+		}
 		for i, part := range parts {
-			if n != len(parts) || !strings.HasSuffix(keys[i], "}:"+part) {
+			if !strings.HasSuffix(keys[i], "}:"+part) {
 				return false
 			}
 		}
@@ -176,14 +146,14 @@ func scriptOf(cmd redis.Cmder) (script, []string) {
 	}
 	switch {
 	case are("pending", "paused", "active", "lease"):
-		return dequeues, keys
+		return dequeues
 	case are("scheduled", "pending"), are("retry", "pending"):
-		return forwards, keys
-	case n == 2 && strings.HasPrefix(keys[0], "asynq:servers:") && strings.HasPrefix(keys[1], "asynq:workers:") &&
-		len(args) > 5:
-		return heartbeats, keys
+		return forwards
+	case len(keys) == 2 && len(args) >= 2 &&
+		strings.HasPrefix(keys[0], "asynq:servers:") && strings.HasPrefix(keys[1], "asynq:workers:"):
+		return heartbeats
 	}
-	return unknown, nil
+	return unknown
 }
 
 // delays knows whether any task of some queues waits for its time.
@@ -229,59 +199,53 @@ end
 return redis.status_reply('OK')
 `)
 
-// heartbeat tells what a server does.
-func (k *wake) heartbeat(ctx context.Context, cmd *redis.Cmd, keys []string) error {
-	done := heartbeatScript.Run(ctx, k.redis, keys, cmd.Args()[3+len(keys):]...)
-	cmd.SetVal(done.Val())
-	cmd.SetErr(done.Err())
-	return done.Err()
-}
-
 // lookout looks for tasks of one queue. asynq dequeues one after the other, so it needs no lock.
 type lookout struct {
 	*wake
 	key       string
 	pickup    time.Duration // how often it asks where it may not wait
-	empty     bool          // there was no task at the last dequeue
+	ready     int           // how many looks in a row did not have to wait
 	failures  int           // in a row
 	forbidden time.Time     // until when it polls
 }
 
 // dequeue answers a dequeue. It returns late while there is no task, and after an error, after which asynq would ask
-// again at once.
-func (l *lookout) dequeue(ctx context.Context, cmd *redis.Cmd) error {
-	saw := false
-	if l.empty {
-		var err error
-		if saw, err = l.look(ctx); err != nil {
-			return l.fail(cmd, err)
+// again at once. While tasks are always ready it does not look.
+func (l *lookout) dequeue(ctx context.Context, send func() *redis.Cmd) *redis.Cmd {
+	looks := l.ready < enoughReady
+	if looks {
+		began := time.Now()
+		there, err := l.look(ctx)
+		if err != nil {
+			return l.fail(err)
 		}
-		if !saw {
-			cmd.SetErr(redis.Nil)
-			return redis.Nil
+		if l.ready++; time.Since(began) > readyAtOnce {
+			l.ready = 0
+		}
+		if !there {
+			return redis.NewCmdResult(nil, redis.Nil)
 		}
 	}
-	err := l.redis.Process(ctx, cmd)
-	switch {
+	answer := send()
+	switch err := answer.Err(); {
 	case err == nil:
-		l.empty, l.failures = false, 0
+		l.failures = 0
 	case errors.Is(err, redis.Nil):
-		l.empty, l.failures = true, 0
-		if saw && l.forbidden.IsZero() { // another worker was faster, or the queue is paused
+		l.ready, l.failures = 0, 0
+		if looks && l.forbidden.IsZero() { // another worker was faster, or the queue is paused
 			l.pause(lookAgain/2 + rand.N(lookAgain))
 		}
 	case !redis.HasErrorPrefix(err, "NOSCRIPT"): // asynq sends the script itself after that
-		return l.fail(cmd, err)
+		return l.fail(err)
 	}
-	return err
+	return answer
 }
 
 // fail answers with an error, later each time.
-func (l *lookout) fail(cmd *redis.Cmd, err error) error {
+func (l *lookout) fail(err error) *redis.Cmd {
 	l.pause(min(heldErrorMin<<min(l.failures, 10), heldErrorMax))
 	l.failures++
-	cmd.SetErr(err)
-	return err
+	return redis.NewCmdResult(nil, err)
 }
 
 func (l *lookout) pause(d time.Duration) {
@@ -302,7 +266,7 @@ func (l *lookout) look(ctx context.Context) (bool, error) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, lookPatience+lookGrace)
 		defer cancel()
-		done <- l.redis.BLMove(ctx, l.key, l.key, "RIGHT", "RIGHT", lookPatience).Err()
+		done <- l.once.BLMove(ctx, l.key, l.key, "RIGHT", "RIGHT", lookPatience).Err()
 	}()
 	select {
 	case <-l.stopping:
@@ -341,7 +305,7 @@ func isRefusal(err error) bool {
 // errShape means that asynq dequeues in a way that wake does not know.
 var errShape = errors.New("asynq dequeues with a script that is not known")
 
-// checkShape tells whether the hook knows how asynq dequeues. It runs a server without any Redis.
+// checkShape tells whether it is known how asynq dequeues. It runs a server without any Redis.
 func checkShape(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -351,8 +315,8 @@ func checkShape(ctx context.Context) error {
 	})
 	defer rdb.Close()
 	known := make(chan struct{})
-	rdb.AddHook(shapeCheck{sync.OnceFunc(func() { close(known) })})
-	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+	empty := emptyQueues{unheard{rdb}, sync.OnceFunc(func() { close(known) })}
+	server := asynq.NewServerFromRedisClient(empty, asynq.Config{
 		TaskCheckInterval: quickCheck, Logger: &asynqLog{zerolog.Nop()}, ShutdownTimeout: quickCheck, Concurrency: 1,
 	})
 	if err := server.Start(asynq.NotFoundHandler()); err != nil {
@@ -367,24 +331,16 @@ func checkShape(ctx context.Context) error {
 	}
 }
 
-// shapeCheck answers every command with nothing, and tells when it sees a dequeue.
-type shapeCheck struct{ known func() }
-
-func (shapeCheck) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (shapeCheck) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(context.Context, []redis.Cmder) error { return redis.Nil }
+// emptyQueues answers every script with nothing, and tells when it sees a dequeue.
+type emptyQueues struct {
+	unheard
+	known func()
 }
 
-func (s shapeCheck) ProcessHook(redis.ProcessHook) redis.ProcessHook {
-	return func(_ context.Context, cmd redis.Cmder) error {
-		if script, _ := scriptOf(cmd); script == dequeues {
-			s.known()
-		}
-		if cmd.Name() == "ping" {
-			return nil
-		}
-		cmd.SetErr(redis.Nil)
-		return redis.Nil
+// EvalSha is the first that asynq tries.
+func (e emptyQueues) EvalSha(_ context.Context, _ string, keys []string, args ...any) *redis.Cmd {
+	if scriptOf(keys, args) == dequeues {
+		e.known()
 	}
+	return redis.NewCmdResult(nil, redis.Nil)
 }

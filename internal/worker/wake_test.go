@@ -63,7 +63,7 @@ func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop 
 		f := &fakeRedis{}
 		rdb.AddHook(f)
 		stopping, stop := context.WithCancel(t.Context())
-		k := &wake{redis: rdb, stopping: stopping.Done(), log: zerolog.Nop()}
+		k := &wake{once: rdb, stopping: stopping.Done(), log: zerolog.Nop()}
 		test(t, f, &lookout{wake: k, key: "asynq:{q}:pending", pickup: 200 * time.Millisecond}, stop)
 		stop()
 		time.Sleep(lookPatience) // a look that was left ends by itself
@@ -73,12 +73,8 @@ func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop 
 func dequeue(t *testing.T, l *lookout) (took time.Duration, err error) {
 	t.Helper()
 	began := time.Now()
-	cmd := redis.NewCmd(t.Context(), "evalsha", "sha", 4, l.key, "p", "a", "l")
-	err = l.dequeue(t.Context(), cmd)
-	if !errors.Is(cmd.Err(), err) {
-		t.Errorf("asynq reads %v and is told %v", cmd.Err(), err)
-	}
-	return time.Since(began), err
+	answer := l.dequeue(t.Context(), func() *redis.Cmd { return l.once.EvalSha(t.Context(), "sha", []string{l.key}) })
+	return time.Since(began), answer.Err()
 }
 
 func nothing() error { return redis.Nil }
@@ -98,14 +94,37 @@ func TestAnEmptyQueueIsWatchedNotAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f.dequeues != 1 || f.looks != 9 {
+		if f.dequeues != 0 || f.looks != 10 {
 			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
 		}
 		f.onDequeue, f.onLook = found, func() error { time.Sleep(time.Second); return nil }
-		for i, want := range []time.Duration{time.Second, 0, 0} { // more tasks are taken without a look
-			if took, err := dequeue(t, l); took != want || err != nil {
-				t.Errorf("dequeue %d took %v: %v", i, took, err)
+		for range 10 {
+			if took, err := dequeue(t, l); took != time.Second || err != nil {
+				t.Errorf("a dequeue took %v: %v", took, err)
 			}
+		}
+		if f.dequeues != 10 || f.looks != 20 {
+			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
+		}
+	})
+}
+
+// TestTasksThatAreReadyAreTakenWithoutALook: until there is none.
+func TestTasksThatAreReadyAreTakenWithoutALook(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		f.onDequeue, f.onLook = found, found
+		for range 100 {
+			_, _ = dequeue(t, l)
+		}
+		if f.dequeues != 100 || f.looks != enoughReady {
+			t.Errorf("%d dequeues, %d looks", f.dequeues, f.looks)
+		}
+		f.onDequeue, f.onLook = nothing, nothingFor
+		for range 10 {
+			_, _ = dequeue(t, l)
+		}
+		if f.dequeues != 101 || f.looks != enoughReady+9 {
+			t.Errorf("when there are no more: %d dequeues, %d looks", f.dequeues, f.looks)
 		}
 	})
 }
@@ -127,6 +146,7 @@ func TestWhoGetsNoTaskWaitsBeforeItLooksAgain(t *testing.T) {
 func TestAnErrorIsHeldLongerEachTime(t *testing.T) {
 	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
 		broken := errors.New("connection refused")
+		f.onLook = found
 		f.onDequeue = func() error { return broken }
 		for _, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
 			if took, err := dequeue(t, l); took != want*time.Millisecond || !errors.Is(err, broken) {
@@ -139,7 +159,7 @@ func TestAnErrorIsHeldLongerEachTime(t *testing.T) {
 		if took, err := dequeue(t, l); took != heldErrorMin || !redis.HasErrorPrefix(err, "LOADING") {
 			t.Errorf("after a success it took %v: %v", took, err)
 		}
-		f.onDequeue, l.empty = func() error { return redisError("NOSCRIPT No matching script") }, false
+		f.onDequeue, f.onLook = func() error { return redisError("NOSCRIPT No matching script") }, found
 		if took, _ := dequeue(t, l); took != 0 {
 			t.Errorf("the script was asked for after %v", took)
 		}
@@ -177,12 +197,11 @@ func TestAWorkerThatMayNotWaitAsks(t *testing.T) {
 func TestAWorkerThatStopsLetsGoAtOnce(t *testing.T) {
 	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, stop func()) {
 		f.onDequeue, f.onLook = nothing, nothingFor
-		_, _ = dequeue(t, l)
 		time.AfterFunc(time.Second, stop)
 		if took, err := dequeue(t, l); took != time.Second || !errors.Is(err, redis.Nil) {
 			t.Errorf("it let go after %v: %v", took, err)
 		}
-		f.onDequeue, l.empty = func() error { return errors.New("broken") }, false
+		f.onDequeue, l.ready = func() error { return errors.New("broken") }, enoughReady
 		if took, _ := dequeue(t, l); took != 0 {
 			t.Errorf("an error was held for %v", took)
 		}
@@ -196,10 +215,11 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 	server := testkit.RunRedis(t)
 	rdb := testkit.Client(t, server.Addr)
 	accepting, stop := context.WithCancel(t.Context())
-	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting})
-	testkit.NoError(t, err)
+	served := servers{unheard{rdb}, newWake(&Worker{
+		Config: Config{Redis: rdb, RedisOnce: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting,
+	})}
 	queue := "usher:interactive"
-	asynqServer := asynq.NewServerFromRedisClient(k.servers, asynq.Config{
+	asynqServer := asynq.NewServerFromRedisClient(served, asynq.Config{
 		Queues: map[string]int{queue: 1}, TaskCheckInterval: quickCheck, Concurrency: 2, LogLevel: asynq.FatalLevel,
 		DelayedTaskCheckInterval: 10 * time.Millisecond,
 	})
@@ -208,7 +228,7 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 		ran <- string(task.Payload())
 		return nil
 	})))
-	t.Cleanup(func() { stop(); asynqServer.Shutdown(); _ = k.Close() })
+	t.Cleanup(func() { stop(); asynqServer.Shutdown() })
 	client := asynq.NewClientFromRedisClient(rdb)
 	enqueue := func(payload string, options ...asynq.Option) {
 		t.Helper()
@@ -235,37 +255,20 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 	}
 }
 
-// TestADequeueIsNotRepeated: the one that was repeated may have taken a task.
-func TestADequeueIsNotRepeated(t *testing.T) {
-	t.Parallel()
-	single, err := copyClient(redis.NewClient(&redis.Options{Addr: "192.0.2.1:6379"}), true)
-	testkit.NoError(t, err)
-	cluster, err := copyClient(redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"192.0.2.1:6379"}}), true)
-	testkit.NoError(t, err)
-	defer single.Close()
-	defer cluster.Close()
-	if n := single.(*redis.Client).Options().MaxRetries; n != 0 {
-		t.Errorf("one server: %d retries", n)
-	}
-	if n := cluster.(*redis.ClusterClient).Options().MaxRedirects; n != 0 {
-		t.Errorf("a cluster: %d redirects", n)
-	}
-}
-
 // TestAHeartbeatTellsOfEachTaskAtWork: as asynq's own script does.
 func TestAHeartbeatTellsOfEachTaskAtWork(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
-	k, err := newWake(&Worker{Config: Config{Redis: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: t.Context()})
-	testkit.NoError(t, err)
-	t.Cleanup(func() { _ = k.Close() })
+	served := servers{unheard{rdb}, newWake(&Worker{
+		Config: Config{Redis: rdb, RedisOnce: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: t.Context(),
+	})}
 	keys := []string{"asynq:servers:{h:1:x}", "asynq:workers:{h:1:x}"}
 	for _, want := range []map[string]string{{"a": "1", "b": "2"}, {"b": "3"}} {
 		args := []any{10.0, "server"}
 		for id, text := range want {
 			args = append(args, id, []byte(text))
 		}
-		testkit.NoError(t, k.servers.EvalSha(t.Context(), "asynq's", keys, args...).Err())
+		testkit.NoError(t, served.EvalSha(t.Context(), "asynq's", keys, args...).Err())
 		if got := rdb.HGetAll(t.Context(), keys[1]).Val(); !maps.Equal(got, want) {
 			t.Errorf("it tells of %v, not of %v", got, want)
 		}

@@ -16,13 +16,16 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/handle"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/retention"
 	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 )
 
 // Config is what a worker is made of.
 type Config struct {
 	Redis          redis.UniversalClient
+	RedisOnce      redis.UniversalClient // the same; it attempts each command once, and ends it when its context ends
 	Namespace      string
 	Clerk          handle.Clerk
 	KeyFingerprint string // of the key that Clerk is called with; workers with one key pause together
@@ -36,6 +39,7 @@ type Config struct {
 	Health    *Health
 	Metrics   *Metrics
 	Schedules *schedule.Runner // may be nil
+	Keep      time.Duration    // of campaigns that are over; 0: for ever
 	Log       zerolog.Logger
 }
 
@@ -46,6 +50,7 @@ type Worker struct {
 	handler  *handle.Handler
 	asynqLog *asynqLog
 	memory   memory // as seen at the start
+	count    *store.Memory
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
 	flight    context.Context // ends policy.CallGrace later: no call is under way any longer
@@ -61,7 +66,10 @@ func New(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{Config: c, abandoned: make(chan struct{}), asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))}}
+	w := &Worker{
+		Config: c, count: store.NewMemory(), abandoned: make(chan struct{}),
+		asynqLog: &asynqLog{c.Log.Hook(newAsynqTroubles(c.Log))},
+	}
 	w.accepting, w.stopAccepting = context.WithCancel(context.Background())
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
@@ -70,7 +78,7 @@ func New(c Config) (*Worker, error) {
 		Observer: c.Metrics, Log: c.Log,
 	}
 	life := handle.Life{Accepting: w.accepting, Writing: w.writing, Abandoned: w.abandoned}
-	w.handler = handle.New(c.Redis, c.Namespace, c.Clerk, w.caller, life, c.Metrics)
+	w.handler = handle.New(c.Redis, c.Namespace, w.count, c.Clerk, w.caller, life, c.Metrics)
 	return w, nil
 }
 
@@ -102,11 +110,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.checkBase(ctx, basePause); err != nil {
 		return err
 	}
-	wake, err := newWake(w)
-	if err != nil {
-		return err
-	}
-	defer wake.Close()
+	rdb := servers{unheard{w.Redis}, newWake(w)}
 	known := checkShape(ctx)
 	if known != nil {
 		w.Log.Warn().Err(known).Msg("tasks are asked for several times a second")
@@ -116,7 +120,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		if known == nil {
 			l.pickup = quickCheck
 		}
-		server := w.server(wake.servers, l)
+		server := w.server(rdb, l)
 		if err := server.Start(w.handler); err != nil {
 			return err
 		}
@@ -131,6 +135,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if !w.Embedded {
 		go w.watchMemory(w.accepting)
 		go w.mendQueues(w.accepting)
+		go retention.New(w.Redis, w.Namespace, w.Keep, w.Log).Run(w.accepting)
 	}
 	ctx, changed := context.WithCancelCause(ctx)
 	defer changed(nil)
@@ -181,7 +186,17 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	for _, server := range servers {
 		stopping.Go(server.Shutdown)
 	}
-	stopping.Wait()
+	stopped := make(chan struct{})
+	go func() {
+		stopping.Wait()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(policy.StopGrace): // asynq waits for the answer to whatever it has asked Redis
+		w.Log.Warn().Msg("Redis has not answered in time, so not all tasks are put back; " +
+			"those that are not run again when their leases have run out, within two minutes")
+	}
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)

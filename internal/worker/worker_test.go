@@ -83,7 +83,8 @@ func setup(t *testing.T, clerk handle.Clerk, change func(*policy.Policy)) bundle
 	change(&p)
 	log := &testkit.Buffer{}
 	w, err := New(Config{
-		Redis: rdb, Namespace: "test", Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false },
+		Redis: rdb, RedisOnce: rdb, Namespace: "test",
+		Clerk: clerk, KeyFingerprint: "k", KeyChanged: func() bool { return false },
 		Embedded: true, Policy: p, Health: NewHealth(),
 		Metrics: NewMetrics(prometheus.NewRegistry(), "test"), Log: zerolog.New(log),
 	})

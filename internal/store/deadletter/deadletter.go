@@ -249,6 +249,41 @@ local function failed_at(text)
 end
 `
 
+// Campaigns counts the dead letters of each campaign that has any: its recipients', and those of tasks about it. One
+// that cannot be read counts for nobody.
+func (s *Store) Campaigns(ctx context.Context) (counts map[string]int, err error) {
+	defer store.Wrap(&err, "counting the dead letters of campaigns")
+	ids, err := s.byAge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	counts = map[string]int{}
+	for chunk := range slices.Chunk(ids, scanCount) {
+		letters := make([]*redis.StringCmd, len(chunk))
+		_, err := s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, id := range chunk {
+				letters[i] = pipe.HGet(ctx, s.db.Key.Letter(id), "entry")
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+		for _, letter := range letters {
+			var e struct {
+				Campaign string `json:"campaign"`
+			}
+			if err := letter.Err(); err != nil && !errors.Is(err, redis.Nil) {
+				return nil, err
+			}
+			if json.Unmarshal([]byte(letter.Val()), &e) == nil && e.Campaign != "" {
+				counts[e.Campaign]++
+			}
+		}
+	}
+	return counts, nil
+}
+
 // retryScript fixes the id and the payload of the task that retries a letter, if none is yet.
 //
 // KEYS[1] -> usher:{once}:d:e:ID

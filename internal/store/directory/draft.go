@@ -193,7 +193,7 @@ func (w *Draft) Publish(ctx context.Context) (count int, published bool, err err
 // Discard throws a draft away that will not be published.
 func (w *Draft) Discard(ctx context.Context) (err error) {
 	defer store.Wrap(&err, "throwing a draft of the directory away")
-	_, err = w.directory.db.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, err = w.directory.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.Unlink(ctx, w.keys()...)
 		pipe.ZRem(ctx, w.directory.db.Key.Copies(), w.name)
 		return nil

@@ -119,3 +119,16 @@ func TestAForgottenAddressGetsARecordAndNoLetter(t *testing.T) {
 		}
 	})
 }
+
+// TestAnOutcomeIsWrittenAlsoWhenRedisIsFull: the call was made, and Clerk has answered.
+func TestAnOutcomeIsWrittenAlsoWhenRedisIsFull(t *testing.T) {
+	t.Parallel()
+	for _, end := range []fate.End{fate.IntentMade, fate.IntentUnknown, fate.IntentRefused} {
+		b := setup(t)
+		b.want("a", "1", time.Minute, fate.Granted)
+		testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+		if err := b.settle("a", "1", end, "inv_1"); err != nil {
+			t.Errorf("%s: %v", end, err)
+		}
+	}
+}

@@ -71,6 +71,21 @@ func Parse(text string) (Standing, error) {
 	return s, nil
 }
 
+// Over tells whether an intent, as it is stored, has nothing under way and in doubt: there is none, no call has made
+// anything, or a call that Clerk has answered, and shows nothing of, was over before an instant.
+func Over(stored string, before time.Time) bool {
+	state, rest, _ := strings.Cut(stored, "|")
+	if state != "a" {
+		return state == "" || state == "p"
+	}
+	parts := strings.Split(rest, "|")
+	if len(parts) != 3 {
+		return false
+	}
+	till, err := store.Instant(parts[1])
+	return err == nil && till.Before(before)
+}
+
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or

@@ -265,3 +265,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAClaimNoticesThatAnEarlierOneIsLost: by the count of its process, although the Redis seems the same.
+func TestAClaimNoticesThatAnEarlierOneIsLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Memory = store.NewMemory()
+	b.want("first", "1", time.Minute, fate.Granted)
+	b.mustSettle("first", "1", fate.IntentMade, "inv_1")
+	b.want("second", "2", time.Minute, fate.Granted)
+	run := store.Keys("test").Run()
+	is := b.rdb.Get(t.Context(), run).Val()
+	testkit.NoError(t, b.rdb.FlushAll(t.Context()).Err()) // as a replica that lacks it all
+	testkit.NoError(t, b.rdb.Set(t.Context(), run, is, 0).Err())
+	b.want("second", "3", time.Minute, fate.Unsure)
+}

@@ -37,11 +37,14 @@ type Claim struct {
 }
 
 // Tasks claims and settles the intents of invite tasks.
-type Tasks struct{ db store.DB }
+type Tasks struct {
+	Memory *store.Memory // of the process, if it claims
+	db     store.DB
+}
 
 // NewTasks gives the intents of a namespace.
 func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
-	return &Tasks{store.Open(rdb, namespace)}
+	return &Tasks{db: store.Open(rdb, namespace)}
 }
 
 func (t *Tasks) key(address store.AddressID) string { return t.db.Key.Intents(string(address[:])) }
@@ -57,31 +60,34 @@ end
 
 // claimScript claims several addresses, each or not.
 //
-// KEYS[1] -> usher:{once}:lost
-// KEYS[2] -> usher:{once}:forgotten
-// KEYS[3] -> usher:{once}:redis
-// KEYS[4], [6] … -> usher:{once}:i:ADDRESS  of each wish
-// KEYS[5], [7] … -> usher:{once}:t:ID       of each wish
+// KEYS[1] -> usher:{once}:redis
+// KEYS[2] -> usher:{once}:lost
+// KEYS[3] -> usher:{once}:w:PROCESS
+// KEYS[4] -> usher:{once}:forgotten
+// KEYS[5], [7] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[6], [8] … -> usher:{once}:t:ID       of each wish
 // --
-// ARGV[1] -> token
-// ARGV[2] -> how long the call may last (ms)
-// ARGV[3], [6] … -> owner of each wish
-// ARGV[4], [7] … -> when its task was enqueued (ms)
-// ARGV[5], [8] … -> id of its address
+// ARGV[1] -> what the count of the process must be at least
+// ARGV[2] -> what it becomes
+// ARGV[3] -> token
+// ARGV[4] -> how long the call may last (ms)
+// ARGV[5], [8] … -> owner of each wish
+// ARGV[6], [9] … -> when its task was enqueued (ms)
+// ARGV[7], [10] … -> id of its address
 // --
 // Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
 var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + endedLua + `
 local answer = { stamp(now) }
-local lost = memory(KEYS[3], KEYS[1])
-local arg = 3
-for i = 4, #KEYS, 2 do
+local lost = memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+local arg = 5
+for i = 5, #KEYS, 2 do
   local owner, born, address = unpack(ARGV, arg, arg + 2)
   local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
   if not ended(text) then
-    if forgotten(KEYS[2], address) then
+    if forgotten(KEYS[4], address) then
       verdict = 'erased'
     else
-      verdict, at = intent.claim(KEYS[i], owner, ARGV[1], now + tonumber(ARGV[2]), tonumber(born), lost)
+      verdict, at = intent.claim(KEYS[i], owner, ARGV[3], now + tonumber(ARGV[4]), tonumber(born), lost)
     end
   end
   arg = arg + 3
@@ -95,13 +101,17 @@ func (t *Tasks) Claim(
 	ctx context.Context, token string, within time.Duration, wishes []Wish,
 ) (claims []Claim, err error) {
 	defer store.Wrap(&err, "claiming %d addresses", len(wishes))
-	keys := []string{t.db.Key.Lost(), t.db.Key.Tombstones(), t.db.Key.Run()}
-	args := []any{token, within.Milliseconds()}
+	keys := append(t.Memory.Keys(t.db.Key), t.db.Key.Tombstones())
+	args, noted := t.Memory.Raise()
+	args = append(args, token, within.Milliseconds())
 	for _, wish := range wishes {
 		keys = append(keys, t.key(wish.Address), t.db.Key.Record(wish.Task))
 		args = append(args, wish.Owner(), wish.Born, string(wish.Address[:]))
 	}
 	now, answers, err := store.Answer(claimScript.Run(ctx, t.db, keys, args...), 3)
+	if err == nil {
+		noted()
+	}
 	if err == nil && len(answers) != len(wishes) {
 		err = store.ErrGarbage
 	}
@@ -186,8 +196,8 @@ type Settlement struct {
 }
 
 // settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address
-// that was forgotten it writes only the record, which does not hold it. A task may be ended twice by the same
-// arguments.
+// that was forgotten it writes only the record, which does not hold it. A repeated request gets the same answer if it
+// writes a record.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS
 // KEYS[2] -> usher:{once}:t:ID
@@ -213,6 +223,7 @@ type Settlement struct {
 var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + history.Lua + deadletter.Lua +
 	endedLua + `
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
+redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
 local over = ending == 'untold' and ended(redis.call('GET', KEYS[2]))
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
@@ -220,7 +231,7 @@ elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
   if tonumber(keep) > 0 then remember_task(KEYS[6], ARGV[11], stamp(now)) end
 else
-  return ended(record) and redis.call('GET', KEYS[2]) == record and 1 or 0
+  return record ~= '' and redis.call('GET', KEYS[2]) == record and 1 or 0
 end
 if record == '' then return 1 end
 if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
@@ -277,6 +288,34 @@ return 1
 func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) (err error) {
 	defer store.Wrap(&err, "reopening an intent")
 	return reopenScript.Run(ctx, t.db, []string{t.key(address)}, owner, since).Err()
+}
+
+// adoptScript gives an owner's intent to another one, who asks Clerk before it calls. Nothing is left to do once the
+// new owner's task has ended.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// KEYS[2] -> usher:{once}:t:ID
+// --
+// ARGV[1] -> owner
+// ARGV[2] -> the new owner
+// ARGV[3] -> since when there may have been calls (ms; 0: if there is an intent)
+// --
+// Returns 1.
+var adoptScript = redis.NewScript(store.Clock + Lua + endedLua + `
+if ended(redis.call('GET', KEYS[2])) then return 1 end
+local stands = redis.call('HGET', KEYS[1], ARGV[1])
+if stands and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then redis.call('HSET', KEYS[1], ARGV[2], stands) end
+redis.call('HDEL', KEYS[1], ARGV[1])
+intent.reopen(KEYS[1], ARGV[2], tonumber(ARGV[3]))
+return 1
+`)
+
+// Adopt gives the intent of an owner to a task that goes on in its place. The task's first claim is unsure, for calls
+// since an instant (ms; 0: if there is an intent).
+func (t *Tasks) Adopt(ctx context.Context, owner, task string, address store.AddressID, since int64) (err error) {
+	defer store.Wrap(&err, "handing an intent on")
+	keys := []string{t.key(address), t.db.Key.Record(task)}
+	return adoptScript.Run(ctx, t.db, keys, owner, TaskOwner(task), since).Err()
 }
 
 // forgetScript forgets what is known of an owner that will never call again.

@@ -50,6 +50,7 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	}
 	keys := b.rdb.Keys(t.Context(), "*").Val()
 	slices.Sort(keys)
+	keys = slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, ":request:") })
 	if !slices.Equal(keys, []string{"test:{once}:forgotten", "test:{once}:redis", "test:{once}:t:flying"}) {
 		t.Errorf("left are %q", keys)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
@@ -104,15 +105,18 @@ func (l *Ledgers) Mended(
 const mendedFrom = "from:"
 
 // controlScript pauses, resumes, cancels or starts a campaign. Pausing one holds its uploads, and resuming it lets
-// them go on. What a cancelled one has yet to drop, move does.
+// them go on. What a cancelled one has yet to drop, move does. A repeated request changes nothing, also when it comes
+// after the next one.
 //
 // KEYS[13] -> usher:{once}:moving
+// KEYS[14] -> usher:{once}:c:NAME:request:TOKEN  what was answered
 // --
 // ARGV[5] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
 // --
 // Returns JSON: outcome (ok, missing or over) and the state of the campaign.
 var controlScript = redis.NewScript(prelude + `
-local what, outcome = ARGV[5], 'ok'
+local what, outcome, told = ARGV[5], 'ok', redis.call('GET', KEYS[14])
+if told then return told end
 local function started()
   if state == 'running' then redis.call('HSETNX', meta, 'started_at', stamp(now)) end
 end
@@ -138,12 +142,14 @@ elseif what == 'resume' then
   end
 end
 if state == 'running' or state == 'paused' and uploads == '' then redis.call('SADD', running, name) end
-return cjson.encode({ outcome = outcome, state = state or '' })
+told = cjson.encode({ outcome = outcome, state = state or '' })
+redis.call('SET', KEYS[14], told, 'PX', request_keep)
+return told
 `)
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
 func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
-	v, err := l.change(ctx, controlScript, name, []string{l.db.Key.Moving()}, "start")
+	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), "start")
 	return v.State, err
 }
 
@@ -171,8 +177,12 @@ func (l *Ledgers) Cancel(ctx context.Context, name string) (Campaign, error) {
 	return c, l.Moved(ctx, c)
 }
 
+func (l *Ledgers) controlKeys(name string) []string {
+	return []string{l.db.Key.Moving(), l.db.Key.Ledger(name, request+uuid.NewString())}
+}
+
 func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
-	if _, err := l.change(ctx, controlScript, name, []string{l.db.Key.Moving()}, what); err != nil {
+	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what); err != nil {
 		return Campaign{}, err
 	}
 	return l.Get(ctx, name)

@@ -34,16 +34,21 @@ type Batch struct {
 //
 // KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  list of the ids that were taken, behind an empty one
 // KEYS[14] -> usher:{once}:redis
+// KEYS[15] -> usher:{once}:lost
+// KEYS[16] -> usher:{once}:w:PROCESS
 // --
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
 // ARGV[7] -> for how long they are held (ms)
 // ARGV[8] -> travel of the lists to take from, in this order
 // ARGV[9] -> how long the call may last (ms)
+// ARGV[10] -> what the count of the process must be at least
+// ARGV[11] -> what it becomes
 // --
 // Returns now and, for each, its id, its row, and its intent as intent.Parse reads it.
 var takeScript = redis.NewScript(prelude + store.MemoryLua + `
 local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
+local memory_lost = for_call and memory(KEYS[14], KEYS[15], KEYS[16], ARGV[10], ARGV[11])
 local taken = { stamp(now) }
 local function give(id, row)
   for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
@@ -54,7 +59,7 @@ end
 if redis.call('EXISTS', KEYS[13]) == 1 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
 redis.call('RPUSH', KEYS[13], '')
 move_due()
-local born, memory_lost = number('created_at'), for_call and memory(KEYS[14], lost)
+local born = number('created_at')
 local function take(id)
   local row = redis.call('HGET', rows, id)
   if not row or string.sub(row, 1, 1) ~= 'w' or forgotten(tombstones, id) and erase(id) then return end
@@ -102,11 +107,15 @@ func (l *Ledgers) take(
 ) (batch Batch, err error) {
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
 	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
-	args := []any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}
-	more := []string{l.db.Key.Ledger(name, request+token), l.db.Key.Run()}
+	count, noted := l.Memory.Raise()
+	args := append([]any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}, count...)
+	more := append([]string{l.db.Key.Ledger(name, request+token)}, l.Memory.Keys(l.db.Key)...)
 	now, taken, err := store.Answer(l.run(ctx, takeScript, name, more, args...), 3)
 	if err != nil {
 		return Batch{}, err
+	}
+	if call > 0 {
+		noted()
 	}
 	batch.Now = now
 	for _, of := range taken {

@@ -18,3 +18,13 @@ func (s *Stage) Discard(ctx context.Context) { s.discard(ctx) }
 
 // Arrive is what follows Enter.
 func (s *Stage) Arrive(ctx context.Context, name string) (Upload, error) { return s.arrive(ctx, name) }
+
+// Mark marks a campaign as one that is being deleted.
+func (l *Ledgers) Mark(ctx context.Context, c Campaign, letters bool) error {
+	return l.mark(ctx, c, letters)
+}
+
+// ClearOnce takes one step of a deletion.
+func (l *Ledgers) ClearOnce(ctx context.Context, name string) (more bool, err error) {
+	return l.clear(ctx, name)
+}

@@ -30,6 +30,8 @@ const (
 	Paused    State = "paused"
 	Cancelled State = "cancelled"
 	Finished  State = "finished"
+
+	deleting State = "deleting" // it is none any more for whoever asks
 )
 
 var (
@@ -59,6 +61,8 @@ type Campaign struct {
 	Forgotten   int            // recipients that were removed on request; they count nowhere else
 	DeadByCode  map[string]int // the cause of each dead one; never nil
 	CreatedAt   time.Time
+	UploadedAt  time.Time // last; zero if an earlier version did
+	ExpiresAt   time.Time // when its last invitation expires; zero if nobody has looked
 	ScheduledAt time.Time
 	StartedAt   time.Time
 	FinishedAt  time.Time
@@ -68,11 +72,14 @@ type Campaign struct {
 func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
 
 // Ledgers keeps the campaigns of one namespace.
-type Ledgers struct{ db store.DB }
+type Ledgers struct {
+	Memory *store.Memory // of the process, if it takes for calls
+	db     store.DB
+}
 
 // New gives the campaigns of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Ledgers {
-	return &Ledgers{store.Open(rdb, namespace)}
+	return &Ledgers{db: store.Open(rdb, namespace)}
 }
 
 // TaskID is the id of the task that drives a campaign in a generation.
@@ -89,11 +96,13 @@ func GenerationOf(taskID string) int {
 	return n
 }
 
-// Get gives the head of a campaign, or ErrNotFound.
+// Get gives the head of a campaign, or ErrNotFound, which is a *DeletedError if it was deleted.
 func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 	campaigns, unreadable, err := l.heads(ctx, name)
 	if err = errors.Join(err, unreadable); err == nil && len(campaigns) == 0 {
-		err = fmt.Errorf("%s: %w", name, ErrNotFound)
+		if err = l.deleted(ctx, name); err == nil {
+			err = fmt.Errorf("%s: %w", name, ErrNotFound)
+		}
 	}
 	if err != nil {
 		return Campaign{}, err
@@ -128,7 +137,7 @@ func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campa
 		return nil, nil, err
 	}
 	for i, head := range heads {
-		if len(head.Val()) == 0 {
+		if len(head.Val()) == 0 || head.Val()["state"] == string(deleting) {
 			continue // indexed just before its upload was committed, or never
 		}
 		c, err := campaignOf(names[i], head.Val())
@@ -160,8 +169,11 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: number("generation"), Recipients: number("recipients"),
 		Sent: number("sent"), Dead: number("dead"), Forgotten: number("forgotten"), DeadByCode: map[string]int{},
-		CreatedAt: at("created_at"), ScheduledAt: at("scheduled_at"),
+		CreatedAt: at("created_at"), UploadedAt: at("uploaded_at"), ScheduledAt: at("scheduled_at"),
 		StartedAt: at("started_at"), FinishedAt: at("finished_at"),
+	}
+	if fields["expires_of"] == fields["generation"] {
+		c.ExpiresAt = at("expires_at")
 	}
 	c.Uploads = len(strings.Fields(fields["uploads"]))
 	for field := range fields {

@@ -392,3 +392,22 @@ func TestTheSweepFindsACampaignWhoseDriverIsGone(t *testing.T) {
 		t.Errorf("a finished campaign: %v", orphans)
 	}
 }
+
+// TestATakeNoticesThatAnEarlierOneIsLost: by the count of its process. Whoever waits is asked about first.
+func TestATakeNoticesThatAnEarlierOneIsLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Memory = store.NewMemory()
+	b.add(t, "c", people(0, 3))
+	if first := b.take(t, 1, ledger.InBulk, time.Minute); len(first.Rows) != 1 {
+		t.Fatalf("%+v", first)
+	}
+	count := b.Memory.Keys(store.Keys("test"))[2]
+	if n := b.rdb.Del(t.Context(), count).Val(); n != 1 {
+		t.Fatal("a take does not raise the count")
+	}
+	if second := b.take(t, 2, ledger.InBulk, time.Minute); len(second.Rows) != 0 {
+		t.Errorf("%d were given out for a call, although earlier ones may be lost", len(second.Rows))
+	}
+	b.askLost(t, 2)
+}

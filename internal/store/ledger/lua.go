@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -55,7 +56,8 @@ const requestKeep = "\nlocal request_keep = 60000\n"
 //
 // uploads names the uploads on their way into the campaign, in their order, with a space between two. While it names
 // any, the campaign is uploading, or was paused, and after says what it is to be when they have arrived. Scripts of
-// earlier versions make no calls in a state that they do not know.
+// earlier versions make no calls in a state that they do not know. A campaign that is being deleted has no state here,
+// as one that is not there.
 //
 //	become(new): changes the state of the campaign
 //	begin(): lets it run, and gives it time to get a driver before the sweep gives it one
@@ -78,6 +80,8 @@ local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
 local state, uploads = unpack(redis.call('HMGET', meta, 'state', 'uploads'))
 uploads = uploads or ''
 local mended = string.sub(meta, 1, -5) .. 'mended'
+local deleting = state == 'deleting'
+if deleting then state = false end
 local lists = { b = waiting, s = singles, r = ready, u = unsure }
 local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
 local function number(field) return tonumber(redis.call('HGET', meta, field) or '0') end
@@ -192,6 +196,7 @@ func read(answer *redis.Cmd, into any) error {
 type verdict struct {
 	Outcome string
 	State   State
+	At      int64 // when the campaign was deleted, in ms
 }
 
 // change runs a script that changes a campaign. The error says why it was not changed.
@@ -203,12 +208,15 @@ func (l *Ledgers) change(
 		return v, fmt.Errorf("campaign %s: %w", name, err)
 	case v.Outcome == "ok":
 		return v, nil
+	case v.Outcome == "deleted":
+		return v, &DeletedError{Name: name, At: time.UnixMilli(v.At).UTC()}
 	case v.Outcome == "over":
 		return v, fmt.Errorf("%s is %s: %w", name, v.State, ErrOver)
 	}
 	why, known := map[string]error{
 		"missing": ErrNotFound, "cancelled": ErrCancelled, "newer": store.ErrNewer, "busy": ErrBusy,
 		"incomplete": errIncomplete, "taken": ErrTaken, "forgotten": ErrForgotten,
+		"running": ErrNotOver, "unsure": ErrUnsettled, "changed": ErrChanged,
 	}[v.Outcome]
 	if !known {
 		why = store.ErrGarbage

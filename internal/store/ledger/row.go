@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -95,31 +96,57 @@ func entryOf(id, value string) (Entry, error) {
 const scanCount = 500
 
 // Each calls do for every recipient of a campaign once, in no order, until it returns an error, and gives that. A
-// campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error.
+// campaign that runs goes on meanwhile: each is told as it stands when it is read. None is no error, but a campaign
+// that is deleted meanwhile, or was before, is a *DeletedError.
 func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) error {
 	seen := make(map[store.AddressID]struct{}) // HSCAN may give one twice
-	rows := l.db.HScan(ctx, l.db.Key.Ledger(name, "rows"), 0, "", scanCount).Iterator()
-	for rows.Next(ctx) {
-		id := rows.Val()
-		if !rows.Next(ctx) {
-			break
-		}
-		entry, err := entryOf(id, rows.Val())
+	for cursor, more := uint64(0), true; more; more = cursor != 0 {
+		rows, next, err := l.page(ctx, name, cursor)
 		if err != nil {
-			return fmt.Errorf("campaign %s: %w", name, err)
-		}
-		if _, again := seen[entry.ID]; again {
-			continue
-		}
-		seen[entry.ID] = struct{}{}
-		if err := do(entry); err != nil {
 			return err
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("reading the recipients of campaign %s: %w", name, err)
+		cursor = next
+		for i := 0; i+1 < len(rows); i += 2 {
+			entry, err := entryOf(rows[i], rows[i+1])
+			if err != nil {
+				return fmt.Errorf("campaign %s: %w", name, err)
+			}
+			if _, again := seen[entry.ID]; again {
+				continue
+			}
+			seen[entry.ID] = struct{}{}
+			if err := do(entry); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// page reads some rows of a campaign, ids and values in turn, and where to go on: 0 if these were the last. The state
+// is read after them, so that rows of a campaign that is deleted are not taken for all there are.
+func (l *Ledgers) page(ctx context.Context, name string, cursor uint64) (rows []string, next uint64, err error) {
+	defer store.Wrap(&err, "reading the recipients of campaign %s", name)
+	var page *redis.ScanCmd
+	var state *redis.StringCmd
+	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		page = pipe.HScan(ctx, l.db.Key.Ledger(name, "rows"), cursor, "", scanCount)
+		state = pipe.HGet(ctx, l.db.Key.Ledger(name, "meta"), "state")
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, 0, err
+	}
+	switch gone := errors.Is(state.Err(), redis.Nil); {
+	case gone, state.Val() == string(deleting):
+		err = l.deleted(ctx, name)
+	default:
+		err = state.Err()
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return page.Result()
 }
 
 // Find gives those of some recipients that a campaign has, by id.

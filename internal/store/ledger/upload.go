@@ -156,9 +156,10 @@ func (s *Stage) add(ctx context.Context, pipe redis.Pipeliner, chunk []Recipient
 // Returns 1.
 var discardScript = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
+redis.call('UNLINK', KEYS[1]) -- needs no memory: Redis takes the others after it also when it is full
+for chunk = 0, ARGV[2] - 1 do redis.call('UNLINK', ARGV[1] .. chunk) end
 redis.call('HSET', KEYS[1], 'outcome', 'discarded')
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-for chunk = 0, ARGV[2] - 1 do redis.call('UNLINK', ARGV[1] .. chunk) end
 return 1
 `)
 
@@ -177,6 +178,7 @@ func (s *Stage) discard(ctx context.Context) {
 //
 // KEYS[13] -> usher:{once}:moving
 // KEYS[14] -> usher:{once}:u:UPLOAD  hash of the upload's head
+// KEYS[15] -> usher:{once}:deleted:PART
 // --
 // ARGV[5] -> version
 // ARGV[6] -> start (ms, or 0 for now)
@@ -185,12 +187,14 @@ func (s *Stage) discard(ctx context.Context) {
 // ARGV[9] -> how many chunks there are
 // ARGV[10] -> how many recipients
 // --
-// Returns JSON: outcome (ok, cancelled, newer, busy: a start was asked for but the campaign has begun, or incomplete:
-// the stage expired).
+// Returns JSON: outcome (ok, cancelled, newer, deleted, busy: a start was asked for but the campaign has begun, or
+// incomplete: the stage expired), and at: when it was deleted.
 var enterScript = redis.NewScript(prelude + `
 local head, start, after = KEYS[14], tonumber(ARGV[6]), redis.call('HGET', meta, 'after')
 local function answer(outcome) return cjson.encode({ outcome = outcome }) end
 if redis.call('HEXISTS', head, 'chunks') == 1 then return answer('ok') end
+local stub = redis.call('HGET', KEYS[15], name)
+if stub then return cjson.encode({ outcome = 'deleted', at = tonumber(string.match(stub, '%d+$')) * 1000 }) end
 if number('v') > tonumber(ARGV[5]) then return answer('newer') end
 if state == 'cancelled' then return answer('cancelled') end
 local was = state == 'uploading' and after or state
@@ -199,10 +203,12 @@ if redis.call('EXISTS', head) == 1 then return answer('incomplete') end
 for chunk = 0, ARGV[9] - 1 do
   if redis.call('EXISTS', ARGV[8] .. chunk) == 0 then return answer('incomplete') end
 end
-for chunk = 0, ARGV[9] - 1 do redis.call('PERSIST', ARGV[8] .. chunk) end
+-- First what needs memory: a Redis that is full refuses it, and nothing is done.
 redis.call('HSET', head, 'campaign', name, 'chunks', ARGV[9], 'recipients', ARGV[10], 'start', ARGV[6], 'moved', 0,
   'added', 0, 'known', 0, 'forgotten', 0)
+for chunk = 0, ARGV[9] - 1 do redis.call('PERSIST', ARGV[8] .. chunk) end
 redis.call('HSET', meta, 'uploads', uploads == '' and ARGV[7] or uploads .. ' ' .. ARGV[7])
+redis.call('HSET', meta, 'uploaded_at', stamp(now))
 redis.call('SADD', KEYS[13], name)
 if not state then
   redis.call('HSET', meta, 'v', ARGV[5], 'created_at', stamp(now), 'generation', 1)
@@ -222,15 +228,18 @@ func (s *Stage) Enter(ctx context.Context, name string, start time.Time) error {
 	if !start.IsZero() {
 		startMS = start.UnixMilli()
 	}
+	if err := l.deleted(ctx, name); err != nil {
+		return err
+	}
 	// Indexed first: an index entry without a campaign is passed over, a campaign without one would never be seen.
 	now := redis.Z{Score: float64(time.Now().UnixMilli()), Member: name}
 	if err := l.db.ZAddNX(ctx, l.db.Key.Campaigns(), now).Err(); err != nil {
 		return err
 	}
-	keys := []string{l.db.Key.Moving(), l.db.Key.Upload(s.upload)}
+	keys := []string{l.db.Key.Moving(), l.db.Key.Upload(s.upload), l.stubs(name)}
 	v, err := l.change(ctx, enterScript, name, keys,
 		version, startMS, s.upload, l.db.Key.Stage("", s.upload+":"), s.chunks, s.rows)
-	if err != nil && v.Outcome == "" {
+	if err != nil && v.Outcome == "" && !store.IsFull(err) {
 		err = fmt.Errorf("%w (%w)", ErrUnsure, err)
 	}
 	return err

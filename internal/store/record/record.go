@@ -103,15 +103,21 @@ func Decode(data []byte) (Record, error) {
 	return r, nil
 }
 
-// Claim writes the record of a new task unless there is one already, and then gives that one and true.
-func (s *Store) Claim(ctx context.Context, id string, r Record) (found Record, exists bool, err error) {
+// claimKeep is how long an id stays taken whose enqueuing was broken off. The task itself keeps its record until it
+// ends.
+const claimKeep = 366 * 24 * time.Hour
+
+// Claim writes the record of a new task, which runs at an instant or at once, unless there is one already, and then
+// gives that one and true.
+func (s *Store) Claim(ctx context.Context, id string, r Record, at time.Time) (found Record, exists bool, err error) {
 	defer store.Wrap(&err, "claiming task id %s", id)
 	data, _, err := Encode(r)
 	if err != nil {
 		return Record{}, false, err
 	}
+	keep := claimKeep + max(0, time.Until(at))
 	for range 3 { // the record found may expire before it is read
-		fresh, err := s.db.SetNX(ctx, s.db.Key.Record(id), data, 0).Result()
+		fresh, err := s.db.SetNX(ctx, s.db.Key.Record(id), data, keep).Result()
 		if err != nil || fresh {
 			return r, false, err
 		}

@@ -33,6 +33,7 @@ type Retrier struct {
 	records *record.Store
 	intents *intent.Tasks
 	queue   string // of campaigns
+	invites string // the queue of invites
 
 	histories *history.Store
 }
@@ -43,6 +44,7 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
+		invites:   policy.Queue(namespace, policy.Interactive),
 		histories: history.NewStore(rdb, namespace),
 	}
 }
@@ -51,22 +53,38 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 // recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so
 // that repeating one that was broken off finishes it.
 func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err error) {
+	return r.get(ctx, id, "")
+}
+
+// RetryAlone is Retry for a recipient of a campaign that is to be deleted: an invite of its own takes its intent over.
+func (r *Retrier) RetryAlone(ctx context.Context, id string) (carrier string, err error) {
+	return r.get(ctx, id, alone)
+}
+
+func (r *Retrier) get(ctx context.Context, id, prefix string) (carrier string, err error) {
 	entry, err := r.letters.Get(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	return r.Mend(ctx, entry, nil)
+	return r.retry(ctx, entry, nil, prefix)
 }
 
-// Mend is [Retrier.Retry] of a letter as it was read, with another request: nil leaves the letter's. The recipient is
-// checked. The error is deadletter.ErrBegun if a retry with another request was begun and broken off, and
-// deadletter.ErrChanged if the letter is another one by now.
+// Mend is [Retrier.Retry] of a letter as it was read, with another request. The recipient is checked. The error is
+// deadletter.ErrBegun if a retry with another request was begun and broken off, and deadletter.ErrChanged if the
+// letter is another one by now.
 func (r *Retrier) Mend(ctx context.Context, entry deadletter.Entry, as *tasks.Recipient) (carrier string, err error) {
+	return r.retry(ctx, entry, as, "")
+}
+
+// retry retries a letter, with another request unless that is nil, under an id that begins with the prefix.
+func (r *Retrier) retry(
+	ctx context.Context, entry deadletter.Entry, as *tasks.Recipient, prefix string,
+) (carrier string, err error) {
 	payload, err := Payload(entry, as)
 	if err != nil {
 		return "", err
 	}
-	next, err := r.nextID(ctx, entry)
+	next, err := r.nextID(ctx, entry, prefix)
 	if err != nil {
 		return "", err
 	}
@@ -81,10 +99,13 @@ func (r *Retrier) Mend(ctx context.Context, entry deadletter.Entry, as *tasks.Re
 	if err != nil {
 		return "", err
 	}
-	if carrier = entry.Next; entry.Recipient != nil {
-		carrier, err = r.revive(ctx, entry, sent)
-	} else {
+	switch carrier = entry.Next; { // the next id says how the retry was begun
+	case entry.Recipient == nil:
 		err = r.repeat(ctx, entry, sent)
+	case strings.HasPrefix(entry.Next, alone):
+		err = r.invite(ctx, entry, sent)
+	default:
+		carrier, err = r.revive(ctx, entry, sent)
 	}
 	if err == nil {
 		err = r.note(ctx, entry, sent)
@@ -167,7 +188,7 @@ func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) er
 		At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure,
 	}
 	again := history.Event{At: time.Now().UTC(), What: "retried", TaskID: e.Next, Campaign: e.Campaign}
-	if e.Recipient != nil {
+	if e.Recipient != nil && !strings.HasPrefix(e.Next, alone) {
 		again.TaskID = ""
 	}
 	if len(e.Mended) > 0 {
@@ -249,16 +270,19 @@ func baseOf(id string) string {
 	return base
 }
 
-const retryMark = ":retry"
+const (
+	retryMark = ":retry"
+	alone     = "alone:" // begins the ids of invites for recipients of campaigns
+)
 
-// nextID numbers the retries of a task. An id that became free has had retries before, whose numbers are not used
+// nextID numbers the retries of a task, behind a prefix. An id that became free has had retries before, whose numbers are not used
 // again: they have ended, and a task with such an id would not run.
-func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry) (string, error) {
+func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry, prefix string) (string, error) {
 	base, number, _ := strings.Cut(e.ID, retryMark)
 	n, _ := strconv.Atoi(number)
 	for {
 		n++
-		next := base + retryMark + strconv.Itoa(n)
+		next := prefix + base + retryMark + strconv.Itoa(n)
 		if _, used, err := r.records.Get(ctx, next); !used {
 			return next, err
 		}
@@ -267,12 +291,8 @@ func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry) (string, error
 
 // repeat enqueues the letter's task under a new id.
 func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent request) error {
-	known, exists, err := r.records.Get(ctx, entry.Next)
-	if err != nil {
+	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
 		return err
-	}
-	if exists && known.State.Ended() {
-		return nil // enqueued by a retry that was broken off, and run since
 	}
 	if owner, address, ok := ownerOf(entry); ok {
 		since := doubtSince(entry)
@@ -286,7 +306,7 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 			return err
 		}
 	}
-	_, err = r.records.Change(ctx, baseOf(entry.ID), func(base *record.Record) bool {
+	_, err := r.records.Change(ctx, baseOf(entry.ID), func(base *record.Record) bool {
 		base.Retry = entry.Next
 		return true
 	})
@@ -294,6 +314,33 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 		return err
 	}
 	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, sent.payload), entry.Queue, entry.Next, time.Time{})
+	return err
+}
+
+// ended tells whether a task was enqueued by a retry that was broken off, and has run since.
+func (r *Retrier) ended(ctx context.Context, id string) (bool, error) {
+	known, exists, err := r.records.Get(ctx, id)
+	return exists && known.State.Ended(), err
+}
+
+// invite enqueues an invite for the letter's recipient, under a new id.
+func (r *Retrier) invite(ctx context.Context, entry deadletter.Entry, sent request) error {
+	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
+		return err
+	}
+	payload := tasks.InvitePayload{Version: tasks.Version, EnqueuedAt: time.Now().UnixMilli()}
+	if err := json.Unmarshal(sent.payload, &payload.Recipient); err != nil {
+		return fmt.Errorf("its recipient cannot be read: %w", store.ErrGarbage)
+	}
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encoding a payload: %w", err)
+	}
+	owner := intent.CampaignOwner(entry.Campaign)
+	if err := r.intents.Adopt(ctx, owner, entry.Next, *entry.Recipient, doubtSince(entry)); err != nil {
+		return err
+	}
+	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(tasks.TypeInvite, data), r.invites, entry.Next, time.Time{})
 	return err
 }
 

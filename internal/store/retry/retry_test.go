@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 type bundle struct {
@@ -201,5 +203,54 @@ func TestDeletingALetterForgetsItsOwner(t *testing.T) {
 	}
 	if standing, _, err := intents.Standing(ctx, wish.Owner(), wish.Address); err != nil || standing.Open {
 		t.Errorf("%+v, %v", standing, err)
+	}
+}
+
+// TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn: the invite takes the recipient's intent over, and asks Clerk
+// before it calls. A retry that was begun in one way is finished in that way.
+func TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	address := store.IDOf("ada@example.com")
+	key := store.Keys("test").Intents(string(address[:]))
+	since := time.Now().Add(-time.Hour)
+	dead := deadletter.Entry{
+		ID: deadletter.RecipientID("spring", address), Type: "bulk-invite", Queue: "test:campaign", Campaign: "spring",
+		Recipient: &address, Payload: []byte(`{"email_address":"ada@example.com","template_slug":"invitation"}`),
+		Failure: fate.Failure{Reason: fate.Exhausted}, History: []fate.Attempt{{At: since}}, FailedAt: time.Now().UTC(),
+	}
+	next := "alone:" + dead.ID + ":retry1"
+	for step, retry := range []func() (string, error){
+		func() (string, error) { return b.RetryAlone(ctx, dead.ID) },
+		func() (string, error) { return b.RetryAlone(ctx, dead.ID) }, // after it was broken off
+		func() (string, error) { return b.Retry(ctx, dead.ID) },
+	} {
+		testkit.NoError(t, b.letters.Put(ctx, dead))
+		if step == 0 {
+			testkit.NoError(t, b.rdb.HSet(ctx, key, "c:spring", "p|x|1|1").Err())
+		} else {
+			testkit.NoError(t, b.rdb.HSet(ctx, "test:{once}:d:e:"+dead.ID, "next", next).Err())
+		}
+		if carrier, err := retry(); err != nil || carrier != next {
+			t.Fatalf("%d: %s, %v", step, carrier, err)
+		}
+		info, err := b.inspector.GetTaskInfo("test:interactive", next)
+		testkit.NoError(t, err)
+		if p, err := tasks.DecodeInvite(info.Payload); err != nil || p.EmailAddress != "ada@example.com" ||
+			p.TemplateSlug != "invitation" || info.Type != tasks.TypeInvite {
+			t.Errorf("%+v, %v, %s", p, err, info.Type)
+		}
+		if intents := b.rdb.HGetAll(ctx, key).Val(); len(intents) != 1 ||
+			!strings.HasPrefix(intents["t:alone:"+dead.ID], "r|reopened|1|") {
+			t.Errorf("intents: %v", intents)
+		}
+	}
+	// it has ended since: nothing stands in for it any more
+	testkit.NoError(t, b.inspector.DeleteTask("test:interactive", next))
+	testkit.NoError(t, b.records.Put(ctx, next, record.Record{State: record.Done}))
+	testkit.NoError(t, b.rdb.Del(ctx, key).Err())
+	testkit.NoError(t, intent.NewTasks(b.rdb, "test").Adopt(ctx, "c:spring", next, address, since.UnixMilli()))
+	if n := b.rdb.Exists(ctx, key).Val(); n != 0 {
+		t.Error("a late request left an intent")
 	}
 }

@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// TestACampaignRunsWhateverRedisForbids: each restriction by itself, and all together. What cannot be known then is
+// said, a strict worker refuses it by name, and connections do not become more.
+func TestACampaignRunsWhateverRedisForbids(t *testing.T) {
+	t.Parallel()
+	const noInfo = "Redis refuses INFO"
+	for rules, says := range map[string][]string{
+		"-config":             {"does not tell its appendfsync"},
+		"-memory":             nil,
+		"-info":               {noInfo},
+		"-publish -subscribe": nil,
+		"-config -memory -info -publish -subscribe -psubscribe -unsubscribe -client": {noInfo,
+			"does not tell its maxmemory-policy", "does not tell its appendonly", "does not tell its appendfsync"},
+	} {
+		t.Run(rules, func(t *testing.T) {
+			t.Parallel()
+			all := append([]string{"~*", "&*", "+@all"}, strings.Fields(rules)...)
+			l := startLimited(t, all, clerktest.Config{}, "USHER_LIMIT_CREATE=10/1s", "USHER_LIMIT_BULK=2/1s",
+				"USHER_RESERVE=3", "USHER_LOG_LEVEL=info")
+			l.complete = true
+			w := l.worker("USHER_STRICT=false")
+			l.do(0, "bulk-invite", l.write("bulk.csv", csv("bulk", 120)), "--campaign=spring")
+			testkit.Eventually(t, "the campaign is under way", func() bool { return l.campaign("spring").Sent >= 40 })
+			before := l.connections("usher")
+			l.do(0, "status")
+			l.do(0, "bulk-invite", l.write("other.csv", csv("other", 20)), "--dry-run")
+			l.do(0, "invite", "single0@example.com")
+			testkit.Eventually(t, "the campaign has ended", func() bool {
+				return l.campaign("spring").State == tasks.CampaignFinished
+			})
+			l.onceEach(120, 1)
+			if after := l.connections("usher"); after > before+5 {
+				t.Errorf("%d connections, and %d before", after, before)
+			}
+			for _, text := range says {
+				if n := lines(w, text); n != 1 {
+					t.Errorf("%q is said %d times:\n%s", text, n, w.Log())
+				}
+			}
+			if n := lines(w, `"level":"warn"`, `"level":"error"`); n != len(says) {
+				t.Errorf("%d warnings, want %d:\n%s", n, len(says), w.Log())
+			}
+			unknown := strings.Contains(fmt.Sprint(says), "does not tell")
+			if !unknown {
+				return
+			}
+			strict := l.run("", "worker", []string{"USHER_STRICT=true"})
+			if strict.Exit != 2 || !strings.Contains(strict.Stderr, "appendfsync") {
+				t.Errorf("a strict worker: exit %d, %s", strict.Exit, strict.Stderr)
+			}
+		})
+	}
+}
+
+// connections counts those of a user.
+func (l *limited) connections(user string) int {
+	l.t.Helper()
+	list, err := l.rdb.ClientList(l.t.Context()).Result()
+	testkit.NoError(l.t, err)
+	return strings.Count(list, " user="+user+" ")
+}

@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
+)
+
+// documented are the rules of the Redis user that docs/operations.md names.
+func documented(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	testkit.NoError(t, err)
+	rule := regexp.MustCompile(`(?s)\nuser usher on >PASSWORD (.*?)\n` + "```").FindSubmatch(text)
+	if rule == nil {
+		t.Fatal("docs/operations.md has no line that begins with user usher on >PASSWORD")
+	}
+	return strings.Fields(strings.ReplaceAll(string(rule[1]), "\\\n", " "))
+}
+
+// limited is a system whose Redis user has few rights.
+type limited struct {
+	*system
+	complete bool // all must go well
+}
+
+func startLimited(t *testing.T, rules []string, config clerktest.Config, env ...string) *limited {
+	t.Helper()
+	schedules := "schedules:\n  - name: sync\n    cron: \"0 4 1 1 *\"\n    task: sync-list\n"
+	l := &limited{system: start(t, config, env...)}
+	l.env = append(l.env, "USHER_SCHEDULE_FILE="+l.write("schedules.yaml", schedules), "USHER_STRICT=true",
+		"REDIS_URL=redis://usher:secret@"+l.redis.Addr)
+	l.allow(rules)
+	return l
+}
+
+// allow gives the user of the workers exactly these rights.
+func (l *limited) allow(rules []string) {
+	l.t.Helper()
+	args := []any{"ACL", "SETUSER", "usher", "reset", "on", ">secret"}
+	for _, rule := range rules {
+		args = append(args, rule)
+	}
+	testkit.NoError(l.t, l.rdb.Do(l.t.Context(), args...).Err())
+}
+
+// refused tells what Redis has refused to the user.
+func (l *limited) refused() (what []string) {
+	l.t.Helper()
+	entries, err := l.rdb.ACLLog(l.t.Context(), 100).Result()
+	testkit.NoError(l.t, err)
+	for _, e := range entries {
+		if e.Username == "usher" {
+			what = append(what, e.Reason+" "+e.Object)
+		}
+	}
+	return what
+}
+
+// do runs enqueue, which must come to exit.
+func (l *limited) do(exit int, args ...string) (stdout string) {
+	a := l.enqueue(append(args, "--json")...)
+	if a.Exit != exit && l.complete {
+		l.t.Errorf("enqueue %q: exit %d, want %d\n%s%s", args, a.Exit, exit, a.Stdout, a.Stderr)
+	}
+	return a.Stdout
+}
+
+// everything does what people and services do with Usher, until Redis refuses something.
+func (l *limited) everything() {
+	field := func(text, name string) string {
+		found := regexp.MustCompile(`"` + name + `":\s*"([^"]*)"`).FindStringSubmatch(text)
+		if found == nil {
+			return "none"
+		}
+		return found[1]
+	}
+	var first *process
+	l.clerk.AddUser("user@example.com")
+	for _, step := range []func(){
+		func() { first = l.worker("USHER_TIMEOUT=2s") },
+		func() { l.do(0, "invite", "ada@example.com", "--wait", "--wait-timeout=20s") },
+		func() { l.do(0, "status") },
+		func() {
+			l.do(0, "bulk-invite", l.write("b.csv", csv("bulk", 30)), "--campaign=spring", "--wait", "--wait-timeout=20s")
+		},
+		func() { l.do(0, "campaign", "export", "spring") },
+		func() { l.do(0, "campaign", "list") },
+		func() { l.do(0, "sync-list", "--wait", "--wait-timeout=20s") },
+		func() { l.do(0, "invitations") },
+		func() { l.do(3, "invite", "user@example.com", "--wait", "--wait-timeout=20s") },
+		func() { l.do(0, "dead-letter", "retry", field(l.do(0, "dead-letter", "list"), "id")) },
+		func() {
+			id := field(l.do(0, "invite", "later@example.com", "--in=1d"), "task_id")
+			l.do(0, "status", id)
+			l.do(0, "forget", "later@example.com", "--yes")
+		},
+		func() {
+			l.do(0, "bulk-invite", l.write("c.csv", csv("later", 300)), "--campaign=autumn", "--in=1d")
+			l.do(0, "campaign", "pause", "autumn")
+			l.do(0, "campaign", "resume", "autumn")
+			l.do(0, "campaign", "cancel", "autumn", "--yes")
+			upload := ledger.New(l.rdb, "usher").Stage() // that was broken off
+			row := ledger.Recipient{Folded: "bulk3@example.com", Data: []byte(`{"email_address":"bulk3@example.com"}`)}
+			testkit.NoError(l.t, upload.Add(l.t.Context(), []ledger.Recipient{row}))
+			l.do(0, "forget", "bulk3@example.com", "--yes")
+		},
+		func() { l.do(0, "campaign", "delete", "autumn", "--yes") },
+		func() { l.do(0, "revoke", "--campaign=spring", "--yes", "--wait", "--wait-timeout=20s") },
+		func() { l.do(0, "delete", "--email=ada@example.com", "--yes", "--wait", "--wait-timeout=20s") },
+		func() { l.do(0, "schedule", "list") },
+		func() { l.do(0, "resume-calls") },
+		func() { l.do(0, "dead-letter", "delete", "--all", "--yes") },
+		func() { // an invite is active when its worker dies, another one when it stops
+			l.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Create})
+			l.do(0, "invite", "bob@example.com")
+			if l.complete {
+				testkit.Eventually(l.t, "the call hangs", func() bool { return l.clerk.Faults()[0].Struck > 0 })
+			}
+			first.stop(syscall.SIGKILL)
+			l.worker("USHER_TIMEOUT=2s")
+			l.do(0, "invite", "carol@example.com")
+		},
+		func() { l.workers[1].stop(syscall.SIGTERM) },
+	} {
+		if step(); len(l.refused()) > 0 {
+			return
+		}
+	}
+}
+
+// TestTheDocumentedRightsSuffice: and nothing more is even asked for.
+func TestTheDocumentedRightsSuffice(t *testing.T) {
+	t.Parallel()
+	l := startLimited(t, documented(t), clerktest.Config{})
+	l.complete = true
+	l.everything()
+	if refused := l.refused(); len(refused) > 0 {
+		t.Errorf("Redis refuses %q", refused)
+	}
+}
+
+// TestNoDocumentedRightIsTooMuch: without any of them something is refused.
+func TestNoDocumentedRightIsTooMuch(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts the system once for each right")
+	}
+	rules := documented(t)
+	for i, rule := range rules {
+		if !strings.HasPrefix(rule, "+") {
+			continue
+		}
+		t.Run(rule, func(t *testing.T) {
+			t.Parallel()
+			l := startLimited(t, slices.Delete(slices.Clone(rules), i, i+1), clerktest.Config{})
+			if l.everything(); len(l.refused()) == 0 {
+				t.Error("nothing is refused without it")
+			}
+		})
+	}
+}

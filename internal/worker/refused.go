@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"context"
+	"crypto/sha1" // by which Redis names scripts
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// refusals are the commands and scripts that Redis refuses to carry out at present, whoever asks. It is a hook of a
+// client: what a worker really does tells whether it can work.
+type refusals struct {
+	mu  sync.Mutex
+	now map[string]refusal
+}
+
+// refusal is of one command or script.
+type refusal struct {
+	since, last time.Time
+	why         string
+}
+
+const (
+	// refusedOnce is how long a command must be refused before the worker is not ready.
+	refusedOnce = redisPatience
+	// refusedLast is after how long a command that is not tried any more counts no longer. asynq's slowest loop tries
+	// once a minute.
+	refusedLast = 150 * time.Second
+)
+
+// refused tells an answer with which Redis refuses a command from one about what the command found.
+func refused(err error) bool {
+	return answeredWithError(err) && slices.ContainsFunc([]string{
+		"NOPERM", "OOM ", "MISCONF ", "READONLY ", "nknown command", "nknown Redis command", "can't run this command",
+	}, func(part string) bool { return strings.Contains(err.Error(), part) })
+}
+
+// note notes the answer to a command.
+func (r *refusals) note(cmd redis.Cmder, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case refused(err) && !slices.Contains([]string{"info", "config", "hello", "blmove"}, cmd.Name()): // these are optional
+		now := time.Now()
+		if r.now == nil {
+			r.now = map[string]refusal{}
+		}
+		name := nameOf(cmd)
+		before, stands := r.now[name]
+		if !stands || now.Sub(before.last) > refusedLast {
+			before.since = now
+		}
+		before.last, before.why = now, err.Error()
+		r.now[name] = before
+	case len(r.now) > 0 && (err == nil || answeredWithError(err)):
+		delete(r.now, nameOf(cmd))
+	}
+}
+
+// nameOf names a command, and a script by its digest.
+func nameOf(cmd redis.Cmder) string {
+	args := cmd.Args()
+	if len(args) < 2 || !strings.HasPrefix(cmd.Name(), "eval") {
+		return cmd.Name()
+	}
+	script := fmt.Sprint(args[1])
+	if cmd.Name() == "eval" {
+		sum := sha1.Sum([]byte(script))
+		script = hex.EncodeToString(sum[:])
+	}
+	return "script " + script
+}
+
+// why says what Redis refuses, or nothing.
+func (r *refusals) why() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.now {
+		if time.Since(at.last) < refusedLast && at.last.Sub(at.since) > refusedOnce {
+			return at.why
+		}
+	}
+	return ""
+}
+
+// DialHook is for [redis.Hook].
+func (r *refusals) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+// ProcessHook is for [redis.Hook].
+func (r *refusals) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		r.note(cmd, err) // the command itself learns it later
+		return err
+	}
+}
+
+// ProcessPipelineHook is for [redis.Hook].
+func (r *refusals) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			r.note(cmd, cmd.Err())
+		}
+		return err
+	}
+}

@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/testkit"
+)
+
+// user gives a client of a user with some rights.
+func user(t *testing.T, server *testkit.Redis, rules ...any) *redis.Client {
+	t.Helper()
+	args := append([]any{"ACL", "SETUSER", "small", "reset", "on", ">x", "~*"}, rules...)
+	testkit.NoError(t, testkit.Client(t, server.Addr).Do(t.Context(), args...).Err())
+	small := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "small", Password: "x"})
+	t.Cleanup(func() { _ = small.Close() })
+	return small
+}
+
+// TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds: asynq takes tasks, and tells of itself, with ZADD.
+func TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	small := user(t, server, "+@all", "-zadd", "-info", "-config")
+	health := NewHealth()
+	health.Observe(small)
+	health.started()
+	w := &Worker{Config: Config{Redis: small, Namespace: "test"}, asynqLog: &asynqLog{}}
+	begun := make(chan struct{}, 9)
+	mux := asynq.NewServeMux()
+	mux.HandleFunc("kind", func(_ context.Context, _ *asynq.Task) error { begun <- struct{}{}; return nil })
+	asked := asynq.NewServerFromRedisClient(unheard{small}, asynq.Config{
+		Queues: map[string]int{policy.Queue("test", policy.Interactive): 1}, Logger: w.asynqLog,
+		TaskCheckInterval: 50 * time.Millisecond,
+	})
+	testkit.NoError(t, asked.Start(mux))
+	t.Cleanup(asked.Shutdown)
+	testkit.Eventually(t, "it is not ready", func() bool {
+		small.Info(t.Context(), "server") // that is refused is borne
+		health.seeRedis()
+		return strings.Contains(health.NotReady(), "Redis refuses what a worker needs: NOPERM")
+	})
+	user(t, server, "+@all")
+	producer := asynq.NewClientFromRedisClient(testkit.Client(t, server.Addr))
+	_, err := producer.Enqueue(asynq.NewTask("kind", nil), asynq.Queue(policy.Queue("test", policy.Interactive)))
+	testkit.NoError(t, err)
+	<-begun
+	testkit.Eventually(t, "it is ready again", func() bool {
+		health.seeRedis()
+		return health.NotReady() == ""
+	})
+}
+
+// TestARefusalMustLast: one that is not repeated, or of what may be refused, is none.
+func TestARefusalMustLast(t *testing.T) {
+	t.Parallel()
+	small := user(t, testkit.RunRedis(t), "+@all", "-zadd", "-info")
+	var r refusals
+	small.AddHook(&r)
+	small.Info(t.Context(), "server")
+	small.ZAdd(t.Context(), "zset", redis.Z{Member: "x"})
+	small.Incr(t.Context(), "count")
+	if len(r.now) != 1 || r.why() != "" {
+		t.Errorf("%v, %q", r.now, r.why())
+	}
+	age := func(d time.Duration) {
+		for name, at := range r.now {
+			at.since = at.since.Add(-d)
+			r.now[name] = at
+		}
+	}
+	age(refusedOnce)
+	small.ZAdd(t.Context(), "zset", redis.Z{Member: "x"})
+	if !strings.Contains(r.why(), "zadd") {
+		t.Errorf("after %s: %q", refusedOnce, r.why())
+	}
+}
