@@ -125,6 +125,9 @@ func runWorker(ctx context.Context, t *testing.T, rdb redis.UniversalClient, key
 // Half a year later nothing of them stays but what is on a list, and the stubs of the campaigns.
 func TestEverythingButAListEnds(t *testing.T) {
 	t.Parallel()
+	if testkit.Race {
+		t.Skip("a thousand starts of a worker take many minutes with the race detector")
+	}
 	const starts, campaigns, invites = 1000, 1000, 10_000
 	ctx := t.Context()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
