@@ -220,7 +220,7 @@ func TestTasksOfAPlainProducerAreSeenAtOnce(t *testing.T) {
 	})}
 	queue := "usher:interactive"
 	asynqServer := asynq.NewServerFromRedisClient(served, asynq.Config{
-		Queues: map[string]int{queue: 1}, TaskCheckInterval: quickCheck, Concurrency: 2, LogLevel: asynq.FatalLevel,
+		Queues: map[string]int{queue: 1}, TaskCheckInterval: quickCheck, Concurrency: 1, LogLevel: asynq.FatalLevel,
 		DelayedTaskCheckInterval: 10 * time.Millisecond,
 	})
 	ran := make(chan string)
