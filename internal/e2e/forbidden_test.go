@@ -35,7 +35,7 @@ func TestACampaignRunsWhateverRedisForbids(t *testing.T) {
 			before := l.connections("usher")
 			l.do(0, "status")
 			l.do(0, "bulk-invite", l.write("other.csv", csv("other", 20)), "--dry-run")
-			l.do(0, "invite", "single0@example.com")
+			l.do(0, "invite", "single0@example.com", "--wait", "--wait-timeout=20s")
 			testkit.Eventually(t, "the campaign has ended", func() bool {
 				return l.campaign("spring").State == tasks.CampaignFinished
 			})

@@ -35,8 +35,12 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 			s.worker()
 			s.ok("bulk-invite", s.write("people.csv", csv("p", 40)), "--campaign", "load")
 			s.ok("invite", "ada@example.com", "--id", "ada")
+			begun, seen := time.Second, 4*time.Second
+			if name == "internal_clerk_error" { // a failure of each says nothing yet
+				begun, seen = 5*time.Second, 9*time.Second
+			}
 			var first, last time.Time
-			testkit.Eventually(t, "four seconds of it have passed", func() bool {
+			testkit.Eventually(t, "some seconds of it have passed", func() bool {
 				for _, r := range s.clerk.Requests() {
 					if r.Status >= 400 {
 						last = r.Arrived
@@ -45,12 +49,9 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 						}
 					}
 				}
-				return last.Sub(first) > 4*time.Second
+				return last.Sub(first) > seen
 			})
-			begun := time.Second
-			if name == "internal_clerk_error" {
-				begun = 3 * time.Second // one failure of each says nothing
-			} else if n := len(s.clerk.Requests()); n > 30 {
+			if n := len(s.clerk.Requests()); name != "internal_clerk_error" && n > 30 {
 				t.Errorf("%d requests were made for 41 recipients", n)
 			}
 			probes := 0
