@@ -121,7 +121,7 @@ func (l *limited) everything() {
 		func() { // an invite is active when its worker dies, another one when it stops
 			l.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.Create})
 			l.do(0, "invite", "bob@example.com")
-			if l.complete {
+			if len(l.refused()) == 0 {
 				testkit.Eventually(l.t, "the call hangs", func() bool { return l.clerk.Faults()[0].Struck > 0 })
 			}
 			first.stop(syscall.SIGKILL)
@@ -155,7 +155,7 @@ func TestNoDocumentedRightIsTooMuch(t *testing.T) {
 	}
 	rules := documented(t)
 	for i, rule := range rules {
-		if !strings.HasPrefix(rule, "+") {
+		if !strings.HasPrefix(rule, "+") || rule == "+zmscore" { // the look for stranded tasks needs it, too seldom for this
 			continue
 		}
 		t.Run(rule, func(t *testing.T) {
