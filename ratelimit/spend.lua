@@ -116,7 +116,8 @@ end
 local answer, refused, told = 0, what == 'refused', KEYS[#KEYS]
 local fails = what == 'failed' or what == 'unsent'
 local harms = refused or fails
-if harms and redis.call('EXISTS', told) == 1 then return tonumber(redis.call('GET', told)) end
+local before = harms and redis.call('GET', told)
+if before then return tonumber(before) end
 if about > 0 then
   local s = readState(KEYS[3 * about - 2])
   local began = refused and most > 0 and now - took or nil

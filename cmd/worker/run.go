@@ -248,7 +248,8 @@ func (c *workerFlags) work(
 	defer once.Close()
 	health.Observe(once)
 	w, err := worker.New(worker.Config{
-		Redis: rdb, RedisOnce: once, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(), Policy: s.policy,
+		Redis: rdb, RedisOnce: once, Namespace: c.Namespace, Clerk: clerk, KeyFingerprint: clerk.KeyFingerprint(),
+		Policy: s.policy,
 		KeyChanged: func() bool {
 			now, err := c.Instance()
 			return err == nil && now.Key != s.clerk.Key

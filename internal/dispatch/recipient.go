@@ -83,7 +83,7 @@ func (r Recipient) HasMetadata() bool { return len(r.PublicMetadata) > 0 }
 
 // options names the options of the recipient's request that a plan or an instance may not allow.
 func (r Recipient) options() string {
-	text := fmt.Sprint(r.TemplateSlug, " ", r.ExpiresInDays, " ", r.NoNotify, " ", r.RedirectURL != "", " ", r.HasMetadata())
+	text := fmt.Sprintln(r.TemplateSlug, r.ExpiresInDays, r.NoNotify, r.RedirectURL != "", r.HasMetadata())
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(text))
 	return strconv.FormatUint(uint64(sum.Sum32()), 16)

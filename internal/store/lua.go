@@ -51,3 +51,7 @@ local function forgotten(key, id)
   return salt ~= '' and redis.call('HEXISTS', key, redis.sha1hex(salt .. id)) == 1
 end
 `
+
+// RequestKeep defines request_keep: for how long, in ms, a script's answer to a request is kept. The last repetition
+// comes within seconds.
+const RequestKeep = "\nlocal request_keep = 60000\n"

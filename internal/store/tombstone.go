@@ -29,11 +29,11 @@ func NewTombstones(rdb redis.UniversalClient, namespace string) *Tombstones {
 // ARGV[2] -> salt to use if there is none yet
 // --
 // Returns 1 if there was none for the address.
-var buryScript = redis.NewScript(Clock + `
+var buryScript = redis.NewScript(Clock + RequestKeep + `
 redis.call('HSETNX', KEYS[1], 'salt', ARGV[2])
 local field = redis.sha1hex(redis.call('HGET', KEYS[1], 'salt') .. ARGV[1])
 if redis.call('HSETNX', KEYS[1], field, stamp(now)) == 0 then return redis.call('EXISTS', KEYS[2]) end
-redis.call('SET', KEYS[2], 1, 'PX', 60000)
+redis.call('SET', KEYS[2], 1, 'PX', request_keep)
 return 1
 `)
 
@@ -52,10 +52,10 @@ func (t *Tombstones) Set(ctx context.Context, address AddressID) (fresh bool, er
 // ARGV[1] -> id of the address
 // --
 // Returns 1 if there was one.
-var liftScript = redis.NewScript(`
+var liftScript = redis.NewScript(RequestKeep + `
 local field = redis.sha1hex((redis.call('HGET', KEYS[1], 'salt') or '') .. ARGV[1])
 if redis.call('HDEL', KEYS[1], field) == 0 then return redis.call('EXISTS', KEYS[2]) end
-redis.call('SET', KEYS[2], 1, 'PX', 60000)
+redis.call('SET', KEYS[2], 1, 'PX', request_keep)
 return 1
 `)
 

@@ -47,7 +47,7 @@ func (r *refusals) note(cmd redis.Cmder, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case refused(err) && !slices.Contains([]string{"info", "config", "hello", "blmove"}, cmd.Name()): // these are optional
+	case refused(err) && !slices.Contains([]string{"info", "config", "hello", "blmove"}, cmd.Name()): // optional
 		now := time.Now()
 		if r.now == nil {
 			r.now = map[string]refusal{}

@@ -24,9 +24,6 @@ const slice = "\nlocal slice = 250\n"
 // request whose answer is late.
 const request = "request:"
 
-// requestKeep is for how long, in ms. The last repetition comes within seconds.
-const requestKeep = "\nlocal request_keep = 60000\n"
-
 // prelude begins every script of a campaign. It names the keys and the first arguments, which run gives to all of
 // them:
 //
@@ -74,7 +71,7 @@ const requestKeep = "\nlocal request_keep = 60000\n"
 //
 // mended is the key of a hash. Of an address that was replaced by another one in its row, it has the id of that under
 // its own. Under from: and the id of a row, it has the first address of the row, as text.
-const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + requestKeep + `
+const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + store.RequestKeep + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)
 local state, uploads = unpack(redis.call('HMGET', meta, 'state', 'uploads'))

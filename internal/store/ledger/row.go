@@ -250,7 +250,7 @@ func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int,
 // ARGV[1] -> id
 // --
 // Returns 1 if it was there.
-var eraseStagedScript = redis.NewScript(requestKeep + `
+var eraseStagedScript = redis.NewScript(store.RequestKeep + `
 local at = redis.call('LPOS', KEYS[1], ARGV[1])
 if at and redis.call('LINDEX', KEYS[1], at + 1) ~= '' then
   redis.call('LSET', KEYS[1], at + 1, '')

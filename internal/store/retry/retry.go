@@ -275,8 +275,8 @@ const (
 	alone     = "alone:" // begins the ids of invites for recipients of campaigns
 )
 
-// nextID numbers the retries of a task, behind a prefix. An id that became free has had retries before, whose numbers are not used
-// again: they have ended, and a task with such an id would not run.
+// nextID numbers the retries of a task, behind a prefix. An id that became free has had retries before, whose numbers
+// are not used again: they have ended, and a task with such an id would not run.
 func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry, prefix string) (string, error) {
 	base, number, _ := strings.Cut(e.ID, retryMark)
 	n, _ := strconv.Atoi(number)
