@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -186,6 +187,9 @@ func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
 	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
 }
 
+// enqueuedAtHeader is the header of a task that says when it was enqueued, in Unix milliseconds.
+const enqueuedAtHeader = "enqueued_at"
+
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
 func (c *Client) enqueue(
 	ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option,
@@ -221,14 +225,19 @@ func (c *Client) enqueue(
 		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds
 		// nothing.
 	}
-	fresh, err := policy.Enqueue(ctx, c.asynq, asynq.NewTask(kind, data), queue, id, options.At)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	headers := map[string]string{enqueuedAtHeader: strconv.FormatInt(now.UnixMilli(), 10)}
+	task := asynq.NewTaskWithHeaders(kind, data, headers)
+	fresh, err := policy.Enqueue(ctx, c.asynq, task, queue, id, options.At)
 	if err != nil {
 		return Task{}, err
 	}
 	if !fresh && options.ID != "" {
 		return c.existing(ctx, id)
 	}
-	return newTask(id, kind, queue, options.At), nil
+	enqueued := newTask(id, kind, queue, options.At)
+	enqueued.EnqueuedAt = now
+	return enqueued, nil
 }
 
 // claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload

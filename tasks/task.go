@@ -40,8 +40,13 @@ type Task struct {
 	Type  string `json:"type"`
 	Queue string `json:"queue"`
 	State State  `json:"state"`
-	// ScheduledAt is zero for a task that may run at once.
+	// EnqueuedAt is zero if it is not known: of a task that has ended, or that another program has enqueued.
+	EnqueuedAt time.Time `json:"enqueued_at"`
+	// ScheduledAt is when it runs, or runs again; zero for a task that may run at once.
 	ScheduledAt time.Time `json:"scheduled_at"`
+	// CancelWanted is that a person has cancelled it, and that it ends as cancelled as soon as the outcome of its last
+	// call is known, unless that call has invited.
+	CancelWanted bool `json:"cancel_wanted"`
 	// Attempts counts the calls to Clerk that were made for it and answered or lost; waiting for a permit is none.
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`

@@ -46,6 +46,7 @@ type grammar struct {
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
+	Task        taskCommand        `cmd:"" help:"List tasks that have not ended, or cancel some."`
 	Find        findCommand        `cmd:"" help:"Tell everything about one address or one task, in order of time."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel, export or delete campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
@@ -140,11 +141,14 @@ func (a *app) confirm(yes bool, question string) error {
 		return usage("this cannot be undone: repeat it with --yes")
 	}
 	answer, err := a.ask(question + " [y/N] ")
-	if err == nil && answer != "y" {
+	if err == nil && !affirmed(answer) {
 		err = errNotConfirmed
 	}
 	return err
 }
+
+// affirmed tells whether a person has answered yes.
+func affirmed(answer string) bool { return answer == "y" || answer == "yes" }
 
 var errNotConfirmed = errors.New("not confirmed; nothing was done")
 

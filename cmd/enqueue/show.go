@@ -119,7 +119,9 @@ func (c *statusCommand) task(a *app) error {
 		after = " after " + plural(t.Attempts, "attempt")
 	}
 	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, t.State, after)
-	a.out.sayIf(!t.ScheduledAt.IsZero(), "It starts at %s.", local(t.ScheduledAt))
+	starts := map[bool]string{true: "starts", false: "runs again"}[t.State == tasks.StateScheduled]
+	a.out.sayIf(!t.ScheduledAt.IsZero(), "It %s at %s.", starts, local(t.ScheduledAt))
+	a.out.sayIf(t.CancelWanted, "It is to be cancelled: it ends when the outcome of its last call is known.")
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
 	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))

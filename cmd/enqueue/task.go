@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/usher/clerkclient"
@@ -36,8 +37,8 @@ func (c *syncCommand) Run(a *app) error {
 	return a.enqueued(task, err, "synchronization of the directory", c.TaskFlags)
 }
 
-// enqueued tells that a task was enqueued, and waits for its end if that was asked.
-func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags) error {
+// enqueued tells that a task was enqueued, and waits for its end if that was asked. A program is told more.
+func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags, more ...view) error {
 	exists := errors.Is(err, tasks.ErrExists)
 	switch {
 	case task.State == tasks.StateDead && errors.Is(err, tasks.ErrConflict):
@@ -57,7 +58,14 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags)
 	default:
 		a.out.say("Enqueued the %s: task %s.", what, task.ID)
 	}
-	err = a.finish(task, flags, false, view{"exists": exists})
+	answer := view{"exists": exists}
+	for _, fields := range more {
+		maps.Copy(answer, fields)
+	}
+	err = a.finish(task, flags, false, answer)
+	if exists && err == nil && task.State == tasks.StateCancelled {
+		return fmt.Errorf("task %s: %w: it was cancelled before; give another --id to ask anew", task.ID, errDead)
+	}
 	if task.State == tasks.StateDead && (err == nil || errors.Is(err, errDead)) {
 		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
 	}
@@ -171,6 +179,7 @@ func taskView(t tasks.Task) view {
 	v := viewOf(t)
 	delete(v, "bulk")
 	if t.Bulk != nil {
+		delete(v, "cancel_wanted")
 		bulk := viewOf(*t.Bulk)
 		for _, field := range []string{"campaign", "recipients", "sent", "dead", "remaining"} {
 			v[field] = bulk[field]
@@ -189,6 +198,7 @@ type revokeCommand struct {
 	InvitationID string `arg:"" optional:"" help:"The invitation's id, inv_…."`
 	Email        string `placeholder:"A" help:"Instead of an id: every pending invitation of this address."`
 	Campaign     string `placeholder:"NAME" help:"Instead of an id: every pending invitation that this campaign sent."`
+	AndScheduled bool   `help:"With --email: cancel invites of the address that are scheduled or wait, too."`
 	DryRun       bool   `help:"Show what would be revoked: as Clerk says if a key is set, else as last synced."`
 	Yes          bool   `help:"With --email or --campaign: do not ask."`
 	settings.Clerk
@@ -201,6 +211,9 @@ func (c *revokeCommand) AfterApply() error {
 	targets := []string{c.InvitationID, c.Email, c.Campaign}
 	if len(slices.DeleteFunc(targets, func(target string) bool { return target == "" })) != 1 {
 		return usage("say what to revoke: the id of an invitation, or --email, or --campaign, and only one of them")
+	}
+	if c.AndScheduled && c.Email == "" {
+		return usage("--and-scheduled needs --email")
 	}
 	return c.payload().Validate()
 }
@@ -226,6 +239,12 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	if err := a.confirm(c.Yes || c.InvitationID != "", question); err != nil {
 		return err
 	}
+	more := view{}
+	if c.Email != "" {
+		if more, err = c.cancelAwaited(a); err != nil {
+			return err
+		}
+	}
 	if goesOn != "" && c.Yes {
 		a.out.note("Note:%s", goesOn)
 	}
@@ -238,7 +257,52 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	default:
 		task, err = a.desk.Revoke(a.ctx, c.InvitationID, c.options...)
 	}
-	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags)
+	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags, more)
+}
+
+// cancelAwaited cancels the invites of the address that have not ended, if --and-scheduled or a person says so, and
+// else names them. It gives what a program is told of it.
+func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
+	invites, campaigns, err := a.desk.Awaited(a.ctx, c.Email)
+	if err != nil {
+		return nil, err
+	}
+	if len(campaigns) > 0 {
+		a.out.note("Campaigns are still to send to this address, and go on (enqueue campaign cancel NAME): %s.",
+			strings.Join(campaigns, ", "))
+	}
+	ids, named := []string{}, ""
+	for _, t := range invites {
+		ids = append(ids, t.ID)
+		named += "\n  task " + t.ID + ", " + string(t.State)
+		if !t.ScheduledAt.IsZero() {
+			named += " for " + local(t.ScheduledAt)
+		}
+	}
+	answer := view{"tasks_cancelled": []string{}, "tasks_left": ids, "campaigns_left": append([]string{}, campaigns...)}
+	if len(ids) == 0 {
+		return answer, nil
+	}
+	question := plural(len(ids), "invite") + " of this address have not been sent:" + named + "\n"
+	if !c.AndScheduled && !c.Yes && terminal(a.stdin) && !a.out.json {
+		reply, err := a.ask(question + "Cancel them too? [y/N] ")
+		if err != nil {
+			return nil, err
+		}
+		c.AndScheduled = affirmed(reply)
+	}
+	if !c.AndScheduled {
+		a.out.note("%sThey stay, and are sent. To cancel them: enqueue task cancel %s", question, strings.Join(ids, " "))
+		return answer, nil
+	}
+	done, err := a.cancelTasks(ids)
+	if err != nil {
+		return nil, err
+	}
+	done.tell(a)
+	answer["tasks_cancelled"] = append([]string{}, append(done.cancelled, done.wanted...)...)
+	answer["tasks_left"] = append([]string{}, done.begun...)
+	return answer, nil
 }
 
 // goesOn tells of a campaign that will send more.
@@ -263,6 +327,14 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 	r, err := a.desk.RehearseRevocation(a.ctx, clerk, c.payload())
 	if err != nil {
 		return err
+	}
+	if c.Email != "" {
+		invites, _, err := a.desk.Awaited(a.ctx, c.Email)
+		if err != nil {
+			return err
+		}
+		verb := map[bool]string{true: "would be cancelled", false: "would stay, and be sent"}[c.AndScheduled]
+		a.out.sayIf(len(invites) > 0, "%s of this address that have not been sent %s.", plural(len(invites), "invite"), verb)
 	}
 	a.affected(r, "revoke", "pending invitation", target, goesOn, view{
 		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),

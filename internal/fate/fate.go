@@ -89,6 +89,8 @@ type Known struct {
 	First bool
 	// Service is how Clerk has served calls for others; nil if that is not known.
 	Service Service
+	// Cancel means that a person wants the life to end as Cancelled. It does once no call has an unknown outcome.
+	Cancel bool
 	// Now is Redis's clock.
 	Now time.Time
 }

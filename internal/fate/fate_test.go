@@ -65,6 +65,7 @@ func TestEveryRow(t *testing.T) {
 	accepts := func(k *Known) { k.OnDuplicate = Accept }
 	resends := func(k *Known) { k.OnDuplicate = Resend }
 	ignores := func(k *Known) { k.IgnoreExisting = true }
+	cancelled := func(k *Known) { k.Cancel = true }
 	refusedBy := func(f Failure) func(*Known) { return func(k *Known) { k.Refusal = &f } }
 	attempts := func(n int, history ...Failure) func(*Known) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
@@ -151,6 +152,20 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Ask, Intent: IntentUntold}},
 		{"ended by another run", noIntent, verdict(Ended, 0), nil, Decision{Next: Leave, Intent: IntentUntold}},
 		{"address forgotten", noIntent, verdict(Erased, 0), nil, Decision{Next: Cancelled, Intent: IntentUntold}},
+
+		// A person has cancelled the task. What was believed of a call before that stays.
+		{"cancelled, no call of unknown outcome", with(noIntent, cancelled), question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentUntold}},
+		{"cancelled, the lost call has invited", cancelled, question(nil, "inv_1"), nil,
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"cancelled, the lost call has not invited", cancelled, question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentRefused}},
+		{"cancelled, the lost call may still invite", with(justLost, cancelled), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"cancelled, Clerk has answered, and may still invite", with(justLost, cancelled, func(k *Known) { k.Answered = true }),
+			question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"cancelled, at its last attempt", with(noIntent, cancelled, attempts(3, down, down, down)), question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentUntold}},
 
 		// An answer to a call.
 		{"created", first, answer(Answer{Kind: Created, InvitationID: "inv_1"}), nil,

@@ -79,7 +79,8 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 	if err := i.h.readRecord(ctx, i.r); err != nil {
 		return fate.Decision{}, err
 	}
-	i.known.State = i.r.record.Life()
+	i.known.State, i.known.Cancel = i.r.record.Life(), i.r.record.Cancel
+	i.campaign.Cancelled = i.known.Cancel
 	return i.h.askAbout(ctx, []subject{i.subject})[0], ctx.Err()
 }
 
