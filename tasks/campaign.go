@@ -71,13 +71,11 @@ type Campaign struct {
 	// Assumption is what the ETA rests on, or why there is none, for a person to read; empty for a campaign that is
 	// over.
 	Assumption string `json:"eta_assumption"`
-	// NextCallAt is when it makes its next call, if it stands still until then and that is known.
-	NextCallAt time.Time `json:"next_call_at,omitzero"`
-	// Standstill is why it makes no call at present, for a person to read; empty if it does.
-	Standstill  string    `json:"standstill"`
-	ScheduledAt time.Time `json:"scheduled_at,omitzero"`
-	StartedAt   time.Time `json:"started_at,omitzero"`
-	FinishedAt  time.Time `json:"finished_at,omitzero"`
+	// Standstill is why it makes no call at present; nil if it does, or is over.
+	Standstill  *Standstill `json:"standstill"`
+	ScheduledAt time.Time   `json:"scheduled_at,omitzero"`
+	StartedAt   time.Time   `json:"started_at,omitzero"`
+	FinishedAt  time.Time   `json:"finished_at,omitzero"`
 }
 
 // Campaign tells how a campaign stands, or ErrNotFound.
@@ -152,7 +150,7 @@ func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campa
 			campaign.Assumption = "no ETA: " + err.Error()
 		case known:
 			campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
-			campaign.NextCallAt, campaign.Standstill = f.NextCall, f.Standstill
+			campaign.Standstill = f.Standstill
 		default: // it changed its state just now, or there are too many
 			campaign.Assumption = "no ETA: it is not among those that can be foretold"
 		}
@@ -169,9 +167,11 @@ func headOf(head ledger.Campaign) Campaign {
 	}
 	switch c.State {
 	case CampaignPaused:
-		c.Assumption, c.Standstill = "no ETA: it is paused", "it is paused"
+		c.Assumption = "no ETA: it is paused"
+		c.Standstill = &Standstill{Reason: forecast.Paused, Message: "it is paused"}
 	case CampaignUploading:
-		c.Assumption, c.Standstill = "no ETA: recipients are being added", "recipients are being added"
+		c.Assumption = "no ETA: recipients are being added"
+		c.Standstill = &Standstill{Reason: forecast.Uploading, Message: "recipients are being added"}
 	}
 	return c
 }

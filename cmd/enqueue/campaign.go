@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -45,7 +46,7 @@ func (c *campaignListCommand) Run(a *app) (err error) {
 	}
 	campaigns, err := a.desk.CampaignsIn(a.ctx, tasks.CampaignState(c.State), campaignsShown)
 	if err == nil {
-		a.out.list("No campaigns.", campaignFields, views(campaigns, viewOf))
+		a.out.list("No campaigns.", campaignFields, views(campaigns, campaignView))
 	}
 	return err
 }
@@ -86,7 +87,7 @@ func (a *app) toCampaign(name string, do func(context.Context, string) (tasks.Ca
 		return err
 	}
 	a.tellCampaign(campaign)
-	a.out.object(viewOf(campaign))
+	a.out.object(campaignView(campaign))
 	return nil
 }
 
@@ -95,12 +96,9 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 	a.out.say("Campaign %s is %s: %s, %d sent, %d remaining, %d dead%s.", c.Name, c.State,
 		plural(c.Recipients, "recipient"), c.Sent, c.Remaining, c.Dead, counted(": ", c.DeadByCode, ""))
 	a.out.sayIf(c.State == tasks.CampaignScheduled, "It starts at %s.", local(c.ScheduledAt))
-	until := ""
-	if !c.NextCallAt.IsZero() {
-		until = ", next call at " + clockTime(c.NextCallAt)
+	if c.Standstill != nil && c.State == tasks.CampaignRunning {
+		a.out.say("It makes no call at present: %s.", standstillWords(c.Standstill))
 	}
-	stands := c.Standstill != "" && c.State == tasks.CampaignRunning
-	a.out.sayIf(stands, "It makes no call at present: %s%s.", c.Standstill, until)
 	if !c.ETA.IsZero() {
 		a.out.say("It should end at %s, %s.", local(c.ETA), c.Assumption)
 	} else if c.Assumption != "" {
@@ -109,7 +107,13 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 }
 
 // campaignFields are what a list of campaigns shows a person.
-const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill,next_call_at"
+const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill"
+
+func campaignView(c tasks.Campaign) view {
+	v := viewOf(c)
+	v["standstill"] = standstillView(c.Standstill)
+	return v
+}
 
 type campaignExportCommand struct {
 	campaignName
@@ -257,11 +261,9 @@ type progress struct {
 func (p *progress) show(c tasks.Campaign, perHour float64) error {
 	done := c.Sent + c.Dead
 	line := fmt.Sprintf("%d of %d recipients: %s", done, c.Recipients, progressWords(c, perHour))
-	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Standstill)
+	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, news(c.Standstill))
 	if !p.out.json {
-		if c.Standstill != "" && c.Standstill != forecast.UsedUp { // a window that is closed is no news
-			p.standstill = c.Standstill
-		}
+		p.standstill = cmp.Or(news(c.Standstill), p.standstill)
 		now = fmt.Sprint(c.State, done*10/max(1, c.Recipients), p.standstill)
 	}
 	switch {
@@ -273,7 +275,7 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line) // the terminal cuts what is too long
 	case now == p.last:
 	case p.out.json:
-		v := viewOf(c)
+		v := campaignView(c)
 		v["recipients_per_hour"] = known(math.Round(perHour))
 		p.out.object(v)
 	default:
@@ -292,8 +294,8 @@ func progressWords(c tasks.Campaign, perHour float64) string {
 	end := c.Assumption
 	if !c.ETA.IsZero() {
 		end = "ETA " + clockTime(c.ETA)
-		if c.Standstill != "" && c.Standstill != forecast.UsedUp {
-			words = append(words, c.Standstill)
+		if standstill := news(c.Standstill); standstill != "" {
+			words = append(words, standstill)
 		}
 	}
 	if perHour > 0 {

@@ -11,7 +11,6 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -79,9 +78,7 @@ func mendIt(id string) string {
 
 // finish answers with a task as it stands or, with --wait, as it has ended.
 func (a *app) finish(task tasks.Task, flags TaskFlags, failOnDead bool, more view) (err error) {
-	if started, err := a.desk.Started(a.ctx); err == nil && !started { // which is no fault: a producer may start first
-		a.out.note("Warning: no worker has started in namespace %s yet; the task waits for one.", a.namespace)
-	}
+	a.warnIdle()
 	if flags.Wait {
 		task, err = a.await(task, flags)
 	}
@@ -109,7 +106,7 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 	telling, stop := context.WithCancel(ctx)
 	told := make(chan struct{})
 	go func() {
-		a.tellStandstills(telling)
+		a.tellStandstills(telling, task.ID)
 		close(told)
 	}()
 	ended, err := a.desk.Wait(ctx, task.ID)
@@ -119,30 +116,6 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 		ended = task
 	}
 	return ended, err
-}
-
-// standstillCheck is how often it is looked whether somebody waits because Clerk serves nobody.
-const standstillCheck = 2 * time.Second
-
-// tellStandstills says when Clerk serves nobody, or nobody for another reason, until the context ends.
-func (a *app) tellStandstills(ctx context.Context) {
-	for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
-		standstills, err := a.desk.Standstills(ctx)
-		if err != nil {
-			continue // the wait bears with it, or tells it
-		}
-		now := ""
-		for _, s := range standstills {
-			now += "\n  " + s.String()
-			if !s.Since.IsZero() {
-				now += ", since " + clockTime(s.Since)
-			}
-		}
-		if now != last && now != "" {
-			a.out.note("Clerk serves nobody at present, and is asked again now and then:%s", now)
-		}
-		last = now
-	}
 }
 
 // ending tells a person how a task has ended. That it has ended otherwise than it should is an errDead.

@@ -3,6 +3,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store"
@@ -59,6 +61,9 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 
 // Overview is how the whole system stands.
 type Overview struct {
+	Standstill  *tasks.Standstill // of all invitations; nil if they can be sent
+	Workers     []store.Worker    // those that live, and those that were lost of late
+	Reserve     int               // single calls in a window that only invites may use
 	Queues      []policy.Waiting  // of each lane
 	Limits      []ratelimit.Usage // those that count calls
 	Resting     []policy.Standstill
@@ -68,6 +73,19 @@ type Overview struct {
 
 // Overview tells how the whole system stands, with at most so many campaigns.
 func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err error) {
+	outlook, announced, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
+	if err != nil {
+		return o, err
+	}
+	o.Standstill, o.Reserve = outlook.Trouble, announced.Reserve
+	workers, _, err := store.NewWorkers(d.rdb, d.namespace).List(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.Workers = slices.DeleteFunc(workers, func(w store.Worker) bool { return w.Stopped })
+	slices.SortFunc(o.Workers, func(a, b store.Worker) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
 	for _, lane := range policy.Lanes() {
 		waiting, err := policy.CountQueue(ctx, d.rdb, d.namespace, lane)
 		if err != nil {
@@ -79,7 +97,7 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	if err != nil {
 		return o, err
 	}
-	o.Resting = policy.Standstills(usages)
+	o.Resting = outlook.Rests
 	o.Limits = slices.DeleteFunc(usages, func(u ratelimit.Usage) bool { return policy.OnlyRests(u.Name) })
 	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
 		return o, err
@@ -88,16 +106,18 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	return o, err
 }
 
-// Standstills are the calls that rest because Clerk serves nobody who makes them.
-func (d *Desk) Standstills(ctx context.Context) ([]policy.Standstill, error) {
-	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
-	return policy.Standstills(usages), err
-}
-
-// Started tells whether a worker has ever started in the namespace. If none has, its name may be misspelled.
-func (d *Desk) Started(ctx context.Context) (bool, error) {
-	n, err := d.rdb.Exists(ctx, store.Keys(d.namespace).KeyKind()).Result()
-	return n > 0, err
+// Idle is the standstill of everything while no worker runs; nil if one does. If none has ever run, the name of the
+// namespace may be misspelled.
+func (d *Desk) Idle(ctx context.Context) (*tasks.Standstill, error) {
+	workers, _, err := store.NewWorkers(d.rdb, d.namespace).List(ctx)
+	if err != nil || slices.ContainsFunc(workers, store.Worker.Lives) {
+		return nil, err
+	}
+	outlook, _, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
+	if t := outlook.Trouble; t != nil && (t.Reason == forecast.NoWorker || t.Reason == forecast.FullRedis) {
+		return t, err
+	}
+	return nil, err
 }
 
 // Schedules tells how the schedules in the workers' files stand, by name.

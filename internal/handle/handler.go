@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -70,6 +72,28 @@ type Handler struct {
 	directory   *directory.Directory
 	tombstones  *store.Tombstones
 	invites     invites
+	active      active
+}
+
+// active counts the tasks that are at work, or wait in this process, by type.
+type active struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (a *active) add(kind string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n[kind] += n
+}
+
+// Active gives how many tasks are at work, or wait in this process, by type.
+func (h *Handler) Active() map[string]int {
+	h.active.mu.Lock()
+	defer h.active.mu.Unlock()
+	some := maps.Clone(h.active.n)
+	maps.DeleteFunc(some, func(_ string, n int) bool { return n == 0 })
+	return some
 }
 
 // New gives a handler that calls Clerk with a caller.
@@ -87,7 +111,7 @@ func New(
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
-		invites: invites{runs: map[*inviteLife]store.AddressID{}},
+		invites: invites{runs: map[*inviteLife]store.AddressID{}}, active: active{n: map[string]int{}},
 	}
 	h.intents.Memory, h.ledgers.Memory = memory, memory
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
@@ -149,6 +173,8 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		id: id, kind: kind, queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
 		log: h.log.With().Str("id", id).Str("type", kind).Logger(),
 	}
+	h.active.add(kind, 1)
+	defer h.active.add(kind, -1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.life.Accepting, cancel)()
