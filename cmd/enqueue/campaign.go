@@ -30,24 +30,33 @@ type campaignName struct {
 
 type campaignListCommand struct {
 	State string `placeholder:"S" help:"Only uploading, scheduled, running, paused, cancelled or finished ones."`
+	PageFlags
 }
 
-// campaignsShown bounds what status and campaign list show.
-const campaignsShown = 50
-
 func (c *campaignListCommand) Run(a *app) (err error) {
+	none := "No campaigns."
 	if c.State != "" {
 		c.State, err = settings.OneOf("--state", c.State,
 			"uploading", "scheduled", "running", "paused", "cancelled", "finished")
 		if err != nil {
 			return err
 		}
+		none = "No campaign is " + c.State + "."
 	}
-	campaigns, err := a.desk.CampaignsIn(a.ctx, tasks.CampaignState(c.State), campaignsShown)
-	if err == nil {
-		a.out.list("No campaigns.", campaignFields, views(campaigns, viewOf))
-	}
+	_, _, err = c.list(a.out, none, campaignFields, a.campaigns(tasks.CampaignState(c.State)))
 	return err
+}
+
+// campaigns reads the campaigns in a state, or all if that is empty, the newest first.
+func (a *app) campaigns(state tasks.CampaignState) rows {
+	return func(write func(view) error) error {
+		return a.desk.EachCampaign(a.ctx, func(campaign tasks.Campaign) error {
+			if state != "" && campaign.State != state {
+				return nil
+			}
+			return write(viewOf(campaign))
+		})
+	}
 }
 
 type campaignStatusCommand struct{ campaignName }

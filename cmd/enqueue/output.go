@@ -71,14 +71,6 @@ func views[T any](list []T, viewOf func(T) view) []view {
 	return all
 }
 
-// list writes objects for a program, and a table for a person.
-func (o *output) list(none, fields string, rows []view) {
-	for _, row := range rows {
-		o.object(row)
-	}
-	o.table(none, fields, rows)
-}
-
 // table writes some fields of all rows for a person, or a sentence if there are no rows.
 func (o *output) table(none, fields string, rows []view) {
 	if len(rows) == 0 && none != "" {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"example.com/usher/internal/policy"
@@ -13,19 +12,6 @@ import (
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
-
-// campaignsSearched bounds what is read to find campaigns in a state.
-const campaignsSearched = 1000
-
-// CampaignsIn gives those of the newest campaigns that are in a state, the newest first. If that is empty, it gives at
-// most so many in any state.
-func (d *Desk) CampaignsIn(ctx context.Context, state tasks.CampaignState, most int) ([]tasks.Campaign, error) {
-	if state == "" {
-		return d.Campaigns(ctx, most)
-	}
-	campaigns, err := d.Campaigns(ctx, campaignsSearched)
-	return slices.DeleteFunc(campaigns, func(c tasks.Campaign) bool { return c.State != state }), err
-}
 
 const (
 	// watchFirst is the pause before the second look at a campaign; it grows to watchLast.

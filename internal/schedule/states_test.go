@@ -89,7 +89,11 @@ func (b bundle) confirmed(t *testing.T, tick time.Time, task string, want bool) 
 
 func (b bundle) standing(t *testing.T) Standing {
 	t.Helper()
-	standings, err := List(t.Context(), b.rdb, "test")
+	var standings []Standing
+	err := Each(t.Context(), b.rdb, "test", func(s Standing) error {
+		standings = append(standings, s)
+		return nil
+	})
 	if err != nil || len(standings) != 1 {
 		t.Fatalf("%+v, %v", standings, err)
 	}
