@@ -134,8 +134,8 @@ func (c *campaignExportCommand) Run(a *app) error {
 	if err != nil {
 		return err // before a file is made
 	}
-	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at," +
-		"mended_from"
+	const columns = "email_address,outcome,invitation_id,settled_at,cause,message,attempts,invitation_status," +
+		"synced_at,mended_from"
 	return c.export(a.out, columns, func(write func(view) error) error {
 		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})

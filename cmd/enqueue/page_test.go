@@ -212,3 +212,46 @@ func TestOneThatCannotBeReadHidesNoOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestExportsHaveTheOrderOfTheFile: whatever has become of whom, and with the message beside the code.
+func TestExportsHaveTheOrderOfTheFile(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const n = 1300 // more than are read at once
+	s.ok("bulk-invite", s.write("p.csv", people("z", n)), "--campaign", "c")
+	s.ok("forget", "z7@example.com", "--yes")
+	s.ok("bulk-invite", s.write("q.csv", people("a", 3)), "--campaign", "c")
+	s.dead("c", 2, "form_identifier_exists") // z0 and z1
+	s.sent("c", 3)
+	var letter string
+	for _, row := range s.list("dead-letter", "list") {
+		if row["email_address"] == "z1@example.com" {
+			letter = row["id"].(string)
+		}
+	}
+	s.ok("dead-letter", "retry", letter, "--set", "email_address=mended@example.com")
+	wanted := []string{}
+	for i := range n {
+		if i != 7 {
+			wanted = append(wanted, fmt.Sprintf("z%d@example.com", i))
+		}
+	}
+	wanted[1] = "mended@example.com"
+	wanted = append(wanted, "a0@example.com", "a1@example.com", "a2@example.com")
+	rows := s.list("campaign", "export", "c")
+	for i, row := range rows {
+		if row["email_address"] != wanted[i] {
+			t.Fatalf("row %d is %v, want %s", i+1, row, wanted[i])
+		}
+	}
+	if len(rows) != len(wanted) {
+		t.Errorf("%d rows, want %d", len(rows), len(wanted))
+	}
+	want(t, rows[0], map[string]any{"outcome": "dead", "cause": "form_identifier_exists",
+		"message": "Clerk says form_identifier_exists"})
+	want(t, rows[1], map[string]any{"outcome": "open", "mended_from": "z1@example.com", "message": nil})
+	if csv := s.enqueue("campaign", "export", "c").stdout; !strings.Contains(csv,
+		",form_identifier_exists,Clerk says form_identifier_exists,") {
+		t.Errorf("%.300s", csv)
+	}
+}
