@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
@@ -299,7 +300,7 @@ func verdict(err error) (exit int, code, message string) {
 		return settings.ExitUsage, "invalid", message
 	case isUsage, is(policy.ErrNamespace):
 		return settings.ExitUsage, "usage", message
-	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
+	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound):
 		return settings.ExitFailed, "not_found", message
 	case is(ledger.ErrNotOver), is(ledger.ErrUnsettled), is(ledger.ErrChanged):
 		return settings.ExitFailed, "not_deletable", message

@@ -9,7 +9,6 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/ratelimit"
@@ -138,28 +137,6 @@ func (c *statusCommand) task(a *app) error {
 	}
 	a.out.object(taskView(t))
 	return nil
-}
-
-type scheduleCommand struct {
-	List scheduleListCommand `cmd:"" help:"List the schedules of the workers' files, with their next and last runs."`
-}
-
-type scheduleListCommand struct{ PageFlags }
-
-func (c *scheduleListCommand) Run(a *app) error {
-	const fields = "name,cron,timezone,task,next_at,last_at,last_task_id,last_error"
-	_, _, err := c.list(a.out, "No schedules.", fields, func(write func(view) error) error {
-		return a.desk.EachSchedule(a.ctx, func(s schedule.Standing) error { return write(scheduleView(s)) })
-	})
-	return err
-}
-
-func scheduleView(s schedule.Standing) view {
-	return view{
-		"name": s.Name, "cron": s.Cron, "timezone": s.TimeZone, "task": s.Task, "pending": s.Pending,
-		"next_at": known(s.Next), "last_at": known(s.Last), "last_task_id": known(s.LastTask),
-		"last_error": known(s.LastError),
-	}
 }
 
 type invitationsCommand struct {

@@ -31,6 +31,7 @@ type Desk struct {
 	DeadLetters *deadletter.Store
 	Retrier     *retry.Retrier
 	Directory   *directory.Directory // the copy of Clerk's list
+	Schedules   *schedule.Control
 
 	rdb        redis.UniversalClient
 	namespace  string
@@ -51,6 +52,7 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 	return &Desk{
 		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
 		DeadLetters: deadletter.NewStore(rdb, namespace), Retrier: retry.New(rdb, namespace),
+		Schedules: schedule.NewControl(rdb, namespace),
 		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),
 		tombstones: store.NewTombstones(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		records: record.NewStore(rdb, namespace), histories: history.NewStore(rdb, namespace),

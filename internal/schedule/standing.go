@@ -24,7 +24,20 @@ type Standing struct {
 	LastTask  string
 	LastError string
 	Pending   bool // a tick was taken and is not confirmed
+	// State is Active, Paused or Abandoned. KeptBy is the file and the host of the worker that last had it.
+	State  State
+	KeptBy string
 }
+
+// State is where a schedule stands.
+type State string
+
+// The states of a schedule.
+const (
+	Active    State = "active"
+	Paused    State = "paused"    // by a person: its ticks are passed over
+	Abandoned State = "abandoned" // no worker has it in its file
+)
 
 // readAtOnce is how many schedules are read in one round trip.
 const readAtOnce = 250
@@ -87,10 +100,14 @@ func standing(name string, hash map[string]string, kept bool) Standing {
 	s := Standing{
 		Name: bounded(name), Cron: text("cron"), TimeZone: text("timezone"), Task: text("task"),
 		Last: instant("last"), LastTask: text("last_task"), LastError: text("last_error"),
-		Pending: !instant("pending").IsZero(),
+		Pending: !instant("pending").IsZero(), State: Abandoned, KeptBy: text("kept_by"),
 	}
-	if kept {
-		s.Next = instant("next")
+	if !kept {
+		return s
+	}
+	s.Next, s.State = instant("next"), Active
+	if hash["paused"] != "" {
+		s.State = Paused
 	}
 	return s
 }
