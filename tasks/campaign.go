@@ -83,16 +83,40 @@ func (c *Client) Campaign(ctx context.Context, name string) (Campaign, error) {
 	return c.campaign(ctx, c.ledgers.Get, name)
 }
 
-// Campaigns tells how the newest campaigns stand, the newest first, at most limit of them.
+// errEnough ends the reading of campaigns when there are as many as were asked for.
+var errEnough = errors.New("there are enough campaigns")
+
+// Campaigns tells how the newest campaigns stand, the newest first, at most limit of them. The error names those that
+// cannot be read.
 func (c *Client) Campaigns(ctx context.Context, limit int) ([]Campaign, error) {
 	if limit < 1 {
 		return nil, nil
 	}
-	heads, err := c.ledgers.List(ctx, limit)
-	if err != nil {
-		return nil, err
+	var campaigns []Campaign
+	err := c.EachCampaign(ctx, func(one Campaign) error {
+		if campaigns = append(campaigns, one); len(campaigns) == limit {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return c.foretold(ctx, heads...), nil
+	return campaigns, err
+}
+
+// EachCampaign calls do for every campaign, the newest first, until it returns an error, and gives that. It holds a
+// page of them at a time. A campaign that cannot be read hides no other; the error at the end names it.
+func (c *Client) EachCampaign(ctx context.Context, do func(Campaign) error) error {
+	o := &oracle{client: c}
+	return c.ledgers.List(ctx, func(heads []ledger.Campaign) error {
+		for _, head := range heads {
+			if err := do(o.foretold(ctx, head)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Pause stops a campaign from making calls, but for those under way. Pausing it again changes nothing. The error is
@@ -126,36 +150,38 @@ func (c *Client) campaign(
 	case err != nil:
 		return Campaign{}, err
 	}
-	return c.foretold(ctx, head)[0], nil
+	return (&oracle{client: c}).foretold(ctx, head), nil
 }
 
-// foretold adds to campaigns what can be foretold of them, from one reading. Without it they are told all the same.
-func (c *Client) foretold(ctx context.Context, heads ...ledger.Campaign) []Campaign {
-	campaigns := make([]Campaign, len(heads))
-	moving := false
-	for i, head := range heads {
-		campaigns[i] = headOf(head)
-		moving = moving || head.State == ledger.Running || head.State == ledger.Scheduled
+// oracle foretells of any number of campaigns from one reading, once it is asked about one that makes calls.
+type oracle struct {
+	client    *Client
+	read      bool
+	forecasts map[string]forecast.Forecast
+	err       error
+}
+
+// foretold adds to a campaign what can be foretold of it. Without it, it is told all the same.
+func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
+	campaign := headOf(head)
+	if campaign.State != CampaignRunning && campaign.State != CampaignScheduled {
+		return campaign
 	}
-	if !moving {
-		return campaigns
+	if !o.read {
+		var outlook forecast.Outlook
+		outlook, o.err = forecast.Read(ctx, o.client.rdb, o.client.namespace)
+		o.forecasts, o.read = outlook.Foresee(), true
 	}
-	outlook, err := forecast.Read(ctx, c.rdb, c.namespace)
-	forecasts := outlook.Foresee()
-	for i := range campaigns {
-		campaign := &campaigns[i]
-		switch f, known := forecasts[campaign.Name]; {
-		case campaign.State != CampaignRunning && campaign.State != CampaignScheduled:
-		case err != nil:
-			campaign.Assumption = "no ETA: " + err.Error()
-		case known:
-			campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
-			campaign.Standstill = f.Standstill
-		default: // it changed its state just now, or there are too many
-			campaign.Assumption = "no ETA: it is not among those that can be foretold"
-		}
+	switch f, known := o.forecasts[campaign.Name]; {
+	case o.err != nil:
+		campaign.Assumption = "no ETA: " + o.err.Error()
+	case known:
+		campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
+		campaign.Standstill = f.Standstill
+	default: // it changed its state just now, or there are too many
+		campaign.Assumption = "no ETA: it is not among those that can be foretold"
 	}
-	return campaigns
+	return campaign
 }
 
 func headOf(head ledger.Campaign) Campaign {

@@ -31,24 +31,33 @@ type campaignName struct {
 
 type campaignListCommand struct {
 	State string `placeholder:"S" help:"Only uploading, scheduled, running, paused, cancelled or finished ones."`
+	PageFlags
 }
 
-// campaignsShown bounds what status and campaign list show.
-const campaignsShown = 50
-
 func (c *campaignListCommand) Run(a *app) (err error) {
+	none := "No campaigns."
 	if c.State != "" {
 		c.State, err = settings.OneOf("--state", c.State,
 			"uploading", "scheduled", "running", "paused", "cancelled", "finished")
 		if err != nil {
 			return err
 		}
+		none = "No campaign is " + c.State + "."
 	}
-	campaigns, err := a.desk.CampaignsIn(a.ctx, tasks.CampaignState(c.State), campaignsShown)
-	if err == nil {
-		a.out.list("No campaigns.", campaignFields, views(campaigns, campaignView))
-	}
+	_, _, err = c.list(a.out, none, campaignFields, a.campaigns(tasks.CampaignState(c.State)))
 	return err
+}
+
+// campaigns reads the campaigns in a state, or all if that is empty, the newest first.
+func (a *app) campaigns(state tasks.CampaignState) rows {
+	return func(write func(view) error) error {
+		return a.desk.EachCampaign(a.ctx, func(campaign tasks.Campaign) error {
+			if state != "" && campaign.State != state {
+				return nil
+			}
+			return write(campaignView(campaign))
+		})
+	}
 }
 
 type campaignStatusCommand struct{ campaignName }
@@ -129,8 +138,8 @@ func (c *campaignExportCommand) Run(a *app) error {
 	if err != nil {
 		return err // before a file is made
 	}
-	const columns = "email_address,outcome,invitation_id,settled_at,cause,attempts,invitation_status,synced_at," +
-		"mended_from"
+	const columns = "email_address,outcome,invitation_id,settled_at,cause,message,attempts,invitation_status," +
+		"synced_at,mended_from"
 	return c.export(a.out, columns, func(write func(view) error) error {
 		return each(func(r desk.Recipient) error { return write(viewOf(r)) })
 	})

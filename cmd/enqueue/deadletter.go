@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
@@ -19,39 +21,85 @@ type deadLetterCommand struct {
 	Export deadExportCommand `cmd:"" help:"Write dead letters as CSV, or with --json as JSON lines."`
 }
 
-// lettersFlags choose dead letters; all that is given must match.
-type lettersFlags struct {
+// LettersFlags choose dead letters; all that is given must match. kong calls AfterApply when it has read them.
+type LettersFlags struct {
 	IDs      []string `arg:"" optional:"" name:"id" help:"Dead letters by id."`
-	All      bool     `help:"Every dead letter."`
 	Code     string   `placeholder:"C" help:"Those with this code, such as duplicate_record."`
 	Campaign string   `placeholder:"NAME" help:"Those of this campaign."`
+	Reason   string   `placeholder:"R" help:"Those that were rejected, exhausted or invalid."`
+}
+
+// AfterApply checks the reason.
+func (f *LettersFlags) AfterApply() (err error) {
+	if f.Reason != "" {
+		reasons := []string{string(fate.Rejected), string(fate.Exhausted), string(fate.Invalid)}
+		f.Reason, err = settings.OneOf("--reason", f.Reason, reasons...)
+	}
+	return err
+}
+
+// everyFlag chooses all dead letters.
+type everyFlag struct {
+	All bool `help:"Every dead letter."`
 }
 
 // chosen tells whether anything was said.
-func (f *lettersFlags) chosen() bool {
-	return len(f.IDs) > 0 || f.All || f.Code != "" || f.Campaign != ""
+func (f *LettersFlags) chosen() bool {
+	return len(f.IDs) > 0 || f.Code != "" || f.Campaign != "" || f.Reason != ""
 }
 
-// each does something for all that are chosen.
-func (f *lettersFlags) each(a *app, do func(deadletter.Entry) error) error {
-	return a.desk.EachLetter(a.ctx, desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign}, do)
+func (f *LettersFlags) letters() desk.Letters {
+	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason}
 }
 
-type deadListCommand struct{ lettersFlags }
+// each does something for all that are chosen, which may change them.
+func (f *LettersFlags) each(a *app, do func(deadletter.Entry) error) error {
+	found, err := a.desk.EachLetter(a.ctx, f.letters(), do)
+	return f.judge(a, found, err)
+}
+
+// read is each for what changes nothing.
+func (f *LettersFlags) read(a *app, do func(deadletter.Entry) error) error {
+	found, err := a.desk.ReadLetters(a.ctx, f.letters(), do)
+	return f.judge(a, found, err)
+}
+
+// judge says why nothing was found, if something may be misspelled: an unknown campaign is an error, and for a code
+// that nobody has those are named that are there.
+func (f *LettersFlags) judge(a *app, found desk.FoundLetters, err error) error {
+	if err != nil || found.Matched > 0 || len(f.IDs) > 0 {
+		return err
+	}
+	if f.Campaign != "" {
+		if _, err := a.desk.Campaign(a.ctx, f.Campaign); err != nil {
+			return err
+		}
+	}
+	if f.Code == "" || len(found.Codes) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("no dead letter has the code %s; those that are there: %s", f.Code,
+		counted("", found.Codes, ""))
+	if a.out.note("%s", sentence(text)); a.out.json {
+		a.out.failure("no_match", text, []badRow{}, view{"codes": found.Codes})
+	}
+	return nil
+}
+
+type deadListCommand struct {
+	LettersFlags
+	PageFlags
+}
 
 func (c *deadListCommand) Run(a *app) error {
-	var rows []view // for a person
-	err := c.each(a, func(e deadletter.Entry) error {
-		a.out.object(letterView(e))
-		if !a.out.json {
-			row := view{"id": e.ID, "for": aboutWhom(e), "cause": causeOf(e), "failed_at": known(e.FailedAt)}
-			rows = append(rows, row)
-		}
-		return nil
+	_, _, err := c.list(a.out, "No dead letters.", "id,for,cause,failed_at", func(write func(view) error) error {
+		return c.read(a, func(e deadletter.Entry) error {
+			if a.out.json {
+				return write(letterView(e))
+			}
+			return write(view{"id": e.ID, "for": aboutWhom(e), "cause": causeOf(e), "failed_at": known(e.FailedAt)})
+		})
 	})
-	if err == nil {
-		a.out.table("No dead letters.", "id,for,cause,failed_at", rows)
-	}
 	return err
 }
 
@@ -144,14 +192,15 @@ func (c *deadShowCommand) Run(a *app) error {
 
 // changeFlags are those of commands that change dead letters.
 type changeFlags struct {
-	lettersFlags
+	LettersFlags
+	everyFlag
 	DryRun bool `help:"Only show which ones."`
 }
 
 // AfterApply wants dead letters to be chosen: no choice would be all of them. kong calls it.
 func (c *changeFlags) AfterApply() error {
-	if !c.chosen() {
-		return usage("say which dead letters: by id, --code, --campaign or --all")
+	if !c.chosen() && !c.All {
+		return usage("say which dead letters: by id, --code, --campaign, --reason or --all")
 	}
 	return nil
 }
@@ -193,12 +242,13 @@ func (c *deadDeleteCommand) Run(a *app) error {
 }
 
 type deadExportCommand struct {
-	lettersFlags
+	LettersFlags
+	everyFlag
 	outputFlag
 }
 
 func (c *deadExportCommand) Run(a *app) error {
 	return c.export(a.out, letterColumns+","+requestColumns, func(write func(view) error) error {
-		return c.each(a, func(e deadletter.Entry) error { return write(requestView(e)) })
+		return c.read(a, func(e deadletter.Entry) error { return write(requestView(e)) })
 	})
 }

@@ -50,7 +50,7 @@ type grammar struct {
 	Find        findCommand        `cmd:"" help:"Tell everything about one address or one task, in order of time."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel, export or delete campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
-	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
+	Schedule    scheduleCommand    `cmd:"" help:"List, check, run, pause, resume or remove tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
 }

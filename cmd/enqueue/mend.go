@@ -13,7 +13,8 @@ import (
 )
 
 type deadRetryCommand struct {
-	lettersFlags
+	LettersFlags
+	everyFlag
 	DryRun    bool     `help:"Only show which ones."`
 	Set       []string `sep:"none" placeholder:"FIELD=V" help:"Send it with this field changed. Repeatable."`
 	From      string   `placeholder:"FILE" help:"Send what a corrected file of dead-letter export says; - is stdin."`
@@ -28,10 +29,10 @@ type deadRetryCommand struct {
 // AfterApply wants dead letters to be chosen, or a file, and reads the fields to change.
 func (c *deadRetryCommand) AfterApply() (err error) {
 	switch {
-	case c.From != "" && (c.chosen() || len(c.Set) > 0):
+	case c.From != "" && (c.chosen() || c.All || len(c.Set) > 0):
 		return usage("--from says which dead letters and how: give no other choice and no --set")
-	case c.From == "" && !c.chosen():
-		return usage("say which dead letters: by id, --code, --campaign, --all, or --from a file")
+	case c.From == "" && !c.chosen() && !c.All:
+		return usage("say which dead letters: by id, --code, --campaign, --reason, --all, or --from a file")
 	case c.From == "" && (c.Unchanged || c.IgnoreColumns):
 		return usage("--unchanged and --ignore-columns need --from")
 	case c.DryRun && c.Wait:

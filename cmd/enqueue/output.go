@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
@@ -69,14 +70,6 @@ func views[T any](list []T, viewOf func(T) view) []view {
 		all = append(all, viewOf(one))
 	}
 	return all
-}
-
-// list writes objects for a program, and a table for a person.
-func (o *output) list(none, fields string, rows []view) {
-	for _, row := range rows {
-		o.object(row)
-	}
-	o.table(none, fields, rows)
 }
 
 // table writes some fields of all rows for a person, or a sentence if there are no rows.
@@ -311,7 +304,7 @@ func verdict(err error) (exit int, code, message string) {
 		return settings.ExitUsage, "invalid", message
 	case isUsage, is(policy.ErrNamespace):
 		return settings.ExitUsage, "usage", message
-	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
+	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound):
 		return settings.ExitFailed, "not_found", message
 	case is(ledger.ErrNotOver), is(ledger.ErrUnsettled), is(ledger.ErrChanged):
 		return settings.ExitFailed, "not_deletable", message

@@ -24,8 +24,8 @@ type taskFlags struct {
 	filter desk.TaskFilter
 }
 
-// AfterApply reads the flags.
-func (f *taskFlags) AfterApply() (err error) {
+// read reads the flags.
+func (f *taskFlags) read() (err error) {
 	if f.Type != "" {
 		f.filter.Type, err = settings.OneOf("--type", f.Type,
 			tasks.TypeInvite, tasks.TypeBulkInvite, tasks.TypeRevoke, tasks.TypeDelete, tasks.TypeSyncList)
@@ -41,9 +41,13 @@ func (f *taskFlags) AfterApply() (err error) {
 type taskListCommand struct {
 	State string `placeholder:"S" help:"Only active, pending, retry or scheduled ones."`
 	taskFlags
+	PageFlags
 }
 
 func (c *taskListCommand) Run(a *app) (err error) {
+	if err := c.read(); err != nil {
+		return err
+	}
 	if c.State != "" {
 		var states []string
 		for _, state := range desk.LiveStates() {
@@ -54,22 +58,19 @@ func (c *taskListCommand) Run(a *app) (err error) {
 		}
 		c.filter.State = tasks.State(c.State)
 	}
-	var rows []view // for a person
-	err = a.desk.EachTask(a.ctx, c.filter, func(t desk.QueuedTask) error {
-		row := queuedView(t)
-		a.out.object(row)
-		if !a.out.json {
-			row["for"], row["runs_at"] = t.EmailAddress+t.Campaign, row["scheduled_at"]
-			if row["for"] == "" {
-				row["for"] = row["invitation_id"]
-			}
-			rows = append(rows, row)
-		}
-		return nil
-	})
-	if err == nil {
-		a.out.table("No tasks.", "task_id,type,for,state,enqueued_at,runs_at,attempts", rows)
-	}
+	_, _, err = c.list(a.out, "No tasks.", "task_id,type,for,state,enqueued_at,runs_at,attempts",
+		func(write func(view) error) error {
+			return a.desk.EachTask(a.ctx, c.filter, func(t desk.QueuedTask) error {
+				row := queuedView(t)
+				if !a.out.json {
+					row["for"], row["runs_at"] = known(t.EmailAddress+t.Campaign), row["scheduled_at"]
+					if row["for"] == nil {
+						row["for"] = row["invitation_id"]
+					}
+				}
+				return write(row)
+			})
+		})
 	return err
 }
 
@@ -95,7 +96,7 @@ func (c *taskCancelCommand) AfterApply() error {
 	case len(c.IDs) > 0 && (c.Type != "" || c.OlderThan != ""):
 		return usage("--type and --older-than choose among those of --scheduled; leave them out, or the ids")
 	}
-	return c.taskFlags.AfterApply()
+	return c.read()
 }
 
 func (c *taskCancelCommand) Run(a *app) error {

@@ -10,7 +10,6 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
@@ -20,13 +19,14 @@ import (
 
 type statusCommand struct {
 	TaskID string `arg:"" optional:"" name:"task-or-campaign" help:"Show this one. Default: the whole system."`
+	PageFlags
 }
 
 func (c *statusCommand) Run(a *app) error {
 	if c.TaskID != "" {
 		return c.task(a)
 	}
-	o, err := a.desk.Overview(a.ctx, campaignsShown)
+	o, err := a.desk.Overview(a.ctx)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,11 @@ func (c *statusCommand) Run(a *app) error {
 	workers := views(o.Workers, workerView)
 	a.out.table("No worker runs.", "host,pid,version,key_kind,since,active,seen_at,state", workers)
 	a.out.say("")
-	queues, campaigns := views(o.Queues, queueView), views(o.Campaigns, campaignView)
+	queues, campaigns := views(o.Queues, queueView), []view{}
+	_, more, unreadable := c.cut(a.out, a.campaigns(""), func(row view) error {
+		campaigns = append(campaigns, row)
+		return nil
+	})
 	a.out.table("", "queue,pending,active,scheduled,retry", queues)
 	a.out.say("")
 	resting := views(o.Resting, restView)
@@ -61,13 +65,16 @@ func (c *statusCommand) Run(a *app) error {
 	}
 	a.out.say("")
 	a.out.table("No campaigns.", campaignFields, campaigns)
+	if more {
+		a.out.note(moreRows, len(campaigns))
+	}
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	limit := func(l ratelimit.Usage) view { return limitView(l, o.Reserve) }
 	a.out.object(view{
 		"standstill": standstillView(o.Standstill), "workers": workers, "queues": queues,
 		"limits": views(o.Limits, limit), "resting": resting, "campaigns": campaigns, "dead_letters": o.DeadLetters,
 	})
-	return nil
+	return unreadable
 }
 
 func workerView(w store.Worker) view {
@@ -163,37 +170,12 @@ func (c *statusCommand) task(a *app) error {
 	return nil
 }
 
-type scheduleCommand struct {
-	List scheduleListCommand `cmd:"" help:"List the schedules of the workers' files, with their next and last runs."`
-}
-
-type scheduleListCommand struct{}
-
-func (scheduleListCommand) Run(a *app) error {
-	schedules, err := a.desk.Schedules(a.ctx)
-	if err == nil {
-		const fields = "name,cron,timezone,task,next_at,last_at,last_task_id,last_error"
-		a.out.list("No schedules.", fields, views(schedules, scheduleView))
-	}
-	return err
-}
-
-func scheduleView(s schedule.Standing) view {
-	return view{
-		"name": s.Name, "cron": s.Cron, "timezone": s.TimeZone, "task": s.Task, "pending": s.Pending,
-		"next_at": known(s.Next), "last_at": known(s.Last), "last_task_id": known(s.LastTask),
-		"last_error": known(s.LastError),
-	}
-}
-
 type invitationsCommand struct {
 	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
 	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
-	CSV    bool   `name:"csv" help:"Write all as CSV."`
+	CSV    bool   `name:"csv" help:"Write CSV: all, unless there is a --limit."`
+	PageFlags
 }
-
-// shownInvitations is how many a person is shown.
-const shownInvitations = 200
 
 func (c *invitationsCommand) Run(a *app) (err error) {
 	if c.CSV && a.out.json {
@@ -227,26 +209,24 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 			return write(row)
 		})
 	}
-	if c.CSV || a.out.json {
+	if c.CSV {
 		const columns = "id,email_address,status,public_metadata,created_at,updated_at,expires_at,synced_at"
-		return outputFlag{}.export(a.out, columns, each)
+		return outputFlag{}.export(a.out, columns, func(write func(view) error) error {
+			c.All = c.Limit == nil
+			_, _, err := c.cut(a.out, each, write)
+			return err
+		})
 	}
-	var newest []view
-	found := 0
-	err = each(func(row view) error {
-		if found++; found <= shownInvitations {
-			newest = append(newest, row)
-		}
-		return nil
-	})
+	shown, more, err := c.list(a.out, "", "id,email_address,status,created_at,expires_at", each)
 	if err != nil {
 		return err
 	}
-	a.out.table("", "id,email_address,status,created_at,expires_at", newest)
-	more := found - shownInvitations
-	a.out.sayIf(more > 0, "… and %d older ones; --csv or --json lists all.", more)
+	count := plural(shown, "invitation")
+	if more {
+		count = "The newest " + count
+	}
 	age := settings.FormatDuration(max(0, time.Since(copy.SyncedAt)).Truncate(time.Second))
-	a.out.say("%s, as synced at %s, %s ago.", plural(found, "invitation"), local(copy.SyncedAt), age)
+	a.out.say("%s, as synced at %s, %s ago.", count, local(copy.SyncedAt), age)
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 		a.out.say("Campaign %s is %s: %s, %d sent, %d dead.", b.Campaign, t.State, recipients, b.Sent, b.Dead)
 		if b.Dead > 0 && !a.out.json {
 			a.out.say("\nDead letters (enqueue dead-letter list):")
-			list := deadListCommand{lettersFlags{Campaign: b.Campaign}}
+			list := deadListCommand{LettersFlags: LettersFlags{Campaign: b.Campaign}}
 			if err := list.Run(a); err != nil {
 				return err
 			}

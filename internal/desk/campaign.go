@@ -5,27 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
-
-// campaignsSearched bounds what is read to find campaigns in a state.
-const campaignsSearched = 1000
-
-// CampaignsIn gives those of the newest campaigns that are in a state, the newest first. If that is empty, it gives at
-// most so many in any state.
-func (d *Desk) CampaignsIn(ctx context.Context, state tasks.CampaignState, most int) ([]tasks.Campaign, error) {
-	if state == "" {
-		return d.Campaigns(ctx, most)
-	}
-	campaigns, err := d.Campaigns(ctx, campaignsSearched)
-	return slices.DeleteFunc(campaigns, func(c tasks.Campaign) bool { return c.State != state }), err
-}
 
 const (
 	// watchFirst is the pause before the second look at a campaign; it grows to watchLast.
@@ -110,6 +97,7 @@ type Recipient struct {
 	InvitationID     string    `json:"invitation_id"`
 	SettledAt        time.Time `json:"settled_at"`
 	Cause            string    `json:"cause"`             // the code of a dead one
+	Message          string    `json:"message"`           // what its dead letter says, while it stands
 	Attempts         int       `json:"attempts"`          // calls that were made for it
 	InvitationStatus string    `json:"invitation_status"` // what the directory says of the invitation
 	SyncedAt         time.Time `json:"synced_at"`         // as of when the directory says it
@@ -122,8 +110,8 @@ const lookedUp = 500
 // ErrUploading means that a campaign does not have all its recipients yet.
 var ErrUploading = errors.New("recipients are being added to it; try again when that has ended")
 
-// Recipients gives a function that calls do for every recipient of a campaign, in no order, until it returns an error.
-// It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if there is no such campaign, or
+// Recipients gives a function that calls do for every recipient of a campaign, in the order in which they were
+// uploaded, until it returns an error. It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if there is no such campaign, or
 // ErrUploading.
 func (d *Desk) Recipients(
 	ctx context.Context, campaign string,
@@ -141,25 +129,10 @@ func (d *Desk) Recipients(
 func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(Recipient) error) error {
 	chunk := make([]Recipient, 0, lookedUp)
 	flush := func() error {
-		var ids []string
-		for _, recipient := range chunk {
-			if recipient.InvitationID != "" {
-				ids = append(ids, recipient.InvitationID)
-			}
-		}
-		found, syncedAt, err := d.Directory.Get(ctx, ids)
-		if err != nil {
-			return err
-		}
-		mended, err := d.mendedFrom(ctx, head.Name, chunk)
-		if err != nil {
+		if err := d.complete(ctx, head.Name, chunk); err != nil {
 			return err
 		}
 		for _, recipient := range chunk {
-			if recipient.InvitationID != "" {
-				recipient.InvitationStatus, recipient.SyncedAt = found[recipient.InvitationID].Status, syncedAt
-			}
-			recipient.MendedFrom = mended[store.IDOf(recipient.EmailAddress)]
 			if err := do(recipient); err != nil {
 				return err
 			}
@@ -167,7 +140,7 @@ func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(
 		chunk = chunk[:0]
 		return nil
 	}
-	err := d.ledgers.Each(ctx, head.Name, func(e ledger.Entry) error {
+	err := d.ledgers.InOrder(ctx, head.Name, func(e ledger.Entry) error {
 		if chunk = append(chunk, recipientOf(e, head.State)); len(chunk) < lookedUp {
 			return nil
 		}
@@ -177,6 +150,45 @@ func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(
 		return err
 	}
 	return flush()
+}
+
+// complete adds to recipients what is not in their rows.
+func (d *Desk) complete(ctx context.Context, campaign string, chunk []Recipient) error {
+	var ids, letters []string
+	letterOf := func(r Recipient) string {
+		return deadletter.RecipientID(campaign, store.IDOf(r.EmailAddress))
+	}
+	for _, recipient := range chunk {
+		if recipient.InvitationID != "" {
+			ids = append(ids, recipient.InvitationID)
+		}
+		if recipient.Outcome == string(ledger.RowDead) {
+			letters = append(letters, letterOf(recipient))
+		}
+	}
+	found, syncedAt, err := d.Directory.Get(ctx, ids)
+	if err != nil {
+		return err
+	}
+	mended, err := d.mendedFrom(ctx, campaign, chunk)
+	if err != nil {
+		return err
+	}
+	causes, err := d.DeadLetters.Several(ctx, letters)
+	if causes == nil { // one that cannot be read hides no recipient
+		return err
+	}
+	for i := range chunk {
+		recipient := &chunk[i]
+		if recipient.InvitationID != "" {
+			recipient.InvitationStatus, recipient.SyncedAt = found[recipient.InvitationID].Status, syncedAt
+		}
+		recipient.MendedFrom = mended[store.IDOf(recipient.EmailAddress)]
+		if recipient.Outcome == string(ledger.RowDead) {
+			recipient.Message = causes[letterOf(*recipient)].Failure.Message
+		}
+	}
+	return nil
 }
 
 func (d *Desk) mendedFrom(

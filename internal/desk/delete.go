@@ -51,7 +51,7 @@ func (d *Desk) DeleteCampaign(ctx context.Context, c Deletable) (time.Time, erro
 		return c.DeletedAt, d.ledgers.Clear(ctx, name)
 	}
 	if c.DeadLetters > 0 {
-		err := d.EachLetter(ctx, Letters{Campaign: name}, func(e deadletter.Entry) error {
+		_, err := d.EachLetter(ctx, Letters{Campaign: name}, func(e deadletter.Entry) error {
 			if e.Recipient != nil {
 				return nil // with its ledger
 			}
@@ -78,7 +78,7 @@ var ErrAboutCampaign = errors.New("it is about the whole campaign: retry or dele
 // RetryAlone lets the dead letters of a campaign that is to be deleted go on as invites of their own, and gives how
 // many. The error may be ErrAboutCampaign.
 func (d *Desk) RetryAlone(ctx context.Context, campaign string) (retried int, err error) {
-	err = d.EachLetter(ctx, Letters{Campaign: campaign}, func(e deadletter.Entry) error {
+	_, err = d.EachLetter(ctx, Letters{Campaign: campaign}, func(e deadletter.Entry) error {
 		if e.Recipient == nil {
 			return fmt.Errorf("dead letter %s: %w", e.ID, ErrAboutCampaign)
 		}

@@ -33,6 +33,7 @@ type Desk struct {
 	DeadLetters *deadletter.Store
 	Retrier     *retry.Retrier
 	Directory   *directory.Directory // the copy of Clerk's list
+	Schedules   *schedule.Control
 
 	rdb        redis.UniversalClient
 	namespace  string
@@ -53,6 +54,7 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 	return &Desk{
 		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
 		DeadLetters: deadletter.NewStore(rdb, namespace), Retrier: retry.New(rdb, namespace),
+		Schedules: schedule.NewControl(rdb, namespace),
 		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),
 		tombstones: store.NewTombstones(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		records: record.NewStore(rdb, namespace), histories: history.NewStore(rdb, namespace),
@@ -67,12 +69,11 @@ type Overview struct {
 	Queues      []policy.Waiting  // of each lane
 	Limits      []ratelimit.Usage // those that count calls
 	Resting     []policy.Standstill
-	Campaigns   []tasks.Campaign // the newest first
 	DeadLetters int
 }
 
-// Overview tells how the whole system stands, with at most so many campaigns.
-func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err error) {
+// Overview tells how the whole system stands, but for its campaigns.
+func (d *Desk) Overview(ctx context.Context) (o Overview, err error) {
 	outlook, announced, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
 	if err != nil {
 		return o, err
@@ -99,9 +100,6 @@ func (d *Desk) Overview(ctx context.Context, campaigns int) (o Overview, err err
 	}
 	o.Resting = outlook.Rests
 	o.Limits = slices.DeleteFunc(usages, func(u ratelimit.Usage) bool { return policy.OnlyRests(u.Name) })
-	if o.Campaigns, err = d.Campaigns(ctx, campaigns); err != nil {
-		return o, err
-	}
 	o.DeadLetters, err = d.DeadLetters.Count(ctx)
 	return o, err
 }
@@ -120,30 +118,71 @@ func (d *Desk) Idle(ctx context.Context) (*tasks.Standstill, error) {
 	return nil, err
 }
 
-// Schedules tells how the schedules in the workers' files stand, by name.
-func (d *Desk) Schedules(ctx context.Context) ([]schedule.Standing, error) {
-	return schedule.List(ctx, d.rdb, d.namespace)
+// EachSchedule calls do for each schedule in the workers' files, by name, until it returns an error, and gives that.
+func (d *Desk) EachSchedule(ctx context.Context, do func(schedule.Standing) error) error {
+	return schedule.Each(ctx, d.rdb, d.namespace, do)
 }
 
 // Letters chooses dead letters: those that match all that is given. Zero Letters are all of them.
 type Letters struct {
-	IDs            []string
-	Code, Campaign string
+	IDs                    []string
+	Code, Campaign, Reason string
+}
+
+// FoundLetters is what was found of dead letters that are chosen.
+type FoundLetters struct {
+	Matched int
+	// Codes counts the codes of all that match but for the code.
+	Codes map[string]int
+}
+
+// mostCodes bounds how many codes are counted.
+const mostCodes = 1000
+
+// matching gives a function that calls do for a letter if it is chosen, and counts it.
+func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) func(deadletter.Entry) error {
+	found.Codes = map[string]int{}
+	same := func(want, got string) bool { return want == "" || want == got }
+	return func(e deadletter.Entry) error {
+		if !same(l.Campaign, e.Campaign) || !same(l.Reason, string(e.Failure.Reason)) {
+			return nil
+		}
+		code := e.Failure.Code
+		if _, known := found.Codes[code]; known || len(found.Codes) < mostCodes {
+			found.Codes[code]++
+		}
+		if !same(l.Code, code) {
+			return nil
+		}
+		found.Matched++
+		return do(e)
+	}
 }
 
 // EachLetter calls do for the dead letters that are chosen, the oldest first or in the order of their ids, until it
 // returns an error. An id that is not there is a deadletter.ErrNotFound, after all others were done. do may retry or
 // delete.
-func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadletter.Entry) error) error {
-	matching := func(e deadletter.Entry) error {
-		ofCode := chosen.Code == "" || chosen.Code == e.Failure.Code
-		if !ofCode || chosen.Campaign != "" && chosen.Campaign != e.Campaign {
-			return nil
-		}
-		return do(e)
-	}
+func (d *Desk) EachLetter(
+	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,
+) (found FoundLetters, err error) {
+	return d.letters(ctx, chosen, d.DeadLetters.Each, do)
+}
+
+// ReadLetters is EachLetter for a do that changes nothing: it holds a page of letters at a time.
+func (d *Desk) ReadLetters(
+	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,
+) (found FoundLetters, err error) {
+	return d.letters(ctx, chosen, d.DeadLetters.Read, do)
+}
+
+func (d *Desk) letters(
+	ctx context.Context, chosen Letters, each func(context.Context, func(deadletter.Entry) error) error,
+	do func(deadletter.Entry) error,
+) (found FoundLetters, err error) {
+	matching := chosen.matching(&found, do)
 	if len(chosen.IDs) == 0 {
-		return d.DeadLetters.Each(ctx, matching)
+		err = each(ctx, matching)
+		return found, err
 	}
 	var missing []error
 	for _, id := range chosen.IDs {
@@ -156,10 +195,10 @@ func (d *Desk) EachLetter(ctx context.Context, chosen Letters, do func(deadlette
 			err = matching(e)
 		}
 		if err != nil {
-			return err
+			return found, err
 		}
 	}
-	return errors.Join(missing...)
+	return found, errors.Join(missing...)
 }
 
 // ErrNoRest means that calls of this kind do not rest.

@@ -40,7 +40,7 @@ func TestLettersAreChosenByAllThatIsGiven(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			err := d.EachLetter(t.Context(), c.chosen, func(e deadletter.Entry) error {
+			_, err := d.EachLetter(t.Context(), c.chosen, func(e deadletter.Entry) error {
 				got = append(got, e.ID)
 				return nil
 			})
@@ -58,32 +58,15 @@ func TestAnIdThatIsNotThereStopsNoOther(t *testing.T) {
 	d.letter(t, "a", "", "x")
 	n := 0
 	count := func(deadletter.Entry) error { n++; return nil }
-	err := d.EachLetter(t.Context(), Letters{IDs: []string{"nobody", "a", "nor this"}}, count)
+	_, err := d.EachLetter(t.Context(), Letters{IDs: []string{"nobody", "a", "nor this"}}, count)
 	if !errors.Is(err, deadletter.ErrNotFound) || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
 	stop := errors.New("stop")
 	for _, chosen := range []Letters{{}, {IDs: []string{"a"}}} {
-		err := d.EachLetter(t.Context(), chosen, func(deadletter.Entry) error { return stop })
+		_, err := d.EachLetter(t.Context(), chosen, func(deadletter.Entry) error { return stop })
 		if !errors.Is(err, stop) {
 			t.Errorf("%v", err)
-		}
-	}
-}
-
-func TestCampaignsInAState(t *testing.T) {
-	t.Parallel()
-	d, _ := setup(t)
-	for _, name := range []string{"a", "b", "c"} {
-		d.campaign(t, name, 1)
-	}
-	_, err := d.Pause(t.Context(), "b")
-	must(t, err)
-	for state, want := range map[tasks.CampaignState]int{
-		"": 2, tasks.CampaignRunning: 2, tasks.CampaignPaused: 1, tasks.CampaignFinished: 0,
-	} {
-		if got, err := d.CampaignsIn(t.Context(), state, 2); err != nil || len(got) != want {
-			t.Errorf("%q: %d campaigns, %v, want %d", state, len(got), err, want)
 		}
 	}
 }

@@ -71,7 +71,14 @@ func Read(path string) ([]Schedule, error) {
 	if err != nil {
 		return nil, &Fault{File: name, Reason: fmt.Sprintf("cannot be read: %v", err)}
 	}
-	return parse(data, name, filepath.Dir(path))
+	schedules, err := parse(data, name, filepath.Dir(path))
+	if full, err := filepath.Abs(path); err == nil {
+		path = full
+	}
+	for i := range schedules {
+		schedules[i].path = path
+	}
+	return schedules, err
 }
 
 // parse reads the content of a file. The lists' files are relative to its folder.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type Runner struct {
 	states    *states
 	to        Enqueuer
 	worker    string
+	host      string
 	log       zerolog.Logger
 }
 
@@ -27,7 +29,13 @@ type Runner struct {
 func NewRunner(
 	rdb redis.UniversalClient, namespace string, schedules []Schedule, to Enqueuer, log zerolog.Logger,
 ) *Runner {
-	return &Runner{schedules: schedules, states: newStates(rdb, namespace), to: to, worker: uuid.NewString(), log: log}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
+	}
+	return &Runner{
+		schedules: schedules, states: newStates(rdb, namespace), to: to, worker: uuid.NewString(), host: host, log: log,
+	}
 }
 
 // Run works until the context ends. Each schedule waits by itself, so that a long list holds up no other.
@@ -51,6 +59,9 @@ type keeper struct {
 	failing bool // the last step failed, and that was told
 }
 
+// by tells a person who has the schedule.
+func (k *keeper) by() string { return bounded(k.schedule.path + " on " + k.host) }
+
 func (k *keeper) keep(ctx context.Context) {
 	for {
 		pause, err := k.step(ctx)
@@ -70,7 +81,7 @@ func (k *keeper) keep(ctx context.Context) {
 // step does what is to be done now and tells how long there is nothing.
 func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 	if !k.adopted {
-		changed, err := k.states.adopt(ctx, k.schedule, false)
+		changed, err := k.states.adopt(ctx, k.schedule, k.by(), false)
 		if err != nil {
 			return 0, err
 		}
@@ -78,7 +89,7 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 		k.log.Info().Bool("changed", changed).Str("cron", k.schedule.Cron).Str("timezone", k.schedule.TimeZone).
 			Str("task", k.schedule.Task).Msg("schedule is kept")
 	}
-	at, err := k.states.look(ctx, k.schedule, k.worker)
+	at, err := k.states.look(ctx, k.schedule, k.worker, k.by())
 	if err != nil {
 		return 0, err
 	}
@@ -88,7 +99,7 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 	k.foreign = at.foreign
 	switch {
 	case at.missing: // Redis was emptied, or holds garbage
-		_, err := k.states.adopt(ctx, k.schedule, true)
+		_, err := k.states.adopt(ctx, k.schedule, k.by(), true)
 		return policy.RedisRest, err
 	case at.foreign:
 		return policy.SchedulePoll, nil
@@ -103,9 +114,13 @@ func (k *keeper) step(ctx context.Context) (time.Duration, error) {
 // advance takes the tick that is due and finishes it.
 func (k *keeper) advance(ctx context.Context, at glance) error {
 	tick, following := k.schedule.times.latest(at.next, at.now)
-	taken, err := k.states.take(ctx, k.schedule, k.worker, at.next, tick, following)
-	if err != nil || !taken {
+	became, err := k.states.take(ctx, k.schedule, k.worker, at.next, tick, following)
+	if err != nil || became == notTaken {
 		return err
+	}
+	if became == passedOver {
+		k.log.Info().Time("tick", tick).Time("next", following).Msg("tick is passed over: the schedule is paused")
+		return nil
 	}
 	if tick.IsZero() || tick.After(at.next) {
 		k.log.Warn().Time("first", at.next).Time("next", following).Bool("made_up", !tick.IsZero()).

@@ -31,6 +31,7 @@ type Schedule struct {
 	TimeZone string // an IANA name
 	Task     string // a type of the tasks package
 
+	path      string // of its file
 	digest    string // tells the schedule from what another file says under its name
 	times     timetable
 	recipient tasks.Recipient // of an invite; of a bulk-invite, what its rows do not say
@@ -72,6 +73,17 @@ func digest(s Schedule) (string, error) {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16]), nil
+}
+
+// Next gives the first instants after another at which the schedule is due, at most n.
+func (s Schedule) Next(after time.Time, n int) (ticks []time.Time) {
+	for len(ticks) < n {
+		if after = s.times.after(after); after.IsZero() {
+			break
+		}
+		ticks = append(ticks, after)
+	}
+	return ticks
 }
 
 // taskID is the id of a tick's task.

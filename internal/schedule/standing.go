@@ -24,38 +24,65 @@ type Standing struct {
 	LastTask  string
 	LastError string
 	Pending   bool // a tick was taken and is not confirmed
+	// State is Active, Paused or Abandoned. KeptBy is the file and the host of the worker that last had it.
+	State  State
+	KeptBy string
 }
 
-// List returns the schedules that workers have or had in their files in the last 30 days, by name.
-func List(ctx context.Context, rdb redis.UniversalClient, namespace string) (_ []Standing, err error) {
-	defer store.Wrap(&err, "reading schedules")
+// State is where a schedule stands.
+type State string
+
+// The states of a schedule.
+const (
+	Active    State = "active"
+	Paused    State = "paused"    // by a person: its ticks are passed over
+	Abandoned State = "abandoned" // no worker has it in its file
+)
+
+// readAtOnce is how many schedules are read in one round trip.
+const readAtOnce = 250
+
+// Each calls do for the schedules that workers have or had in their files in the last 30 days, by name, until it
+// returns an error, and gives that. It holds a few hundred of them at a time.
+func Each(ctx context.Context, rdb redis.UniversalClient, namespace string, do func(Standing) error) error {
 	keys := store.Keys(namespace)
-	now, err := rdb.Time(ctx).Result()
+	now, names, err := index(ctx, rdb, keys)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	names, err := rdb.ZRevRangeWithScores(ctx, keys.Schedules(), 0, maxListed-1).Result()
-	if err != nil {
-		return nil, err
-	}
-	hashes, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, name := range names {
-			pipe.HGetAll(ctx, keys.Schedule(fmt.Sprint(name.Member)))
+	for chunk := range slices.Chunk(names, readAtOnce) {
+		hashes, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for _, name := range chunk {
+				pipe.HGetAll(ctx, keys.Schedule(fmt.Sprint(name.Member)))
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading schedules: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	standings := make([]Standing, 0, len(names))
-	for i, name := range names {
-		if hash := hashes[i].(*redis.MapStringStringCmd).Val(); len(hash) > 0 {
+		for i, name := range chunk {
+			hash := hashes[i].(*redis.MapStringStringCmd).Val()
+			if len(hash) == 0 {
+				continue
+			}
 			kept := now.Sub(time.UnixMilli(int64(name.Score))) <= policy.ScheduleLost
-			standings = append(standings, standing(fmt.Sprint(name.Member), hash, kept))
+			if err := do(standing(fmt.Sprint(name.Member), hash, kept)); err != nil {
+				return err
+			}
 		}
 	}
-	slices.SortFunc(standings, func(a, b Standing) int { return cmp.Compare(a.Name, b.Name) })
-	return standings, nil
+	return nil
+}
+
+// index reads Redis's clock and the names of the schedules, in their order.
+func index(ctx context.Context, rdb redis.Cmdable, keys store.Keys) (now time.Time, names []redis.Z, err error) {
+	defer store.Wrap(&err, "reading schedules")
+	if now, err = rdb.Time(ctx).Result(); err != nil {
+		return now, nil, err
+	}
+	names, err = rdb.ZRevRangeWithScores(ctx, keys.Schedules(), 0, maxListed-1).Result()
+	slices.SortFunc(names, func(a, b redis.Z) int { return cmp.Compare(fmt.Sprint(a.Member), fmt.Sprint(b.Member)) })
+	return now, names, err
 }
 
 // instantBits bounds instants, in ms: they end in the year 4199.
@@ -73,10 +100,14 @@ func standing(name string, hash map[string]string, kept bool) Standing {
 	s := Standing{
 		Name: bounded(name), Cron: text("cron"), TimeZone: text("timezone"), Task: text("task"),
 		Last: instant("last"), LastTask: text("last_task"), LastError: text("last_error"),
-		Pending: !instant("pending").IsZero(),
+		Pending: !instant("pending").IsZero(), State: Abandoned, KeptBy: text("kept_by"),
 	}
-	if kept {
-		s.Next = instant("next")
+	if !kept {
+		return s
+	}
+	s.Next, s.State = instant("next"), Active
+	if hash["paused"] != "" {
+		s.State = Paused
 	}
 	return s
 }

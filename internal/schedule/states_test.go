@@ -59,14 +59,14 @@ func (b bundle) dueAt(t *testing.T, whole time.Duration) time.Time {
 
 func (b bundle) adopted(t *testing.T, s Schedule, onlyMissing, want bool) {
 	t.Helper()
-	if changed, err := b.adopt(t.Context(), s, onlyMissing); err != nil || changed != want {
+	if changed, err := b.adopt(t.Context(), s, "s.yaml on here", onlyMissing); err != nil || changed != want {
 		t.Errorf("adopting: changed %t, %v; want %t", changed, err, want)
 	}
 }
 
 func (b bundle) seen(t *testing.T, s Schedule, worker string) glance {
 	t.Helper()
-	g, err := b.look(t.Context(), s, worker)
+	g, err := b.look(t.Context(), s, worker, "s.yaml on here")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +75,8 @@ func (b bundle) seen(t *testing.T, s Schedule, worker string) glance {
 
 func (b bundle) took(t *testing.T, s Schedule, worker string, saw, tick, following time.Time, want bool) {
 	t.Helper()
-	if took, err := b.take(t.Context(), s, worker, saw, tick, following); err != nil || took != want {
-		t.Errorf("%s takes %s, having seen %s: %t, %v; want %t", worker, tick, saw, took, err, want)
+	if took, err := b.take(t.Context(), s, worker, saw, tick, following); err != nil || (took == taken) != want {
+		t.Errorf("%s takes %s, having seen %s: %d, %v; want %t", worker, tick, saw, took, err, want)
 	}
 }
 
@@ -89,7 +89,11 @@ func (b bundle) confirmed(t *testing.T, tick time.Time, task string, want bool) 
 
 func (b bundle) standing(t *testing.T) Standing {
 	t.Helper()
-	standings, err := List(t.Context(), b.rdb, "test")
+	var standings []Standing
+	err := Each(t.Context(), b.rdb, "test", func(s Standing) error {
+		standings = append(standings, s)
+		return nil
+	})
 	if err != nil || len(standings) != 1 {
 		t.Fatalf("%+v, %v", standings, err)
 	}
@@ -121,7 +125,8 @@ func TestATickIsTakenOnce(t *testing.T) {
 		var workers sync.WaitGroup
 		for i := range 20 {
 			workers.Go(func() {
-				ok, err := b.take(t.Context(), s, fmt.Sprint(i), tick, tick, following)
+				became, err := b.take(t.Context(), s, fmt.Sprint(i), tick, tick, following)
+				ok := became == taken
 				if err != nil {
 					t.Error(err)
 				}
@@ -449,6 +454,35 @@ func TestAListIsReadAtEveryTick(t *testing.T) {
 		if len(to.lists) != 2 || len(to.lists[0].Recipients) != 1 || len(to.lists[1].Recipients) != 2 ||
 			!to.lists[1].Recipients[1].NoNotify {
 			t.Errorf("%+v", to.lists)
+		}
+	})
+}
+
+// TestNoTickHappensWhileItIsPaused: nor one that was due then, when nobody looked.
+func TestNoTickHappensWhileItIsPaused(t *testing.T) {
+	onBoth(t, func(t *testing.T, b bundle) {
+		var to recorder
+		k, tick := b.keeper(t, one(t, everyMinute+"task: sync-list"), &to)
+		control := NewControl(b.rdb, "test")
+		if s, err := control.Pause(t.Context(), "a"); err != nil || s.State != Paused {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		k.mustStep(t)
+		if got := b.standing(t); len(to.ids) != 0 || !got.Next.After(tick) || got.Pending || got.State != Paused {
+			t.Errorf("while it is paused: %v, %+v", to.ids, got)
+		}
+		b.set(t, "next", tick.UnixMilli()) // nobody looks
+		if s, err := control.Resume(t.Context(), "a"); err != nil || s.State != Active {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		k.mustStep(t)
+		if got := b.standing(t); len(to.ids) != 0 || got.Pending {
+			t.Errorf("of the time when it was paused: %v, %+v", to.ids, got)
+		}
+		b.set(t, "resumed", tick.Add(-time.Minute).UnixMilli(), "next", tick.UnixMilli())
+		k.mustStep(t)
+		if len(to.ids) != 1 {
+			t.Errorf("after that: %v", to.ids)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -44,4 +45,55 @@ func EachField(
 		}
 	}
 	return nil
+}
+
+// membersPage is how many members of a sorted set are read at a time.
+const membersPage = 250
+
+// EachPage calls do for the members of a sorted set, a page at a time, in their order or, with newest, in the opposite
+// one, until it returns an error, and gives that. Members that come or go meanwhile hide no others, and none is given
+// twice: by rank they would. Those that come at the end meanwhile are left out.
+func EachPage(
+	ctx context.Context, rdb redis.Cmdable, key string, newest bool, do func(members []string) error,
+) error {
+	last, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: key, Start: 0, Stop: 0, Rev: true}).Result()
+	if err != nil || len(last) == 0 {
+		return err
+	}
+	const exact = 'f'
+	score := func(z redis.Z) string { return strconv.FormatFloat(z.Score, exact, -1, 64) }
+	border, end := "-inf", score(last[0]) // where the next page begins, and the last one ends
+	if newest {
+		border, end = end, border
+	}
+	for given := map[string]bool{}; ; { // those at the border
+		page, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+			Key: key, Start: border, Stop: end, ByScore: true, Rev: newest, Count: int64(membersPage + len(given)),
+		}).Result()
+		if err != nil {
+			return err
+		}
+		var fresh []string
+		for _, z := range page {
+			if member, _ := z.Member.(string); !given[member] {
+				fresh = append(fresh, member)
+			}
+		}
+		if len(fresh) == 0 {
+			return nil
+		}
+		latest := page[len(page)-1].Score
+		if next := score(page[len(page)-1]); next != border {
+			clear(given)
+			border = next
+		}
+		for _, z := range page {
+			if member, _ := z.Member.(string); z.Score == latest {
+				given[member] = true
+			}
+		}
+		if err := do(fresh); err != nil {
+			return err
+		}
+	}
 }

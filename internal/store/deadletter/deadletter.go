@@ -161,33 +161,76 @@ func entryOf(fields map[string]string) (e Entry, err error) {
 // readAtOnce is how many letters are read in one round trip.
 const readAtOnce = 250
 
-// Several gives those of some dead letters that are there, by id.
+// Several gives those of some dead letters that are there, by id. If some cannot be read, the error names them.
 func (s *Store) Several(ctx context.Context, ids []string) (found map[string]Entry, err error) {
-	defer store.Wrap(&err, "reading dead letters")
 	found = make(map[string]Entry, len(ids))
+	var unreadable []error
 	for chunk := range slices.Chunk(ids, readAtOnce) {
-		answers := make([]*redis.MapStringStringCmd, len(chunk))
-		_, err := s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, id := range chunk {
-				answers[i] = pipe.HGetAll(ctx, s.db.Key.Letter(id))
-			}
-			return nil
-		})
+		garbage, err := s.several(ctx, chunk, found)
 		if err != nil {
 			return nil, err
 		}
-		for i, answer := range answers {
-			e, err := entryOf(answer.Val())
-			switch {
-			case errors.Is(err, ErrNotFound):
-			case err != nil:
-				return nil, fmt.Errorf("%s: %w", chunk[i], err)
-			default:
-				found[chunk[i]] = e
-			}
+		unreadable = append(unreadable, garbage...)
+	}
+	return found, errors.Join(unreadable...)
+}
+
+// several reads letters in one round trip into found. Those that cannot be read are named in unreadable.
+func (s *Store) several(ctx context.Context, ids []string, found map[string]Entry) (unreadable []error, err error) {
+	defer store.Wrap(&err, "reading dead letters")
+	answers := make([]*redis.MapStringStringCmd, len(ids))
+	_, err = s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, id := range ids {
+			answers[i] = pipe.HGetAll(ctx, s.db.Key.Letter(id))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, answer := range answers {
+		e, err := entryOf(answer.Val())
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			unreadable = append(unreadable, fmt.Errorf("dead letter %s: %w", ids[i], err))
+		default:
+			found[ids[i]] = e
 		}
 	}
-	return found, nil
+	return unreadable, nil
+}
+
+// mostUnreadable bounds how many letters that cannot be read are named.
+const mostUnreadable = 10
+
+// Read calls do for every dead letter, the oldest first, until it returns an error, and gives that. It holds a page of
+// them at a time, and reads them together, so that what do is given may be a moment old: see Each. A letter that cannot
+// be read hides no other; the error at the end names it.
+func (s *Store) Read(ctx context.Context, do func(Entry) error) error {
+	var unreadable []error
+	err := store.EachPage(ctx, s.db, s.db.Key.Letters(), false, func(ids []string) error {
+		found := make(map[string]Entry, len(ids))
+		garbage, err := s.several(ctx, ids, found)
+		if err != nil {
+			return err
+		}
+		unreadable = append(unreadable, garbage[:min(len(garbage), mostUnreadable-len(unreadable))]...)
+		for _, id := range ids {
+			e, there := found[id]
+			if !there {
+				continue
+			}
+			if err := do(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(unreadable...)
 }
 
 // Count is how many dead letters there are.
@@ -220,7 +263,8 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 	}), nil
 }
 
-// Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may delete.
+// Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may change and
+// delete: each letter is read just before.
 func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 	ids, err := s.byAge(ctx)
 	if err != nil {

@@ -38,7 +38,7 @@ if id ~= new then
   intent.drop(intents .. id, owner)
 end
 intent.reopen(intents .. new, owner, tonumber(ARGV[7]))
-redis.call('HSET', rows, new, ARGV[6])
+redis.call('HSET', rows, new, placed(ARGV[6], string.match(row, ',"l":(%d+)}$')))
 redis.call('RPUSH', list_of(ARGV[6]), new)
 count_dead(row, -1)
 reopen(0)

@@ -110,11 +110,22 @@ func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 	return campaigns[0], nil
 }
 
-// List gives the newest campaigns first, at most limit of them.
-func (l *Ledgers) List(ctx context.Context, limit int) ([]Campaign, error) {
-	names, err := l.newest(ctx, limit)
-	campaigns, unreadable, err2 := l.heads(ctx, names...)
-	return campaigns, errors.Join(err, err2, unreadable)
+// List calls do for all campaigns, the newest first, a page at a time, until it returns an error, and gives that. Those
+// that cannot be read hide no others; the error at the end names them.
+func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
+	var unreadable error
+	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), true, func(names []string) error {
+		campaigns, garbage, err := l.heads(ctx, names...)
+		if err != nil {
+			return err
+		}
+		unreadable = errors.Join(unreadable, garbage)
+		return do(campaigns)
+	})
+	if err != nil {
+		return err
+	}
+	return unreadable
 }
 
 func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err error) {

@@ -56,6 +56,7 @@ const request = "request:"
 // earlier versions make no calls in a state that they do not know. A campaign that is being deleted has no state here,
 // as one that is not there.
 //
+//	placed(row, place): a row that has no place yet, with one
 //	become(new): changes the state of the campaign
 //	begin(): lets it run, and gives it time to get a driver before the sweep gives it one
 //	reopen(start): begins a new generation of a campaign that has finished, at an instant (ms; 0: now)
@@ -81,6 +82,7 @@ local deleting = state == 'deleting'
 if deleting then state = false end
 local lists = { b = waiting, s = singles, r = ready, u = unsure }
 local function list_of(row) return lists[string.sub(row, 2, 2)] or waiting end
+local function placed(row, place) return place and string.sub(row, 1, -2) .. ',"l":' .. place .. '}' or row end
 local function number(field) return tonumber(redis.call('HGET', meta, field) or '0') end
 local function become(new)
   if state ~= new then redis.call('HSET', meta, 'state', new) end

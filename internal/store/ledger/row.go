@@ -1,11 +1,15 @@
 package ledger
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -37,6 +41,9 @@ type Row struct {
 	SettledAt int64 `json:"t,omitempty"`
 	// Code is the cause of a dead one.
 	Code string `json:"c,omitempty"`
+	// Place is its number in the order of uploading, from 1; 0 if an earlier version uploaded it. It is written last,
+	// where scripts and placeOf look for it.
+	Place int `json:"l,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.
 	Intent intent.Standing `json:"-"`
 }
@@ -123,30 +130,132 @@ func (l *Ledgers) Each(ctx context.Context, name string, do func(Entry) error) e
 	return nil
 }
 
-// page reads some rows of a campaign, ids and values in turn, and where to go on: 0 if these were the last. The state
-// is read after them, so that rows of a campaign that is deleted are not taken for all there are.
+// placeOf reads the place of a row as it is stored, without decoding the row.
+func placeOf(value string) int {
+	_, text, _ := strings.Cut(value[max(0, len(value)-placeBytes):], placeField)
+	place, err := strconv.Atoi(strings.TrimSuffix(text, "}"))
+	if err != nil {
+		return 0
+	}
+	return place
+}
+
+const (
+	placeField = `,"l":`
+	placeBytes = len(placeField) + len("1234567890}")
+)
+
+// InOrder is Each in the order of uploading. It holds the ids of all recipients, and a few hundred of them. Who takes
+// another one's place meanwhile comes in that place.
+func (l *Ledgers) InOrder(ctx context.Context, name string, do func(Entry) error) error {
+	type placed struct {
+		place int
+		id    store.AddressID
+	}
+	var order []placed
+	for cursor, more := uint64(0), true; more; more = cursor != 0 {
+		rows, next, err := l.page(ctx, name, cursor)
+		if err != nil {
+			return err
+		}
+		cursor = next
+		for i := 0; i+1 < len(rows); i += 2 {
+			if len(rows[i]) != len(store.AddressID{}) {
+				return fmt.Errorf("campaign %s: a recipient: %w", name, store.ErrGarbage)
+			}
+			order = append(order, placed{placeOf(rows[i+1]), store.AddressID([]byte(rows[i]))})
+		}
+	}
+	slices.SortFunc(order, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.id[:], b.id[:]))
+	})
+	order = slices.Compact(order) // HSCAN may give one twice
+	ids := make([]string, 0, scanCount)
+	for chunk := range slices.Chunk(order, scanCount) {
+		ids = ids[:0]
+		for _, p := range chunk {
+			ids = append(ids, string(p.id[:]))
+		}
+		if err := l.some(ctx, name, ids, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// some calls do for some recipients of a campaign, in the order of their ids. Those that are gone are left out.
+func (l *Ledgers) some(ctx context.Context, name string, ids []string, do func(Entry) error) error {
+	found, err := l.values(ctx, name, ids)
+	for i, value := range found {
+		text, there := value.(string)
+		if !there {
+			continue
+		}
+		entry, err := entryOf(ids[i], text)
+		if err != nil {
+			return fmt.Errorf("campaign %s: %w", name, err)
+		}
+		if err := do(entry); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// values reads some rows of a campaign. Of an id that another one has replaced it is that one's row, and its id is put
+// into ids.
+func (l *Ledgers) values(ctx context.Context, name string, ids []string) (values []any, err error) {
+	defer store.Wrap(&err, "reading the recipients of campaign %s", name)
+	for {
+		var rows, replaced *redis.SliceCmd
+		err := l.whileThere(ctx, name, func(pipe redis.Pipeliner) {
+			rows = pipe.HMGet(ctx, l.db.Key.Ledger(name, "rows"), ids...)
+			replaced = pipe.HMGet(ctx, l.db.Key.Ledger(name, "mended"), ids...)
+		})
+		if err != nil {
+			return nil, err
+		}
+		again := false
+		for i, value := range rows.Val() {
+			if id, mended := replaced.Val()[i].(string); value == nil && mended && id != "" && id != ids[i] {
+				ids[i], again = id, true
+			}
+		}
+		if !again {
+			return rows.Val(), nil
+		}
+	}
+}
+
+// page reads some rows of a campaign, ids and values in turn, and where to go on: 0 if these were the last.
 func (l *Ledgers) page(ctx context.Context, name string, cursor uint64) (rows []string, next uint64, err error) {
 	defer store.Wrap(&err, "reading the recipients of campaign %s", name)
 	var page *redis.ScanCmd
-	var state *redis.StringCmd
-	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	err = l.whileThere(ctx, name, func(pipe redis.Pipeliner) {
 		page = pipe.HScan(ctx, l.db.Key.Ledger(name, "rows"), cursor, "", scanCount)
-		state = pipe.HGet(ctx, l.db.Key.Ledger(name, "meta"), "state")
-		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, 0, err
-	}
-	switch gone := errors.Is(state.Err(), redis.Nil); {
-	case gone, state.Val() == string(deleting):
-		err = l.deleted(ctx, name)
-	default:
-		err = state.Err()
-	}
 	if err != nil {
 		return nil, 0, err
 	}
 	return page.Result()
+}
+
+// whileThere reads something of a campaign. Its state is read after that, so that what is left of a campaign that is
+// deleted is not taken for all there is: the error is a *DeletedError then.
+func (l *Ledgers) whileThere(ctx context.Context, name string, read func(redis.Pipeliner)) error {
+	var state *redis.StringCmd
+	_, err := l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		read(pipe)
+		state = pipe.HGet(ctx, l.db.Key.Ledger(name, "meta"), "state")
+		return nil
+	})
+	switch gone := errors.Is(state.Err(), redis.Nil); {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return err
+	case gone, state.Val() == string(deleting):
+		return l.deleted(ctx, name)
+	}
+	return state.Err()
 }
 
 // Find gives those of some recipients that a campaign has, by id.

@@ -326,12 +326,13 @@ if upload ~= ARGV[5] or next ~= tonumber(ARGV[6]) then return answer(true, next)
 
 local staged, fresh, known, erased = redis.call('LRANGE', chunk(next), 0, -1), {}, 0, 0
 local any_mended = redis.call('EXISTS', mended) == 1
+local places = number('recipients') + number('forgotten') -- one for each that ever came in
 for i = 1, #staged, 2 do
   if staged[i + 1] == '' or forgotten(tombstones, staged[i]) then
     erased = erased + 1
   elseif any_mended and redis.call('HEXISTS', mended, staged[i]) == 1 then
     known = known + 1
-  elseif redis.call('HSETNX', rows, staged[i], staged[i + 1]) == 1 then
+  elseif redis.call('HSETNX', rows, staged[i], placed(staged[i + 1], places + #fresh + 1)) == 1 then
     fresh[#fresh + 1] = staged[i]
   else
     known = known + 1
