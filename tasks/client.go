@@ -110,7 +110,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if forgotten[0] {
 		return Task{}, ErrForgotten
 	}
-	payload := InvitePayload{Version: Version, Recipient: recipient}
+	payload := NewInvitePayload(recipient, 0)
 	identity, err := json.Marshal(payload)
 	if err != nil {
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
@@ -172,18 +172,18 @@ func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option
 }
 
 func (c *Client) delete(ctx context.Context, payload DeletePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeDelete, policy.Housekeeping, nil, payload, opts)
 }
 
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
+	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: firstVersion}, opts)
 }
 
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.

@@ -175,6 +175,7 @@ type RecipientFlags struct {
 	IgnoreExisting bool   `help:"Invite although an invitation exists already."`
 	TemplateSlug   string `placeholder:"S" help:"E-mail template: invitation or waitlist_invitation."`
 	OnDuplicate    string `placeholder:"WHAT" help:"If one is pending: dead-letter (default), accept or resend it."`
+	OnExistingUser string `placeholder:"WHAT" help:"If the address is a user's: dead-letter (default) or skip it."`
 
 	recipient tasks.Recipient // all but its address
 }
@@ -186,6 +187,7 @@ func (f *RecipientFlags) AfterApply() error {
 	*r = tasks.Recipient{
 		RedirectURL: f.RedirectURL, NoNotify: f.NoNotify, IgnoreExisting: f.IgnoreExisting,
 		TemplateSlug: f.TemplateSlug, OnDuplicate: tasks.OnDuplicate(f.OnDuplicate),
+		OnExistingUser: tasks.OnExistingUser(f.OnExistingUser),
 	}
 	if f.ExpiresInDays != nil {
 		if r.ExpiresInDays = *f.ExpiresInDays; r.ExpiresInDays == 0 {

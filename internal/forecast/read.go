@@ -52,7 +52,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{
-		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Sent + s.Dead,
+		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Settled(),
 		Start: s.StartedAt.Sub(o.At),
 	}
 	if s.State == ledger.Scheduled {

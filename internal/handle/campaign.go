@@ -53,7 +53,9 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	r.record.Attempts = 1
 	return h.persist(h.life.Writing, func(ctx context.Context) error {
 		head, err := h.ledgers.Get(ctx, campaign)
-		r.detail = map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}
+		r.detail = map[string]int{
+			"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead, "skipped": head.Skipped,
+		}
 		return err
 	})
 }

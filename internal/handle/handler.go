@@ -40,7 +40,8 @@ type Clerk interface {
 type Observer interface {
 	ask.Observer
 	TaskEnded(kind, outcome string)
-	DeadLetterWritten(reason fate.Reason)
+	RecipientEnded(kind string, end fate.Step, code string)
+	DeadLetterWritten(cause fate.Failure)
 }
 
 // Life says how long a worker lets its tasks go on.

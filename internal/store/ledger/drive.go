@@ -151,7 +151,10 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 	if o.Decision.Next.Ends() {
 		next.InvitationID, next.SettledAt, next.History = o.Decision.InvitationID, o.At.Unix(), nil
 		state := byte('s')
-		if o.Decision.Next != fate.Sent {
+		switch o.Decision.Next {
+		case fate.Skipped:
+			state, next.Code = 'k', o.Decision.Cause.Code
+		case fate.Dead:
 			state, next.Code = 'd', o.Decision.Cause.Code
 		}
 		row, err = encode(state, InBulk, next)
@@ -209,6 +212,8 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
   redis.call('HSET', rows, id, row)
   if string.sub(row, 1, 1) == 's' then
     redis.call('HINCRBY', meta, 'sent', 1)
+  elseif string.sub(row, 1, 1) == 'k' then
+    redis.call('HINCRBY', meta, 'skipped', 1)
   elseif string.sub(row, 1, 1) == 'd' then
     count_dead(row, 1)
   elseif tonumber(delay) > 0 then

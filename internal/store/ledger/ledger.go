@@ -17,7 +17,8 @@ import (
 	"example.com/usher/internal/store"
 )
 
-const version = 1
+// version is the newest version of ledgers. A campaign has the oldest one in which its recipients can be read.
+const version = 2
 
 // State is where a campaign stands.
 type State string
@@ -57,6 +58,7 @@ type Campaign struct {
 	Recipients  int
 	Sent        int
 	Dead        int
+	Skipped     int
 	Uploads     int            // that are on their way into it
 	Forgotten   int            // recipients that were removed on request; they count nowhere else
 	DeadByCode  map[string]int // the cause of each dead one; never nil
@@ -69,7 +71,10 @@ type Campaign struct {
 }
 
 // Remaining is how many recipients have no outcome yet.
-func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
+func (c Campaign) Remaining() int { return c.Recipients - c.Settled() }
+
+// Settled is how many recipients have their outcome.
+func (c Campaign) Settled() int { return c.Sent + c.Dead + c.Skipped }
 
 // Ledgers keeps the campaigns of one namespace.
 type Ledgers struct {
@@ -168,8 +173,9 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	}
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: number("generation"), Recipients: number("recipients"),
-		Sent: number("sent"), Dead: number("dead"), Forgotten: number("forgotten"), DeadByCode: map[string]int{},
-		CreatedAt: at("created_at"), UploadedAt: at("uploaded_at"), ScheduledAt: at("scheduled_at"),
+		Sent: number("sent"), Dead: number("dead"), Skipped: number("skipped"), Forgotten: number("forgotten"),
+		DeadByCode: map[string]int{},
+		CreatedAt:  at("created_at"), UploadedAt: at("uploaded_at"), ScheduledAt: at("scheduled_at"),
 		StartedAt: at("started_at"), FinishedAt: at("finished_at"),
 	}
 	if fields["expires_of"] == fields["generation"] {

@@ -35,7 +35,7 @@ type Row struct {
 	InvitationID string `json:"i,omitempty"`
 	// SettledAt is when its outcome was recorded, in Unix seconds.
 	SettledAt int64 `json:"t,omitempty"`
-	// Code is the cause of a dead one.
+	// Code is the cause of a dead or skipped one.
 	Code string `json:"c,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.
 	Intent intent.Standing `json:"-"`
@@ -68,6 +68,7 @@ const (
 	RowOpen    RowState = "open" // in a call or a question to Clerk, or nobody knows what became of its last call
 	RowSent    RowState = "sent"
 	RowDead    RowState = "dead"
+	RowSkipped RowState = "skipped"
 )
 
 // Entry is a row and where it stands.
@@ -81,7 +82,7 @@ func entryOf(id, value string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	states := map[byte]RowState{'w': RowWaiting, 'o': RowOpen, 's': RowSent, 'd': RowDead}
+	states := map[byte]RowState{'w': RowWaiting, 'o': RowOpen, 's': RowSent, 'd': RowDead, 'k': RowSkipped}
 	state, known := states[value[0]]
 	if !known {
 		return Entry{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)

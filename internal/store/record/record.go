@@ -47,6 +47,7 @@ type Record struct {
 	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
 	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
+	Skipped      *fate.Failure  `json:"skipped,omitempty"` // why a done invite has no invitation
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
 	// Retry is the id of the task that retries it as a dead letter. Free is that its dead letter was deleted, so that
 	// another task may take the id.
