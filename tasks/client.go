@@ -41,6 +41,7 @@ type Client struct {
 
 type clientConfig struct {
 	url, caFile, namespace string
+	actor                  string
 	rdb                    redis.UniversalClient
 }
 
@@ -60,6 +61,9 @@ func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig
 // underscores. No worker needs to have started in it yet.
 func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
 
+// Actor names who pauses, resumes and cancels campaigns with the client, for the workers' logs.
+func Actor(name string) ClientOption { return func(c *clientConfig) { c.actor = name } }
+
 // NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis
 // shows at the first call.
 func NewClient(opts ...ClientOption) (*Client, error) {
@@ -78,12 +82,14 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		}
 		config.rdb = rdb
 	}
+	ledgers := ledger.New(config.rdb, config.namespace)
+	ledgers.Actor = config.actor
 	return &Client{
 		rdb: config.rdb, owned: owned, namespace: config.namespace,
 		asynq:     asynq.NewClientFromRedisClient(config.rdb),
 		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
 		records:   record.NewStore(config.rdb, config.namespace),
-		ledgers:   ledger.New(config.rdb, config.namespace),
+		ledgers:   ledgers,
 		erased:    store.NewTombstones(config.rdb, config.namespace),
 	}, nil
 }

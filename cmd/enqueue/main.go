@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -89,11 +90,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return out.fail(err)
 	}
 	defer rdb.Close()
-	d, err := desk.New(rdb, g.Namespace)
+	d, err := desk.New(rdb, g.Namespace, tasks.Actor(actor()))
 	if err != nil {
 		return out.fail(err)
 	}
 	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, bufio.NewReader(io.LimitReader(stdin, 1024)), out}))
+}
+
+// actor is who runs the command: the user and the machine, as far as they are known.
+func actor() string {
+	host, _ := os.Hostname()
+	if who, err := user.Current(); err == nil {
+		return who.Username + "@" + host
+	}
+	return host
 }
 
 // AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it

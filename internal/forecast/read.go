@@ -20,11 +20,11 @@ const (
 	troubleKey      = "Clerk refuses the workers' key"
 )
 
-// Why recipients of a campaign are not ready for a call.
-const (
-	heldLookUp  = "its recipients are being looked up"
-	heldRetries = "its recipients wait for another attempt, because calls have failed"
-)
+// LookingUp is the standstill of a campaign whose recipients are not ready for a call: it is not one that lasts.
+const LookingUp = "its recipients are being looked up"
+
+// heldRetries is that of a campaign whose calls have failed.
+const heldRetries = "its recipients wait for another attempt, because calls have failed"
 
 // Read reads what the forecasts of a namespace are made from, once for all its campaigns.
 func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, error) {
@@ -61,7 +61,7 @@ func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	switch ready := s.InCalls + s.Singles + s.Ready; {
 	case s.State != ledger.Running || ready > 0:
 	case s.Waiting > 0 && looksUp:
-		c.Held = heldLookUp
+		c.Held = LookingUp
 	case s.Waiting == 0 && s.Later > 0:
 		c.Held, c.HeldUntil = heldRetries, s.NextDue.Sub(o.At)
 	}
@@ -125,16 +125,19 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 	return spans
 }
 
+// readInvites reads how many invites wait.
+func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
+	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
+	o.Invites = max(0, o.Invites+invites.Pending+invites.Active)
+	return err
+}
+
 // readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.
 func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
-	inspector := asynq.NewInspectorFromRedisClient(rdb)
-	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
-	if err != nil {
+	if err := o.readInvites(ctx, rdb, namespace); err != nil {
 		return err
 	}
-	o.Invites += invites.Pending + invites.Active
-	o.Invites = max(0, o.Invites)
-	servers, err := inspector.Servers()
+	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
 	if err != nil {
 		return fmt.Errorf("reading which workers run: %w", err)
 	}

@@ -170,8 +170,8 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 		!f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
 		t.Errorf("%+v", f)
 	}
-	held.Campaigns[0].Held = heldLookUp
-	if f := held.Foresee()["a"]; f.Standstill != heldLookUp || f.ETA.Before(after(5*time.Minute)) {
+	held.Campaigns[0].Held = LookingUp
+	if f := held.Foresee()["a"]; f.Standstill != LookingUp || f.ETA.Before(after(5*time.Minute)) {
 		t.Errorf("%+v", f)
 	}
 	o.Trouble = troubleKey

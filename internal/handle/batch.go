@@ -169,7 +169,7 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 			d.h.recipientEnded(tasks.TypeBulkInvite, outcome.Decision.Next, outcome.Decision.Cause)
 		}
 		if outcome.Letter != nil {
-			d.h.logDead(*outcome.Letter)
+			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)
 		}
 	}
 	d.change()

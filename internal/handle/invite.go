@@ -207,6 +207,7 @@ func (i *inviteRun) write(d fate.Decision) error {
 	}
 	r := i.r
 	r.record.SetLife(d.State)
+	r.clock()
 	s := intent.Settlement{
 		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r.record,
 	}

@@ -31,9 +31,13 @@ func (h *Handler) logEnd(r *run) {
 	if cause != nil {
 		level = zerolog.WarnLevel
 	}
+	if r.story != nil && cause == nil {
+		r.story()
+		level = zerolog.DebugLevel
+	}
 	h.observer.TaskEnded(r.kind, outcome)
 	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
-		Float64("duration_seconds", time.Since(r.started).Seconds()).Float64("wait_seconds", r.waited.Seconds())
+		Float64("duration_seconds", time.Since(r.began).Seconds()).Float64("wait_seconds", r.waitedInAll.Seconds())
 	if r.about.EmailAddress != "" {
 		line = line.Str("address", redact(r.about.EmailAddress))
 	}
@@ -78,10 +82,14 @@ func (h *Handler) recipientEnded(kind string, end fate.Step, cause *fate.Failure
 	h.observer.RecipientEnded(kind, end, code)
 }
 
-// logDead writes the line of a recipient of a campaign that became a dead letter.
-func (h *Handler) logDead(e deadletter.Entry) {
+// logDead writes the line of a recipient of a campaign that became a dead letter, at level debug if there are many.
+func (h *Handler) logDead(e deadletter.Entry, few bool) {
+	level := zerolog.DebugLevel
+	if few {
+		level = zerolog.WarnLevel
+	}
 	h.observer.DeadLetterWritten(e.Failure)
-	line := h.log.Warn().Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
+	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
 		Int("attempts", e.Attempts)
 	withFailure(line, e.Failure).Msg("recipient is dead")
 }

@@ -119,6 +119,7 @@ const mendedFrom = "from:"
 // KEYS[14] -> usher:{once}:c:NAME:request:TOKEN  what was answered
 // --
 // ARGV[5] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
+// ARGV[6] -> who does it; may be empty
 // --
 // Returns JSON: outcome (ok, missing or over) and the state of the campaign.
 var controlScript = redis.NewScript(prelude + `
@@ -136,14 +137,16 @@ elseif state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then
   outcome = 'over'
 elseif what == 'cancel' and state ~= 'cancelled' then
   become('cancelled')
-  redis.call('HSET', meta, 'finished_at', stamp(now))
+  redis.call('HSET', meta, 'finished_at', stamp(now), 'by', ARGV[6])
   redis.call('SADD', KEYS[13], name)
 elseif what == 'pause' then
+  if state ~= 'paused' then redis.call('HSET', meta, 'by', ARGV[6]) end
   become('paused')
 elseif what == 'resume' then
   local goes_on = number('scheduled_at') > now and 'scheduled' or 'running'
   if redis.call('HGET', meta, 'after') == 'paused' then redis.call('HSET', meta, 'after', goes_on) end
   if state == 'paused' then
+    redis.call('HSET', meta, 'by', ARGV[6])
     become(uploads == '' and goes_on or 'uploading')
     started()
   end
@@ -156,7 +159,7 @@ return told
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
 func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
-	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), "start")
+	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), "start", l.Actor)
 	return v.State, err
 }
 
@@ -189,7 +192,7 @@ func (l *Ledgers) controlKeys(name string) []string {
 }
 
 func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
-	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what); err != nil {
+	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what, l.Actor); err != nil {
 		return Campaign{}, err
 	}
 	return l.Get(ctx, name)

@@ -112,6 +112,7 @@ local function reopen(start)
   if state ~= 'finished' and not (state == 'uploading' and after == 'finished') then return end
   redis.call('HINCRBY', meta, 'generation', 1)
   redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
+  redis.call('HSET', meta, 'reopened_at', stamp(now))
   if start > 0 then redis.call('HSET', meta, 'scheduled_at', stamp(start)) end
   if state == 'uploading' then
     redis.call('HSET', meta, 'after', start > 0 and 'scheduled' or 'running')
