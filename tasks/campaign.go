@@ -52,14 +52,17 @@ func RefusesDeleted(err error) error {
 // cancel.
 var ErrCampaignOver = ledger.ErrOver
 
-// Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Remaining.
+// Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Skipped +
+// Remaining.
 type Campaign struct {
 	Name       string        `json:"campaign"`
 	State      CampaignState `json:"state"`
 	Recipients int           `json:"recipients"`
 	Sent       int           `json:"sent"`
 	Dead       int           `json:"dead"`
-	Remaining  int           `json:"remaining"`
+	// Skipped counts recipients whose addresses belong to users, and who were to be skipped then.
+	Skipped   int `json:"skipped"`
+	Remaining int `json:"remaining"`
 	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count
 	// nowhere else.
 	Forgotten int `json:"forgotten"`
@@ -77,6 +80,9 @@ type Campaign struct {
 	StartedAt   time.Time   `json:"started_at,omitzero"`
 	FinishedAt  time.Time   `json:"finished_at,omitzero"`
 }
+
+// Settled is how many recipients have their outcome.
+func (c Campaign) Settled() int { return c.Sent + c.Dead + c.Skipped }
 
 // Campaign tells how a campaign stands, or ErrNotFound.
 func (c *Client) Campaign(ctx context.Context, name string) (Campaign, error) {
@@ -187,7 +193,8 @@ func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
 func headOf(head ledger.Campaign) Campaign {
 	c := Campaign{
 		Name: head.Name, State: CampaignState(head.State),
-		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Remaining: head.Remaining(),
+		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Skipped: head.Skipped,
+		Remaining: head.Remaining(),
 		Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}

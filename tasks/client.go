@@ -42,6 +42,7 @@ type Client struct {
 
 type clientConfig struct {
 	url, caFile, namespace string
+	actor                  string
 	rdb                    redis.UniversalClient
 }
 
@@ -61,6 +62,9 @@ func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig
 // underscores. No worker needs to have started in it yet.
 func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
 
+// Actor names who pauses, resumes and cancels campaigns with the client, for the workers' logs.
+func Actor(name string) ClientOption { return func(c *clientConfig) { c.actor = name } }
+
 // NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis
 // shows at the first call.
 func NewClient(opts ...ClientOption) (*Client, error) {
@@ -79,12 +83,14 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		}
 		config.rdb = rdb
 	}
+	ledgers := ledger.New(config.rdb, config.namespace)
+	ledgers.Actor = config.actor
 	return &Client{
 		rdb: config.rdb, owned: owned, namespace: config.namespace,
 		asynq:     asynq.NewClientFromRedisClient(config.rdb),
 		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
 		records:   record.NewStore(config.rdb, config.namespace),
-		ledgers:   ledger.New(config.rdb, config.namespace),
+		ledgers:   ledgers,
 		erased:    store.NewTombstones(config.rdb, config.namespace),
 	}, nil
 }
@@ -111,7 +117,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if forgotten[0] {
 		return Task{}, ErrForgotten
 	}
-	payload := InvitePayload{Version: Version, Recipient: recipient}
+	payload := NewInvitePayload(recipient, 0)
 	identity, err := json.Marshal(payload)
 	if err != nil {
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
@@ -173,18 +179,18 @@ func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option
 }
 
 func (c *Client) delete(ctx context.Context, payload DeletePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeDelete, policy.Housekeeping, nil, payload, opts)
 }
 
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
+	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: firstVersion}, opts)
 }
 
 // enqueuedAtHeader is the header of a task that says when it was enqueued, in Unix milliseconds.

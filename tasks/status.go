@@ -108,6 +108,9 @@ func taskOf(id string, r record.Record) Task {
 	if r.Error != nil {
 		task.Error = failureOf(*r.Error)
 	}
+	if r.Skipped != nil {
+		task.Skipped = failureOf(*r.Skipped)
+	}
 	return task
 }
 

@@ -102,8 +102,9 @@ func (a *app) toCampaign(name string, do func(context.Context, string) (tasks.Ca
 
 // tellCampaign tells a person how a campaign stands.
 func (a *app) tellCampaign(c tasks.Campaign) {
-	a.out.say("Campaign %s is %s: %s, %d sent, %d remaining, %d dead%s.", c.Name, c.State,
-		plural(c.Recipients, "recipient"), c.Sent, c.Remaining, c.Dead, counted(": ", c.DeadByCode, ""))
+	a.out.say("Campaign %s is %s: %s, %d sent%s, %d remaining, %d dead%s.", c.Name, c.State,
+		plural(c.Recipients, "recipient"), c.Sent, skipped(c.Skipped), c.Remaining, c.Dead,
+		counted(": ", c.DeadByCode, ""))
 	a.out.sayIf(c.State == tasks.CampaignScheduled, "It starts at %s.", local(c.ScheduledAt))
 	if c.Standstill != nil && c.State == tasks.CampaignRunning {
 		a.out.say("It makes no call at present: %s.", standstillWords(c.Standstill))
@@ -115,8 +116,21 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 	}
 }
 
+// skipped tells how many recipients were skipped, if there are any.
+func skipped(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d skipped", n)
+}
+
+// tally tells what became of the recipients of a campaign.
+func tally(sent, dead, skip, remaining int) string {
+	return fmt.Sprintf("%d sent, %d dead%s, %d remaining", sent, dead, skipped(skip), remaining)
+}
+
 // campaignFields are what a list of campaigns shows a person.
-const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill"
+const campaignFields = "campaign,state,recipients,sent,dead,skipped,remaining,eta,standstill"
 
 func campaignView(c tasks.Campaign) view {
 	v := viewOf(c)
@@ -268,9 +282,9 @@ type progress struct {
 }
 
 func (p *progress) show(c tasks.Campaign, perHour float64) error {
-	done := c.Sent + c.Dead
+	done := c.Settled()
 	line := fmt.Sprintf("%d of %d recipients: %s", done, c.Recipients, progressWords(c, perHour))
-	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, news(c.Standstill))
+	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Skipped, news(c.Standstill))
 	if !p.out.json {
 		p.standstill = cmp.Or(news(c.Standstill), p.standstill)
 		now = fmt.Sprint(c.State, done*10/max(1, c.Recipients), p.standstill)
@@ -296,7 +310,7 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 
 // progressWords tells on one line how far a campaign is.
 func progressWords(c tasks.Campaign, perHour float64) string {
-	words := []string{fmt.Sprintf("%d sent, %d dead, %d remaining", c.Sent, c.Dead, c.Remaining)}
+	words := []string{tally(c.Sent, c.Dead, c.Skipped, c.Remaining)}
 	if c.State != tasks.CampaignRunning {
 		return words[0] + ", " + string(c.State)
 	}

@@ -160,9 +160,12 @@ func (c *statusCommand) task(a *app) error {
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
 	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))
 	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
+	if t.Skipped != nil {
+		a.out.say("It was skipped, and nobody was invited: %s.", whySkipped(t.Skipped))
+	}
 	if b := t.Bulk; b != nil {
-		a.out.say("Campaign %s: %s, %d sent, %d dead, %d remaining.",
-			b.Campaign, plural(b.Recipients, "recipient"), b.Sent, b.Dead, b.Remaining)
+		a.out.say("Campaign %s: %s, %s.", b.Campaign, plural(b.Recipients, "recipient"),
+			tally(b.Sent, b.Dead, b.Skipped, b.Remaining))
 	}
 	answer := taskView(t)
 	maps.Copy(answer, waits)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/tasks"
 )
 
@@ -123,11 +125,10 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 	switch b := t.Bulk; {
 	case b != nil:
 		recipients := plural(b.Recipients, "recipient")
-		a.out.say("Campaign %s is %s: %s, %d sent, %d dead.", b.Campaign, t.State, recipients, b.Sent, b.Dead)
+		a.out.say("Campaign %s is %s: %s, %d sent, %d dead%s.", b.Campaign, t.State, recipients, b.Sent, b.Dead,
+			skipped(b.Skipped))
 		if b.Dead > 0 && !a.out.json {
-			a.out.say("\nDead letters (enqueue dead-letter list):")
-			list := deadListCommand{LettersFlags: LettersFlags{Campaign: b.Campaign}}
-			if err := list.Run(a); err != nil {
+			if err := a.tellDead(b.Campaign, b.Dead); err != nil {
 				return err
 			}
 		}
@@ -136,6 +137,8 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 		}
 	case t.State != tasks.StateDone:
 		return fmt.Errorf("task %s: %w: %s", t.ID, errDead, cause(t.Error))
+	case t.Skipped != nil:
+		a.out.say("Done: skipped, nobody was invited: %s.", whySkipped(t.Skipped))
 	case t.Type == tasks.TypeInvite:
 		a.out.say("Done: invitation %s.", t.InvitationID)
 	case t.Type == tasks.TypeRevoke && t.InvitationID == "":
@@ -148,15 +151,56 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 	return nil
 }
 
+// whySkipped tells why an invite is done without an invitation.
+func whySkipped(f *tasks.Failure) string {
+	return "the address belongs to a user already (" + f.Code + ")"
+}
+
+// deadShown is how many dead letters of a campaign are shown after its end.
+const deadShown = 10
+
+// tellDead tells a person who of a campaign is dead: how many of each cause, and the first of them.
+func (a *app) tellDead(campaign string, n int) error {
+	c, err := a.desk.Campaign(a.ctx, campaign)
+	if err != nil {
+		return err
+	}
+	a.out.say("\nDead: %s.", counted("", c.DeadByCode, ""))
+	var rows []view
+	letters, most := LettersFlags{Campaign: campaign}, deadShown
+	_, _, err = PageFlags{Limit: &most}.cut(a.out, func(write func(view) error) error {
+		return letters.read(a, func(e deadletter.Entry) error {
+			return write(view{"id": e.ID, "for": aboutWhom(e), "cause": causeOf(e), "code": e.Failure.Code})
+		})
+	}, func(row view) error {
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(rows, func(a, b view) int { return cmp.Compare(a["code"].(string), b["code"].(string)) })
+	a.out.table("", "id,for,cause", rows)
+	more := ""
+	if n > len(rows) {
+		more = fmt.Sprintf("… and %d more. ", n-len(rows))
+	}
+	a.out.say("%sAll of them: enqueue dead-letter list --campaign %s", more, campaign)
+	return nil
+}
+
 func taskView(t tasks.Task) view {
 	v := viewOf(t)
 	delete(v, "bulk")
 	if t.Bulk != nil {
 		delete(v, "cancel_wanted")
 		bulk := viewOf(*t.Bulk)
-		for _, field := range []string{"campaign", "recipients", "sent", "dead", "remaining"} {
+		for _, field := range []string{"campaign", "recipients", "sent", "dead", "skipped", "remaining"} {
 			v[field] = bulk[field]
 		}
+	}
+	if t.Type != tasks.TypeInvite && t.Bulk == nil {
+		delete(v, "skipped")
 	}
 	if t.Type != tasks.TypeRevoke {
 		delete(v, "revoked")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/policy"
 	"example.com/usher/tasks"
 )
@@ -29,9 +28,9 @@ func standstillWords(s *tasks.Standstill) string {
 	return words
 }
 
-// news are the words of a standstill, unless it is that of most campaigns most of the time: a closed window.
+// news are the words of a standstill, unless it is a usual one.
 func news(s *tasks.Standstill) string {
-	if s == nil || s.Reason == forecast.ClosedWindow {
+	if s == nil || s.Usual() {
 		return ""
 	}
 	return s.Message

@@ -45,9 +45,9 @@ type Desk struct {
 	inspector  *asynq.Inspector
 }
 
-// New gives the desk of a namespace.
-func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
-	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(namespace))
+// New gives the desk of a namespace, whose client has further options.
+func New(rdb redis.UniversalClient, namespace string, opts ...tasks.ClientOption) (*Desk, error) {
+	client, err := tasks.NewClient(append(opts, tasks.Redis(rdb), tasks.Namespace(namespace))...)
 	if err != nil {
 		return nil, err
 	}

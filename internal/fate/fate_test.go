@@ -15,6 +15,7 @@ var (
 	rules = Rules{MaxAttempts: 3, Settle: 30 * second, Unproven: time.Hour, Timeout: 5 * second}
 
 	bad       = Failure{HTTPStatus: 422, Code: "form_param_format_invalid"}
+	user      = Failure{HTTPStatus: 422, Code: CodeUser}
 	duplicate = Failure{HTTPStatus: 400, Code: CodeDuplicate}
 	down      = Failure{HTTPStatus: 503, Code: "service_unavailable"}
 	plan      = Failure{HTTPStatus: 402, Code: "unsupported_subscription_plan_features"}
@@ -66,6 +67,7 @@ func TestEveryRow(t *testing.T) {
 	resends := func(k *Known) { k.OnDuplicate = Resend }
 	ignores := func(k *Known) { k.IgnoreExisting = true }
 	cancelled := func(k *Known) { k.Cancel = true }
+	skips := func(k *Known) { k.OnExistingUser = Skip }
 	refusedBy := func(f Failure) func(*Known) { return func(k *Known) { k.Refusal = &f } }
 	attempts := func(n int, history ...Failure) func(*Known) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
@@ -206,6 +208,20 @@ func TestEveryRow(t *testing.T) {
 		{"another refusal, wants resend", with(first, resends), answer(Answer{Kind: Refused, Failure: bad}),
 			func(s *State) { s.Attempts = 1 },
 			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"a user, first call", first, answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(user, Rejected), Intent: IntentRefused}},
+		{"a user to skip, first call", with(first, skips, attempts(1, down)),
+			answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts, s.History = 2, nil },
+			Decision{Next: Skipped, Cause: because(user, Rejected), Intent: IntentRefused}},
+		{"a user to skip, earlier outcome open", skips, answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts, s.Refusal = 1, &user }, Decision{Next: Ask, Intent: IntentUnknown}},
+		{"another refusal, wants users skipped", with(first, skips), answer(Answer{Kind: Refused, Failure: bad}),
+			func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"unreadable, wants users skipped", with(first, skips), answer(Answer{Kind: Unreadable, Failure: user}), nil,
+			Decision{Next: Dead, Cause: because(user, Invalid), Intent: IntentRefused}},
 		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}), unproven(1, down),
 			Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
 		{"never sent, earlier outcome open", attempts(2, down, down), answer(Answer{Kind: NotSent, Failure: down}),
@@ -258,6 +274,10 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Send, Intent: IntentUntold}},
 		{"predicted refusal", noIntent, lookUp(LookUp{Refusal: &bad}), nil,
 			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentUntold}},
+		{"predicted user to skip", with(noIntent, skips), lookUp(LookUp{Refusal: &user}), nil,
+			Decision{Next: Skipped, Cause: because(user, Rejected), Intent: IntentUntold}},
+		{"predicted user to skip, outcome open", skips, lookUp(LookUp{Refusal: &user}),
+			func(s *State) { s.Refusal = &user }, Decision{Next: Ask, Intent: IntentUntold}},
 		{"predicted duplicate", noIntent, lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}), nil,
 			Decision{Next: Dead, Cause: because(duplicate, Rejected), Intent: IntentUntold}},
 		{"predicted duplicate, outcome open", with(accepts), lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}),

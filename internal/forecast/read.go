@@ -48,7 +48,7 @@ func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{
-		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Sent + s.Dead,
+		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Settled(),
 		Start: s.StartedAt.Sub(o.At),
 	}
 	if s.State == ledger.Scheduled {
@@ -121,13 +121,18 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 	return spans
 }
 
+// readInvites reads how many invites wait.
+func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
+	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
+	o.Invites = max(0, o.Invites+invites.Pending+invites.Active)
+	return err
+}
+
 // readWorkers reads how many invites wait, and whether a worker runs.
 func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
-	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
-	if err != nil {
+	if err := o.readInvites(ctx, rdb, namespace); err != nil {
 		return err
 	}
-	o.Invites = max(0, o.Invites+invites.Pending+invites.Active)
 	workers, _, err := store.NewWorkers(rdb, namespace).List(ctx)
 	if err != nil || slices.ContainsFunc(workers, store.Worker.Lives) {
 		return err

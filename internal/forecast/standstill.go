@@ -35,6 +35,12 @@ type Standstill struct {
 	Message string `json:"message"`
 }
 
+// Usual tells whether it waits for a window to open, as most campaigns do most of the time. There is nothing usual
+// about none.
+func (s *Standstill) Usual() bool {
+	return s != nil && (s.Reason == ClosedWindow || s.Reason == OnlyInvites)
+}
+
 // Why nobody makes a call.
 const (
 	saysNeverRan = "no worker has run yet, so its limits are unknown"

@@ -42,7 +42,8 @@ type Clerk interface {
 type Observer interface {
 	ask.Observer
 	TaskEnded(kind, outcome string)
-	DeadLetterWritten(reason fate.Reason)
+	RecipientEnded(kind string, end fate.Step, code string)
+	DeadLetterWritten(cause fate.Failure)
 }
 
 // Life says how long a worker lets its tasks go on.
@@ -130,6 +131,20 @@ type run struct {
 	waited          time.Duration    // for permits and between attempts
 	about           deadletter.Entry // what the task is about, for its dead letter and the log
 	detail          map[string]int   // figures for the log
+	story           func()           // tells the end of a campaign
+
+	noted       time.Duration // of waited, what the record has
+	began       time.Time     // its first run
+	waitedInAll time.Duration // in all runs
+}
+
+// clock notes in the record when the task's first run began, and how long it has waited.
+func (r *run) clock() {
+	if r.record.StartedAt.IsZero() {
+		r.record.StartedAt = r.started.UTC()
+	}
+	r.record.Waited += r.waited - r.noted
+	r.noted = r.waited
 }
 
 // died is the error that ends a task as a dead letter.
@@ -350,6 +365,7 @@ func (h *Handler) failedAll(ctx context.Context, r *run, failure fate.Failure) e
 
 // putRecord writes the task's record.
 func (h *Handler) putRecord(r *run) error {
+	r.clock()
 	return h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
 }
 
@@ -386,6 +402,9 @@ func (h *Handler) end(r *run, cause *fate.Failure) error {
 // conclude completes the record of a task that ends: as done unless it is cancelled or, with a cause, as the dead
 // letter that it gives.
 func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
+	r.clock()
+	r.began, r.waitedInAll = r.record.StartedAt, r.record.Waited
+	r.record.StartedAt, r.record.Waited = time.Time{}, 0
 	r.record.EndedAt, r.record.Error = time.Now().UTC(), cause
 	switch {
 	case cause != nil:

@@ -47,7 +47,11 @@ type Record struct {
 	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
 	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
+	Skipped      *fate.Failure  `json:"skipped,omitempty"` // why a done invite has no invitation
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
+	// StartedAt is when its first run began, and Waited for how long it has waited since, while it has not ended.
+	StartedAt time.Time     `json:"started_at,omitzero"`
+	Waited    time.Duration `json:"waited,omitempty"`
 	// Retry is the id of the task that retries it as a dead letter. Free is that its dead letter was deleted, so that
 	// another task may take the id.
 	Retry string `json:"retry,omitempty"`
