@@ -95,6 +95,9 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 	}, nil
 }
 
+// Connection gives the Redis and the namespace of the client, for packages that do more there.
+func (c *Client) Connection() (redis.UniversalClient, string) { return c.rdb, c.namespace }
+
 // Close closes the connection that the client opened.
 func (c *Client) Close() error {
 	if !c.owned {

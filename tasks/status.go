@@ -100,7 +100,7 @@ func campaignOf(id string) (string, bool) {
 func taskOf(id string, r record.Record) Task {
 	task := Task{
 		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
-		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
+		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted, CancelledBy: r.By,
 	}
 	if r.State.Ended() {
 		task.State = State(r.State)
@@ -118,7 +118,7 @@ func taskOf(id string, r record.Record) Task {
 func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 	task := Task{
 		ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts, Revoked: r.Revoked, Deleted: r.Deleted,
-		EnqueuedAt: enqueuedAt(info), CancelWanted: r.Cancel,
+		EnqueuedAt: enqueuedAt(info), CancelWanted: r.Cancel, CancelledBy: r.By,
 	}
 	if n := len(r.History); n > 0 {
 		task.Error = failureOf(r.History[n-1].Failure)

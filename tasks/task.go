@@ -47,6 +47,8 @@ type Task struct {
 	// CancelWanted is that a person has cancelled it, and that it ends as cancelled as soon as the outcome of its last
 	// call is known, unless that call has invited.
 	CancelWanted bool `json:"cancel_wanted"`
+	// CancelledBy is who has cancelled it, if that is known.
+	CancelledBy string `json:"cancelled_by"`
 	// Attempts counts the calls to Clerk that were made for it and answered or lost; waiting for a permit is none.
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`

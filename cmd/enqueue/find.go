@@ -51,6 +51,7 @@ func details(e desk.Event) string {
 	add("invitation ", e.InvitationID)
 	add("dead letter ", e.DeadLetter)
 	add("other address ", e.Address)
+	add("by ", e.By)
 	if f := e.Failure; f != nil && f.Message == "" {
 		add("", f.Code) // no more is kept of it
 	} else if f != nil {

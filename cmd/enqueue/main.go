@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return out.fail(err)
 	}
 	defer rdb.Close()
-	d, err := desk.New(rdb, g.Namespace, tasks.Actor(actor()))
+	d, err := desk.New(rdb, g.Namespace, actor())
 	if err != nil {
 		return out.fail(err)
 	}

@@ -194,6 +194,7 @@ func taskView(t tasks.Task) view {
 	delete(v, "bulk")
 	if t.Bulk != nil {
 		delete(v, "cancel_wanted")
+		delete(v, "cancelled_by")
 		bulk := viewOf(*t.Bulk)
 		for _, field := range []string{"campaign", "recipients", "sent", "dead", "skipped", "remaining"} {
 			v[field] = bulk[field]

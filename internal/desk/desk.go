@@ -35,6 +35,7 @@ type Desk struct {
 	Directory   *directory.Directory // the copy of Clerk's list
 	Schedules   *schedule.Control
 
+	actor      string
 	rdb        redis.UniversalClient
 	namespace  string
 	ledgers    *ledger.Ledgers
@@ -45,14 +46,14 @@ type Desk struct {
 	inspector  *asynq.Inspector
 }
 
-// New gives the desk of a namespace, whose client has further options.
-func New(rdb redis.UniversalClient, namespace string, opts ...tasks.ClientOption) (*Desk, error) {
-	client, err := tasks.NewClient(append(opts, tasks.Redis(rdb), tasks.Namespace(namespace))...)
+// New gives the desk of a namespace. actor is who acts there; empty if that is not known.
+func New(rdb redis.UniversalClient, namespace, actor string) (*Desk, error) {
+	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(namespace), tasks.Actor(actor))
 	if err != nil {
 		return nil, err
 	}
 	return &Desk{
-		Client: client, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
+		Client: client, actor: actor, rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
 		DeadLetters: deadletter.NewStore(rdb, namespace), Retrier: retry.New(rdb, namespace),
 		Schedules: schedule.NewControl(rdb, namespace),
 		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),

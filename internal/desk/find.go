@@ -35,6 +35,7 @@ type Event struct {
 	InvitationID string        `json:"invitation_id"`
 	DeadLetter   string        `json:"dead_letter"`
 	Address      string        `json:"email_address"` // another one: whose place was taken, or that took it
+	By           string        `json:"by"`            // who has cancelled a task, if that is known
 	Failure      *fate.Failure `json:"error"`
 	Until        time.Time     `json:"until"` // of doubt: when asking makes sense
 }
@@ -167,7 +168,7 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return (e.What == "died" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
 	})
 	if r.State.Ended() && !told {
-		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error}
+		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, By: r.By, Failure: r.Error}
 		if r.Skipped != nil {
 			e.What, e.Failure = string(ledger.RowSkipped), r.Skipped
 		}

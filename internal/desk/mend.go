@@ -111,6 +111,16 @@ func (d *Desk) PlanChange(
 	return p, d.check(ctx, &p)
 }
 
+// PlanMend plans to send one letter again with another request, whose fields were checked.
+func (d *Desk) PlanMend(ctx context.Context, m Mend) (p MendPlan, err error) {
+	if _, err := retry.Request(m.Letter); err != nil {
+		p.fault(m, "", "%v", err)
+		return p, nil
+	}
+	p.take(m, true)
+	return p, d.check(ctx, &p)
+}
+
 // PlanFile plans to send again what a file says of dead letters: those whose request it changes or, if that is asked,
 // all of them.
 func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all bool) (p MendPlan, err error) {

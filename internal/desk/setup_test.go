@@ -18,7 +18,7 @@ func setup(t *testing.T) (*Desk, *miniredis.Miniredis) {
 	server := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
 	t.Cleanup(func() { _ = rdb.Close() })
-	d, err := New(rdb, tasks.DefaultNamespace)
+	d, err := New(rdb, tasks.DefaultNamespace, "")
 	if err != nil {
 		t.Fatal(err)
 	}

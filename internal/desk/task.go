@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -146,7 +147,7 @@ func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
 	if info == nil { // its enqueue was broken off, or it was cancelled and taken from its queue
 		_, err = d.records.Change(ctx, id, func(r *record.Record) bool {
 			open := !r.State.Ended()
-			*r = r.Cancelled()
+			*r = r.Cancelled(d.actor)
 			return open
 		})
 	} else {
@@ -240,7 +241,7 @@ func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, queue string)
 		if err != nil || r.State.Ended() {
 			return err == nil, err
 		}
-		r.Type, r.Queue = tasks.TypeInvite, queue
+		r.Type, r.Queue, r.By = tasks.TypeInvite, queue, cmp.Or(r.By, d.actor)
 		ended, err := d.intents.Cancel(ctx, wish, r, stored)
 		if !errors.Is(err, intent.ErrChanged) {
 			return ended, err
@@ -266,7 +267,7 @@ func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool
 		return true, err
 	}
 	r.Type, r.Queue = task.Type, task.Queue
-	return true, d.records.Put(ctx, task.ID, r.Cancelled())
+	return true, d.records.Put(ctx, task.ID, r.Cancelled(d.actor))
 }
 
 // gone tells whether asynq knows a task no more.

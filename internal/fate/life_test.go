@@ -413,7 +413,7 @@ func (p *taskPlace) write(t *rapid.T, d fate.Decision) bool {
 	case fate.Dead:
 		r.State = record.Dead
 	case fate.Cancelled:
-		r = r.Cancelled()
+		r = r.Cancelled("")
 	}
 	if d.Intent == fate.IntentOpened {
 		p.held = "d" + uuid.NewString()

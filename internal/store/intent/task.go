@@ -236,7 +236,7 @@ redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after
 local was = redis.call('GET', KEYS[2])
 local over = (ending == 'untold' or ending == 'opened') and ended(was)
 if record ~= '' and tonumber(keep) == 0 and unwanted(was) and not unwanted(record) then
-  record = '{"cancel":true,' .. string.sub(record, 2)
+  record = '{"cancel":true,"by":' .. cjson.encode(decoded(was).by or '') .. ',' .. string.sub(record, 2)
 end
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
@@ -323,7 +323,7 @@ func (t *Tasks) Cancel(ctx context.Context, wish Wish, r record.Record, stored [
 	defer store.Wrap(&err, "cancelling task %s", wish.Task)
 	r.State, r.Cancel = record.Open, true
 	wanted, _, err1 := record.Encode(r)
-	cancelled, keep, err2 := record.Encode(r.Cancelled())
+	cancelled, keep, err2 := record.Encode(r.Cancelled(""))
 	if err := errors.Join(err1, err2); err != nil {
 		return false, err
 	}

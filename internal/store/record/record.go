@@ -3,6 +3,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,8 @@ type Record struct {
 	Free  bool   `json:"free,omitempty"`
 	// Cancel is that a person wants an invite task to end as cancelled, once no call of its has an unknown outcome.
 	Cancel bool `json:"cancel,omitempty"`
+	// By is who has cancelled the task, if that is known.
+	By string `json:"by,omitempty"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
 	Between fate.State `json:"between,omitzero"`
 }
@@ -76,9 +79,10 @@ func (r *Record) SetLife(life fate.State) {
 	r.Between = life
 }
 
-// Cancelled is the record of the same task, cancelled now.
-func (r Record) Cancelled() Record {
+// Cancelled is the record of the same task, cancelled now by somebody, who may be unknown.
+func (r Record) Cancelled(by string) Record {
 	r.State, r.EndedAt, r.History, r.Between = Cancelled, time.Now().UTC(), nil, fate.State{}
+	r.By = cmp.Or(by, r.By)
 	return r
 }
 
