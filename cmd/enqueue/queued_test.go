@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
 
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
@@ -183,4 +186,28 @@ func TestARevocationNamesWhatIsStillToBeSent(t *testing.T) {
 	if a := s.enqueue("revoke", "inv_1", "--and-scheduled"); a.exit != 2 {
 		t.Errorf("%+v", a)
 	}
+}
+
+// TestWhatIsAtWorkEndsByItself: a revocation that has begun is not cut off in the middle.
+func TestWhatIsAtWorkEndsByItself(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("revoke", "inv_123", "--id", "revocation")
+	begun, stop := make(chan struct{}), make(chan struct{})
+	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
+		Concurrency: 1, Queues: map[string]int{"usher:housekeeping": 1}, LogLevel: asynq.FatalLevel,
+	})
+	testkit.NoError(t, server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+		close(begun)
+		<-stop
+		return nil
+	})))
+	t.Cleanup(server.Shutdown)
+	t.Cleanup(func() { close(stop) })
+	<-begun
+	a := s.enqueue("task", "cancel", "revocation", "--yes")
+	if a.exit != 1 || !strings.Contains(a.stderr, "at work") {
+		t.Errorf("%+v", a)
+	}
+	want(t, s.ok("status", "revocation"), map[string]any{"state": "active"})
 }
