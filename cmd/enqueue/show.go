@@ -143,6 +143,7 @@ type invitationsCommand struct {
 	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
 	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
 	CSV    bool   `name:"csv" help:"Write CSV: all, unless there is a --limit."`
+	rawFlag
 	PageFlags
 }
 
@@ -180,7 +181,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 	}
 	if c.CSV {
 		const columns = "id,email_address,status,public_metadata,created_at,updated_at,expires_at,synced_at"
-		return outputFlag{}.export(a.out, columns, func(write func(view) error) error {
+		return outputFlag{rawFlag: c.rawFlag}.export(a.out, columns, func(write func(view) error) error {
 			c.All = c.Limit == nil
 			_, _, err := c.cut(a.out, each, write)
 			return err
