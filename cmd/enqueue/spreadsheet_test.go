@@ -143,7 +143,7 @@ func TestNothingHidesOnATerminal(t *testing.T) {
 	failure.Message, failure.TraceID = "message"+evil, "trace"+evil
 	testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
 		ID: "one", TaskID: "one" + evil, Type: tasks.TypeInvite, EmailAddress: "a" + evil, Failure: failure,
-		FailedAt: time.Now(), Payload: []byte(`{"v":1,"email_address":"a‮@example.com"}`),
+		FailedAt: time.Now(), Payload: []byte("{\"v\":1,\"email_address\":\"a\u202e@example.com\"}"),
 	}))
 	steps()["schedule"](s, "a", "@daily", "sync-list", "last_error", "error"+evil, "kept_by", "file"+evil)
 	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "a" + evil, Status: "pending"})
