@@ -109,7 +109,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 		err := fmt.Errorf("%s: %s; nothing was enqueued (--skip-invalid leaves them out)", c.name, bad)
 		faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
 		for _, row := range file.Invalid {
-			faulty.rows = append(faulty.rows, badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason})
+			faulty.rows = append(faulty.rows, badRowOf(row))
 		}
 		return faulty
 	}
@@ -223,6 +223,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	}
 	a.out.say("%s: %s to invite, %s, %s.%s Nothing was enqueued.", c.name, recipients,
 		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), campaign)
+	c.tellSkipped(a, file)
 	switch {
 	case r != nil:
 		rehearsed(r, a.out)
@@ -237,11 +238,28 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": known(name), "recipients": len(file.Rows), "invalid": file.BadRows(),
+		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil,
+		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }), "recipients": len(file.Rows), "invalid": file.BadRows(),
 		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
 	})
 	a.out.object(answer)
+	if r != nil && r.Unknown > 0 {
+		return fmt.Errorf("unknown: %d: %w: %w", r.Unknown, errNotRehearsed, r.Why)
+	}
 	return nil
+}
+
+// errNotRehearsed means that a rehearsal does not tell of all what would become of them.
+var errNotRehearsed = errors.New("whether Clerk would refuse them is not known, because it could not be asked")
+
+// tellSkipped names the bad rows that --skip-invalid leaves out.
+func (c *bulkCommand) tellSkipped(a *app, file peoplefile.File) {
+	a.out.sayIf(len(file.Invalid) > 0, "%s would be left out:", plural(file.BadRows(), "bad row"))
+	lines(file.Invalid, a.out.say, func(row peoplefile.Invalid) string { return row.String() })
+}
+
+func badRowOf(row peoplefile.Invalid) badRow {
+	return badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason}
 }
 
 // rehearse asks what would become of the rows, of which there may be none.
@@ -276,5 +294,4 @@ func rehearsed(r *desk.Rehearsal, out *output) {
 	some, ends := r.Send+r.Unknown > 0, !r.Forecast.ETA.IsZero()
 	out.sayIf(some && !ends, "When it would finish cannot be foretold: %s.", r.Forecast.Assumption)
 	out.sayIf(some && ends, "It would finish at %s: %s.", local(r.Forecast.ETA), r.Forecast.Assumption)
-	out.sayIf(r.Unknown > 0, "Whether Clerk would refuse the other %d is not known: %v", r.Unknown, r.Why)
 }

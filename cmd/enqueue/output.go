@@ -314,6 +314,8 @@ func verdict(err error) (exit int, code, message string) {
 	switch {
 	case is(deadletter.ErrBegun), is(deadletter.ErrChanged):
 		return settings.ExitFailed, "changed", message
+	case is(errNotRehearsed):
+		return settings.ExitFailed, "unknown", message
 	case is(errDead):
 		return exitDead, "dead", message
 	case is(errTimeout):
