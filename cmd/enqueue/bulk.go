@@ -238,9 +238,10 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil,
-		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }), "recipients": len(file.Rows), "invalid": file.BadRows(),
-		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
+		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil, "recipients": len(file.Rows),
+		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }),
+		"invalid":      file.BadRows(),
+		"duplicates":   len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
 	})
 	a.out.object(answer)
 	if r != nil && r.Unknown > 0 {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // visible gives a text in which nothing hides: whatever changes the direction of a line, has no width, or a terminal
@@ -30,8 +31,8 @@ func visible(text string) string {
 
 // hides tells whether a rune is not seen as what it is.
 func hides(r rune) bool {
-	if r == '\n' {
-		return false
+	if r < utf8.RuneSelf { // most are
+		return r < ' ' && r != '\n' || r == '\x7f'
 	}
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Variation_Selector) || blanks(r)
 }

@@ -278,7 +278,9 @@ func (l *Ledgers) Find(
 
 // Has tells which of some recipients an upload would find in a campaign already: its own, and those in whose place
 // another one is.
-func (l *Ledgers) Has(ctx context.Context, name string, ids []store.AddressID) (has map[store.AddressID]bool, err error) {
+func (l *Ledgers) Has(
+	ctx context.Context, name string, ids []store.AddressID,
+) (has map[store.AddressID]bool, err error) {
 	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
 	has = make(map[store.AddressID]bool, len(ids))
 	fields := make([]string, len(ids))
