@@ -106,12 +106,8 @@ func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
 func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	bad := plural(file.BadRows(), "bad row")
 	if len(file.Invalid) > 0 && !c.SkipInvalid {
-		err := fmt.Errorf("%s: %s; nothing was enqueued (--skip-invalid leaves them out)", c.name, bad)
-		faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
-		for _, row := range file.Invalid {
-			faulty.rows = append(faulty.rows, badRowOf(row))
-		}
-		return faulty
+		const format = "%s: %s; nothing was enqueued (--skip-invalid leaves them out)"
+		return badRows(file, fmt.Errorf(format, c.name, bad))
 	}
 	switch {
 	case c.InvalidTo == "" && c.File == "-" && c.SkipInvalid && !c.DryRun:
@@ -123,7 +119,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 			reasons(file))
 		return &usageError{error: err, more: view{"understood": understoodView(file)}}
 	case len(file.Rows) == 0:
-		return usage("%s has no valid row, so there is nothing to enqueue", c.name)
+		return badRows(file, fmt.Errorf("%s has no valid row, so there is nothing to enqueue", c.name))
 	case len(file.Invalid) == 0 || c.DryRun:
 		return nil
 	}
@@ -138,6 +134,15 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	}
 	a.out.note("%s left out, see %s.", bad, path)
 	return nil
+}
+
+// badRows is an error that names all bad rows of a file.
+func badRows(file peoplefile.File, err error) error {
+	faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
+	for _, row := range file.Invalid {
+		faulty.rows = append(faulty.rows, badRowOf(row))
+	}
+	return faulty
 }
 
 // tell tells what was enqueued.

@@ -265,6 +265,10 @@ func TestARehearsalNamesWhatItSkips(t *testing.T) {
 			t.Errorf("%+v has not %q", a, said)
 		}
 	}
+	none := s.enqueue("bulk-invite", s.write("none.csv", "email\nbad\n"), "--dry-run", "--skip-invalid")
+	if none.exit != 2 || !strings.Contains(none.stderr, "line 2: email_address") {
+		t.Errorf("%+v", none)
+	}
 	if rows := s.ok("bulk-invite", file, "--dry-run", "--skip-invalid")["invalid_rows"].([]any); len(rows) != 12 {
 		t.Errorf("%v", rows)
 	}

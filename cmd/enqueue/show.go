@@ -20,6 +20,14 @@ type statusCommand struct {
 	PageFlags
 }
 
+// AfterApply refuses flags that would do nothing.
+func (c *statusCommand) AfterApply() error {
+	if c.TaskID != "" && (c.Limit != nil || c.All) {
+		return usage("--limit and --all are about the campaigns of the whole system: leave %s out", c.TaskID)
+	}
+	return nil
+}
+
 func (c *statusCommand) Run(a *app) error {
 	if c.TaskID != "" {
 		return c.task(a)
