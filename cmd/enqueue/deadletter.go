@@ -216,8 +216,11 @@ func (c *changeFlags) AfterApply() error {
 
 // change does something to all that are chosen and tells how many there were.
 func (c *changeFlags) change(a *app, done string, do func(id string, answer view) error) error {
-	count := 0
-	err := c.each(a, func(e deadletter.Entry) error {
+	count, each := 0, c.each
+	if c.DryRun {
+		each = c.read
+	}
+	err := each(a, func(e deadletter.Entry) error {
 		count++
 		answer := view{"id": e.ID, "dry_run": c.DryRun}
 		if c.DryRun {
