@@ -86,7 +86,7 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 	if CampaignState(c.State).Over() {
 		return id, nil
 	}
-	data, err := json.Marshal(BulkInvitePayload{Version: Version, Campaign: c.Name})
+	data, err := json.Marshal(BulkInvitePayload{Version: firstVersion, Campaign: c.Name})
 	if err != nil {
 		return "", fmt.Errorf("encoding a payload: %w", err)
 	}
@@ -136,7 +136,7 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("encoding recipient %d: %w", i, err)
 		}
-		rows = append(rows, ledger.Recipient{Folded: folded, Data: data})
+		rows = append(rows, ledger.Recipient{Folded: folded, Data: data, Version: VersionOf(recipient)})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, "", err
@@ -180,7 +180,10 @@ func bulkTask(id, queue string, c ledger.Campaign) Task {
 	task := Task{
 		ID: id, Type: TypeBulkInvite, Queue: queue,
 		State: cmp.Or(states[c.State], StatePending), ScheduledAt: c.ScheduledAt,
-		Bulk: &Bulk{Campaign: c.Name, Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead, Remaining: c.Remaining()},
+		Bulk: &Bulk{
+			Campaign: c.Name, Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead, Skipped: c.Skipped,
+			Remaining: c.Remaining(),
+		},
 	}
 	if c.State == ledger.Running && !c.StartedAt.IsZero() {
 		task.State = StateActive

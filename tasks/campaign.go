@@ -52,14 +52,17 @@ func RefusesDeleted(err error) error {
 // cancel.
 var ErrCampaignOver = ledger.ErrOver
 
-// Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Remaining.
+// Campaign is how a campaign stands. Instants that are not known are zero. Recipients = Sent + Dead + Skipped +
+// Remaining.
 type Campaign struct {
 	Name       string        `json:"campaign"`
 	State      CampaignState `json:"state"`
 	Recipients int           `json:"recipients"`
 	Sent       int           `json:"sent"`
 	Dead       int           `json:"dead"`
-	Remaining  int           `json:"remaining"`
+	// Skipped counts recipients whose addresses belong to users, and who were to be skipped then.
+	Skipped   int `json:"skipped"`
+	Remaining int `json:"remaining"`
 	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count
 	// nowhere else.
 	Forgotten int `json:"forgotten"`
@@ -71,14 +74,15 @@ type Campaign struct {
 	// Assumption is what the ETA rests on, or why there is none, for a person to read; empty for a campaign that is
 	// over.
 	Assumption string `json:"eta_assumption"`
-	// NextCallAt is when it makes its next call, if it stands still until then and that is known.
-	NextCallAt time.Time `json:"next_call_at,omitzero"`
-	// Standstill is why it makes no call at present, for a person to read; empty if it does.
-	Standstill  string    `json:"standstill"`
-	ScheduledAt time.Time `json:"scheduled_at,omitzero"`
-	StartedAt   time.Time `json:"started_at,omitzero"`
-	FinishedAt  time.Time `json:"finished_at,omitzero"`
+	// Standstill is why it makes no call at present; nil if it does, or is over.
+	Standstill  *Standstill `json:"standstill"`
+	ScheduledAt time.Time   `json:"scheduled_at,omitzero"`
+	StartedAt   time.Time   `json:"started_at,omitzero"`
+	FinishedAt  time.Time   `json:"finished_at,omitzero"`
 }
+
+// Settled is how many recipients have their outcome.
+func (c Campaign) Settled() int { return c.Sent + c.Dead + c.Skipped }
 
 // Campaign tells how a campaign stands, or ErrNotFound.
 func (c *Client) Campaign(ctx context.Context, name string) (Campaign, error) {
@@ -179,7 +183,7 @@ func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
 		campaign.Assumption = "no ETA: " + o.err.Error()
 	case known:
 		campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
-		campaign.NextCallAt, campaign.Standstill = f.NextCall, f.Standstill
+		campaign.Standstill = f.Standstill
 	default: // it changed its state just now, or there are too many
 		campaign.Assumption = "no ETA: it is not among those that can be foretold"
 	}
@@ -189,15 +193,18 @@ func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
 func headOf(head ledger.Campaign) Campaign {
 	c := Campaign{
 		Name: head.Name, State: CampaignState(head.State),
-		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Remaining: head.Remaining(),
+		Recipients: head.Recipients, Sent: head.Sent, Dead: head.Dead, Skipped: head.Skipped,
+		Remaining: head.Remaining(),
 		Forgotten: head.Forgotten, DeadByCode: head.DeadByCode,
 		ScheduledAt: head.ScheduledAt, StartedAt: head.StartedAt, FinishedAt: head.FinishedAt,
 	}
 	switch c.State {
 	case CampaignPaused:
-		c.Assumption, c.Standstill = "no ETA: it is paused", "it is paused"
+		c.Assumption = "no ETA: it is paused"
+		c.Standstill = &Standstill{Reason: forecast.Paused, Message: "it is paused"}
 	case CampaignUploading:
-		c.Assumption, c.Standstill = "no ETA: recipients are being added", "recipients are being added"
+		c.Assumption = "no ETA: recipients are being added"
+		c.Standstill = &Standstill{Reason: forecast.Uploading, Message: "recipients are being added"}
 	}
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,6 +42,7 @@ type Client struct {
 
 type clientConfig struct {
 	url, caFile, namespace string
+	actor                  string
 	rdb                    redis.UniversalClient
 }
 
@@ -60,6 +62,9 @@ func Redis(rdb redis.UniversalClient) ClientOption { return func(c *clientConfig
 // underscores. No worker needs to have started in it yet.
 func Namespace(name string) ClientOption { return func(c *clientConfig) { c.namespace = name } }
 
+// Actor names who pauses, resumes and cancels campaigns with the client, for the workers' logs.
+func Actor(name string) ClientOption { return func(c *clientConfig) { c.actor = name } }
+
 // NewClient makes a client. It refuses a malformed namespace or URL. It does not connect yet: an unreachable Redis
 // shows at the first call.
 func NewClient(opts ...ClientOption) (*Client, error) {
@@ -78,12 +83,14 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		}
 		config.rdb = rdb
 	}
+	ledgers := ledger.New(config.rdb, config.namespace)
+	ledgers.Actor = config.actor
 	return &Client{
 		rdb: config.rdb, owned: owned, namespace: config.namespace,
 		asynq:     asynq.NewClientFromRedisClient(config.rdb),
 		inspector: asynq.NewInspectorFromRedisClient(config.rdb),
 		records:   record.NewStore(config.rdb, config.namespace),
-		ledgers:   ledger.New(config.rdb, config.namespace),
+		ledgers:   ledgers,
 		erased:    store.NewTombstones(config.rdb, config.namespace),
 	}, nil
 }
@@ -110,7 +117,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 	if forgotten[0] {
 		return Task{}, ErrForgotten
 	}
-	payload := InvitePayload{Version: Version, Recipient: recipient}
+	payload := NewInvitePayload(recipient, 0)
 	identity, err := json.Marshal(payload)
 	if err != nil {
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
@@ -172,19 +179,22 @@ func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option
 }
 
 func (c *Client) delete(ctx context.Context, payload DeletePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeDelete, policy.Housekeeping, nil, payload, opts)
 }
 
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
-	payload.Version = Version
+	payload.Version = firstVersion
 	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: Version}, opts)
+	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: firstVersion}, opts)
 }
+
+// enqueuedAtHeader is the header of a task that says when it was enqueued, in Unix milliseconds.
+const enqueuedAtHeader = "enqueued_at"
 
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
 func (c *Client) enqueue(
@@ -221,14 +231,19 @@ func (c *Client) enqueue(
 		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds
 		// nothing.
 	}
-	fresh, err := policy.Enqueue(ctx, c.asynq, asynq.NewTask(kind, data), queue, id, options.At)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	headers := map[string]string{enqueuedAtHeader: strconv.FormatInt(now.UnixMilli(), 10)}
+	task := asynq.NewTaskWithHeaders(kind, data, headers)
+	fresh, err := policy.Enqueue(ctx, c.asynq, task, queue, id, options.At)
 	if err != nil {
 		return Task{}, err
 	}
 	if !fresh && options.ID != "" {
 		return c.existing(ctx, id)
 	}
-	return newTask(id, kind, queue, options.At), nil
+	enqueued := newTask(id, kind, queue, options.At)
+	enqueued.EnqueuedAt = now
+	return enqueued, nil
 }
 
 // claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload

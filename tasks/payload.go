@@ -19,8 +19,22 @@ const (
 	TypeSyncList   = "sync-list"
 )
 
-// Version is the version of the payloads that this package writes. A worker leaves a newer one queued.
-const Version = 1
+// Version is the newest version of payloads. A worker leaves a newer one queued than it knows, so each payload is
+// written in the oldest version that can carry it.
+const Version = 2
+
+const (
+	firstVersion = 1
+	userVersion  = 2 // the first one with on_existing_user
+)
+
+// VersionOf is the oldest version of payloads that can carry a recipient.
+func VersionOf(r Recipient) int {
+	if r.OnExistingUser != "" {
+		return userVersion
+	}
+	return firstVersion
+}
 
 // maxPayload bounds what is decoded of a payload: a recipient at its bounds, with room.
 const maxPayload = 256 << 10
@@ -34,6 +48,11 @@ type InvitePayload struct {
 	Recipient
 	// EnqueuedAt is when the task was enqueued, in Unix milliseconds; 0 is unknown. No call was made for it before.
 	EnqueuedAt int64 `json:"enqueued_at,omitempty"`
+}
+
+// NewInvitePayload gives the payload of an invite task that was enqueued at a time, in Unix milliseconds; 0 is unknown.
+func NewInvitePayload(r Recipient, enqueuedAt int64) InvitePayload {
+	return InvitePayload{Version: VersionOf(r), Recipient: r, EnqueuedAt: enqueuedAt}
 }
 
 // BulkInvitePayload is what a bulk-invite task carries: the name of the campaign whose ledger it works through.

@@ -41,6 +41,8 @@ type Recipient struct {
 	// OnDuplicate says what becomes of the recipient if an invitation for the address is pending already. It and
 	// IgnoreExisting exclude each other.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
+	// OnExistingUser says what becomes of the recipient if the address belongs to a user already.
+	OnExistingUser OnExistingUser `json:"on_existing_user,omitempty"`
 	// ExpiresInDays is between 1 and 365; 0 means Clerk's default of 30.
 	ExpiresInDays int `json:"expires_in_days,omitempty"`
 	// TemplateSlug is "invitation" or "waitlist_invitation"; empty means Clerk's default.
@@ -61,6 +63,18 @@ const (
 func OnDuplicates() []OnDuplicate {
 	return []OnDuplicate{DeadLetterDuplicate, AcceptDuplicate, ResendDuplicate}
 }
+
+// OnExistingUser is what to do about an address that belongs to a user, whom Clerk does not invite.
+type OnExistingUser string
+
+// The ways to treat a user.
+const (
+	DeadLetterUser OnExistingUser = "dead-letter" // the recipient becomes a dead letter; this is the default
+	SkipUser       OnExistingUser = "skip"        // the recipient is skipped: it is neither sent nor dead
+)
+
+// OnExistingUsers are the ways to treat a user.
+func OnExistingUsers() []OnExistingUser { return []OnExistingUser{DeadLetterUser, SkipUser} }
 
 // TemplateSlugs are the e-mail templates that Clerk knows.
 func TemplateSlugs() []string { return []string{"invitation", "waitlist_invitation"} }
@@ -108,6 +122,9 @@ func (r Recipient) Normalize() Recipient {
 	if r.OnDuplicate == DeadLetterDuplicate {
 		r.OnDuplicate = ""
 	}
+	if r.OnExistingUser == DeadLetterUser {
+		r.OnExistingUser = ""
+	}
 	return r
 }
 
@@ -144,6 +161,9 @@ func (r Recipient) validate(maxMetadata int) error {
 	case r.IgnoreExisting && (r.OnDuplicate == AcceptDuplicate || r.OnDuplicate == ResendDuplicate):
 		const format = "%s and ignore_existing exclude each other: with it no duplicate is ever met"
 		bad("on_duplicate", format, r.OnDuplicate)
+	}
+	if r.OnExistingUser != "" && !slices.Contains(OnExistingUsers(), r.OnExistingUser) {
+		bad("on_existing_user", "%.40q is not one of dead-letter, skip", r.OnExistingUser)
 	}
 	return errors.Join(errs...)
 }

@@ -3,8 +3,10 @@ package tasks
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 		if err != nil {
 			return Task{}, fmt.Errorf("looking up task %s: %w", id, err)
 		}
-		return liveTask(info, r), nil
+		return LiveTask(info, r), nil
 	}
 	// asynq does not know it: it may have ended meanwhile, or its enqueue was broken off after the id was claimed.
 	r, known, err := c.records.Get(ctx, id)
@@ -106,13 +108,17 @@ func taskOf(id string, r record.Record) Task {
 	if r.Error != nil {
 		task.Error = failureOf(*r.Error)
 	}
+	if r.Skipped != nil {
+		task.Skipped = failureOf(*r.Skipped)
+	}
 	return task
 }
 
-// liveTask joins what asynq knows of a task that has not ended with what its record says of its attempts.
-func liveTask(info *asynq.TaskInfo, r record.Record) Task {
+// LiveTask joins what asynq knows of a task that has not ended with what its record says of its attempts.
+func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 	task := Task{
 		ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts, Revoked: r.Revoked, Deleted: r.Deleted,
+		EnqueuedAt: enqueuedAt(info), CancelWanted: r.Cancel,
 	}
 	if n := len(r.History); n > 0 {
 		task.Error = failureOf(r.History[n-1].Failure)
@@ -122,10 +128,27 @@ func liveTask(info *asynq.TaskInfo, r record.Record) Task {
 		asynq.TaskStateArchived: StateDead, // only another program can have archived it
 	}
 	task.State = cmp.Or(states[info.State], StatePending)
-	if task.State == StateScheduled {
+	if task.State == StateScheduled || task.State == StateRetry {
 		task.ScheduledAt = info.NextProcessAt.UTC()
 	}
 	return task
+}
+
+// enqueuedAt reads when a task was enqueued: an invite's payload says it, and the headers of other tasks. It is zero
+// if another program has enqueued it.
+func enqueuedAt(info *asynq.TaskInfo) time.Time {
+	var said struct {
+		EnqueuedAt int64 `json:"enqueued_at"`
+	}
+	if info.Type == TypeInvite {
+		_ = json.Unmarshal(info.Payload, &said) // garbage says nothing
+	} else {
+		said.EnqueuedAt, _ = strconv.ParseInt(info.Headers[enqueuedAtHeader], 10, 64)
+	}
+	if said.EnqueuedAt <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(said.EnqueuedAt).UTC()
 }
 
 func failureOf(f fate.Failure) *Failure {

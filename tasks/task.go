@@ -40,12 +40,20 @@ type Task struct {
 	Type  string `json:"type"`
 	Queue string `json:"queue"`
 	State State  `json:"state"`
-	// ScheduledAt is zero for a task that may run at once.
+	// EnqueuedAt is zero if it is not known: of a task that has ended, or that another program has enqueued.
+	EnqueuedAt time.Time `json:"enqueued_at"`
+	// ScheduledAt is when it runs, or runs again; zero for a task that may run at once.
 	ScheduledAt time.Time `json:"scheduled_at"`
+	// CancelWanted is that a person has cancelled it, and that it ends as cancelled as soon as the outcome of its last
+	// call is known, unless that call has invited.
+	CancelWanted bool `json:"cancel_wanted"`
 	// Attempts counts the calls to Clerk that were made for it and answered or lost; waiting for a permit is none.
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`
 	Error        *Failure `json:"error"`
+	// Skipped is why an invite is done without an invitation: its address belongs to a user, and it was to be skipped
+	// then. It is nil for any other task.
+	Skipped *Failure `json:"skipped,omitempty"`
 	// Revoked is how many invitations a revoke task has revoked so far; those that were revoked before it are not
 	// counted.
 	Revoked int `json:"revoked"`
@@ -55,12 +63,14 @@ type Task struct {
 	Bulk *Bulk `json:"bulk,omitempty"`
 }
 
-// Bulk is what is known of a bulk-invite task: its campaign, and the counts of its recipients.
+// Bulk is what is known of a bulk-invite task: its campaign, and the counts of its recipients. Recipients = Sent + Dead
+// + Skipped + Remaining.
 type Bulk struct {
 	Campaign   string `json:"campaign"`
 	Recipients int    `json:"recipients"`
 	Sent       int    `json:"sent"`
 	Dead       int    `json:"dead"`
+	Skipped    int    `json:"skipped"`
 	Remaining  int    `json:"remaining"`
 	// Added, Known, Duplicates and Forgotten are set by BulkInvite: recipients new to the campaign, those it had
 	// already, and those that stood in the list more than once. Forgotten are left out: their addresses were

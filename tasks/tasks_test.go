@@ -105,6 +105,28 @@ func TestOnDuplicate(t *testing.T) {
 	}
 }
 
+// TestTheOldestVersionThatCanCarryAnInvite: workers of earlier versions take what they can read, and leave the others.
+func TestTheOldestVersionThatCanCarryAnInvite(t *testing.T) {
+	t.Parallel()
+	for wish, version := range map[tasks.OnExistingUser]int{"": 1, tasks.DeadLetterUser: 1, tasks.SkipUser: 2} {
+		r := tasks.Recipient{EmailAddress: "ada@example.com", OnExistingUser: wish}
+		if err := r.Validate(); err != nil {
+			t.Errorf("%q: %v", wish, err)
+		}
+		data, err := json.Marshal(tasks.NewInvitePayload(r.Normalize(), 1))
+		if want := fmt.Sprintf(`{"v":%d,`, version); err != nil || !strings.HasPrefix(string(data), want) {
+			t.Errorf("%q: %v, %s, want %s", wish, err, data, want)
+		}
+		if version == 1 && strings.Contains(string(data), "on_existing_user") {
+			t.Errorf("what goes without saying stays in %s", data)
+		}
+	}
+	bad := tasks.Recipient{EmailAddress: "ada@example.com", OnExistingUser: "accept"}.Validate()
+	if invalid, ok := errors.AsType[*tasks.InvalidError](bad); !ok || invalid.Field != "on_existing_user" {
+		t.Errorf("a wish that is none: %v", bad)
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for name, payload := range map[string]string{
@@ -126,7 +148,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: the error quotes the payload: %v", name, err)
 		}
 	}
-	if _, err := tasks.DecodeInvite([]byte(`{"v":2,"email_address":"ada@example.com","wish":1}`)); !errors.Is(err,
+	if _, err := tasks.DecodeInvite([]byte(`{"v":3,"email_address":"ada@example.com","wish":1}`)); !errors.Is(err,
 		tasks.ErrNewer) {
 		t.Errorf("a newer version: %v", err)
 	}

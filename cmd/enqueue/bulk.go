@@ -288,9 +288,13 @@ func rehearsalView(r *desk.Rehearsal) view {
 
 // rehearsed tells a person what would become of the rows.
 func rehearsed(r *desk.Rehearsal, out *output) {
+	users := ""
+	if r.Users > 0 {
+		users = fmt.Sprintf(", %d who are users already", r.Users)
+	}
 	out.say("%d would be sent, %d skipped (%d in the campaign already, %d with a pending invitation that they "+
-		"accept, %d forgotten on request), %d refused%s.",
-		r.Send, r.Skipped(), r.Known, r.Accepted, r.Forgotten, len(r.Refused), counted(" (", r.RefusedByCode, ")"))
+		"accept%s, %d forgotten on request), %d refused%s.",
+		r.Send, r.Skipped(), r.Known, r.Accepted, users, r.Forgotten, len(r.Refused), counted(" (", r.RefusedByCode, ")"))
 	const most = 10
 	for _, row := range r.Refused[:min(most, len(r.Refused))] {
 		out.say("line %d: %s", row.Line, row.Reason)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -54,7 +55,7 @@ func (a *app) campaigns(state tasks.CampaignState) rows {
 			if state != "" && campaign.State != state {
 				return nil
 			}
-			return write(viewOf(campaign))
+			return write(campaignView(campaign))
 		})
 	}
 }
@@ -95,21 +96,19 @@ func (a *app) toCampaign(name string, do func(context.Context, string) (tasks.Ca
 		return err
 	}
 	a.tellCampaign(campaign)
-	a.out.object(viewOf(campaign))
+	a.out.object(campaignView(campaign))
 	return nil
 }
 
 // tellCampaign tells a person how a campaign stands.
 func (a *app) tellCampaign(c tasks.Campaign) {
-	a.out.say("Campaign %s is %s: %s, %d sent, %d remaining, %d dead%s.", c.Name, c.State,
-		plural(c.Recipients, "recipient"), c.Sent, c.Remaining, c.Dead, counted(": ", c.DeadByCode, ""))
+	a.out.say("Campaign %s is %s: %s, %d sent%s, %d remaining, %d dead%s.", c.Name, c.State,
+		plural(c.Recipients, "recipient"), c.Sent, skipped(c.Skipped), c.Remaining, c.Dead,
+		counted(": ", c.DeadByCode, ""))
 	a.out.sayIf(c.State == tasks.CampaignScheduled, "It starts at %s.", local(c.ScheduledAt))
-	until := ""
-	if !c.NextCallAt.IsZero() {
-		until = ", next call at " + clockTime(c.NextCallAt)
+	if c.Standstill != nil && c.State == tasks.CampaignRunning {
+		a.out.say("It makes no call at present: %s.", standstillWords(c.Standstill))
 	}
-	stands := c.Standstill != "" && c.State == tasks.CampaignRunning
-	a.out.sayIf(stands, "It makes no call at present: %s%s.", c.Standstill, until)
 	if !c.ETA.IsZero() {
 		a.out.say("It should end at %s, %s.", local(c.ETA), c.Assumption)
 	} else if c.Assumption != "" {
@@ -117,8 +116,27 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 	}
 }
 
+// skipped tells how many recipients were skipped, if there are any.
+func skipped(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d skipped", n)
+}
+
+// tally tells what became of the recipients of a campaign.
+func tally(sent, dead, skip, remaining int) string {
+	return fmt.Sprintf("%d sent, %d dead%s, %d remaining", sent, dead, skipped(skip), remaining)
+}
+
 // campaignFields are what a list of campaigns shows a person.
-const campaignFields = "campaign,state,recipients,sent,dead,remaining,eta,standstill,next_call_at"
+const campaignFields = "campaign,state,recipients,sent,dead,skipped,remaining,eta,standstill"
+
+func campaignView(c tasks.Campaign) view {
+	v := viewOf(c)
+	v["standstill"] = standstillView(c.Standstill)
+	return v
+}
 
 type campaignExportCommand struct {
 	campaignName
@@ -264,13 +282,11 @@ type progress struct {
 }
 
 func (p *progress) show(c tasks.Campaign, perHour float64) error {
-	done := c.Sent + c.Dead
+	done := c.Settled()
 	line := fmt.Sprintf("%d of %d recipients: %s", done, c.Recipients, progressWords(c, perHour))
-	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Standstill)
+	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Skipped, news(c.Standstill))
 	if !p.out.json {
-		if c.Standstill != "" && c.Standstill != forecast.UsedUp { // a window that is closed is no news
-			p.standstill = c.Standstill
-		}
+		p.standstill = cmp.Or(news(c.Standstill), p.standstill)
 		now = fmt.Sprint(c.State, done*10/max(1, c.Recipients), p.standstill)
 	}
 	switch {
@@ -282,7 +298,7 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, visible(line)) // the terminal cuts what is too long
 	case now == p.last:
 	case p.out.json:
-		v := viewOf(c)
+		v := campaignView(c)
 		v["recipients_per_hour"] = known(math.Round(perHour))
 		p.out.object(v)
 	default:
@@ -294,15 +310,15 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 
 // progressWords tells on one line how far a campaign is.
 func progressWords(c tasks.Campaign, perHour float64) string {
-	words := []string{fmt.Sprintf("%d sent, %d dead, %d remaining", c.Sent, c.Dead, c.Remaining)}
+	words := []string{tally(c.Sent, c.Dead, c.Skipped, c.Remaining)}
 	if c.State != tasks.CampaignRunning {
 		return words[0] + ", " + string(c.State)
 	}
 	end := c.Assumption
 	if !c.ETA.IsZero() {
 		end = "ETA " + clockTime(c.ETA)
-		if c.Standstill != "" && c.Standstill != forecast.UsedUp {
-			words = append(words, c.Standstill)
+		if standstill := news(c.Standstill); standstill != "" {
+			words = append(words, standstill)
 		}
 	}
 	if perHour > 0 {

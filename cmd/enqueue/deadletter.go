@@ -118,7 +118,8 @@ func letterView(e deadletter.Entry) view {
 }
 
 // requestColumns are the fields of a request, by which a file of dead letters can be corrected.
-const requestColumns = "public_metadata,redirect_url,notify,ignore_existing,expires_in_days,template_slug,on_duplicate"
+const requestColumns = "public_metadata,redirect_url,notify,ignore_existing,expires_in_days,template_slug," +
+	"on_duplicate,on_existing_user"
 
 // requestView is letterView with the fields of the request, if the letter has one.
 func requestView(e deadletter.Entry) view {
@@ -132,7 +133,7 @@ func requestView(e deadletter.Entry) view {
 	}
 	v["email_address"], v["redirect_url"], v["template_slug"] = r.EmailAddress, known(r.RedirectURL), known(r.TemplateSlug)
 	v["notify"], v["ignore_existing"], v["expires_in_days"] = !r.NoNotify, r.IgnoreExisting, known(r.ExpiresInDays)
-	v["on_duplicate"] = known(r.OnDuplicate)
+	v["on_duplicate"], v["on_existing_user"] = known(r.OnDuplicate), known(r.OnExistingUser)
 	if data, err := json.Marshal(r.PublicMetadata); err == nil && len(r.PublicMetadata) > 0 {
 		v["public_metadata"] = json.RawMessage(data)
 	}

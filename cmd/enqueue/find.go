@@ -51,7 +51,9 @@ func details(e desk.Event) string {
 	add("invitation ", e.InvitationID)
 	add("dead letter ", e.DeadLetter)
 	add("other address ", e.Address)
-	if f := e.Failure; f != nil {
+	if f := e.Failure; f != nil && f.Message == "" {
+		add("", f.Code) // no more is kept of it
+	} else if f != nil {
 		add("", cause(&tasks.Failure{
 			Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message,
 		}))

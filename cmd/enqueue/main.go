@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -46,6 +47,7 @@ type grammar struct {
 	Revoke      revokeCommand      `cmd:"" help:"Revoke an invitation, or all pending ones of an address or campaign."`
 	SyncList    syncCommand        `cmd:"" help:"Copy Clerk's list of invitations into the directory."`
 	Status      statusCommand      `cmd:"" help:"Show queues, limits, campaigns and dead letters, or one task."`
+	Task        taskCommand        `cmd:"" help:"List tasks that have not ended, or cancel some."`
 	Find        findCommand        `cmd:"" help:"Tell everything about one address or one task, in order of time."`
 	Campaign    campaignCommand    `cmd:"" help:"List, show, watch, pause, resume, cancel, export or delete campaigns."`
 	DeadLetter  deadLetterCommand  `cmd:"" help:"List, show, retry, delete or export dead letters."`
@@ -89,11 +91,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return out.fail(err)
 	}
 	defer rdb.Close()
-	d, err := desk.New(rdb, g.Namespace)
+	d, err := desk.New(rdb, g.Namespace, tasks.Actor(actor()))
 	if err != nil {
 		return out.fail(err)
 	}
 	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, bufio.NewReader(io.LimitReader(stdin, 1024)), out}))
+}
+
+// actor is who runs the command: the user and the machine, as far as they are known.
+func actor() string {
+	host, _ := os.Hostname()
+	if who, err := user.Current(); err == nil {
+		return who.Username + "@" + host
+	}
+	return host
 }
 
 // AfterApply refuses a flag or an argument without a value. A script gives one when its variable is not set, and it
@@ -140,11 +151,14 @@ func (a *app) confirm(yes bool, question string) error {
 		return usage("this cannot be undone: repeat it with --yes")
 	}
 	answer, err := a.ask(question + " [y/N] ")
-	if err == nil && answer != "y" {
+	if err == nil && !affirmed(answer) {
 		err = errNotConfirmed
 	}
 	return err
 }
+
+// affirmed tells whether a person has answered yes.
+func affirmed(answer string) bool { return answer == "y" || answer == "yes" }
 
 var errNotConfirmed = errors.New("not confirmed; nothing was done")
 
@@ -175,6 +189,7 @@ type RecipientFlags struct {
 	IgnoreExisting bool   `help:"Invite although an invitation exists already."`
 	TemplateSlug   string `placeholder:"S" help:"E-mail template: invitation or waitlist_invitation."`
 	OnDuplicate    string `placeholder:"WHAT" help:"If one is pending: dead-letter (default), accept or resend it."`
+	OnExistingUser string `placeholder:"WHAT" help:"If the address is a user's: dead-letter (default) or skip it."`
 
 	recipient tasks.Recipient // all but its address
 }
@@ -186,6 +201,7 @@ func (f *RecipientFlags) AfterApply() error {
 	*r = tasks.Recipient{
 		RedirectURL: f.RedirectURL, NoNotify: f.NoNotify, IgnoreExisting: f.IgnoreExisting,
 		TemplateSlug: f.TemplateSlug, OnDuplicate: tasks.OnDuplicate(f.OnDuplicate),
+		OnExistingUser: tasks.OnExistingUser(f.OnExistingUser),
 	}
 	if f.ExpiresInDays != nil {
 		if r.ExpiresInDays = *f.ExpiresInDays; r.ExpiresInDays == 0 {

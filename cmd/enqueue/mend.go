@@ -151,7 +151,7 @@ func (a *app) endedAgain(e *desk.Ended, err error) error {
 	if err != nil || e == nil {
 		return err
 	}
-	a.out.say("Done: %d sent, %d dead, %d cancelled.", e.Sent, len(e.Dead), e.Cancelled)
+	a.out.say("Done: %d sent, %d dead%s, %d cancelled.", e.Sent, len(e.Dead), skipped(e.Skipped), e.Cancelled)
 	if n := len(e.Dead); n > 0 {
 		return fmt.Errorf("%w: %s, such as %s (enqueue dead-letter show)", errDead, plural(n, "dead letter"), e.Dead[0])
 	}
@@ -199,7 +199,9 @@ func (c *deadRetryCommand) file(a *app) error {
 		"dry_run": c.DryRun,
 	}
 	if ended != nil {
-		maps.Copy(answer, view{"sent": ended.Sent, "dead": len(ended.Dead), "cancelled": ended.Cancelled})
+		maps.Copy(answer, view{
+			"sent": ended.Sent, "dead": len(ended.Dead), "skipped": ended.Skipped, "cancelled": ended.Cancelled,
+		})
 	}
 	if c.DryRun {
 		answer["retried"], answer["would_retry"] = 0, len(plan.Retry)

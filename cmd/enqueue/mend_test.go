@@ -162,7 +162,8 @@ func TestAFileOfCorrections(t *testing.T) {
 	s.deadOnes("spring", 10, 5)
 	header, rows := s.exported()
 	for _, column := range []string{"id", "failed_at", "reason", "http_status", "code", "message", "email_address",
-		"public_metadata", "redirect_url", "notify", "ignore_existing", "expires_in_days", "template_slug", "on_duplicate"} {
+		"public_metadata", "redirect_url", "notify", "ignore_existing", "expires_in_days", "template_slug", "on_duplicate",
+		"on_existing_user"} {
 		if !slices.Contains(header, column) {
 			t.Errorf("the export has no column %s", column)
 		}

@@ -160,6 +160,10 @@ func shown(v any, none string, instant func(time.Time) string) any {
 		return instant(v)
 	case json.RawMessage:
 		return string(v)
+	case view: // of a standstill
+		return v["message"]
+	case map[string]int: // how many of each kind
+		return counted("", v, "")
 	}
 	return v
 }

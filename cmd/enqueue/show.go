@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -36,6 +38,12 @@ func (c *statusCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if o.Standstill != nil {
+		a.out.say("No invitation is sent at present: %s.\n", standstillWords(o.Standstill))
+	}
+	workers := views(o.Workers, workerView)
+	a.out.table("No worker runs.", "host,pid,version,key_kind,since,active,seen_at,state", workers)
+	a.out.say("")
 	queues, campaigns := views(o.Queues, queueView), []view{}
 	_, more, unreadable := c.cut(a.out, a.campaigns(""), func(row view) error {
 		campaigns = append(campaigns, row)
@@ -53,11 +61,11 @@ func (c *statusCommand) Run(a *app) error {
 		case l.BlockedUntil.IsZero():
 			continue // switched off
 		}
-		v := limitView(l)
+		v := limitView(l, o.Reserve)
 		v["allowed"], v["next_permit"] = allowed, shown(known(l.NextFree), "now", local)
 		limits = append(limits, v)
 	}
-	const limitFields = "name,allowed,used,in_flight,blocked_until,next_permit"
+	const limitFields = "name,allowed,used,in_flight,reserve,blocked_until,next_permit"
 	a.out.table("No limits are known: no worker has run yet.", limitFields, limits)
 	if len(resting) > 0 {
 		a.out.say("\nClerk serves nobody at present who asks for this:")
@@ -69,11 +77,20 @@ func (c *statusCommand) Run(a *app) error {
 		a.out.note(moreRows, len(campaigns))
 	}
 	a.out.say("\nDead letters: %d", o.DeadLetters)
+	limit := func(l ratelimit.Usage) view { return limitView(l, o.Reserve) }
 	a.out.object(view{
-		"queues": queues, "limits": views(o.Limits, limitView), "resting": resting, "campaigns": campaigns,
-		"dead_letters": o.DeadLetters,
+		"standstill": standstillView(o.Standstill), "workers": workers, "queues": queues,
+		"limits": views(o.Limits, limit), "resting": resting, "campaigns": campaigns, "dead_letters": o.DeadLetters,
 	})
 	return unreadable
+}
+
+func workerView(w store.Worker) view {
+	v := viewOf(w)
+	v["state"] = map[bool]string{true: "lost", false: "running"}[w.Lost]
+	delete(v, "stopped")
+	delete(v, "lost")
+	return v
 }
 
 func queueView(q policy.Waiting) view {
@@ -109,8 +126,14 @@ func restView(s policy.Standstill) view {
 	return view{"calls": s.Calls, "since": known(s.Since), "next_probe_at": known(s.NextProbe), "why": s.Why}
 }
 
-func limitView(l ratelimit.Usage) view {
+// limitView shows a limit, and which part of it is reserved for invites.
+func limitView(l ratelimit.Usage, reserve int) view {
+	if l.Name != policy.LimitCreate || l.N == 0 {
+		reserve = 0
+	}
 	return view{
+		"reserve": reserve,
+
 		"name": l.Name, "limit": l.N, "window_seconds": l.Window.Seconds(), "used": l.Used, "in_flight": l.InFlight,
 		"blocked_until": known(l.BlockedUntil), "next_permit_at": known(l.NextFree),
 	}
@@ -122,7 +145,7 @@ func (c *statusCommand) task(a *app) error {
 	if errors.Is(err, tasks.ErrNotFound) {
 		if campaign, err := a.desk.Campaign(a.ctx, c.TaskID); err == nil {
 			a.tellCampaign(campaign)
-			a.out.object(viewOf(campaign))
+			a.out.object(campaignView(campaign))
 			return nil
 		}
 	}
@@ -134,16 +157,27 @@ func (c *statusCommand) task(a *app) error {
 		after = " after " + plural(t.Attempts, "attempt")
 	}
 	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, t.State, after)
-	a.out.sayIf(!t.ScheduledAt.IsZero(), "It starts at %s.", local(t.ScheduledAt))
+	starts := map[bool]string{true: "starts", false: "runs again"}[t.State == tasks.StateScheduled]
+	a.out.sayIf(!t.ScheduledAt.IsZero(), "It %s at %s.", starts, local(t.ScheduledAt))
+	waits, err := a.tellWaiting(t)
+	if err != nil {
+		return err
+	}
+	a.out.sayIf(t.CancelWanted, "It is to be cancelled: it ends when the outcome of its last call is known.")
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
 	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))
 	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
-	if b := t.Bulk; b != nil {
-		a.out.say("Campaign %s: %s, %d sent, %d dead, %d remaining.",
-			b.Campaign, plural(b.Recipients, "recipient"), b.Sent, b.Dead, b.Remaining)
+	if t.Skipped != nil {
+		a.out.say("It was skipped, and nobody was invited: %s.", whySkipped(t.Skipped))
 	}
-	a.out.object(taskView(t))
+	if b := t.Bulk; b != nil {
+		a.out.say("Campaign %s: %s, %s.", b.Campaign, plural(b.Recipients, "recipient"),
+			tally(b.Sent, b.Dead, b.Skipped, b.Remaining))
+	}
+	answer := taskView(t)
+	maps.Copy(answer, waits)
+	a.out.object(answer)
 	return nil
 }
 

@@ -69,7 +69,9 @@ func setup(t *testing.T) *stage {
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	s.clerk, s.clerkURL = clerktest.NewServer(t, clerktest.Config{Key: testKey})
 	const namespace = tasks.DefaultNamespace
-	testkit.NoError(t, s.mini.Set(store.Keys(namespace).KeyKind(), "test")) // as if a worker had started
+	worker := fmt.Sprintf(`%d|{"host":"host","pid":1,"version":"v1","key_kind":"test"}`,
+		time.Now().Add(time.Hour).UnixMilli())
+	s.mini.HSet(store.Keys(namespace).Workers(), "id", worker) // as if one ran
 	s.ledgers, s.letters = ledger.New(s.rdb, namespace), deadletter.NewStore(s.rdb, namespace)
 	s.records, s.directory = record.NewStore(s.rdb, namespace), directory.New(s.rdb, namespace)
 	return s
@@ -234,7 +236,7 @@ func (s *stage) synced(invitations ...clerkclient.Invitation) {
 
 // keys are all keys in Redis that the worker of setup has not written.
 func (s *stage) keys() []string {
-	return slices.DeleteFunc(s.mini.Keys(), func(key string) bool { return strings.HasSuffix(key, ":key-kind") })
+	return slices.DeleteFunc(s.mini.Keys(), func(key string) bool { return strings.HasSuffix(key, ":workers") })
 }
 
 // z is a member that a sorted set has since now.

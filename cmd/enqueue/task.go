@@ -1,17 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/tasks"
 )
 
@@ -36,8 +38,8 @@ func (c *syncCommand) Run(a *app) error {
 	return a.enqueued(task, err, "synchronization of the directory", c.TaskFlags)
 }
 
-// enqueued tells that a task was enqueued, and waits for its end if that was asked.
-func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags) error {
+// enqueued tells that a task was enqueued, and waits for its end if that was asked. A program is told more.
+func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags, more ...view) error {
 	exists := errors.Is(err, tasks.ErrExists)
 	switch {
 	case task.State == tasks.StateDead && errors.Is(err, tasks.ErrConflict):
@@ -57,7 +59,14 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags)
 	default:
 		a.out.say("Enqueued the %s: task %s.", what, task.ID)
 	}
-	err = a.finish(task, flags, false, view{"exists": exists})
+	answer := view{"exists": exists}
+	for _, fields := range more {
+		maps.Copy(answer, fields)
+	}
+	err = a.finish(task, flags, false, answer)
+	if exists && err == nil && task.State == tasks.StateCancelled {
+		return fmt.Errorf("task %s: %w: it was cancelled before; give another --id to ask anew", task.ID, errDead)
+	}
 	if task.State == tasks.StateDead && (err == nil || errors.Is(err, errDead)) {
 		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
 	}
@@ -71,9 +80,7 @@ func mendIt(id string) string {
 
 // finish answers with a task as it stands or, with --wait, as it has ended.
 func (a *app) finish(task tasks.Task, flags TaskFlags, failOnDead bool, more view) (err error) {
-	if started, err := a.desk.Started(a.ctx); err == nil && !started { // which is no fault: a producer may start first
-		a.out.note("Warning: no worker has started in namespace %s yet; the task waits for one.", a.namespace)
-	}
+	a.warnIdle()
 	if flags.Wait {
 		task, err = a.await(task, flags)
 	}
@@ -101,7 +108,7 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 	telling, stop := context.WithCancel(ctx)
 	told := make(chan struct{})
 	go func() {
-		a.tellStandstills(telling)
+		a.tellStandstills(telling, task.ID)
 		close(told)
 	}()
 	ended, err := a.desk.Wait(ctx, task.ID)
@@ -113,40 +120,15 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 	return ended, err
 }
 
-// standstillCheck is how often it is looked whether somebody waits because Clerk serves nobody.
-const standstillCheck = 2 * time.Second
-
-// tellStandstills says when Clerk serves nobody, or nobody for another reason, until the context ends.
-func (a *app) tellStandstills(ctx context.Context) {
-	for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
-		standstills, err := a.desk.Standstills(ctx)
-		if err != nil {
-			continue // the wait bears with it, or tells it
-		}
-		now := ""
-		for _, s := range standstills {
-			now += "\n  " + s.String()
-			if !s.Since.IsZero() {
-				now += ", since " + clockTime(s.Since)
-			}
-		}
-		if now != last && now != "" {
-			a.out.note("Clerk serves nobody at present, and is asked again now and then:%s", now)
-		}
-		last = now
-	}
-}
-
 // ending tells a person how a task has ended. That it has ended otherwise than it should is an errDead.
 func (a *app) ending(t tasks.Task, failOnDead bool) error {
 	switch b := t.Bulk; {
 	case b != nil:
 		recipients := plural(b.Recipients, "recipient")
-		a.out.say("Campaign %s is %s: %s, %d sent, %d dead.", b.Campaign, t.State, recipients, b.Sent, b.Dead)
+		a.out.say("Campaign %s is %s: %s, %d sent, %d dead%s.", b.Campaign, t.State, recipients, b.Sent, b.Dead,
+			skipped(b.Skipped))
 		if b.Dead > 0 && !a.out.json {
-			a.out.say("\nDead letters (enqueue dead-letter list):")
-			list := deadListCommand{LettersFlags: LettersFlags{Campaign: b.Campaign}}
-			if err := list.Run(a); err != nil {
+			if err := a.tellDead(b.Campaign, b.Dead); err != nil {
 				return err
 			}
 		}
@@ -155,6 +137,8 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 		}
 	case t.State != tasks.StateDone:
 		return fmt.Errorf("task %s: %w: %s", t.ID, errDead, cause(t.Error))
+	case t.Skipped != nil:
+		a.out.say("Done: skipped, nobody was invited: %s.", whySkipped(t.Skipped))
 	case t.Type == tasks.TypeInvite:
 		a.out.say("Done: invitation %s.", t.InvitationID)
 	case t.Type == tasks.TypeRevoke && t.InvitationID == "":
@@ -167,14 +151,56 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 	return nil
 }
 
+// whySkipped tells why an invite is done without an invitation.
+func whySkipped(f *tasks.Failure) string {
+	return "the address belongs to a user already (" + f.Code + ")"
+}
+
+// deadShown is how many dead letters of a campaign are shown after its end.
+const deadShown = 10
+
+// tellDead tells a person who of a campaign is dead: how many of each cause, and the first of them.
+func (a *app) tellDead(campaign string, n int) error {
+	c, err := a.desk.Campaign(a.ctx, campaign)
+	if err != nil {
+		return err
+	}
+	a.out.say("\nDead: %s.", counted("", c.DeadByCode, ""))
+	var rows []view
+	letters, most := LettersFlags{Campaign: campaign}, deadShown
+	_, _, err = PageFlags{Limit: &most}.cut(a.out, func(write func(view) error) error {
+		return letters.read(a, func(e deadletter.Entry) error {
+			return write(view{"id": e.ID, "for": aboutWhom(e), "cause": causeOf(e), "code": e.Failure.Code})
+		})
+	}, func(row view) error {
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(rows, func(a, b view) int { return cmp.Compare(a["code"].(string), b["code"].(string)) })
+	a.out.table("", "id,for,cause", rows)
+	more := ""
+	if n > len(rows) {
+		more = fmt.Sprintf("… and %d more. ", n-len(rows))
+	}
+	a.out.say("%sAll of them: enqueue dead-letter list --campaign %s", more, campaign)
+	return nil
+}
+
 func taskView(t tasks.Task) view {
 	v := viewOf(t)
 	delete(v, "bulk")
 	if t.Bulk != nil {
+		delete(v, "cancel_wanted")
 		bulk := viewOf(*t.Bulk)
-		for _, field := range []string{"campaign", "recipients", "sent", "dead", "remaining"} {
+		for _, field := range []string{"campaign", "recipients", "sent", "dead", "skipped", "remaining"} {
 			v[field] = bulk[field]
 		}
+	}
+	if t.Type != tasks.TypeInvite && t.Bulk == nil {
+		delete(v, "skipped")
 	}
 	if t.Type != tasks.TypeRevoke {
 		delete(v, "revoked")
@@ -189,6 +215,7 @@ type revokeCommand struct {
 	InvitationID string `arg:"" optional:"" help:"The invitation's id, inv_…."`
 	Email        string `placeholder:"A" help:"Instead of an id: every pending invitation of this address."`
 	Campaign     string `placeholder:"NAME" help:"Instead of an id: every pending invitation that this campaign sent."`
+	AndScheduled bool   `help:"With --email: cancel invites of the address that are scheduled or wait, too."`
 	DryRun       bool   `help:"Show what would be revoked: as Clerk says if a key is set, else as last synced."`
 	Yes          bool   `help:"With --email or --campaign: do not ask."`
 	settings.Clerk
@@ -201,6 +228,9 @@ func (c *revokeCommand) AfterApply() error {
 	targets := []string{c.InvitationID, c.Email, c.Campaign}
 	if len(slices.DeleteFunc(targets, func(target string) bool { return target == "" })) != 1 {
 		return usage("say what to revoke: the id of an invitation, or --email, or --campaign, and only one of them")
+	}
+	if c.AndScheduled && c.Email == "" {
+		return usage("--and-scheduled needs --email")
 	}
 	return c.payload().Validate()
 }
@@ -226,6 +256,12 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	if err := a.confirm(c.Yes || c.InvitationID != "", question); err != nil {
 		return err
 	}
+	more := view{}
+	if c.Email != "" {
+		if more, err = c.cancelAwaited(a); err != nil {
+			return err
+		}
+	}
 	if goesOn != "" && c.Yes {
 		a.out.note("Note:%s", goesOn)
 	}
@@ -238,7 +274,52 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	default:
 		task, err = a.desk.Revoke(a.ctx, c.InvitationID, c.options...)
 	}
-	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags)
+	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags, more)
+}
+
+// cancelAwaited cancels the invites of the address that have not ended, if --and-scheduled or a person says so, and
+// else names them. It gives what a program is told of it.
+func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
+	invites, campaigns, err := a.desk.Awaited(a.ctx, c.Email)
+	if err != nil {
+		return nil, err
+	}
+	if len(campaigns) > 0 {
+		a.out.note("Campaigns are still to send to this address, and go on (enqueue campaign cancel NAME): %s.",
+			strings.Join(campaigns, ", "))
+	}
+	ids, named := []string{}, ""
+	for _, t := range invites {
+		ids = append(ids, t.ID)
+		named += "\n  task " + t.ID + ", " + string(t.State)
+		if !t.ScheduledAt.IsZero() {
+			named += " for " + local(t.ScheduledAt)
+		}
+	}
+	answer := view{"tasks_cancelled": []string{}, "tasks_left": ids, "campaigns_left": append([]string{}, campaigns...)}
+	if len(ids) == 0 {
+		return answer, nil
+	}
+	question := plural(len(ids), "invite") + " of this address have not been sent:" + named + "\n"
+	if !c.AndScheduled && !c.Yes && terminal(a.stdin) && !a.out.json {
+		reply, err := a.ask(question + "Cancel them too? [y/N] ")
+		if err != nil {
+			return nil, err
+		}
+		c.AndScheduled = affirmed(reply)
+	}
+	if !c.AndScheduled {
+		a.out.note("%sThey stay, and are sent. To cancel them: enqueue task cancel %s", question, strings.Join(ids, " "))
+		return answer, nil
+	}
+	done, err := a.cancelTasks(ids)
+	if err != nil {
+		return nil, err
+	}
+	done.tell(a)
+	answer["tasks_cancelled"] = append([]string{}, append(done.cancelled, done.wanted...)...)
+	answer["tasks_left"] = append([]string{}, done.begun...)
+	return answer, nil
 }
 
 // goesOn tells of a campaign that will send more.
@@ -263,6 +344,14 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 	r, err := a.desk.RehearseRevocation(a.ctx, clerk, c.payload())
 	if err != nil {
 		return err
+	}
+	if c.Email != "" {
+		invites, _, err := a.desk.Awaited(a.ctx, c.Email)
+		if err != nil {
+			return err
+		}
+		verb := map[bool]string{true: "would be cancelled", false: "would stay, and be sent"}[c.AndScheduled]
+		a.out.sayIf(len(invites) > 0, "%s of this address that have not been sent %s.", plural(len(invites), "invite"), verb)
 	}
 	a.affected(r, "revoke", "pending invitation", target, goesOn, view{
 		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),

@@ -6,14 +6,16 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/testkit"
 )
 
 func TestAnUnboundNamespaceIsWarnedOfAndEnqueuedInto(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
-	const warning = "no worker has started in namespace test"
+	const warning = "no worker has run yet, so its limits are unknown (namespace test)"
 	enqueue := func(args ...string) (stderr string) {
 		t.Helper()
 		var out, errs bytes.Buffer
@@ -32,8 +34,10 @@ func TestAnUnboundNamespaceIsWarnedOfAndEnqueuedInto(t *testing.T) {
 	if said := enqueue("sync-list", "--json"); said != "" {
 		t.Errorf("with --json: %q", said)
 	}
-	server.Set(store.Keys("test").KeyKind(), "test")
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	testkit.NoError(t, store.NewWorkers(rdb, "test").Announce(t.Context(), store.Worker{ID: "a"}))
 	if said := enqueue("sync-list"); said != "" {
-		t.Errorf("in a bound one: %q", said)
+		t.Errorf("while one runs: %q", said)
 	}
 }

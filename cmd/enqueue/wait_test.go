@@ -122,7 +122,7 @@ func TestAWatchTellsAProgramEveryChange(t *testing.T) {
 	s.sent("spring", 5)
 	next(t, lines, has(`"sent":5`))
 	s.ok("campaign", "pause", "spring")
-	next(t, lines, has(`"standstill":"it is paused"`))
+	next(t, lines, has(`"reason":"paused"`))
 	s.ok("campaign", "cancel", "spring", "--yes")
 	last := next(t, lines, has(`"state":"cancelled"`))
 	exits(t, exit, 3)
@@ -193,7 +193,8 @@ func TestNothingIsToldTwice(t *testing.T) {
 	t.Parallel()
 	c := tasks.Campaign{Name: "spring", State: tasks.CampaignRunning, Recipients: 100, Sent: 10, ETA: time.Now()}
 	later, closed, further := c, c, c
-	later.ETA, closed.Standstill, further.Sent = c.ETA.Add(time.Hour), forecast.UsedUp, 25
+	later.ETA, further.Sent = c.ETA.Add(time.Hour), 25
+	closed.Standstill = &tasks.Standstill{Reason: forecast.ClosedWindow, Message: "the limits are used up"}
 	for name, show := range map[string]struct {
 		json  bool
 		looks []tasks.Campaign
@@ -223,6 +224,7 @@ func TestWhoWaitsIsToldThatClerkServesNobody(t *testing.T) {
 	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, policy.Default("test").Limits("k")...)
 	testkit.NoError(t, err)
 	testkit.NoError(t, limiter.Announce(t.Context()))
+	testkit.NoError(t, policy.Default("test").Announce(t.Context(), s.rdb, tasks.DefaultNamespace))
 	permit, err := limiter.Acquire(t.Context(), time.Minute, ratelimit.Want{Limit: policy.RestCreate})
 	testkit.NoError(t, err)
 	_, err = permit.Suspend(t.Context(), policy.RestCreate, ratelimit.Suspension{
@@ -232,7 +234,7 @@ func TestWhoWaitsIsToldThatClerkServesNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lines, exit := s.watched(ctx, onStderr, "invite", "ada@example.com", "--id", "ada", "--wait")
 	next(t, lines, func(line string) bool {
-		return strings.Contains(line, "create: 400 invitations_not_supported (trace abc), since ")
+		return strings.Contains(line, "Clerk serves nobody: 400 invitations_not_supported (trace abc), since ")
 	})
 	cancel()
 	<-exit

@@ -91,7 +91,7 @@ func foretell(r tasks.Recipient, users []string, pending map[string]string) Find
 		// It is not known whether Clerk then admits users. One call alone finds out; a bulk would be spoiled.
 		return Finding{LookUp: fate.LookUp{Alone: isUser}}
 	case isUser:
-		return refused(422, "form_identifier_exists", "The address belongs to a user already.")
+		return refused(422, fate.CodeUser, "The address belongs to a user already.")
 	case isPending:
 		f := refused(400, fate.CodeDuplicate, "A pending invitation for the address exists already.")
 		f.PendingID = id

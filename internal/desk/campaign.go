@@ -75,7 +75,7 @@ func (p *pace) perHour(c tasks.Campaign, now time.Time) float64 {
 	if c.StartedAt.IsZero() {
 		return 0
 	}
-	window, done := max(p.window, leastPace), c.Sent+c.Dead
+	window, done := max(p.window, leastPace), c.Settled()
 	p.seen = append(p.seen, seen{now, done})
 	for len(p.seen) > 1 && now.Sub(p.seen[1].at) >= window {
 		p.seen = p.seen[1:]
@@ -92,11 +92,11 @@ func (p *pace) perHour(c tasks.Campaign, now time.Time) float64 {
 // Recipient is what became of a recipient of a campaign. What is not known is zero.
 type Recipient struct {
 	EmailAddress string `json:"email_address"`
-	// Outcome is waiting, open, sent, dead, or cancelled for one that a cancelled campaign did not reach.
+	// Outcome is waiting, open, sent, dead, skipped, or cancelled for one that a cancelled campaign did not reach.
 	Outcome          string    `json:"outcome"`
 	InvitationID     string    `json:"invitation_id"`
 	SettledAt        time.Time `json:"settled_at"`
-	Cause            string    `json:"cause"`             // the code of a dead one
+	Cause            string    `json:"cause"`             // the code of a dead or skipped one
 	Message          string    `json:"message"`           // what its dead letter says, while it stands
 	Attempts         int       `json:"attempts"`          // calls that were made for it
 	InvitationStatus string    `json:"invitation_status"` // what the directory says of the invitation
@@ -210,7 +210,7 @@ func recipientOf(e ledger.Entry, campaign ledger.State) Recipient {
 		EmailAddress: said.EmailAddress, Outcome: string(e.State), InvitationID: e.InvitationID, Attempts: e.Attempts,
 	}
 	switch {
-	case e.State == ledger.RowDead:
+	case e.State == ledger.RowDead, e.State == ledger.RowSkipped:
 		recipient.Cause = e.Code
 	case e.State == ledger.RowSent && !e.Foreign:
 		recipient.Attempts++ // the one that made it

@@ -3,6 +3,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store"
@@ -43,9 +45,9 @@ type Desk struct {
 	inspector  *asynq.Inspector
 }
 
-// New gives the desk of a namespace.
-func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
-	client, err := tasks.NewClient(tasks.Redis(rdb), tasks.Namespace(namespace))
+// New gives the desk of a namespace, whose client has further options.
+func New(rdb redis.UniversalClient, namespace string, opts ...tasks.ClientOption) (*Desk, error) {
+	client, err := tasks.NewClient(append(opts, tasks.Redis(rdb), tasks.Namespace(namespace))...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +63,9 @@ func New(rdb redis.UniversalClient, namespace string) (*Desk, error) {
 
 // Overview is how the whole system stands.
 type Overview struct {
+	Standstill  *tasks.Standstill // of all invitations; nil if they can be sent
+	Workers     []store.Worker    // those that live, and those that were lost of late
+	Reserve     int               // single calls in a window that only invites may use
 	Queues      []policy.Waiting  // of each lane
 	Limits      []ratelimit.Usage // those that count calls
 	Resting     []policy.Standstill
@@ -69,6 +74,19 @@ type Overview struct {
 
 // Overview tells how the whole system stands, but for its campaigns.
 func (d *Desk) Overview(ctx context.Context) (o Overview, err error) {
+	outlook, announced, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
+	if err != nil {
+		return o, err
+	}
+	o.Standstill, o.Reserve = outlook.Trouble, announced.Reserve
+	workers, _, err := store.NewWorkers(d.rdb, d.namespace).List(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.Workers = slices.DeleteFunc(workers, func(w store.Worker) bool { return w.Stopped })
+	slices.SortFunc(o.Workers, func(a, b store.Worker) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
 	for _, lane := range policy.Lanes() {
 		waiting, err := policy.CountQueue(ctx, d.rdb, d.namespace, lane)
 		if err != nil {
@@ -80,22 +98,24 @@ func (d *Desk) Overview(ctx context.Context) (o Overview, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.Resting = policy.Standstills(usages)
+	o.Resting = outlook.Rests
 	o.Limits = slices.DeleteFunc(usages, func(u ratelimit.Usage) bool { return policy.OnlyRests(u.Name) })
 	o.DeadLetters, err = d.DeadLetters.Count(ctx)
 	return o, err
 }
 
-// Standstills are the calls that rest because Clerk serves nobody who makes them.
-func (d *Desk) Standstills(ctx context.Context) ([]policy.Standstill, error) {
-	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
-	return policy.Standstills(usages), err
-}
-
-// Started tells whether a worker has ever started in the namespace. If none has, its name may be misspelled.
-func (d *Desk) Started(ctx context.Context) (bool, error) {
-	n, err := d.rdb.Exists(ctx, store.Keys(d.namespace).KeyKind()).Result()
-	return n > 0, err
+// Idle is the standstill of everything while no worker runs; nil if one does. If none has ever run, the name of the
+// namespace may be misspelled.
+func (d *Desk) Idle(ctx context.Context) (*tasks.Standstill, error) {
+	workers, _, err := store.NewWorkers(d.rdb, d.namespace).List(ctx)
+	if err != nil || slices.ContainsFunc(workers, store.Worker.Lives) {
+		return nil, err
+	}
+	outlook, _, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
+	if t := outlook.Trouble; t != nil && (t.Reason == forecast.NoWorker || t.Reason == forecast.FullRedis) {
+		return t, err
+	}
+	return nil, err
 }
 
 // EachSchedule calls do for each schedule in the workers' files, by name, until it returns an error, and gives that.

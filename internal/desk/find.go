@@ -85,7 +85,7 @@ func (f *finder) told() Story {
 			return time.Unix(math.MaxInt32, 0)
 		case end(e) && known:
 			return at // the time of a row has no more than seconds
-		case e.What == "sent":
+		case e.What == "sent", e.Campaign != "" && slices.Contains([]string{"dead", "skipped"}, e.What):
 			return e.At.Add(time.Second - 1)
 		}
 		return e.At
@@ -167,7 +167,11 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return (e.What == "died" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
 	})
 	if r.State.Ended() && !told {
-		f.add(Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error})
+		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error}
+		if r.Skipped != nil {
+			e.What, e.Failure = string(ledger.RowSkipped), r.Skipped
+		}
+		f.add(e)
 	}
 	return nil
 }
@@ -219,7 +223,9 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 		case !errors.Is(err, deadletter.ErrNotFound):
 			return err
 		}
-		outcome.Failure = &fate.Failure{Code: e.Code}
+	}
+	if r.Cause != "" {
+		outcome.Failure = &fate.Failure{Code: r.Cause}
 	}
 	f.add(outcome)
 	return nil

@@ -15,7 +15,6 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -154,7 +153,7 @@ func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
 		case revocation && task.State == asynq.TaskStatePending:
 			left = "task " + task.ID + " is about to revoke or delete the address's invitations"
 		default:
-			err = f.delete(ctx, task)
+			err = f.erase(ctx, task)
 		}
 		if err != nil {
 			break
@@ -177,56 +176,27 @@ func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
 	return "", nil
 }
 
-// taskPage is how many tasks of a queue are looked at together.
-const taskPage = 500
+// erase takes a task from its queue and counts it.
+func (f *forgetting) erase(ctx context.Context, task *asynq.TaskInfo) error {
+	withdrawn, err := f.withdraw(ctx, task)
+	if withdrawn {
+		f.removed.Tasks++
+	}
+	return err
+}
 
 // about gives the tasks about the address, from all queues. Those at work come after the others of their queue.
 func (f *forgetting) about() (found []*asynq.TaskInfo, err error) {
-	in := f.inspector
-	for _, lane := range policy.Lanes() {
-		queue := policy.Queue(f.namespace, lane)
-		for _, list := range []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
-			in.ListScheduledTasks, in.ListRetryTasks, in.ListPendingTasks, in.ListArchivedTasks, in.ListCompletedTasks,
-			in.ListActiveTasks,
-		} {
-			for page, full := 1, true; full; page++ {
-				tasks, err := list(queue, asynq.Page(page), asynq.PageSize(taskPage))
-				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
-					return nil, fmt.Errorf("listing tasks of queue %s: %w", queue, err)
-				}
-				other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
-				full, found = len(tasks) == taskPage, append(found, slices.DeleteFunc(tasks, other)...)
-			}
-		}
+	states := []asynq.TaskState{
+		asynq.TaskStateScheduled, asynq.TaskStateRetry, asynq.TaskStatePending, asynq.TaskStateArchived,
+		asynq.TaskStateCompleted, asynq.TaskStateActive,
 	}
-	return found, nil
-}
-
-// delete deletes a task, and says in its record that it was cancelled. It leaves one that is gone, or that has begun
-// to run since it was listed: the next pass finds it there.
-func (f *forgetting) delete(ctx context.Context, task *asynq.TaskInfo) error {
-	if err := f.inspector.DeleteTask(task.Queue, task.ID); err != nil {
-		now, lookErr := f.inspector.GetTaskInfo(task.Queue, task.ID)
-		if gone(err) || gone(lookErr) || lookErr == nil && now.State != task.State {
-			return nil
-		}
-		return fmt.Errorf("deleting task %s from queue %s: %w", task.ID, task.Queue, err)
-	}
-	f.removed.Tasks++
-	r, _, err := f.records.Get(ctx, task.ID)
-	switch {
-	case errors.Is(err, store.ErrGarbage), errors.Is(err, store.ErrNewer):
-		r = record.Record{} // it is replaced
-	case err != nil, r.State.Ended():
-		return err
-	}
-	r.Type, r.Queue, r.State, r.EndedAt, r.History = task.Type, task.Queue, record.Cancelled, time.Now().UTC(), nil
-	return f.records.Put(ctx, task.ID, r)
-}
-
-// gone tells whether asynq knows a task no more.
-func gone(err error) bool {
-	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
+	err = f.eachQueued(states, func(page []*asynq.TaskInfo) error {
+		other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
+		found = append(found, slices.DeleteFunc(page, other)...)
+		return nil
+	})
+	return found, err
 }
 
 // deadLetters deletes the dead letters about the address.

@@ -53,7 +53,7 @@ func TestATaskIsDeletedOnce(t *testing.T) {
 	t.Parallel()
 	f, _, task := listed(t)
 	for range 2 { // the second time it is gone
-		if err := f.delete(t.Context(), task); f.removed.Tasks != 1 || err != nil {
+		if err := f.erase(t.Context(), task); f.removed.Tasks != 1 || err != nil {
 			t.Errorf("deleted %d times, %v, want once", f.removed.Tasks, err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestATaskThatHasBegunIsLeftToTheNextPass(t *testing.T) {
 	})
 	t.Cleanup(func() { close(end) })
 	<-begun
-	if err := f.delete(t.Context(), task); f.removed.Tasks != 0 || err != nil {
+	if err := f.erase(t.Context(), task); f.removed.Tasks != 0 || err != nil {
 		t.Errorf("deleted %d times, %v", f.removed.Tasks, err)
 	}
 }
@@ -86,7 +86,7 @@ func TestWhatRedisRefusesToDeleteIsAnError(t *testing.T) {
 	t.Parallel()
 	f, server, task := listed(t)
 	server.SetError("MISCONF Redis cannot write")
-	err := f.delete(t.Context(), task)
+	err := f.erase(t.Context(), task)
 	said := fmt.Sprint(err)
 	if f.removed.Tasks != 0 || !strings.Contains(said, "MISCONF") || !strings.Contains(said, task.ID) {
 		t.Errorf("deleted %d times, %v", f.removed.Tasks, err)

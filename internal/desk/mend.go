@@ -300,6 +300,7 @@ func (d *Desk) CarryOut(ctx context.Context, p MendPlan, told func(Retried)) (re
 // Ended is what became of letters that were sent again.
 type Ended struct {
 	Sent      int
+	Skipped   int
 	Dead      []string // ids of their dead letters
 	Cancelled int
 }
@@ -318,6 +319,8 @@ func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, er
 		switch {
 		case err != nil:
 			return e, err
+		case task.Skipped != nil:
+			e.Skipped++
 		case task.State == tasks.StateDone:
 			e.Sent++
 		case task.State == tasks.StateDead:
@@ -372,6 +375,8 @@ func (e *Ended) count(
 	switch row, there := found[id]; {
 	case there && row.State == ledger.RowSent:
 		e.Sent++
+	case there && row.State == ledger.RowSkipped:
+		e.Skipped++
 	case there && row.State == ledger.RowDead:
 		e.Dead = append(e.Dead, deadletter.RecipientID(campaign, id))
 	case !there, state == ledger.Cancelled && row.State == ledger.RowWaiting:

@@ -33,6 +33,7 @@ type Rehearsal struct {
 	Known         int               `json:"known"`      // in the campaign already: they keep their outcome
 	Forgotten     int               `json:"forgotten"`  // on request: they are left out
 	Accepted      int               `json:"-"`          // have a pending invitation, which they take for theirs
+	Users         int               `json:"-"`          // are users, who are to be skipped
 	Send          int               `json:"would_send"` // calls that make an invitation
 	Refused       []RefusedRow      `json:"refused_rows"`
 	RefusedByCode map[string]int    `json:"refused_by_code"`
@@ -42,7 +43,7 @@ type Rehearsal struct {
 }
 
 // Skipped are those for whom no call is made, and who are no dead letters.
-func (r *Rehearsal) Skipped() int { return r.Known + r.Accepted + r.Forgotten }
+func (r *Rehearsal) Skipped() int { return r.Known + r.Accepted + r.Users + r.Forgotten }
 
 // RefusedRow is a row that Clerk would refuse.
 type RefusedRow struct {
@@ -131,6 +132,8 @@ func (r *Rehearsal) count(row peoplefile.Row, f ask.Finding) {
 	switch {
 	case wants == tasks.AcceptDuplicate:
 		r.Accepted++
+	case f.Refusal != nil && f.Refusal.Code == fate.CodeUser && row.Recipient.OnExistingUser == tasks.SkipUser:
+		r.Users++
 	case f.Refusal != nil && wants != tasks.ResendDuplicate:
 		r.Refused = append(r.Refused, RefusedRow{row.Line, f.Refusal.Code, f.Refusal.Message})
 		r.RefusedByCode[f.Refusal.Code]++

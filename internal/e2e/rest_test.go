@@ -68,7 +68,8 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 			if status := fmt.Sprint(s.ok("status")["resting"]); !strings.Contains(status, code) {
 				t.Errorf("status says %s", status)
 			}
-			if c := s.campaign("load"); !strings.Contains(c.Standstill, code) || !c.ETA.IsZero() || c.Dead != 0 {
+			if c := s.campaign("load"); c.Standstill == nil ||
+				c.Standstill.Reason != "endpoint" || !strings.Contains(c.Standstill.Message, code) || !c.ETA.IsZero() || c.Dead != 0 {
 				t.Errorf("%+v", c)
 			}
 			for _, id := range ids {

@@ -345,3 +345,30 @@ func TestTheBaseOfClerksAPIIsChecked(t *testing.T) {
 	s.clerk.ClearFault(page)
 	want(t, s.ok("invite", "bob@example.com", "--wait"), map[string]any{"state": "done"})
 }
+
+// TestWorkersSayThatTheyLive, and that they stop.
+func TestWorkersSayThatTheyLive(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=1/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=0")
+	workers := func() []any {
+		list, _ := s.ok("status")["workers"].([]any)
+		return list
+	}
+	first := s.worker()
+	s.worker()
+	testkit.Eventually(t, "two workers live", func() bool { return len(workers()) == 2 })
+	for _, w := range workers() {
+		w := w.(map[string]any)
+		if w["key_kind"] != "test" || w["version"] == "" || w["host"] == "" || time.Since(instant(t, w, "since")) > time.Minute {
+			t.Errorf("%v", w)
+		}
+	}
+	for i := range 12 { // more than there are permits for
+		s.ok("invite", fmt.Sprintf("p%d@example.com", i))
+	}
+	testkit.Eventually(t, "a worker says that an invite waits", func() bool {
+		return strings.Contains(fmt.Sprint(workers()), "active:map[invite:")
+	})
+	first.stop(syscall.SIGTERM)
+	testkit.Eventually(t, "one worker lives", func() bool { return len(workers()) == 1 })
+}

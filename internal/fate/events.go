@@ -232,6 +232,8 @@ func (k Known) absent(rules Rules) Decision {
 func (k Known) judge(rules Rules, intent End) Decision {
 	k.weigh(rules)
 	switch {
+	case k.Cancel:
+		return k.decide(Cancelled, k.ifOpen(IntentRefused))
 	case k.Refusal != nil && k.Doubt != nil:
 		return k.judgeDoubt(intent)
 	case k.Refusal != nil && k.overcomes(*k.Refusal):

@@ -2,7 +2,7 @@
 // next step. It asks nobody, writes nothing and reads no clock: the handlers of invite tasks and of campaigns feed it,
 // write what it says and take the step. Each rule about attempts, settling and duplicates stands here, once.
 //
-// A life is a loop of three steps that ends as Sent, Dead or Cancelled:
+// A life is a loop of three steps that ends as Sent, Dead, Skipped or Cancelled:
 //
 //	Send      make a call that creates the invitation. Redis decides at that moment whether the address is free.
 //	Ask       a call may have worked although its answer was lost: look for its invitation at Clerk.
@@ -58,6 +58,15 @@ const (
 	Resend OnDuplicate = "resend" // revoke it and send a new one
 )
 
+// OnExistingUser is what a recipient wants if its address belongs to a user.
+type OnExistingUser string
+
+// Skip is the value of OnExistingUser with which the recipient is skipped. With any other it becomes a dead letter.
+const Skip OnExistingUser = "skip"
+
+// CodeUser is Clerk's refusal of an address that belongs to a user (documented).
+const CodeUser = "form_identifier_exists"
+
 // CodeDuplicate is Clerk's refusal of a second invitation for an address (documented). One that was revoked may count
 // too (observed).
 const CodeDuplicate = "duplicate_record"
@@ -81,14 +90,17 @@ type Intent struct {
 // Known is all that is known of a recipient before something happens to it.
 type Known struct {
 	State
-	// OnDuplicate and IgnoreExisting are what the recipient asks for.
+	// OnDuplicate, OnExistingUser and IgnoreExisting are what the recipient asks for.
 	OnDuplicate    OnDuplicate
+	OnExistingUser OnExistingUser
 	IgnoreExisting bool
 	Intent         Intent
 	// First means that no call before the one under way has an unknown outcome.
 	First bool
 	// Service is how Clerk has served calls for others; nil if that is not known.
 	Service Service
+	// Cancel means that a person wants the life to end as Cancelled. It does once no call has an unknown outcome.
+	Cancel bool
 	// Now is Redis's clock.
 	Now time.Time
 }
@@ -120,6 +132,7 @@ const (
 	Overcome  Step = "overcome"
 	Sent      Step = "sent"      // an invitation exists; see Decision.InvitationID
 	Dead      Step = "dead"      // a person must look at it; see Decision.Cause
+	Skipped   Step = "skipped"   // no invitation is needed; see Decision.Cause
 	Cancelled Step = "cancelled" // nobody wants it any more
 	Leave     Step = "leave"     // another run has ended it: nothing is written
 )
@@ -155,7 +168,7 @@ type Decision struct {
 	Intent End
 	// InvitationID is the recipient's invitation, when it is Sent.
 	InvitationID string
-	// Cause says why the recipient is Dead.
+	// Cause says why the recipient is Dead or Skipped.
 	Cause *Failure
 	// Revoked are the invitations that stood in the way and are gone. None of the recipient's calls created them.
 	Revoked []string
@@ -213,11 +226,18 @@ func (k Known) sent(id string, foreign bool, intent End) Decision {
 	return d
 }
 
-// dead ends the life as a dead letter.
+// dead ends the life as a dead letter, or as skipped if the recipient wants that of such a refusal.
 func (k Known) dead(cause Failure, reason Reason, intent End) Decision {
 	cause.Reason, k.Attempts = reason, k.Attempts+k.Unproven
 	k.Refusal, k.Doubt, k.Unproven = nil, nil, 0
-	d := k.decide(Dead, intent)
+	end := Dead
+	if reason == Rejected && cause.Code == CodeUser && k.OnExistingUser == Skip {
+		end, k.History = Skipped, nil
+		if intent == IntentAbsent {
+			intent = IntentRefused // nobody calls again
+		}
+	}
+	d := k.decide(end, intent)
 	d.Cause = &cause
 	return d
 }

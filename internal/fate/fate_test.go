@@ -15,6 +15,7 @@ var (
 	rules = Rules{MaxAttempts: 3, Settle: 30 * second, Unproven: time.Hour, Timeout: 5 * second}
 
 	bad       = Failure{HTTPStatus: 422, Code: "form_param_format_invalid"}
+	user      = Failure{HTTPStatus: 422, Code: CodeUser}
 	duplicate = Failure{HTTPStatus: 400, Code: CodeDuplicate}
 	down      = Failure{HTTPStatus: 503, Code: "service_unavailable"}
 	plan      = Failure{HTTPStatus: 402, Code: "unsupported_subscription_plan_features"}
@@ -65,6 +66,8 @@ func TestEveryRow(t *testing.T) {
 	accepts := func(k *Known) { k.OnDuplicate = Accept }
 	resends := func(k *Known) { k.OnDuplicate = Resend }
 	ignores := func(k *Known) { k.IgnoreExisting = true }
+	cancelled := func(k *Known) { k.Cancel = true }
+	skips := func(k *Known) { k.OnExistingUser = Skip }
 	refusedBy := func(f Failure) func(*Known) { return func(k *Known) { k.Refusal = &f } }
 	attempts := func(n int, history ...Failure) func(*Known) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
@@ -152,6 +155,20 @@ func TestEveryRow(t *testing.T) {
 		{"ended by another run", noIntent, verdict(Ended, 0), nil, Decision{Next: Leave, Intent: IntentUntold}},
 		{"address forgotten", noIntent, verdict(Erased, 0), nil, Decision{Next: Cancelled, Intent: IntentUntold}},
 
+		// A person has cancelled the task. What was believed of a call before that stays.
+		{"cancelled, no call of unknown outcome", with(noIntent, cancelled), question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentUntold}},
+		{"cancelled, the lost call has invited", cancelled, question(nil, "inv_1"), nil,
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"cancelled, the lost call has not invited", cancelled, question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentRefused}},
+		{"cancelled, the lost call may still invite", with(justLost, cancelled), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"cancelled, Clerk has answered, and may still invite", with(justLost, cancelled, func(k *Known) { k.Answered = true }),
+			question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"cancelled, at its last attempt", with(noIntent, cancelled, attempts(3, down, down, down)), question(nil), nil,
+			Decision{Next: Cancelled, Intent: IntentUntold}},
+
 		// An answer to a call.
 		{"created", first, answer(Answer{Kind: Created, InvitationID: "inv_1"}), nil,
 			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentMade}},
@@ -191,6 +208,20 @@ func TestEveryRow(t *testing.T) {
 		{"another refusal, wants resend", with(first, resends), answer(Answer{Kind: Refused, Failure: bad}),
 			func(s *State) { s.Attempts = 1 },
 			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"a user, first call", first, answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(user, Rejected), Intent: IntentRefused}},
+		{"a user to skip, first call", with(first, skips, attempts(1, down)),
+			answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts, s.History = 2, nil },
+			Decision{Next: Skipped, Cause: because(user, Rejected), Intent: IntentRefused}},
+		{"a user to skip, earlier outcome open", skips, answer(Answer{Kind: Refused, Failure: user}),
+			func(s *State) { s.Attempts, s.Refusal = 1, &user }, Decision{Next: Ask, Intent: IntentUnknown}},
+		{"another refusal, wants users skipped", with(first, skips), answer(Answer{Kind: Refused, Failure: bad}),
+			func(s *State) { s.Attempts = 1 },
+			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentRefused}},
+		{"unreadable, wants users skipped", with(first, skips), answer(Answer{Kind: Unreadable, Failure: user}), nil,
+			Decision{Next: Dead, Cause: because(user, Invalid), Intent: IntentRefused}},
 		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}), unproven(1, down),
 			Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
 		{"never sent, earlier outcome open", attempts(2, down, down), answer(Answer{Kind: NotSent, Failure: down}),
@@ -243,6 +274,10 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Send, Intent: IntentUntold}},
 		{"predicted refusal", noIntent, lookUp(LookUp{Refusal: &bad}), nil,
 			Decision{Next: Dead, Cause: because(bad, Rejected), Intent: IntentUntold}},
+		{"predicted user to skip", with(noIntent, skips), lookUp(LookUp{Refusal: &user}), nil,
+			Decision{Next: Skipped, Cause: because(user, Rejected), Intent: IntentUntold}},
+		{"predicted user to skip, outcome open", skips, lookUp(LookUp{Refusal: &user}),
+			func(s *State) { s.Refusal = &user }, Decision{Next: Ask, Intent: IntentUntold}},
 		{"predicted duplicate", noIntent, lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}), nil,
 			Decision{Next: Dead, Cause: because(duplicate, Rejected), Intent: IntentUntold}},
 		{"predicted duplicate, outcome open", with(accepts), lookUp(LookUp{Refusal: &duplicate, PendingID: "inv_0"}),

@@ -23,7 +23,7 @@ import (
 
 // The lives of two recipients with one address are played here: an invite task with two runs, and a campaign's
 // recipient with two drivers. They use the real scripts, on a clock of the test's own. Clerk loses answers, commits
-// late and lists late; runs crash; commands arrive twice, or a second time long after. Then everything must end as
+// late and lists late; runs crash; a person cancels the task; commands arrive twice, or a second time long after. Then everything must end as
 // docs/guarantees.md promises.
 
 const (
@@ -105,7 +105,7 @@ func (w *world) close() {
 // act lets one thing happen.
 func (w *world) act(t *rapid.T) {
 	switch rapid.SampledFrom([]string{"step", "step", "step", "step", "step", "step", "time", "time", "crash",
-		"late"}).Draw(t, "act") {
+		"late", "cancel"}).Draw(t, "act") {
 	case "step":
 		w.step(t, w.runs[rapid.IntRange(0, 3).Draw(t, "run")])
 	case "time":
@@ -115,6 +115,9 @@ func (w *world) act(t *rapid.T) {
 		w.runs[rapid.IntRange(0, 3).Draw(t, "run")].crash(w.now)
 	case "late":
 		w.repeats.deliver()
+	case "cancel":
+		w.runs[0].place.(*taskPlace).cancel(t)
+		w.owners[0].cancelled = true
 	}
 }
 
@@ -188,6 +191,7 @@ type owner struct {
 	name        string
 	onDuplicate fate.OnDuplicate
 	ignore      bool
+	cancelled   bool // by a person
 	end         *ending
 }
 
@@ -281,6 +285,9 @@ func (w *world) begin(t *rapid.T, r *run) {
 		r.known = known
 		switch verdict {
 		case fate.Granted:
+			if r.owner.cancelled {
+				t.Fatalf("%s makes a call after it was cancelled", r.owner.name)
+			}
 			ignore := r.known.IgnoresExisting()
 			r.call = &call{owner: r.owner, ignore: ignore, deadline: w.now.Add(timeout), alone: r.known.Alone}
 		case "":
@@ -391,7 +398,7 @@ func (p *taskPlace) standing(t *rapid.T, known fate.Known, step fate.Step) (fate
 		t.Fatal(err)
 	}
 	if found {
-		known.State = r.Life()
+		known.State, known.Cancel = r.Life(), r.Cancel
 		known.Foreign = false
 	}
 	return known, s.Since, !r.State.Ended()
@@ -405,6 +412,8 @@ func (p *taskPlace) write(t *rapid.T, d fate.Decision) bool {
 		r.State = record.Done
 	case fate.Dead:
 		r.State = record.Dead
+	case fate.Cancelled:
+		r = r.Cancelled()
 	}
 	if d.Intent == fate.IntentOpened {
 		p.held = "d" + uuid.NewString()
@@ -433,8 +442,21 @@ func (p *taskPlace) ending(t *rapid.T) *ending {
 		return &ending{"sent", r.InvitationID}
 	case record.Dead:
 		return &ending{"dead", ""}
+	case record.Cancelled:
+		return &ending{"cancelled", ""}
 	}
 	return nil
+}
+
+// cancel is a person who cancels the task.
+func (p *taskPlace) cancel(t *rapid.T) {
+	r, stored, err := p.records.Stored(context.Background(), p.wish.Task)
+	if err == nil && !r.State.Ended() {
+		_, err = p.intents.Cancel(context.Background(), p.wish, r, stored)
+	}
+	if err != nil && !errors.Is(err, intent.ErrChanged) { // changed: an answer was lost, and the command repeated
+		t.Fatal(err)
+	}
 }
 
 // ledgerPlace is a campaign's ledger, as one driver sees it.

@@ -25,8 +25,10 @@ type Outlook struct {
 	Invites int
 	// Campaigns are those that run or are scheduled, in the order of their first turn.
 	Campaigns []Campaign
-	// Trouble is why nobody makes a call, so that nothing can be predicted; empty if there is no trouble.
-	Trouble string
+	// Trouble is why nobody creates an invitation, so that nothing can be predicted; nil if there is no trouble.
+	Trouble *Standstill
+	// Rests are the calls that rest because Clerk serves nobody.
+	Rests []policy.Standstill
 }
 
 // Campaign is a campaign that has calls to make.
@@ -37,9 +39,9 @@ type Campaign struct {
 	Alone     int           // of those, recipients that need a call of their own
 	Done      int           // recipients with an outcome
 	Start     time.Duration // when it starts; negative: when it started
-	// Held is why it makes no call although it runs: its recipients are not ready. Empty means that they are.
+	// Held is why it makes no call although it runs: its recipients are not ready. Nil means that they are.
 	// HeldUntil is until when, as far as is known.
-	Held      string
+	Held      *Standstill
 	HeldUntil time.Duration
 }
 
@@ -49,33 +51,25 @@ type Forecast struct {
 	ETA time.Time
 	// Assumption is what the ETA rests on, or why there is none.
 	Assumption string
-	// Standstill is why it makes no call at present; empty if it makes some. NextCall is when it makes the next one;
-	// zero if nobody can tell.
-	Standstill string
-	NextCall   time.Time
+	// Standstill is why it makes no call at present; nil if it makes some.
+	Standstill *Standstill
 }
-
-// UsedUp is the standstill of a campaign that waits for a window to open, as most do most of the time.
-const UsedUp = "the limits are used up"
-
-// standstill is the longest wait for the next call that is not a standstill.
-const standstill = time.Second
 
 // Foresee predicts the end of every campaign, by name.
 func (o Outlook) Foresee() map[string]Forecast {
 	o = o.sane()
 	bound := o.Overall.N > 0 || o.Bulk.N > 0 && (o.Create.N > 0 || o.Reserved)
 	var runners []*runner
-	if bound && o.Trouble == "" {
+	if bound && o.Trouble == nil {
 		runners = o.play()
 	}
 	forecasts := make(map[string]Forecast, len(o.Campaigns))
 	for i, c := range o.Campaigns {
 		switch {
-		case o.Trouble != "" && c.Start > 0:
-			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble}
-		case o.Trouble != "":
-			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble, Standstill: o.Trouble}
+		case o.Trouble != nil && c.Start > 0:
+			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble.Message}
+		case o.Trouble != nil:
+			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble.Message, Standstill: o.Trouble}
 		case !bound:
 			forecasts[c.Name] = o.unbound(c)
 		default:
@@ -124,21 +118,16 @@ func (o Outlook) played(c Campaign, r *runner, all []*runner) Forecast {
 	start := max(0, r.start)
 	switch {
 	case r.called && r.first-start > standstill:
-		f.NextCall, f.Standstill = o.At.Add(r.first), UsedUp
-		for _, p := range []Places{o.Create, o.Bulk, o.Overall} {
-			if p.Blocked > 0 && p.Blocked <= r.first {
-				f.Standstill = "Clerk has asked for a rest (429)"
-			}
-		}
-	case c.Held != "":
-		f.Standstill = c.Held
-		if start > standstill {
-			f.NextCall = o.At.Add(start)
+		f.Standstill = o.closed(r.first, o.Overall.next(o.Create.next(start)) == start)
+	case c.Held != nil:
+		held := *c.Held
+		if f.Standstill = &held; start > standstill {
+			held.Until = o.At.Add(start)
 		}
 	}
 	switch {
-	case c.Held == heldRetries:
-		f.Assumption = "no ETA: " + c.Held
+	case c.Held != nil && c.Held.Reason != LookUp:
+		f.Assumption = "no ETA: " + c.Held.Message
 		return f
 	case r.left() > 0 && !r.extrapolated:
 		f.Assumption = "no ETA: the limits leave it no calls, or its end is more than ten years away"
@@ -199,6 +188,9 @@ func Pace(perHour float64) string {
 	return fmt.Sprintf("%.0f an hour", math.Round(perHour))
 }
 
+// ifs are what every ETA rests on.
+const ifs = "if nothing fails and nobody else uses the key"
+
 // assumption says what an ETA rests on.
 func assumption(pace string, invites, others int) string {
 	var besides []string
@@ -215,5 +207,5 @@ func assumption(pace string, invites, others int) string {
 	if len(besides) > 0 {
 		pace += ", " + strings.Join(besides, " and ")
 	}
-	return "at " + pace + "; if nothing fails and nobody else uses the key"
+	return "at " + pace + "; " + ifs
 }

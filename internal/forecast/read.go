@@ -3,45 +3,24 @@ package forecast
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/ratelimit"
 )
 
-// Why nothing can be predicted.
-const (
-	troubleNeverRan = "no worker has run yet, so its limits are unknown"
-	troubleNoWorker = "no worker runs"
-	troubleKey      = "Clerk refuses the workers' key"
-)
-
-// Why recipients of a campaign are not ready for a call.
-const (
-	heldLookUp  = "its recipients are being looked up"
-	heldRetries = "its recipients wait for another attempt, because calls have failed"
-)
-
 // Read reads what the forecasts of a namespace are made from, once for all its campaigns.
 func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, error) {
-	o := Outlook{At: time.Now()}
-	p, known, err := policy.Announced(ctx, rdb, namespace)
+	o, p, err := ReadLimits(ctx, rdb, namespace)
 	if err != nil {
 		return o, err
-	}
-	if !known {
-		o.Trouble = troubleNeverRan
-	} else {
-		if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
-			return o, err
-		}
-		if err := o.readWorkers(ctx, rdb, namespace); err != nil {
-			return o, err
-		}
 	}
 	standings, err := ledger.New(rdb, namespace).Outlook(ctx)
 	for _, s := range standings {
@@ -50,9 +29,26 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 	return o, err
 }
 
+// ReadLimits reads all but the campaigns, and gives what the workers have announced of their policy.
+func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, policy.Policy, error) {
+	o := Outlook{At: time.Now()}
+	p, known, err := policy.Announced(ctx, rdb, namespace)
+	switch {
+	case err != nil:
+		return o, p, err
+	case !known:
+		o.Trouble = &Standstill{Reason: NoWorker, Message: saysNeverRan}
+		return o, p, nil
+	}
+	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
+		return o, p, err
+	}
+	return o, p, o.readWorkers(ctx, rdb, namespace)
+}
+
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{
-		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Sent + s.Dead,
+		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Settled(),
 		Start: s.StartedAt.Sub(o.At),
 	}
 	if s.State == ledger.Scheduled {
@@ -61,9 +57,11 @@ func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	switch ready := s.InCalls + s.Singles + s.Ready; {
 	case s.State != ledger.Running || ready > 0:
 	case s.Waiting > 0 && looksUp:
-		c.Held = heldLookUp
+		c.Held = &Standstill{Reason: LookUp, Message: saysLookUp}
+	case s.Waiting == 0 && s.Unsure > 0:
+		c.Held = &Standstill{Reason: Doubt, Message: saysDoubt}
 	case s.Waiting == 0 && s.Later > 0:
-		c.Held, c.HeldUntil = heldRetries, s.NextDue.Sub(o.At)
+		c.Held, c.HeldUntil = &Standstill{Reason: Backoff, Message: saysBackoff}, s.NextDue.Sub(o.At)
 	}
 	return c
 }
@@ -86,12 +84,10 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	limits := map[string]*Places{
 		policy.LimitCreate: &o.Create, policy.LimitBulk: &o.Bulk, policy.LimitOverall: &o.Overall,
 	}
-	for _, s := range policy.Standstills(usages) {
-		switch {
-		case s.KeyRefused():
-			o.Trouble = troubleKey
-		case s.StopsCreates():
-			o.Trouble = "Clerk serves nobody at present: " + s.Why
+	o.Rests = policy.Standstills(usages)
+	for _, s := range o.Rests {
+		if s.KeyRefused() || s.StopsCreates() {
+			o.Trouble = rest(s)
 		}
 	}
 	for i, u := range usages {
@@ -125,16 +121,24 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 	return spans
 }
 
-// readWorkers reads how many invites wait, and whether a worker runs that drives campaigns.
-func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
-	inspector := asynq.NewInspectorFromRedisClient(rdb)
+// readInvites reads how many invites wait.
+func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
 	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
-	if err != nil {
+	o.Invites = max(0, o.Invites+invites.Pending+invites.Active)
+	return err
+}
+
+// readWorkers reads how many invites wait, and whether a worker runs.
+func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
+	if err := o.readInvites(ctx, rdb, namespace); err != nil {
 		return err
 	}
-	o.Invites += invites.Pending + invites.Active
-	o.Invites = max(0, o.Invites)
-	servers, err := inspector.Servers()
+	workers, _, err := store.NewWorkers(rdb, namespace).List(ctx)
+	if err != nil || slices.ContainsFunc(workers, store.Worker.Lives) {
+		return err
+	}
+	// One of an earlier version says nothing of itself.
+	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
 	if err != nil {
 		return fmt.Errorf("reading which workers run: %w", err)
 	}
@@ -143,6 +147,23 @@ func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, na
 			return nil
 		}
 	}
-	o.Trouble = troubleNoWorker
+	o.Trouble = &Standstill{Reason: NoWorker, Message: saysNoWorker}
+	for _, w := range workers {
+		if w.SeenAt.After(o.Trouble.Since) {
+			o.Trouble.Since = w.SeenAt
+		}
+	}
+	if full(ctx, rdb) {
+		o.Trouble.Reason, o.Trouble.Message = FullRedis, saysFull
+	}
 	return nil
+}
+
+// full tells whether Redis takes no writes because its memory is used up: then no worker can say that it lives. A
+// Redis that does not tell is taken to have room.
+func full(ctx context.Context, rdb redis.UniversalClient) bool {
+	info := rdb.InfoMap(ctx, "memory").Item
+	used, err1 := strconv.ParseInt(info("Memory", "used_memory"), 10, 64)
+	most, err2 := strconv.ParseInt(info("Memory", "maxmemory"), 10, 64)
+	return err1 == nil && err2 == nil && most > 0 && used >= most
 }

@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
@@ -104,11 +106,11 @@ func (s system) read() Outlook {
 func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	if o := s.read(); o.Trouble != troubleNeverRan || len(o.Campaigns) != 1 {
+	if o := s.read(); o.Trouble == nil || o.Trouble.Message != saysNeverRan || len(o.Campaigns) != 1 {
 		t.Errorf("before any worker: %+v", o)
 	}
 	s.announce()
-	if o := s.read(); o.Trouble != troubleNoWorker || !o.Foresee()["c"].ETA.IsZero() {
+	if o := s.read(); o.Trouble == nil || o.Trouble.Message != saysNoWorker || !o.Foresee()["c"].ETA.IsZero() {
 		t.Errorf("without a worker: %+v", o)
 	}
 	s.work()
@@ -129,7 +131,7 @@ func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	}
 
 	o := s.read()
-	if o.Trouble != "" || o.Invites != 3 || len(o.Campaigns) != 1 || o.Campaigns[0].Remaining != 500 {
+	if o.Trouble != nil || o.Invites != 3 || len(o.Campaigns) != 1 || o.Campaigns[0].Remaining != 500 {
 		t.Errorf("%+v", o)
 	}
 	if len(o.Bulk.Frees) != 3 || len(o.Create.Frees) != 3 || len(o.Share.Frees) != 2 || o.Share.N != 80 ||
@@ -155,7 +157,7 @@ func TestARefusedKeyIsTold(t *testing.T) {
 	if err := permit.Refuse(t.Context(), policy.KeyLimit("k"), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if f := s.read().Foresee()["c"]; f.Standstill != troubleKey || !f.ETA.IsZero() {
+	if f := s.read().Foresee()["c"]; f.Standstill == nil || f.Standstill.Reason != RefusedKey || !f.ETA.IsZero() {
 		t.Errorf("%+v", f)
 	}
 }
@@ -167,5 +169,65 @@ func TestGarbageInRedisIsAnError(t *testing.T) {
 	s.rdb.Set(t.Context(), namespace+":policy", "{", 0)
 	if o, err := Read(t.Context(), s.rdb, namespace); err == nil {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestAWorkerThatSaysNothingIsNone: one that lives says so every few seconds. When it was last heard of is told.
+func TestAWorkerThatSaysNothingIsNone(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.announce()
+	server := miniredis.RunT(t)
+	began := time.Now().Truncate(time.Millisecond)
+	server.SetTime(began)
+	s.rdb = redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = s.rdb.Close() })
+	s.announce()
+	workers := store.NewWorkers(s.rdb, namespace)
+	say := func(w store.Worker) {
+		t.Helper()
+		if err := workers.Announce(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	troubled := func(want bool) {
+		t.Helper()
+		if o := s.read(); (o.Trouble != nil) != want {
+			t.Errorf("trouble: %+v", o.Trouble)
+		}
+	}
+	say(store.Worker{ID: "a"})
+	troubled(false)
+	server.SetTime(began.Add(14 * time.Second))
+	troubled(false)
+	server.SetTime(began.Add(16 * time.Second))
+	troubled(true)
+	if o := s.read(); o.Trouble.Reason != NoWorker || !o.Trouble.Since.Equal(began) {
+		t.Errorf("%+v, want since %s", o.Trouble, began)
+	}
+	say(store.Worker{ID: "b"})
+	troubled(false)
+	say(store.Worker{ID: "b", Stopped: true})
+	troubled(true)
+}
+
+// TestAFullRedisIsNoLackOfWorkers: they run, and cannot say so.
+func TestAFullRedisIsNoLackOfWorkers(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	s := system{t: t, rdb: rdb, policy: policy.Default("test")}
+	var err error
+	if s.limiter, err = ratelimit.New(rdb, namespace, s.policy.Limits("k")...); err != nil {
+		t.Fatal(err)
+	}
+	s.announce()
+	if o := s.read(); o.Trouble == nil || o.Trouble.Reason != NoWorker {
+		t.Errorf("with room: %+v", o.Trouble)
+	}
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", "1000").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.read(); o.Trouble == nil || o.Trouble.Reason != FullRedis {
+		t.Errorf("full: %+v", o.Trouble)
 	}
 }

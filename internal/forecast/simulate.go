@@ -80,7 +80,7 @@ func (o Outlook) play() []*runner {
 	for i, c := range o.Campaigns {
 		left := max(0, c.Remaining-c.InCalls)
 		r := &runner{start: c.Start, alone: min(c.Alone, left)}
-		if c.Held != "" {
+		if c.Held != nil {
 			r.start = max(r.start, c.HeldUntil)
 		}
 		r.rides, r.end = left-r.alone, bounded(r.start)

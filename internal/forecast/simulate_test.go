@@ -118,7 +118,7 @@ func TestTheEndIsForetold(t *testing.T) {
 		"some travel alone": {short(Campaign{Name: "c", Remaining: 41, Alone: 41}),
 			map[string]time.Duration{"c": 8 * time.Second}},
 		"nobody can be sent": {
-			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = troubleNoWorker }),
+			with(short(running("c", 10)), func(o *Outlook) { o.Trouble = &Standstill{Reason: NoWorker} }),
 			map[string]time.Duration{"c": never},
 		},
 		"longer than anybody can foresee": {
@@ -152,30 +152,37 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 	o := with(hourly(running("a", 1000), running("b", 700)), func(o *Outlook) { o.Invites = 3 })
 	const want = "at no more than 330 an hour, after 3 invites and beside 1 other campaign; if nothing fails and " +
 		"nobody else uses the key"
-	if f := o.Foresee()["a"]; f.Assumption != want || f.Standstill != "" || !f.NextCall.IsZero() {
+	if f := o.Foresee()["a"]; f.Assumption != want || f.Standstill != nil {
 		t.Errorf("%+v, want %s", f, want)
 	}
 	o.Invites, o.Bulk.Frees, o.Share.Frees = 0, used(25, 20*time.Minute), used(80, 10*time.Minute)
-	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(10*time.Minute)) || f.Standstill != "the limits are used up" {
-		t.Errorf("%+v", f)
+	stands := func(f Forecast, reason Reason, until time.Time) {
+		t.Helper()
+		if f.Standstill == nil || f.Standstill.Reason != reason || !f.Standstill.Until.Equal(until) {
+			t.Errorf("%+v, want %s until %s", f.Standstill, reason, until)
+		}
 	}
+	stands(o.Foresee()["a"], OnlyInvites, after(10*time.Minute)) // 20 singles are left
+	o.Create.Frees = used(100, 10*time.Minute)
+	stands(o.Foresee()["a"], ClosedWindow, after(10*time.Minute))
 	o.Bulk.Blocked, o.Create.Blocked = 15*time.Minute, 15*time.Minute
-	if f := o.Foresee()["a"]; !f.NextCall.Equal(after(15*time.Minute)) ||
-		f.Standstill != "Clerk has asked for a rest (429)" {
-		t.Errorf("%+v", f)
+	stands(o.Foresee()["a"], Endpoint, after(15*time.Minute))
+	for _, reason := range []Reason{Backoff, Doubt} {
+		held := hourly(running("a", 10))
+		held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = &Standstill{Reason: reason, Message: "so"}, 5*time.Minute
+		f := held.Foresee()["a"]
+		stands(f, reason, after(5*time.Minute))
+		if !f.ETA.IsZero() || f.Assumption != "no ETA: so" {
+			t.Errorf("%+v", f)
+		}
+		held.Campaigns[0].Held.Reason = LookUp
+		f = held.Foresee()["a"]
+		if stands(f, LookUp, after(5*time.Minute)); f.ETA.Before(after(5 * time.Minute)) {
+			t.Errorf("%+v", f)
+		}
 	}
-	held := hourly(running("a", 10))
-	held.Campaigns[0].Held, held.Campaigns[0].HeldUntil = heldRetries, 5*time.Minute
-	if f := held.Foresee()["a"]; f.Standstill != heldRetries || !f.NextCall.Equal(after(5*time.Minute)) ||
-		!f.ETA.IsZero() || f.Assumption != "no ETA: "+heldRetries {
-		t.Errorf("%+v", f)
-	}
-	held.Campaigns[0].Held = heldLookUp
-	if f := held.Foresee()["a"]; f.Standstill != heldLookUp || f.ETA.Before(after(5*time.Minute)) {
-		t.Errorf("%+v", f)
-	}
-	o.Trouble = troubleKey
-	if f := o.Foresee()["a"]; f.Standstill != troubleKey || f.Assumption != "no ETA: "+troubleKey {
+	o.Trouble = &Standstill{Reason: RefusedKey, Message: saysKey}
+	if f := o.Foresee()["a"]; f.Standstill != o.Trouble || f.Assumption != "no ETA: "+saysKey {
 		t.Errorf("%+v", f)
 	}
 	if f := (hourly().Hypothetical(330,
@@ -251,4 +258,41 @@ func TestGarbageIsForetoldSomehow(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheTurnOfAnInviteIsForetold: by those ahead of it, the places that come free, and bulks that fill.
+func TestTheTurnOfAnInviteIsForetold(t *testing.T) {
+	t.Parallel()
+	usedUp := func(o *Outlook) {
+		o.Create.Frees, o.Bulk.Frees = used(20, 3*time.Second), used(5, 2*time.Second)
+	}
+	for name, c := range map[string]struct {
+		outlook Outlook
+		ahead   int
+		want    time.Duration
+		reason  Reason // none: it does not wait
+	}{
+		"at once":                       {short(), 0, 0, ""},
+		"within one window":             {short(), 19, 0, ""},
+		"the first that waits":          {with(short(), usedUp), 0, 3 * time.Second, ClosedWindow},
+		"ten fill a bulk":               {with(short(), usedUp), 9, 2 * time.Second, ClosedWindow},
+		"campaigns do not go before it": {short(running("c", 1000)), 0, 0, ""},
+		"after a 429": {with(short(), func(o *Outlook) {
+			o.Create.Blocked, o.Bulk.Blocked = 9*time.Second, 12*time.Second
+		}), 0, 9 * time.Second, Endpoint},
+		"the limit of all calls is used up": {with(hourly(), func(o *Outlook) { o.Overall.Frees = used(50, 8*time.Second) }), 0, 8 * time.Second, ClosedWindow},
+	} {
+		f := c.outlook.Invite(c.ahead)
+		if got := f.ETA.Sub(now); got != c.want || (f.Standstill == nil) != (c.reason == "") {
+			t.Errorf("%s: after %s, want %s; %+v", name, got, c.want, f.Standstill)
+			continue
+		}
+		if s := f.Standstill; s != nil && (s.Reason != c.reason || !s.Until.Equal(f.ETA)) {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	o := with(short(), func(o *Outlook) { o.Trouble = &Standstill{Reason: NoWorker} })
+	if f := o.Invite(0); f.Standstill != o.Trouble || !f.ETA.IsZero() {
+		t.Errorf("no worker: %+v", f)
+	}
 }

@@ -165,8 +165,11 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 			Int("settled", len(recorded)).Msg("outcomes could not be recorded in time")
 	}
 	for _, outcome := range recorded {
+		if outcome.Decision.Next.Ends() {
+			d.h.recipientEnded(tasks.TypeBulkInvite, outcome.Decision.Next, outcome.Decision.Cause)
+		}
 		if outcome.Letter != nil {
-			d.h.logDead(*outcome.Letter)
+			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)
 		}
 	}
 	d.change()

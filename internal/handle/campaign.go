@@ -10,8 +10,10 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/dispatch"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
 
@@ -24,6 +26,8 @@ type driver struct {
 	generation int
 
 	changed chan struct{} // something happened in the ledger
+	story   story
+	dead    atomic.Int32 // that were told
 
 	asking  sync.WaitGroup
 	looking atomic.Int32 // look-ups under way
@@ -32,30 +36,41 @@ type driver struct {
 
 func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) error {
 	campaign := payload.Campaign
-	state, err := persisted(ctx, h, func(ctx context.Context) (ledger.State, error) {
-		if _, err := h.ledgers.Get(ctx, campaign); err != nil { // it checks the version
+	var head ledger.Campaign
+	state, err := persisted(ctx, h, func(ctx context.Context) (state ledger.State, err error) {
+		if head, err = h.ledgers.Get(ctx, campaign); err != nil { // it checks the version
 			return "", err
 		}
 		return h.ledgers.Start(ctx, campaign)
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return noCampaign(err)
-	case state == ledger.Running:
-		h.log.Info().Str("id", r.id).Str("campaign", campaign).Msg("campaign is driven")
 	}
 	d := &driver{
 		h: h, task: r.id, campaign: campaign, generation: ledger.GenerationOf(r.id), changed: make(chan struct{}, 1),
+		story: story{
+			log: h.log.With().Str("id", r.id).Str("campaign", campaign).Logger(),
+			foretell: func(ctx context.Context) (forecast.Forecast, error) {
+				return forecast.Of(ctx, h.rdb, h.namespace, h.policy, campaign)
+			},
+		},
 	}
-	if err := d.run(ctx); err != nil {
+	if state == ledger.Running {
+		d.story.begin(head, head.StartedAt.IsZero())
+	}
+	last, err := d.run(ctx)
+	if err != nil {
 		return err
 	}
 	r.record.Attempts = 1
-	return h.persist(h.life.Writing, func(ctx context.Context) error {
-		head, err := h.ledgers.Get(ctx, campaign)
-		r.detail = map[string]int{"recipients": head.Recipients, "sent": head.Sent, "dead": head.Dead}
-		return err
+	head, err = persisted(h.life.Writing, h, func(ctx context.Context) (ledger.Campaign, error) {
+		return h.ledgers.Get(ctx, campaign)
 	})
+	if head.State == ledger.Cancelled {
+		r.record.State = record.Cancelled
+	}
+	r.story = func() { d.story.end(head, last) }
+	return err
 }
 
 // noCampaign makes a task a dead letter whose campaign is not there.
@@ -71,7 +86,8 @@ func noCampaign(err error) error {
 const uploadPoll = 500 * time.Millisecond
 
 // run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
-func (d *driver) run(ctx context.Context) error {
+// It gives the last look.
+func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 	defer d.asking.Wait()
 	feed := d.h.dispatcher.Open(d.campaign, func(delivery *dispatch.Delivery) {
 		d.guard(func() { d.finish(delivery) })
@@ -82,15 +98,16 @@ func (d *driver) run(ctx context.Context) error {
 		p, err := persisted(ctx, d.h, func(ctx context.Context) (ledger.Progress, error) {
 			return d.h.ledgers.Progress(ctx, d.campaign, d.generation)
 		})
+		if err == nil && p.Generation > d.generation {
+			d.h.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
+			return p, errEnded
+		}
 		draining := p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later > 0
 		goesOn := p.State == ledger.Running || p.State == ledger.Uploading || p.State == ledger.Paused || draining
 		if err != nil || !goesOn {
-			return err
+			return p, err
 		}
-		if p.Generation > d.generation {
-			d.h.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")
-			return errEnded
-		}
+		d.story.look(ctx, time.Now(), p)
 		feed.Offer(d.prepare(ctx, p))
 		pause := policy.DriverPoll // no longer than the lease allows
 		if p.State == ledger.Uploading {
@@ -103,7 +120,7 @@ func (d *driver) run(ctx context.Context) error {
 		case <-d.changed:
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return ctx.Err()
+			return p, ctx.Err()
 		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -40,7 +42,8 @@ type Clerk interface {
 type Observer interface {
 	ask.Observer
 	TaskEnded(kind, outcome string)
-	DeadLetterWritten(reason fate.Reason)
+	RecipientEnded(kind string, end fate.Step, code string)
+	DeadLetterWritten(cause fate.Failure)
 }
 
 // Life says how long a worker lets its tasks go on.
@@ -70,6 +73,28 @@ type Handler struct {
 	directory   *directory.Directory
 	tombstones  *store.Tombstones
 	invites     invites
+	active      active
+}
+
+// active counts the tasks that are at work, or wait in this process, by type.
+type active struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (a *active) add(kind string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n[kind] += n
+}
+
+// Active gives how many tasks are at work, or wait in this process, by type.
+func (h *Handler) Active() map[string]int {
+	h.active.mu.Lock()
+	defer h.active.mu.Unlock()
+	some := maps.Clone(h.active.n)
+	maps.DeleteFunc(some, func(_ string, n int) bool { return n == 0 })
+	return some
 }
 
 // New gives a handler that calls Clerk with a caller.
@@ -87,7 +112,7 @@ func New(
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
-		invites: invites{runs: map[*inviteLife]store.AddressID{}},
+		invites: invites{runs: map[*inviteLife]store.AddressID{}}, active: active{n: map[string]int{}},
 	}
 	h.intents.Memory, h.ledgers.Memory = memory, memory
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
@@ -106,6 +131,20 @@ type run struct {
 	waited          time.Duration    // for permits and between attempts
 	about           deadletter.Entry // what the task is about, for its dead letter and the log
 	detail          map[string]int   // figures for the log
+	story           func()           // tells the end of a campaign
+
+	noted       time.Duration // of waited, what the record has
+	began       time.Time     // its first run
+	waitedInAll time.Duration // in all runs
+}
+
+// clock notes in the record when the task's first run began, and how long it has waited.
+func (r *run) clock() {
+	if r.record.StartedAt.IsZero() {
+		r.record.StartedAt = r.started.UTC()
+	}
+	r.record.Waited += r.waited - r.noted
+	r.noted = r.waited
 }
 
 // died is the error that ends a task as a dead letter.
@@ -149,6 +188,8 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		id: id, kind: kind, queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
 		log: h.log.With().Str("id", id).Str("type", kind).Logger(),
 	}
+	h.active.add(kind, 1)
+	defer h.active.add(kind, -1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.life.Accepting, cancel)()
@@ -324,6 +365,7 @@ func (h *Handler) failedAll(ctx context.Context, r *run, failure fate.Failure) e
 
 // putRecord writes the task's record.
 func (h *Handler) putRecord(r *run) error {
+	r.clock()
 	return h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
 }
 
@@ -360,6 +402,9 @@ func (h *Handler) end(r *run, cause *fate.Failure) error {
 // conclude completes the record of a task that ends: as done unless it is cancelled or, with a cause, as the dead
 // letter that it gives.
 func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
+	r.clock()
+	r.began, r.waitedInAll = r.record.StartedAt, r.record.Waited
+	r.record.StartedAt, r.record.Waited = time.Time{}, 0
 	r.record.EndedAt, r.record.Error = time.Now().UTC(), cause
 	switch {
 	case cause != nil:

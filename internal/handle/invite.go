@@ -65,7 +65,8 @@ func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayloa
 // knownOf gives what is known of a recipient before Redis or Clerk is asked.
 func knownOf(recipient dispatch.Recipient, state fate.State) fate.Known {
 	return fate.Known{
-		State: state, OnDuplicate: fate.OnDuplicate(recipient.OnDuplicate), IgnoreExisting: recipient.IgnoreExisting,
+		State: state, OnDuplicate: fate.OnDuplicate(recipient.OnDuplicate),
+		OnExistingUser: fate.OnExistingUser(recipient.OnExistingUser), IgnoreExisting: recipient.IgnoreExisting,
 	}
 }
 
@@ -79,7 +80,8 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 	if err := i.h.readRecord(ctx, i.r); err != nil {
 		return fate.Decision{}, err
 	}
-	i.known.State = i.r.record.Life()
+	i.known.State, i.known.Cancel = i.r.record.Life(), i.r.record.Cancel
+	i.campaign.Cancelled = i.known.Cancel
 	return i.h.askAbout(ctx, []subject{i.subject})[0], ctx.Err()
 }
 
@@ -206,6 +208,7 @@ func (i *inviteRun) write(d fate.Decision) error {
 	}
 	r := i.r
 	r.record.SetLife(d.State)
+	r.clock()
 	s := intent.Settlement{
 		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r.record,
 	}
@@ -214,6 +217,8 @@ func (i *inviteRun) write(d fate.Decision) error {
 		switch {
 		case d.Next == fate.Cancelled:
 			r.record.State = record.Cancelled
+		case d.Next == fate.Skipped:
+			r.record.Skipped, d.Cause = d.Cause, nil
 		case d.Next == fate.Sent && !d.State.Foreign:
 			r.record.Attempts++ // the call that created the invitation
 		}

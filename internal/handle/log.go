@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
 )
 
 // redact leaves the first letter of an address and its domain.
@@ -28,9 +31,13 @@ func (h *Handler) logEnd(r *run) {
 	if cause != nil {
 		level = zerolog.WarnLevel
 	}
+	if r.story != nil && cause == nil {
+		r.story()
+		level = zerolog.DebugLevel
+	}
 	h.observer.TaskEnded(r.kind, outcome)
 	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
-		Float64("duration_seconds", time.Since(r.started).Seconds()).Float64("wait_seconds", r.waited.Seconds())
+		Float64("duration_seconds", time.Since(r.began).Seconds()).Float64("wait_seconds", r.waitedInAll.Seconds())
 	if r.about.EmailAddress != "" {
 		line = line.Str("address", redact(r.about.EmailAddress))
 	}
@@ -42,15 +49,47 @@ func (h *Handler) logEnd(r *run) {
 	}
 	if cause != nil {
 		line = withFailure(line, *cause)
-		h.observer.DeadLetterWritten(cause.Reason)
+		h.observer.DeadLetterWritten(*cause)
+	}
+	if r.record.Skipped != nil {
+		line = line.Bool("skipped", true).Str("code", r.record.Skipped.Code)
+	}
+	if r.kind == tasks.TypeInvite {
+		h.recipientEnded(r.kind, endOf(r.record), cmp.Or(cause, r.record.Skipped))
 	}
 	line.Msg("task ended")
 }
 
-// logDead writes the line of a recipient of a campaign that became a dead letter.
-func (h *Handler) logDead(e deadletter.Entry) {
-	h.observer.DeadLetterWritten(e.Failure.Reason)
-	line := h.log.Warn().Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
+// endOf is how the recipient of an invite has ended.
+func endOf(r record.Record) fate.Step {
+	switch {
+	case r.State == record.Dead:
+		return fate.Dead
+	case r.State == record.Cancelled:
+		return fate.Cancelled
+	case r.Skipped != nil:
+		return fate.Skipped
+	}
+	return fate.Sent
+}
+
+// recipientEnded tells the observer of a recipient that has its outcome. The cause is that of one who is not sent.
+func (h *Handler) recipientEnded(kind string, end fate.Step, cause *fate.Failure) {
+	code := ""
+	if cause != nil {
+		code = cause.Code
+	}
+	h.observer.RecipientEnded(kind, end, code)
+}
+
+// logDead writes the line of a recipient of a campaign that became a dead letter, at level debug if there are many.
+func (h *Handler) logDead(e deadletter.Entry, few bool) {
+	level := zerolog.DebugLevel
+	if few {
+		level = zerolog.WarnLevel
+	}
+	h.observer.DeadLetterWritten(e.Failure)
+	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
 		Int("attempts", e.Attempts)
 	withFailure(line, e.Failure).Msg("recipient is dead")
 }

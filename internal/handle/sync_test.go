@@ -39,7 +39,8 @@ type nobody struct{}
 func (nobody) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
 func (nobody) LookedUp(time.Duration, bool)                         {}
 func (nobody) TaskEnded(string, string)                             {}
-func (nobody) DeadLetterWritten(fate.Reason)                        {}
+func (nobody) RecipientEnded(string, fate.Step, string)             {}
+func (nobody) DeadLetterWritten(fate.Failure)                       {}
 
 // idle is a handler on a Redis in memory.
 func idle(t testing.TB, clerk Clerk) *Handler {

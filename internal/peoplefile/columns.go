@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// The names of the request's fields: Clerk's, and the last one ours.
+// The names of the request's fields: Clerk's, and the last two ours.
 const (
 	fieldEmail          = "email_address"
 	fieldMetadata       = "public_metadata"
@@ -19,13 +19,14 @@ const (
 	fieldExpires        = "expires_in_days"
 	fieldTemplate       = "template_slug"
 	fieldOnDuplicate    = "on_duplicate"
+	fieldOnExistingUser = "on_existing_user"
 )
 
 // fields finds a field by the folded name of a column.
 var fields = map[string]string{
 	"email": fieldEmail, "emailaddress": fieldEmail, "publicmetadata": fieldMetadata, "redirecturl": fieldRedirect,
 	"notify": fieldNotify, "ignoreexisting": fieldIgnoreExisting, "expiresindays": fieldExpires,
-	"templateslug": fieldTemplate, "onduplicate": fieldOnDuplicate,
+	"templateslug": fieldTemplate, "onduplicate": fieldOnDuplicate, "onexistinguser": fieldOnExistingUser,
 }
 
 // column is what a column, or a key of a JSON object, sets.
@@ -137,5 +138,5 @@ func (o Options) known() string {
 
 func knownFields(email string) string {
 	return strings.Join([]string{email, fieldMetadata, fieldMetadata + ".KEY", fieldRedirect, fieldNotify,
-		fieldIgnoreExisting, fieldExpires, fieldTemplate, fieldOnDuplicate}, ", ")
+		fieldIgnoreExisting, fieldExpires, fieldTemplate, fieldOnDuplicate, fieldOnExistingUser}, ", ")
 }

@@ -156,6 +156,8 @@ func (d *draft) clear(c column) {
 		r.TemplateSlug = ""
 	case c.field == fieldOnDuplicate:
 		r.OnDuplicate = ""
+	case c.field == fieldOnExistingUser:
+		r.OnExistingUser = ""
 	}
 }
 

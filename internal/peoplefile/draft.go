@@ -131,6 +131,8 @@ func (d *draft) set(c column, value any) {
 		text(&r.TemplateSlug)
 	case c.field == fieldOnDuplicate:
 		text((*string)(&r.OnDuplicate))
+	case c.field == fieldOnExistingUser:
+		text((*string)(&r.OnExistingUser))
 	}
 }
 

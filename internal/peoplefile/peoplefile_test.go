@@ -329,7 +329,8 @@ func TestReadFaults(t *testing.T) {
 	t.Parallel()
 	const (
 		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ` +
-			`ignore_existing, expires_in_days, template_slug, on_duplicate; --ignore-columns passes over the others`
+			`ignore_existing, expires_in_days, template_slug, on_duplicate, on_existing_user; ` +
+			`--ignore-columns passes over the others`
 		save  = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
 		say   = save + `, or say what it is, such as --encoding windows-1252`
 		quote = `double the quotes inside it, as in "{""plan"": ""pro""}"`

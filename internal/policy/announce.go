@@ -29,6 +29,7 @@ type announced struct {
 	Overall string        `json:"overall"`
 	Reserve int           `json:"reserve"`
 	Timeout time.Duration `json:"timeout"`
+	Settle  time.Duration `json:"settle"` // 0 if a worker of an earlier version started last
 }
 
 // maxAnnounced is the most bytes of it that are read.
@@ -40,7 +41,7 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	defer store.Wrap(&err, "announcing the policy")
 	data, err := json.Marshal(announced{
 		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(),
-		Reserve: p.Reserve, Timeout: p.Timeout,
+		Reserve: p.Reserve, Timeout: p.Timeout, Settle: p.Settle,
 	})
 	if err != nil {
 		return err
@@ -48,8 +49,8 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	return rdb.Set(ctx, store.Keys(namespace).Policy(), data, 0).Err()
 }
 
-// Announced returns the limits, the reserve and the timeout by which the workers send, and nothing else of their
-// policy. It reports false if no worker has run yet.
+// Announced returns the limits, the reserve, the timeout and the settling time by which the workers send, and nothing
+// else of their policy. It reports false if no worker has run yet.
 func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string) (Policy, bool, error) {
 	key := store.Keys(namespace).Policy()
 	data, err := rdb.GetRange(ctx, key, 0, maxAnnounced).Bytes()
@@ -68,6 +69,7 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	p := Policy{
 		Create: rate(a.Create), Bulk: rate(a.Bulk), Overall: rate(a.Overall), Reserve: a.Reserve, Timeout: a.Timeout,
+		Settle: max(0, a.Settle),
 	}
 	if !ok {
 		return Policy{}, false, fmt.Errorf("the workers' policy: %w: start a worker, which writes %s again",

@@ -134,6 +134,9 @@ func (k Keys) CopyOrder(name string) string { return k.Copy(name) + ":order" }
 // CopyRevoked is the revoked rows of a draft.
 func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked" }
 
+// Workers is a hash of what the workers say of themselves, by their ids.
+func (k Keys) Workers() string { return string(k) + ":workers" }
+
 // Policy is what the workers announce of their policy.
 func (k Keys) Policy() string { return string(k) + ":policy" }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,9 +18,11 @@ import (
 // Metrics counts what a worker does. Labels never hold addresses.
 type Metrics struct {
 	tasks, calls, deadLetters *prometheus.CounterVec
+	recipients                *prometheus.CounterVec
 	stranded                  *prometheus.CounterVec
 	callSeconds, waitSeconds  *prometheus.HistogramVec
 
+	codes         codes
 	lookUps       prometheus.Observer
 	lookUpsFailed prometheus.Counter
 }
@@ -49,7 +52,10 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 			"Time of a look-up before bulk calls, its waits for permits included.", callBuckets).WithLabelValues(),
 		lookUpsFailed: counter("look_ups_failed_total",
 			"Look-ups before bulk calls that Clerk did not answer in time.").WithLabelValues(),
-		deadLetters: counter("dead_letters_written_total", "Dead letters written, by reason.", "reason"),
+		recipients: counter("recipients_ended_total",
+			"Recipients that have their outcome, by the type of task, the outcome and the code of its cause.",
+			"type", "outcome", "code"),
+		deadLetters: counter("dead_letters_written_total", "Dead letters written, by reason and code.", "reason", "code"),
 		stranded: counter("stranded_tasks_total",
 			"Tasks found that asynq would not have run again, by what was done about it.", "done"),
 	}
@@ -67,9 +73,40 @@ func (m *Metrics) Called(kind policy.Call, outcome clerkclient.Outcome, t call.T
 	m.waitSeconds.WithLabelValues(string(kind)).Observe(t.Permit.Seconds())
 }
 
+// RecipientEnded counts a recipient that has its outcome. The code is that of one who is not sent.
+func (m *Metrics) RecipientEnded(kind string, outcome fate.Step, code string) {
+	m.recipients.WithLabelValues(kind, string(outcome), m.codes.bounded(code)).Inc()
+}
+
 // DeadLetterWritten counts a dead letter.
-func (m *Metrics) DeadLetterWritten(reason fate.Reason) {
-	m.deadLetters.WithLabelValues(string(reason)).Inc()
+func (m *Metrics) DeadLetterWritten(cause fate.Failure) {
+	m.deadLetters.WithLabelValues(string(cause.Reason), m.codes.bounded(cause.Code)).Inc()
+}
+
+// mostCodes is how many different codes are labels: what answers in Clerk's place may say anything.
+const mostCodes = 100
+
+// codes are those that are labels.
+type codes struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// bounded gives a code as a label: itself, or "other" if there are too many.
+func (c *codes) bounded(code string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case code == "" || c.seen[code]:
+		return code
+	case len(c.seen) >= mostCodes:
+		return "other"
+	}
+	if c.seen == nil {
+		c.seen = map[string]bool{}
+	}
+	c.seen[code] = true
+	return code
 }
 
 // LookedUp counts a look-up.

@@ -127,6 +127,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		servers = append(servers, server)
 	}
 	w.Health.started()
+	go w.announce(keyKind)
 	go w.sweep(w.accepting)
 	go w.handler.ObeyForget(w.accepting)
 	if w.Schedules != nil {

@@ -109,7 +109,7 @@ func (c *Client) Forget(address string) error {
 }
 
 // Finish ends a task as a worker would: as done, or as change says. The recipients of a bulk-invite that have no
-// outcome yet are sent then, except as many as change adds to Bulk.Dead.
+// outcome yet are sent then, except as many as change adds to Bulk.Dead and to Bulk.Skipped.
 func (c *Client) Finish(id string, change func(*tasks.Task)) error {
 	ctx := context.Background()
 	task, err := c.Status(ctx, id)
@@ -129,7 +129,7 @@ func (c *Client) Finish(id string, change func(*tasks.Task)) error {
 		_, err = c.Cancel(ctx, bulk.Campaign)
 		return err
 	}
-	return c.settle(ctx, bulk, task.Bulk.Dead-bulk.Dead)
+	return c.settle(ctx, bulk, task.Bulk.Dead-bulk.Dead, task.Bulk.Skipped-bulk.Skipped)
 }
 
 func (c *Client) end(ctx context.Context, task tasks.Task) error {
@@ -140,25 +140,32 @@ func (c *Client) end(ctx context.Context, task tasks.Task) error {
 	}
 	r.Type, r.Queue, r.State, r.EndedAt = task.Type, task.Queue, record.State(task.State), time.Now()
 	r.Attempts, r.InvitationID, r.Revoked = task.Attempts, task.InvitationID, task.Revoked
-	if f := task.Error; f != nil {
-		r.Error = &fate.Failure{
-			Reason: fate.Reason(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code,
-			Message: f.Message, TraceID: f.TraceID,
-		}
-	}
+	r.Error, r.Skipped = failureOf(task.Error), failureOf(task.Skipped)
 	return records.Put(ctx, task.ID, r)
 }
 
+func failureOf(f *tasks.Failure) *fate.Failure {
+	if f == nil {
+		return nil
+	}
+	return &fate.Failure{
+		Reason: fate.Reason(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
+	}
+}
+
 // settle gives the recipients of a campaign that have no outcome yet theirs.
-func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead int) error {
+func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead, skipped int) error {
 	ledgers := ledger.New(c.rdb, tasks.DefaultNamespace)
 	_, err1 := ledgers.Start(ctx, bulk.Campaign)
 	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.InBulk)
 	outcomes := make([]ledger.Outcome, len(batch.Rows))
 	for i, row := range batch.Rows {
 		decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUntold}
-		if i < dead {
+		switch {
+		case i < dead:
 			decision.Next, decision.Cause = fate.Dead, &fate.Failure{}
+		case i < dead+skipped:
+			decision.Next, decision.Cause = fate.Skipped, &fate.Failure{Code: fate.CodeUser}
 		}
 		outcomes[i] = ledger.Outcome{Row: row, Decision: decision, At: batch.Now}
 	}

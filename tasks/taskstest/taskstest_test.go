@@ -180,7 +180,7 @@ func TestFinish(t *testing.T) {
 	failure := &tasks.Failure{Reason: "rejected", HTTPStatus: 422, Code: "c", Message: "m", TraceID: "t"}
 	err4 := c.Finish(dead.ID, func(t *tasks.Task) { t.State, t.Attempts, t.Error = tasks.StateDead, 2, failure })
 	err5 := c.Finish(cancelled.ID, func(t *tasks.Task) { t.State = tasks.StateCancelled })
-	err6 := c.Finish(bulk.ID, func(t *tasks.Task) { t.Bulk.Dead = 1 })
+	err6 := c.Finish(bulk.ID, func(t *tasks.Task) { t.Bulk.Dead, t.Bulk.Skipped = 1, 1 })
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,8 @@ func TestFinish(t *testing.T) {
 		t.Errorf("a cancelled one: %+v, %v", got, err)
 	}
 	got, err = c.Wait(ctx, bulk.ID)
-	if err != nil || got.State != tasks.StateDone || got.Bulk.Sent != 2 || got.Bulk.Dead != 1 {
+	if err != nil || got.State != tasks.StateDone || got.Bulk.Sent != 1 || got.Bulk.Dead != 1 ||
+		got.Bulk.Skipped != 1 {
 		t.Errorf("a bulk: %+v, %v", got.Bulk, err)
 	}
 	grown, err := c.BulkInvite(ctx, list("spring", "cy", "dan"))
@@ -200,7 +201,7 @@ func TestFinish(t *testing.T) {
 		err = c.Finish(grown.ID, func(*tasks.Task) {})
 	}
 	head, err2 := c.Campaign(ctx, "spring")
-	if errors.Join(err, err2) != nil || head.State != tasks.CampaignFinished || head.Sent != 3 || head.Dead != 1 {
+	if errors.Join(err, err2) != nil || head.State != tasks.CampaignFinished || head.Sent != 2 || head.Dead != 1 {
 		t.Errorf("a bulk that has grown: %+v, %v, %v", head, err, err2)
 	}
 	if err := c.Finish("nobody", func(*tasks.Task) {}); !errors.Is(err, tasks.ErrNotFound) {

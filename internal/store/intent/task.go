@@ -49,16 +49,22 @@ func NewTasks(rdb redis.UniversalClient, namespace string) *Tasks {
 
 func (t *Tasks) key(address store.AddressID) string { return t.db.Key.Intents(string(address[:])) }
 
-// endedLua defines ended(text), which tells whether a record is that of a task that has ended.
-const endedLua = `
-local function ended(text)
+// recordLua defines ended(text), which tells whether a record is that of a task that has ended, and unwanted(text),
+// which tells whether a person wants the task to be cancelled.
+const recordLua = `
+local function decoded(text)
   local known, record = pcall(cjson.decode, text or '')
-  local state = known and type(record) == 'table' and record.state
+  return known and type(record) == 'table' and record or {}
+end
+local function ended(text)
+  local state = decoded(text).state
   return state == 'done' or state == 'dead' or state == 'cancelled'
 end
+local function unwanted(text) return decoded(text).cancel == true end
 `
 
-// claimScript claims several addresses, each or not.
+// claimScript claims several addresses, each or not. A task that is to be cancelled is unsure: whether it may end
+// shows when it asks.
 //
 // KEYS[1] -> usher:{once}:redis
 // KEYS[2] -> usher:{once}:lost
@@ -76,7 +82,7 @@ end
 // ARGV[7], [10] … -> id of its address
 // --
 // Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
-var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + endedLua + `
+var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + recordLua + `
 local answer = { stamp(now) }
 local lost = memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 local arg = 5
@@ -86,6 +92,8 @@ for i = 5, #KEYS, 2 do
   if not ended(text) then
     if forgotten(KEYS[4], address) then
       verdict = 'erased'
+    elseif unwanted(text) then
+      verdict = 'unsure'
     else
       verdict, at = intent.claim(KEYS[i], owner, ARGV[3], now + tonumber(ARGV[4]), tonumber(born), lost)
     end
@@ -197,7 +205,8 @@ type Settlement struct {
 
 // settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address
 // that was forgotten it writes only the record, which does not hold it. A repeated request gets the same answer if it
-// writes a record.
+// writes a record. That a person wants the task to be cancelled stays in the record, although the run that writes it
+// may not know of it.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS
 // KEYS[2] -> usher:{once}:t:ID
@@ -221,17 +230,21 @@ type Settlement struct {
 // Returns 1 if it was settled, 0 if the claim is another's, the invitation is used, or a task that has ended would end
 // otherwise.
 var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + history.Lua + deadletter.Lua +
-	endedLua + `
+	recordLua + `
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
 redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
-local over = ending == 'untold' and ended(redis.call('GET', KEYS[2]))
+local was = redis.call('GET', KEYS[2])
+local over = (ending == 'untold' or ending == 'opened') and ended(was)
+if record ~= '' and tonumber(keep) == 0 and unwanted(was) and not unwanted(record) then
+  record = '{"cancel":true,' .. string.sub(record, 2)
+end
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
 elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
   if tonumber(keep) > 0 then remember_task(KEYS[6], ARGV[11], stamp(now)) end
 else
-  return record ~= '' and redis.call('GET', KEYS[2]) == record and 1 or 0
+  return record ~= '' and was == record and 1 or 0
 end
 if record == '' then return 1 end
 if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
@@ -270,6 +283,61 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	return err
 }
 
+// cancelScript cancels an invite task, or notes that it is to be cancelled while a call of its may be under way or has
+// an unknown outcome.
+//
+// KEYS[1] -> usher:{once}:i:ADDRESS
+// KEYS[2] -> usher:{once}:t:ID
+// KEYS[3] -> usher:{once}:h:ADDRESS
+// KEYS[4] -> usher:{once}:forgotten
+// --
+// ARGV[1] -> id of the address
+// ARGV[2] -> owner
+// ARGV[3] -> id of the task
+// ARGV[4] -> the record as it was, or empty
+// ARGV[5] -> the record of a task that is cancelled
+// ARGV[6] -> how long that is kept (ms)
+// ARGV[7] -> the record of a task that is to be cancelled
+// --
+// Returns changed if the record is another one by now, else cancelled or wanted.
+var cancelScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + history.Lua + `
+local address, owner, id, was, cancelled, keep, wanted = unpack(ARGV)
+if (redis.call('GET', KEYS[2]) or '') ~= was then return 'changed' end
+if intent.blocks((intent.read(KEYS[1], owner))) then
+  redis.call('SET', KEYS[2], wanted)
+  return 'wanted'
+end
+redis.call('SET', KEYS[2], cancelled, 'PX', keep)
+if redis.call('HDEL', KEYS[1], owner) == 1 then intent.tidy(KEYS[1]) end
+if not forgotten(KEYS[4], address) then remember_task(KEYS[3], id, stamp(now)) end
+return 'cancelled'
+`)
+
+// ErrChanged means that a task's record was changed by somebody else meanwhile.
+var ErrChanged = errors.New("the record of the task has changed")
+
+// Cancel cancels the task of a wish, and tells whether it has ended with that. While a call of the task may be under
+// way or has an unknown outcome, it is only noted that it is to be cancelled. r is the task's record, and stored the
+// same as it was read, or nothing if there is none yet. The error may be ErrChanged.
+func (t *Tasks) Cancel(ctx context.Context, wish Wish, r record.Record, stored []byte) (ended bool, err error) {
+	defer store.Wrap(&err, "cancelling task %s", wish.Task)
+	r.State, r.Cancel = record.Open, true
+	wanted, _, err1 := record.Encode(r)
+	cancelled, keep, err2 := record.Encode(r.Cancelled())
+	if err := errors.Join(err1, err2); err != nil {
+		return false, err
+	}
+	keys := []string{
+		t.key(wish.Address), t.db.Key.Record(wish.Task), t.db.Key.History(string(wish.Address[:])), t.db.Key.Tombstones(),
+	}
+	answer, err := cancelScript.Run(ctx, t.db, keys, string(wish.Address[:]), wish.Owner(), wish.Task, stored, cancelled,
+		keep.Milliseconds(), wanted).Text()
+	if err == nil && answer == "changed" {
+		err = ErrChanged
+	}
+	return answer == "cancelled", err
+}
+
 // reopenScript lets a dead letter's owner ask Clerk before it calls again.
 //
 // KEYS[1] -> usher:{once}:i:ADDRESS
@@ -301,7 +369,7 @@ func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressI
 // ARGV[3] -> since when there may have been calls (ms; 0: if there is an intent)
 // --
 // Returns 1.
-var adoptScript = redis.NewScript(store.Clock + Lua + endedLua + `
+var adoptScript = redis.NewScript(store.Clock + Lua + recordLua + `
 if ended(redis.call('GET', KEYS[2])) then return 1 end
 local stands = redis.call('HGET', KEYS[1], ARGV[1])
 if stands and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then redis.call('HSET', KEYS[1], ARGV[2], stands) end

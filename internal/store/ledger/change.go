@@ -14,11 +14,14 @@ import (
 // reviveScript lets a dead recipient wait again, until Clerk has been asked about its calls, and reopens a finished
 // campaign for it. Another address may take the recipient's place. Repeating it changes nothing.
 //
+// KEYS[13] -> usher:{once}:moving
+// --
 // ARGV[5] -> id
 // ARGV[6] -> row as it shall be
 // ARGV[7] -> since when there may have been calls (ms; 0: if it has an intent)
 // ARGV[8] -> id that it shall have
 // ARGV[9] -> the address that it had, if it shall have another one
+// ARGV[10] -> the version of ledgers that the row needs
 // --
 // Returns JSON: outcome (ok, cancelled, missing, taken or forgotten).
 var reviveScript = redis.NewScript(prelude + `
@@ -41,6 +44,7 @@ intent.reopen(intents .. new, owner, tonumber(ARGV[7]))
 redis.call('HSET', rows, new, placed(ARGV[6], string.match(row, ',"l":(%d+)}$')))
 redis.call('RPUSH', list_of(ARGV[6]), new)
 count_dead(row, -1)
+if raise(ARGV[10]) then redis.call('SADD', KEYS[13], name) end
 reopen(0)
 return answer('ok')
 `)
@@ -55,6 +59,8 @@ type Revival struct {
 	// ID is that of the address in Recipient. If it is another one, it takes the row's place, whose address was From.
 	ID   store.AddressID
 	From string
+	// Version is the oldest version of ledgers whose workers can read Recipient; 0 is the campaign's.
+	Version int
 }
 
 // Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been
@@ -77,7 +83,8 @@ func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, a
 	if err != nil {
 		return Campaign{}, err
 	}
-	_, err = l.change(ctx, reviveScript, name, nil, string(id[:]), revived, as.Since, string(as.ID[:]), as.From)
+	_, err = l.change(ctx, reviveScript, name, []string{l.db.Key.Moving()},
+		string(id[:]), revived, as.Since, string(as.ID[:]), as.From, as.Version)
 	if err != nil {
 		return Campaign{}, err
 	}
@@ -112,6 +119,7 @@ const mendedFrom = "from:"
 // KEYS[14] -> usher:{once}:c:NAME:request:TOKEN  what was answered
 // --
 // ARGV[5] -> what: pause, resume, cancel, or start, which leaves all but a scheduled campaign as it is
+// ARGV[6] -> who does it; may be empty
 // --
 // Returns JSON: outcome (ok, missing or over) and the state of the campaign.
 var controlScript = redis.NewScript(prelude + `
@@ -129,14 +137,16 @@ elseif state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then
   outcome = 'over'
 elseif what == 'cancel' and state ~= 'cancelled' then
   become('cancelled')
-  redis.call('HSET', meta, 'finished_at', stamp(now))
+  redis.call('HSET', meta, 'finished_at', stamp(now), 'by', ARGV[6])
   redis.call('SADD', KEYS[13], name)
 elseif what == 'pause' then
+  if state ~= 'paused' then redis.call('HSET', meta, 'by', ARGV[6]) end
   become('paused')
 elseif what == 'resume' then
   local goes_on = number('scheduled_at') > now and 'scheduled' or 'running'
   if redis.call('HGET', meta, 'after') == 'paused' then redis.call('HSET', meta, 'after', goes_on) end
   if state == 'paused' then
+    redis.call('HSET', meta, 'by', ARGV[6])
     become(uploads == '' and goes_on or 'uploading')
     started()
   end
@@ -149,7 +159,7 @@ return told
 
 // Start makes a scheduled campaign a running one and gives its state. ErrNotFound if there is none.
 func (l *Ledgers) Start(ctx context.Context, name string) (State, error) {
-	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), "start")
+	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), "start", l.Actor)
 	return v.State, err
 }
 
@@ -182,7 +192,7 @@ func (l *Ledgers) controlKeys(name string) []string {
 }
 
 func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
-	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what); err != nil {
+	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what, l.Actor); err != nil {
 		return Campaign{}, err
 	}
 	return l.Get(ctx, name)

@@ -151,7 +151,10 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 	if o.Decision.Next.Ends() {
 		next.InvitationID, next.SettledAt, next.History = o.Decision.InvitationID, o.At.Unix(), nil
 		state := byte('s')
-		if o.Decision.Next != fate.Sent {
+		switch o.Decision.Next {
+		case fate.Skipped:
+			state, next.Code = 'k', o.Decision.Cause.Code
+		case fate.Dead:
 			state, next.Code = 'd', o.Decision.Cause.Code
 		}
 		row, err = encode(state, InBulk, next)
@@ -209,6 +212,8 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
   redis.call('HSET', rows, id, row)
   if string.sub(row, 1, 1) == 's' then
     redis.call('HINCRBY', meta, 'sent', 1)
+  elseif string.sub(row, 1, 1) == 'k' then
+    redis.call('HINCRBY', meta, 'skipped', 1)
   elseif string.sub(row, 1, 1) == 'd' then
     count_dead(row, 1)
   elseif tonumber(delay) > 0 then
@@ -282,7 +287,15 @@ type Progress struct {
 	NextDue time.Duration
 	// Generation is the campaign's latest: a driver of an earlier one has been replaced.
 	Generation int
+
+	Recipients, Sent, Dead, Skipped int
+
+	// By is who paused, resumed or cancelled the campaign last; empty if that is not known.
+	By string
 }
+
+// Settled is how many recipients have their outcome.
+func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
@@ -292,8 +305,8 @@ type Progress struct {
 //
 // ARGV[5] -> the driver's generation
 // --
-// Returns JSON: state, generation, what counts gives, and due: how long until the next of later and open is (ms; -1:
-// there is none).
+// Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, by, and due: how long until the
+// next of later and open is (ms; -1: there is none).
 var progressScript = redis.NewScript(prelude + `
 local generation, dropped = number('generation'), true
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
@@ -311,6 +324,8 @@ if state == 'running' or state == 'uploading' or state == 'paused' or state == '
 end
 local p = counts()
 p.state, p.generation, p.due = state or '', generation, -1
+for _, field in ipairs({ 'recipients', 'sent', 'dead', 'skipped' }) do p[field] = number(field) end
+p.by = redis.call('HGET', meta, 'by') or ''
 for _, key in ipairs({ later, open }) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end

@@ -17,7 +17,8 @@ import (
 	"example.com/usher/internal/store"
 )
 
-const version = 1
+// version is the newest version of ledgers. A campaign has the oldest one in which its recipients can be read.
+const version = 2
 
 // State is where a campaign stands.
 type State string
@@ -57,6 +58,7 @@ type Campaign struct {
 	Recipients  int
 	Sent        int
 	Dead        int
+	Skipped     int
 	Uploads     int            // that are on their way into it
 	Forgotten   int            // recipients that were removed on request; they count nowhere else
 	DeadByCode  map[string]int // the cause of each dead one; never nil
@@ -65,15 +67,35 @@ type Campaign struct {
 	ExpiresAt   time.Time // when its last invitation expires; zero if nobody has looked
 	ScheduledAt time.Time
 	StartedAt   time.Time
+	ReopenedAt  time.Time // last, after it had finished
 	FinishedAt  time.Time
 }
 
+// Ran is for how long a campaign that is over has run, since it was reopened last if it ever was; 0 if it never began.
+func (c Campaign) Ran() time.Duration {
+	began := c.StartedAt
+	if c.ReopenedAt.After(began) {
+		began = c.ReopenedAt
+		if c.ScheduledAt.After(began) {
+			began = c.ScheduledAt
+		}
+	}
+	if began.IsZero() || c.StartedAt.IsZero() {
+		return 0
+	}
+	return max(0, c.FinishedAt.Sub(began))
+}
+
 // Remaining is how many recipients have no outcome yet.
-func (c Campaign) Remaining() int { return c.Recipients - c.Sent - c.Dead }
+func (c Campaign) Remaining() int { return c.Recipients - c.Settled() }
+
+// Settled is how many recipients have their outcome.
+func (c Campaign) Settled() int { return c.Sent + c.Dead + c.Skipped }
 
 // Ledgers keeps the campaigns of one namespace.
 type Ledgers struct {
 	Memory *store.Memory // of the process, if it takes for calls
+	Actor  string        // who pauses, resumes and cancels; may be empty
 	db     store.DB
 }
 
@@ -179,9 +201,10 @@ func campaignOf(name string, fields map[string]string) (Campaign, error) {
 	}
 	c := Campaign{
 		Name: name, State: State(fields["state"]), Generation: number("generation"), Recipients: number("recipients"),
-		Sent: number("sent"), Dead: number("dead"), Forgotten: number("forgotten"), DeadByCode: map[string]int{},
-		CreatedAt: at("created_at"), UploadedAt: at("uploaded_at"), ScheduledAt: at("scheduled_at"),
-		StartedAt: at("started_at"), FinishedAt: at("finished_at"),
+		Sent: number("sent"), Dead: number("dead"), Skipped: number("skipped"), Forgotten: number("forgotten"),
+		DeadByCode: map[string]int{},
+		CreatedAt:  at("created_at"), UploadedAt: at("uploaded_at"), ScheduledAt: at("scheduled_at"),
+		StartedAt: at("started_at"), ReopenedAt: at("reopened_at"), FinishedAt: at("finished_at"),
 	}
 	if fields["expires_of"] == fields["generation"] {
 		c.ExpiresAt = at("expires_at")
@@ -221,6 +244,29 @@ end
 return cjson.encode(s)
 `)
 
+// Standing tells how a campaign stands, and what is left of it.
+func (l *Ledgers) Standing(ctx context.Context, name string) (Standing, error) {
+	head, err := l.Get(ctx, name)
+	if err != nil {
+		return Standing{}, err
+	}
+	return l.standing(ctx, head)
+}
+
+func (l *Ledgers) standing(ctx context.Context, head Campaign) (Standing, error) {
+	s := struct {
+		Standing
+		Due int64
+	}{Standing: Standing{Campaign: head}}
+	if err := read(l.run(ctx, standingScript, head.Name, nil), &s); err != nil {
+		return Standing{}, fmt.Errorf("campaign %s: %w", head.Name, err)
+	}
+	if s.Due > 0 {
+		s.NextDue = time.UnixMilli(s.Due)
+	}
+	return s.Standing, nil
+}
+
 // Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the
 // oldest first. Those that cannot be read are left out.
 func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error) {
@@ -237,17 +283,11 @@ func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error)
 		if c.State != Running && c.State != Scheduled {
 			continue
 		}
-		s := struct {
-			Standing
-			Due int64
-		}{Standing: Standing{Campaign: c}}
-		if err := read(l.run(ctx, standingScript, c.Name, nil), &s); err != nil {
-			return nil, fmt.Errorf("campaign %s: %w", c.Name, err)
+		s, err := l.standing(ctx, c)
+		if err != nil {
+			return nil, err
 		}
-		if s.Due > 0 {
-			s.NextDue = time.UnixMilli(s.Due)
-		}
-		standings = append(standings, s.Standing)
+		standings = append(standings, s)
 	}
 	return standings, nil
 }

@@ -45,7 +45,7 @@ const request = "request:"
 // ARGV[3] -> what the keys of intents begin with
 // ARGV[4] -> what the keys of dead letters begin with
 //
-// A row's state is w waiting, o open, s sent or d dead. Its travel says in which list it waits: b waiting, r ready,
+// A row's state is w waiting, o open, s sent, d dead or k skipped. Its travel says in which list it waits: b waiting, r ready,
 // s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
 //
 // A list may name recipients that are not there any more, or that wait elsewhere: to search it would stop Redis for as
@@ -59,6 +59,8 @@ const request = "request:"
 //	placed(row, place): a row that has no place yet, with one
 //	become(new): changes the state of the campaign
 //	begin(): lets it run, and gives it time to get a driver before the sweep gives it one
+//	raise(v): has the campaign read only by versions that know v, and tells whether a driver was stopped for that.
+//	  One of an earlier version may run: the campaign makes no calls until that one has noticed
 //	reopen(start): begins a new generation of a campaign that has finished, at an instant (ms; 0: now)
 //	wait_again(id, doubted): puts a recipient at the head of its list, or a doubted one at the end of the unsure
 //	let_go(member): ends a hold; who was in a call is unsure
@@ -93,11 +95,26 @@ local function begin()
   redis.call('SADD', running, name)
   redis.call('HSET', meta, 'lease_until', stamp(now + lease))
 end
+local function raise(v)
+  if tonumber(v) <= number('v') then return false end
+  redis.call('HSET', meta, 'v', v)
+  local goes_on = state == 'uploading' and redis.call('HGET', meta, 'after') or state
+  if goes_on ~= 'running' and goes_on ~= 'paused' then return false end
+  redis.call('HINCRBY', meta, 'generation', 1)
+  redis.call('HSET', meta, 'scheduled_at', stamp(now + lease))
+  if goes_on == 'running' and state == 'uploading' then
+    redis.call('HSET', meta, 'after', 'scheduled')
+  elseif goes_on == 'running' then
+    become('scheduled')
+  end
+  return true
+end
 local function reopen(start)
   local after = redis.call('HGET', meta, 'after')
   if state ~= 'finished' and not (state == 'uploading' and after == 'finished') then return end
   redis.call('HINCRBY', meta, 'generation', 1)
   redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
+  redis.call('HSET', meta, 'reopened_at', stamp(now))
   if start > 0 then redis.call('HSET', meta, 'scheduled_at', stamp(start)) end
   if state == 'uploading' then
     redis.call('HSET', meta, 'after', start > 0 and 'scheduled' or 'running')
@@ -165,6 +182,7 @@ local function erase(id)
   redis.call('HINCRBY', meta, 'recipients', -1)
   redis.call('HINCRBY', meta, 'forgotten', 1)
   if string.sub(row, 1, 1) == 's' then redis.call('HINCRBY', meta, 'sent', -1) end
+  if string.sub(row, 1, 1) == 'k' then redis.call('HINCRBY', meta, 'skipped', -1) end
   if string.sub(row, 1, 1) == 'd' then count_dead(row, -1) end
   redis.call('ZREM', later, id)
   return 1

@@ -39,7 +39,7 @@ type Row struct {
 	InvitationID string `json:"i,omitempty"`
 	// SettledAt is when its outcome was recorded, in Unix seconds.
 	SettledAt int64 `json:"t,omitempty"`
-	// Code is the cause of a dead one.
+	// Code is the cause of a dead or skipped one.
 	Code string `json:"c,omitempty"`
 	// Place is its number in the order of uploading, from 1; 0 if an earlier version uploaded it. It is written last,
 	// where scripts and placeOf look for it.
@@ -75,6 +75,7 @@ const (
 	RowOpen    RowState = "open" // in a call or a question to Clerk, or nobody knows what became of its last call
 	RowSent    RowState = "sent"
 	RowDead    RowState = "dead"
+	RowSkipped RowState = "skipped"
 )
 
 // Entry is a row and where it stands.
@@ -88,7 +89,7 @@ func entryOf(id, value string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	states := map[byte]RowState{'w': RowWaiting, 'o': RowOpen, 's': RowSent, 'd': RowDead}
+	states := map[byte]RowState{'w': RowWaiting, 'o': RowOpen, 's': RowSent, 'd': RowDead, 'k': RowSkipped}
 	state, known := states[value[0]]
 	if !known {
 		return Entry{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)

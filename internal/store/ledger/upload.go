@@ -33,8 +33,9 @@ var (
 
 // Recipient is one to upload: its folded address identifies it, its data is the producer's.
 type Recipient struct {
-	Folded string
-	Data   json.RawMessage
+	Folded  string
+	Data    json.RawMessage
+	Version int // the oldest version of ledgers whose workers can read the data; 0 is the first
 }
 
 // Upload says what became of an upload.
@@ -76,10 +77,11 @@ type Stage struct {
 	upload string
 	chunks int
 	rows   int
+	v      int // the oldest version of ledgers whose workers can read all of them
 }
 
 // Stage begins an upload.
-func (l *Ledgers) Stage() *Stage { return &Stage{l: l, upload: uuid.NewString()} }
+func (l *Ledgers) Stage() *Stage { return &Stage{l: l, upload: uuid.NewString(), v: 1} }
 
 func (s *Stage) chunk(n int) string {
 	return s.l.db.Key.Stage("", s.upload+":"+strconv.Itoa(n))
@@ -136,6 +138,7 @@ func (s *Stage) add(ctx context.Context, pipe redis.Pipeliner, chunk []Recipient
 			return err
 		}
 		args = append(args, string(id[:]), row)
+		s.v = max(s.v, r.Version)
 	}
 	key := s.l.db.Key
 	// Not by its hash: in a pipeline nobody could send it anew to a Redis that does not have it.
@@ -186,6 +189,7 @@ func (s *Stage) discard(ctx context.Context) {
 // ARGV[8] -> what the keys of its chunks begin with
 // ARGV[9] -> how many chunks there are
 // ARGV[10] -> how many recipients
+// ARGV[11] -> the version that they need
 // --
 // Returns JSON: outcome (ok, cancelled, newer, deleted, busy: a start was asked for but the campaign has begun, or
 // incomplete: the stage expired), and at: when it was deleted.
@@ -211,7 +215,7 @@ redis.call('HSET', meta, 'uploads', uploads == '' and ARGV[7] or uploads .. ' ' 
 redis.call('HSET', meta, 'uploaded_at', stamp(now))
 redis.call('SADD', KEYS[13], name)
 if not state then
-  redis.call('HSET', meta, 'v', ARGV[5], 'created_at', stamp(now), 'generation', 1)
+  redis.call('HSET', meta, 'v', ARGV[11], 'created_at', stamp(now), 'generation', 1)
   if start > 0 then redis.call('HSET', meta, 'scheduled_at', stamp(start)) end
   state, uploads = start > 0 and 'scheduled' or 'running', ''
 end
@@ -219,6 +223,7 @@ if uploads == '' then
   redis.call('HSET', meta, 'after', state)
   become('uploading')
 end
+raise(ARGV[11])
 return answer('ok')
 `)
 
@@ -238,7 +243,7 @@ func (s *Stage) Enter(ctx context.Context, name string, start time.Time) error {
 	}
 	keys := []string{l.db.Key.Moving(), l.db.Key.Upload(s.upload), l.stubs(name)}
 	v, err := l.change(ctx, enterScript, name, keys,
-		version, startMS, s.upload, l.db.Key.Stage("", s.upload+":"), s.chunks, s.rows)
+		version, startMS, s.upload, l.db.Key.Stage("", s.upload+":"), s.chunks, s.rows, s.v)
 	if err != nil && v.Outcome == "" && !store.IsFull(err) {
 		err = fmt.Errorf("%w (%w)", ErrUnsure, err)
 	}

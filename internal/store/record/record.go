@@ -47,11 +47,17 @@ type Record struct {
 	Revoked      int            `json:"revoked,omitempty"` // by a revoke task
 	Deleted      int            `json:"deleted,omitempty"` // by a delete task
 	Error        *fate.Failure  `json:"error,omitempty"`
+	Skipped      *fate.Failure  `json:"skipped,omitempty"` // why a done invite has no invitation
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
+	// StartedAt is when its first run began, and Waited for how long it has waited since, while it has not ended.
+	StartedAt time.Time     `json:"started_at,omitzero"`
+	Waited    time.Duration `json:"waited,omitempty"`
 	// Retry is the id of the task that retries it as a dead letter. Free is that its dead letter was deleted, so that
 	// another task may take the id.
 	Retry string `json:"retry,omitempty"`
 	Free  bool   `json:"free,omitempty"`
+	// Cancel is that a person wants an invite task to end as cancelled, once no call of its has an unknown outcome.
+	Cancel bool `json:"cancel,omitempty"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
 	Between fate.State `json:"between,omitzero"`
 }
@@ -70,6 +76,12 @@ func (r *Record) SetLife(life fate.State) {
 	r.Between = life
 }
 
+// Cancelled is the record of the same task, cancelled now.
+func (r Record) Cancelled() Record {
+	r.State, r.EndedAt, r.History, r.Between = Cancelled, time.Now().UTC(), nil, fate.State{}
+	return r
+}
+
 // Store keeps records in Redis.
 type Store struct{ db store.DB }
 
@@ -80,15 +92,41 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 
 // Get gives the record of a task, and false if there is none.
 func (s *Store) Get(ctx context.Context, id string) (r Record, known bool, err error) {
+	r, stored, err := s.Stored(ctx, id)
+	return r, err == nil && len(stored) > 0, err
+}
+
+// Stored is Get that gives the record as it is stored, too; nothing if there is none.
+func (s *Store) Stored(ctx context.Context, id string) (r Record, stored []byte, err error) {
 	defer store.Wrap(&err, "the record of task %s", id)
-	data, err := s.db.Get(ctx, s.db.Key.Record(id)).Bytes()
+	stored, err = s.db.Get(ctx, s.db.Key.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return Record{}, false, nil
+		return Record{}, nil, nil
 	}
 	if err == nil {
-		r, err = Decode(data)
+		r, err = Decode(stored)
 	}
-	return r, err == nil, err
+	return r, stored, err
+}
+
+// Several gives the records of tasks. Of one without a record, or whose record cannot be read, that is a zero one.
+func (s *Store) Several(ctx context.Context, ids []string) (records []Record, err error) {
+	defer store.Wrap(&err, "the records of %d tasks", len(ids))
+	pipe := s.db.Pipeline()
+	answers := make([]*redis.StringCmd, len(ids))
+	for i, id := range ids {
+		answers[i] = pipe.Get(ctx, s.db.Key.Record(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	records = make([]Record, len(ids))
+	for i, answer := range answers {
+		if data, err := answer.Bytes(); err == nil {
+			records[i], _ = Decode(data)
+		}
+	}
+	return records, nil
 }
 
 // Decode reads a record as it is stored.

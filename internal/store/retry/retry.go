@@ -151,14 +151,14 @@ func Payload(e deadletter.Entry, as *tasks.Recipient) ([]byte, error) {
 		return json.Marshal(*as)
 	}
 	payload, _ := tasks.DecodeInvite(e.Payload) // Request has read it
-	payload.Recipient = *as
-	return json.Marshal(payload)
+	return json.Marshal(tasks.NewInvitePayload(*as, payload.EnqueuedAt))
 }
 
 // request is what a retry sends: the letter's, or the mended one.
 type request struct {
 	payload []byte
 	address string // of a mended one
+	version int    // of a mended one
 	moved   bool   // it goes to another address than the letter's
 }
 
@@ -175,7 +175,9 @@ func sentAs(e deadletter.Entry) (request, error) {
 	}
 	own, _ := e.Address()
 	moved := store.IDOf(recipient.EmailAddress) != own
-	return request{payload: e.Mended, address: recipient.EmailAddress, moved: moved}, nil
+	return request{
+		payload: e.Mended, address: recipient.EmailAddress, version: tasks.VersionOf(recipient), moved: moved,
+	}, nil
 }
 
 // note remembers what has happened to the letter, for both addresses if it goes to another one.
@@ -328,11 +330,11 @@ func (r *Retrier) invite(ctx context.Context, entry deadletter.Entry, sent reque
 	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
 		return err
 	}
-	payload := tasks.InvitePayload{Version: tasks.Version, EnqueuedAt: time.Now().UnixMilli()}
-	if err := json.Unmarshal(sent.payload, &payload.Recipient); err != nil {
+	var recipient tasks.Recipient
+	if err := json.Unmarshal(sent.payload, &recipient); err != nil {
 		return fmt.Errorf("its recipient cannot be read: %w", store.ErrGarbage)
 	}
-	data, err := json.Marshal(payload)
+	data, err := json.Marshal(tasks.NewInvitePayload(recipient, time.Now().UnixMilli()))
 	if err != nil {
 		return fmt.Errorf("encoding a payload: %w", err)
 	}
@@ -352,7 +354,7 @@ func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry, sent reque
 		as.Travel = ledger.InBulk
 	}
 	if len(entry.Mended) > 0 {
-		as.Recipient, as.ID = entry.Mended, store.IDOf(sent.address)
+		as.Recipient, as.ID, as.Version = entry.Mended, store.IDOf(sent.address), sent.version
 	}
 	if sent.moved { // no call was made for that address
 		as.Since = 0

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
+)
+
+// ids are the ids of the tasks that a list shows, sorted.
+func (s *stage) ids(args ...string) []string {
+	s.t.Helper()
+	var ids []string
+	for _, task := range s.list(append([]string{"task", "list"}, args...)...) {
+		ids = append(ids, task["task_id"].(string))
+	}
+	return slices.Sorted(slices.Values(ids))
+}
+
+func TestTasksThatHaveNotEndedAreListed(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "now")
+	s.ok("invite", "bob@example.com", "--id", "later", "--in", "2h")
+	s.ok("revoke", "inv_123", "--id", "revocation", "--in", "1h")
+	s.ok("sync-list", "--id", "sync")
+	s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring", "--in", "3h")
+	s.ok("invite", "cyd@example.com", "--id", "done")
+	s.ended("done", record.Record{State: record.Done}) // asynq has not noticed yet
+	all := []string{"bulk:spring:1", "later", "now", "revocation", "sync"}
+	for args, want := range map[string][]string{
+		"": all, "--state=scheduled": {"bulk:spring:1", "later", "revocation"}, "--state=pending": {"now", "sync"},
+		"--state=active": nil, "--type=invite": {"later", "now"}, "--type=revoke": {"revocation"},
+		"--type=invite --state=pending": {"now"}, "--older-than=1h": nil,
+		"--older-than=1ms": {"later", "now", "revocation", "sync"}, // a driver is enqueued by whoever has time for it
+	} {
+		if got := s.ids(strings.Fields(args)...); !slices.Equal(got, want) {
+			t.Errorf("task list %s: %v, want %v", args, got, want)
+		}
+	}
+	for _, task := range s.list("task", "list", "--type", "invite", "--state", "scheduled") {
+		want(t, task, map[string]any{"email_address": "bob@example.com", "attempts": 0, "state": "scheduled"})
+		if task["enqueued_at"] == nil || task["scheduled_at"] == nil {
+			t.Errorf("%v", task)
+		}
+	}
+	a := s.enqueue("task", "list")
+	for _, id := range all {
+		if !strings.Contains(a.stdout, id) {
+			t.Errorf("%s is not there:\n%s", id, a.stdout)
+		}
+	}
+	if a := s.enqueue("task", "list", "--state", "dead"); a.exit != 2 || !strings.Contains(a.stderr, "dead-letter") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestATaskIsCancelled(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "now")
+	s.ok("invite", "bob@example.com", "--id", "later", "--in", "2h")
+	s.ok("revoke", "inv_123", "--id", "revocation")
+	for range 2 { // a repeat changes nothing
+		object := s.ok("task", "cancel", "now", "later", "revocation", "--yes")
+		want(t, object, map[string]any{"cancelled": "[now later revocation]", "cancel_wanted": "[]", "begun": "[]"})
+	}
+	for _, id := range []string{"now", "later", "revocation"} {
+		want(t, s.ok("status", id), map[string]any{"state": "cancelled"})
+	}
+	if left := s.ids(); left != nil {
+		t.Errorf("left in the queues: %v", left)
+	}
+	kinds, _ := s.story("bob@example.com")
+	if !slices.Equal(kinds, []string{"cancelled"}) {
+		t.Errorf("find tells %v", kinds)
+	}
+	if a := s.enqueue("invite", "bob@example.com", "--id", "later", "--in", "2h"); a.exit != 3 {
+		t.Errorf("its id was given again: %+v", a)
+	}
+}
+
+// TestNothingIsCancelledIfOneCannotBe: every fault is named before anything happens.
+func TestNothingIsCancelledIfOneCannotBe(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "now")
+	s.ok("invite", "cyd@example.com", "--id", "over")
+	s.ended("over", record.Record{State: record.Done})
+	s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring", "--in", "3h")
+	a := s.enqueue("task", "cancel", "now", "over", "bulk:spring:1", "nobody", "--yes")
+	for _, says := range []string{"nothing was cancelled", "over is done", "campaign cancel spring", "nobody"} {
+		if a.exit != 1 || !strings.Contains(a.stderr, says) || strings.Contains(a.stderr, "now") {
+			t.Errorf("exit %d, want %q: %s", a.exit, says, a.stderr)
+		}
+	}
+	want(t, s.ok("status", "now"), map[string]any{"state": "pending"})
+	for _, args := range []string{"", "now --scheduled", "now --type=invite"} {
+		if a := s.enqueue(append([]string{"task", "cancel"}, strings.Fields(args)...)...); a.exit != 2 {
+			t.Errorf("task cancel %s: %+v", args, a)
+		}
+	}
+}
+
+func TestScheduledTasksAreCancelled(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for i := range 3 {
+		s.ok("invite", fmt.Sprintf("p%d@example.com", i), "--id", fmt.Sprintf("later%d", i), "--in", "2h")
+	}
+	s.ok("sync-list", "--id", "sync", "--in", "2h")
+	s.ok("invite", "ada@example.com", "--id", "now")
+	s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring", "--in", "3h")
+	choose := []string{"task", "cancel", "--scheduled", "--type", "invite"}
+	want(t, s.ok(append(choose, "--dry-run")...), map[string]any{"would_cancel": "[later0 later1 later2]"})
+	if a := s.enqueue(choose...); a.exit != 2 || !strings.Contains(a.stderr, "--yes") {
+		t.Errorf("without --yes off a terminal: %+v", a)
+	}
+	a := s.run(t.Context(), person{strings.NewReader("yes\n")}, choose...)
+	if a.exit != 0 || !strings.Contains(a.stderr, "Cancel 3 tasks?") || !strings.Contains(a.stdout, "3 tasks cancelled.") {
+		t.Errorf("%+v", a)
+	}
+	if left := s.ids(); !slices.Equal(left, []string{"bulk:spring:1", "now", "sync"}) {
+		t.Errorf("left: %v", left)
+	}
+	a = s.enqueue("task", "cancel", "--scheduled", "--yes")
+	if a.exit != 0 || !strings.Contains(a.stdout, "1 task cancelled.") || !strings.Contains(a.stderr, "spring") {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestACallUnderWayIsWaitedFor: nobody says that an invite is cancelled that may have been sent.
+func TestACallUnderWayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	intents := intent.NewTasks(s.rdb, "usher")
+	intents.Memory = store.NewMemory()
+	_, err := intents.Claim(t.Context(), "token", time.Minute,
+		[]intent.Wish{{Task: "ada", Address: store.IDOf("ada@example.com"), Born: time.Now().UnixMilli()}})
+	testkit.NoError(t, err)
+	want(t, s.ok("task", "cancel", "ada", "--yes"), map[string]any{"cancelled": "[]", "cancel_wanted": "[ada]"})
+	want(t, s.ok("status", "ada"), map[string]any{"state": "pending", "cancel_wanted": true})
+	a := s.enqueue("status", "ada")
+	if !strings.Contains(a.stdout, "is to be cancelled") {
+		t.Errorf("%s", a.stdout)
+	}
+}
+
+func TestARevocationNamesWhatIsStillToBeSent(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("ada", 2)), "--campaign", "spring", "--in", "3h")
+	s.ok("invite", "ADA0@example.com", "--id", "later", "--in", "2h")
+	s.ok("invite", "ada0@example.com", "--id", "now")
+	s.ok("invite", "bob@example.com", "--id", "other", "--in", "2h")
+	revoke := []string{"revoke", "--email", "ada0@example.com"}
+	a := s.enqueue(append(revoke, "--yes")...)
+	for _, says := range []string{"task later, scheduled for ", "task now, pending", "spring", "task cancel now later"} {
+		if a.exit != 0 || !strings.Contains(a.stderr, says) {
+			t.Errorf("exit %d, want %q:\n%s", a.exit, says, a.stderr)
+		}
+	}
+	if n := len(s.ids("--type", "invite")); n != 3 {
+		t.Errorf("%d invites are left: nobody has said that they go", n)
+	}
+	a = s.run(t.Context(), person{strings.NewReader("y\nn\n")}, revoke...)
+	if n := len(s.ids("--type", "invite")); a.exit != 0 || n != 3 || !strings.Contains(a.stderr, "Cancel them too?") {
+		t.Errorf("%d invites are left; %+v", n, a)
+	}
+	want(t, s.ok(append(revoke, "--yes", "--and-scheduled")...), map[string]any{
+		"tasks_cancelled": "[now later]", "tasks_left": "[]", "campaigns_left": "[spring]",
+	})
+	if left := s.ids("--type", "invite"); !slices.Equal(left, []string{"other"}) {
+		t.Errorf("left: %v", left)
+	}
+	if a := s.enqueue("revoke", "inv_1", "--and-scheduled"); a.exit != 2 {
+		t.Errorf("%+v", a)
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/tasks"
+)
+
+// standstillView is what a program is shown of a standstill; nothing if there is none.
+func standstillView(s *tasks.Standstill) any {
+	if s == nil {
+		return nil
+	}
+	return view{"reason": s.Reason, "since": known(s.Since), "until": known(s.Until), "message": s.Message}
+}
+
+// standstillWords are what a person is told of a standstill.
+func standstillWords(s *tasks.Standstill) string {
+	words := s.Message
+	if !s.Since.IsZero() {
+		words += ", since " + clockTime(s.Since)
+	}
+	if !s.Until.IsZero() {
+		words += ", until " + clockTime(s.Until)
+	}
+	return words
+}
+
+// news are the words of a standstill, unless it is a usual one.
+func news(s *tasks.Standstill) string {
+	if s == nil || s.Usual() {
+		return ""
+	}
+	return s.Message
+}
+
+// tellWaiting tells a person why a task waits, and gives what a program is told.
+func (a *app) tellWaiting(t tasks.Task) (view, error) {
+	w, err := a.desk.Waiting(a.ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if w.Standstill != nil {
+		a.out.say("It waits: %s.", standstillWords(w.Standstill))
+	}
+	a.out.sayIf(w.Ahead > 0, "%s before it.", plural(w.Ahead, "invite"))
+	ends := map[bool]string{true: "be sent", false: "end"}[t.Type == tasks.TypeInvite]
+	a.out.sayIf(!w.ETA.IsZero(), "It should %s at %s, if nothing fails and nobody else uses the key.", ends, local(w.ETA))
+	return view{"standstill": standstillView(w.Standstill), "ahead": w.Ahead, "eta": known(w.ETA)}, nil
+}
+
+// warnIdle says that no worker runs. That is no fault: a producer may start first.
+func (a *app) warnIdle() {
+	idle, err := a.desk.Idle(a.ctx)
+	if err == nil && idle != nil {
+		a.out.note("Warning: %s (namespace %s); what was enqueued waits.", standstillWords(idle), a.namespace)
+	}
+}
+
+// standstillCheck is how often it is looked why a task waits.
+const standstillCheck = 2 * time.Second
+
+// tellStandstills says why a task waits, whenever that has changed, until the context ends.
+func (a *app) tellStandstills(ctx context.Context, id string) {
+	for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
+		task, err := a.desk.Status(ctx, id)
+		if err != nil {
+			continue // the wait bears with it, or tells it
+		}
+		w, err := a.desk.Waiting(ctx, task)
+		if err != nil || w.Standstill == nil {
+			continue
+		}
+		if w.Standstill.Message != last {
+			a.out.note("Waiting: %s.", standstillWords(w.Standstill))
+		}
+		last = w.Standstill.Message
+	}
+}

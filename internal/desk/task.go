@@ -1,0 +1,275 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
+)
+
+// QueuedTask is a task that has not ended, and what it is about.
+type QueuedTask struct {
+	tasks.Task
+	EmailAddress string `json:"email_address"`
+	Campaign     string `json:"campaign"`
+}
+
+// TaskFilter chooses tasks that have not ended: those that match all that is given. A zero one chooses all.
+type TaskFilter struct {
+	State          tasks.State // scheduled, pending, active or retry
+	Type           string
+	EnqueuedBefore time.Time // only tasks of which it is known when they were enqueued
+}
+
+func (f TaskFilter) matches(t QueuedTask) bool {
+	return (f.State == "" || t.State == f.State) && (f.Type == "" || t.Type == f.Type) &&
+		(f.EnqueuedBefore.IsZero() || !t.EnqueuedAt.IsZero() && t.EnqueuedAt.Before(f.EnqueuedBefore))
+}
+
+// LiveStates are the states of tasks that have not ended, in the order in which EachTask gives them.
+func LiveStates() []tasks.State {
+	return []tasks.State{tasks.StateActive, tasks.StatePending, tasks.StateRetry, tasks.StateScheduled}
+}
+
+// EachTask calls do for the tasks that have not ended and are chosen, until it returns an error: lane by lane, those
+// at work first, then those that run next. A task that changes its place meanwhile may be missing.
+func (d *Desk) EachTask(ctx context.Context, chosen TaskFilter, do func(QueuedTask) error) error {
+	places := map[tasks.State]asynq.TaskState{
+		tasks.StateActive: asynq.TaskStateActive, tasks.StatePending: asynq.TaskStatePending,
+		tasks.StateRetry: asynq.TaskStateRetry, tasks.StateScheduled: asynq.TaskStateScheduled,
+	}
+	var states []asynq.TaskState
+	for _, state := range LiveStates() {
+		if chosen.State == "" || chosen.State == state {
+			states = append(states, places[state])
+		}
+	}
+	before := map[string]bool{} // the tasks of the page before
+	return d.eachQueued(states, func(page []*asynq.TaskInfo) error {
+		ids := make([]string, len(page))
+		for i, info := range page {
+			ids[i] = info.ID
+		}
+		records, err := d.records.Several(ctx, ids)
+		if err != nil {
+			return err
+		}
+		seen := before
+		before = map[string]bool{}
+		for i, info := range page {
+			task := queuedTask(info, records[i])
+			before[task.ID] = true
+			if seen[task.ID] || records[i].State.Ended() || !chosen.matches(task) {
+				continue // it has moved on to the next page, or only its place in the queue is left
+			}
+			if err := do(task); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+func queuedTask(info *asynq.TaskInfo, r record.Record) QueuedTask {
+	var about struct {
+		EmailAddress string `json:"email_address"`
+		Campaign     string `json:"campaign"`
+		InvitationID string `json:"invitation_id"`
+	}
+	_ = json.Unmarshal(info.Payload, &about) // one that cannot be read is listed too
+	task := QueuedTask{tasks.LiveTask(info, r), about.EmailAddress, about.Campaign}
+	if task.InvitationID == "" {
+		task.InvitationID = about.InvitationID
+	}
+	return task
+}
+
+// taskPage is how many tasks of a queue are looked at together.
+const taskPage = 500
+
+// eachQueued calls do for pages of the tasks that asynq has in some states, from all queues, until it returns an
+// error.
+func (d *Desk) eachQueued(states []asynq.TaskState, do func(page []*asynq.TaskInfo) error) error {
+	in := d.inspector
+	lists := map[asynq.TaskState]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+		asynq.TaskStateScheduled: in.ListScheduledTasks, asynq.TaskStateRetry: in.ListRetryTasks,
+		asynq.TaskStatePending: in.ListPendingTasks, asynq.TaskStateArchived: in.ListArchivedTasks,
+		asynq.TaskStateCompleted: in.ListCompletedTasks, asynq.TaskStateActive: in.ListActiveTasks,
+	}
+	for _, lane := range policy.Lanes() {
+		queue := policy.Queue(d.namespace, lane)
+		for _, state := range states {
+			for page, full := 1, true; full; page++ {
+				found, err := lists[state](queue, asynq.Page(page), asynq.PageSize(taskPage))
+				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
+					return fmt.Errorf("listing tasks of queue %s: %w", queue, err)
+				}
+				full = len(found) == taskPage
+				if err := do(found); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Why a task cannot be cancelled.
+var (
+	ErrTaskOver     = errors.New("it has ended already")
+	ErrTaskAtWork   = errors.New("it is at work, and ends by itself")
+	ErrTaskCampaign = errors.New("it works through a campaign, which has a cancel of its own")
+)
+
+// CancelTask cancels a task that has not ended, and tells how it stands then. One that was cancelled before is left as
+// it is. An invite with a call that may be under way, or whose outcome nobody knows, ends when that outcome is known:
+// as done if the call has invited, and else as cancelled. The error is a tasks.ErrNotFound, ErrTaskOver, ErrTaskAtWork,
+// of a task that is no invite, or ErrTaskCampaign.
+func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
+	if err := d.Cancellable(ctx, id); err != nil {
+		return tasks.Task{}, err
+	}
+	info, err := d.queuedInfo(id)
+	if err != nil {
+		return tasks.Task{}, err
+	}
+	if info == nil { // its enqueue was broken off, or it was cancelled and taken from its queue
+		_, err = d.records.Change(ctx, id, func(r *record.Record) bool {
+			open := !r.State.Ended()
+			*r = r.Cancelled()
+			return open
+		})
+	} else {
+		err = d.cancelQueued(ctx, info)
+	}
+	if err != nil {
+		return tasks.Task{}, err
+	}
+	return d.Status(ctx, id)
+}
+
+// Cancellable gives the error with which CancelTask would refuse a task as it stands, or nil.
+func (d *Desk) Cancellable(ctx context.Context, id string) error {
+	task, err := d.Status(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case task.Bulk != nil:
+		return fmt.Errorf("task %s: %w (enqueue campaign cancel %s)", id, ErrTaskCampaign, task.Bulk.Campaign)
+	case task.State.Ended() && task.State != tasks.StateCancelled:
+		return fmt.Errorf("task %s is %s: %w", id, task.State, ErrTaskOver)
+	case task.State == tasks.StateActive && task.Type != tasks.TypeInvite:
+		return fmt.Errorf("task %s: %w", id, ErrTaskAtWork)
+	}
+	return nil
+}
+
+// Awaited gives the invites of an address that have not ended, and the campaigns that have it among those that they
+// are still to send.
+func (d *Desk) Awaited(ctx context.Context, address string) (invites []QueuedTask, campaigns []string, err error) {
+	folded, id := tasks.FoldAddress(address), store.IDOf(address)
+	err = d.EachTask(ctx, TaskFilter{Type: tasks.TypeInvite}, func(t QueuedTask) error {
+		if tasks.FoldAddress(t.EmailAddress) == folded {
+			invites = append(invites, t)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = d.ledgers.Containing(ctx, id, func(c ledger.Campaign, e ledger.Entry) error {
+		if e.State != ledger.RowSent && e.State != ledger.RowDead && c.State != ledger.Cancelled {
+			campaigns = append(campaigns, c.Name)
+		}
+		return nil
+	})
+	return invites, campaigns, err
+}
+
+// queuedInfo gives what asynq knows of a task; nil if it knows nothing.
+func (d *Desk) queuedInfo(id string) (*asynq.TaskInfo, error) {
+	for _, lane := range policy.Lanes() {
+		info, err := d.inspector.GetTaskInfo(policy.Queue(d.namespace, lane), id)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("looking up task %s: %w", id, err)
+		}
+		return info, nil
+	}
+	return nil, nil
+}
+
+func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {
+	payload, err := tasks.DecodeInvite(info.Payload)
+	if info.Type == tasks.TypeInvite && err == nil {
+		wish := intent.Wish{Task: info.ID, Address: store.IDOf(payload.EmailAddress)}
+		if ended, err := d.cancelInvite(ctx, wish, info.Queue); err != nil || !ended {
+			return err
+		}
+		// From here on it makes no call, wherever it is. One that is at work ends when its turn comes.
+		err := d.inspector.DeleteTask(info.Queue, info.ID)
+		if now, lookErr := d.inspector.GetTaskInfo(info.Queue, info.ID); err == nil || gone(err) || gone(lookErr) ||
+			lookErr == nil && now.State == asynq.TaskStateActive {
+			return nil
+		}
+		return fmt.Errorf("task %s is cancelled, but cannot be taken from its queue: %w", info.ID, err)
+	}
+	deleted, err := d.withdraw(ctx, info)
+	if err == nil && !deleted {
+		err = fmt.Errorf("task %s: %w", info.ID, ErrTaskAtWork)
+	}
+	return err
+}
+
+// cancelInvite cancels an invite in its record, and tells whether it has ended with that.
+func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, queue string) (ended bool, err error) {
+	for {
+		r, stored, err := d.records.Stored(ctx, wish.Task)
+		if err != nil || r.State.Ended() {
+			return err == nil, err
+		}
+		r.Type, r.Queue = tasks.TypeInvite, queue
+		ended, err := d.intents.Cancel(ctx, wish, r, stored)
+		if !errors.Is(err, intent.ErrChanged) {
+			return ended, err
+		}
+	}
+}
+
+// withdraw deletes a task from its queue, says in its record that it was cancelled, and tells whether it did. It
+// leaves one that is gone, or that has begun to run since it was listed.
+func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool, err error) {
+	if err := d.inspector.DeleteTask(task.Queue, task.ID); err != nil {
+		now, lookErr := d.inspector.GetTaskInfo(task.Queue, task.ID)
+		if gone(err) || gone(lookErr) || lookErr == nil && (now.State != task.State || now.State == asynq.TaskStateActive) {
+			return false, nil
+		}
+		return false, fmt.Errorf("deleting task %s from queue %s: %w", task.ID, task.Queue, err)
+	}
+	r, _, err := d.records.Get(ctx, task.ID)
+	switch {
+	case errors.Is(err, store.ErrGarbage), errors.Is(err, store.ErrNewer):
+		r = record.Record{} // it is replaced
+	case err != nil, r.State.Ended():
+		return true, err
+	}
+	r.Type, r.Queue = task.Type, task.Queue
+	return true, d.records.Put(ctx, task.ID, r.Cancelled())
+}
+
+// gone tells whether asynq knows a task no more.
+func gone(err error) bool {
+	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
+}

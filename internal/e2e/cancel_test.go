@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// TestACancelledInviteIsNotSent: not one that is scheduled, and not one that waits for a permit in a worker.
+func TestACancelledInviteIsNotSent(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=1/5s", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=0")
+	s.ok("invite", "scheduled@example.com", "--id", "scheduled", "--in", "2s")
+	s.worker()
+	s.ok("invite", "first@example.com", "--wait")
+	s.ok("invite", "waits@example.com", "--id", "waits", "--ignore-existing")
+	testkit.Eventually(t, "the invite is at work", func() bool { return s.state("waits") == tasks.StateActive })
+	want(t, s.ok("task", "cancel", "waits", "scheduled", "--yes"), map[string]any{"cancelled": "[waits scheduled]"})
+	last := s.ok("invite", "last@example.com", "--ignore-existing", "--wait")
+	want(t, last, map[string]any{"state": "done"})
+	for _, id := range []string{"waits", "scheduled"} {
+		if state := s.state(id); state != tasks.StateCancelled {
+			t.Errorf("%s is %s", id, state)
+		}
+	}
+	if made := s.sentTo(); len(made) != 2 || made["first@example.com"] == "" || made["last@example.com"] == "" {
+		t.Errorf("sent: %v", made)
+	}
+	testkit.Eventually(t, "nothing is left in the queues", func() bool { return len(s.list("task", "list")) == 0 })
+}
+
+// TestACallOfACancelledInviteDecides: if it has invited, the task is done, and else it is cancelled when no late commit
+// can come any more. No other call follows.
+func TestACallOfACancelledInviteDecides(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault clerktest.Fault
+		ends  tasks.State
+	}{
+		"the answer is late":       {clerktest.Fault{Kind: clerktest.FaultHang, For: 2 * time.Second}, tasks.StateDone},
+		"the answer is lost":       {clerktest.Fault{Kind: clerktest.FaultReset, After: true}, tasks.StateDone},
+		"the request never worked": {clerktest.Fault{Kind: clerktest.FaultStatus, Status: 503}, tasks.StateCancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, clerktest.Config{}, "USHER_SETTLE=3s", "USHER_BACKOFF_MIN=2s", "USHER_BACKOFF_MAX=2s")
+			c.fault.Times, c.fault.Endpoint = 1, clerktest.Create
+			s.clerk.Inject(c.fault)
+			s.worker()
+			s.ok("invite", "ada@example.com", "--id", "ada")
+			testkit.Eventually(t, "the call is made", func() bool {
+				return s.clerk.Stats().Endpoints[clerktest.Create].Arrivals == 1
+			})
+			want(t, s.ok("task", "cancel", "ada", "--yes"), map[string]any{"cancel_wanted": "[ada]"})
+			task, err := s.client.Wait(t.Context(), "ada")
+			if testkit.NoError(t, err); task.State != c.ends {
+				t.Errorf("it ended as %s", task.State)
+			}
+			if calls := s.clerk.Stats().Endpoints[clerktest.Create].Arrivals; calls != 1 {
+				t.Errorf("%d calls", calls)
+			}
+			if made := len(s.clerk.Ledger()); (made == 1) != (c.ends == tasks.StateDone) {
+				t.Errorf("%d invitations", made)
+			}
+		})
+	}
+}

@@ -1,0 +1,32 @@
+package worker
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
+)
+
+// announce says every few seconds that this worker lives and what it does, until it begins to stop.
+func (w *Worker) announce(keyKind string) {
+	host, _ := os.Hostname() // an unknown one is empty
+	self := store.Worker{
+		ID: uuid.NewString(), Host: host, PID: os.Getpid(), Version: settings.Version(), KeyKind: keyKind,
+		Since: time.Now().UTC(),
+	}
+	workers := store.NewWorkers(w.Redis, w.Namespace)
+	say := func(ctx context.Context) {
+		self.Active = w.handler.Active()
+		_ = workers.Announce(ctx, self) // it is said again soon; Redis that cannot answer is told elsewhere
+	}
+	for say(w.accepting); policy.Sleep(w.accepting, store.WorkerSeen) == nil; {
+		say(w.accepting)
+	}
+	self.Stopped = true
+	say(w.flight)
+}
