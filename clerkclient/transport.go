@@ -124,11 +124,13 @@ func (c *Client) newRequest(request *clerk.APIRequest) (req *http.Request, op st
 	case request.Method == http.MethodGet:
 		target.RawQuery = request.Params.ToQuery().Encode()
 	default:
-		encoded, err := json.Marshal(request.Params)
-		if err != nil {
+		var encoded bytes.Buffer
+		encoder := json.NewEncoder(&encoded)
+		encoder.SetEscapeHTML(false) // < is one byte, of those that Clerk allows, not six
+		if encoder.Encode(request.Params) != nil {
 			return nil, op, refused(op, "the parameters cannot be written as JSON")
 		}
-		body = bytes.NewReader(encoded)
+		body = bytes.NewReader(bytes.TrimSuffix(encoded.Bytes(), []byte("\n")))
 	}
 	req, err := http.NewRequest(request.Method, target.String(), body)
 	if err != nil {

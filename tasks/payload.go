@@ -108,7 +108,9 @@ type SyncListPayload struct {
 }
 
 // DecodeInvite reads and validates the payload of an invite task.
-func DecodeInvite(data []byte) (InvitePayload, error) { return decode(data, InvitePayload.Validate) }
+func DecodeInvite(data []byte) (InvitePayload, error) {
+	return decode(data, func(p InvitePayload) error { return p.validateStored() })
+}
 
 // DecodeBulkInvite reads and validates the payload of a bulk-invite task.
 func DecodeBulkInvite(data []byte) (BulkInvitePayload, error) {
@@ -132,7 +134,7 @@ func DecodeRecipient(data []byte) (Recipient, error) {
 	if err := strictJSON(data, &r); err != nil {
 		return r, err
 	}
-	return r, r.Validate()
+	return r, r.validateStored()
 }
 
 // decode looks at the version first: a newer payload may have fields that this version does not know.

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +18,13 @@ import (
 const (
 	MaxAddressBytes  = address.MaxBytes // RFC 5321, 4.5.3.1.3 less the angle brackets
 	MaxExpiresInDays = 365              // Clerk's own bound
-	MaxMetadataBytes = 64 << 10         // ours; Clerk's is believed to be 8 KB, and Clerk is the judge of that
+	MaxMetadataBytes = 8 << 10          // Clerk's own bound, of the metadata as JSON
 	MaxURLBytes      = 4 << 10          // ours
 )
+
+// maxStoredMetadata bounds the metadata that is read of what is queued. Earlier versions took more than Clerk takes;
+// Clerk is the judge of those.
+const maxStoredMetadata = 64 << 10
 
 // Recipient is one address to invite, with the options of its invitation. The zero value of every option means
 // Clerk's default.
@@ -123,10 +128,25 @@ func (r Recipient) Normalize() Recipient {
 	return r
 }
 
-// Validate reports everything that is wrong with the recipient: an *InvalidError with index -1 for each field, joined.
-func (r Recipient) Validate() error {
+// MetadataJSON gives the metadata as it is sent to Clerk, which bounds its bytes.
+func (r Recipient) MetadataJSON() ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // < is one byte, not six
+	err := encoder.Encode(r.PublicMetadata)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// Validate reports everything that is wrong with the recipient, and for which Clerk is known to refuse it whoever it
+// is: an *InvalidError with index -1 for each field, joined.
+func (r Recipient) Validate() error { return r.validate(MaxMetadataBytes) }
+
+// validateStored is Validate for what is queued already.
+func (r Recipient) validateStored() error { return r.validate(maxStoredMetadata) }
+
+func (r Recipient) validate(maxMetadata int) error {
 	errs := []error{
-		validateAddress(r.EmailAddress), validateMetadata(r.PublicMetadata), validateRedirect(r.RedirectURL),
+		validateAddress(r.EmailAddress), r.validateMetadata(maxMetadata), validateRedirect(r.RedirectURL),
 	}
 	bad := func(field, format string, args ...any) { errs = append(errs, invalid(field, format, args...)) }
 	if r.ExpiresInDays < 0 || r.ExpiresInDays > MaxExpiresInDays {
@@ -159,14 +179,13 @@ func validateAddress(text string) error {
 	return nil
 }
 
-func validateMetadata(metadata map[string]any) error {
-	encoded, err := json.Marshal(metadata)
+func (r Recipient) validateMetadata(most int) error {
+	encoded, err := r.MetadataJSON()
 	if err != nil {
 		return invalid("public_metadata", "cannot be written as JSON: %v", err)
 	}
-	if len(encoded) > MaxMetadataBytes {
-		const format = "is %d bytes as JSON, at most %d are allowed"
-		return invalid("public_metadata", format, len(encoded), MaxMetadataBytes)
+	if len(encoded) > most {
+		return invalid("public_metadata", "is %d bytes as JSON, at most %d are allowed", len(encoded), most)
 	}
 	return nil
 }

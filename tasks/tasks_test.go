@@ -341,3 +341,34 @@ func TestARevocationIsOfOneThing(t *testing.T) {
 		}
 	}
 }
+
+// TestMetadataIsBoundedAsClerkBoundsIt: what is enqueued, but not what earlier versions have queued.
+func TestMetadataIsBoundedAsClerkBoundsIt(t *testing.T) {
+	t.Parallel()
+	r := tasks.Recipient{EmailAddress: "ada@example.com", PublicMetadata: map[string]any{"x": ""}}
+	r.PublicMetadata["x"] = strings.Repeat("<", tasks.MaxMetadataBytes-len(`{"x":""}`))
+	if err := r.Validate(); err != nil {
+		t.Errorf("at the bound: %v", err)
+	}
+	r.PublicMetadata["x"] = r.PublicMetadata["x"].(string) + "<"
+	client, err := tasks.NewClient(tasks.RedisURL("redis://127.0.0.1:1/0")) // where nothing listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, single := client.Invite(t.Context(), r)
+	_, bulk := client.BulkInvite(t.Context(), tasks.BulkRequest{Recipients: []tasks.Recipient{r}})
+	for index, err := range map[int]error{-1: single, 0: bulk} {
+		fault, ok := errors.AsType[*tasks.InvalidError](err)
+		if !ok || fault.Field != "public_metadata" || fault.Index != index {
+			t.Errorf("one more: %v", err)
+		}
+	}
+	data, err := json.Marshal(tasks.InvitePayload{Version: tasks.Version, Recipient: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tasks.DecodeInvite(data); err != nil {
+		t.Errorf("one that is queued: %v", err)
+	}
+}

@@ -106,12 +106,8 @@ func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
 func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	bad := plural(file.BadRows(), "bad row")
 	if len(file.Invalid) > 0 && !c.SkipInvalid {
-		err := fmt.Errorf("%s: %s; nothing was enqueued (--skip-invalid leaves them out)", c.name, bad)
-		faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
-		for _, row := range file.Invalid {
-			faulty.rows = append(faulty.rows, badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason})
-		}
-		return faulty
+		const format = "%s: %s; nothing was enqueued (--skip-invalid leaves them out)"
+		return badRows(file, fmt.Errorf(format, c.name, bad))
 	}
 	switch {
 	case c.InvalidTo == "" && c.File == "-" && c.SkipInvalid && !c.DryRun:
@@ -123,7 +119,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 			reasons(file))
 		return &usageError{error: err, more: view{"understood": understoodView(file)}}
 	case len(file.Rows) == 0:
-		return usage("%s has no valid row, so there is nothing to enqueue", c.name)
+		return badRows(file, fmt.Errorf("%s has no valid row, so there is nothing to enqueue", c.name))
 	case len(file.Invalid) == 0 || c.DryRun:
 		return nil
 	}
@@ -138,6 +134,15 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 	}
 	a.out.note("%s left out, see %s.", bad, path)
 	return nil
+}
+
+// badRows is an error that names all bad rows of a file.
+func badRows(file peoplefile.File, err error) error {
+	faulty := &usageError{error: err, more: view{"understood": understoodView(file)}}
+	for _, row := range file.Invalid {
+		faulty.rows = append(faulty.rows, badRowOf(row))
+	}
+	return faulty
 }
 
 // tell tells what was enqueued.
@@ -223,6 +228,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	}
 	a.out.say("%s: %s to invite, %s, %s.%s Nothing was enqueued.", c.name, recipients,
 		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), campaign)
+	c.tellSkipped(a, file)
 	switch {
 	case r != nil:
 		rehearsed(r, a.out)
@@ -237,11 +243,29 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": known(name), "recipients": len(file.Rows), "invalid": file.BadRows(),
-		"duplicates": len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
+		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil, "recipients": len(file.Rows),
+		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }),
+		"invalid":      file.BadRows(),
+		"duplicates":   len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),
 	})
 	a.out.object(answer)
+	if r != nil && r.Unknown > 0 {
+		return fmt.Errorf("unknown: %d: %w: %w", r.Unknown, errNotRehearsed, r.Why)
+	}
 	return nil
+}
+
+// errNotRehearsed means that a rehearsal does not tell of all what would become of them.
+var errNotRehearsed = errors.New("whether Clerk would refuse them is not known, because it could not be asked")
+
+// tellSkipped names the bad rows that --skip-invalid leaves out.
+func (c *bulkCommand) tellSkipped(a *app, file peoplefile.File) {
+	a.out.sayIf(len(file.Invalid) > 0, "%s would be left out:", plural(file.BadRows(), "bad row"))
+	lines(file.Invalid, a.out.say, func(row peoplefile.Invalid) string { return row.String() })
+}
+
+func badRowOf(row peoplefile.Invalid) badRow {
+	return badRow{row.Line, cmp.Or(row.Field, "row"), row.Reason}
 }
 
 // rehearse asks what would become of the rows, of which there may be none.
@@ -280,5 +304,4 @@ func rehearsed(r *desk.Rehearsal, out *output) {
 	some, ends := r.Send+r.Unknown > 0, !r.Forecast.ETA.IsZero()
 	out.sayIf(some && !ends, "When it would finish cannot be foretold: %s.", r.Forecast.Assumption)
 	out.sayIf(some && ends, "It would finish at %s: %s.", local(r.Forecast.ETA), r.Forecast.Assumption)
-	out.sayIf(r.Unknown > 0, "Whether Clerk would refuse the other %d is not known: %v", r.Unknown, r.Why)
 }

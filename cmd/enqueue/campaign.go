@@ -295,7 +295,8 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 		const width = 24
 		full := min(width, done*width/max(1, c.Recipients))
 		bar := strings.Repeat("█", full) + strings.Repeat("░", width-full)
-		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line) // the terminal cuts what is too long
+		line = visible(line) // the terminal cuts what is too long
+		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line)
 	case now == p.last:
 	case p.out.json:
 		v := campaignView(c)

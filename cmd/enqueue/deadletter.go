@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -184,9 +185,17 @@ func (c *deadShowCommand) Run(a *app) error {
 		}
 		a.out.say("    %s  %d %s: %s%s", local(h.At), h.HTTPStatus, h.Code, h.Message, found)
 	}
-	a.out.say("  payload   %q", e.Payload)
 	v := letterView(e)
-	v["queue"], v["payload"], v["history"] = e.Queue, e.Payload, views(e.History, attemptView) // the payload in base64
+	v["queue"], v["history"] = e.Queue, views(e.History, attemptView)
+	const indent = "            "
+	var payload bytes.Buffer
+	if err := json.Indent(&payload, e.Payload, indent, "  "); err == nil {
+		v["payload"] = json.RawMessage(e.Payload)
+		a.out.say("  payload   %s", payload.String())
+	} else { // garbage is kept byte for byte
+		v["payload"], v["payload_base64"] = nil, e.Payload
+		a.out.say("  payload   %q (no JSON)", e.Payload)
+	}
 	a.out.object(v)
 	return nil
 }
@@ -208,8 +217,11 @@ func (c *changeFlags) AfterApply() error {
 
 // change does something to all that are chosen and tells how many there were.
 func (c *changeFlags) change(a *app, done string, do func(id string, answer view) error) error {
-	count := 0
-	err := c.each(a, func(e deadletter.Entry) error {
+	count, each := 0, c.each
+	if c.DryRun {
+		each = c.read
+	}
+	err := each(a, func(e deadletter.Entry) error {
 		count++
 		answer := view{"id": e.ID, "dry_run": c.DryRun}
 		if c.DryRun {

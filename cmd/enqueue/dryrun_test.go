@@ -87,7 +87,9 @@ func TestADryRunWithoutAKeyAsksNobody(t *testing.T) {
 	if a := s.enqueue("bulk-invite", file, "--dry-run"); a.exit != 0 || !strings.Contains(a.stdout, "no key is set") {
 		t.Errorf("%+v", a)
 	}
-	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{"recipients": 3, "would_send": nil})
+	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{
+		"recipients": 3, "would_send": nil, "clerk_asked": false,
+	})
 	both := s.withKey("bulk-invite", file, "--dry-run", "--clerk-secret-key-file", file)
 	if both.exit != 2 || !strings.Contains(both.stderr, "CLERK_SECRET_KEY") {
 		t.Errorf("two keys: %+v", both)
@@ -131,9 +133,16 @@ func TestADryRunWaitsOutAThrottlingAndTellsWhomItDoesNotKnow(t *testing.T) {
 	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Endpoint: clerktest.List})
 	s.clerk.AddUser("bulk4@example.com")
 	unknown := s.withKey("bulk-invite", file, "--dry-run")
-	if unknown.exit != 0 || !strings.Contains(unknown.stdout, "Whether Clerk would refuse the other 29 is not known") {
+	if unknown.exit != 1 || !strings.Contains(unknown.stderr, "unknown: 29") ||
+		!strings.Contains(unknown.stdout, "0 would be sent") || !strings.Contains(unknown.stdout, "1 refused") {
 		t.Errorf("%+v", unknown)
 	}
+	told := s.withKey("bulk-invite", file, "--dry-run", "--json")
+	if told.exit != 1 || !strings.Contains(told.stderr, `"code":"unknown"`) {
+		t.Errorf("%+v", told)
+	}
+	told.exit = 0
+	want(t, s.object(told), map[string]any{"unknown": 29, "refused": 1, "would_send": 0, "clerk_asked": true})
 }
 
 // TestADryRunIsInterruptedAtOnce: whatever it waits for.
@@ -206,4 +215,74 @@ func TestARefusedKeyEndsWhatIsAsked(t *testing.T) {
 			t.Errorf("%v took %s to end", args, took)
 		}
 	}
+}
+
+// TestMetadataThatClerkRefusesIsFoundBeforeItIsSent: in a file by its line, in an invite, and in what is mended.
+func TestMetadataThatClerkRefusesIsFoundBeforeItIsSent(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	metadata := func(bytes int) string {
+		const around = len(`{"x":""}`)
+		return `{"x":"` + strings.Repeat("<", bytes-around) + `"}`
+	}
+	const most = 8192
+	row := func(name string, bytes int) string {
+		return name + `@example.com,"` + strings.ReplaceAll(metadata(bytes), `"`, `""`) + "\"\n"
+	}
+	file := s.write("p.csv", "email,public_metadata\n"+row("ada", most)+row("bob", most+1))
+	for _, flags := range [][]string{nil, {"--dry-run"}, {"--json"}} {
+		a := s.enqueue(append([]string{"bulk-invite", file}, flags...)...)
+		said := strings.Contains(a.stderr, "line 3: public_metadata: is 8193 bytes as JSON, at most 8192 are allowed") ||
+			strings.Contains(a.stderr, `{"line":3,"field":"public_metadata"`)
+		if a.exit != 2 || !said || strings.Contains(a.stderr, "line 2") {
+			t.Errorf("%v: %+v", flags, a)
+		}
+	}
+	if a := s.enqueue("invite", "ada@example.com", "--metadata", metadata(most+1)); a.exit != 2 ||
+		!strings.Contains(a.stderr, "8193 bytes") || len(s.keys()) > 0 {
+		t.Errorf("%+v", a)
+	}
+	id := s.ok("invite", "ada@example.com", "--metadata", metadata(most))["task_id"].(string)
+	s.dies(id, "ada@example.com", `{"v":1,"email_address":"ada@example.com"}`)
+	if a := s.enqueue("dead-letter", "retry", id, "--set", "public_metadata="+metadata(most+1)); a.exit != 2 {
+		t.Errorf("%+v", a)
+	}
+	got := s.rehearse(file, "--skip-invalid")
+	want(t, got, map[string]any{"recipients": 1, "invalid": 1, "would_send": 1})
+	want(t, got["invalid_rows"].([]any)[0].(map[string]any), map[string]any{"line": 3, "field": "public_metadata"})
+}
+
+// TestARehearsalNamesWhatItSkips: of many bad rows a person is shown the first ones.
+func TestARehearsalNamesWhatItSkips(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", "email\nada@example.com\n"+strings.Repeat("bad\n", 12))
+	a := s.enqueue("bulk-invite", file, "--dry-run", "--skip-invalid")
+	for _, said := range []string{
+		"12 bad rows would be left out:", "line 3: email_address: is not an e-mail address", "and 2 lines more",
+	} {
+		if a.exit != 0 || !strings.Contains(a.stdout, said) {
+			t.Errorf("%+v has not %q", a, said)
+		}
+	}
+	none := s.enqueue("bulk-invite", s.write("none.csv", "email\nbad\n"), "--dry-run", "--skip-invalid")
+	if none.exit != 2 || !strings.Contains(none.stderr, "line 2: email_address") {
+		t.Errorf("%+v", none)
+	}
+	if rows := s.ok("bulk-invite", file, "--dry-run", "--skip-invalid")["invalid_rows"].([]any); len(rows) != 12 {
+		t.Errorf("%v", rows)
+	}
+}
+
+// TestAnAddressThatWasMendedAwayIsKnown: another one is in its row, and an upload does not add it again.
+func TestAnAddressThatWasMendedAwayIsKnown(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", people("bulk", 2))
+	s.ok("bulk-invite", file, "--campaign", "c")
+	s.dead("c", 1, "form_param_format_invalid")
+	id := s.list("dead-letter", "list")[0]["id"].(string)
+	s.ok("dead-letter", "retry", id, "--set", "email_address=mended@example.com")
+	want(t, s.rehearse(file, "--campaign", "c"), map[string]any{"known": 2, "would_send": 0})
+	want(t, s.ok("bulk-invite", file, "--campaign", "c"), map[string]any{"known": 2, "added": 0})
 }

@@ -76,8 +76,11 @@ func (c *deadRetryCommand) Run(a *app) error {
 // asTheyAre retries letters one by one, as they are read: there may be many.
 func (c *deadRetryCommand) asTheyAre(a *app) error {
 	var retried []desk.Retried
-	count := 0
-	err := c.each(a, func(e deadletter.Entry) error {
+	count, each := 0, c.each
+	if c.DryRun {
+		each = c.read
+	}
+	err := each(a, func(e deadletter.Entry) error {
 		m := desk.Mend{Letter: e}
 		if c.DryRun {
 			count++

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/csv"
@@ -22,6 +23,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
@@ -41,7 +43,7 @@ type output struct {
 // say writes a line for a person; with --json, nothing.
 func (o *output) say(format string, args ...any) {
 	if !o.json {
-		_, err := fmt.Fprintf(o.stdout, format+"\n", args...)
+		_, err := fmt.Fprintln(o.stdout, visible(fmt.Sprintf(format, args...)))
 		o.failed = cmp.Or(o.failed, err)
 	}
 }
@@ -56,7 +58,7 @@ func (o *output) sayIf(holds bool, format string, args ...any) {
 // note writes a line about the way there, which is no part of the answer.
 func (o *output) note(format string, args ...any) {
 	if !o.json {
-		fmt.Fprintf(o.stderr, format+"\n", args...)
+		fmt.Fprintln(o.stderr, visible(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -92,7 +94,11 @@ func (o *output) table(none, fields string, rows []view) {
 	for _, row := range rows {
 		var cells table.Row
 		for _, column := range columns {
-			cells = append(cells, shown(row[column], "-", local))
+			cell := shown(row[column], "-", local)
+			if text, isText := cell.(string); isText {
+				cell = visible(text)
+			}
+			cells = append(cells, cell)
 		}
 		t.AppendRow(cells)
 	}
@@ -107,9 +113,14 @@ func (o *output) object(v view) {
 }
 
 func encode(w io.Writer, v view) error {
-	encoder := json.NewEncoder(w)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, visible(b.String())) // \u202e is the same JSON
+	return err
 }
 
 // known is what a program is shown of a value that may be unknown, which is null then.
@@ -157,13 +168,19 @@ func shown(v any, none string, instant func(time.Time) string) any {
 	return v
 }
 
+// rawFlag says that cells are written as they are.
+type rawFlag struct {
+	Raw bool `help:"Write cells as they are, though a spreadsheet may take them for formulas."`
+}
+
 // outputFlag says where an export goes.
 type outputFlag struct {
 	Output string `short:"o" placeholder:"PATH" help:"Write to this new file, not to standard output."`
+	rawFlag
 }
 
 // export writes rows as CSV with some columns or, with --json, as JSON lines.
-func (f outputFlag) export(o *output, columns string, each func(write func(view) error) error) (err error) {
+func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 	into := o.stdout
 	if f.Output != "" {
 		file, createErr := create(f.Output)
@@ -177,15 +194,37 @@ func (f outputFlag) export(o *output, columns string, each func(write func(view)
 		buffered := bufio.NewWriter(into)
 		return errors.Join(each(func(row view) error { return encode(buffered, row) }), buffered.Flush())
 	}
+	return f.csv(into, strings.Split(columns, ","), each)
+}
+
+// csv writes rows as CSV that a spreadsheet can open: no cell is a formula, and a column says so to whoever reads it
+// back. A terminal gets nothing that hides or misleads.
+func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 	utc := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
-	w, header := csv.NewWriter(into), strings.Split(columns, ",")
-	_ = w.Write(header) // an error stays until the end
-	err = each(func(row view) error {
-		cells := make([]string, len(header))
-		for i, column := range header {
-			cells[i] = fmt.Sprint(shown(row[column], "", utc))
+	cell := func(v any) string {
+		text := fmt.Sprint(shown(v, "", utc))
+		if terminal(into) {
+			text = visible(text)
 		}
-		return w.Write(cells)
+		if !f.Raw {
+			text = peoplefile.Harmless(text)
+		}
+		return text
+	}
+	w, mark := csv.NewWriter(into), []string{peoplefile.ColumnFormat}
+	if f.Raw {
+		mark = nil
+	}
+	_ = w.Write(slices.Concat(header, mark)) // an error stays until the end
+	if !f.Raw {
+		mark = []string{peoplefile.FormatHarmless}
+	}
+	err := each(func(row view) error {
+		cells := make([]string, len(header), len(header)+len(mark))
+		for i, column := range header {
+			cells[i] = cell(row[column])
+		}
+		return w.Write(append(cells, mark...))
 	})
 	w.Flush()
 	return errors.Join(err, w.Error())
@@ -220,9 +259,9 @@ func (o *output) fail(err error) int {
 		return exit
 	}
 	for _, row := range rows {
-		fmt.Fprintf(o.stderr, "line %d: %s: %s\n", row.Line, row.Field, row.Reason)
+		fmt.Fprintln(o.stderr, visible(fmt.Sprintf("line %d: %s: %s", row.Line, row.Field, row.Reason)))
 	}
-	fmt.Fprintln(o.stderr, "enqueue:", message)
+	fmt.Fprintln(o.stderr, "enqueue:", visible(message))
 	return exit
 }
 
@@ -279,6 +318,8 @@ func verdict(err error) (exit int, code, message string) {
 	switch {
 	case is(deadletter.ErrBegun), is(deadletter.ErrChanged):
 		return settings.ExitFailed, "changed", message
+	case is(errNotRehearsed):
+		return settings.ExitFailed, "unknown", message
 	case is(errDead):
 		return exitDead, "dead", message
 	case is(errTimeout):

@@ -107,6 +107,11 @@ func TestListsAreCutOnlyWhereTheySaySo(t *testing.T) {
 		strings.Count(a.stdout, "campaign-") != 50 {
 		t.Errorf("%+v", a)
 	}
+	for flags, want := range map[string]int{"--limit 0": 2, "x --limit 3": 2, "x --all": 2} {
+		if a := s.enqueue(append([]string{"status"}, strings.Fields(flags)...)...); a.exit != want {
+			t.Errorf("status %s: %+v", flags, a)
+		}
+	}
 	csv := s.enqueue("invitations", "--csv").stdout
 	if all := strings.Count(csv, "inv_"); all != 60 {
 		t.Errorf("%d invitations as CSV", all)
@@ -134,6 +139,11 @@ func TestListsHaveAnOrderThatStays(t *testing.T) {
 	}
 	if len(seen) != 1200 {
 		t.Errorf("%d of 1200", len(seen))
+	}
+	before := s.mini.CommandCount()
+	s.enqueue("dead-letter", "list")
+	if n := s.mini.CommandCount() - before; n > 300 {
+		t.Errorf("%d commands to show 50 of 1200: more than a page was read", n)
 	}
 	if all := strings.Count(s.enqueue("dead-letter", "list", "--all").stdout, "letter-"); all != 1200 {
 		t.Errorf("%d of 1200 in tables", all)

@@ -58,7 +58,8 @@ func TestAFileOfSchedulesIsChecked(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	s.url = "redis://127.0.0.1:1/0" // where nothing listens
-	good := s.write("good.yaml", "schedules:\n  - {name: noon, cron: 0 12 * * *, timezone: Europe/Berlin, task: sync-list}\n")
+	good := s.write("good.yaml",
+		"schedules:\n  - {name: noon, cron: 0 12 * * *, timezone: Europe/Berlin, task: sync-list}\n")
 	a := s.enqueue("schedule", "check", good)
 	if a.exit != 0 || !strings.Contains(a.stdout, "noon") || strings.Count(a.stdout, " 12:00:00 +0") != 3 ||
 		!strings.Contains(a.stdout, "1 schedule, no fault") {

@@ -22,6 +22,14 @@ type statusCommand struct {
 	PageFlags
 }
 
+// AfterApply refuses flags that would do nothing.
+func (c *statusCommand) AfterApply() error {
+	if c.TaskID != "" && (c.Limit != nil || c.All) {
+		return usage("--limit and --all are about the campaigns of the whole system: leave %s out", c.TaskID)
+	}
+	return nil
+}
+
 func (c *statusCommand) Run(a *app) error {
 	if c.TaskID != "" {
 		return c.task(a)
@@ -178,6 +186,7 @@ type invitationsCommand struct {
 	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
 	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
 	CSV    bool   `name:"csv" help:"Write CSV: all, unless there is a --limit."`
+	rawFlag
 	PageFlags
 }
 
@@ -215,7 +224,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 	}
 	if c.CSV {
 		const columns = "id,email_address,status,public_metadata,created_at,updated_at,expires_at,synced_at"
-		return outputFlag{}.export(a.out, columns, func(write func(view) error) error {
+		return outputFlag{rawFlag: c.rawFlag}.export(a.out, columns, func(write func(view) error) error {
 			c.All = c.Limit == nil
 			_, _, err := c.cut(a.out, each, write)
 			return err

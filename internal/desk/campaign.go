@@ -111,8 +111,8 @@ const lookedUp = 500
 var ErrUploading = errors.New("recipients are being added to it; try again when that has ended")
 
 // Recipients gives a function that calls do for every recipient of a campaign, in the order in which they were
-// uploaded, until it returns an error. It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if there is no such campaign, or
-// ErrUploading.
+// uploaded, until it returns an error. It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if
+// there is no such campaign, or ErrUploading.
 func (d *Desk) Recipients(
 	ctx context.Context, campaign string,
 ) (each func(do func(Recipient) error) error, err error) {

@@ -93,7 +93,7 @@ func (d *Desk) sift(
 	for i, row := range rows {
 		ids[i] = store.IDOf(row.Recipient.EmailAddress)
 	}
-	has := map[store.AddressID]ledger.Entry{}
+	var has map[store.AddressID]bool
 	head, err := d.ledgers.Get(ctx, campaign)
 	if refusal := tasks.RefusesDeleted(err); refusal != nil {
 		return nil, refusal
@@ -102,7 +102,7 @@ func (d *Desk) sift(
 		if err := tasks.CampaignState(head.State).Refuses(!start.IsZero()); err != nil {
 			return nil, err
 		}
-		has, err = d.ledgers.Find(ctx, campaign, ids)
+		has, err = d.ledgers.Has(ctx, campaign, ids)
 	}
 	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		return nil, err
@@ -112,7 +112,7 @@ func (d *Desk) sift(
 		return nil, err
 	}
 	for i, row := range rows {
-		if _, known := has[ids[i]]; known {
+		if has[ids[i]] {
 			r.Known++
 		} else if forgotten[i] {
 			r.Forgotten++

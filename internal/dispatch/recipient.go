@@ -34,11 +34,12 @@ func NewRecipient(r tasks.Recipient) (Recipient, error) {
 		params.Notify = clerk.Bool(false)
 	}
 	if r.PublicMetadata != nil {
-		data, err := json.Marshal(r.PublicMetadata)
+		data, err := r.MetadataJSON()
 		if err != nil {
 			return Recipient{Recipient: r}, fmt.Errorf("encoding public_metadata: %w", err)
 		}
-		params.PublicMetadata = (*json.RawMessage)(&data)
+		raw := json.RawMessage(data)
+		params.PublicMetadata = &raw
 	}
 	return Recipient{Recipient: r, folded: tasks.FoldAddress(r.EmailAddress), params: params}, nil
 }

@@ -116,6 +116,7 @@ func (l *limited) everything() {
 		func() { l.do(0, "revoke", "--campaign=spring", "--yes", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "delete", "--email=ada@example.com", "--yes", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "schedule", "list") },
+		func() { l.do(1, "schedule", "pause", "none") },
 		func() { l.do(0, "resume-calls") },
 		func() { l.do(0, "dead-letter", "delete", "--all", "--yes") },
 		func() { // an invite is active when its worker dies, another one when it stops

@@ -171,7 +171,7 @@ func (rd *reader) correctionColumn(name string) (key string, field column) {
 	if known {
 		return "", field
 	}
-	if strings.TrimSpace(name) != "" && !slices.ContainsFunc(rd.corrects.passedOver, named) {
+	if strings.TrimSpace(name) != "" && !isFormat(name) && !slices.ContainsFunc(rd.corrects.passedOver, named) {
 		rd.addUnknown(name)
 	}
 	return "", column{}

@@ -73,6 +73,7 @@ func (rd *reader) tableRow(t *table, row tableRow, cells []string) error {
 
 // table takes the people of a table.
 func (rd *reader) table(t *table) error {
+	t.undo = t.marked()
 	if rd.corrects != nil {
 		return rd.correctTable(t)
 	}
@@ -97,20 +98,17 @@ func (rd *reader) table(t *table) error {
 
 // person takes one row of a table.
 func (rd *reader) person(t *table, l *layout, number int, cells []string) error {
-	row := t.rows[number]
+	row, raw := t.rows[number], t.raw(number, nil)
 	at := Place{Line: row.line}
 	if t.cut && number == len(t.rows)-1 && len(cells) < l.width {
 		const format = "has %d cells, where the header has %d, and no line end: the file may have been cut off here"
-		return rd.reject(at, l.raw(cells), fmt.Sprintf(format, len(cells), l.width))
+		return rd.reject(at, l.raw(raw), fmt.Sprintf(format, len(cells), l.width))
 	}
 	if len(cells) > l.width && (l.header >= 0 || !blank(cells[l.width:])) || len(cells) < l.width && l.exact {
 		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), l.width)
-		return rd.reject(at, l.raw(cells), reason)
+		return rd.reject(at, l.raw(raw), reason)
 	}
-	for len(cells) < len(l.columns) {
-		cells = append(cells, "")
-	}
-	cells = cells[:len(l.columns)]
+	cells = l.fit(cells)
 	d := rd.draft()
 	switch {
 	case row.hidden:
@@ -139,11 +137,20 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 	}
 	d.link = t.sheet.mailLink(row.line, l.address+1)
 	return rd.add(at, d, func() []string {
+		raw = l.fit(raw)
 		if d.unsound && l.address >= 0 {
-			cells[l.address] = "" // so that the row does not pass when it is given again as CSV
+			raw[l.address] = "" // so that the row does not pass when it is given again as CSV
 		}
-		return l.raw(cells)
+		return l.raw(raw)
 	})
+}
+
+// fit gives a row as many cells as there are columns.
+func (l *layout) fit(cells []string) []string {
+	for len(cells) < len(l.columns) {
+		cells = append(cells, "")
+	}
+	return cells[:len(l.columns)]
 }
 
 // another tells whether a cell holds an address besides the one that counts.

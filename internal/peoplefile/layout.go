@@ -272,6 +272,7 @@ func (rd *reader) assign(l *layout, names []string, seen *survey, at Place) erro
 			return rd.fault(at.Line, "has two columns for %s: %s and %s", h.column, show(other), show(name))
 		case h.used():
 			byColumn[h.column] = name
+		case isFormat(name):
 		case h.forbids != ifAnything && !h.further && strings.TrimSpace(name) != "" && (l.export == nil):
 			unknown = append(unknown, name)
 		}

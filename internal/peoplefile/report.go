@@ -155,7 +155,7 @@ func (rd *reader) understood(l *layout) {
 			u.Columns = append(u.Columns, Use{name, h.column.String()})
 		case h.forbids == ifAnything:
 			u.Columns = append(u.Columns, Use{name, "who must not be written to"})
-		case strings.TrimSpace(h.name) == "":
+		case strings.TrimSpace(h.name) == "", isFormat(h.name):
 		case l.export != nil && l.export.option(h.name) != "":
 			u.Options = append(u.Options, Use{name, l.export.option(h.name)})
 		default:

@@ -17,6 +17,7 @@ type table struct {
 	ends []uint32        // where each ends
 	rows []tableRow
 
+	undo  bool  // the file is marked, so that Harmless is undone
 	blank bool  // the last row that was read is
 	cut   bool  // the last line has no end
 	sheet sheet // of a workbook, what its cells are besides text
@@ -51,6 +52,17 @@ func (t *table) add(row tableRow, cells []string) bool {
 
 // cells gives the cells of a row in a slice that is used again.
 func (t *table) cells(number int, into []string) []string {
+	into = t.raw(number, into)
+	if t.undo {
+		for i, cell := range into {
+			into[i] = asWritten(cell)
+		}
+	}
+	return into
+}
+
+// raw is cells as they stand in the file.
+func (t *table) raw(number int, into []string) []string {
 	row, text := t.rows[number], t.text.String()
 	into = into[:0]
 	start := uint32(0)

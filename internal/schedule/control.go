@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 )
 
@@ -28,9 +29,9 @@ type KeptError struct {
 }
 
 func (e *KeptError) Error() string {
+	ago, wait := settings.FormatDuration(e.Ago.Round(time.Second)), settings.FormatDuration(policy.ScheduleLost)
 	return fmt.Sprintf("schedule %s is in a worker's file: %s, %s ago. Take it out of the file, restart the worker, "+
-		"and remove it %s later; enqueue schedule pause stops it now", e.Name, e.By, e.Ago.Round(time.Second),
-		policy.ScheduleLost)
+		"and remove it %s later; enqueue schedule pause stops it now", e.Name, e.By, ago, wait)
 }
 
 // controlScript does what a person wants of a schedule.

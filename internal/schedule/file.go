@@ -50,10 +50,10 @@ func (f *Fault) Error() string {
 	return oneLine(text + ": " + f.Reason)
 }
 
-// oneLine drops line breaks and whatever else a terminal might obey.
+// oneLine drops line breaks and whatever else a terminal might obey or not show.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' '
 		}
 		return r

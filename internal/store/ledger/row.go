@@ -277,6 +277,29 @@ func (l *Ledgers) Find(
 	return found, err
 }
 
+// Has tells which of some recipients an upload would find in a campaign already: its own, and those in whose place
+// another one is.
+func (l *Ledgers) Has(
+	ctx context.Context, name string, ids []store.AddressID,
+) (has map[store.AddressID]bool, err error) {
+	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
+	has = make(map[store.AddressID]bool, len(ids))
+	fields := make([]string, len(ids))
+	for i, id := range ids {
+		fields[i] = string(id[:])
+	}
+	for _, part := range []string{"rows", "mended"} {
+		err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, part), fields, func(id, _ string) error {
+			has[store.AddressID([]byte(id))] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return has, nil
+}
+
 // campaignsAtOnce is how many campaigns are asked for a recipient in one round trip.
 const campaignsAtOnce = 250
 

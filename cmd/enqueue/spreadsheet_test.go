@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"pgregory.net/rapid"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// resaved opens a CSV file in LibreOffice, saves it again, and gives its path.
+func (s *stage) resaved(path string) string {
+	s.t.Helper()
+	office, err := exec.LookPath("soffice")
+	if err != nil {
+		s.t.Skip("needs LibreOffice (soffice), as in: apt-get install libreoffice-calc")
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	const comma, quote, utf8, first = 44, 34, 76, 1
+	out := filepath.Join(s.dir, "resaved")
+	cmd := exec.CommandContext(ctx, office, "--headless", "-env:UserInstallation=file://"+s.dir+"/profile",
+		fmt.Sprintf("--infilter=CSV:%d,%d,%d,%d", comma, quote, utf8, first), "--convert-to",
+		fmt.Sprintf("csv:Text - txt - csv (StarCalc):%d,%d,%d,%d", comma, quote, utf8, first), "--outdir", out, path)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s", err, said)
+	}
+	return filepath.Join(out, filepath.Base(path))
+}
+
+// TestCellsComeBackFromASpreadsheet: what was written as CSV, opened and saved in LibreOffice, and read, is the same.
+func TestCellsComeBackFromASpreadsheet(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	notes := []string{"=1+1", "'=1+1", "''=1+1", "'tHart", "'", "''", "-x", "+x", "@x", "\t=x", "\r=x", "=\"x\"", "plain"}
+	// Without digits: a spreadsheet writes numbers and dates in its own way.
+	cell := rapid.StringOfN(rapid.SampledFrom([]rune("=+-@'\"x,;ä \n\t\r")), 1, 8, -1)
+	for i := range 500 {
+		notes = append(notes, strings.ReplaceAll(cell.Example(i), "\r", "\n")) // the csv package reads CR LF as LF
+	}
+	path := s.write("notes.csv", "")
+	file, err := os.Create(path)
+	testkit.NoError(t, err)
+	err = rawFlag{}.csv(file, []string{"email_address", "public_metadata.note"}, func(write func(view) error) error {
+		for i, note := range notes {
+			row := view{"email_address": fmt.Sprintf("+x%dx@example.com", i), "public_metadata.note": note}
+			if err := write(row); err != nil {
+				return err
+			}
+		}
+		return file.Sync()
+	})
+	testkit.NoError(t, err)
+	testkit.NoError(t, file.Close())
+	for _, path := range []string{path, s.resaved(path)} {
+		read, err := peoplefile.ReadFile(path, peoplefile.Options{})
+		if testkit.NoError(t, err); len(read.Rows) != len(notes) {
+			t.Fatalf("%s: %d rows, want %d; %v", path, len(read.Rows), len(notes), read.Invalid)
+		}
+		for i, row := range read.Rows {
+			want := strings.TrimSpace(notes[i]) // as cells are read
+			got, _ := row.Recipient.PublicMetadata["note"].(string)
+			if got != want || row.Recipient.EmailAddress != fmt.Sprintf("+x%dx@example.com", i) {
+				t.Errorf("%s: %q came back as %q, of %s", path, notes[i], got, row.Recipient.EmailAddress)
+			}
+		}
+	}
+}
+
+// dangerous writes a dead letter whose cells a spreadsheet would take for formulas.
+func (s *stage) dangerous(id, address string) {
+	s.t.Helper()
+	failure := refusal("-code")
+	failure.Message, failure.TraceID = "=HYPERLINK(\"http://x\")", "@trace"
+	payload, err := json.Marshal(map[string]any{"v": 1, "email_address": address, "redirect_url": "/x"})
+	testkit.NoError(s.t, err)
+	testkit.NoError(s.t, s.letters.Put(s.t.Context(), deadletter.Entry{
+		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: address,
+		Failure: failure, FailedAt: time.Now().UTC(), Payload: payload,
+	}))
+}
+
+// TestNoExportHoldsAFormula: and what is written comes back unchanged, through LibreOffice too.
+func TestNoExportHoldsAFormula(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for id, address := range map[string]string{
+		"-5": "=a@example.com", "-x": "+b@example.com", "c": "'-c@example.com", "d": "d@example.com",
+	} {
+		s.dangerous(id, address)
+	}
+	s.ok("bulk-invite", s.write("p.csv", "email\n=1@example.com\n-2@example.com\n"), "--campaign=-c")
+	at := time.Now()
+	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "=1@example.com", Status: "pending", CreatedAt: at})
+	for _, command := range []string{"dead-letter export", "campaign export -- -c", "invitations --csv"} {
+		flags := strings.Fields(command)
+		rows, err := csv.NewReader(strings.NewReader(s.enqueue(flags...).stdout)).ReadAll()
+		if err != nil || len(rows) < 2 {
+			t.Fatalf("%s: %v, %v", command, rows, err)
+		}
+		for i, row := range rows {
+			if last := row[len(row)-1]; i == 0 && last != "usher_format" || i > 0 && last != "1" {
+				t.Errorf("%s: %q marks nothing", command, row)
+			}
+			for _, cell := range row {
+				if cell != "" && strings.Contains("=+-@\t\r", cell[:1]) {
+					t.Errorf("%s: %q is a formula", command, cell)
+				}
+			}
+		}
+		raw := s.enqueue(append([]string{flags[0], flags[1], "--raw"}, flags[2:]...)...).stdout
+		if strings.Contains(raw, "'=") || !strings.Contains(raw, "=") || strings.Contains(raw, "usher_format") {
+			t.Errorf("%s --raw: %s", command, raw)
+		}
+	}
+	file := filepath.Join(s.dir, "letters.csv")
+	s.enqueue("dead-letter", "export", "-o", file)
+	want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"unchanged": 4, "retried": 0})
+	want(t, s.ok("dead-letter", "retry", "--from", s.resaved(file)), map[string]any{"unchanged": 4, "retried": 0})
+}
+
+// TestNothingHidesOnATerminal: whoever wrote it.
+func TestNothingHidesOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const evil = "\x1b[2J\u202Egnp\u200B\u2066\u0085\u00AD\u009b31m\r\U000E0041"
+	failure := refusal("code" + evil)
+	failure.Message, failure.TraceID = "message"+evil, "trace"+evil
+	testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
+		ID: "one", TaskID: "one" + evil, Type: tasks.TypeInvite, EmailAddress: "a" + evil, Failure: failure,
+		FailedAt: time.Now(), Payload: []byte("{\"v\":1,\"email_address\":\"a\u202e@example.com\"}"),
+	}))
+	steps()["schedule"](s, "a", "@daily", "sync-list", "last_error", "error"+evil, "kept_by", "file"+evil)
+	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "a" + evil, Status: "pending"})
+	file := s.write("p.csv", "email"+evil+",x\na"+evil+"@example.com,\n")
+	for _, args := range [][]string{
+		{"dead-letter", "list"}, {"dead-letter", "show", "one"}, {"dead-letter", "retry", "one", "--dry-run"},
+		{"dead-letter", "export", "--json"}, {"dead-letter", "show", "one", "--json"}, {"schedule", "list"},
+		{"invitations"}, {"invitations", "--json"}, {"bulk-invite", file, "--dry-run"}, {"bulk-invite", file, "--json"},
+		{"status", "x" + evil}, {"find", "x" + evil}, {"campaign", "status", "x" + evil}, {"invite", "a" + evil},
+		{"dead-letter", "list", "--code", "x" + evil}, {"--x" + evil}, {"schedule", "check", s.dir + "/x" + evil},
+		{"dead-letter", "show", evil},
+	} {
+		a := s.enqueue(args...)
+		for _, r := range a.stdout + a.stderr {
+			if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+				t.Errorf("%q writes %q: %q %q", args, r, a.stdout, a.stderr)
+				break
+			}
+		}
+	}
+	var screen screen
+	if exit := run(t.Context(), []string{"--redis-url", s.url, "dead-letter", "export"}, strings.NewReader(""), &screen,
+		&screen); exit != 0 || strings.ContainsFunc(screen.String(), func(r rune) bool { return r != '\n' && hides(r) }) {
+		t.Errorf("an export to a terminal: exit %d, %q", exit, screen.String())
+	}
+	if a := s.enqueue("dead-letter", "export"); !strings.Contains(a.stdout, evil) {
+		t.Errorf("a file has not what was written: %q", a.stdout)
+	}
+}
+
+// screen is a terminal.
+type screen struct{ bytes.Buffer }
+
+func (*screen) Terminal() bool { return true }
+
+// TestAPayloadIsShownAsJSON: to a program as an object; what is none is kept byte for byte.
+func TestAPayloadIsShownAsJSON(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.dangerous("one", "ada@example.com")
+	testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
+		ID: "two", Type: tasks.TypeInvite, Failure: refusal("x"), FailedAt: time.Now(), Payload: []byte("{\xff"),
+	}))
+	got := s.ok("dead-letter", "show", "one")
+	want(t, got["payload"].(map[string]any), map[string]any{"v": 1, "email_address": "ada@example.com"})
+	if a := s.enqueue("dead-letter", "show", "one"); !strings.Contains(a.stdout, `"email_address": "ada@example.com"`) {
+		t.Errorf("%+v", a)
+	}
+	want(t, s.ok("dead-letter", "show", "two"), map[string]any{"payload": nil, "payload_base64": "e/8="})
+}
