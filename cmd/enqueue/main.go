@@ -66,6 +66,16 @@ func main() {
 
 // run runs one command until it ends or the context does, and gives the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	w := &work{}
+	command := func(stdout, stderr io.Writer) int { return w.run(ctx, args, stdin, stdout, stderr) }
+	return untilInterrupted(ctx, w, stdout, stderr, command, func(stderr io.Writer, e *interruptedError) int {
+		out := &output{stdout: io.Discard, stderr: stderr, json: slices.Contains(args, "--json")}
+		return out.fail(e)
+	})
+}
+
+// run runs the command.
+func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
 	parser := kong.Must(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
@@ -75,10 +85,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if exited {
 		return settings.ExitDone
 	}
-	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
+	out := &output{
+		stdout: stdout, stderr: stderr, work: w, json: g.JSON || err != nil && slices.Contains(args, "--json"),
+	}
 	if err != nil {
 		return out.fail(&usageError{error: err})
 	}
+	w.begin(parsed)
 	if g.Sandbox {
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
@@ -90,11 +103,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return out.fail(err)
 	}
 	defer rdb.Close()
+	rdb.AddHook(w)
 	d, err := desk.New(rdb, g.Namespace, tasks.Actor(actor()))
 	if err != nil {
 		return out.fail(err)
 	}
-	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, bufio.NewReader(io.LimitReader(stdin, 1024)), out}))
+	answers := bufio.NewReader(io.LimitReader(stdin, 1024))
+	stdin = &input{Reader: stdin, name: "standard input", tell: out.note, silent: !terminal(stdin)}
+	err = parsed.Run(&app{ctx, g.Namespace, d, stdin, answers, out, w})
+	if isInterrupted(ctx, err) {
+		err = w.interrupted()
+	}
+	return out.fail(err)
 }
 
 // actor is who runs the command: the user and the machine, as far as they are known.
@@ -129,6 +149,7 @@ type app struct {
 	stdin     io.Reader
 	answers   *bufio.Reader // of a person, read from stdin
 	out       *output
+	work      *work
 }
 
 // terminal tells whether a person sits at a stream.

@@ -167,6 +167,7 @@ func (c *deadRetryCommand) file(a *app) error {
 		opts.Name = "standard input"
 		rows, err = peoplefile.ReadCorrections(a.stdin, opts, keys, passedOver)
 	} else {
+		a.readingFrom(c.From)
 		rows, err = peoplefile.ReadCorrectionsFile(c.From, opts, keys, passedOver)
 	}
 	if err != nil {

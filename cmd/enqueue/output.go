@@ -34,6 +34,7 @@ import (
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
+	work           *work
 	failed         error // what writing to stdout met first
 }
 
@@ -173,7 +174,14 @@ func (f outputFlag) export(o *output, columns string, each func(write func(view)
 		if createErr != nil {
 			return createErr
 		}
-		defer func() { err = errors.Join(err, file.Close()) }()
+		o.work.makes(f.Output)
+		defer func() {
+			if err = errors.Join(err, file.Close()); err != nil {
+				_ = os.Remove(f.Output) // it would be in the way of another try
+				err = fmt.Errorf("%s was not written: %w", f.Output, err)
+			}
+			o.work.makes("")
+		}()
 		into = file
 	}
 	if o.json {
@@ -217,6 +225,9 @@ func (o *output) fail(err error) int {
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		rows = append(rows, usage.rows...)
 		maps.Copy(more, usage.more)
+	}
+	if interrupted, ok := errors.AsType[*interruptedError](err); ok {
+		more["outcome"] = interrupted.outcome
 	}
 	if o.json {
 		o.failure(code, message, rows, more)
@@ -287,7 +298,7 @@ func verdict(err error) (exit int, code, message string) {
 	case is(errTimeout):
 		return exitTimeout, "timeout", message
 	case is(context.Canceled):
-		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
+		return exitInterrupted, "interrupted", message
 	case is(tasks.ErrUnsure) && store.IsFull(err):
 		return settings.ExitFailed, "unsure", full + message
 	case store.IsFull(err):

@@ -25,6 +25,7 @@ type inviteCommand struct {
 
 func (c *inviteCommand) Run(a *app) error {
 	c.recipient.EmailAddress = c.Address
+	a.repeatsByID(c.ID, "enqueue find "+c.recipient.Normalize().EmailAddress+" tells")
 	task, err := a.desk.Invite(a.ctx, c.recipient, c.options...)
 	return a.enqueued(task, err, "invitation of "+c.recipient.Normalize().EmailAddress, c.TaskFlags)
 }
@@ -47,6 +48,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags)
 	case err != nil && !exists:
 		return err
 	}
+	a.work.did("the %s is enqueued and stays so: enqueue status %s", what, task.ID)
 	when := ""
 	if task.State == tasks.StateScheduled {
 		when = " for " + local(task.ScheduledAt)
@@ -64,6 +66,15 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags)
 		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
 	}
 	return err
+}
+
+// repeatsByID notes how an invite can be repeated safely: with an id it can, and else a look tells whether to.
+func (a *app) repeatsByID(id, look string) {
+	if id != "" {
+		a.work.repeats("repeat it with the same --id: that adds nothing twice")
+		return
+	}
+	a.work.repeats("do not just repeat it: %s (with an --id repeating it is safe)", look)
 }
 
 // mendIt says how a dead task is mended.
