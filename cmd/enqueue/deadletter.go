@@ -12,7 +12,7 @@ import (
 )
 
 type deadLetterCommand struct {
-	List   deadListCommand   `cmd:"" help:"List dead letters, the oldest first."`
+	List   deadListCommand   `cmd:"" aliases:"ls" help:"List dead letters, the oldest first."`
 	Show   deadShowCommand   `cmd:"" help:"Show one dead letter with its history and payload."`
 	Retry  deadRetryCommand  `cmd:"" help:"Try dead letters again, through the same limits."`
 	Delete deadDeleteCommand `cmd:"" help:"Delete dead letters for good."`
@@ -37,7 +37,10 @@ func (f *lettersFlags) each(a *app, do func(deadletter.Entry) error) error {
 	return a.desk.EachLetter(a.ctx, desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign}, do)
 }
 
-type deadListCommand struct{ lettersFlags }
+type deadListCommand struct {
+	lettersFlags
+	listFlag
+}
 
 func (c *deadListCommand) Run(a *app) error {
 	var rows []view // for a person
@@ -184,7 +187,19 @@ type deadDeleteCommand struct {
 }
 
 func (c *deadDeleteCommand) Run(a *app) error {
-	if err := a.confirm(c.Yes || c.DryRun, "Delete these dead letters for good?"); err != nil {
+	ask := !c.Yes && !c.DryRun
+	count := 0
+	if ask && terminal(a.stdin) && !a.out.json {
+		err := c.each(a, func(deadletter.Entry) error {
+			count++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ask = count > 0
+	}
+	if err := a.confirm(!ask, "Delete "+plural(count, "dead letter")+" for good?"); err != nil {
 		return err
 	}
 	return c.change(a, "deleted", func(id string, _ view) error {

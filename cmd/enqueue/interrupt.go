@@ -126,7 +126,8 @@ func howToRepeat(command string) (changes bool, again string) {
 	const harmless = "repeat it: that does nothing twice"
 	switch command {
 	case "status", "find", "campaign list", "campaign status", "campaign watch", "campaign export", "dead-letter list",
-		"dead-letter show", "dead-letter export", "schedule list", "invitations":
+		"dead-letter show", "dead-letter export", "schedule list", "invitations",
+		"completion", "help":
 		return false, ""
 	case "bulk-invite":
 		return true, "repeat it with the same file and options: that adds nothing twice"

@@ -35,10 +35,10 @@ Exit: 0 done; 1 it could not be done; 2 bad usage or input, nothing was enqueued
 cancelled; 4 --wait-timeout passed; 130 interrupted (the task stays).`
 
 type grammar struct {
-	Version kong.VersionFlag `help:"Print the version and exit."`
-	settings.Redis
-	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
-	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
+	Version        kong.VersionFlag `help:"Print the version and exit."`
+	settings.Redis `group:"everywhere"`
+	Sandbox        bool `group:"everywhere" help:"Use the Redis of a worker that runs with --sandbox."`
+	JSON           bool `name:"json" group:"everywhere" help:"Answer with one JSON object, or one a line for lists."`
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, JSON, JSON lines or .xlsx."`
@@ -53,6 +53,8 @@ type grammar struct {
 	Schedule    scheduleCommand    `cmd:"" help:"List the tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
+	Completion  completionCommand  `cmd:"" help:"Write what lets a shell complete commands and flags."`
+	Help        helpCommand        `cmd:"" help:"Show what a command does, and its flags."`
 }
 
 func main() {
@@ -80,8 +82,12 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	exited := false
 	parser := kong.Must(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."},
-		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	parsed, err := parser.Parse(args)
+		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.ExplicitGroups([]kong.Group{{Key: "everywhere", Title: "Flags of every command:"}}))
+	if completes(parser, stderr) {
+		return settings.ExitDone
+	}
+	parsed, err := parser.Parse(words(args))
 	if exited {
 		return settings.ExitDone
 	}
@@ -92,6 +98,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 		return out.fail(&usageError{error: err})
 	}
 	w.begin(parsed)
+	warnings(out)
 	if g.Sandbox {
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
@@ -108,13 +115,17 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	if err != nil {
 		return out.fail(err)
 	}
+	whole, err := w.intoFile(parsed, out)
+	if err != nil {
+		return out.fail(err)
+	}
 	answers := bufio.NewReader(io.LimitReader(stdin, 1024))
 	stdin = &input{Reader: stdin, name: "standard input", tell: out.note, silent: !terminal(stdin)}
 	err = parsed.Run(&app{ctx, g.Namespace, d, stdin, answers, out, w})
 	if isInterrupted(ctx, err) {
 		err = w.interrupted()
 	}
-	return out.fail(err)
+	return out.fail(whole(err))
 }
 
 // actor is who runs the command: the user and the machine, as far as they are known.
@@ -171,7 +182,7 @@ func (a *app) confirm(yes bool, question string) error {
 		return usage("this cannot be undone: repeat it with --yes")
 	}
 	answer, err := a.ask(question + " [y/N] ")
-	if err == nil && answer != "y" {
+	if err == nil && answer != "y" && answer != "yes" {
 		err = errNotConfirmed
 	}
 	return err

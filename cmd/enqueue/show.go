@@ -136,12 +136,12 @@ func (c *statusCommand) task(a *app) error {
 }
 
 type scheduleCommand struct {
-	List scheduleListCommand `cmd:"" help:"List the schedules of the workers' files, with their next and last runs."`
+	List scheduleListCommand `cmd:"" aliases:"ls" help:"List the schedules of the workers' files, with their next and last runs."`
 }
 
-type scheduleListCommand struct{}
+type scheduleListCommand struct{ listFlag }
 
-func (scheduleListCommand) Run(a *app) error {
+func (*scheduleListCommand) Run(a *app) error {
 	schedules, err := a.desk.Schedules(a.ctx)
 	if err == nil {
 		const fields = "name,cron,timezone,task,next_at,last_at,last_task_id,last_error"
@@ -162,6 +162,7 @@ type invitationsCommand struct {
 	Status string `placeholder:"S" help:"Only those that are pending, accepted, revoked or expired."`
 	Query  string `placeholder:"Q" help:"Only those with this in their address or id."`
 	CSV    bool   `name:"csv" help:"Write all as CSV."`
+	listFlag
 }
 
 // shownInvitations is how many a person is shown.
@@ -243,9 +244,11 @@ func (c *forgetCommand) Run(a *app) error {
 		}
 		return err
 	}
-	question := "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
+	question := "Remove 1 address, " + c.Address + ", from campaigns, queues, results, dead letters and the directory " +
+		"for good?"
 	if c.AtClerk {
-		question = "Delete this address's invitations at Clerk, and r" + question[1:]
+		question = "Delete " + a.asSynced(tasks.RevokePayload{EmailAddress: c.Address}, a.desk.AllAsSynced) +
+			" of the address at Clerk, and r" + question[1:]
 	}
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err

@@ -278,7 +278,11 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	if c.DryRun {
 		return c.dryRun(a, target, goesOn, campaign.State)
 	}
-	question := "Revoke every pending invitation of " + target + sent + "?" + goesOn
+	count := ""
+	if !c.Yes && c.Email != "" && terminal(a.stdin) {
+		count = ": " + a.asSynced(c.payload(), a.desk.PendingAsSynced)
+	}
+	question := "Revoke every pending invitation of " + target + sent + count + "?" + goesOn
 	if err := a.confirm(c.Yes || c.InvitationID != "", question); err != nil {
 		return err
 	}
@@ -295,6 +299,17 @@ func (c *revokeCommand) Run(a *app) (err error) {
 		task, err = a.desk.Revoke(a.ctx, c.InvitationID, c.options...)
 	}
 	return a.enqueued(task, err, "revocation of "+target, c.TaskFlags)
+}
+
+// asSynced tells how many invitations there are, as far as the directory knows.
+func (a *app) asSynced(
+	of tasks.RevokePayload, find func(context.Context, tasks.RevokePayload) (desk.Affected, error),
+) string {
+	r, err := find(a.ctx, of)
+	if err != nil || r.Source == "" {
+		return "an unknown number of invitations"
+	}
+	return plural(len(r.Invitations), "invitation") + " as synced at " + clockTime(r.SyncedAt)
 }
 
 // goesOn tells of a campaign that will send more.
@@ -386,9 +401,12 @@ func (c *deleteCommand) Run(a *app) (err error) {
 		}
 		return err
 	}
-	what := "invitation " + c.InvitationID
+	what := "1 invitation, " + c.InvitationID
 	if c.Email != "" {
 		what = "every invitation of " + c.Email + ", in any status"
+		if !c.Yes && terminal(a.stdin) {
+			what += ": " + a.asSynced(tasks.RevokePayload{EmailAddress: c.Email}, a.desk.AllAsSynced)
+		}
 	}
 	if err := a.confirm(c.Yes, "Delete "+what+", at Clerk for good?"); err != nil {
 		return err
