@@ -114,6 +114,6 @@ func (w *work) wrote(file *os.File, err error) error {
 // warnings tells of settings that have no effect.
 func warnings(out *output) {
 	for _, warning := range settings.UnknownVariables(os.Environ()) {
-		out.note("Warning: %s.", warning)
+		out.note("Warning: %s", warning)
 	}
 }

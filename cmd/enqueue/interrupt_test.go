@@ -123,10 +123,11 @@ func TestAnInterruptTellsWhatIsKnown(t *testing.T) {
 		"unknown": {isScript, []string{"invite", "ada@example.com"}, "interrupted; unknown whether anything was " +
 			"enqueued, because an answer of Redis was not waited for; do not just repeat it: enqueue find " +
 			"ada@example.com tells"},
-		"unknown, with an id": {isScript, []string{"invite", "ada@example.com", "--id", "one"}, "repeat it with the same --id"},
-		"unknown, a bulk":     {isScript, []string{"bulk-invite", "FILE"}, "repeat it with the same file and options"},
-		"unknown, a pause":    {isScript, []string{"campaign", "pause", "spring"}, "repeat it: that does nothing twice"},
-		"only reads":          {isScript, []string{"campaign", "watch", "spring"}, "interrupted; nothing was changed"},
+		"unknown, with an id": {isScript, []string{"invite", "ada@example.com", "--id", "one"},
+			"repeat it with the same --id"},
+		"unknown, a bulk":  {isScript, []string{"bulk-invite", "FILE"}, "repeat it with the same file and options"},
+		"unknown, a pause": {isScript, []string{"campaign", "pause", "spring"}, "repeat it: that does nothing twice"},
+		"only reads":       {isScript, []string{"campaign", "watch", "spring"}, "interrupted; nothing was changed"},
 		"only rehearses": {isScript, []string{"dead-letter", "delete", "--all", "--dry-run"},
 			"interrupted; nothing was changed"},
 	} {

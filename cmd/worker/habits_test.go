@@ -39,7 +39,8 @@ func TestTheSandboxClerkHasItsOwnFlags(t *testing.T) {
 		strings.Contains(help.String(), "--reserve") {
 		t.Errorf("%s", help.String())
 	}
-	if said := refused(t, "sandbox-clerk", "--reserve", "5"); !strings.Contains(said, "--reserve is a setting of the worker") {
+	said := refused(t, "sandbox-clerk", "--reserve", "5")
+	if !strings.Contains(said, "--reserve is a setting of the worker") {
 		t.Errorf("%s", said)
 	}
 	help.Reset()
