@@ -136,7 +136,7 @@ func (c *statusCommand) task(a *app) error {
 }
 
 type scheduleCommand struct {
-	List scheduleListCommand `cmd:"" aliases:"ls" help:"List the schedules of the workers' files, with their next and last runs."`
+	List scheduleListCommand `cmd:"" aliases:"ls" help:"List schedules, with their next and last runs."`
 }
 
 type scheduleListCommand struct{ listFlag }
