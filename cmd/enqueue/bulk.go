@@ -94,6 +94,7 @@ func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
 	if c.File == "-" {
 		file, err = peoplefile.Read(a.stdin, opts)
 	} else {
+		a.readingFrom(c.File)
 		file, err = peoplefile.ReadFile(c.File, opts)
 	}
 	if err != nil {
@@ -129,6 +130,7 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 		return err
 	}
 	c.aside = path
+	a.work.makes(path)
 	if err := errors.Join(peoplefile.WriteInvalid(aside, file), aside.Close()); err != nil {
 		return fmt.Errorf("writing bad rows to %s: %w", path, err)
 	}
@@ -148,6 +150,8 @@ func badRows(file peoplefile.File, err error) error {
 // tell tells what was enqueued.
 func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists bool) error {
 	b := task.Bulk
+	a.work.makes("")
+	a.work.did("campaign %s has its recipients and goes on: enqueue campaign status %s", b.Campaign, b.Campaign)
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
 		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
 	dead, retried, err := c.deadOnes(a, file, &task)

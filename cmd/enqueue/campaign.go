@@ -14,7 +14,7 @@ import (
 )
 
 type campaignCommand struct {
-	List   campaignListCommand   `cmd:"" help:"List campaigns, the newest first."`
+	List   campaignListCommand   `cmd:"" aliases:"ls" help:"List campaigns, the newest first."`
 	Status campaignStatusCommand `cmd:"" help:"Show one campaign."`
 	Watch  campaignWatchCommand  `cmd:"" help:"Show how a campaign goes on, until it is over (exit 3: cancelled)."`
 	Pause  campaignPauseCommand  `cmd:"" help:"Let a campaign make no more calls, until it is resumed."`
@@ -32,6 +32,7 @@ type campaignName struct {
 type campaignListCommand struct {
 	State string `placeholder:"S" help:"Only uploading, scheduled, running, paused, cancelled or finished ones."`
 	PageFlags
+	listFlag
 }
 
 func (c *campaignListCommand) Run(a *app) (err error) {
@@ -283,7 +284,7 @@ type progress struct {
 
 func (p *progress) show(c tasks.Campaign, perHour float64) error {
 	done := c.Settled()
-	line := fmt.Sprintf("%d of %d recipients: %s", done, c.Recipients, progressWords(c, perHour))
+	line := fmt.Sprintf("%d of %s: %s", done, plural(c.Recipients, "recipient"), progressWords(c, perHour))
 	now := fmt.Sprint(c.State, c.Recipients, c.Sent, c.Dead, c.Skipped, news(c.Standstill))
 	if !p.out.json {
 		p.standstill = cmp.Or(news(c.Standstill), p.standstill)

@@ -15,7 +15,7 @@ import (
 )
 
 type deadLetterCommand struct {
-	List   deadListCommand   `cmd:"" help:"List dead letters, the oldest first."`
+	List   deadListCommand   `cmd:"" aliases:"ls" help:"List dead letters, the oldest first."`
 	Show   deadShowCommand   `cmd:"" help:"Show one dead letter with its history and payload."`
 	Retry  deadRetryCommand  `cmd:"" help:"Try dead letters again, through the same limits."`
 	Delete deadDeleteCommand `cmd:"" help:"Delete dead letters for good."`
@@ -90,6 +90,7 @@ func (f *LettersFlags) judge(a *app, found desk.FoundLetters, err error) error {
 type deadListCommand struct {
 	LettersFlags
 	PageFlags
+	listFlag
 }
 
 func (c *deadListCommand) Run(a *app) error {
@@ -245,7 +246,19 @@ type deadDeleteCommand struct {
 }
 
 func (c *deadDeleteCommand) Run(a *app) error {
-	if err := a.confirm(c.Yes || c.DryRun, "Delete these dead letters for good?"); err != nil {
+	ask := !c.Yes && !c.DryRun
+	count := 0
+	if ask && terminal(a.stdin) && !a.out.json {
+		err := c.each(a, func(deadletter.Entry) error {
+			count++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ask = count > 0
+	}
+	if err := a.confirm(!ask, "Delete "+plural(count, "dead letter")+" for good?"); err != nil {
 		return err
 	}
 	return c.change(a, "deleted", func(id string, _ view) error {

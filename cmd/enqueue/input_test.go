@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -271,6 +272,11 @@ func (s *stage) asked(ctx context.Context, typed string, args ...string) answer 
 	return s.run(ctx, in, args...)
 }
 
+// pendingOf is an invitation of ada@example.com.
+func pendingOf(id, status string) clerkclient.Invitation {
+	return clerkclient.Invitation{ID: id, EmailAddress: "ada@example.com", Status: status, CreatedAt: time.Now()}
+}
+
 // TestWhatCannotBeUndoneIsAskedFor of a person at a terminal.
 func TestWhatCannotBeUndoneIsAskedFor(t *testing.T) {
 	t.Parallel()
@@ -280,20 +286,28 @@ func TestWhatCannotBeUndoneIsAskedFor(t *testing.T) {
 	const revoke = "Revoke every pending invitation of "
 	for command, question := range map[string]string{
 		"campaign cancel spring":         "Cancel campaign spring with 3 recipients to go?",
-		"dead-letter delete --all":       "Delete these dead letters for good?",
-		"forget ada@example.com":         "Remove this address from " + everywhere + " for good?",
+		"dead-letter delete --all":       "Delete 1 dead letter for good?",
+		"forget ada@example.com":         "Remove 1 address, ada@example.com, from " + everywhere + " for good?",
 		"revoke --campaign spring":       revoke + "campaign spring, which has sent 0?" + goesOn,
-		"revoke --email ada@example.com": revoke + "ada@example.com?",
+		"revoke --email ada@example.com": revoke + "ada@example.com: 2 invitations as synced at TIME?",
+		"delete --email ada@example.com": "Delete every invitation of ada@example.com, in any status: 3 invitations as " +
+			"synced at TIME, at Clerk for good?",
+		"delete inv_1": "Delete 1 invitation, inv_1, at Clerk for good?",
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
 			s, args := setup(t), strings.Fields(command)
 			s.ok("bulk-invite", s.write("p.csv", people("bulk", 3)), "--campaign", "spring")
+			s.ok("invite", "dead@example.com", "--id", "dead")
+			s.dies("dead", "dead@example.com", s.queued("usher:interactive", "dead"))
+			s.synced(pendingOf("inv_1", "pending"), pendingOf("inv_2", "pending"), pendingOf("inv_3", "revoked"))
 			ended, end := context.WithCancel(t.Context())
 			end()
 			before := len(s.keys())
+			clock := regexp.MustCompile(`(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d`)
 			for _, typed := range []string{"n\n", "\n", "yes please\n"} {
 				a := s.asked(t.Context(), typed, args...)
+				a.stderr = clock.ReplaceAllString(a.stderr, "TIME")
 				if want := (answer{1, "", question + " [y/N] enqueue: not confirmed; nothing was done\n"}); a != want {
 					t.Errorf("%q: %+v, want %+v", typed, a, want)
 				}
@@ -308,7 +322,11 @@ func TestWhatCannotBeUndoneIsAskedFor(t *testing.T) {
 			if after := len(s.keys()); after != before {
 				t.Errorf("something was done: %v", s.keys())
 			}
-			if a := s.asked(t.Context(), "Y\n", args...); a.exit != 0 {
+			yes := "Y\n"
+			if strings.Contains(command, "--") {
+				yes = "yes\n"
+			}
+			if a := s.asked(t.Context(), yes, args...); a.exit != 0 {
 				t.Errorf("%+v", a)
 			}
 		})

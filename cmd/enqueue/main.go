@@ -35,10 +35,10 @@ Exit: 0 done; 1 it could not be done; 2 bad usage or input, nothing was enqueued
 cancelled; 4 --wait-timeout passed; 130 interrupted (the task stays).`
 
 type grammar struct {
-	Version kong.VersionFlag `help:"Print the version and exit."`
-	settings.Redis
-	Sandbox bool `help:"Use the Redis of a worker that runs with --sandbox."`
-	JSON    bool `name:"json" help:"Answer with one JSON object, or one a line for lists."`
+	Version        kong.VersionFlag `help:"Print the version and exit."`
+	settings.Redis `group:"everywhere"`
+	Sandbox        bool `group:"everywhere" help:"Use the Redis of a worker that runs with --sandbox."`
+	JSON           bool `name:"json" group:"everywhere" help:"Answer with one JSON object, or one a line for lists."`
 
 	Invite      inviteCommand      `cmd:"" help:"Invite one address."`
 	BulkInvite  bulkCommand        `cmd:"" help:"Invite every address in a file: CSV, JSON, JSON lines or .xlsx."`
@@ -54,6 +54,8 @@ type grammar struct {
 	Schedule    scheduleCommand    `cmd:"" help:"List, check, run, pause, resume or remove tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
+	Completion  completionCommand  `cmd:"" help:"Write what lets a shell complete commands and flags."`
+	Help        helpCommand        `cmd:"" help:"Show what a command does, and its flags."`
 }
 
 func main() {
@@ -67,19 +69,37 @@ func main() {
 
 // run runs one command until it ends or the context does, and gives the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	w := &work{}
+	command := func(stdout, stderr io.Writer) int { return w.run(ctx, args, stdin, stdout, stderr) }
+	return untilInterrupted(ctx, w, stdout, stderr, command, func(stderr io.Writer, e *interruptedError) int {
+		out := &output{stdout: io.Discard, stderr: stderr, json: slices.Contains(args, "--json")}
+		return out.fail(e)
+	})
+}
+
+// run runs the command.
+func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var g grammar
 	exited := false
 	parser := kong.Must(&g, kong.Name("enqueue"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Vars{"version": settings.Version(), "clerk_key": "Only --dry-run asks Clerk."},
-		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	parsed, err := parser.Parse(args)
+		kong.Exit(func(int) { exited = true }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.ExplicitGroups([]kong.Group{{Key: "everywhere", Title: "Flags of every command:"}}))
+	if completes(parser, stderr) {
+		return settings.ExitDone
+	}
+	parsed, err := parser.Parse(words(args))
 	if exited {
 		return settings.ExitDone
 	}
-	out := &output{stdout: stdout, stderr: stderr, json: g.JSON || err != nil && slices.Contains(args, "--json")}
+	out := &output{
+		stdout: stdout, stderr: stderr, work: w, json: g.JSON || err != nil && slices.Contains(args, "--json"),
+	}
 	if err != nil {
 		return out.fail(&usageError{error: err})
 	}
+	w.begin(parsed)
+	warnings(out)
 	if g.Sandbox {
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
@@ -91,11 +111,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return out.fail(err)
 	}
 	defer rdb.Close()
+	rdb.AddHook(w)
 	d, err := desk.New(rdb, g.Namespace, actor())
 	if err != nil {
 		return out.fail(err)
 	}
-	return out.fail(parsed.Run(&app{ctx, g.Namespace, d, stdin, bufio.NewReader(io.LimitReader(stdin, 1024)), out}))
+	whole, err := w.intoFile(parsed, out)
+	if err != nil {
+		return out.fail(err)
+	}
+	answers := bufio.NewReader(io.LimitReader(stdin, 1024))
+	stdin = &input{Reader: stdin, name: "standard input", tell: out.note, silent: !terminal(stdin)}
+	err = parsed.Run(&app{ctx, g.Namespace, d, stdin, answers, out, w})
+	if isInterrupted(ctx, err) {
+		err = w.interrupted()
+	}
+	return out.fail(whole(err))
 }
 
 // actor is who runs the command: the user and the machine, as far as they are known.
@@ -130,6 +161,7 @@ type app struct {
 	stdin     io.Reader
 	answers   *bufio.Reader // of a person, read from stdin
 	out       *output
+	work      *work
 }
 
 // terminal tells whether a person sits at a stream.

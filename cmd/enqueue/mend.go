@@ -171,6 +171,7 @@ func (c *deadRetryCommand) file(a *app) error {
 		opts.Name = "standard input"
 		rows, err = peoplefile.ReadCorrections(a.stdin, opts, keys, passedOver)
 	} else {
+		a.readingFrom(c.From)
 		rows, err = peoplefile.ReadCorrectionsFile(c.From, opts, keys, passedOver)
 	}
 	if err != nil {
@@ -191,9 +192,9 @@ func (c *deadRetryCommand) file(a *app) error {
 			count++
 		}
 	})
-	a.out.sayIf(len(plan.Unchanged) > 0, "%s unchanged, and not retried (--unchanged retries them too).",
+	a.out.sayIf(len(plan.Unchanged) > 0, "%s: %s unchanged, and not retried (--unchanged retries them too).", opts.Name,
 		plural(len(plan.Unchanged), "row"))
-	a.out.sayIf(len(plan.Gone) > 0, "%s retried already.", plural(len(plan.Gone), "row"))
+	a.out.sayIf(len(plan.Gone) > 0, "%s: %s retried already.", opts.Name, plural(len(plan.Gone), "row"))
 	answer := view{
 		"retried": count, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": []badRow{},
 		"dry_run": c.DryRun,

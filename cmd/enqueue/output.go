@@ -22,6 +22,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/term"
 
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
@@ -37,6 +38,7 @@ import (
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
+	work           *work
 	failed         error // what writing to stdout met first
 }
 
@@ -85,24 +87,71 @@ func (o *output) table(none, fields string, rows []view) {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	columns, header, configs := strings.Split(fields, ","), table.Row{}, []table.ColumnConfig{}
+	widths := make([]int, len(columns))
 	for i, column := range columns {
-		header = append(header, strings.ReplaceAll(column, "_", " "))
-		configs = append(configs, table.ColumnConfig{Number: i + 1, WidthMax: 48, WidthMaxEnforcer: text.WrapSoft})
+		name := strings.ReplaceAll(column, "_", " ")
+		header, widths[i] = append(header, name), text.StringWidth(name)
 	}
 	t.AppendHeader(header)
-	t.SetColumnConfigs(configs)
 	for _, row := range rows {
 		var cells table.Row
-		for _, column := range columns {
+		for i, column := range columns {
 			cell := shown(row[column], "-", local)
 			if text, isText := cell.(string); isText {
 				cell = visible(text)
 			}
-			cells = append(cells, cell)
+			cells, widths[i] = append(cells, cell), max(widths[i], text.LongestLineLen(fmt.Sprint(cell)))
 		}
 		t.AppendRow(cells)
 	}
+	for i, width := range fitting(widths, o.width()) {
+		enforce := text.WrapSoft
+		if width < widths[i] && width < widestCell {
+			enforce = text.WrapText // a word may be too long
+		}
+		configs = append(configs, table.ColumnConfig{Number: i + 1, WidthMax: width, WidthMaxEnforcer: enforce})
+	}
+	t.SetColumnConfigs(configs)
 	o.say("%s", t.Render())
+}
+
+const (
+	widestCell   = 48 // what is wider is wrapped
+	narrowestFit = 8  // no column is made narrower so that the table fits
+)
+
+// fitting narrows the widest columns of a table until it is no wider than the terminal, if it can; 0: there is none.
+func fitting(widths []int, terminal int) []int {
+	fit, sum := make([]int, len(widths)), 1
+	for i, width := range widths {
+		fit[i] = min(width, widestCell)
+		sum += fit[i] + len("│  ") - len("│") + 1
+	}
+	for terminal > 0 && sum > terminal {
+		widest := slices.Index(fit, slices.Max(fit))
+		if fit[widest] <= narrowestFit {
+			break
+		}
+		fit[widest]--
+		sum--
+	}
+	return fit
+}
+
+// width is that of the terminal to which the answer goes; 0 if it goes elsewhere.
+func (o *output) width() int {
+	to := o.stdout
+	if s, ok := to.(*stream); ok {
+		to = s.to
+	}
+	if played, ok := to.(interface{ Width() int }); ok {
+		return played.Width() // in tests
+	}
+	if file, ok := to.(*os.File); ok && terminal(file) {
+		width, _, _ := term.GetSize(int(file.Fd()))
+		return width
+	}
+	return 0
 }
 
 // object writes one JSON object for a program; without --json, nothing.
@@ -187,7 +236,19 @@ func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 		if createErr != nil {
 			return createErr
 		}
-		defer func() { err = errors.Join(err, file.Close()) }()
+		o.work.makes(f.Output)
+		rows, list := 0, each
+		each = func(write func(view) error) error {
+			return list(func(row view) error {
+				rows++
+				return write(row)
+			})
+		}
+		defer func() {
+			if err = o.work.wrote(file, err); err == nil {
+				o.note("%s written to %s.", plural(rows, "row"), f.Output)
+			}
+		}()
 		into = file
 	}
 	if o.json {
@@ -253,6 +314,9 @@ func (o *output) fail(err error) int {
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		rows = append(rows, usage.rows...)
 		maps.Copy(more, usage.more)
+	}
+	if interrupted, ok := errors.AsType[*interruptedError](err); ok {
+		more["outcome"] = interrupted.outcome
 	}
 	if o.json {
 		o.failure(code, message, rows, more)
@@ -325,7 +389,7 @@ func verdict(err error) (exit int, code, message string) {
 	case is(errTimeout):
 		return exitTimeout, "timeout", message
 	case is(context.Canceled):
-		return exitInterrupted, "interrupted", "interrupted; what was enqueued stays enqueued"
+		return exitInterrupted, "interrupted", message
 	case is(tasks.ErrUnsure) && store.IsFull(err):
 		return settings.ExitFailed, "unsure", full + message
 	case store.IsFull(err):
@@ -377,12 +441,7 @@ func clockTime(t time.Time) string {
 }
 
 // plural gives a count with its noun.
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func plural(n int, noun string) string { return settings.Plural(n, noun) }
 
 // sentence makes one of a text that is not empty.
 func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }

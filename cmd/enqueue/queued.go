@@ -12,7 +12,7 @@ import (
 )
 
 type taskCommand struct {
-	List   taskListCommand   `cmd:"" help:"List tasks that have not ended: by lane, those at work first."`
+	List   taskListCommand   `cmd:"" aliases:"ls" help:"List tasks that have not ended: by lane, those at work first."`
 	Cancel taskCancelCommand `cmd:"" help:"Cancel tasks that have not ended."`
 }
 
@@ -42,6 +42,7 @@ type taskListCommand struct {
 	State string `placeholder:"S" help:"Only active, pending, retry or scheduled ones."`
 	taskFlags
 	PageFlags
+	listFlag
 }
 
 func (c *taskListCommand) Run(a *app) (err error) {

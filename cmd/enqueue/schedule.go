@@ -11,7 +11,7 @@ import (
 )
 
 type scheduleCommand struct {
-	List   scheduleListCommand   `cmd:"" help:"List the schedules of the workers' files, with their next and last runs."`
+	List   scheduleListCommand   `cmd:"" aliases:"ls" help:"List the schedules of the workers' files, with their next and last runs."`
 	Check  scheduleCheckCommand  `cmd:"" help:"Check a file of schedules, and show when they would run. Needs no Redis."`
 	Run    scheduleRunCommand    `cmd:"" help:"Have a worker enqueue the task of a schedule once, now."`
 	Pause  schedulePauseCommand  `cmd:"" help:"Let a schedule enqueue nothing, until it is resumed."`
@@ -24,7 +24,10 @@ type scheduleName struct {
 	Name string `arg:"" help:"The schedule's name."`
 }
 
-type scheduleListCommand struct{ PageFlags }
+type scheduleListCommand struct {
+	PageFlags
+	listFlag
+}
 
 func (c *scheduleListCommand) Run(a *app) error {
 	const fields = "name,state,cron,timezone,task,next_at,last_at,last_task_id,last_error"

@@ -188,6 +188,7 @@ type invitationsCommand struct {
 	CSV    bool   `name:"csv" help:"Write CSV: all, unless there is a --limit."`
 	rawFlag
 	PageFlags
+	listFlag
 }
 
 func (c *invitationsCommand) Run(a *app) (err error) {
@@ -264,9 +265,11 @@ func (c *forgetCommand) Run(a *app) error {
 		}
 		return err
 	}
-	question := "Remove this address from campaigns, queues, results, dead letters and the directory for good?"
+	question := "Remove 1 address, " + c.Address + ", from campaigns, queues, results, dead letters and the directory " +
+		"for good?"
 	if c.AtClerk {
-		question = "Delete this address's invitations at Clerk, and r" + question[1:]
+		question = "Delete " + a.asSynced(tasks.RevokePayload{EmailAddress: c.Address}, a.desk.AllAsSynced) +
+			" of the address at Clerk, and r" + question[1:]
 	}
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -173,11 +172,6 @@ func TestNothingHidesOnATerminal(t *testing.T) {
 		t.Errorf("a file has not what was written: %q", a.stdout)
 	}
 }
-
-// screen is a terminal.
-type screen struct{ bytes.Buffer }
-
-func (*screen) Terminal() bool { return true }
 
 // TestAPayloadIsShownAsJSON: to a program as an object; what is none is kept byte for byte.
 func TestAPayloadIsShownAsJSON(t *testing.T) {

@@ -25,6 +25,7 @@ type inviteCommand struct {
 
 func (c *inviteCommand) Run(a *app) error {
 	c.recipient.EmailAddress = c.Address
+	a.repeatsByID(c.ID, "enqueue find "+c.recipient.Normalize().EmailAddress+" tells")
 	task, err := a.desk.Invite(a.ctx, c.recipient, c.options...)
 	return a.enqueued(task, err, "invitation of "+c.recipient.Normalize().EmailAddress, c.TaskFlags)
 }
@@ -47,6 +48,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 	case err != nil && !exists:
 		return err
 	}
+	a.work.did("the %s is enqueued and stays so: enqueue status %s", what, task.ID)
 	when := ""
 	if task.State == tasks.StateScheduled {
 		when = " for " + local(task.ScheduledAt)
@@ -71,6 +73,15 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
 	}
 	return err
+}
+
+// repeatsByID notes how an invite can be repeated safely: with an id it can, and else a look tells whether to.
+func (a *app) repeatsByID(id, look string) {
+	if id != "" {
+		a.work.repeats("repeat it with the same --id: that adds nothing twice")
+		return
+	}
+	a.work.repeats("do not just repeat it: %s (with an --id repeating it is safe)", look)
 }
 
 // mendIt says how a dead task is mended.
@@ -253,7 +264,11 @@ func (c *revokeCommand) Run(a *app) (err error) {
 	if c.DryRun {
 		return c.dryRun(a, target, goesOn, campaign.State)
 	}
-	question := "Revoke every pending invitation of " + target + sent + "?" + goesOn
+	count := ""
+	if !c.Yes && c.Email != "" && terminal(a.stdin) {
+		count = ": " + a.asSynced(c.payload(), a.desk.PendingAsSynced)
+	}
+	question := "Revoke every pending invitation of " + target + sent + count + "?" + goesOn
 	if err := a.confirm(c.Yes || c.InvitationID != "", question); err != nil {
 		return err
 	}
@@ -321,6 +336,17 @@ func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 	answer["tasks_cancelled"] = append([]string{}, append(done.cancelled, done.wanted...)...)
 	answer["tasks_left"] = append([]string{}, done.begun...)
 	return answer, nil
+}
+
+// asSynced tells how many invitations there are, as far as the directory knows.
+func (a *app) asSynced(
+	of tasks.RevokePayload, find func(context.Context, tasks.RevokePayload) (desk.Affected, error),
+) string {
+	r, err := find(a.ctx, of)
+	if err != nil || r.Source == "" {
+		return "an unknown number of invitations"
+	}
+	return plural(len(r.Invitations), "invitation") + " as synced at " + clockTime(r.SyncedAt)
 }
 
 // goesOn tells of a campaign that will send more.
@@ -420,9 +446,12 @@ func (c *deleteCommand) Run(a *app) (err error) {
 		}
 		return err
 	}
-	what := "invitation " + c.InvitationID
+	what := "1 invitation, " + c.InvitationID
 	if c.Email != "" {
 		what = "every invitation of " + c.Email + ", in any status"
+		if !c.Yes && terminal(a.stdin) {
+			what += ": " + a.asSynced(tasks.RevokePayload{EmailAddress: c.Email}, a.desk.AllAsSynced)
+		}
 	}
 	if err := a.confirm(c.Yes, "Delete "+what+", at Clerk for good?"); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // images have no zone files
@@ -48,7 +49,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser := kong.Must(&g, kong.Name("worker"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }), kong.Vars{"version": settings.Version(), "clerk_key": "Required."},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+	sandbox := slices.Contains(args, sandboxClerk)
+	if sandbox {
+		hideFlags(parser.Model.Node)
+	}
 	parsed, err := parser.Parse(args)
+	if err == nil && sandbox {
+		err = refuseFlags(parsed)
+	}
 	if exited {
 		return settings.ExitDone
 	}
@@ -59,6 +67,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(&g.workerFlags, &streams{stdout: stdout, stderr: stderr})
 	return exitCode(parsed.Run(), stderr)
+}
+
+// sandboxClerk is the command that has no settings of a worker.
+const sandboxClerk = "sandbox-clerk"
+
+// isWorkers tells whether a flag that all commands have is a setting of the worker.
+func isWorkers(f *kong.Flag) bool { return f.Name != "help" && f.Name != "version" }
+
+// hideFlags leaves the worker's flags out of the help.
+func hideFlags(root *kong.Node) {
+	for _, flag := range root.Flags {
+		flag.Hidden = flag.Hidden || isWorkers(flag)
+	}
+}
+
+// refuseFlags refuses flags of the worker that were given to the sandbox Clerk: they would do nothing.
+func refuseFlags(parsed *kong.Context) error {
+	if parsed.Selected() == nil || parsed.Selected().Name != sandboxClerk {
+		return nil
+	}
+	for _, step := range parsed.Path {
+		if step.Flag != nil && isWorkers(step.Flag) && slices.Contains(parsed.Model.Flags, step.Flag) {
+			return fmt.Errorf("--%s is a setting of the worker; %s has its own flags only", step.Flag.Name, sandboxClerk)
+		}
+	}
+	return nil
 }
 
 // streams are where a command writes.

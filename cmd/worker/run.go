@@ -86,6 +86,9 @@ func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error 
 	log := zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
 	redis.SetLogger(&redisLog{log})
 	log = log.Hook(worker.NewTroubles(log))
+	for _, warning := range settings.UnknownVariables(os.Environ()) {
+		log.Warn().Str("fault", warning).Msg("a variable has no effect")
+	}
 	if c.Sandbox {
 		stop, err := startSandbox(ctx, s, log)
 		if err != nil {

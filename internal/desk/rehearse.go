@@ -204,6 +204,16 @@ func (d *Desk) isPending(
 	return slices.DeleteFunc(page.Invitations, other), err
 }
 
+// PendingAsSynced are the invitations that a revocation would revoke, as they were last synced.
+func (d *Desk) PendingAsSynced(ctx context.Context, of tasks.RevokePayload) (Affected, error) {
+	return d.asSynced(ctx, "pending", of)
+}
+
+// AllAsSynced are invitations in any status, as they were last synced.
+func (d *Desk) AllAsSynced(ctx context.Context, of tasks.RevokePayload) (Affected, error) {
+	return d.asSynced(ctx, "", of)
+}
+
 // asSynced finds what was so when the directory was synced. What was pending may have expired since.
 func (d *Desk) asSynced(ctx context.Context, status string, of tasks.RevokePayload) (r Affected, err error) {
 	copy, err := d.Directory.Copy(ctx)

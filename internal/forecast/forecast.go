@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/settings"
 )
 
 // Outlook is what a forecast is made from, as it was when it was read. All its spans count from At.
@@ -195,11 +196,8 @@ const ifs = "if nothing fails and nobody else uses the key"
 func assumption(pace string, invites, others int) string {
 	var besides []string
 	count := func(where string, n int, noun string) {
-		if n > 1 {
-			noun += "s"
-		}
 		if n > 0 {
-			besides = append(besides, fmt.Sprintf("%s %d %s", where, n, noun))
+			besides = append(besides, where+" "+settings.Plural(n, noun))
 		}
 	}
 	count("after", invites, "invite")

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
+
+	"example.com/usher/internal/settings"
+)
+
+// helpCommand is here to be listed: words tells of it.
+type helpCommand struct {
+	Command []string `arg:"" optional:"" help:"The command."`
+}
+
+func (helpCommand) Run() error { return nil }
+
+// words makes "--help" of a leading "help", as kong understands it.
+func words(args []string) []string {
+	if len(args) > 0 && args[0] == "help" {
+		return append(append([]string{}, args[1:]...), "--help")
+	}
+	return args
+}
+
+// completes answers a shell that asks how a line goes on, and tells whether that was asked.
+func completes(parser *kong.Kong, stderr io.Writer) bool {
+	if os.Getenv("COMP_LINE") == "" {
+		return false
+	}
+	done := false
+	kongplete.Complete(parser, kongplete.WithExitFunc(func(int) { done = true }),
+		kongplete.WithErrorHandler(func(err error) { fmt.Fprintln(stderr, "enqueue:", err) }))
+	return done
+}
+
+type completionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+// Run writes what a shell must be told. The words themselves come from the program whenever they are asked for.
+func (c *completionCommand) Run(a *app) error {
+	path, err := os.Executable()
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return fmt.Errorf("finding out where enqueue is: %w", err)
+	}
+	script := map[string]string{
+		"bash": "complete -C QUOTED enqueue",
+		"zsh":  "autoload -U +X bashcompinit && bashcompinit\ncomplete -C QUOTED enqueue",
+		"fish": `function __complete_enqueue
+    set -lx COMP_LINE (commandline -cp)
+    test -z (commandline -ct)
+    and set COMP_LINE "$COMP_LINE "
+    QUOTED
+end
+complete -f -c enqueue -a "(__complete_enqueue)"`,
+	}[c.Shell]
+	script = strings.ReplaceAll(script, "QUOTED", "'"+strings.ReplaceAll(path, "'", `'\''`)+"'")
+	a.out.say("%s", script)
+	a.out.object(view{"shell": c.Shell, "script": script})
+	return nil
+}
+
+// listFlag sends a list to a file.
+type listFlag struct {
+	Output string `short:"o" placeholder:"PATH" help:"Write to this new file, not to standard output."`
+}
+
+func (f *listFlag) path() string { return f.Output }
+
+// intoFile lets a list go into the file that a command was told to write. What it gives is called with the command's
+// error, and gives it back with what may be wrong with the file.
+func (w *work) intoFile(parsed *kong.Context, out *output) (whole func(err error) error, err error) {
+	list, ok := parsed.Selected().Target.Addr().Interface().(interface{ path() string })
+	if !ok || list.path() == "" {
+		return func(err error) error { return err }, nil
+	}
+	file, err := create(list.path())
+	if err != nil {
+		return nil, err
+	}
+	w.makes(file.Name())
+	out.stdout = file
+	return func(err error) error {
+		if err = w.wrote(file, cmp.Or(err, out.failed)); err == nil {
+			out.note("Written to %s.", file.Name())
+		}
+		return err
+	}, nil
+}
+
+// wrote closes a file that was written. With an error the file is removed: it would be in the way of another try.
+func (w *work) wrote(file *os.File, err error) error {
+	if closing := file.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+		err = fmt.Errorf("%s was not written: %w", file.Name(), err)
+	}
+	w.makes("")
+	return err
+}
+
+// warnings tells of settings that have no effect.
+func warnings(out *output) {
+	for _, warning := range settings.UnknownVariables(os.Environ()) {
+		out.note("Warning: %s", warning)
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/testkit"
+)
+
+func TestHelpOfACommand(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, command := range []string{"", "invite", "campaign pause", "dead-letter"} {
+		a := s.run(t.Context(), strings.NewReader(""), append(strings.Fields(command), "--help")...)
+		var b bytes.Buffer
+		exit := run(t.Context(), append([]string{"help"}, strings.Fields(command)...), strings.NewReader(""), &b, &b)
+		if exit != 0 || b.String() != a.stdout || a.exit != 0 {
+			t.Errorf("help %s: exit %d\n%s", command, exit, b.String())
+		}
+	}
+	var b bytes.Buffer
+	if exit := run(t.Context(), []string{"help", "dance"}, strings.NewReader(""), &b, &b); exit != 2 {
+		t.Errorf("exit %d: %s", exit, b.String())
+	}
+	help := s.enqueue("invite", "--help").stdout
+	own, everywhere := strings.Index(help, "--on-existing-user"), strings.Index(help, "--redis-url")
+	if own < 0 || everywhere < own || !strings.Contains(help, "Flags of every command:") {
+		t.Errorf("the flags of every command are not last:\n%s", help)
+	}
+}
+
+// TestAListGoesIntoAFile that must be new, and is whole.
+func TestAListGoesIntoAFile(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring")
+	s.dead("spring", 1, "duplicate_record")
+	s.synced(pendingOf("inv_1", "pending"))
+	for i, command := range []string{
+		"campaign list", "campaign ls", "campaign ls --json", "campaign export spring", "dead-letter list",
+		"dead-letter ls --json", "dead-letter export", "invitations", "invitations --csv", "schedule list", "schedule ls",
+	} {
+		path := filepath.Join(s.dir, "list"+strings.Repeat("x", i))
+		args := strings.Fields(command)
+		direct := s.enqueue(args...)
+		a := s.enqueue(append(args, "-o", path)...)
+		written, err := os.ReadFile(path)
+		// how old the directory is differs
+		if err != nil || a.exit != 0 || a.stdout != "" || command != "invitations" && string(written) != direct.stdout {
+			t.Errorf("%s: %+v, %v\n%s\nwant\n%s", command, a, err, written, direct.stdout)
+		}
+		if !strings.Contains(command, "--json") && !strings.Contains(a.stderr, path) {
+			t.Errorf("%s: the file is not named: %s", command, a.stderr)
+		}
+		if a := s.enqueue(append(args, "-o", path)...); a.exit != 2 || !strings.Contains(a.stderr, path+" exists already") {
+			t.Errorf("%s: it is overwritten: %+v", command, a)
+		}
+	}
+	missing := filepath.Join(s.dir, "missing")
+	if a := s.enqueue("dead-letter", "export", "nobody", "-o", missing); a.exit != 1 ||
+		!strings.Contains(a.stderr, missing+" was not written") {
+		t.Errorf("%+v", a)
+	}
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("a file that is not whole stays")
+	}
+}
+
+// screen is a terminal of some columns.
+type screen struct {
+	bytes.Buffer
+	columns int
+}
+
+func (*screen) Terminal() bool { return true }
+func (s *screen) Width() int   { return s.columns }
+
+func TestTablesFitTheTerminal(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("somebody-with-a-long-name-", 3)), "--campaign", "spring")
+	s.dead("spring", 3, "duplicate_record")
+	for _, columns := range []int{60, 80, 100, 200} {
+		out := &screen{columns: columns}
+		run(t.Context(), []string{"--redis-url", s.url, "dead-letter", "list"}, strings.NewReader(""), out, out)
+		if widest := text.LongestLineLen(out.String()); widest > columns || widest < min(columns, 100)-2 {
+			t.Errorf("%d columns: the table has %d\n%s", columns, widest, out.String())
+		}
+	}
+	if got := fitting([]int{4, 60, 5}, 0); !slices.Equal(got, []int{4, 48, 5}) {
+		t.Errorf("without a terminal: %v", got)
+	}
+	if got := fitting([]int{60, 60, 60}, 10); !slices.Equal(got, []int{8, 8, 8}) {
+		t.Errorf("too narrow: %v", got)
+	}
+}
+
+// TestTheScriptForEachShell: what they do is theirs.
+func TestTheScriptForEachShell(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	path, err := os.Executable()
+	testkit.NoError(t, err)
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if a := s.enqueue("completion", shell); a.exit != 0 || !strings.Contains(a.stdout, "'"+path+"'") {
+			t.Errorf("%s: %+v", shell, a)
+		}
+	}
+	if a := s.enqueue("completion", "csh"); a.exit != 2 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestEveryVariableIsKnown: none that a flag reads is warned of.
+func TestEveryVariableIsKnown(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(&grammar{}, kong.Vars{"version": "", "clerk_key": ""})
+	testkit.NoError(t, err)
+	for _, leaf := range parser.Model.Leaves(false) {
+		for _, flags := range leaf.AllFlags(false) {
+			for _, flag := range flags {
+				if warnings := settings.UnknownVariables(flag.Envs); len(warnings) > 0 {
+					t.Errorf("%s: %s", flag.Name, warnings)
+				}
+			}
+		}
+	}
+}

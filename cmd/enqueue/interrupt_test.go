@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/alicebob/miniredis/v2/server"
+
+	"example.com/usher/internal/testkit"
+)
+
+// everyCommand has arguments for every command, with which it goes as far as it can.
+func everyCommand() map[string][]string {
+	return map[string][]string{
+		"invite": {"ada@example.com"}, "bulk-invite": {"FILE"}, "revoke": {"inv_1"}, "delete": {"inv_1", "--yes"},
+		"sync-list": nil, "status": nil, "find": {"ada@example.com"}, "resume-calls": nil, "invitations": nil,
+		"campaign list": nil, "campaign status": {"spring"}, "campaign watch": {"spring"}, "campaign pause": {"spring"},
+		"campaign resume": {"spring"}, "campaign cancel": {"spring", "--yes"}, "campaign export": {"spring"},
+		"campaign delete": {"spring", "--yes"}, "dead-letter list": nil, "dead-letter show": {"one"},
+		"dead-letter retry": {"--all"}, "dead-letter delete": {"--all", "--yes"}, "dead-letter export": nil,
+		"schedule list": nil, "schedule check": {"FILE"}, "schedule run": {"daily"}, "schedule pause": {"daily"},
+		"schedule resume": {"daily"}, "schedule remove": {"daily"}, "task list": nil,
+		"task cancel": {"one", "--yes"}, "completion": {"bash"}, "help": nil, "forget": {"ada@example.com", "--yes"},
+	}
+}
+
+// leaves are the paths of all commands.
+func leaves(t *testing.T) (paths []string) {
+	t.Helper()
+	parser, err := kong.New(&grammar{}, kong.Vars{"version": "", "clerk_key": ""})
+	testkit.NoError(t, err)
+	for _, leaf := range parser.Model.Leaves(false) {
+		paths = append(paths, pathOf(leaf))
+	}
+	return paths
+}
+
+// interrupt runs a command, interrupts it once that is due, and wants it to end within a second.
+func (s *stage) interrupt(stdin io.Reader, due <-chan struct{}, args ...string) answer {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var interrupted time.Time
+	ended := make(chan answer, 1)
+	go func() { ended <- s.run(ctx, stdin, args...) }()
+	<-due
+	interrupted = time.Now()
+	cancel()
+	a := <-ended
+	if took := time.Since(interrupted); took > time.Second || a.exit != exitInterrupted {
+		s.t.Errorf("%q: exit %d after %s, want %d within a second\n%s%s", args, a.exit, took, exitInterrupted, a.stdout,
+			a.stderr)
+	}
+	return a
+}
+
+// TestEveryCommandIsInterruptedWithinASecond by a signal, while its Redis hangs at its first request.
+func TestEveryCommandIsInterruptedWithinASecond(t *testing.T) {
+	t.Parallel()
+	commands := everyCommand()
+	for _, path := range leaves(t) {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			args, known := commands[path]
+			if !known {
+				t.Fatal("everyCommand has no arguments for it; howToRepeat must know it too")
+			}
+			if path == "help" || path == "completion" || path == "schedule check" {
+				return // they wait for nothing
+			}
+			s := setup(t)
+			args = slices.Clone(args)
+			if i := slices.Index(args, "FILE"); i >= 0 {
+				args[i] = s.write("people.csv", people("p", 3))
+			}
+			due := s.hangs(func(cmd string) bool { return !slices.Contains([]string{"HELLO", "CLIENT"}, cmd) })
+			a := s.interrupt(strings.NewReader(""), due, append(strings.Fields(path), args...)...)
+			if !strings.Contains(a.stderr, "interrupted; nothing was ") &&
+				!strings.Contains(a.stderr, "interrupted; unknown whether anything was ") {
+				t.Errorf("%s", a.stderr)
+			}
+			if changes, again := howToRepeat(path); changes && path != "invite" && again == "" {
+				t.Error("nobody is told how to repeat it")
+			}
+		})
+	}
+}
+
+// hangs lets the stage's Redis answer no more from a command on, and tells when it has come.
+func (s *stage) hangs(at func(cmd string) bool) (due <-chan struct{}) {
+	came, ended := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.t.Cleanup(func() { close(ended) })
+	s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+		if at(cmd) {
+			once.Do(func() { close(came) })
+			<-ended
+			return true
+		}
+		return false
+	})
+	return came
+}
+
+func isScript(cmd string) bool { return strings.HasPrefix(cmd, "EVAL") }
+
+// TestAnInterruptTellsWhatIsKnown: enqueued, not enqueued, or unknown, and how to repeat it.
+func TestAnInterruptTellsWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	read := func(cmd string) bool { return strings.HasPrefix(cmd, "HM") || strings.HasPrefix(cmd, "SCRIPT") }
+	for name, test := range map[string]struct {
+		at   func(string) bool
+		args []string
+		want string
+	}{
+		"not enqueued": {read, []string{"invite", "ada@example.com"}, "interrupted; nothing was enqueued"},
+		"unknown": {isScript, []string{"invite", "ada@example.com"}, "interrupted; unknown whether anything was " +
+			"enqueued, because an answer of Redis was not waited for; do not just repeat it: enqueue find " +
+			"ada@example.com tells"},
+		"unknown, with an id": {isScript, []string{"invite", "ada@example.com", "--id", "one"},
+			"repeat it with the same --id"},
+		"unknown, a bulk":  {isScript, []string{"bulk-invite", "FILE"}, "repeat it with the same file and options"},
+		"unknown, a pause": {isScript, []string{"campaign", "pause", "spring"}, "repeat it: that does nothing twice"},
+		"only reads":       {isScript, []string{"campaign", "watch", "spring"}, "interrupted; nothing was changed"},
+		"only rehearses": {isScript, []string{"dead-letter", "delete", "--all", "--dry-run"},
+			"interrupted; nothing was changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			file := s.write("people.csv", people("p", 3))
+			s.ok("bulk-invite", file, "--campaign", "spring")
+			s.ok("invite", "dead@example.com", "--id", "dead")
+			s.dies("dead", "dead@example.com", s.queued("usher:interactive", "dead"))
+			for i, arg := range test.args {
+				if arg == "FILE" {
+					test.args[i] = file
+				}
+			}
+			due := s.hangs(test.at)
+			if name == "only rehearses" || name == "not enqueued" {
+				due = s.hangs(func(cmd string) bool { return cmd != "HELLO" && cmd != "CLIENT" })
+			}
+			a := s.interrupt(strings.NewReader(""), due, test.args...)
+			if !strings.Contains(a.stderr, test.want) {
+				t.Errorf("%s\nwant %s", a.stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestAnInterruptedWaitTellsTheTask(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	due := make(chan struct{})
+	go func() {
+		testkit.Eventually(t, "it waits", func() bool {
+			info, err := s.inspector().GetTaskInfo("usher:interactive", "one")
+			return err == nil && info != nil
+		})
+		close(due)
+	}()
+	a := s.interrupt(strings.NewReader(""), due, "invite", "ada@example.com", "--id", "one", "--wait", "--json")
+	if !strings.Contains(a.stderr, `"code":"interrupted"`) || !strings.Contains(a.stderr, "enqueue status one") ||
+		!strings.Contains(a.stderr, `"outcome":"done"`) {
+		t.Errorf("%s", a.stderr)
+	}
+}
+
+// silence is an input from which nothing comes.
+type silence struct {
+	read chan struct{} // closed when it is read
+	once sync.Once
+}
+
+func (s *silence) Read([]byte) (int, error) {
+	s.once.Do(func() { close(s.read) })
+	select {}
+}
+
+func (*silence) Terminal() bool { return true }
+
+// TestAnInterruptEndsReading: at a terminal it says what it waits for.
+func TestAnInterruptEndsReading(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"bulk-invite", "-"}, {"bulk-invite", "-", "--dry-run"}, {"dead-letter", "retry", "--from", "-"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			stdin := &silence{read: make(chan struct{})}
+			a := s.interrupt(stdin, stdin.read, args...)
+			if !strings.Contains(a.stderr, "Reading from standard input …") ||
+				!strings.Contains(a.stderr, "interrupted; nothing was ") {
+				t.Errorf("%s", a.stderr)
+			}
+		})
+	}
+}
+
+// TestWaitingForRedisIsTold at a terminal.
+func TestWaitingForRedisIsTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	due := s.hangs(func(cmd string) bool { return cmd != "HELLO" && cmd != "CLIENT" })
+	ctx, cancel := context.WithCancel(t.Context())
+	out, ended := changes{make(chan string, 100), true}, make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--redis-url", s.url, "status"}, strings.NewReader(""), new(bytes.Buffer), out)
+	}()
+	<-due
+	next(t, out.lines, has("Waiting for Redis"))
+	cancel()
+	exits(t, ended, exitInterrupted)
+}
+
+// TestAnInterruptLeavesNothingInTheWay of repeating the command.
+func TestAnInterruptLeavesNothingInTheWay(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file, export := s.write("people.csv", people("p", 3)+"nobody\n"), filepath.Join(s.dir, "export.csv")
+	s.ok("bulk-invite", s.write("good.csv", people("p", 3)), "--campaign", "spring")
+	for _, args := range [][]string{
+		{"bulk-invite", file, "--skip-invalid"}, {"campaign", "export", "spring", "-o", export},
+	} {
+		due := s.hangs(func(cmd string) bool { return isScript(cmd) || cmd == "HSCAN" })
+		s.interrupt(strings.NewReader(""), due, args...)
+		for _, path := range []string{file + ".invalid.csv", export} {
+			if _, err := os.Stat(path); err == nil {
+				t.Errorf("%q left %s", args, path)
+			}
+		}
+	}
+}
