@@ -100,6 +100,9 @@ func (l *limited) everything() {
 		func() {
 			id := field(l.do(0, "invite", "later@example.com", "--in=1d"), "task_id")
 			l.do(0, "status", id)
+			l.do(0, "task", "list")
+			l.do(0, "find", "later@example.com")
+			l.do(0, "task", "cancel", field(l.do(0, "invite", "later@example.com", "--in=2d"), "task_id"), "--yes")
 			l.do(0, "forget", "later@example.com", "--yes")
 		},
 		func() {
