@@ -90,7 +90,8 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 	if err != nil {
 		return "", fmt.Errorf("encoding a payload: %w", err)
 	}
-	_, err = policy.Enqueue(ctx, client, asynq.NewTask(TypeBulkInvite, data), queue, id, c.ScheduledAt)
+	task := asynq.NewTaskWithHeaders(TypeBulkInvite, data, enqueuedNow())
+	_, err = policy.Enqueue(ctx, client, task, queue, id, c.ScheduledAt)
 	return id, err
 }
 

@@ -199,6 +199,11 @@ func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
 // enqueuedAtHeader is the header of a task that says when it was enqueued, in Unix milliseconds.
 const enqueuedAtHeader = "enqueued_at"
 
+// enqueuedNow are the headers of a task that is enqueued now.
+func enqueuedNow() map[string]string {
+	return map[string]string{enqueuedAtHeader: strconv.FormatInt(time.Now().UnixMilli(), 10)}
+}
+
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
 func (c *Client) enqueue(
 	ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option,
@@ -235,8 +240,7 @@ func (c *Client) enqueue(
 		// nothing.
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	headers := map[string]string{enqueuedAtHeader: strconv.FormatInt(now.UnixMilli(), 10)}
-	task := asynq.NewTaskWithHeaders(kind, data, headers)
+	task := asynq.NewTaskWithHeaders(kind, data, enqueuedNow())
 	fresh, err := policy.Enqueue(ctx, c.asynq, task, queue, id, options.At)
 	if err != nil {
 		return Task{}, err

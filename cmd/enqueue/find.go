@@ -25,7 +25,7 @@ func (c *findCommand) Run(a *app) error {
 	}
 	a.out.table("Nothing is known of it.", "at,what,details", rows)
 	a.out.sayIf(!story.Forgotten.IsZero(), "It was forgotten on request at %s.", local(story.Forgotten))
-	a.out.sayIf(story.SyncedAt.IsZero(), "What Clerk says of it is not known: the directory was never synced "+
+	a.out.sayIf(story.Address != "" && story.SyncedAt.IsZero(), "What Clerk says of it is not known: the directory was never synced "+
 		"(enqueue sync-list).")
 	a.out.sayIf(!story.SyncedAt.IsZero(), "What Clerk says of it is as synced at %s.", local(story.SyncedAt))
 	answer := viewOf(story)

@@ -64,6 +64,13 @@ func (w *work) did(format string, args ...any) {
 	w.done = fmt.Sprintf(format, args...)
 }
 
+// asks notes that a person is asked: what was asked of Redis before that has only read.
+func (w *work) asks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = false
+}
+
 // repeats notes how the command can be repeated safely.
 func (w *work) repeats(format string, args ...any) {
 	w.mu.Lock()

@@ -196,6 +196,7 @@ var errNotConfirmed = errors.New("not confirmed; nothing was done")
 
 // ask asks a person and gives the answer in lower case.
 func (a *app) ask(question string) (answer string, err error) {
+	a.work.asks()
 	fmt.Fprint(a.out.stderr, visible(question))
 	answered := make(chan string, 1)
 	go func() { // a read cannot be interrupted; it ends with the process

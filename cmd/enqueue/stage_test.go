@@ -263,3 +263,11 @@ func (s *stage) queued(queue, id string) string {
 	testkit.NoError(s.t, err)
 	return string(info.Payload)
 }
+
+// client is a producer's.
+func (s *stage) client() *tasks.Client {
+	s.t.Helper()
+	client, err := tasks.NewClient(tasks.Redis(s.rdb))
+	testkit.NoError(s.t, err)
+	return client
+}

@@ -316,7 +316,7 @@ func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 	if len(ids) == 0 {
 		return answer, nil
 	}
-	question := plural(len(ids), "invite") + " of this address have not been sent:" + named + "\n"
+	question := "Not sent yet: " + plural(len(ids), "invite") + " of this address:" + named + "\n"
 	if !c.AndScheduled && !c.Yes && terminal(a.stdin) && !a.out.json {
 		reply, err := a.ask(question + "Cancel them too? [y/N] ")
 		if err != nil {
@@ -377,8 +377,9 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 		if err != nil {
 			return err
 		}
-		verb := map[bool]string{true: "would be cancelled", false: "would stay, and be sent"}[c.AndScheduled]
-		a.out.sayIf(len(invites) > 0, "%s of this address that have not been sent %s.", plural(len(invites), "invite"), verb)
+		verb := map[bool]string{true: "cancelled", false: "left, to be sent"}[c.AndScheduled]
+		a.out.sayIf(len(invites) > 0, "Not sent yet, and would be %s: %s of this address.", verb,
+			plural(len(invites), "invite"))
 	}
 	a.affected(r, "revoke", "pending invitation", target, goesOn, view{
 		"dry_run": true, "invitation_id": known(c.InvitationID), "email_address": known(c.Email),

@@ -234,7 +234,7 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 
 // queues tells of tasks about the address that have not ended.
 func (f *finder) queues(ctx context.Context, _ store.AddressID) error {
-	found, err := (&forgetting{Desk: f.Desk, folded: tasks.FoldAddress(f.story.Address)}).about()
+	found, err := (&forgetting{Desk: f.Desk, folded: tasks.FoldAddress(f.story.Address)}).about(ctx)
 	for _, info := range found {
 		if err := f.waiting(ctx, info); err != nil {
 			return err

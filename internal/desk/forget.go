@@ -145,7 +145,7 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 // tasks deletes the tasks about the address from the queues, and says what of them cannot be deleted yet. A revocation
 // or deletion of the address's invitations is let end.
 func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
-	found, err := f.about()
+	found, unknown := f.about(ctx)
 	for _, task := range found {
 		switch revocation := task.Type == tasks.TypeRevoke || task.Type == tasks.TypeDelete; {
 		case task.State == asynq.TaskStateActive:
@@ -161,6 +161,9 @@ func (f *forgetting) tasks(ctx context.Context) (left string, err error) {
 	}
 	if left != "" || err != nil {
 		return left, err
+	}
+	if unknown != nil {
+		return "", unknown
 	}
 	servers, err := f.inspector.Servers()
 	if err != nil {
@@ -185,13 +188,14 @@ func (f *forgetting) erase(ctx context.Context, task *asynq.TaskInfo) error {
 	return err
 }
 
-// about gives the tasks about the address, from all queues. Those at work come after the others of their queue.
-func (f *forgetting) about() (found []*asynq.TaskInfo, err error) {
+// about gives the tasks about the address, from all queues. Those at work come after the others of their queue. Of
+// tasks that cannot be read nobody knows; the error names them.
+func (f *forgetting) about(ctx context.Context) (found []*asynq.TaskInfo, err error) {
 	states := []asynq.TaskState{
 		asynq.TaskStateScheduled, asynq.TaskStateRetry, asynq.TaskStatePending, asynq.TaskStateArchived,
 		asynq.TaskStateCompleted, asynq.TaskStateActive,
 	}
-	err = f.eachQueued(states, func(page []*asynq.TaskInfo) error {
+	err = f.eachQueued(ctx, states, func(page []*asynq.TaskInfo) error {
 		other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
 		found = append(found, slices.DeleteFunc(page, other)...)
 		return nil

@@ -29,7 +29,7 @@ func listed(t *testing.T) (f *forgetting, server *miniredis.Miniredis, task *asy
 		t.Fatal(err)
 	}
 	f = &forgetting{Desk: d, folded: address, id: store.IDOf(address)}
-	found, err := f.about()
+	found, err := f.about(t.Context())
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d tasks, %v", len(found), err)
 	}

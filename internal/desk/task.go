@@ -56,7 +56,7 @@ func (d *Desk) EachTask(ctx context.Context, chosen TaskFilter, do func(QueuedTa
 		}
 	}
 	before := map[string]bool{} // the tasks of the page before
-	return d.eachQueued(states, func(page []*asynq.TaskInfo) error {
+	return d.eachQueued(ctx, states, func(page []*asynq.TaskInfo) error {
 		ids := make([]string, len(page))
 		for i, info := range page {
 			ids[i] = info.ID
@@ -99,30 +99,67 @@ func queuedTask(info *asynq.TaskInfo, r record.Record) QueuedTask {
 const taskPage = 500
 
 // eachQueued calls do for pages of the tasks that asynq has in some states, from all queues, until it returns an
-// error.
-func (d *Desk) eachQueued(states []asynq.TaskState, do func(page []*asynq.TaskInfo) error) error {
+// error. A task that cannot be read hides no other; the error at the end names it.
+func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func(page []*asynq.TaskInfo) error) error {
 	in := d.inspector
 	lists := map[asynq.TaskState]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
 		asynq.TaskStateScheduled: in.ListScheduledTasks, asynq.TaskStateRetry: in.ListRetryTasks,
 		asynq.TaskStatePending: in.ListPendingTasks, asynq.TaskStateArchived: in.ListArchivedTasks,
 		asynq.TaskStateCompleted: in.ListCompletedTasks, asynq.TaskStateActive: in.ListActiveTasks,
 	}
+	var unreadable []error
 	for _, lane := range policy.Lanes() {
 		queue := policy.Queue(d.namespace, lane)
 		for _, state := range states {
 			for page, full := 1, true; full; page++ {
+				ids, err := d.idsOn(ctx, queue, state, page) // asynq leaves out what it cannot read
+				if err != nil {
+					return err
+				}
 				found, err := lists[state](queue, asynq.Page(page), asynq.PageSize(taskPage))
 				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
 					return fmt.Errorf("listing tasks of queue %s: %w", queue, err)
 				}
-				full = len(found) == taskPage
+				full = len(ids) == taskPage
+				unreadable = append(unreadable, d.unreadable(queue, ids, found)...)
 				if err := do(found); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	return nil
+	return errors.Join(unreadable...)
+}
+
+// idsOn gives the ids of the tasks on a page of a queue, in no order.
+func (d *Desk) idsOn(ctx context.Context, queue string, state asynq.TaskState, page int) (ids []string, err error) {
+	key, first := policy.QueueKey(queue, state.String()), int64(taskPage*(page-1))
+	if state == asynq.TaskStateActive || state == asynq.TaskStatePending {
+		ids, err = d.rdb.LRange(ctx, key, -first-taskPage, -first-1).Result()
+	} else {
+		ids, err = d.rdb.ZRange(ctx, key, first, first+taskPage-1).Result()
+	}
+	if err != nil {
+		err = fmt.Errorf("listing tasks of queue %s: %w", queue, err)
+	}
+	return ids, err
+}
+
+// unreadable gives an error for each task of a page that asynq has not found because it cannot read it.
+func (d *Desk) unreadable(queue string, ids []string, found []*asynq.TaskInfo) (faults []error) {
+	there := make(map[string]bool, len(found))
+	for _, task := range found {
+		there[task.ID] = true
+	}
+	for _, id := range ids {
+		if there[id] {
+			continue
+		}
+		if _, err := d.inspector.GetTaskInfo(queue, id); err != nil && !gone(err) {
+			faults = append(faults, fmt.Errorf("task %.128q of queue %s: %w", id, queue, store.ErrGarbage))
+		}
+	}
+	return faults
 }
 
 // Why a task cannot be cancelled.

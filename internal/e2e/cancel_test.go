@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -66,5 +67,20 @@ func TestACallOfACancelledInviteDecides(t *testing.T) {
 				t.Errorf("%d invitations", made)
 			}
 		})
+	}
+}
+
+// TestACampaignThatIsDeletedAtOnceLeavesNoDeadLetter: its task ends as cancelled, and the log says so.
+func TestACampaignThatIsDeletedAtOnceLeavesNoDeadLetter(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=1/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=0")
+	w := s.worker()
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 40)), "--campaign", "spring")
+	testkit.Eventually(t, "it has begun", func() bool { return s.campaign("spring").Sent == 11 })
+	s.ok("campaign", "cancel", "spring", "--yes")
+	s.ok("campaign", "delete", "spring", "--yes")
+	testkit.Eventually(t, "it has ended", func() bool { return strings.Contains(w.Log(), "campaign ended") })
+	if n := s.deadLetters(); n != 0 || strings.Contains(w.Log(), "could not be worked on") {
+		t.Errorf("%d dead letters", n)
 	}
 }

@@ -43,7 +43,10 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 		}
 		return h.ledgers.Start(ctx, campaign)
 	})
-	if err != nil {
+	switch {
+	case h.deleted(r, campaign, err):
+		return nil
+	case err != nil:
 		return noCampaign(err)
 	}
 	d := &driver{
@@ -66,11 +69,26 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 	head, err = persisted(h.life.Writing, h, func(ctx context.Context) (ledger.Campaign, error) {
 		return h.ledgers.Get(ctx, campaign)
 	})
-	if head.State == ledger.Cancelled {
+	switch {
+	case h.deleted(r, campaign, err):
+		return nil
+	case head.State == ledger.Cancelled:
 		r.record.State = record.Cancelled
 	}
 	r.story = func() { d.story.end(head, last) }
 	return err
+}
+
+// deleted ends the task of a campaign that was deleted meanwhile as cancelled, and tells whether it was.
+func (h *Handler) deleted(r *run, campaign string, err error) bool {
+	_, deleted := errors.AsType[*ledger.DeletedError](err)
+	if deleted {
+		r.record.State = record.Cancelled
+		r.story = func() {
+			h.log.Info().Str("id", r.id).Str("campaign", campaign).Str("outcome", "deleted").Msg("campaign ended")
+		}
+	}
+	return deleted
 }
 
 // noCampaign makes a task a dead letter whose campaign is not there.
