@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -284,10 +283,8 @@ func (c *Client) claim(
 
 // queued tells whether asynq knows a task, or may know it.
 func (c *Client) queued(id string) bool {
-	return slices.ContainsFunc(policy.Lanes(), func(lane policy.Lane) bool {
-		_, err := c.inspector.GetTaskInfo(policy.Queue(c.namespace, lane), id)
-		return !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound)
-	})
+	info, err := policy.FindTask(c.inspector, c.namespace, id)
+	return err != nil || info != nil
 }
 
 // existing tells how a task stands that was enqueued before. Of a dead one that was retried that is its last retry.

@@ -32,14 +32,11 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 	case r.State.Ended():
 		return taskOf(id, r), nil
 	}
-	for _, lane := range policy.Lanes() {
-		info, err := c.inspector.GetTaskInfo(policy.Queue(c.namespace, lane), id)
-		if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-			continue
-		}
-		if err != nil {
-			return Task{}, fmt.Errorf("looking up task %s: %w", id, err)
-		}
+	info, err := policy.FindTask(c.inspector, c.namespace, id)
+	switch {
+	case err != nil:
+		return Task{}, err
+	case info != nil:
 		return LiveTask(info, r), nil
 	}
 	// asynq does not know it: it may have ended meanwhile, or its enqueue was broken off after the id was claimed.
@@ -106,10 +103,10 @@ func taskOf(id string, r record.Record) Task {
 		task.State = State(r.State)
 	}
 	if r.Error != nil {
-		task.Error = failureOf(*r.Error)
+		task.Error = FailureOf(*r.Error)
 	}
 	if r.Skipped != nil {
-		task.Skipped = failureOf(*r.Skipped)
+		task.Skipped = FailureOf(*r.Skipped)
 	}
 	return task
 }
@@ -121,7 +118,7 @@ func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 		EnqueuedAt: enqueuedAt(info), CancelWanted: r.Cancel, CancelledBy: r.By,
 	}
 	if n := len(r.History); n > 0 {
-		task.Error = failureOf(r.History[n-1].Failure)
+		task.Error = FailureOf(r.History[n-1].Failure)
 	}
 	states := map[asynq.TaskState]State{
 		asynq.TaskStateScheduled: StateScheduled, asynq.TaskStateActive: StateActive, asynq.TaskStateRetry: StateRetry,
@@ -151,7 +148,8 @@ func enqueuedAt(info *asynq.TaskInfo) time.Time {
 	return time.UnixMilli(said.EnqueuedAt).UTC()
 }
 
-func failureOf(f fate.Failure) *Failure {
+// FailureOf tells a producer of a failure.
+func FailureOf(f fate.Failure) *Failure {
 	return &Failure{
 		Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
 	}

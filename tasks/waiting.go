@@ -51,12 +51,10 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	if task.Type == TypeInvite {
 		return c.inviteWaiting(ctx, task, outlook, announced)
 	}
-	rests := map[string][]string{
-		TypeRevoke:   {policy.RestRevoke, policy.RestWrites, policy.RestRead},
-		TypeDelete:   {policy.RestDelete, policy.RestWrites, policy.RestRead},
-		TypeSyncList: {policy.RestRead},
+	calls := map[string][]policy.Call{
+		TypeRevoke: {policy.Revoke, policy.Read}, TypeDelete: {policy.Delete, policy.Read}, TypeSyncList: {policy.Read},
 	}
-	w := Waiting{Standstill: outlook.Resting(rests[task.Type]...)}
+	w := Waiting{Standstill: outlook.Resting(calls[task.Type]...)}
 	switch {
 	case w.Standstill != nil:
 	case task.State == StateRetry:
@@ -82,7 +80,6 @@ func (c *Client) inviteWaiting(
 	if w.Ahead, err = c.ahead(ctx, task); err != nil {
 		return w, err
 	}
-	predicted := outlook.Invite(w.Ahead)
 	if outlook.Trouble != nil {
 		w.Standstill = outlook.Trouble
 		return w, nil
@@ -93,6 +90,7 @@ func (c *Client) inviteWaiting(
 	case task.State == StateRetry:
 		w.Standstill = backoff(task)
 	default:
+		predicted := outlook.Invite(w.Ahead)
 		w.Standstill, w.ETA = predicted.Standstill, predicted.ETA
 	}
 	return w, err
@@ -130,11 +128,11 @@ func (c *Client) ahead(ctx context.Context, task Task) (int, error) {
 func (c *Client) doubt(ctx context.Context, task Task, settle time.Duration) (*Standstill, error) {
 	info, err := c.inspector.GetTaskInfo(task.Queue, task.ID)
 	if err != nil {
-		return nil, nil //nolint:nilerr // it has moved on meanwhile
+		return nil, nil // it has moved on meanwhile
 	}
 	payload, err := DecodeInvite(info.Payload)
 	if err != nil {
-		return nil, nil //nolint:nilerr // it becomes a dead letter
+		return nil, nil // it becomes a dead letter
 	}
 	open, err := intent.NewTasks(c.rdb, c.namespace).Open(ctx, store.IDOf(payload.EmailAddress))
 	for owner, s := range open {

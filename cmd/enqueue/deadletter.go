@@ -149,8 +149,7 @@ func attemptView(h fate.Attempt) view {
 }
 
 func causeOf(e deadletter.Entry) string {
-	f := e.Failure
-	return cause(&tasks.Failure{Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message})
+	return cause(tasks.FailureOf(e.Failure))
 }
 
 func aboutWhom(e deadletter.Entry) string {

@@ -25,8 +25,8 @@ func (c *findCommand) Run(a *app) error {
 	}
 	a.out.table("Nothing is known of it.", "at,what,details", rows)
 	a.out.sayIf(!story.Forgotten.IsZero(), "It was forgotten on request at %s.", local(story.Forgotten))
-	a.out.sayIf(story.Address != "" && story.SyncedAt.IsZero(), "What Clerk says of it is not known: the directory was never synced "+
-		"(enqueue sync-list).")
+	a.out.sayIf(story.Address != "" && story.SyncedAt.IsZero(), "What Clerk says of it is not known: "+
+		"the directory was never synced (enqueue sync-list).")
 	a.out.sayIf(!story.SyncedAt.IsZero(), "What Clerk says of it is as synced at %s.", local(story.SyncedAt))
 	answer := viewOf(story)
 	answer["events"] = views(story.Events, viewOf)
@@ -55,9 +55,7 @@ func details(e desk.Event) string {
 	if f := e.Failure; f != nil && f.Message == "" {
 		add("", f.Code) // no more is kept of it
 	} else if f != nil {
-		add("", cause(&tasks.Failure{
-			Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message,
-		}))
+		add("", cause(tasks.FailureOf(*f)))
 	}
 	if e.Until.After(time.Now()) {
 		add("until ", clockTime(e.Until))

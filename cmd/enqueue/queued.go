@@ -16,16 +16,17 @@ type taskCommand struct {
 	Cancel taskCancelCommand `cmd:"" help:"Cancel tasks that have not ended."`
 }
 
-// taskFlags choose tasks that have not ended; all that is given must match.
-type taskFlags struct {
+// QueuedFlags choose tasks that have not ended; all that is given must match. kong calls AfterApply when it has read
+// them.
+type QueuedFlags struct {
 	Type      string `placeholder:"TYPE" help:"Only invite, bulk-invite, revoke, delete or sync-list tasks."`
 	OlderThan string `placeholder:"D" help:"Only those that were enqueued at least so long ago, such as 30m or 2d."`
 
 	filter desk.TaskFilter
 }
 
-// read reads the flags.
-func (f *taskFlags) read() (err error) {
+// AfterApply reads the flags.
+func (f *QueuedFlags) AfterApply() (err error) {
 	if f.Type != "" {
 		f.filter.Type, err = settings.OneOf("--type", f.Type,
 			tasks.TypeInvite, tasks.TypeBulkInvite, tasks.TypeRevoke, tasks.TypeDelete, tasks.TypeSyncList)
@@ -40,15 +41,12 @@ func (f *taskFlags) read() (err error) {
 
 type taskListCommand struct {
 	State string `placeholder:"S" help:"Only active, pending, retry or scheduled ones."`
-	taskFlags
+	QueuedFlags
 	PageFlags
 	listFlag
 }
 
 func (c *taskListCommand) Run(a *app) (err error) {
-	if err := c.read(); err != nil {
-		return err
-	}
 	if c.State != "" {
 		var states []string
 		for _, state := range desk.LiveStates() {
@@ -84,7 +82,7 @@ func queuedView(t desk.QueuedTask) view {
 type taskCancelCommand struct {
 	IDs       []string `arg:"" optional:"" name:"id" help:"Tasks by id."`
 	Scheduled bool     `help:"Instead of ids: every task whose time has not come. Campaigns have a cancel of their own."`
-	taskFlags
+	QueuedFlags
 	DryRun bool `help:"Only show what would be cancelled."`
 	Yes    bool `help:"Do not ask."`
 }
@@ -97,7 +95,7 @@ func (c *taskCancelCommand) AfterApply() error {
 	case len(c.IDs) > 0 && (c.Type != "" || c.OlderThan != ""):
 		return usage("--type and --older-than choose among those of --scheduled; leave them out, or the ids")
 	}
-	return c.read()
+	return nil
 }
 
 func (c *taskCancelCommand) Run(a *app) error {

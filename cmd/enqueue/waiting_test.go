@@ -191,7 +191,10 @@ func TestStatusTellsWhoWorks(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	s.mini.SetTime(now)
 	for _, w := range []store.Worker{
-		{ID: "a", Host: "a.example", PID: 7, Version: "v1.2", KeyKind: "test", Active: map[string]int{"invite": 3}, Since: now},
+		{
+			ID: "a", Host: "a.example", PID: 7, Version: "v1.2", KeyKind: "test", Active: map[string]int{"invite": 3},
+			Since: now,
+		},
 		{ID: "b", Host: "b.example", PID: 8, Stopped: true},
 	} {
 		testkit.NoError(t, workers.Announce(t.Context(), w))

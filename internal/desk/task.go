@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -45,16 +46,12 @@ func LiveStates() []tasks.State {
 // EachTask calls do for the tasks that have not ended and are chosen, until it returns an error: lane by lane, those
 // at work first, then those that run next. A task that changes its place meanwhile may be missing.
 func (d *Desk) EachTask(ctx context.Context, chosen TaskFilter, do func(QueuedTask) error) error {
-	places := map[tasks.State]asynq.TaskState{
-		tasks.StateActive: asynq.TaskStateActive, tasks.StatePending: asynq.TaskStatePending,
-		tasks.StateRetry: asynq.TaskStateRetry, tasks.StateScheduled: asynq.TaskStateScheduled,
+	states := []asynq.TaskState{
+		asynq.TaskStateActive, asynq.TaskStatePending, asynq.TaskStateRetry, asynq.TaskStateScheduled,
 	}
-	var states []asynq.TaskState
-	for _, state := range LiveStates() {
-		if chosen.State == "" || chosen.State == state {
-			states = append(states, places[state])
-		}
-	}
+	states = slices.DeleteFunc(states, func(state asynq.TaskState) bool { // asynq's names of them are ours
+		return chosen.State != "" && state.String() != string(chosen.State)
+	})
 	before := map[string]bool{} // the tasks of the page before
 	return d.eachQueued(ctx, states, func(page []*asynq.TaskInfo) error {
 		ids := make([]string, len(page))
@@ -117,7 +114,7 @@ func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func
 					return err
 				}
 				found, err := lists[state](queue, asynq.Page(page), asynq.PageSize(taskPage))
-				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
+				if err != nil && !policy.Unknown(err) {
 					return fmt.Errorf("listing tasks of queue %s: %w", queue, err)
 				}
 				full = len(ids) == taskPage
@@ -155,7 +152,7 @@ func (d *Desk) unreadable(queue string, ids []string, found []*asynq.TaskInfo) (
 		if there[id] {
 			continue
 		}
-		if _, err := d.inspector.GetTaskInfo(queue, id); err != nil && !gone(err) {
+		if _, err := d.inspector.GetTaskInfo(queue, id); err != nil && !policy.Unknown(err) {
 			faults = append(faults, fmt.Errorf("task %.128q of queue %s: %w", id, queue, store.ErrGarbage))
 		}
 	}
@@ -177,7 +174,7 @@ func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
 	if err := d.Cancellable(ctx, id); err != nil {
 		return tasks.Task{}, err
 	}
-	info, err := d.queuedInfo(id)
+	info, err := policy.FindTask(d.inspector, d.namespace, id)
 	if err != nil {
 		return tasks.Task{}, err
 	}
@@ -234,21 +231,6 @@ func (d *Desk) Awaited(ctx context.Context, address string) (invites []QueuedTas
 	return invites, campaigns, err
 }
 
-// queuedInfo gives what asynq knows of a task; nil if it knows nothing.
-func (d *Desk) queuedInfo(id string) (*asynq.TaskInfo, error) {
-	for _, lane := range policy.Lanes() {
-		info, err := d.inspector.GetTaskInfo(policy.Queue(d.namespace, lane), id)
-		if gone(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("looking up task %s: %w", id, err)
-		}
-		return info, nil
-	}
-	return nil, nil
-}
-
 func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {
 	payload, err := tasks.DecodeInvite(info.Payload)
 	if info.Type == tasks.TypeInvite && err == nil {
@@ -257,12 +239,8 @@ func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {
 			return err
 		}
 		// From here on it makes no call, wherever it is. One that is at work ends when its turn comes.
-		err := d.inspector.DeleteTask(info.Queue, info.ID)
-		if now, lookErr := d.inspector.GetTaskInfo(info.Queue, info.ID); err == nil || gone(err) || gone(lookErr) ||
-			lookErr == nil && now.State == asynq.TaskStateActive {
-			return nil
-		}
-		return fmt.Errorf("task %s is cancelled, but cannot be taken from its queue: %w", info.ID, err)
+		_, err := d.unqueue(info)
+		return err
 	}
 	deleted, err := d.withdraw(ctx, info)
 	if err == nil && !deleted {
@@ -289,12 +267,8 @@ func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, queue string)
 // withdraw deletes a task from its queue, says in its record that it was cancelled, and tells whether it did. It
 // leaves one that is gone, or that has begun to run since it was listed.
 func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool, err error) {
-	if err := d.inspector.DeleteTask(task.Queue, task.ID); err != nil {
-		now, lookErr := d.inspector.GetTaskInfo(task.Queue, task.ID)
-		if gone(err) || gone(lookErr) || lookErr == nil && (now.State != task.State || now.State == asynq.TaskStateActive) {
-			return false, nil
-		}
-		return false, fmt.Errorf("deleting task %s from queue %s: %w", task.ID, task.Queue, err)
+	if deleted, err := d.unqueue(task); !deleted {
+		return false, err
 	}
 	r, _, err := d.records.Get(ctx, task.ID)
 	switch {
@@ -307,7 +281,19 @@ func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool
 	return true, d.records.Put(ctx, task.ID, r.Cancelled(d.actor))
 }
 
-// gone tells whether asynq knows a task no more.
-func gone(err error) bool {
-	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
+// unqueue deletes a task from its queue and tells whether it did. It leaves one that is gone, that is at work, or that
+// has moved on since it was read.
+func (d *Desk) unqueue(task *asynq.TaskInfo) (deleted bool, err error) {
+	err = d.inspector.DeleteTask(task.Queue, task.ID)
+	if err == nil {
+		return true, nil
+	}
+	now, lookErr := d.inspector.GetTaskInfo(task.Queue, task.ID)
+	switch {
+	case policy.Unknown(err), policy.Unknown(lookErr):
+		return false, nil
+	case lookErr == nil && (now.State != task.State || now.State == asynq.TaskStateActive):
+		return false, nil
+	}
+	return false, fmt.Errorf("deleting task %s from queue %s: %w", task.ID, task.Queue, err)
 }

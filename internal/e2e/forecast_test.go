@@ -151,7 +151,8 @@ func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
 	still := watch.tells("the limits are used up", func(o map[string]any) bool {
 		return o["sent"] == 15.0 && stands(o) == "window"
 	})
-	if left := time.Until(instant(t, still["standstill"].(map[string]any), "until")); left < 50*time.Minute || left > time.Hour {
+	left := time.Until(instant(t, still["standstill"].(map[string]any), "until"))
+	if left < 50*time.Minute || left > time.Hour {
 		t.Errorf("the next call comes in %s", left)
 	}
 	if left := time.Until(instant(t, still, "eta")); left < 5*time.Hour || left > 6*time.Hour { // 84 at 15 an hour

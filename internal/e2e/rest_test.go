@@ -69,7 +69,8 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 				t.Errorf("status says %s", status)
 			}
 			if c := s.campaign("load"); c.Standstill == nil ||
-				c.Standstill.Reason != "endpoint" || !strings.Contains(c.Standstill.Message, code) || !c.ETA.IsZero() || c.Dead != 0 {
+				c.Standstill.Reason != "endpoint" || !strings.Contains(c.Standstill.Message, code) ||
+				!c.ETA.IsZero() || c.Dead != 0 {
 				t.Errorf("%+v", c)
 			}
 			for _, id := range ids {

@@ -362,7 +362,8 @@ func TestWorkersSayThatTheyLive(t *testing.T) {
 	testkit.Eventually(t, "two workers live", func() bool { return len(workers()) == 2 })
 	for _, w := range workers() {
 		w := w.(map[string]any)
-		if w["key_kind"] != "test" || w["version"] == "" || w["host"] == "" || time.Since(instant(t, w, "since")) > time.Minute {
+		if w["key_kind"] != "test" || w["version"] == "" || w["host"] == "" ||
+			time.Since(instant(t, w, "since")) > time.Minute {
 			t.Errorf("%v", w)
 		}
 	}

@@ -164,8 +164,8 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Cancelled, Intent: IntentRefused}},
 		{"cancelled, the lost call may still invite", with(justLost, cancelled), question(nil), nil,
 			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
-		{"cancelled, Clerk has answered, and may still invite", with(justLost, cancelled, func(k *Known) { k.Answered = true }),
-			question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
+		{"cancelled, Clerk has answered, and may still invite",
+			with(justLost, cancelled, func(k *Known) { k.Answered = true }), question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
 		{"cancelled, at its last attempt", with(noIntent, cancelled, attempts(3, down, down, down)), question(nil), nil,
 			Decision{Next: Cancelled, Intent: IntentUntold}},
 

@@ -23,8 +23,8 @@ import (
 
 // The lives of two recipients with one address are played here: an invite task with two runs, and a campaign's
 // recipient with two drivers. They use the real scripts, on a clock of the test's own. Clerk loses answers, commits
-// late and lists late; runs crash; a person cancels the task; commands arrive twice, or a second time long after. Then everything must end as
-// docs/guarantees.md promises.
+// late and lists late; runs crash; a person cancels the task; commands arrive twice, or a second time long after. Then
+// everything must end as docs/guarantees.md promises.
 
 const (
 	address  = "ada@example.com"

@@ -280,7 +280,9 @@ func TestTheTurnOfAnInviteIsForetold(t *testing.T) {
 		"after a 429": {with(short(), func(o *Outlook) {
 			o.Create.Blocked, o.Bulk.Blocked = 9*time.Second, 12*time.Second
 		}), 0, 9 * time.Second, Endpoint},
-		"the limit of all calls is used up": {with(hourly(), func(o *Outlook) { o.Overall.Frees = used(50, 8*time.Second) }), 0, 8 * time.Second, ClosedWindow},
+		"the limit of all calls is used up": {
+			with(hourly(), func(o *Outlook) { o.Overall.Frees = used(50, 8*time.Second) }), 0, 8 * time.Second, ClosedWindow,
+		},
 	} {
 		f := c.outlook.Invite(c.ahead)
 		if got := f.ETA.Sub(now); got != c.want || (f.Standstill == nil) != (c.reason == "") {

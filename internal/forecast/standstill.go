@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/ratelimit"
 )
 
 // Reason is a kind of standstill.
@@ -69,11 +70,14 @@ func rest(s policy.Standstill) *Standstill {
 	return stands
 }
 
-// Resting is the standstill of calls that rest, if calls of one of some limits do; else nil.
-func (o Outlook) Resting(limits ...string) *Standstill {
+// Resting is the standstill of some kinds of calls, if one of them rests; else nil.
+func (o Outlook) Resting(calls ...policy.Call) *Standstill {
 	for _, s := range o.Rests {
-		if s.KeyRefused() || slices.ContainsFunc(limits, func(limit string) bool { return policy.CallsOf(limit) == s.Calls }) {
-			return rest(s)
+		stops := func(want ratelimit.Want) bool { return policy.CallsOf(want.Limit) == s.Calls }
+		for _, call := range calls {
+			if wants, _ := (policy.Policy{}).Wants(call, ""); slices.ContainsFunc(wants, stops) {
+				return rest(s)
+			}
 		}
 	}
 	return nil

@@ -90,3 +90,23 @@ func Enqueue(
 	}
 	return true, nil
 }
+
+// Unknown tells whether an error of asynq means that it does not know a task.
+func Unknown(err error) bool {
+	// A queue exists from its first task on.
+	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
+}
+
+// FindTask gives what asynq knows of a task, in whichever lane it is; nil if it knows nothing.
+func FindTask(inspector *asynq.Inspector, namespace, id string) (*asynq.TaskInfo, error) {
+	for _, lane := range Lanes() {
+		info, err := inspector.GetTaskInfo(Queue(namespace, lane), id)
+		switch {
+		case err == nil:
+			return info, nil
+		case !Unknown(err):
+			return nil, fmt.Errorf("looking up task %s: %w", id, err)
+		}
+	}
+	return nil, nil
+}

@@ -85,12 +85,10 @@ func (o *Operator) DeadLetters(ctx context.Context, chosen DeadLetters) iter.Seq
 }
 
 func letterOf(e deadletter.Entry) DeadLetter {
-	f := e.Failure
 	letter := DeadLetter{
 		ID: e.ID, TaskID: e.TaskID, Type: e.Type, Campaign: e.Campaign, EmailAddress: e.EmailAddress,
-		InvitationID: e.InvitationID, Attempts: e.Attempts, FailedAt: e.FailedAt, Failure: tasks.Failure{
-			Reason: string(f.Reason), HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message, TraceID: f.TraceID,
-		},
+		InvitationID: e.InvitationID, Attempts: e.Attempts, FailedAt: e.FailedAt,
+		Failure: *tasks.FailureOf(e.Failure),
 	}
 	if r, err := retry.Request(e); err == nil {
 		letter.Recipient = &r
@@ -207,7 +205,8 @@ func (o *Operator) Directory(
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return sequence(func(yield func(Invitation) error) error { return found.Each(ctx, chosen, yield) }), found.SyncedAt, nil
+	each := func(yield func(Invitation) error) error { return found.Each(ctx, chosen, yield) }
+	return sequence(each), found.SyncedAt, nil
 }
 
 // Recipient is a recipient of a campaign, and what became of it.

@@ -97,10 +97,7 @@ func (l *Ledgers) Mended(
 ) (from map[store.AddressID]string, err error) {
 	defer store.Wrap(&err, "reading which recipients of campaign %s were mended", name)
 	from = map[store.AddressID]string{}
-	fields := make([]string, len(ids))
-	for i, id := range ids {
-		fields[i] = mendedFrom + string(id[:])
-	}
+	fields := fieldsOf(mendedFrom, ids)
 	err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, "mended"), fields, func(field, address string) error {
 		from[store.AddressID([]byte(field[len(mendedFrom):]))] = address
 		return nil

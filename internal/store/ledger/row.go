@@ -259,17 +259,22 @@ func (l *Ledgers) whileThere(ctx context.Context, name string, read func(redis.P
 	return state.Err()
 }
 
+// fieldsOf gives the fields of recipients in a hash: a prefix, and the id of each.
+func fieldsOf(prefix string, ids []store.AddressID) []string {
+	fields := make([]string, len(ids))
+	for i, id := range ids {
+		fields[i] = prefix + string(id[:])
+	}
+	return fields
+}
+
 // Find gives those of some recipients that a campaign has, by id.
 func (l *Ledgers) Find(
 	ctx context.Context, name string, ids []store.AddressID,
 ) (found map[store.AddressID]Entry, err error) {
 	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
 	found = make(map[store.AddressID]Entry, len(ids))
-	fields := make([]string, len(ids))
-	for i, id := range ids {
-		fields[i] = string(id[:])
-	}
-	err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, "rows"), fields, func(id, row string) error {
+	err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, "rows"), fieldsOf("", ids), func(id, row string) error {
 		entry, err := entryOf(id, row)
 		found[entry.ID] = entry
 		return err
@@ -284,10 +289,7 @@ func (l *Ledgers) Has(
 ) (has map[store.AddressID]bool, err error) {
 	defer store.Wrap(&err, "looking for recipients in campaign %s", name)
 	has = make(map[store.AddressID]bool, len(ids))
-	fields := make([]string, len(ids))
-	for i, id := range ids {
-		fields[i] = string(id[:])
-	}
+	fields := fieldsOf("", ids)
 	for _, part := range []string{"rows", "mended"} {
 		err = store.EachField(ctx, l.db, l.db.Key.Ledger(name, part), fields, func(id, _ string) error {
 			has[store.AddressID([]byte(id))] = true
