@@ -1,12 +1,15 @@
 # Shortcuts. None of them is needed: each is one command.
 
-.PHONY: build test ci demo bench chaos image
+.PHONY: build test long ci demo bench chaos image
 
 build: ## Both commands into bin/.
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
 
 test: ## The tests; installs redis-server if there is none.
 	.ci/test
+
+long: ## The tests, and those that take minutes: each documented right of Redis, the keys of a thousand workers.
+	.ci/test -tags long
 
 ci: ## Format, vet, static checks and the tests with the race detector.
 	.ci/run

@@ -26,7 +26,8 @@ func TestNobodyIsADeadLetterWhileClerkServesNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, clerktest.Config{MinLatency: 100 * time.Millisecond, MaxLatency: 100 * time.Millisecond},
-				"USHER_MAX_ATTEMPTS=3", "USHER_LIMIT_OVERALL=0")
+				"USHER_MAX_ATTEMPTS=3", "USHER_LIMIT_OVERALL=0",
+				"USHER_LIMIT_CREATE=1000/1h") // failed calls count, and a campaign may spend 80 of 100
 			var ids []int
 			for _, fault := range faults {
 				ids = append(ids, s.clerk.Inject(fault))

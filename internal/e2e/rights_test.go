@@ -155,8 +155,8 @@ func TestTheDocumentedRightsSuffice(t *testing.T) {
 // TestNoDocumentedRightIsTooMuch: without any of them something is refused.
 func TestNoDocumentedRightIsTooMuch(t *testing.T) {
 	t.Parallel()
-	if testing.Short() || testkit.Race {
-		t.Skip("it starts the system once for each right, which takes minutes with the race detector")
+	if !testkit.Long {
+		t.Skip("it starts the system once for each right, which takes minutes: .ci/test -tags long runs it")
 	}
 	rules := documented(t)
 	for i, rule := range rules {
