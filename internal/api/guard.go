@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -243,10 +244,10 @@ func (s *Server) problemResponse() *huma.Response {
 
 // told gives the problem of an error, and writes down one that nobody expects.
 func (s *Server) told(ctx context.Context, operation string, err error) error {
-	if ctx.Err() != nil && s.life.Err() == nil && ctx.Err() == context.Canceled {
+	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError && errors.Is(ctx.Err(), context.Canceled) { // nobody reads it
 		return problem(http.StatusServiceUnavailable, unfinished, "the client has gone")
 	}
-	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
 		s.Log.Warn().Str("operation", operation).Str("problem", p.Type).Str("cause", redactIn(err.Error())).
 			Msg("request failed")

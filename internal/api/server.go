@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -156,9 +155,6 @@ func (a *asker) sees(owner string) bool { return owner == a.name || a.May(tokens
 type askerKey struct{}
 
 func askerOf(ctx context.Context) *asker { return ctx.Value(askerKey{}).(*asker) }
-
-// answerTime is how long a request may take that does not wait and is no upload.
-const answerTime = 20 * time.Second
 
 // register adds an operation that needs one of some scopes.
 func register[I, O any](
