@@ -68,13 +68,13 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	if p := s.strange(r); p != nil {
-		writeProblem(seen, p)
+		refuse(seen, r, p)
 		return
 	}
 	if !public(r.URL.Path) {
 		who, p := s.admit(r)
 		if p != nil {
-			writeProblem(seen, p)
+			refuse(seen, r, p)
 			return
 		}
 		name = who.name
@@ -124,6 +124,14 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p)
+}
+
+// refuse answers a request whose body was not read.
+func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
+	if r.ContentLength != 0 {
+		p = p.early()
+	}
+	writeProblem(w, p)
 }
 
 // strange finds what is wrong with a request whoever makes it.
@@ -205,8 +213,8 @@ func bearer(header string) (token string, ok bool) {
 func (s *Server) needs(scopes []tokens.Scope) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if !slices.ContainsFunc(scopes, askerOf(ctx.Context()).May) {
-			_, w := humago.Unwrap(ctx)
-			writeProblem(w, problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", scopeWords(scopes)))
+			r, w := humago.Unwrap(ctx)
+			refuse(w, r, problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", scopeWords(scopes)))
 			return
 		}
 		next(ctx)
@@ -219,7 +227,7 @@ func (s *Server) bodiless(ctx huma.Context, next func(huma.Context)) {
 	if ctx.Operation().RequestBody == nil && r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 || r.ContentLength > 0 {
-			writeProblem(w, problem(http.StatusBadRequest, badRequest, "this request has no body"))
+			refuse(w, r, problem(http.StatusBadRequest, badRequest, "this request has no body"))
 			return
 		}
 	}

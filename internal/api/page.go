@@ -80,10 +80,10 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		writeProblem(w, problem(http.StatusMethodNotAllowed, noMethod, "this takes %s", strings.Join(allowed, ", ")))
+		refuse(w, r, problem(http.StatusMethodNotAllowed, noMethod, "this takes %s", strings.Join(allowed, ", ")))
 		return
 	}
-	writeProblem(w, problem(http.StatusNotFound, notFound, "there is nothing of this path: /docs shows what there is"))
+	refuse(w, r, problem(http.StatusNotFound, notFound, "there is nothing of this path: /docs shows what there is"))
 }
 
 // chapter is an operation as the page shows it.

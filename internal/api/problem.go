@@ -75,7 +75,8 @@ type Problem struct {
 	Errors      []Fault `json:"errors,omitempty" nullable:"false" doc:"What is wrong with the request: the first 1,000."`
 	ErrorsTotal int     `json:"errors_total,omitempty" doc:"How many faults there are."`
 
-	retryAfter int // seconds
+	retryAfter int  // seconds
+	unread     bool // the body was not read: the connection ends, or else net/http would wait for the rest
 }
 
 // mostFaults is how many faults a client is told.
@@ -100,6 +101,12 @@ func (p *Problem) after(seconds int) *Problem {
 	return p
 }
 
+// early says that the body was not read.
+func (p *Problem) early() *Problem {
+	p.unread = true
+	return p
+}
+
 func (p *Problem) Error() string { return p.Detail }
 
 // GetStatus is for huma.
@@ -108,6 +115,9 @@ func (p *Problem) GetStatus() int { return p.Status }
 // GetHeaders is for huma.
 func (p *Problem) GetHeaders() http.Header {
 	h := http.Header{}
+	if p.unread {
+		h.Set("Connection", "close")
+	}
 	switch {
 	case p.retryAfter > 0:
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

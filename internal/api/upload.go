@@ -220,18 +220,18 @@ func (s *Server) readList(
 	form, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || form != "application/json" && form != "text/csv" {
 		return file, problem(http.StatusUnsupportedMediaType, mediaType,
-			"the body must be application/json or text/csv, and its Content-Type say so")
+			"the body must be application/json or text/csv, and its Content-Type say so").early()
 	}
 	for _, places := range []chan struct{}{a.uploads, s.uploads} {
 		select {
 		case places <- struct{}{}:
 			defer func() { <-places }()
 		default:
-			return file, problem(http.StatusTooManyRequests, busy, "too many uploads are under way").after(1)
+			return file, problem(http.StatusTooManyRequests, busy, "too many uploads are under way").after(1).early()
 		}
 	}
 	if r.ContentLength > mostUpload {
-		return file, problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload)
+		return file, problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload).early()
 	}
 	body := bufio.NewReader(&paced{
 		Reader: http.MaxBytesReader(w, r.Body, mostUpload), control: http.NewResponseController(w),
@@ -256,12 +256,12 @@ func (s *Server) readList(
 // unread is the problem of a body that did not come.
 func unread(err error) error {
 	if _, is := errors.AsType[*http.MaxBytesError](err); is {
-		return problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload)
+		return problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload).early()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return problem(http.StatusRequestTimeout, badRequest, "the body came too slowly; nothing was enqueued")
+		return problem(http.StatusRequestTimeout, badRequest, "the body came too slowly; nothing was enqueued").early()
 	}
-	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was enqueued")
+	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was enqueued").early()
 }
 
 // paced reads a body of which each piece must come in time.
