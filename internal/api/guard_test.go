@@ -46,7 +46,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	id := s.call(signup, "POST", "/v1/syncs", nil).is(202).object()["task_id"].(string)
-	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csv("email_address\nada@example.com\n")).is(202)
+	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nada@example.com\n")).is(202)
 	all := s.operations()
 	if len(all) < 20 {
 		t.Fatalf("the document has %d operations", len(all))
@@ -198,7 +198,7 @@ func TestSlowClients(t *testing.T) {
 		testkit.NoError(t, err)
 	}
 	for i := range 10 {
-		list := csv(fmt.Sprintf("email_address\nada%d@example.com\n", i))
+		list := csvBody(fmt.Sprintf("email_address\nada%d@example.com\n", i))
 		s.call(other, "POST", "/v1/campaigns/quick/recipients", list).is(202)
 		s.call(signup, "POST", "/v1/syncs", nil).is(202)
 	}

@@ -57,10 +57,10 @@ func TestARefusedRequestLeavesNoKey(t *testing.T) {
 	s.call(signup, "POST", "/v1/invitations", object{"email_address": "ada"}, key, "k").is(422, "validation")
 	s.call(signup, "POST", "/v1/invitations?at=2020-01-01T00:00:00Z", object{"email_address": "ada@example.com"}, key, "k").
 		is(422, "validation")
-	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csv("email_address\nada"), key, "k").is(422, "validation")
-	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csv("email_address\nada@example.com\n")).is(202)
+	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nada"), key, "k").is(422, "validation")
+	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nada@example.com\n")).is(202)
 	s.call(people, "POST", "/v1/campaigns/spring/cancel", nil, key, "k").is(200)
-	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csv("email_address\nbob@example.com\n"), key, "k").
+	s.call(signup, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nbob@example.com\n"), key, "k").
 		is(422, "validation")
 	s.call(people, "POST", "/v1/dead-letters/none/retry", nil, key, "k2").is(404, "not-found")
 	if keys := s.rdb.Keys(t.Context(), "usher:{once}:t:http~signup~*").Val(); len(keys) != 1 {
@@ -106,7 +106,7 @@ func TestAKeyInUseIsRefused(t *testing.T) {
 	testkit.Eventually(t, "the key is taken", func() bool {
 		return s.rdb.Exists(t.Context(), s.busy("signup", "list")).Val() == 1
 	})
-	list := csv("email_address\nada@example.com\n")
+	list := csvBody("email_address\nada@example.com\n")
 	a := s.call(signup, "POST", "/v1/campaigns/spring/recipients", list, key, "list").is(409, "idempotency-key-in-use")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("it is not said when to come again")
@@ -131,7 +131,7 @@ func TestAKeyInUseIsRefused(t *testing.T) {
 func TestAReplayedChangeChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.call(signup, "POST", "/v1/campaigns/spring/recipients?in=1h", csv("email_address\nada@example.com\n")).is(202)
+	s.call(signup, "POST", "/v1/campaigns/spring/recipients?in=1h", csvBody("email_address\nada@example.com\n")).is(202)
 	pause := func() object {
 		return s.call(people, "POST", "/v1/campaigns/spring/pause", nil, key, "p").is(200).object()
 	}

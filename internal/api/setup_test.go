@@ -113,13 +113,18 @@ func (a answer) is(status int, kind ...string) answer {
 // call makes a request. Headers are pairs of name and value.
 func (s *stage) call(token, method, path string, body any, headers ...string) answer {
 	s.t.Helper()
+	return s.do(s.request(token, method, path, body, headers...))
+}
+
+func (s *stage) request(token, method, path string, body any, headers ...string) *http.Request {
+	s.t.Helper()
 	var reader io.Reader
 	form := "application/json"
 	switch body := body.(type) {
 	case nil:
 	case string:
 		reader = strings.NewReader(body)
-	case csv:
+	case csvBody:
 		reader, form = strings.NewReader(string(body)), "text/csv"
 	default:
 		data, err := json.Marshal(body)
@@ -139,10 +144,10 @@ func (s *stage) call(token, method, path string, body any, headers ...string) an
 			r.Host = headers[i+1]
 		}
 	}
-	return s.do(r)
+	return r
 }
 
-type csv string
+type csvBody string
 
 func (s *stage) do(r *http.Request) answer {
 	s.t.Helper()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +36,7 @@ const (
 type ListOptions struct {
 	SkipInvalid     bool     `query:"skip_invalid" doc:"Go on without bad rows; the answer names them."`
 	EmailColumn     string   `query:"email_column" maxLength:"200" doc:"Column that holds the addresses."`
-	Map             []string `query:"map,explode" maxItems:"50" example:"redirect_url=Link" doc:"Take a field from a column: FIELD=COLUMN."`
+	Map             []string `query:"map,explode" nullable:"false" maxItems:"50" example:"redirect_url=Link" doc:"Take a field from a column: FIELD=COLUMN."`
 	NoHeader        bool     `query:"no_header" doc:"The first line is a person; columns have numbers."`
 	Encoding        string   `query:"encoding" maxLength:"40" example:"windows-1252" doc:"What a CSV is written in if not UTF-8."`
 	IgnoreColumns   bool     `query:"ignore_columns" doc:"Ignore columns that are no field of an invitation."`
@@ -163,7 +163,7 @@ type Use struct {
 func understood(f peoplefile.File) Understood {
 	u := Understood{
 		Form: f.Understood.Form, Export: known(f.Understood.Export), Rows: f.Understood.Rows, Columns: []Use{},
-		PassedOver: slices.Concat([]string{}, f.Understood.PassedOver), LeftOut: len(f.LeftOut), Guesses: []string{},
+		PassedOver: append([]string{}, f.Understood.PassedOver...), LeftOut: len(f.LeftOut), Guesses: []string{},
 	}
 	for _, c := range f.Understood.Columns {
 		u.Columns = append(u.Columns, Use{c.Column, c.Field})
@@ -192,6 +192,9 @@ func (s *Server) upload(ctx context.Context, a *asker, in *uploadInput) (*upload
 		return nil, err
 	}
 	release, err := s.alone(ctx, a)
+	if p, is := errors.AsType[*Problem](err); is {
+		return nil, p.early()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -237,11 +240,11 @@ func (s *Server) readList(
 		Reader: http.MaxBytesReader(w, r.Body, mostUpload), control: http.NewResponseController(w),
 		end: time.Now().Add(uploadTime),
 	})
-	isList, err := beginsList(body)
+	first, err := firstOf(body)
 	switch {
 	case err != nil:
 		return file, unread(err)
-	case form == "application/json" && !isList, form == "text/csv" && isList:
+	case form == "application/json" && first != '[', form == "text/csv" && (first == '[' || first == '{'):
 		return file, faulty(invalid, "the list cannot be read; nothing was enqueued", []Fault{{
 			Field: "body", Reason: "is not what its Content-Type says: a JSON array, or a CSV",
 		}})
@@ -281,22 +284,17 @@ func (p *paced) Read(b []byte) (int, error) {
 	return p.Reader.Read(b)
 }
 
-// beginsList tells whether a text begins as JSON does.
-func beginsList(body *bufio.Reader) (bool, error) {
+// firstOf gives the first character of a text that is no space; 0 if there is none.
+func firstOf(body *bufio.Reader) (byte, error) {
 	for n := 1; ; n++ {
 		seen, err := body.Peek(n)
-		if len(seen) < n {
-			if err == io.EOF {
-				err = nil
-			}
-			return false, err
-		}
-		switch c := seen[n-1]; {
-		case c == ' ', c == '\t', c == '\r', c == '\n':
-		case c == '[', c == '{':
-			return true, nil
-		default:
-			return false, nil
+		switch {
+		case len(seen) == n && !bytes.ContainsAny(seen[n-1:], " \t\r\n"):
+			return seen[n-1], nil
+		case errors.Is(err, io.EOF), errors.Is(err, bufio.ErrBufferFull):
+			return 0, nil
+		case err != nil:
+			return 0, err
 		}
 	}
 }
