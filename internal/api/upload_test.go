@@ -35,7 +35,6 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-
 // Every bad row is named, by its line or its pointer; nothing is enqueued.
 func TestBadRows(t *testing.T) {
 	t.Parallel()
