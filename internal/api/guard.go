@@ -1,11 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -221,17 +224,42 @@ func (s *Server) needs(scopes []tokens.Scope) func(huma.Context, func(huma.Conte
 	}
 }
 
-// bodiless refuses a body where none is read: whoever sends one means something by it.
-func (s *Server) bodiless(ctx huma.Context, next func(huma.Context)) {
+// body reads the body of a request that is no upload, and refuses one where none is read: whoever sends one means
+// something by it.
+func (s *Server) body(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	if ctx.Operation().RequestBody == nil && r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-		if n, _ := r.Body.Read(make([]byte, 1)); n > 0 || r.ContentLength > 0 {
-			refuse(w, r, problem(http.StatusBadRequest, badRequest, "this request has no body"))
-			return
-		}
+	wanted := ctx.Operation().RequestBody
+	if wanted != nil && wanted.Content["text/csv"] != nil {
+		next(ctx)
+		return
 	}
-	next(ctx)
+	if wanted != nil && !isJSON(r.Header.Get("Content-Type")) {
+		refuse(w, r, problem(http.StatusUnsupportedMediaType, mediaType, "the body must be application/json in UTF-8"))
+		return
+	}
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostBody))
+	switch {
+	case err != nil:
+		writeProblem(w, unread(err, mostBody))
+	case wanted == nil && len(data) > 0:
+		writeProblem(w, problem(http.StatusBadRequest, badRequest, "this request has no body"))
+	default:
+		r.Body = io.NopCloser(bytes.NewReader(data))
+		next(ctx)
+	}
+}
+
+// isJSON tells whether a Content-Type is that of JSON, as no Content-Type is.
+func isJSON(header string) bool {
+	if header == "" {
+		return true
+	}
+	form, params, err := mime.ParseMediaType(header)
+	charset, given := params["charset"]
+	return err == nil && form == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
 func scopeWords(scopes []tokens.Scope) string {

@@ -162,12 +162,12 @@ func register[I, O any](
 ) {
 	op.Security = []map[string][]string{{"token": {}}}
 	op.Description = joined(op.Description, "Needs a token with the scope "+scopeWords(scopes)+".")
-	op.MaxBodyBytes, op.BodyReadTimeout = mostBody, bodyTime
+	op.MaxBodyBytes, op.BodyReadTimeout = mostBody, -1 // it was read by then
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
 	op.Responses["default"] = s.problemResponse()
-	op.Middlewares = append(op.Middlewares, s.needs(scopes), s.bodiless)
+	op.Middlewares = append(op.Middlewares, s.needs(scopes), s.body)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := do(ctx, askerOf(ctx), in)
 		if err != nil {

@@ -243,7 +243,7 @@ func (s *Server) readList(
 	first, err := firstOf(body)
 	switch {
 	case err != nil:
-		return file, unread(err)
+		return file, unread(err, mostUpload)
 	case form == "application/json" && first != '[', form == "text/csv" && (first == '[' || first == '{'):
 		return file, faulty(invalid, "the list cannot be read; nothing was enqueued", []Fault{{
 			Field: "body", Reason: "is not what its Content-Type says: a JSON array, or a CSV",
@@ -251,20 +251,20 @@ func (s *Server) readList(
 	}
 	file, err = peoplefile.Read(body, options)
 	if _, isFault := errors.AsType[*peoplefile.Error](err); err != nil && !isFault {
-		return file, unread(err)
+		return file, unread(err, mostUpload)
 	}
 	return file, err
 }
 
 // unread is the problem of a body that did not come.
-func unread(err error) error {
+func unread(err error, most int64) *Problem {
 	if _, is := errors.AsType[*http.MaxBytesError](err); is {
-		return problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload).early()
+		return problem(http.StatusRequestEntityTooLarge, tooLarge, "the body has at most %d bytes", most).early()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return problem(http.StatusRequestTimeout, badRequest, "the body came too slowly; nothing was enqueued").early()
+		return problem(http.StatusRequestTimeout, badRequest, "the body came too slowly; nothing was done").early()
 	}
-	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was enqueued").early()
+	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was done").early()
 }
 
 // paced reads a body of which each piece must come in time.
