@@ -88,7 +88,7 @@ func (g *generator) value(field string, ref *openapi3.SchemaRef) any {
 // valid makes a request that must be accepted.
 func (g *generator) valid() attempt {
 	path := posts()[g.IntN(len(posts()))]
-	a := attempt{what: "valid", method: http.MethodPost, path: strings.ReplaceAll(path, "{name}", "spring"),
+	a := attempt{what: "valid", method: http.MethodPost, path: strings.ReplaceAll(path, "{name}", fmt.Sprintf("list-%d", g.Int())),
 		form: "application/json", header: map[string]string{}}
 	op := g.doc.Paths.Find(path).Post
 	body := g.value("", op.RequestBody.Value.Content["application/json"].Schema)
