@@ -42,10 +42,12 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		return Task{}, err
 	}
 	queue := policy.Queue(c.namespace, policy.Campaign)
-	exists := false
-	if options.ID != "" {
-		own := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: rowsDigest(name, rows)}
-		found, err := c.claim(ctx, options.ID, own, options.At)
+	exists, own := false, ""
+	if options.ID != "" || options.Owner != "" {
+		own = options.id()
+		asked := string(options.asked([]byte(rowsDigest(name, rows))))
+		r := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: asked}
+		found, err := c.claim(ctx, own, r, options.At)
 		if err != nil {
 			return Task{}, err
 		}
@@ -57,11 +59,15 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	}
 	upload, err := c.ledgers.Add(ctx, name, start, rows)
 	if err != nil {
-		return Task{}, uploadError(err)
+		err = uploadError(err)
+		if len(Faults(err)) > 0 && own != "" && !exists { // what is refused takes no id
+			err = errors.Join(err, c.records.Remove(ctx, own))
+		}
+		return Task{}, err
 	}
 	driver, err := EnqueueDriver(ctx, c.asynq, queue, upload.Campaign)
-	if err == nil && options.ID != "" {
-		err = c.ledgers.NoteID(ctx, name, options.ID)
+	if err == nil && own != "" {
+		err = c.ledgers.NoteID(ctx, name, own)
 	}
 	if err == nil {
 		err = c.ledgers.Moved(ctx, upload.Campaign)
@@ -69,7 +75,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, fmt.Errorf("%w (%w)", ErrUnsure, err)
 	}
-	id := cmp.Or(options.ID, driver)
+	id := cmp.Or(own, driver)
 	task := bulkTask(id, queue, upload.Campaign)
 	task.Bulk.Added, task.Bulk.Known, task.Bulk.Forgotten = upload.Added, upload.Known, upload.Forgotten
 	task.Bulk.Duplicates = len(request.Recipients) - len(rows)

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -219,11 +218,9 @@ func (c *Client) enqueue(
 		identity = data
 	}
 	queue := policy.Queue(c.namespace, lane)
-	id := options.ID
-	if id == "" {
-		id = uuid.NewString()
-	} else {
-		own := record.Record{Type: kind, Queue: queue, Digest: digest(kind, identity)}
+	id := options.id()
+	if options.ID != "" {
+		own := record.Record{Type: kind, Queue: queue, Digest: digest(kind, options.asked(identity))}
 		found, err := c.claim(ctx, id, own, options.At)
 		if errors.Is(err, ErrConflict) {
 			task, _ := c.existing(ctx, id) // what is known of it says what to do

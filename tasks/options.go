@@ -1,11 +1,41 @@
 package tasks
 
-import "time"
+import (
+	"cmp"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/usher/internal/store/record"
+)
 
 // Options are what a producer may say of any task beside its payload.
 type Options struct {
 	ID string    // its own id for the task; empty for a fresh one
 	At time.Time // when to run it; zero for at once
+
+	// Owner is the name of the HTTP API's token that asks; empty for any other producer. It is part of the task's id, so
+	// that no producer takes an id of another.
+	Owner string
+	// Request stands for what was asked under the ID, if that is more than the payload. It is compared instead of it.
+	Request string
+}
+
+// id is the id of the task: the producer's own, or else a fresh one.
+func (o Options) id() string {
+	id := cmp.Or(o.ID, uuid.NewString())
+	if o.Owner != "" {
+		id = record.OwnedID(o.Owner, id)
+	}
+	return id
+}
+
+// asked gives what is compared under the ID.
+func (o Options) asked(identity []byte) []byte {
+	if o.Request != "" {
+		return []byte(o.Request)
+	}
+	return identity
 }
 
 // Option sets one of a task's Options.

@@ -29,12 +29,27 @@ type work struct {
 	mu      sync.Mutex
 	command string // its path, such as campaign pause; empty before it is known
 	dryRun  bool
-	asked   bool      // a request to Redis that may change something was made
-	open    int       // requests under way; to connect takes some of its own
-	since   time.Time // since when there are any; zero if there are none
-	done    string    // what is certain to be done
-	again   string    // how to repeat it safely, if that depends on its arguments
-	made    string    // a file that is not whole yet, and would be in the way of repeating the command
+	asked   bool          // a request to Redis that may change something was made
+	open    int           // requests under way; to connect takes some of its own
+	since   time.Time     // since when there are any; zero if there are none
+	done    string        // what is certain to be done
+	again   string        // how to repeat it safely, if that depends on its arguments
+	made    string        // a file that is not whole yet, and would be in the way of repeating the command
+	grace   time.Duration // how long it may take to stop, if that is longer than for others
+}
+
+// serves notes that the command ends in its own time, once it is told to.
+func (w *work) serves(stops time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.grace = stops
+}
+
+// stops is how long the command may take to stop.
+func (w *work) stops() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return max(interruptGrace, w.grace)
 }
 
 // begin notes which command it is.
@@ -134,7 +149,7 @@ func howToRepeat(command string) (changes bool, again string) {
 	switch command {
 	case "status", "find", "campaign list", "campaign status", "campaign watch", "campaign export", "dead-letter list",
 		"dead-letter show", "dead-letter export", "schedule list", "schedule check", "task list", "invitations",
-		"completion", "help":
+		"completion", "help", "serve":
 		return false, ""
 	case "bulk-invite":
 		return true, "repeat it with the same file and options: that adds nothing twice"
@@ -257,7 +272,7 @@ func untilInterrupted(
 	select {
 	case code := <-exit:
 		return code
-	case <-time.After(interruptGrace):
+	case <-time.After(w.stops()):
 	}
 	out.close()
 	told.close()

@@ -54,6 +54,7 @@ type grammar struct {
 	Schedule    scheduleCommand    `cmd:"" help:"List, check, run, pause, resume or remove tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
+	Serve       serveCommand       `cmd:"" help:"Serve HTTP, for programs in any language."`
 	Completion  completionCommand  `cmd:"" help:"Write what lets a shell complete commands and flags."`
 	Help        helpCommand        `cmd:"" help:"Show what a command does, and its flags."`
 }
@@ -105,6 +106,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 		g.BulkInvite.UseSandbox()
 		g.Revoke.UseSandbox()
 		g.Delete.UseSandbox()
+		g.Serve.UseSandbox()
 	}
 	rdb, err := g.Open()
 	if err != nil {
@@ -122,7 +124,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	}
 	answers := bufio.NewReader(io.LimitReader(stdin, 1024))
 	stdin = &input{Reader: stdin, name: "standard input", tell: out.note, silent: !terminal(stdin)}
-	err = parsed.Run(&app{ctx, g.Namespace, d, stdin, answers, out, w})
+	err = parsed.Run(&app{ctx, g.Namespace, d, stdin, answers, out, w, g.Sandbox})
 	if isInterrupted(ctx, err) {
 		err = w.interrupted()
 	}
@@ -162,6 +164,7 @@ type app struct {
 	answers   *bufio.Reader // of a person, read from stdin
 	out       *output
 	work      *work
+	sandbox   bool
 }
 
 // terminal tells whether a person sits at a stream.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
@@ -126,6 +127,39 @@ func (d *Desk) Recipients(
 	return func(do func(Recipient) error) error { return d.eachRecipient(ctx, head, do) }, nil
 }
 
+// RecipientsAfter gives some recipients of a campaign in the order of Recipients, beginning behind a place, -1 at first:
+// those with an outcome, or all if that is empty, until there are most of them. next is the place to go on behind; -1 at
+// the end. Those who share a place come together.
+func (d *Desk) RecipientsAfter(
+	ctx context.Context, campaign, outcome string, after, most int,
+) (page []Recipient, next int, err error) {
+	head, err := d.ledgers.Get(ctx, campaign)
+	switch {
+	case err != nil:
+		return nil, -1, fmt.Errorf("campaign %w", err)
+	case head.Uploads > 0 && head.State != ledger.Cancelled:
+		return nil, -1, fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
+	}
+	last, full := after, errors.New("the page is full")
+	err = d.ledgers.InOrderAfter(ctx, campaign, after, func(e ledger.Entry) error {
+		if len(page) >= most && e.Place > last {
+			return full
+		}
+		last = e.Place
+		if r := recipientOf(e, head.State); outcome == "" || r.Outcome == outcome {
+			page = append(page, r)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, full) {
+		return nil, -1, err
+	}
+	if next = -1; err != nil {
+		next = last
+	}
+	return page, next, d.complete(ctx, campaign, page)
+}
+
 func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(Recipient) error) error {
 	chunk := make([]Recipient, 0, lookedUp)
 	flush := func() error {
@@ -221,4 +255,12 @@ func recipientOf(e ledger.Entry, campaign ledger.State) Recipient {
 		recipient.SettledAt = time.Unix(e.SettledAt, 0).UTC()
 	}
 	return recipient
+}
+
+// RecipientColumns are the columns of a CSV of recipients. The last one says how its cells are written.
+func RecipientColumns() []string {
+	return []string{
+		"email_address", "outcome", "invitation_id", "settled_at", "cause", "message", "attempts", "invitation_status",
+		"synced_at", "mended_from", peoplefile.ColumnFormat,
+	}
 }

@@ -85,6 +85,15 @@ func (d *Desk) RehearseBulk(
 	return r, nil
 }
 
+// CheckBulk is RehearseBulk that does not ask Clerk: it gives how many rows the campaign would take in, and counts the
+// others.
+func (d *Desk) CheckBulk(
+	ctx context.Context, campaign string, rows []peoplefile.Row, start time.Time,
+) (r Rehearsal, fresh int, err error) {
+	taken, err := d.sift(ctx, campaign, rows, start, &r)
+	return r, len(taken), err
+}
+
 // sift gives the rows that are neither in the campaign already nor forgotten, and counts the others.
 func (d *Desk) sift(
 	ctx context.Context, campaign string, rows []peoplefile.Row, start time.Time, r *Rehearsal,

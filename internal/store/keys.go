@@ -40,6 +40,12 @@ func (k Keys) directory(key string) string { return string(k) + directoryTag + k
 // Record is the record of a task.
 func (k Keys) Record(task string) string { return k.once("t:" + task) }
 
+// Busy is held while one process, and no other, does something that has a name.
+func (k Keys) Busy(name string) string { return k.once("busy:" + name) }
+
+// Rehearsal is how a dry run that asks Clerk stands, and what it has found.
+func (k Keys) Rehearsal(id string) string { return k.once("dry:" + id) }
+
 // Intents is the hash of the intents of an address. A script that learns ids from a list makes the key itself: the
 // Intents of an empty address are what it begins with.
 func (k Keys) Intents(address string) string { return k.once("i:" + address) }

@@ -243,7 +243,7 @@ func hashOf(token string) (hash [sha256.Size]byte, err error) {
 	if digits, is := strings.CutPrefix(token, "sha256:"); is {
 		sum, err := hex.DecodeString(digits)
 		if err != nil || len(sum) != len(hash) {
-			return hash, errors.New("64 hexadecimal digits behind sha256:")
+			return hash, errors.New("sha256: and 64 hexadecimal digits")
 		}
 		return [sha256.Size]byte(sum), nil
 	}

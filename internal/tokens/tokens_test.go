@@ -72,7 +72,7 @@ func TestBadFiles(t *testing.T) {
 		"no colon":      {signup, `"name: token"`},
 		"no token":      {"\na:", `in line 2 "name: token"`},
 		"scope":         {"a: " + signup + " admin", "scopes of enqueue, read and operate"},
-		"short hash":    {"a: sha256:00ff", "64 hexadecimal digits"},
+		"short hash":    {"a: sha256:00ff", "sha256: and 64 hexadecimal digits"},
 		"twice":         {"a: " + signup + "\nb: " + signup, "in line 2 another token than line 1"},
 		"a pass phrase": {"a: " + signup + " and more words", "scopes of"},
 	} {

@@ -149,6 +149,12 @@ const (
 // InOrder is Each in the order of uploading. It holds the ids of all recipients, and a few hundred of them. Who takes
 // another one's place meanwhile comes in that place.
 func (l *Ledgers) InOrder(ctx context.Context, name string, do func(Entry) error) error {
+	return l.InOrderAfter(ctx, name, -1, do)
+}
+
+// InOrderAfter is InOrder for the recipients behind a place. Recipients whom earlier versions have uploaded may share
+// one.
+func (l *Ledgers) InOrderAfter(ctx context.Context, name string, after int, do func(Entry) error) error {
 	type placed struct {
 		place int
 		id    store.AddressID
@@ -164,7 +170,9 @@ func (l *Ledgers) InOrder(ctx context.Context, name string, do func(Entry) error
 			if len(rows[i]) != len(store.AddressID{}) {
 				return fmt.Errorf("campaign %s: a recipient: %w", name, store.ErrGarbage)
 			}
-			order = append(order, placed{placeOf(rows[i+1]), store.AddressID([]byte(rows[i]))})
+			if place := placeOf(rows[i+1]); place > after {
+				order = append(order, placed{place, store.AddressID([]byte(rows[i]))})
+			}
 		}
 	}
 	slices.SortFunc(order, func(a, b placed) int {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,6 +34,22 @@ const (
 
 // Ended tells whether a task in this state will not run again.
 func (s State) Ended() bool { return s == Done || s == Dead || s == Cancelled }
+
+// OwnedID is the id of a task that the HTTP API enqueues for the owner of a token. No producer can choose it: its own
+// ids have no ~.
+func OwnedID(owner, id string) string { return owned + owner + "~" + id }
+
+const owned = "http~"
+
+// OwnerOf is the owner of a task by its id, or empty if no token of the HTTP API has enqueued it.
+func OwnerOf(id string) string {
+	rest, isOwned := strings.CutPrefix(id, owned)
+	owner, _, found := strings.Cut(rest, "~")
+	if !isOwned || !found {
+		return ""
+	}
+	return owner
+}
 
 // Record is what is known of one task.
 type Record struct {
@@ -212,6 +229,12 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool
 		}
 	}
 	return false, errors.New("somebody else changes it again and again")
+}
+
+// Remove removes the record of a task that was not enqueued.
+func (s *Store) Remove(ctx context.Context, id string) (err error) {
+	defer store.Wrap(&err, "removing the record of task %s", id)
+	return s.db.Del(ctx, s.db.Key.Record(id)).Err()
 }
 
 // Put writes a record; that of an ended task is kept for a while and then forgotten.

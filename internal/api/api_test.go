@@ -1,0 +1,33 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestInvite(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	a := s.call(signup, "POST", "/v1/invitations", object{
+		"email_address": "ada@example.com", "public_metadata": object{"plan": "pro", "n": 12345678901234567}, "notify": false,
+	}).is(http.StatusAccepted)
+	task := a.object()
+	id := task["task_id"].(string)
+	if a.header.Get("Location") != "/v1/tasks/"+id || task["type"] != "invite" || task["state"] != "pending" ||
+		task["token"] != "signup" || task["exists"] != false || !strings.HasPrefix(id, "http~signup~") {
+		t.Errorf("answered %s, Location %s", a.body, a.header.Get("Location"))
+	}
+	shown := s.call(signup, "GET", "/v1/tasks/"+id, nil).is(http.StatusOK).object()
+	if shown["task_id"] != id || shown["standstill"].(object)["reason"] != "no_worker" {
+		t.Errorf("it is shown as %v", shown)
+	}
+	s.call(signup, "GET", "/v1/tasks/"+id+"?wait=50ms", nil).is(http.StatusOK)
+	s.call(other, "GET", "/v1/tasks/"+id, nil).is(http.StatusNotFound, "not-found")
+	s.call(viewer, "GET", "/v1/tasks/"+id, nil).is(http.StatusNotFound, "not-found")
+	s.call(people, "GET", "/v1/tasks/"+id, nil).is(http.StatusOK)
+	payload, err := s.rdb.HGet(t.Context(), "asynq:{usher:interactive}:t:"+id, "msg").Result()
+	if err != nil || !strings.Contains(payload, `"n":12345678901234567`) || !strings.Contains(payload, `"no_notify":true`) {
+		t.Errorf("%v: the payload is %q", err, payload)
+	}
+}

@@ -1,0 +1,81 @@
+package api_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// die does what a worker does with an invite that Clerk refuses.
+func (s *stage) die(id string, body object) {
+	s.t.Helper()
+	ctx, queue := s.t.Context(), policy.Queue(tasks.DefaultNamespace, policy.Interactive)
+	failure := fate.Failure{
+		Reason: fate.Rejected, HTTPStatus: 422, Code: "form_param_format_invalid", Message: "ada@example.com is invalid",
+	}
+	address := body["email_address"].(string)
+	payload, err := json.Marshal(tasks.NewInvitePayload(tasks.Recipient{EmailAddress: address}, 1))
+	testkit.NoError(s.t, err)
+	testkit.NoError(s.t, s.desk.DeadLetters.Put(ctx, deadletter.Entry{
+		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: queue, EmailAddress: address, Failure: failure, Attempts: 1,
+		FailedAt: time.Now(), Payload: payload,
+	}))
+	records := record.NewStore(s.rdb, tasks.DefaultNamespace)
+	r, _, err := records.Get(ctx, id)
+	testkit.NoError(s.t, err)
+	r.Type, r.Queue, r.State, r.Error, r.Attempts = tasks.TypeInvite, queue, record.Dead, &failure, 1
+	testkit.NoError(s.t, records.Put(ctx, id, r))
+}
+
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	var ids []string
+	for _, address := range []string{"ada@example.com", "bob@example.com", "eve@example.com"} {
+		body := object{"email_address": address}
+		id := s.call(signup, "POST", "/v1/invitations", body).is(202).object()["task_id"].(string)
+		s.die(id, body)
+		ids = append(ids, id)
+	}
+	page := s.call(viewer, "GET", "/v1/dead-letters?limit=2", nil).is(200).object()
+	rows := page["dead_letters"].([]any)
+	if len(rows) != 2 || rows[0].(object)["email_address"] != "a***@example.com" ||
+		strings.Contains(rows[0].(object)["message"].(string), "ada") {
+		t.Fatalf("a viewer sees %v", rows)
+	}
+	rest := s.call(people, "GET", "/v1/dead-letters?limit=2&cursor="+page["next_cursor"].(string), nil).is(200).object()
+	if rows := rest["dead_letters"].([]any); len(rows) != 1 || rest["next_cursor"] != nil ||
+		!strings.HasSuffix(rows[0].(object)["email_address"].(string), "@example.com") {
+		t.Errorf("the second page is %v", rest)
+	}
+	s.call(viewer, "GET", "/v1/dead-letters?cursor=abc", nil).is(422, "validation")
+
+	retry := "/v1/dead-letters/" + ids[0] + "/retry"
+	s.call(people, "POST", retry, object{"set": object{"email_address": "no address"}}).is(422, "validation")
+	s.call(people, "POST", retry, object{"set": object{"colour": "red"}}).is(422, "validation")
+	s.call(people, "POST", retry, object{"other": 1}).is(422, "validation")
+	mend := object{"set": object{"email_address": "ada@example.org", "public_metadata": object{"plan": "pro"}}}
+	first := s.call(people, "POST", retry, mend, key, "mend").is(202)
+	task := first.object()["task_id"].(string)
+	if !strings.HasPrefix(task, ids[0]) || first.header.Get("Location") != "/v1/tasks/"+task {
+		t.Errorf("the retry is %s", first.body)
+	}
+	again := s.call(people, "POST", retry, mend, key, "mend").is(202)
+	if again.object()["task_id"] != task || again.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("the replay is %s", again.body)
+	}
+	s.call(people, "POST", retry, mend).is(404, "not-found")
+	s.call(signup, "GET", "/v1/tasks/"+task, nil).is(200) // it is still one of theirs
+
+	s.call(people, "POST", "/v1/dead-letters/"+ids[1]+"/retry", nil).is(202)
+	s.call(people, "DELETE", "/v1/dead-letters/"+ids[2], nil).is(204)
+	s.call(people, "DELETE", "/v1/dead-letters/"+ids[2], nil).is(404, "not-found")
+}
