@@ -179,6 +179,7 @@ func (c *bulkCommand) deadOnes(a *app, file peoplefile.File, task *tasks.Task) (
 	}
 	name := task.Bulk.Campaign
 	plan, err := a.desk.DeadOf(a.ctx, name, file.Recipients())
+	err = a.warnPartial(err)
 	if dead = len(plan.Retry); err != nil || dead == 0 {
 		return dead, 0, err
 	}

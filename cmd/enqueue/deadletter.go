@@ -9,6 +9,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
@@ -28,6 +29,8 @@ type LettersFlags struct {
 	Code     string   `placeholder:"C" help:"Those with this code, such as duplicate_record."`
 	Campaign string   `placeholder:"NAME" help:"Those of this campaign."`
 	Reason   string   `placeholder:"R" help:"Those that were rejected, exhausted or invalid."`
+
+	unreadable bool // those too that cannot be read, if they are named
 }
 
 // AfterApply checks the reason.
@@ -50,7 +53,7 @@ func (f *LettersFlags) chosen() bool {
 }
 
 func (f *LettersFlags) letters() desk.Letters {
-	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason}
+	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason, Unreadable: f.unreadable}
 }
 
 // each does something for all that are chosen, which may change them.
@@ -245,13 +248,14 @@ type deadDeleteCommand struct {
 }
 
 func (c *deadDeleteCommand) Run(a *app) error {
+	c.unreadable = true
 	ask := !c.Yes && !c.DryRun
 	count := 0
 	if ask && terminal(a.stdin) && !a.out.json {
-		err := c.each(a, func(deadletter.Entry) error {
+		_, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error {
 			count++
 			return nil
-		})
+		}))
 		if err != nil {
 			return err
 		}

@@ -3,12 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 )
 
@@ -52,10 +54,10 @@ func (c *deadRetryCommand) Run(a *app) error {
 		return c.asTheyAre(a)
 	}
 	var letters []deadletter.Entry
-	err := c.each(a, func(e deadletter.Entry) error {
+	unreadable, err := store.SplitPartial(c.read(a, func(e deadletter.Entry) error {
 		letters = append(letters, e)
 		return nil
-	})
+	}))
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (c *deadRetryCommand) Run(a *app) error {
 		return err
 	}
 	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
-	return a.endedAgain(ended, err)
+	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
 // asTheyAre retries letters one by one, as they are read: there may be many.
@@ -80,7 +82,7 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 	if c.DryRun {
 		each = c.read
 	}
-	err := each(a, func(e deadletter.Entry) error {
+	unreadable, err := store.SplitPartial(each(a, func(e deadletter.Entry) error {
 		m := desk.Mend{Letter: e}
 		if c.DryRun {
 			count++
@@ -94,17 +96,17 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 			retried = append(retried, done...)
 		}
 		return err
-	})
+	}))
 	if c.DryRun {
 		a.out.say("%s would be retried.", plural(count, "dead letter"))
-		return err
+		return errors.Join(err, unreadable)
 	}
 	a.out.say("%s retried.", plural(count, "dead letter"))
 	if err != nil || !c.Wait {
-		return err
+		return errors.Join(err, unreadable)
 	}
 	ended, err := c.await(a, retried)
-	return a.endedAgain(ended, err)
+	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
 // tell tells of a letter that is retried, or would be.

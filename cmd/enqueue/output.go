@@ -245,8 +245,13 @@ func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 			})
 		}
 		defer func() {
-			if err = o.work.wrote(file, err); err == nil {
+			partial, other := store.SplitPartial(err)
+			if rows == 0 {
+				partial, other = nil, err
+			}
+			if err = o.work.wrote(file, other); err == nil {
 				o.note("%s written to %s.", plural(rows, "row"), f.Output)
+				err = partial
 			}
 		}()
 		into = file

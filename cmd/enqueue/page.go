@@ -1,6 +1,10 @@
 package main
 
-import "errors"
+import (
+	"errors"
+
+	"example.com/usher/internal/store"
+)
 
 // PageFlags say how much of a list is shown. kong calls AfterApply when it has read them.
 type PageFlags struct {
@@ -55,8 +59,12 @@ func (f PageFlags) cut(o *output, each rows, write func(view) error) (shown int,
 		shown++
 		return write(row)
 	})
-	if more && errors.Is(err, errEnough) {
-		err = nil
+	if more {
+		partial, other := store.SplitPartial(err)
+		if errors.Is(other, errEnough) {
+			other = nil
+		}
+		err = errors.Join(other, partial)
 	}
 	return shown, more, err
 }

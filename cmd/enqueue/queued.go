@@ -100,7 +100,7 @@ func (c *taskCancelCommand) AfterApply() error {
 
 func (c *taskCancelCommand) Run(a *app) error {
 	chosen, campaigns, err := c.choose(a)
-	if err != nil {
+	if err = a.warnPartial(err); err != nil {
 		return err
 	}
 	if len(campaigns) > 0 {

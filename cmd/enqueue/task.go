@@ -297,7 +297,7 @@ func (c *revokeCommand) Run(a *app) (err error) {
 // else names them. It gives what a program is told of it.
 func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 	invites, campaigns, err := a.desk.Awaited(a.ctx, c.Email)
-	if err != nil {
+	if err = a.warnPartial(err); err != nil {
 		return nil, err
 	}
 	if len(campaigns) > 0 {
@@ -374,7 +374,7 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 	}
 	if c.Email != "" {
 		invites, _, err := a.desk.Awaited(a.ctx, c.Email)
-		if err != nil {
+		if err = a.warnPartial(err); err != nil {
 			return err
 		}
 		verb := map[bool]string{true: "cancelled", false: "left, to be sent"}[c.AndScheduled]

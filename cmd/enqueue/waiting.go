@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
 
@@ -57,6 +59,15 @@ func (a *app) warnIdle() {
 	if err == nil && idle != nil {
 		a.out.note("Warning: %s (namespace %s); what was enqueued waits.", standstillWords(idle), a.namespace)
 	}
+}
+
+// warnPartial names what could not be read where the others are enough to go on with, and gives any other error.
+func (a *app) warnPartial(err error) error {
+	partial, err := store.SplitPartial(err)
+	if partial != nil {
+		a.out.note("Warning: %s", strings.ReplaceAll(partial.Error(), "\n", "; "))
+	}
+	return err
 }
 
 // standstillCheck is how often it is looked why a task waits.

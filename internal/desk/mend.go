@@ -128,7 +128,7 @@ func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all b
 	for _, row := range rows {
 		ids = append(ids, row.Keys[ColumnID])
 	}
-	letters, err := d.DeadLetters.Several(ctx, ids)
+	letters, unreadable, err := d.DeadLetters.Several(ctx, ids)
 	if err != nil {
 		return p, err
 	}
@@ -147,6 +147,10 @@ func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all b
 			continue
 		}
 		lines[id] = row.Line
+		if unreadable[id] != nil {
+			p.fault(m, ColumnID, "the dead letter cannot be read (enqueue dead-letter delete deletes it)")
+			continue
+		}
 		if err := d.planRow(ctx, &p, m, row, letters, all); err != nil {
 			return p, err
 		}
@@ -398,7 +402,8 @@ func (e *Ended) count(
 }
 
 // DeadOf gives the dead letters of those of some recipients who are dead in a campaign, each with the recipient as it
-// is given. A recipient whose dead letter was deleted is left out.
+// is given. A recipient whose dead letter was deleted is left out; one whose dead letter cannot be read is a
+// *store.Partial.
 func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.Recipient) (p MendPlan, err error) {
 	ids := make([]store.AddressID, len(recipients))
 	for i, r := range recipients {
@@ -414,11 +419,13 @@ func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.R
 			letters = append(letters, deadletter.RecipientID(campaign, id))
 		}
 	}
-	there, err := d.DeadLetters.Several(ctx, letters)
+	there, unreadable, err := d.DeadLetters.Several(ctx, letters)
 	if err != nil {
 		return p, err
 	}
+	var partial store.Partial
 	for i, id := range ids {
+		partial.Add(unreadable[deadletter.RecipientID(campaign, id)])
 		if letter, ok := there[deadletter.RecipientID(campaign, id)]; ok {
 			m := Mend{Letter: letter}
 			if now, err := retry.Request(letter); err != nil || !same(now, recipients[i]) {
@@ -428,5 +435,5 @@ func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.R
 			p.Retry = append(p.Retry, m)
 		}
 	}
-	return p, nil
+	return p, partial.With(nil)
 }

@@ -220,10 +220,13 @@ func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) er
 // Delete removes a dead letter for good and tells whether it was there. The id of its task is free again.
 func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	entry, err := r.letters.Get(ctx, id)
-	if errors.Is(err, deadletter.ErrNotFound) {
+	switch {
+	case errors.Is(err, deadletter.ErrNotFound):
 		return false, nil
+	case err != nil && !errors.Is(err, store.ErrGarbage): // garbage is deleted too
+		return false, err
 	}
-	if owner, address, ok := ownerOf(entry); err == nil && ok {
+	if owner, address, ok := ownerOf(entry); ok {
 		if err := r.intents.Forget(ctx, owner, address); err != nil {
 			return false, err
 		}
@@ -237,6 +240,9 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 		base.Free = base.Free || free
 		return free
 	})
+	if errors.Is(err, store.ErrGarbage) { // whose task is known no more
+		err = nil
+	}
 	return deleted, err
 }
 
