@@ -97,7 +97,10 @@ func campaignOf(id string) (string, bool) {
 func taskOf(id string, r record.Record) Task {
 	task := Task{
 		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
-		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted, CancelledBy: r.By,
+		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
+	}
+	if r.State == record.Cancelled { // else the wish came too late
+		task.CancelledBy = r.By
 	}
 	if r.State.Ended() {
 		task.State = State(r.State)

@@ -271,3 +271,12 @@ func (s *stage) client() *tasks.Client {
 	testkit.NoError(s.t, err)
 	return client
 }
+
+// takes lets a worker take a task from its queue, and do nothing with it.
+func (s *stage) takes(queue, id string) {
+	s.t.Helper()
+	key := func(of string) string { return "asynq:{" + queue + "}:" + of }
+	testkit.NoError(s.t, s.rdb.LRem(s.t.Context(), key("pending"), 0, id).Err())
+	testkit.NoError(s.t, s.rdb.LPush(s.t.Context(), key("active"), id).Err())
+	testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), key("t:"+id), "state", "active").Err())
+}

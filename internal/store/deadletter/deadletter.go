@@ -61,6 +61,16 @@ func RecipientID(campaign string, id store.AddressID) string {
 	return campaign + ":" + hex.EncodeToString(id[:])
 }
 
+// RecipientOf reads a RecipientID, and is false if it is none.
+func RecipientOf(id string) (campaign string, recipient store.AddressID, ok bool) {
+	i := max(0, strings.LastIndexByte(id, ':'))
+	sum, err := hex.DecodeString(id[min(i+1, len(id)):])
+	if err != nil || len(sum) != len(recipient) {
+		return "", recipient, false
+	}
+	return id[:i], store.AddressID(sum), true
+}
+
 // Address is the id of the address that the letter is about, and false if it is about none.
 func (e Entry) Address() (store.AddressID, bool) {
 	switch {
