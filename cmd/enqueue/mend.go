@@ -102,6 +102,7 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		return errors.Join(err, unreadable)
 	}
 	a.out.say("%s retried.", plural(count, "dead letter"))
+	c.begun(a, count)
 	if err != nil || !c.Wait {
 		return errors.Join(err, unreadable)
 	}
@@ -134,10 +135,18 @@ func (c *deadRetryCommand) carryOut(
 	}
 	retried, err := a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
 	a.out.say("%s retried.", plural(len(retried), "dead letter"))
+	c.begun(a, len(retried))
 	if err != nil || !c.Wait {
 		return nil, err
 	}
 	return c.await(a, retried)
+}
+
+// begun notes that dead letters are sent again, and says so if no worker runs.
+func (c *deadRetryCommand) begun(a *app, n int) {
+	if n > 0 {
+		a.warnIdle("what was retried waits")
+	}
 }
 
 // await stays until letters that were retried have their outcome.

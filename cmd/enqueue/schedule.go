@@ -105,7 +105,13 @@ func faultsOfSchedules(path string, err error) error {
 type scheduleRunCommand struct{ scheduleName }
 
 func (c *scheduleRunCommand) Run(a *app) error {
-	tick, s, err := a.desk.Schedules.Run(a.ctx, c.Name)
+	tick, s, err := a.desk.Schedules.Run(a.ctx, c.Name, func() {
+		a.work.did("a worker is asked to enqueue the task of schedule %s, once: enqueue schedule list", c.Name)
+		a.warnIdle("the task is enqueued once one does")
+	})
+	if errors.Is(err, schedule.ErrUnderWay) {
+		a.warnIdle("that tick waits for one")
+	}
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,10 @@ func (c *resumeCommand) Run(a *app) (err error) {
 		return err
 	}
 	a.out.sayIf(len(resumed) == 0, "No calls rest.")
-	a.out.sayIf(len(resumed) > 0, "One call goes first within seconds: %s.", strings.Join(resumed, ", "))
+	if len(resumed) > 0 {
+		a.out.say("One call goes first within seconds: %s.", strings.Join(resumed, ", "))
+		a.warnIdle("the call waits for one")
+	}
 	a.out.object(view{"resumed": append([]string{}, resumed...)})
 	return nil
 }
@@ -274,7 +277,14 @@ func (c *forgetCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	waiting := func(left string) { a.out.note("Waiting: %s.", left) }
+	told := false
+	waiting := func(left string) {
+		a.out.note("Waiting: %s.", left)
+		if !told {
+			told = true
+			a.warnIdle("this waits for one")
+		}
+	}
 	answer := view{"forgotten": true}
 	var r desk.Removed
 	var err error

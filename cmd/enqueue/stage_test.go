@@ -77,6 +77,11 @@ func setup(t *testing.T) *stage {
 	return s
 }
 
+// idle lets the worker of setup be gone.
+func (s *stage) idle() {
+	s.mini.Del(store.Keys(tasks.DefaultNamespace).Workers())
+}
+
 // answer is what a run of the command gave.
 type answer struct {
 	exit           int

@@ -91,7 +91,7 @@ func mendIt(id string) string {
 
 // finish answers with a task as it stands or, with --wait, as it has ended.
 func (a *app) finish(task tasks.Task, flags TaskFlags, failOnDead bool, more view) (err error) {
-	a.warnIdle()
+	a.warnIdle("what was enqueued waits")
 	if flags.Wait {
 		task, err = a.await(task, flags)
 	}

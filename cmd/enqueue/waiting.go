@@ -53,11 +53,11 @@ func (a *app) tellWaiting(t tasks.Task) (view, error) {
 	return view{"standstill": standstillView(w.Standstill), "ahead": w.Ahead, "eta": known(w.ETA)}, nil
 }
 
-// warnIdle says that no worker runs. That is no fault: a producer may start first.
-func (a *app) warnIdle() {
+// warnIdle says that no worker runs, and what waits for one. That is no fault: a producer may start first.
+func (a *app) warnIdle(waits string) {
 	idle, err := a.desk.Idle(a.ctx)
 	if err == nil && idle != nil {
-		a.out.note("Warning: %s (namespace %s); what was enqueued waits.", standstillWords(idle), a.namespace)
+		a.out.note("Warning: %s (namespace %s); %s.", standstillWords(idle), a.namespace, waits)
 	}
 }
 

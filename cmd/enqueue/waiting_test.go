@@ -227,3 +227,27 @@ func TestStatusTellsWhoWorks(t *testing.T) {
 		t.Errorf("%s", a.stderr)
 	}
 }
+
+// TestWhatWaitsForAWorkerSaysSoAtOnce: all commands that leave work to one.
+func TestWhatWaitsForAWorkerSaysSoAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"erasure at Clerk": {"forget", "ada@example.com", "--at-clerk", "--yes"},
+		"retry":            {"dead-letter", "retry", "dead", "--wait"},
+		"mend":             {"dead-letter", "retry", "dead", "--set", "notify=no", "--wait"},
+		"invite":           {"invite", "ada@example.com", "--wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.ok("invite", "dead@example.com", "--id", "dead")
+			s.dies("dead", "dead@example.com", s.queued("usher:interactive", "dead"))
+			s.idle()
+			ctx, cancel := context.WithCancel(t.Context())
+			lines, ended := s.watched(ctx, onStderr, args...)
+			next(t, lines, has("Warning: no worker has run yet"))
+			cancel()
+			exits(t, ended, exitInterrupted)
+		})
+	}
+}
