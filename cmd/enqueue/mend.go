@@ -102,9 +102,12 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		return errors.Join(err, unreadable)
 	}
 	a.out.say("%s retried.", plural(count, "dead letter"))
-	c.begun(a, count)
-	if err != nil || !c.Wait {
+	if err != nil {
 		return errors.Join(err, unreadable)
+	}
+	c.begun(a, count)
+	if !c.Wait {
+		return unreadable
 	}
 	ended, err := c.await(a, retried)
 	return errors.Join(a.endedAgain(ended, err), unreadable)
@@ -135,9 +138,12 @@ func (c *deadRetryCommand) carryOut(
 	}
 	retried, err := a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
 	a.out.say("%s retried.", plural(len(retried), "dead letter"))
-	c.begun(a, len(retried))
-	if err != nil || !c.Wait {
+	if err != nil {
 		return nil, err
+	}
+	c.begun(a, len(retried))
+	if !c.Wait {
+		return nil, nil
 	}
 	return c.await(a, retried)
 }
@@ -145,6 +151,7 @@ func (c *deadRetryCommand) carryOut(
 // begun notes that dead letters are sent again, and says so if no worker runs.
 func (c *deadRetryCommand) begun(a *app, n int) {
 	if n > 0 {
+		a.work.did("%s retried: enqueue find tells what becomes of that", plural(n, "dead letter"))
 		a.warnIdle("what was retried waits")
 	}
 }
