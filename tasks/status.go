@@ -96,7 +96,7 @@ func campaignOf(id string) (string, bool) {
 
 func taskOf(id string, r record.Record) Task {
 	task := Task{
-		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
+		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, RetriedAs: r.Retry,
 		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
 	}
 	if r.State == record.Cancelled { // else the wish came too late

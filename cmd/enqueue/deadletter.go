@@ -167,7 +167,7 @@ type deadShowCommand struct {
 }
 
 func (c *deadShowCommand) Run(a *app) error {
-	e, err := a.desk.DeadLetters.Get(a.ctx, c.ID)
+	e, err := a.desk.Letter(a.ctx, c.ID)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,11 @@ func (c *deadRetryCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
+	retried, ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
+	if gone := len(letters) - len(retried); gone > 0 && err == nil && !c.DryRun { // somebody else was faster
+		a.out.say("%s retried already.", plural(gone, "dead letter"))
+	}
+	c.tellEnded(a, retried, ended)
 	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
@@ -110,42 +114,70 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		return unreadable
 	}
 	ended, err := c.await(a, retried)
+	c.tellEnded(a, retried, ended)
 	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
-// tell tells of a letter that is retried, or would be.
+// tell tells of a letter that is retried, or would be. What is waited for is told of to a program when it has ended.
 func (c *deadRetryCommand) tell(a *app, m desk.Mend, task string) {
 	answer := view{"id": m.Letter.ID, "dry_run": c.DryRun}
 	if task != "" {
 		answer["task_id"] = task
 	}
 	if c.DryRun {
-		a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+		wouldRetry(a, m)
+		if m.As != nil {
+			answer["email_address"] = m.As.EmailAddress
+		}
 	}
-	a.out.object(answer)
+	if !c.Wait {
+		a.out.object(answer)
+	}
+}
+
+// tellEnded tells a program how each of the letters has ended that were waited for, as far as that is known.
+func (c *deadRetryCommand) tellEnded(a *app, retried []desk.Retried, ended *desk.Ended) {
+	if ended == nil {
+		return
+	}
+	for _, r := range retried {
+		a.out.object(view{
+			"id": r.Letter.ID, "dry_run": false, "task_id": r.TaskID, "state": known(ended.States[r.Letter.ID]),
+		})
+	}
+}
+
+// wouldRetry tells a person of a letter that would be retried, and to whom it would go.
+func wouldRetry(a *app, m desk.Mend) {
+	whom := aboutWhom(m.Letter)
+	if m.As != nil && m.As.EmailAddress != whom {
+		whom += " → " + m.As.EmailAddress
+	}
+	a.out.say("%s  %s  %s", m.Letter.ID, whom, m.Letter.Failure.Code)
 }
 
 // carryOut sends again what is planned, tells how many there were and, with --wait, stays until they have ended.
 func (c *deadRetryCommand) carryOut(
 	a *app, plan desk.MendPlan, told func(m desk.Mend, task string),
-) (ended *desk.Ended, err error) {
+) (retried []desk.Retried, ended *desk.Ended, err error) {
 	if c.DryRun {
 		for _, m := range plan.Retry {
 			told(m, "")
 		}
 		a.out.say("%s would be retried.", plural(len(plan.Retry), "dead letter"))
-		return nil, nil
+		return nil, nil, nil
 	}
-	retried, err := a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
+	retried, err = a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
 	a.out.say("%s retried.", plural(len(retried), "dead letter"))
 	if err != nil {
-		return nil, err
+		return retried, nil, err
 	}
 	c.begun(a, len(retried))
 	if !c.Wait {
-		return nil, nil
+		return retried, nil, nil
 	}
-	return c.await(a, retried)
+	ended, err = c.await(a, retried)
+	return retried, ended, err
 }
 
 // begun notes that dead letters are sent again, and says so if no worker runs.
@@ -166,7 +198,7 @@ func (c *deadRetryCommand) await(a *app, retried []desk.Retried) (*desk.Ended, e
 
 // endedAgain tells what became of dead letters that were waited for.
 func (a *app) endedAgain(e *desk.Ended, err error) error {
-	if err != nil || e == nil {
+	if err != nil || e == nil || len(e.States) == 0 {
 		return err
 	}
 	a.out.say("Done: %d sent, %d dead%s, %d cancelled.", e.Sent, len(e.Dead), skipped(e.Skipped), e.Cancelled)
@@ -203,18 +235,22 @@ func (c *deadRetryCommand) file(a *app) error {
 		return err
 	}
 	count := 0
-	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
+	_, ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
 		if task == "" {
-			a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+			wouldRetry(a, m)
 		} else {
 			count++
 		}
 	})
+	gone := len(plan.Gone)
+	if err == nil && !c.DryRun {
+		gone += len(plan.Retry) - count // somebody else was faster
+	}
 	a.out.sayIf(len(plan.Unchanged) > 0, "%s: %s unchanged, and not retried (--unchanged retries them too).", opts.Name,
 		plural(len(plan.Unchanged), "row"))
-	a.out.sayIf(len(plan.Gone) > 0, "%s: %s retried already.", opts.Name, plural(len(plan.Gone), "row"))
+	a.out.sayIf(gone > 0, "%s: %s retried already.", opts.Name, plural(gone, "row"))
 	answer := view{
-		"retried": count, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": []badRow{},
+		"retried": count, "unchanged": len(plan.Unchanged), "gone": gone, "faults": []badRow{},
 		"dry_run": c.DryRun,
 	}
 	if ended != nil {

@@ -167,6 +167,7 @@ func (c *statusCommand) task(a *app) error {
 		return err
 	}
 	a.out.sayIf(t.State == tasks.StateCancelled && t.CancelledBy != "", "Cancelled by: %s", t.CancelledBy)
+	a.out.sayIf(t.RetriedAs != "", "It was retried: enqueue status %s", t.RetriedAs)
 	a.out.sayIf(t.CancelWanted, "It is to be cancelled: it ends when the outcome of its last call is known.")
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))

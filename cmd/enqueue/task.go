@@ -203,6 +203,9 @@ func (a *app) tellDead(campaign string, n int) error {
 func taskView(t tasks.Task) view {
 	v := viewOf(t)
 	delete(v, "bulk")
+	if t.RetriedAs == "" {
+		delete(v, "retried_as")
+	}
 	if t.Bulk != nil {
 		delete(v, "cancel_wanted")
 		delete(v, "cancelled_by")

@@ -189,7 +189,7 @@ func (d *Desk) letters(
 	}
 	var partial store.Partial
 	for _, id := range chosen.IDs {
-		e, err := d.DeadLetters.Get(ctx, id)
+		e, err := d.Letter(ctx, id)
 		garbage := errors.Is(err, store.ErrGarbage)
 		switch {
 		case garbage && chosen.Unreadable && chosen.Code+chosen.Campaign+chosen.Reason == "":
@@ -205,6 +205,31 @@ func (d *Desk) letters(
 		}
 	}
 	return found, partial.With(nil)
+}
+
+// Letter gives a dead letter. The error is a deadletter.ErrNotFound, which says what became of it, as far as that is
+// remembered.
+func (d *Desk) Letter(ctx context.Context, id string) (deadletter.Entry, error) {
+	e, err := d.DeadLetters.Get(ctx, id)
+	if !errors.Is(err, deadletter.ErrNotFound) {
+		return e, err
+	}
+	end, known, lookErr := d.DeadLetters.LastGone(ctx, id)
+	switch {
+	case lookErr != nil:
+		return e, lookErr
+	case !known:
+		return e, err
+	case end == deadletter.Deleted:
+		return e, fmt.Errorf("%w any more: it was deleted", err)
+	}
+	next := ""
+	if r, _, err := d.records.Get(ctx, retry.BaseOf(id)); err == nil && r.Retry != "" && r.Retry != id {
+		next = " (enqueue status " + r.Retry + ")"
+	} else if campaign, _, ok := deadletter.RecipientOf(id); ok {
+		next = " in campaign " + campaign
+	}
+	return e, fmt.Errorf("%w any more: it was retried already%s", err, next)
 }
 
 // ErrNoRest means that calls of this kind do not rest.

@@ -438,6 +438,19 @@ func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted b
 	return deleteScript.Run(ctx, s.db, keys, id, next, string(end), int(Keep.Seconds())).Bool()
 }
 
+// LastGone tells the last end of a letter of an id; false if none is remembered.
+func (s *Store) LastGone(ctx context.Context, id string) (end End, known bool, err error) {
+	defer store.Wrap(&err, "looking for what became of dead letter %s", id)
+	ends, err := s.db.HGetAll(ctx, s.db.Key.Gone(id)).Result()
+	var last time.Time
+	for text, one := range ends {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && !at.Before(last) {
+			last, end, known = at, End(one), true
+		}
+	}
+	return end, known, err
+}
+
 // Gone tells the end of a letter that is there no more, as long as that is remembered. It is false if there was none
 // that failed at that instant.
 func (s *Store) Gone(ctx context.Context, id string, failedAt time.Time) (end End, known bool, err error) {
