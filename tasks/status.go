@@ -84,7 +84,15 @@ func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) 
 	if err != nil {
 		return Task{}, err
 	}
-	return bulkTask(id, policy.Queue(c.namespace, policy.Campaign), campaign), nil
+	queue := policy.Queue(c.namespace, policy.Campaign)
+	task := bulkTask(id, queue, campaign)
+	if task.State == StatePending || task.State == StateActive { // a paused one may be at work, too, and wait
+		driver, err := c.inspector.GetTaskInfo(queue, ledger.TaskID(name, campaign.Generation))
+		if err == nil && driver.State == asynq.TaskStateActive {
+			task.State = StateActive
+		}
+	}
+	return task, nil
 }
 
 // campaignOf reads the campaign from the id of a driver's task.

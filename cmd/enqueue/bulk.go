@@ -153,7 +153,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	a.work.makes("")
 	a.work.did("campaign %s has its recipients and goes on: enqueue campaign status %s", b.Campaign, b.Campaign)
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
-		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
+		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, stateWords(task.State))
 	dead, retried, err := c.deadOnes(a, file, &task)
 	if err != nil {
 		return err

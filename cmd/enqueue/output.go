@@ -471,7 +471,7 @@ func cause(f *tasks.Failure) string {
 	case f == nil:
 		return "no cause is known"
 	case f.Reason == "": // of an attempt that failed, and is not the end
-		return "the last attempt failed: " + f.Message
+		return "an attempt failed: " + f.Message
 	case f.HTTPStatus != 0:
 		return fmt.Sprintf("%s: %d %s: %s", f.Reason, f.HTTPStatus, f.Code, f.Message)
 	}

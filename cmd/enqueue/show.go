@@ -142,6 +142,14 @@ func limitView(l ratelimit.Usage, reserve int) view {
 	}
 }
 
+// stateWords is the state of a task in a sentence.
+func stateWords(s tasks.State) string {
+	if s == tasks.StateRetry {
+		return "to be tried again"
+	}
+	return string(s)
+}
+
 // task shows how a task stands.
 func (c *statusCommand) task(a *app) error {
 	t, err := a.desk.Status(a.ctx, c.TaskID)
@@ -156,10 +164,10 @@ func (c *statusCommand) task(a *app) error {
 		return err
 	}
 	after := ""
-	if t.Bulk == nil {
+	if t.Attempts > 0 {
 		after = " after " + plural(t.Attempts, "attempt")
 	}
-	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, t.State, after)
+	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, stateWords(t.State), after)
 	starts := map[bool]string{true: "starts", false: "runs again"}[t.State == tasks.StateScheduled]
 	a.out.sayIf(!t.ScheduledAt.IsZero(), "It %s at %s.", starts, local(t.ScheduledAt))
 	waits, err := a.tellWaiting(t)
@@ -172,7 +180,14 @@ func (c *statusCommand) task(a *app) error {
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
 	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))
-	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
+	switch {
+	case t.Error != nil && t.State == tasks.StateDead:
+		a.out.say("Cause: %s", cause(t.Error))
+	case t.Error != nil && t.Attempts == 0:
+		a.out.say("Its last call failed, which does not count as an attempt so far: %s", t.Error.Message)
+	case t.Error != nil:
+		a.out.say("Its last call failed: %s", t.Error.Message)
+	}
 	if t.Skipped != nil {
 		a.out.say("It was skipped, and nobody was invited: %s.", whySkipped(t.Skipped))
 	}

@@ -55,7 +55,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 	}
 	switch {
 	case exists:
-		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, task.State, when)
+		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, stateWords(task.State), when)
 	case when != "":
 		a.out.say("Scheduled the %s%s: task %s.", what, when, task.ID)
 	default:
@@ -310,7 +310,7 @@ func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 	ids, named := []string{}, ""
 	for _, t := range invites {
 		ids = append(ids, t.ID)
-		named += "\n  task " + t.ID + ", " + string(t.State)
+		named += "\n  task " + t.ID + ", " + stateWords(t.State)
 		if !t.ScheduledAt.IsZero() {
 			named += " for " + local(t.ScheduledAt)
 		}
