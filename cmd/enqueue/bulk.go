@@ -248,7 +248,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil, "recipients": len(file.Rows),
+		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil && r.Asked, "recipients": len(file.Rows),
 		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }),
 		"invalid":      file.BadRows(),
 		"duplicates":   len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),

@@ -33,8 +33,9 @@ type LettersFlags struct {
 	unreadable bool // those too that cannot be read, if they are named
 }
 
-// AfterApply checks the reason.
+// AfterApply checks the reason. An id that is given twice is meant once.
 func (f *LettersFlags) AfterApply() (err error) {
+	f.IDs = settings.Distinct(f.IDs)
 	if f.Reason != "" {
 		reasons := []string{string(fate.Rejected), string(fate.Exhausted), string(fate.Invalid)}
 		f.Reason, err = settings.OneOf("--reason", f.Reason, reasons...)
@@ -215,7 +216,7 @@ func (c *changeFlags) AfterApply() error {
 	if !c.chosen() && !c.All {
 		return usage("say which dead letters: by id, --code, --campaign, --reason or --all")
 	}
-	return nil
+	return c.LettersFlags.AfterApply()
 }
 
 // change does something to all that are chosen and tells how many there were.

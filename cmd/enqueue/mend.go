@@ -273,7 +273,7 @@ func faultsOf(file string, plan desk.MendPlan) error {
 	faulty := &usageError{more: view{
 		"retried": 0, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": plan.Faults,
 	}}
-	lines, about := map[int]bool{}, ""
+	lines, about := map[int]bool{}, []string{}
 	for _, f := range plan.Faults {
 		reason := f.Reason
 		if f.Field != "" {
@@ -284,12 +284,12 @@ func faultsOf(file string, plan desk.MendPlan) error {
 			faulty.rows = append(faulty.rows, badRow{f.Line, cmp.Or(f.Field, "row"), f.Reason})
 			continue
 		}
-		about += "\ndead letter " + f.ID + ": " + reason
+		about = append(about, "dead letter "+f.ID+": "+reason)
 	}
 	if file != "" {
 		faulty.error = fmt.Errorf("%s: %s; nothing was retried", file, plural(len(lines), "bad row"))
 	} else {
-		faulty.error = fmt.Errorf("nothing was retried:%s", about)
+		faulty.error = fmt.Errorf("nothing was retried: %s", strings.Join(about, "; "))
 	}
 	return faulty
 }

@@ -16,6 +16,7 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
@@ -540,6 +541,28 @@ func TestARehearsedMendTellsWhereItWouldGo(t *testing.T) {
 		a := s.enqueue(append([]string{"dead-letter", "retry", "--dry-run"}, args...)...)
 		if a.exit != 0 || !strings.Contains(a.stdout, was+" → right@example.com") {
 			t.Errorf("exit %d\n%s%s", a.exit, a.stdout, a.stderr)
+		}
+	}
+}
+
+// TestFaultsOfSeveralAreNamedInOneSentence.
+func TestFaultsOfSeveralAreNamedInOneSentence(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"one", "two"} {
+		s.ok("revoke", "inv_"+id, "--id", id)
+		testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
+			ID: id, TaskID: id, Type: tasks.TypeRevoke, FailedAt: time.Now(), Payload: []byte(`{}`),
+		}))
+	}
+	a := s.enqueue("dead-letter", "retry", "--all", "--set", "notify=no")
+	if !strings.Contains(a.stderr, "nothing was retried: dead letter one: it is no") ||
+		!strings.Contains(a.stderr, "; dead letter two: it is no") {
+		t.Errorf("%s", a.stderr)
+	}
+	for _, verb := range []string{"list", "retry", "delete"} {
+		if a := s.enqueue("dead-letter", verb, "--reason", "rotten"); a.exit != 2 {
+			t.Errorf("%s: exit %d", verb, a.exit)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"example.com/usher/internal/store"
 )
@@ -27,8 +28,14 @@ const (
 	tableRows = 500
 )
 
-// moreRows tells a person that a list was cut.
-const moreRows = "Only the first %d are shown: --limit N shows more, --all shows all."
+// noteMore tells a person that a list was cut.
+func (o *output) noteMore(shown int) {
+	first := fmt.Sprintf("%d are", shown)
+	if shown == 1 {
+		first = "one is"
+	}
+	o.note("Only the first %s shown: --limit N shows more, --all shows all.", first)
+}
 
 // most is how many rows are shown, or 0 for all. A program is given all unless it says otherwise.
 func (f PageFlags) most(o *output) int {
@@ -87,7 +94,7 @@ func (f PageFlags) list(o *output, none, fields string, each rows) (shown int, m
 		o.table(none, fields, table)
 	}
 	if more {
-		o.note(moreRows, shown)
+		o.noteMore(shown)
 	}
 	return shown, more, err
 }

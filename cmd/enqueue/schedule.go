@@ -89,7 +89,10 @@ func faultsOfSchedules(path string, err error) error {
 	}
 	for _, one := range all {
 		fault, ok := errors.AsType[*schedule.Fault](one)
-		if !ok || fault.Line == 0 {
+		switch {
+		case ok && fault.Line == 0:
+			return usage("%s: %s", path, fault.Reason)
+		case !ok:
 			return usage("%s: %w", path, err)
 		}
 		reason := fault.Reason

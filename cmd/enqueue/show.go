@@ -74,7 +74,7 @@ func (c *statusCommand) Run(a *app) error {
 	a.out.say("")
 	a.out.table("No campaigns.", campaignFields, campaigns)
 	if more {
-		a.out.note(moreRows, len(campaigns))
+		a.out.noteMore(len(campaigns))
 	}
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	limit := func(l ratelimit.Usage) view { return limitView(l, o.Reserve) }

@@ -304,8 +304,9 @@ func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 		return nil, err
 	}
 	if len(campaigns) > 0 {
+		slices.Sort(campaigns)
 		a.out.note("Campaigns are still to send to this address, and go on (enqueue campaign cancel NAME): %s.",
-			strings.Join(campaigns, ", "))
+			first(campaigns, mostLines, func(name string) string { return name }))
 	}
 	ids, named := []string{}, ""
 	for _, t := range invites {
