@@ -84,7 +84,15 @@ func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) 
 	if err != nil {
 		return Task{}, err
 	}
-	return bulkTask(id, policy.Queue(c.namespace, policy.Campaign), campaign), nil
+	queue := policy.Queue(c.namespace, policy.Campaign)
+	task := bulkTask(id, queue, campaign)
+	if task.State == StatePending || task.State == StateActive { // a paused one may be at work, too, and wait
+		driver, err := c.inspector.GetTaskInfo(queue, ledger.TaskID(name, campaign.Generation))
+		if err == nil && driver.State == asynq.TaskStateActive {
+			task.State = StateActive
+		}
+	}
+	return task, nil
 }
 
 // campaignOf reads the campaign from the id of a driver's task.
@@ -96,8 +104,11 @@ func campaignOf(id string) (string, bool) {
 
 func taskOf(id string, r record.Record) Task {
 	task := Task{
-		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending,
-		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted, CancelledBy: r.By,
+		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, RetriedAs: r.Retry,
+		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
+	}
+	if r.State == record.Cancelled { // else the wish came too late
+		task.CancelledBy = r.By
 	}
 	if r.State.Ended() {
 		task.State = State(r.State)

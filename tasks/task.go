@@ -49,6 +49,8 @@ type Task struct {
 	CancelWanted bool `json:"cancel_wanted"`
 	// CancelledBy is who has cancelled it, if that is known.
 	CancelledBy string `json:"cancelled_by"`
+	// RetriedAs is the task that retries its dead letter, the last one; empty if none does.
+	RetriedAs string `json:"retried_as"`
 	// Attempts counts the calls to Clerk that were made for it and answered or lost; waiting for a permit is none.
 	Attempts     int      `json:"attempts"`
 	InvitationID string   `json:"invitation_id"`

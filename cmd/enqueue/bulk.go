@@ -153,7 +153,7 @@ func (c *bulkCommand) tell(a *app, file peoplefile.File, task tasks.Task, exists
 	a.work.makes("")
 	a.work.did("campaign %s has its recipients and goes on: enqueue campaign status %s", b.Campaign, b.Campaign)
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
-		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, task.State)
+		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, stateWords(task.State))
 	dead, retried, err := c.deadOnes(a, file, &task)
 	if err != nil {
 		return err
@@ -179,6 +179,7 @@ func (c *bulkCommand) deadOnes(a *app, file peoplefile.File, task *tasks.Task) (
 	}
 	name := task.Bulk.Campaign
 	plan, err := a.desk.DeadOf(a.ctx, name, file.Recipients())
+	err = a.warnPartial(err)
 	if dead = len(plan.Retry); err != nil || dead == 0 {
 		return dead, 0, err
 	}
@@ -247,7 +248,7 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		}
 	}
 	maps.Copy(answer, view{
-		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil, "recipients": len(file.Rows),
+		"dry_run": true, "campaign": known(name), "clerk_asked": r != nil && r.Asked, "recipients": len(file.Rows),
 		"invalid_rows": views(file.Invalid, func(row peoplefile.Invalid) view { return viewOf(badRowOf(row)) }),
 		"invalid":      file.BadRows(),
 		"duplicates":   len(file.Duplicates), "scheduled_at": known(c.at), "understood": understoodView(file),

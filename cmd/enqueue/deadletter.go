@@ -9,6 +9,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
@@ -28,10 +29,13 @@ type LettersFlags struct {
 	Code     string   `placeholder:"C" help:"Those with this code, such as duplicate_record."`
 	Campaign string   `placeholder:"NAME" help:"Those of this campaign."`
 	Reason   string   `placeholder:"R" help:"Those that were rejected, exhausted or invalid."`
+
+	unreadable bool // those too that cannot be read, if they are named
 }
 
-// AfterApply checks the reason.
+// AfterApply checks the reason. An id that is given twice is meant once.
 func (f *LettersFlags) AfterApply() (err error) {
+	f.IDs = settings.Distinct(f.IDs)
 	if f.Reason != "" {
 		reasons := []string{string(fate.Rejected), string(fate.Exhausted), string(fate.Invalid)}
 		f.Reason, err = settings.OneOf("--reason", f.Reason, reasons...)
@@ -50,7 +54,7 @@ func (f *LettersFlags) chosen() bool {
 }
 
 func (f *LettersFlags) letters() desk.Letters {
-	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason}
+	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason, Unreadable: f.unreadable}
 }
 
 // each does something for all that are chosen, which may change them.
@@ -164,7 +168,7 @@ type deadShowCommand struct {
 }
 
 func (c *deadShowCommand) Run(a *app) error {
-	e, err := a.desk.DeadLetters.Get(a.ctx, c.ID)
+	e, err := a.desk.Letter(a.ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -212,7 +216,7 @@ func (c *changeFlags) AfterApply() error {
 	if !c.chosen() && !c.All {
 		return usage("say which dead letters: by id, --code, --campaign, --reason or --all")
 	}
-	return nil
+	return c.LettersFlags.AfterApply()
 }
 
 // change does something to all that are chosen and tells how many there were.
@@ -245,13 +249,14 @@ type deadDeleteCommand struct {
 }
 
 func (c *deadDeleteCommand) Run(a *app) error {
+	c.unreadable = true
 	ask := !c.Yes && !c.DryRun
 	count := 0
 	if ask && terminal(a.stdin) && !a.out.json {
-		err := c.each(a, func(deadletter.Entry) error {
+		_, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error {
 			count++
 			return nil
-		})
+		}))
 		if err != nil {
 			return err
 		}

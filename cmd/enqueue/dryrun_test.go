@@ -145,6 +145,22 @@ func TestADryRunWaitsOutAThrottlingAndTellsWhomItDoesNotKnow(t *testing.T) {
 	want(t, s.object(told), map[string]any{"unknown": 29, "refused": 1, "would_send": 0, "clerk_asked": true})
 }
 
+// TestADryRunOfAClerkThatAnswersNothing says that it was not asked.
+func TestADryRunOfAClerkThatAnswersNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", people("bulk", 3))
+	for _, endpoint := range []clerktest.Endpoint{clerktest.List, clerktest.Users} {
+		s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultStatus, Status: 500, Endpoint: endpoint, Times: 100})
+	}
+	told := s.withKey("bulk-invite", file, "--dry-run", "--json")
+	if told.exit != 1 {
+		t.Errorf("%+v", told)
+	}
+	told.exit = 0
+	want(t, s.object(told), map[string]any{"unknown": 3, "clerk_asked": false})
+}
+
 // TestADryRunIsInterruptedAtOnce: whatever it waits for.
 func TestADryRunIsInterruptedAtOnce(t *testing.T) {
 	t.Parallel()

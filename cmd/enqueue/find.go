@@ -1,20 +1,23 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
 
 type findCommand struct {
-	What string `arg:"" name:"address-or-id" help:"An address, or the id of a task, a dead letter or an invitation."`
+	What string `arg:"" name:"address-or-id" help:"An address, an id (of a task, dead letter or invitation), or a campaign."`
 }
 
 func (c *findCommand) Run(a *app) error {
 	story, err := a.desk.Find(a.ctx, c.What)
+	unreadable, err := store.SplitPartial(err)
 	if err != nil {
-		return err
+		return errors.Join(err, unreadable)
 	}
 	if story.Address != "" {
 		a.out.say("%s", story.Address)
@@ -31,7 +34,7 @@ func (c *findCommand) Run(a *app) error {
 	answer := viewOf(story)
 	answer["events"] = views(story.Events, viewOf)
 	a.out.object(answer)
-	return nil
+	return unreadable
 }
 
 // details tells of an event what is not in its time and its kind.

@@ -88,7 +88,7 @@ func TestFindTellsOfAllThatIsOpen(t *testing.T) {
 	}
 	s.list("dead-letter", "retry", "dies", "--set", "notify=no")
 	s.ended("dies:retry1", record.Record{State: record.Done, InvitationID: "inv_1"})
-	if kinds, _ = s.story("dies"); !slices.Equal(kinds, []string{"dead", "done", "retried"}) {
+	if kinds, _ = s.story("dies"); !slices.Equal(kinds, []string{"dead", "mended", "done"}) {
 		t.Errorf("the task that was retried: %v", kinds)
 	}
 	s.ok("forget", "gone@example.com", "--yes")
@@ -98,4 +98,126 @@ func TestFindTellsOfAllThatIsOpen(t *testing.T) {
 	if a := s.enqueue("find", "nothing"); a.exit != 1 || !strings.Contains(a.stderr, "nothing") {
 		t.Errorf("exit %d, %s", a.exit, a.stderr)
 	}
+}
+
+// TestFindTellsWhatPeopleDidWithDeadLetters, when, by the id of each task and letter too.
+func TestFindTellsWhatPeopleDidWithDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	payload := s.queued("usher:interactive", "ada")
+	s.dies("ada", "ada@example.com", payload)
+	s.list("dead-letter", "retry", "ada")
+	// The payload of the retry says when the first task was enqueued: it does not stand there.
+	if kinds, object := s.story("ada@example.com"); !slices.Equal(kinds, []string{
+		"enqueued", "died", "dead", "retried", "waiting",
+	}) {
+		t.Errorf("%v\n%v", kinds, object)
+	}
+	for _, id := range []string{"ada", "ada:retry1"} {
+		if kinds, object := s.story(id); !slices.Equal(kinds, []string{"dead", "retried", "waiting"}) {
+			t.Errorf("%s: %v\n%v", id, kinds, object)
+		}
+	}
+	s.dies("ada:retry1", "ada@example.com", payload)
+	s.list("dead-letter", "retry", "ada:retry1", "--set", "notify=no")
+	s.dies("ada:retry2", "ada@example.com", payload)
+	s.list("dead-letter", "delete", "ada:retry2", "--yes")
+	whole := []string{"dead", "retried", "dead", "mended", "dead", "deleted"}
+	for _, id := range []string{"ada", "ada:retry1", "ada:retry2"} {
+		if kinds, object := s.story(id); !slices.Equal(kinds, whole) {
+			t.Errorf("%s: %v\n%v", id, kinds, object)
+		}
+	}
+	kinds, object := s.story("ada@example.com")
+	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "dead" })
+	if !slices.Equal(kinds, []string{"enqueued", "died", "retried", "died", "mended", "died", "deleted"}) {
+		t.Errorf("%v\n%v", kinds, object)
+	}
+}
+
+// TestFindKnowsCampaignsAndTheirLetters by name and id, also after a letter was retried, mended or deleted.
+func TestFindKnowsCampaignsAndTheirLetters(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 3, 3)
+	ids := map[string]string{}
+	for _, letter := range s.list("dead-letter", "list") {
+		ids[letter["email_address"].(string)] = letter["id"].(string)
+	}
+	s.list("dead-letter", "retry", ids["spring0@example.com"])
+	s.list("dead-letter", "retry", ids["spring1@example.com"], "--set", "email_address=right@example.com")
+	s.list("dead-letter", "delete", ids["spring2@example.com"], "--yes")
+	for was, is := range map[string]string{
+		"spring0@example.com": "spring0@example.com", "spring1@example.com": "right@example.com",
+		"spring2@example.com": "spring2@example.com",
+	} {
+		if _, object := s.story(ids[was]); object["email_address"] != is {
+			t.Errorf("%s: %v", was, object)
+		}
+	}
+	if kinds, _ := s.story("spring2@example.com"); !slices.Equal(kinds, []string{"campaign", "died", "deleted"}) {
+		t.Errorf("deleted: %v", kinds)
+	}
+	if kinds, object := s.story("spring"); !slices.Contains(kinds, "enqueued") {
+		t.Errorf("the campaign: %v\n%v", kinds, object)
+	}
+}
+
+// TestFindWithoutASubject says that it is no address, and is not a success.
+func TestFindWithoutASubject(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for what, exit := range map[string]int{"@": 2, "Ada <ada@x>": 2, "a@b c@d": 2, "nothing": 1, "none:0123": 1, ":": 1} {
+		if a := s.enqueue("find", what); a.exit != exit || a.stdout != "" {
+			t.Errorf("%q: exit %d, want %d\n%s%s", what, a.exit, exit, a.stdout, a.stderr)
+		}
+	}
+}
+
+// TestFindTellsAllThatCanBeRead: one unreadable task, letter or record hides nothing else.
+func TestFindTellsAllThatCanBeRead(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.unreadable()
+	s.ok("invite", "one@example.com", "--id", "bad")
+	s.ok("invite", "one@example.com", "--id", "good")
+	s.ok("invite", "type@example.com", "--id", "later", "--in", "1h")
+	s.mini.HSet("asynq:{usher:interactive}:t:bad", "msg", "garbage")
+	for what, told := range map[string][2]string{
+		"one@example.com":  {"good", `task "bad"`},
+		"type@example.com": {"later", "dead letter type"},
+		"type":             {"dead", "dead letter type"},
+	} {
+		a := s.enqueue("find", what)
+		if a.exit != 1 || !strings.Contains(a.stdout, told[0]) || !strings.Contains(a.stderr, told[1]) {
+			t.Errorf("%s: exit %d\n%s%s", what, a.exit, a.stdout, a.stderr)
+		}
+	}
+}
+
+// TestFindTellsActiveInvitesApart: one that waits for a permit from one whose call is under way. A cancel that came
+// too late is nobody's doing.
+func TestFindTellsActiveInvitesApart(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"one", "two"} {
+		s.ok("invite", id+"@example.com", "--id", id)
+		s.takes("usher:interactive", id)
+	}
+	wish := intent.Wish{Task: "two", Address: store.IDOf("two@example.com")}
+	_, err := intent.NewTasks(s.rdb, "usher").Claim(t.Context(), "token", time.Minute, []intent.Wish{wish})
+	testkit.NoError(t, err)
+	for id, kind := range map[string]string{"one": "waiting", "two": "open"} {
+		for _, what := range []string{id, id + "@example.com"} {
+			if kinds, _ := s.story(what); !slices.Contains(kinds, kind) {
+				t.Errorf("%s: %v, want %s", what, kinds, kind)
+			}
+		}
+	}
+	s.ended("two", record.Record{State: record.Done, InvitationID: "inv_1", By: "ada@desk"})
+	if _, object := s.story("two"); strings.Contains(fmt.Sprint(object), "ada@desk") {
+		t.Errorf("%v", object)
+	}
+	want(t, s.ok("status", "two"), map[string]any{"state": "done", "cancelled_by": nil})
 }

@@ -134,3 +134,69 @@ func TestEveryVariableIsKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsEmptyIsRefused as an argument, one of several, or a flag; only what may be left out is said to be.
+func TestWhatIsEmptyIsRefused(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for want, args := range map[string][]string{
+		"<address-or-id> is empty: give it a value\n":            {"find", ""},
+		"<address> is empty: give it a value\n":                  {"invite", " "},
+		"<id> is empty: give it a value, or leave it out":        {"task", "cancel", "one", ""},
+		"<id> is empty: give it a value, or leave it out\n":      {"dead-letter", "retry", ""},
+		"<invitation-id> is empty: give it a value, or leave it": {"revoke", ""},
+		"--code is empty: give it a value, or leave it out":      {"dead-letter", "list", "--code", ""},
+		"--set is empty: give it a value, or leave it out":       {"dead-letter", "retry", "one", "--set", ""},
+	} {
+		if a := s.enqueue(args...); a.exit != 2 || !strings.Contains(a.stderr, want) {
+			t.Errorf("%q: exit %d, %s", args, a.exit, a.stderr)
+		}
+	}
+}
+
+// TestAFileThatCannotBeReadIsNamedOnce in each message about one.
+func TestAFileThatCannotBeReadIsNamedOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	none := s.dir + "/none"
+	for _, path := range []string{none, s.dir} {
+		for _, args := range [][]string{
+			{"bulk-invite", path}, {"dead-letter", "retry", "--from", path}, {"schedule", "check", path},
+		} {
+			a := s.enqueue(args...)
+			if a.exit != 2 || strings.Count(a.stderr, path) != 1 || strings.Contains(a.stderr, ": "+filepath.Base(path)) {
+				t.Errorf("%q: exit %d, %s", args, a.exit, a.stderr)
+			}
+		}
+	}
+}
+
+// TestAnIdThatIsGivenTwiceIsMeantOnce.
+func TestAnIdThatIsGivenTwiceIsMeantOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"one", "two", "later"} {
+		s.ok("invite", id+"@example.com", "--id", id, "--in", "1h")
+	}
+	for _, id := range []string{"three", "four"} {
+		s.ok("invite", id+"@example.com", "--id", id)
+		s.dies(id, id+"@example.com", s.queued("usher:interactive", id))
+	}
+	for _, name := range []string{"c", "b", "a"} {
+		s.ok("bulk-invite", s.write(name, people(name, 1)), "--campaign", name, "--in", "1h")
+	}
+	a := s.enqueue("task", "cancel", "--scheduled", "--dry-run")
+	if !strings.Contains(a.stdout, "3 tasks would be cancelled") ||
+		!strings.Contains(a.stderr, "3 campaigns scheduled, and stay (enqueue campaign cancel NAME): a, b, c.") {
+		t.Errorf("%+v", a)
+	}
+	for want, args := range map[string][]string{
+		"1 task cancelled.\n":      {"task", "cancel", "one", "one", "--yes"},
+		"1 dead letter retried.\n": {"dead-letter", "retry", "three", "three"},
+		"1 dead letter deleted.\n": {"dead-letter", "delete", "four", "four", "--yes"},
+	} {
+		if a := s.enqueue(args...); a.exit != 0 || !strings.Contains(a.stdout, want) {
+			t.Errorf("%q: exit %d\n%s%s", args, a.exit, a.stdout, a.stderr)
+		}
+	}
+}

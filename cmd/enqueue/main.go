@@ -148,11 +148,31 @@ func (*grammar) AfterApply(parsed *kong.Context) error {
 		if step.Flag != nil {
 			value = step.Flag.Value
 		}
-		if value != nil && value.Target.Kind() == reflect.String && strings.TrimSpace(value.Target.String()) == "" {
-			return fmt.Errorf("%s is empty: give it a value, or leave it out", value.ShortSummary())
+		if value == nil || !empty(value.Target) {
+			continue
 		}
+		leave := ", or leave it out"
+		if step.Flag == nil && value.Required {
+			leave = ""
+		}
+		return fmt.Errorf("%s is empty: give it a value%s", strings.Trim(value.ShortSummary(), "[] ."), leave)
 	}
 	return nil
+}
+
+// empty tells whether a value, or one of several, is a text without a character.
+func empty(value reflect.Value) bool {
+	switch value.Kind() {
+	case reflect.String:
+		return strings.TrimSpace(value.String()) == ""
+	case reflect.Slice:
+		for i := range value.Len() {
+			if empty(value.Index(i)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // app is what every command works with.

@@ -3,12 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 )
 
@@ -52,10 +54,10 @@ func (c *deadRetryCommand) Run(a *app) error {
 		return c.asTheyAre(a)
 	}
 	var letters []deadletter.Entry
-	err := c.each(a, func(e deadletter.Entry) error {
+	unreadable, err := store.SplitPartial(c.read(a, func(e deadletter.Entry) error {
 		letters = append(letters, e)
 		return nil
-	})
+	}))
 	if err != nil {
 		return err
 	}
@@ -69,8 +71,12 @@ func (c *deadRetryCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
-	return a.endedAgain(ended, err)
+	retried, ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
+	if gone := len(letters) - len(retried); gone > 0 && err == nil && !c.DryRun { // somebody else was faster
+		a.out.say("%s retried already.", plural(gone, "dead letter"))
+	}
+	c.tellEnded(a, retried, ended)
+	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
 // asTheyAre retries letters one by one, as they are read: there may be many.
@@ -80,7 +86,7 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 	if c.DryRun {
 		each = c.read
 	}
-	err := each(a, func(e deadletter.Entry) error {
+	unreadable, err := store.SplitPartial(each(a, func(e deadletter.Entry) error {
 		m := desk.Mend{Letter: e}
 		if c.DryRun {
 			count++
@@ -94,48 +100,92 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 			retried = append(retried, done...)
 		}
 		return err
-	})
+	}))
 	if c.DryRun {
 		a.out.say("%s would be retried.", plural(count, "dead letter"))
-		return err
+		return errors.Join(err, unreadable)
 	}
 	a.out.say("%s retried.", plural(count, "dead letter"))
-	if err != nil || !c.Wait {
-		return err
+	if err != nil {
+		return errors.Join(err, unreadable)
+	}
+	c.begun(a, count)
+	if !c.Wait {
+		return unreadable
 	}
 	ended, err := c.await(a, retried)
-	return a.endedAgain(ended, err)
+	c.tellEnded(a, retried, ended)
+	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
-// tell tells of a letter that is retried, or would be.
+// tell tells of a letter that is retried, or would be. What is waited for is told of to a program when it has ended.
 func (c *deadRetryCommand) tell(a *app, m desk.Mend, task string) {
 	answer := view{"id": m.Letter.ID, "dry_run": c.DryRun}
 	if task != "" {
 		answer["task_id"] = task
 	}
 	if c.DryRun {
-		a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+		wouldRetry(a, m)
+		if m.As != nil {
+			answer["email_address"] = m.As.EmailAddress
+		}
 	}
-	a.out.object(answer)
+	if !c.Wait {
+		a.out.object(answer)
+	}
+}
+
+// tellEnded tells a program how each of the letters has ended that were waited for, as far as that is known.
+func (c *deadRetryCommand) tellEnded(a *app, retried []desk.Retried, ended *desk.Ended) {
+	if ended == nil {
+		return
+	}
+	for _, r := range retried {
+		a.out.object(view{
+			"id": r.Letter.ID, "dry_run": false, "task_id": r.TaskID, "state": known(ended.States[r.Letter.ID]),
+		})
+	}
+}
+
+// wouldRetry tells a person of a letter that would be retried, and to whom it would go.
+func wouldRetry(a *app, m desk.Mend) {
+	whom := aboutWhom(m.Letter)
+	if m.As != nil && m.As.EmailAddress != whom {
+		whom += " → " + m.As.EmailAddress
+	}
+	a.out.say("%s  %s  %s", m.Letter.ID, whom, m.Letter.Failure.Code)
 }
 
 // carryOut sends again what is planned, tells how many there were and, with --wait, stays until they have ended.
 func (c *deadRetryCommand) carryOut(
 	a *app, plan desk.MendPlan, told func(m desk.Mend, task string),
-) (ended *desk.Ended, err error) {
+) (retried []desk.Retried, ended *desk.Ended, err error) {
 	if c.DryRun {
 		for _, m := range plan.Retry {
 			told(m, "")
 		}
 		a.out.say("%s would be retried.", plural(len(plan.Retry), "dead letter"))
-		return nil, nil
+		return nil, nil, nil
 	}
-	retried, err := a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
+	retried, err = a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
 	a.out.say("%s retried.", plural(len(retried), "dead letter"))
-	if err != nil || !c.Wait {
-		return nil, err
+	if err != nil {
+		return retried, nil, err
 	}
-	return c.await(a, retried)
+	c.begun(a, len(retried))
+	if !c.Wait {
+		return retried, nil, nil
+	}
+	ended, err = c.await(a, retried)
+	return retried, ended, err
+}
+
+// begun notes that dead letters are sent again, and says so if no worker runs.
+func (c *deadRetryCommand) begun(a *app, n int) {
+	if n > 0 {
+		a.work.did("%s retried: enqueue find tells what becomes of that", plural(n, "dead letter"))
+		a.warnIdle("what was retried waits")
+	}
 }
 
 // await stays until letters that were retried have their outcome.
@@ -148,7 +198,7 @@ func (c *deadRetryCommand) await(a *app, retried []desk.Retried) (*desk.Ended, e
 
 // endedAgain tells what became of dead letters that were waited for.
 func (a *app) endedAgain(e *desk.Ended, err error) error {
-	if err != nil || e == nil {
+	if err != nil || e == nil || len(e.States) == 0 {
 		return err
 	}
 	a.out.say("Done: %d sent, %d dead%s, %d cancelled.", e.Sent, len(e.Dead), skipped(e.Skipped), e.Cancelled)
@@ -185,18 +235,22 @@ func (c *deadRetryCommand) file(a *app) error {
 		return err
 	}
 	count := 0
-	ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
+	_, ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) {
 		if task == "" {
-			a.out.say("%s  %s  %s", m.Letter.ID, aboutWhom(m.Letter), m.Letter.Failure.Code)
+			wouldRetry(a, m)
 		} else {
 			count++
 		}
 	})
+	gone := len(plan.Gone)
+	if err == nil && !c.DryRun {
+		gone += len(plan.Retry) - count // somebody else was faster
+	}
 	a.out.sayIf(len(plan.Unchanged) > 0, "%s: %s unchanged, and not retried (--unchanged retries them too).", opts.Name,
 		plural(len(plan.Unchanged), "row"))
-	a.out.sayIf(len(plan.Gone) > 0, "%s: %s retried already.", opts.Name, plural(len(plan.Gone), "row"))
+	a.out.sayIf(gone > 0, "%s: %s retried already.", opts.Name, plural(gone, "row"))
 	answer := view{
-		"retried": count, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": []badRow{},
+		"retried": count, "unchanged": len(plan.Unchanged), "gone": gone, "faults": []badRow{},
 		"dry_run": c.DryRun,
 	}
 	if ended != nil {
@@ -219,7 +273,7 @@ func faultsOf(file string, plan desk.MendPlan) error {
 	faulty := &usageError{more: view{
 		"retried": 0, "unchanged": len(plan.Unchanged), "gone": len(plan.Gone), "faults": plan.Faults,
 	}}
-	lines, about := map[int]bool{}, ""
+	lines, about := map[int]bool{}, []string{}
 	for _, f := range plan.Faults {
 		reason := f.Reason
 		if f.Field != "" {
@@ -230,12 +284,12 @@ func faultsOf(file string, plan desk.MendPlan) error {
 			faulty.rows = append(faulty.rows, badRow{f.Line, cmp.Or(f.Field, "row"), f.Reason})
 			continue
 		}
-		about += "\ndead letter " + f.ID + ": " + reason
+		about = append(about, "dead letter "+f.ID+": "+reason)
 	}
 	if file != "" {
 		faulty.error = fmt.Errorf("%s: %s; nothing was retried", file, plural(len(lines), "bad row"))
 	} else {
-		faulty.error = fmt.Errorf("nothing was retried:%s", about)
+		faulty.error = fmt.Errorf("nothing was retried: %s", strings.Join(about, "; "))
 	}
 	return faulty
 }

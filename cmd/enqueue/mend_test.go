@@ -4,15 +4,19 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/xuri/excelize/v2"
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
@@ -445,6 +449,120 @@ func TestCorrectionsAreReadInEveryForm(t *testing.T) {
 		want(t, a, map[string]any{"retried": 1, "unchanged": 1})
 		if got := s.revived("spring", 9); len(got) != 1 || !got[0].NoNotify {
 			t.Errorf("%s: %+v", form, got)
+		}
+	}
+}
+
+// TestADeadLetterThatIsGoneSaysWhatBecameOfIt: its retry is named.
+func TestADeadLetterThatIsGoneSaysWhatBecameOfIt(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 2, 1)
+	row := s.list("dead-letter", "list")[0]["id"].(string)
+	for _, id := range []string{"ada", "bob"} {
+		s.ok("invite", id+"@example.com", "--id", id)
+		s.dies(id, id+"@example.com", s.queued("usher:interactive", id))
+	}
+	s.list("dead-letter", "retry", "ada", row)
+	s.list("dead-letter", "delete", "bob", "--yes")
+	for _, verb := range []string{"retry", "show", "list"} {
+		for id, want := range map[string]string{
+			"ada": "it was retried already (enqueue status ada:retry1)", "bob": "it was deleted",
+			row: "it was retried already in campaign spring", "eve": "dead letter eve: no such dead letter",
+		} {
+			a := s.enqueue("dead-letter", verb, id)
+			if a.exit != 1 || !strings.Contains(a.stderr, want) || strings.Contains(a.stdout, "Done") {
+				t.Errorf("%s %s: exit %d\n%s%s", verb, id, a.exit, a.stdout, a.stderr)
+			}
+		}
+	}
+	want(t, s.ok("status", "ada"), map[string]any{"state": "dead", "retried_as": "ada:retry1"})
+	if a := s.enqueue("status", "ada"); !strings.Contains(a.stdout, "It was retried: enqueue status ada:retry1") {
+		t.Errorf("%s", a.stdout)
+	}
+}
+
+// TestAFileThatIsGivenTwiceAtOnceIsRetriedOnce: the slower one is told so, and finds no fault.
+func TestAFileThatIsGivenTwiceAtOnceIsRetriedOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 3, 2)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
+	_, rows := s.exported()
+	for i, row := range rows {
+		row["email_address"] = fmt.Sprintf("right%d@example.com", i)
+	}
+	file := s.corrected("file.csv", []string{"id", "failed_at", "email_address"}, rows)
+	var begun atomic.Bool
+	s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+		if cmd == "HGETALL" && strings.HasSuffix(args[0], ":c:spring:meta") { // the letters are read
+			if begun.CompareAndSwap(false, true) {
+				want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 3, "gone": 0})
+			}
+		}
+		return false
+	})
+	want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 0, "gone": 3})
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 3, "remaining": 2})
+}
+
+// TestARetryThatIsWaitedForTellsHowItEnded, to a program too.
+func TestARetryThatIsWaitedForTellsHowItEnded(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"ada", "bob"} {
+		s.ok("invite", id+"@example.com", "--id", id)
+		s.dies(id, id+"@example.com", s.queued("usher:interactive", id))
+	}
+	for _, args := range [][]string{{"ada"}, {"bob", "--set", "notify=no"}} {
+		command := append([]string{"dead-letter", "retry", "--wait", "--json"}, args...)
+		lines, exit := s.watched(t.Context(), onStdout, command...)
+		id := args[0] + ":retry1"
+		testkit.Eventually(t, "it is retried", func() bool { return s.enqueue("status", id).exit == 0 })
+		s.ended(id, record.Record{State: record.Done, InvitationID: "inv_1"})
+		next(t, lines, func(line string) bool {
+			return strings.Contains(line, `"state":"sent"`) && strings.Contains(line, `"task_id":"`+id+`"`)
+		})
+		exits(t, exit, 0)
+	}
+}
+
+// TestARehearsedMendTellsWhereItWouldGo.
+func TestARehearsedMendTellsWhereItWouldGo(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 2, 1)
+	_, rows := s.exported()
+	id, was := rows[0]["id"], rows[0]["email_address"]
+	rows[0]["email_address"] = "right@example.com"
+	file := s.corrected("file.csv", []string{"id", "failed_at", "email_address"}, rows)
+	for _, args := range [][]string{{id, "--set", "email_address=right@example.com"}, {"--from", file}} {
+		a := s.enqueue(append([]string{"dead-letter", "retry", "--dry-run"}, args...)...)
+		if a.exit != 0 || !strings.Contains(a.stdout, was+" → right@example.com") {
+			t.Errorf("exit %d\n%s%s", a.exit, a.stdout, a.stderr)
+		}
+	}
+}
+
+// TestFaultsOfSeveralAreNamedInOneSentence.
+func TestFaultsOfSeveralAreNamedInOneSentence(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"one", "two"} {
+		s.ok("revoke", "inv_"+id, "--id", id)
+		testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
+			ID: id, TaskID: id, Type: tasks.TypeRevoke, FailedAt: time.Now(), Payload: []byte(`{}`),
+		}))
+	}
+	a := s.enqueue("dead-letter", "retry", "--all", "--set", "notify=no")
+	if !strings.Contains(a.stderr, "nothing was retried: dead letter one: it is no") ||
+		!strings.Contains(a.stderr, "; dead letter two: it is no") {
+		t.Errorf("%s", a.stderr)
+	}
+	for _, verb := range []string{"list", "retry", "delete"} {
+		if a := s.enqueue("dead-letter", verb, "--reason", "rotten"); a.exit != 2 {
+			t.Errorf("%s: exit %d", verb, a.exit)
 		}
 	}
 }

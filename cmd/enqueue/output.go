@@ -245,8 +245,13 @@ func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 			})
 		}
 		defer func() {
-			if err = o.work.wrote(file, err); err == nil {
+			partial, other := store.SplitPartial(err)
+			if rows == 0 {
+				partial, other = nil, err
+			}
+			if err = o.work.wrote(file, other); err == nil {
 				o.note("%s written to %s.", plural(rows, "row"), f.Output)
+				err = partial
 			}
 		}()
 		into = file
@@ -466,7 +471,7 @@ func cause(f *tasks.Failure) string {
 	case f == nil:
 		return "no cause is known"
 	case f.Reason == "": // of an attempt that failed, and is not the end
-		return "the last attempt failed: " + f.Message
+		return "an attempt failed: " + f.Message
 	case f.HTTPStatus != 0:
 		return fmt.Sprintf("%s: %d %s: %s", f.Reason, f.HTTPStatus, f.Code, f.Message)
 	}

@@ -1,6 +1,11 @@
 package main
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"example.com/usher/internal/store"
+)
 
 // PageFlags say how much of a list is shown. kong calls AfterApply when it has read them.
 type PageFlags struct {
@@ -23,8 +28,14 @@ const (
 	tableRows = 500
 )
 
-// moreRows tells a person that a list was cut.
-const moreRows = "Only the first %d are shown: --limit N shows more, --all shows all."
+// noteMore tells a person that a list was cut.
+func (o *output) noteMore(shown int) {
+	first := fmt.Sprintf("%d are", shown)
+	if shown == 1 {
+		first = "one is"
+	}
+	o.note("Only the first %s shown: --limit N shows more, --all shows all.", first)
+}
 
 // most is how many rows are shown, or 0 for all. A program is given all unless it says otherwise.
 func (f PageFlags) most(o *output) int {
@@ -55,8 +66,12 @@ func (f PageFlags) cut(o *output, each rows, write func(view) error) (shown int,
 		shown++
 		return write(row)
 	})
-	if more && errors.Is(err, errEnough) {
-		err = nil
+	if more {
+		partial, other := store.SplitPartial(err)
+		if errors.Is(other, errEnough) {
+			other = nil
+		}
+		err = errors.Join(other, partial)
 	}
 	return shown, more, err
 }
@@ -79,7 +94,7 @@ func (f PageFlags) list(o *output, none, fields string, each rows) (shown int, m
 		o.table(none, fields, table)
 	}
 	if more {
-		o.note(moreRows, shown)
+		o.noteMore(shown)
 	}
 	return shown, more, err
 }

@@ -84,6 +84,9 @@ func TestListsAreCutOnlyWhereTheySaySo(t *testing.T) {
 				t.Errorf("%v %s: %d rows, %+v", command, flags, rows, a)
 			}
 		}
+		if a, _ := run("--limit", "1"); !strings.Contains(a.stderr, "Only the first one is shown: ") {
+			t.Errorf("%v: %+v", command, a)
+		}
 		for flags, want := range map[string]int{"--limit 7": 7, "--json --limit 7": 7} {
 			a, rows := run(strings.Fields(flags)...)
 			told := strings.Contains(a.stderr, "Only the first 7 are shown")

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,11 +101,13 @@ func (c *taskCancelCommand) AfterApply() error {
 
 func (c *taskCancelCommand) Run(a *app) error {
 	chosen, campaigns, err := c.choose(a)
-	if err != nil {
+	if err = a.warnPartial(err); err != nil {
 		return err
 	}
 	if len(campaigns) > 0 {
-		a.out.note("Scheduled campaigns stay (enqueue campaign cancel NAME): %s.", strings.Join(campaigns, ", "))
+		slices.Sort(campaigns)
+		a.out.note("%s scheduled, and stay (enqueue campaign cancel NAME): %s.",
+			plural(len(campaigns), "campaign"), first(campaigns, mostLines, func(name string) string { return name }))
 	}
 	if c.DryRun {
 		a.out.say("%s would be cancelled. Nothing was done.", plural(len(chosen), "task"))
@@ -149,7 +152,7 @@ func (c *taskCancelCommand) choose(a *app) (ids, campaigns []string, err error) 
 	if len(faults) > 0 {
 		return nil, nil, fmt.Errorf("nothing was cancelled: %w", errors.Join(faults...))
 	}
-	return c.IDs, nil, nil
+	return settings.Distinct(c.IDs), nil, nil
 }
 
 // cancellation is what became of tasks that were to be cancelled, by their ids.

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/record"
@@ -233,5 +235,49 @@ func TestATaskThatCannotBeReadHidesNoOther(t *testing.T) {
 	}
 	if a := s.enqueue("status", "t539"); !strings.Contains(a.stdout, "cancelled") {
 		t.Errorf("what could be forgotten was not: %+v", a)
+	}
+}
+
+// TestStatusSpeaksInSentences of a task that is to be tried again, and of one whose failed call does not count.
+func TestStatusSpeaksInSentences(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	failed := []fate.Attempt{{At: time.Now(), Failure: fate.Failure{HTTPStatus: 503, Message: "service unavailable"}}}
+	for id, attempts := range map[string]int{"fresh": 0, "again": 2} {
+		s.ok("invite", id+"@example.com", "--id", id)
+		r, _, err := s.records.Get(t.Context(), id)
+		testkit.NoError(t, err)
+		r.Attempts, r.History = attempts, failed
+		testkit.NoError(t, s.records.Put(t.Context(), id, r))
+	}
+	s.takes("usher:interactive", "fresh")
+	s.mini.Del("asynq:{usher:interactive}:pending")
+	later := redis.Z{Score: float64(time.Now().Add(time.Minute).Unix()), Member: "again"}
+	testkit.NoError(t, s.rdb.ZAdd(t.Context(), "asynq:{usher:interactive}:retry", later).Err())
+	s.mini.HSet("asynq:{usher:interactive}:t:again", "state", "retry")
+	for id, want := range map[string][]string{
+		"fresh": {"Task fresh (invite) is active.\n", "does not count as an attempt so far: service unavailable"},
+		"again": {"Task again (invite) is to be tried again after 2 attempts.\n", "Its last call failed: service unavail"},
+	} {
+		for _, text := range want {
+			if told := s.enqueue("status", id).stdout; !strings.Contains(told, text) || strings.Contains(told, " 0 att") {
+				t.Errorf("%s\nhas not %q", told, text)
+			}
+		}
+	}
+}
+
+// TestAPausedCampaignHasOneState: its driver waits in a worker, and both commands say so.
+func TestAPausedCampaignHasOneState(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("people.csv", people("p", 3)), "--campaign", "spring")
+	for _, state := range []string{"pending", "active"} {
+		if state == "active" {
+			s.takes("usher:campaign", "bulk:spring:1")
+			s.ok("campaign", "pause", "spring")
+		}
+		want(t, s.ok("status", "bulk:spring:1"), map[string]any{"state": state})
+		want(t, s.list("task", "list")[0], map[string]any{"state": state})
 	}
 }

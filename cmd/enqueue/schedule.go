@@ -89,7 +89,10 @@ func faultsOfSchedules(path string, err error) error {
 	}
 	for _, one := range all {
 		fault, ok := errors.AsType[*schedule.Fault](one)
-		if !ok || fault.Line == 0 {
+		switch {
+		case ok && fault.Line == 0:
+			return usage("%s: %s", path, fault.Reason)
+		case !ok:
 			return usage("%s: %w", path, err)
 		}
 		reason := fault.Reason
@@ -105,7 +108,13 @@ func faultsOfSchedules(path string, err error) error {
 type scheduleRunCommand struct{ scheduleName }
 
 func (c *scheduleRunCommand) Run(a *app) error {
-	tick, s, err := a.desk.Schedules.Run(a.ctx, c.Name)
+	tick, s, err := a.desk.Schedules.Run(a.ctx, c.Name, func() {
+		a.work.did("a worker is asked to enqueue the task of schedule %s, once: enqueue schedule list", c.Name)
+		a.warnIdle("the task is enqueued once one does")
+	})
+	if errors.Is(err, schedule.ErrUnderWay) {
+		a.warnIdle("that tick waits for one")
+	}
 	if err != nil {
 		return err
 	}

@@ -116,6 +116,24 @@ func TestAScheduleRunsOnceWhenAPersonWantsIt(t *testing.T) {
 	}
 }
 
+// TestAScheduleThatRunsWhenAWorkerDoesSaysSo at once, and is no fault of Redis.
+func TestAScheduleThatRunsWhenAWorkerDoesSaysSo(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.keeps(s.write("s.yaml", yearly))()
+	s.idle()
+	ctx, cancel := context.WithCancel(t.Context())
+	lines, ended := s.watched(ctx, onStderr, "schedule", "run", "beat")
+	next(t, lines, has("Warning: no worker"))
+	cancel()
+	exits(t, ended, exitInterrupted)
+	next(t, lines, has("a worker is asked to enqueue the task of schedule beat"))
+	if a := s.enqueue("schedule", "run", "beat"); a.exit != 1 || !strings.Contains(a.stderr, "Warning: no worker") ||
+		!strings.Contains(a.stderr, "a tick of it is under way") {
+		t.Errorf("%+v", a)
+	}
+}
+
 // abandoned makes it long ago that a worker had a schedule in its file.
 func (s *stage) abandoned(name string) {
 	s.t.Helper()

@@ -74,7 +74,7 @@ func (c *statusCommand) Run(a *app) error {
 	a.out.say("")
 	a.out.table("No campaigns.", campaignFields, campaigns)
 	if more {
-		a.out.note(moreRows, len(campaigns))
+		a.out.noteMore(len(campaigns))
 	}
 	a.out.say("\nDead letters: %d", o.DeadLetters)
 	limit := func(l ratelimit.Usage) view { return limitView(l, o.Reserve) }
@@ -116,7 +116,10 @@ func (c *resumeCommand) Run(a *app) (err error) {
 		return err
 	}
 	a.out.sayIf(len(resumed) == 0, "No calls rest.")
-	a.out.sayIf(len(resumed) > 0, "One call goes first within seconds: %s.", strings.Join(resumed, ", "))
+	if len(resumed) > 0 {
+		a.out.say("One call goes first within seconds: %s.", strings.Join(resumed, ", "))
+		a.warnIdle("the call waits for one")
+	}
 	a.out.object(view{"resumed": append([]string{}, resumed...)})
 	return nil
 }
@@ -139,6 +142,14 @@ func limitView(l ratelimit.Usage, reserve int) view {
 	}
 }
 
+// stateWords is the state of a task in a sentence.
+func stateWords(s tasks.State) string {
+	if s == tasks.StateRetry {
+		return "to be tried again"
+	}
+	return string(s)
+}
+
 // task shows how a task stands.
 func (c *statusCommand) task(a *app) error {
 	t, err := a.desk.Status(a.ctx, c.TaskID)
@@ -153,10 +164,10 @@ func (c *statusCommand) task(a *app) error {
 		return err
 	}
 	after := ""
-	if t.Bulk == nil {
+	if t.Attempts > 0 {
 		after = " after " + plural(t.Attempts, "attempt")
 	}
-	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, t.State, after)
+	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, stateWords(t.State), after)
 	starts := map[bool]string{true: "starts", false: "runs again"}[t.State == tasks.StateScheduled]
 	a.out.sayIf(!t.ScheduledAt.IsZero(), "It %s at %s.", starts, local(t.ScheduledAt))
 	waits, err := a.tellWaiting(t)
@@ -164,11 +175,19 @@ func (c *statusCommand) task(a *app) error {
 		return err
 	}
 	a.out.sayIf(t.State == tasks.StateCancelled && t.CancelledBy != "", "Cancelled by: %s", t.CancelledBy)
+	a.out.sayIf(t.RetriedAs != "", "It was retried: enqueue status %s", t.RetriedAs)
 	a.out.sayIf(t.CancelWanted, "It is to be cancelled: it ends when the outcome of its last call is known.")
 	a.out.sayIf(t.InvitationID != "", "Invitation: %s", t.InvitationID)
 	a.out.sayIf(t.Revoked > 0, "Revoked: %s", plural(t.Revoked, "invitation"))
 	a.out.sayIf(t.Deleted > 0, "Deleted: %s", plural(t.Deleted, "invitation"))
-	a.out.sayIf(t.Error != nil, "Cause: %s", cause(t.Error))
+	switch {
+	case t.Error != nil && t.State == tasks.StateDead:
+		a.out.say("Cause: %s", cause(t.Error))
+	case t.Error != nil && t.Attempts == 0:
+		a.out.say("Its last call failed, which does not count as an attempt so far: %s", t.Error.Message)
+	case t.Error != nil:
+		a.out.say("Its last call failed: %s", t.Error.Message)
+	}
 	if t.Skipped != nil {
 		a.out.say("It was skipped, and nobody was invited: %s.", whySkipped(t.Skipped))
 	}
@@ -274,7 +293,15 @@ func (c *forgetCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	waiting := func(left string) { a.out.note("Waiting: %s.", left) }
+	told := false
+	waiting := func(left string) {
+		a.work.did("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
+		a.out.note("Waiting: %s.", left)
+		if !told {
+			told = true
+			a.warnIdle("this waits for one")
+		}
+	}
 	answer := view{"forgotten": true}
 	var r desk.Removed
 	var err error

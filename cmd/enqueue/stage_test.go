@@ -77,6 +77,11 @@ func setup(t *testing.T) *stage {
 	return s
 }
 
+// idle lets the worker of setup be gone.
+func (s *stage) idle() {
+	s.mini.Del(store.Keys(tasks.DefaultNamespace).Workers())
+}
+
 // answer is what a run of the command gave.
 type answer struct {
 	exit           int
@@ -270,4 +275,13 @@ func (s *stage) client() *tasks.Client {
 	client, err := tasks.NewClient(tasks.Redis(s.rdb))
 	testkit.NoError(s.t, err)
 	return client
+}
+
+// takes lets a worker take a task from its queue, and do nothing with it.
+func (s *stage) takes(queue, id string) {
+	s.t.Helper()
+	key := func(of string) string { return "asynq:{" + queue + "}:" + of }
+	testkit.NoError(s.t, s.rdb.LRem(s.t.Context(), key("pending"), 0, id).Err())
+	testkit.NoError(s.t, s.rdb.LPush(s.t.Context(), key("active"), id).Err())
+	testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), key("t:"+id), "state", "active").Err())
 }

@@ -55,7 +55,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 	}
 	switch {
 	case exists:
-		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, task.State, when)
+		a.out.say("The %s exists already: task %s, %s%s.", what, task.ID, stateWords(task.State), when)
 	case when != "":
 		a.out.say("Scheduled the %s%s: task %s.", what, when, task.ID)
 	default:
@@ -91,7 +91,7 @@ func mendIt(id string) string {
 
 // finish answers with a task as it stands or, with --wait, as it has ended.
 func (a *app) finish(task tasks.Task, flags TaskFlags, failOnDead bool, more view) (err error) {
-	a.warnIdle()
+	a.warnIdle("what was enqueued waits")
 	if flags.Wait {
 		task, err = a.await(task, flags)
 	}
@@ -203,6 +203,9 @@ func (a *app) tellDead(campaign string, n int) error {
 func taskView(t tasks.Task) view {
 	v := viewOf(t)
 	delete(v, "bulk")
+	if t.RetriedAs == "" {
+		delete(v, "retried_as")
+	}
 	if t.Bulk != nil {
 		delete(v, "cancel_wanted")
 		delete(v, "cancelled_by")
@@ -297,17 +300,18 @@ func (c *revokeCommand) Run(a *app) (err error) {
 // else names them. It gives what a program is told of it.
 func (c *revokeCommand) cancelAwaited(a *app) (view, error) {
 	invites, campaigns, err := a.desk.Awaited(a.ctx, c.Email)
-	if err != nil {
+	if err = a.warnPartial(err); err != nil {
 		return nil, err
 	}
 	if len(campaigns) > 0 {
+		slices.Sort(campaigns)
 		a.out.note("Campaigns are still to send to this address, and go on (enqueue campaign cancel NAME): %s.",
-			strings.Join(campaigns, ", "))
+			first(campaigns, mostLines, func(name string) string { return name }))
 	}
 	ids, named := []string{}, ""
 	for _, t := range invites {
 		ids = append(ids, t.ID)
-		named += "\n  task " + t.ID + ", " + string(t.State)
+		named += "\n  task " + t.ID + ", " + stateWords(t.State)
 		if !t.ScheduledAt.IsZero() {
 			named += " for " + local(t.ScheduledAt)
 		}
@@ -374,7 +378,7 @@ func (c *revokeCommand) dryRun(a *app, target, goesOn string, state tasks.Campai
 	}
 	if c.Email != "" {
 		invites, _, err := a.desk.Awaited(a.ctx, c.Email)
-		if err != nil {
+		if err = a.warnPartial(err); err != nil {
 			return err
 		}
 		verb := map[bool]string{true: "cancelled", false: "left, to be sent"}[c.AndScheduled]

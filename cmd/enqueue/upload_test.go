@@ -114,3 +114,20 @@ func TestAnUploadThatAPauseHolds(t *testing.T) {
 		t.Errorf("export: exit %d, %s", a.exit, a.stderr)
 	}
 }
+
+// TestAStartOfACampaignThatHasFinished is that of those who are new; one that runs takes none, rehearsed or not.
+func TestAStartOfACampaignThatHasFinished(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 1, 1)
+	file := s.write("more.csv", people("more", 2))
+	s.ok("bulk-invite", file, "--campaign", "spring", "--in", "2h")
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{"state": "scheduled", "recipients": 3})
+	s.ok("bulk-invite", file, "--campaign", "autumn")
+	for _, more := range [][]string{nil, {"--dry-run", "--clerk-secret-key", testKey, "--clerk-api-url", s.clerkURL}} {
+		a := s.enqueue(append([]string{"bulk-invite", file, "--campaign", "autumn", "--in", "2h"}, more...)...)
+		if a.exit != 2 || !strings.Contains(a.stderr, "has begun already; leave the time out") {
+			t.Errorf("%q: exit %d\n%s", more, a.exit, a.stderr)
+		}
+	}
+}

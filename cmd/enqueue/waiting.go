@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
 
@@ -51,12 +53,21 @@ func (a *app) tellWaiting(t tasks.Task) (view, error) {
 	return view{"standstill": standstillView(w.Standstill), "ahead": w.Ahead, "eta": known(w.ETA)}, nil
 }
 
-// warnIdle says that no worker runs. That is no fault: a producer may start first.
-func (a *app) warnIdle() {
+// warnIdle says that no worker runs, and what waits for one. That is no fault: a producer may start first.
+func (a *app) warnIdle(waits string) {
 	idle, err := a.desk.Idle(a.ctx)
 	if err == nil && idle != nil {
-		a.out.note("Warning: %s (namespace %s); what was enqueued waits.", standstillWords(idle), a.namespace)
+		a.out.note("Warning: %s (namespace %s); %s.", standstillWords(idle), a.namespace, waits)
 	}
+}
+
+// warnPartial names what could not be read where the others are enough to go on with, and gives any other error.
+func (a *app) warnPartial(err error) error {
+	partial, err := store.SplitPartial(err)
+	if partial != nil {
+		a.out.note("Warning: %s", strings.ReplaceAll(partial.Error(), "\n", "; "))
+	}
+	return err
 }
 
 // standstillCheck is how often it is looked why a task waits.

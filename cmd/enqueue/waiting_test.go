@@ -227,3 +227,33 @@ func TestStatusTellsWhoWorks(t *testing.T) {
 		t.Errorf("%s", a.stderr)
 	}
 }
+
+// TestWhatWaitsForAWorkerSaysSoAtOnce: all commands that leave work to one.
+func TestWhatWaitsForAWorkerSaysSoAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args  []string
+		known string // when it is interrupted then
+	}{
+		"erasure at Clerk": {[]string{"forget", "ada@example.com", "--at-clerk", "--yes"}, "is kept out from now on"},
+		"retry":            {[]string{"dead-letter", "retry", "dead", "--wait"}, "1 dead letter retried"},
+		"mend":             {[]string{"dead-letter", "retry", "dead", "--set", "notify=no", "--wait"}, "1 dead letter ret"},
+		"invite":           {[]string{"invite", "ada@example.com", "--wait"}, "is enqueued"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.ok("invite", "dead@example.com", "--id", "dead")
+			s.dies("dead", "dead@example.com", s.queued("usher:interactive", "dead"))
+			s.idle()
+			ctx, cancel := context.WithCancel(t.Context())
+			lines, ended := s.watched(ctx, onStderr, test.args...)
+			next(t, lines, has("Warning: no worker has run yet"))
+			cancel()
+			exits(t, ended, exitInterrupted)
+			next(t, lines, func(line string) bool {
+				return strings.Contains(line, "interrupted; ") && strings.Contains(line, test.known)
+			})
+		})
+	}
+}

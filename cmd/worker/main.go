@@ -20,7 +20,7 @@ import (
 	"example.com/usher/internal/worker"
 )
 
-const description = `Runs Usher's tasks: invite, bulk-invite, revoke and sync-list, against Clerk's API, ` +
+const description = `Runs Usher's tasks: invite, bulk-invite, revoke, delete and sync-list, against Clerk's API, ` +
 	`as fast as its limits allow.
 Without a command it runs until SIGTERM or SIGINT, and then stops within 8 seconds.
 

@@ -208,8 +208,8 @@ func (d *Desk) complete(ctx context.Context, campaign string, chunk []Recipient)
 	if err != nil {
 		return err
 	}
-	causes, err := d.DeadLetters.Several(ctx, letters)
-	if causes == nil { // one that cannot be read hides no recipient
+	causes, _, err := d.DeadLetters.Several(ctx, letters) // one that cannot be read hides no recipient
+	if err != nil {
 		return err
 	}
 	for i := range chunk {

@@ -128,6 +128,8 @@ func (d *Desk) EachSchedule(ctx context.Context, do func(schedule.Standing) erro
 type Letters struct {
 	IDs                    []string
 	Code, Campaign, Reason string
+	// Unreadable gives those too that cannot be read, if all that is chosen are ids: an Entry with nothing but its id.
+	Unreadable bool
 }
 
 // FoundLetters is what was found of dead letters that are chosen.
@@ -161,8 +163,8 @@ func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) 
 }
 
 // EachLetter calls do for the dead letters that are chosen, the oldest first or in the order of their ids, until it
-// returns an error. An id that is not there is a deadletter.ErrNotFound, after all others were done. do may retry or
-// delete.
+// returns an error. Ids that are not there (deadletter.ErrNotFound) and letters that cannot be read (store.ErrGarbage)
+// are a *store.Partial, after all others were done. do may retry or delete.
 func (d *Desk) EachLetter(
 	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,
 ) (found FoundLetters, err error) {
@@ -185,21 +187,49 @@ func (d *Desk) letters(
 		err = each(ctx, matching)
 		return found, err
 	}
-	var missing []error
+	var partial store.Partial
 	for _, id := range chosen.IDs {
-		e, err := d.DeadLetters.Get(ctx, id)
-		if errors.Is(err, deadletter.ErrNotFound) {
-			missing = append(missing, err)
+		e, err := d.Letter(ctx, id)
+		garbage := errors.Is(err, store.ErrGarbage)
+		switch {
+		case garbage && chosen.Unreadable && chosen.Code+chosen.Campaign+chosen.Reason == "":
+			err = matching(deadletter.Entry{ID: id})
+		case garbage, errors.Is(err, deadletter.ErrNotFound):
+			partial.Add(err)
 			continue
-		}
-		if err == nil {
+		case err == nil:
 			err = matching(e)
 		}
 		if err != nil {
-			return found, err
+			return found, partial.With(err)
 		}
 	}
-	return found, errors.Join(missing...)
+	return found, partial.With(nil)
+}
+
+// Letter gives a dead letter. The error is a deadletter.ErrNotFound, which says what became of it, as far as that is
+// remembered.
+func (d *Desk) Letter(ctx context.Context, id string) (deadletter.Entry, error) {
+	e, err := d.DeadLetters.Get(ctx, id)
+	if !errors.Is(err, deadletter.ErrNotFound) {
+		return e, err
+	}
+	end, known, lookErr := d.DeadLetters.LastGone(ctx, id)
+	switch {
+	case lookErr != nil:
+		return e, lookErr
+	case !known:
+		return e, err
+	case end == deadletter.Deleted:
+		return e, fmt.Errorf("%w any more: it was deleted", err)
+	}
+	next := ""
+	if r, _, err := d.records.Get(ctx, retry.BaseOf(id)); err == nil && r.Retry != "" && r.Retry != id {
+		next = " (enqueue status " + r.Retry + ")"
+	} else if campaign, _, ok := deadletter.RecipientOf(id); ok {
+		next = " in campaign " + campaign
+	}
+	return e, fmt.Errorf("%w any more: it was retried already%s", err, next)
 }
 
 // ErrNoRest means that calls of this kind do not rest.

@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
@@ -27,8 +29,8 @@ import (
 type Event struct {
 	At time.Time `json:"at"` // zero if it is not known
 	// What is enqueued, scheduled, attempt (one that failed), done, dead, cancelled, campaign (the address is in it),
-	// waiting, open, sent, died, retried, mended, doubt, dead-letter, invitation (made at Clerk by another than Usher,
-	// as far as is known), pending, accepted, expired, revoked, or forgotten.
+	// waiting, open, sent, skipped, died, retried, mended, deleted (a dead letter), doubt, dead-letter, invitation (made
+	// at Clerk by another than Usher, as far as is known), pending, accepted, expired, revoked, or forgotten.
 	What         string        `json:"what"`
 	TaskID       string        `json:"task_id"`
 	Campaign     string        `json:"campaign"`
@@ -48,31 +50,65 @@ type Story struct {
 	Events    []Event   `json:"events"`    // in the order of time
 }
 
-// Find tells everything about an address, or about a task, a dead letter or an invitation by its id. The error is a
-// tasks.ErrNotFound if nothing is known of an id. It asks by key wherever it can: only tasks that wait, and the
-// directory, are read through.
+// Find tells everything about an address, or about a task, a dead letter or an invitation by its id, or about a
+// campaign by its name. The error is a tasks.ErrNotFound if nothing is known of an id, and a *tasks.InvalidError if
+// what may be an address is none. What cannot be read hides nothing else: it is a *store.Partial, beside the story.
+// Find asks by key wherever it can: only tasks that wait, and the directory, are read through.
 func (d *Desk) Find(ctx context.Context, what string) (Story, error) {
 	f := finder{Desk: d, tasks: map[string]bool{}}
+	var noAddress error
 	if strings.Contains(what, "@") {
-		f.story.Address = tasks.CleanAddress(what)
-		return f.person(ctx)
+		address := tasks.CleanAddress(what)
+		if noAddress = (tasks.Recipient{EmailAddress: address}).Validate(); noAddress == nil {
+			return f.about(ctx, address)
+		}
 	}
-	return f.byID(ctx, what)
+	err := f.byID(ctx, what)
+	if noAddress != nil && errors.Is(err, tasks.ErrNotFound) {
+		return f.story, noAddress
+	}
+	if err == nil {
+		f.tell()
+	}
+	return f.story, f.partial.With(err)
+}
+
+// about tells everything about an address.
+func (f *finder) about(ctx context.Context, address string) (Story, error) {
+	err := f.person(ctx, address)
+	if err == nil {
+		f.tell()
+	}
+	return f.story, f.partial.With(err)
 }
 
 // finder gathers a story.
 type finder struct {
 	*Desk
-	story Story
-	tasks map[string]bool // that were told
+	story   Story
+	tasks   map[string]bool // that were told, and whether they have ended
+	partial store.Partial   // what could not be read
+}
+
+// unread notes an error about one thing that cannot be read, and gives any other error.
+func (f *finder) unread(err error) error {
+	if partial, other := store.SplitPartial(err); partial != nil {
+		f.partial.Add(partial)
+		return other
+	}
+	if errors.Is(err, store.ErrGarbage) || errors.Is(err, store.ErrNewer) || errors.Is(err, directory.ErrGarbage) {
+		f.partial.Add(err)
+		return nil
+	}
+	return err
 }
 
 func (f *finder) add(e Event) {
 	f.story.Events = append(f.story.Events, e)
 }
 
-// told gives the story in the order of time. What is not known to be at a time is last.
-func (f *finder) told() Story {
+// tell puts the story in the order of time. What is not known to be at a time is last.
+func (f *finder) tell() {
 	created := map[string]time.Time{} // invitations, on Clerk's clock
 	for _, e := range f.story.Events {
 		if e.What == "invitation" {
@@ -99,14 +135,15 @@ func (f *finder) told() Story {
 		return e.What == "invitation" && sent[e.InvitationID]
 	})
 	slices.SortStableFunc(f.story.Events, func(a, b Event) int { return when(a).Compare(when(b)) })
-	return f.story
 }
 
-func (f *finder) person(ctx context.Context) (Story, error) {
-	id := store.IDOf(f.story.Address)
+// person gathers everything about an address.
+func (f *finder) person(ctx context.Context, address string) error {
+	f.story.Address = address
+	id := store.IDOf(address)
 	since, err := f.tombstones.Since(ctx, id)
 	if err != nil {
-		return f.story, err
+		return err
 	}
 	if f.story.Forgotten = since; !since.IsZero() {
 		f.add(Event{At: since, What: "forgotten"})
@@ -114,11 +151,11 @@ func (f *finder) person(ctx context.Context) (Story, error) {
 	for _, part := range []func(context.Context, store.AddressID) error{
 		f.remembered, f.campaigns, f.queues, f.doubts, f.directory,
 	} {
-		if err := part(ctx, id); err != nil {
-			return f.story, err
+		if err := f.unread(part(ctx, id)); err != nil {
+			return err
 		}
 	}
-	return f.told(), nil
+	return nil
 }
 
 // remembered tells of ended tasks and of dead letters that were retried.
@@ -142,12 +179,12 @@ func (f *finder) remembered(ctx context.Context, id store.AddressID) error {
 
 // task tells of a task that has ended or has a dead letter.
 func (f *finder) task(ctx context.Context, id string) error {
-	if f.tasks[id] {
+	if _, told := f.tasks[id]; told {
 		return nil
 	}
-	f.tasks[id] = true
+	f.tasks[id] = false
 	r, known, err := f.records.Get(ctx, id)
-	if err != nil && !errors.Is(err, store.ErrGarbage) {
+	if err = f.unread(err); err != nil {
 		return err
 	}
 	letter, err := f.DeadLetters.Get(ctx, id)
@@ -155,11 +192,14 @@ func (f *finder) task(ctx context.Context, id string) error {
 	case err == nil:
 		f.letter(letter)
 	case !errors.Is(err, deadletter.ErrNotFound):
-		return err
+		if err = f.unread(err); err != nil {
+			return err
+		}
 	}
 	if !known {
 		return nil
 	}
+	f.tasks[id] = r.State.Ended()
 	for _, h := range r.History {
 		failure := h.Failure
 		f.add(Event{At: h.At, What: "attempt", TaskID: id, Failure: &failure})
@@ -168,7 +208,10 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return (e.What == "died" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
 	})
 	if r.State.Ended() && !told {
-		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, By: r.By, Failure: r.Error}
+		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error}
+		if r.State == record.Cancelled { // else the wish came too late
+			e.By = r.By
+		}
 		if r.Skipped != nil {
 			e.What, e.Failure = string(ledger.RowSkipped), r.Skipped
 		}
@@ -185,7 +228,7 @@ func (f *finder) letter(l deadletter.Entry) {
 			f.add(Event{At: h.At, What: "attempt", TaskID: l.TaskID, Campaign: l.Campaign, Failure: &failure})
 		}
 	}
-	if l.Type == tasks.TypeInvite {
+	if l.Type == tasks.TypeInvite && !retry.IsRetry(l.TaskID) {
 		if payload, _ := tasks.DecodeInvite(l.Payload); payload.EnqueuedAt > 0 {
 			f.add(Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: l.TaskID})
 		}
@@ -222,7 +265,11 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 			f.letter(letter)
 			return nil
 		case !errors.Is(err, deadletter.ErrNotFound):
-			return err
+			if err = f.unread(err); err != nil {
+				return err
+			}
+		case f.died(c.Name, r.SettledAt): // and its dead letter was deleted
+			return nil
 		}
 	}
 	if r.Cause != "" {
@@ -230,6 +277,13 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 	}
 	f.add(outcome)
 	return nil
+}
+
+// died tells whether the end of a recipient of a campaign was told already. Rows know seconds.
+func (f *finder) died(campaign string, at time.Time) bool {
+	return slices.ContainsFunc(f.story.Events, func(e Event) bool {
+		return e.What == "died" && e.Campaign == campaign && e.Address == "" && e.At.Sub(at).Abs() < 2*time.Second
+	})
 }
 
 // queues tells of tasks about the address that have not ended.
@@ -244,24 +298,39 @@ func (f *finder) queues(ctx context.Context, _ store.AddressID) error {
 }
 
 func (f *finder) waiting(ctx context.Context, info *asynq.TaskInfo) error {
-	if err := f.task(ctx, info.ID); err != nil {
+	if err := f.task(ctx, info.ID); err != nil || f.tasks[info.ID] { // only its place in the queue is left
 		return err
 	}
 	var said struct {
 		EnqueuedAt int64 `json:"enqueued_at"`
 	}
-	if json.Unmarshal(info.Payload, &said) == nil && said.EnqueuedAt > 0 {
+	if json.Unmarshal(info.Payload, &said) == nil && said.EnqueuedAt > 0 && !retry.IsRetry(info.ID) {
 		f.add(Event{At: time.UnixMilli(said.EnqueuedAt).UTC(), What: "enqueued", TaskID: info.ID})
 	}
 	switch info.State {
 	case asynq.TaskStateScheduled, asynq.TaskStateRetry:
 		f.add(Event{At: info.NextProcessAt.UTC(), What: "scheduled", TaskID: info.ID})
 	case asynq.TaskStateActive:
-		f.add(Event{What: "open", TaskID: info.ID})
+		calls, err := f.calls(ctx, info)
+		if err != nil {
+			return err
+		}
+		f.add(Event{What: map[bool]string{true: "open", false: "waiting"}[calls], TaskID: info.ID})
 	default:
 		f.add(Event{What: "waiting", TaskID: info.ID})
 	}
 	return nil
+}
+
+// calls tells whether a task at work may have a call under way. An invite without one waits for its turn.
+func (f *finder) calls(ctx context.Context, info *asynq.TaskInfo) (bool, error) {
+	payload, err := tasks.DecodeInvite(info.Payload)
+	if info.Type != tasks.TypeInvite || err != nil {
+		return true, nil
+	}
+	standings, err := f.intents.Open(ctx, store.IDOf(payload.EmailAddress))
+	_, open := standings[intent.TaskOwner(info.ID)]
+	return open, f.unread(err)
 }
 
 // doubts tells of calls that are or may be under way, and of those whose end nobody knows.
@@ -309,58 +378,109 @@ func (f *finder) invitation(inv clerkclient.Invitation) {
 	}
 }
 
-// byID tells of a task, a dead letter or an invitation. What is about an address is that address's story.
-func (f *finder) byID(ctx context.Context, id string) (Story, error) {
-	letter, err := f.DeadLetters.Get(ctx, id)
+// byID tells of a task, a dead letter, an invitation or a campaign. What is about an address is that address's story.
+func (f *finder) byID(ctx context.Context, id string) error {
+	address, err := f.addressOf(ctx, id)
 	switch {
-	case err == nil:
-		if r, err := retry.Request(letter); err == nil {
-			f.story.Address = r.EmailAddress
-			return f.person(ctx)
-		}
-	case !errors.Is(err, deadletter.ErrNotFound):
-		return f.story, err
-	}
-	if strings.HasPrefix(id, "inv_") {
-		found, syncedAt, err := f.Directory.Get(ctx, []string{id})
-		if inv, there := found[id]; there {
-			f.story.Address = inv.EmailAddress
-			return f.person(ctx)
-		}
-		if err != nil {
-			return f.story, err
-		}
-		f.story.SyncedAt = syncedAt
+	case err != nil:
+		return err
+	case address != "":
+		return f.person(ctx, address)
 	}
 	task, err := f.Status(ctx, id)
-	if err != nil {
-		return f.story, err
+	if errors.Is(err, tasks.ErrNotFound) {
+		if c, err := f.ledgers.Get(ctx, id); err == nil {
+			f.head(c)
+			return nil
+		}
+	}
+	if err = f.unread(err); err != nil {
+		return err
 	}
 	if task.Bulk != nil {
 		c, err := f.ledgers.Get(ctx, task.Bulk.Campaign)
 		if err == nil {
 			f.head(c)
 		}
-		return f.told(), err
+		return err
 	}
-	if info, err := f.inspector.GetTaskInfo(task.Queue, id); err == nil {
-		if err := f.waiting(ctx, info); err != nil {
-			return f.story, err
+	return f.chain(ctx, id)
+}
+
+// addressOf gives the address that a dead letter, one that was retried or deleted, or an invitation is about; empty if
+// it is about none, or is no such id.
+func (f *finder) addressOf(ctx context.Context, id string) (string, error) {
+	letter, err := f.DeadLetters.Get(ctx, id)
+	switch {
+	case err == nil:
+		if r, err := retry.Request(letter); err == nil {
+			return r.EmailAddress, nil
+		}
+	case !errors.Is(err, deadletter.ErrNotFound):
+		if err = f.unread(err); err != nil {
+			return "", err
 		}
 	}
-	for next := id; next != ""; {
-		if err := f.task(ctx, next); err != nil {
-			return f.story, err
+	if campaign, recipient, ok := deadletter.RecipientOf(id); ok {
+		return f.addressIn(ctx, campaign, recipient)
+	}
+	if !strings.HasPrefix(id, "inv_") {
+		return "", nil
+	}
+	found, syncedAt, err := f.Directory.Get(ctx, []string{id})
+	f.story.SyncedAt = syncedAt
+	return found[id].EmailAddress, f.unread(err)
+}
+
+// addressIn gives the address of a recipient of a campaign or, if another one has taken its place, that one.
+func (f *finder) addressIn(ctx context.Context, campaign string, id store.AddressID) (string, error) {
+	rows, err := f.ledgers.Find(ctx, campaign, []store.AddressID{id})
+	if err = f.unread(err); err != nil {
+		return "", err
+	}
+	if row, there := rows[id]; there {
+		return recipientOf(row, "").EmailAddress, nil
+	}
+	_, events, err := f.histories.Of(ctx, id)
+	for _, e := range events {
+		if e.Campaign == campaign && e.Became {
+			return e.Address, err
 		}
-		r, _, err := f.records.Get(ctx, next)
+	}
+	return "", err
+}
+
+// chain tells of a task, and of the tasks that have retried its dead letters.
+func (f *finder) chain(ctx context.Context, id string) error {
+	base := retry.BaseOf(id)
+	r, _, err := f.records.Get(ctx, base)
+	if err = f.unread(err); err != nil {
+		return err
+	}
+	ids := []string{base}
+	for _, act := range r.Acts {
+		f.add(Event{At: act.At, What: act.What, TaskID: cmp.Or(act.Next, base)})
+		ids = append(ids, act.Next)
+	}
+	for _, id := range append(ids, r.Retry, id) { // earlier versions noted the last one only
+		if _, told := f.tasks[id]; told || id == "" {
+			continue
+		}
+		info, err := policy.FindTask(f.inspector, f.namespace, id)
 		if err != nil {
-			return f.story, err
+			return err
 		}
-		if next = r.Retry; next != "" {
-			f.add(Event{What: "retried", TaskID: next})
+		if err := f.task(ctx, id); err != nil {
+			return err
+		}
+		if info == nil {
+			continue
+		}
+		if err := f.waiting(ctx, info); err != nil {
+			return err
 		}
 	}
-	return f.told(), nil
+	return nil
 }
 
 // head tells of a campaign as a whole.

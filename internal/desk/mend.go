@@ -128,7 +128,7 @@ func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all b
 	for _, row := range rows {
 		ids = append(ids, row.Keys[ColumnID])
 	}
-	letters, err := d.DeadLetters.Several(ctx, ids)
+	letters, unreadable, err := d.DeadLetters.Several(ctx, ids)
 	if err != nil {
 		return p, err
 	}
@@ -147,6 +147,10 @@ func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all b
 			continue
 		}
 		lines[id] = row.Line
+		if unreadable[id] != nil {
+			p.fault(m, ColumnID, "the dead letter cannot be read (enqueue dead-letter delete deletes it)")
+			continue
+		}
 		if err := d.planRow(ctx, &p, m, row, letters, all); err != nil {
 			return p, err
 		}
@@ -277,8 +281,28 @@ func (d *Desk) checkIn(ctx context.Context, p *MendPlan, campaign string, mends 
 		case forgotten[i]:
 			p.fault(m, "email_address", "was forgotten on request (enqueue forget --lift ends that)")
 		case there:
-			p.fault(m, "email_address", "is in campaign %s already", campaign)
+			if err := d.checkThere(ctx, p, m); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// checkThere checks a letter whose new address is in its campaign already: somebody else may have just mended it.
+func (d *Desk) checkThere(ctx context.Context, p *MendPlan, m Mend) error {
+	letter, err := d.DeadLetters.Get(ctx, m.Letter.ID)
+	if errors.Is(err, deadletter.ErrNotFound) {
+		p.Gone = append(p.Gone, m)
+		p.Retry = slices.DeleteFunc(p.Retry, func(other Mend) bool { return other.Letter.ID == m.Letter.ID })
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	payload, err := retry.Payload(letter, m.As)
+	if err != nil || letter.Next == "" || !bytes.Equal(payload, letter.Mended) { // else it is finished as it began
+		p.fault(m, "email_address", "is in campaign %s already", m.Letter.Campaign)
 	}
 	return nil
 }
@@ -313,31 +337,50 @@ type Ended struct {
 	Skipped   int
 	Dead      []string // ids of their dead letters
 	Cancelled int
+	States    map[string]string // of each by the id of the letter: sent, skipped, dead, cancelled, or done
+}
+
+// note notes what became of a letter.
+func (e *Ended) note(letter, state, dead string) {
+	e.States[letter] = state
+	switch state {
+	case "sent", "done":
+		e.Sent++
+	case "skipped":
+		e.Skipped++
+	case "dead":
+		e.Dead = append(e.Dead, dead)
+	default:
+		e.Cancelled++
+	}
 }
 
 // AwaitRetried waits until letters that were sent again have their outcome. It bears with a Redis that is away for a
 // while.
 func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, err error) {
-	campaigns := map[string][]store.AddressID{}
+	e.States = map[string]string{}
+	campaigns := map[string]map[store.AddressID]string{} // the letters of addresses
 	for _, r := range retried {
-		if r.Letter.Recipient != nil {
+		if name := r.Letter.Campaign; r.Letter.Recipient != nil {
 			in, _ := r.address()
-			campaigns[r.Letter.Campaign] = append(campaigns[r.Letter.Campaign], in.id)
+			if campaigns[name] == nil {
+				campaigns[name] = map[store.AddressID]string{}
+			}
+			campaigns[name][in.id] = r.Letter.ID
 			continue
 		}
 		task, err := d.Wait(ctx, r.TaskID)
-		switch {
-		case err != nil:
+		if err != nil {
 			return e, err
-		case task.Skipped != nil:
-			e.Skipped++
-		case task.State == tasks.StateDone:
-			e.Sent++
-		case task.State == tasks.StateDead:
-			e.Dead = append(e.Dead, task.ID)
-		default:
-			e.Cancelled++
 		}
+		state := string(task.State)
+		switch {
+		case task.Skipped != nil:
+			state = "skipped"
+		case task.State == tasks.StateDone && r.Letter.Type == tasks.TypeInvite:
+			state = "sent"
+		}
+		e.note(r.Letter.ID, state, task.ID)
 	}
 	for _, campaign := range slices.Sorted(maps.Keys(campaigns)) {
 		if err := d.awaitRows(ctx, campaign, campaigns[campaign], &e); err != nil {
@@ -348,8 +391,11 @@ func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, er
 }
 
 // awaitRows waits until recipients of a campaign have their outcome.
-func (d *Desk) awaitRows(ctx context.Context, campaign string, ids []store.AddressID, e *Ended) error {
+func (d *Desk) awaitRows(
+	ctx context.Context, campaign string, letters map[store.AddressID]string, e *Ended,
+) error {
 	var failingSince time.Time
+	ids := slices.Collect(maps.Keys(letters))
 	for pause := watchFirst; len(ids) > 0; pause = min(pause*3/2, watchLast) {
 		head, err := d.ledgers.Get(ctx, campaign)
 		var found map[store.AddressID]ledger.Entry
@@ -362,7 +408,11 @@ func (d *Desk) awaitRows(ctx context.Context, campaign string, ids []store.Addre
 		case err == nil:
 			failingSince = time.Time{}
 			ids = slices.DeleteFunc(ids, func(id store.AddressID) bool {
-				return e.count(campaign, id, head.State, found)
+				state := endOf(id, head.State, found)
+				if state != "" {
+					e.note(letters[id], state, deadletter.RecipientID(campaign, id))
+				}
+				return state != ""
 			})
 		case errors.Is(err, ledger.ErrNotFound):
 			return err
@@ -378,27 +428,20 @@ func (d *Desk) awaitRows(ctx context.Context, campaign string, ids []store.Addre
 	return nil
 }
 
-// count counts a recipient that has its outcome.
-func (e *Ended) count(
-	campaign string, id store.AddressID, state ledger.State, found map[store.AddressID]ledger.Entry,
-) (ended bool) {
+// endOf tells what became of a recipient of a campaign; empty if it has no outcome yet.
+func endOf(id store.AddressID, campaign ledger.State, found map[store.AddressID]ledger.Entry) string {
 	switch row, there := found[id]; {
-	case there && row.State == ledger.RowSent:
-		e.Sent++
-	case there && row.State == ledger.RowSkipped:
-		e.Skipped++
-	case there && row.State == ledger.RowDead:
-		e.Dead = append(e.Dead, deadletter.RecipientID(campaign, id))
-	case !there, state == ledger.Cancelled && row.State == ledger.RowWaiting:
-		e.Cancelled++
-	default:
-		return false
+	case there && slices.Contains([]ledger.RowState{ledger.RowSent, ledger.RowSkipped, ledger.RowDead}, row.State):
+		return string(row.State)
+	case !there, campaign == ledger.Cancelled && row.State == ledger.RowWaiting:
+		return "cancelled"
 	}
-	return true
+	return ""
 }
 
 // DeadOf gives the dead letters of those of some recipients who are dead in a campaign, each with the recipient as it
-// is given. A recipient whose dead letter was deleted is left out.
+// is given. A recipient whose dead letter was deleted is left out; one whose dead letter cannot be read is a
+// *store.Partial.
 func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.Recipient) (p MendPlan, err error) {
 	ids := make([]store.AddressID, len(recipients))
 	for i, r := range recipients {
@@ -414,11 +457,13 @@ func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.R
 			letters = append(letters, deadletter.RecipientID(campaign, id))
 		}
 	}
-	there, err := d.DeadLetters.Several(ctx, letters)
+	there, unreadable, err := d.DeadLetters.Several(ctx, letters)
 	if err != nil {
 		return p, err
 	}
+	var partial store.Partial
 	for i, id := range ids {
+		partial.Add(unreadable[deadletter.RecipientID(campaign, id)])
 		if letter, ok := there[deadletter.RecipientID(campaign, id)]; ok {
 			m := Mend{Letter: letter}
 			if now, err := retry.Request(letter); err != nil || !same(now, recipients[i]) {
@@ -428,5 +473,5 @@ func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.R
 			p.Retry = append(p.Retry, m)
 		}
 	}
-	return p, nil
+	return p, partial.With(nil)
 }

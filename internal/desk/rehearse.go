@@ -39,6 +39,7 @@ type Rehearsal struct {
 	RefusedByCode map[string]int    `json:"refused_by_code"`
 	Unknown       int               `json:"unknown"` // Clerk could not be asked about them
 	Why           error             `json:"-"`       // it could not
+	Asked         bool              `json:"-"`       // Clerk has answered, or had nothing to be asked
 	Forecast      forecast.Forecast `json:"-"`
 }
 
@@ -75,6 +76,7 @@ func (d *Desk) RehearseBulk(
 	for i, f := range findings {
 		r.count(fresh[i], f)
 	}
+	r.Asked = r.Unknown < len(fresh) || len(fresh) == 0
 	if n := r.Send + r.Unknown; n > 0 {
 		outlook, err := forecast.Read(ctx, d.rdb, d.namespace)
 		if err != nil {

@@ -96,7 +96,7 @@ func queuedTask(info *asynq.TaskInfo, r record.Record) QueuedTask {
 const taskPage = 500
 
 // eachQueued calls do for pages of the tasks that asynq has in some states, from all queues, until it returns an
-// error. A task that cannot be read hides no other; the error at the end names it.
+// error. A task that cannot be read hides no other; the error, a *store.Partial, names it.
 func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func(page []*asynq.TaskInfo) error) error {
 	in := d.inspector
 	lists := map[asynq.TaskState]func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
@@ -104,28 +104,28 @@ func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func
 		asynq.TaskStatePending: in.ListPendingTasks, asynq.TaskStateArchived: in.ListArchivedTasks,
 		asynq.TaskStateCompleted: in.ListCompletedTasks, asynq.TaskStateActive: in.ListActiveTasks,
 	}
-	var unreadable []error
+	var partial store.Partial
 	for _, lane := range policy.Lanes() {
 		queue := policy.Queue(d.namespace, lane)
 		for _, state := range states {
 			for page, full := 1, true; full; page++ {
 				ids, err := d.idsOn(ctx, queue, state, page) // asynq leaves out what it cannot read
 				if err != nil {
-					return err
+					return partial.With(err)
 				}
 				found, err := lists[state](queue, asynq.Page(page), asynq.PageSize(taskPage))
 				if err != nil && !policy.Unknown(err) {
-					return fmt.Errorf("listing tasks of queue %s: %w", queue, err)
+					return partial.With(fmt.Errorf("listing tasks of queue %s: %w", queue, err))
 				}
 				full = len(ids) == taskPage
-				unreadable = append(unreadable, d.unreadable(queue, ids, found)...)
+				partial.Add(d.unreadable(queue, ids, found)...)
 				if err := do(found); err != nil {
-					return err
+					return partial.With(err)
 				}
 			}
 		}
 	}
-	return errors.Join(unreadable...)
+	return partial.With(nil)
 }
 
 // idsOn gives the ids of the tasks on a page of a queue, in no order.
@@ -210,15 +210,15 @@ func (d *Desk) Cancellable(ctx context.Context, id string) error {
 }
 
 // Awaited gives the invites of an address that have not ended, and the campaigns that have it among those that they
-// are still to send.
+// are still to send. Tasks that cannot be read are a *store.Partial, beside the others.
 func (d *Desk) Awaited(ctx context.Context, address string) (invites []QueuedTask, campaigns []string, err error) {
 	folded, id := tasks.FoldAddress(address), store.IDOf(address)
-	err = d.EachTask(ctx, TaskFilter{Type: tasks.TypeInvite}, func(t QueuedTask) error {
+	partial, err := store.SplitPartial(d.EachTask(ctx, TaskFilter{Type: tasks.TypeInvite}, func(t QueuedTask) error {
 		if tasks.FoldAddress(t.EmailAddress) == folded {
 			invites = append(invites, t)
 		}
 		return nil
-	})
+	}))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,7 +228,7 @@ func (d *Desk) Awaited(ctx context.Context, address string) (invites []QueuedTas
 		}
 		return nil
 	})
-	return invites, campaigns, err
+	return invites, campaigns, errors.Join(err, partial)
 }
 
 func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {

@@ -58,7 +58,7 @@ func ReadCorrections(r io.Reader, opts Options, keys, passedOver []string) ([]Co
 	data, err := io.ReadAll(io.LimitReader(r, int64(rd.opts.MaxBytes)+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", cmp.Or(opts.Name, "the file"), err)
+		return nil, unread(opts, err)
 	case len(data) > rd.opts.MaxBytes:
 		return nil, rd.fault(0, "is larger than %d bytes: split it", rd.opts.MaxBytes)
 	}

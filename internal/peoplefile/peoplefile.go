@@ -8,8 +8,10 @@ package peoplefile
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -137,7 +139,7 @@ func Read(r io.Reader, opts Options) (File, error) {
 	rd := newReader(opts)
 	data, err := io.ReadAll(io.LimitReader(r, int64(rd.opts.MaxBytes)+1))
 	if err != nil {
-		return File{}, fmt.Errorf("%s: %w", cmp.Or(opts.Name, "the file"), err)
+		return File{}, unread(opts, err)
 	}
 	if len(data) > rd.opts.MaxBytes {
 		return File{}, rd.fault(0, "is larger than %d bytes: split it", rd.opts.MaxBytes)
@@ -395,4 +397,12 @@ func (rd *reader) interned(text string) string {
 		rd.texts[text] = text
 	}
 	return text
+}
+
+// unread is the error of a file that cannot be read. It names the file once: a *fs.PathError does so itself.
+func unread(opts Options, err error) error {
+	if _, named := errors.AsType[*fs.PathError](err); named {
+		return err
+	}
+	return fmt.Errorf("%s: %w", cmp.Or(opts.Name, "the file"), err)
 }

@@ -76,11 +76,14 @@ return {outcome, stamp(now), stamp(now - noted), unpack(fields)}
 `)
 
 // Control is what people do with the schedules of a namespace.
-type Control struct{ states *states }
+type Control struct {
+	states   *states
+	patience time.Duration // the longest wait for a tick to be enqueued
+}
 
 // NewControl gives the control of a namespace's schedules.
 func NewControl(rdb redis.UniversalClient, namespace string) *Control {
-	return &Control{newStates(rdb, namespace)}
+	return &Control{newStates(rdb, namespace), runPatience}
 }
 
 // Pause lets workers pass over the ticks of a schedule, until it is resumed. Pausing it again changes nothing. The
@@ -106,7 +109,7 @@ func (c *Control) Remove(ctx context.Context, name string) (Standing, error) {
 const (
 	// runPoll is the pause between two looks whether a tick was enqueued.
 	runPoll = 200 * time.Millisecond
-	// runPatience is the longest wait for that: a worker may read a long list first.
+	// runPatience is the longest wait for a tick to be enqueued: a worker may read a long list first.
 	runPatience = policy.TickHold
 )
 
@@ -114,16 +117,20 @@ const (
 var ErrNotYet = errors.New("no worker has enqueued it yet; one does as soon as it can (enqueue schedule list)")
 
 // Run has a worker enqueue one tick of a schedule now, besides those that are due, whether it is paused or not. It
-// gives the instant of the tick, and how the schedule stands once it is over. The error is ErrNotFound, ErrAbandoned,
-// ErrUnderWay or ErrNotYet.
-func (c *Control) Run(ctx context.Context, name string) (tick time.Time, s Standing, err error) {
+// gives the instant of the tick, and how the schedule stands once it is over. It calls asked when it begins to wait for
+// a worker. The error is ErrNotFound, ErrAbandoned, ErrUnderWay or ErrNotYet.
+func (c *Control) Run(ctx context.Context, name string, asked func()) (tick time.Time, s Standing, err error) {
 	if _, tick, err = c.do(ctx, name, "run"); err != nil {
 		return tick, s, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, runPatience)
+	asked()
+	waiting, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	for policy.Sleep(waiting, runPoll) == nil {
 		s, _, err = c.do(waiting, name, "look")
+		if waiting.Err() != nil {
+			break // what was being read when it ended says nothing
+		}
 		if err != nil || !s.Last.Before(tick) {
 			return tick, s, err
 		}

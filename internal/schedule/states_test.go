@@ -486,3 +486,38 @@ func TestNoTickHappensWhileItIsPaused(t *testing.T) {
 		}
 	})
 }
+
+// hanging lets no look at a schedule end before its context does.
+type hanging struct{ looks atomic.Int32 }
+
+func (*hanging) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); len(args) > 6 && args[6] == "look" {
+			h.looks.Add(1)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestARunThatTakesLongIsNoFaultOfRedis: the wait may end amid a look.
+func TestARunThatTakesLongIsNoFaultOfRedis(t *testing.T) {
+	t.Parallel()
+	b := bundle{rdb: testkit.MiniRedis(t)}
+	b.states = newStates(b.rdb, "test")
+	b.adopted(t, one(t, everyMinute+"task: sync-list"), false, true)
+	h := &hanging{}
+	b.rdb.AddHook(h)
+	asked := false
+	_, _, err := (&Control{b.states, 2 * runPoll}).Run(t.Context(), "a", func() { asked = true })
+	if !errors.Is(err, ErrNotYet) || !asked || h.looks.Load() == 0 {
+		t.Errorf("%v, asked: %t, %d looks", err, asked, h.looks.Load())
+	}
+}

@@ -77,3 +77,15 @@ func Plural(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %s", n, noun)
 }
+
+// Distinct gives values without those that came before, in their order.
+func Distinct(values []string) (distinct []string) {
+	seen := make(map[string]bool, len(values))
+	for _, value := range values {
+		if !seen[value] {
+			distinct = append(distinct, value)
+		}
+		seen[value] = true
+	}
+	return distinct
+}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 var (
@@ -18,6 +20,72 @@ var (
 // IsFull tells that Redis has refused a write because its memory is used up (maxmemory). asynq tells it only in words.
 func IsFull(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "OOM command not allowed")
+}
+
+// Partial is the error of a reading that has given all but some: it says which, and why. Nil means none.
+type Partial struct {
+	named []error
+	more  int
+}
+
+// mostNamed bounds how many are named.
+const mostNamed = 10
+
+// Add notes errors about some that are not given. Nil ones are none.
+func (p *Partial) Add(errs ...error) {
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case len(p.named) < mostNamed:
+			p.named = append(p.named, err)
+		default:
+			p.more++
+		}
+	}
+}
+
+// With joins an error that has ended the reading with what was not given until then. It is nil if there is neither.
+func (p *Partial) With(err error) error {
+	if len(p.named) == 0 {
+		return err
+	}
+	return errors.Join(err, p)
+}
+
+func (p *Partial) Error() string {
+	text := errors.Join(p.named...).Error()
+	if p.more > 0 {
+		text += fmt.Sprintf("\nand %d more", p.more)
+	}
+	return text
+}
+
+// Unwrap gives the errors that are named.
+func (p *Partial) Unwrap() []error { return p.named }
+
+// SplitPartial takes apart what [Partial.With] has joined, and what other errors of a reading were joined with: what
+// was not given, and what else went wrong.
+func SplitPartial(err error) (partial, other error) {
+	if _, ok := err.(*Partial); ok {
+		return err, nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil, err
+	}
+	for _, one := range joined.Unwrap() {
+		p, o := SplitPartial(one)
+		partial, other = errors.Join(partial, p), errors.Join(other, o)
+	}
+	return partial, other
+}
+
+// Garbage is ErrGarbage in place of Redis's answer that a key has a value of another type, and else the error itself.
+func Garbage(err error) error {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return ErrGarbage
+	}
+	return err
 }
 
 // Wrap says what a function was doing when it failed. It is deferred with the function's error.

@@ -77,7 +77,7 @@ type DeadLetters struct {
 // DeadLetters gives the dead letters that are chosen, the oldest first. An id that is not there is an
 // ErrDeadLetterNotFound, after the others.
 func (o *Operator) DeadLetters(ctx context.Context, chosen DeadLetters) iter.Seq2[DeadLetter, error] {
-	letters := desk.Letters(chosen)
+	letters := desk.Letters{IDs: chosen.IDs, Code: chosen.Code, Campaign: chosen.Campaign, Reason: chosen.Reason}
 	return sequence(func(yield func(DeadLetter) error) error {
 		_, err := o.desk.ReadLetters(ctx, letters, func(e deadletter.Entry) error { return yield(letterOf(e)) })
 		return err

@@ -61,6 +61,16 @@ func RecipientID(campaign string, id store.AddressID) string {
 	return campaign + ":" + hex.EncodeToString(id[:])
 }
 
+// RecipientOf reads a RecipientID, and is false if it is none.
+func RecipientOf(id string) (campaign string, recipient store.AddressID, ok bool) {
+	i := max(0, strings.LastIndexByte(id, ':'))
+	sum, err := hex.DecodeString(id[min(i+1, len(id)):])
+	if err != nil || len(sum) != len(recipient) {
+		return "", recipient, false
+	}
+	return id[:i], store.AddressID(sum), true
+}
+
 // Address is the id of the address that the letter is about, and false if it is about none.
 func (e Entry) Address() (store.AddressID, bool) {
 	switch {
@@ -140,18 +150,17 @@ func (s *Store) Put(ctx context.Context, e Entry) (err error) {
 // Get gives one dead letter, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
 	defer store.Wrap(&err, "dead letter %s", id)
-	fields, err := s.db.HGetAll(ctx, s.db.Key.Letter(id)).Result()
-	if err != nil {
-		return Entry{}, err
-	}
-	return entryOf(fields)
+	return entryOf(id, s.db.HGetAll(ctx, s.db.Key.Letter(id)))
 }
 
-func entryOf(fields map[string]string) (e Entry, err error) {
+func entryOf(id string, answer *redis.MapStringStringCmd) (e Entry, err error) {
+	fields, err := answer.Result()
 	switch {
+	case err != nil:
+		return Entry{}, store.Garbage(err)
 	case fields["entry"] == "":
 		return Entry{}, ErrNotFound
-	case json.Unmarshal([]byte(fields["entry"]), &e) != nil:
+	case json.Unmarshal([]byte(fields["entry"]), &e) != nil, e.ID != id:
 		return Entry{}, store.ErrGarbage
 	}
 	e.Next, e.Mended = fields["next"], []byte(fields["mended"])
@@ -161,22 +170,23 @@ func entryOf(fields map[string]string) (e Entry, err error) {
 // readAtOnce is how many letters are read in one round trip.
 const readAtOnce = 250
 
-// Several gives those of some dead letters that are there, by id. If some cannot be read, the error names them.
-func (s *Store) Several(ctx context.Context, ids []string) (found map[string]Entry, err error) {
-	found = make(map[string]Entry, len(ids))
-	var unreadable []error
+// Several gives those of some dead letters that are there, by id, and why others cannot be read.
+func (s *Store) Several(
+	ctx context.Context, ids []string,
+) (found map[string]Entry, unreadable map[string]error, err error) {
+	found, unreadable = make(map[string]Entry, len(ids)), map[string]error{}
 	for chunk := range slices.Chunk(ids, readAtOnce) {
-		garbage, err := s.several(ctx, chunk, found)
-		if err != nil {
-			return nil, err
+		if err := s.several(ctx, chunk, found, unreadable); err != nil {
+			return nil, nil, err
 		}
-		unreadable = append(unreadable, garbage...)
 	}
-	return found, errors.Join(unreadable...)
+	return found, unreadable, nil
 }
 
-// several reads letters in one round trip into found. Those that cannot be read are named in unreadable.
-func (s *Store) several(ctx context.Context, ids []string, found map[string]Entry) (unreadable []error, err error) {
+// several reads letters in one round trip.
+func (s *Store) several(
+	ctx context.Context, ids []string, found map[string]Entry, unreadable map[string]error,
+) (err error) {
 	defer store.Wrap(&err, "reading dead letters")
 	answers := make([]*redis.MapStringStringCmd, len(ids))
 	_, err = s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -185,37 +195,36 @@ func (s *Store) several(ctx context.Context, ids []string, found map[string]Entr
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if passable(err) != nil {
+		return err
 	}
 	for i, answer := range answers {
-		e, err := entryOf(answer.Val())
+		e, err := entryOf(ids[i], answer)
 		switch {
-		case errors.Is(err, ErrNotFound):
-		case err != nil:
-			unreadable = append(unreadable, fmt.Errorf("dead letter %s: %w", ids[i], err))
-		default:
+		case err == nil:
 			found[ids[i]] = e
+		case errors.Is(err, store.ErrGarbage):
+			unreadable[ids[i]] = fmt.Errorf("dead letter %s: %w", ids[i], err)
+		case !errors.Is(err, ErrNotFound):
+			return err
 		}
 	}
-	return unreadable, nil
+	return nil
 }
-
-// mostUnreadable bounds how many letters that cannot be read are named.
-const mostUnreadable = 10
 
 // Read calls do for every dead letter, the oldest first, until it returns an error, and gives that. It holds a page of
 // them at a time, and reads them together, so that what do is given may be a moment old: see Each. A letter that cannot
-// be read hides no other; the error at the end names it.
+// be read hides no other; the error, a *store.Partial, names it.
 func (s *Store) Read(ctx context.Context, do func(Entry) error) error {
-	var unreadable []error
+	var partial store.Partial
 	err := store.EachPage(ctx, s.db, s.db.Key.Letters(), false, func(ids []string) error {
-		found := make(map[string]Entry, len(ids))
-		garbage, err := s.several(ctx, ids, found)
-		if err != nil {
+		found, unreadable := make(map[string]Entry, len(ids)), map[string]error{}
+		if err := s.several(ctx, ids, found, unreadable); err != nil {
 			return err
 		}
-		unreadable = append(unreadable, garbage[:min(len(garbage), mostUnreadable-len(unreadable))]...)
+		for _, id := range ids { // before any is given: do may have enough
+			partial.Add(unreadable[id])
+		}
 		for _, id := range ids {
 			e, there := found[id]
 			if !there {
@@ -227,10 +236,7 @@ func (s *Store) Read(ctx context.Context, do func(Entry) error) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(unreadable...)
+	return partial.With(err)
 }
 
 // Count is how many dead letters there are.
@@ -264,25 +270,29 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 }
 
 // Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may change and
-// delete: each letter is read just before.
+// delete: each letter is read just before. A letter that cannot be read hides no other; the error, a *store.Partial,
+// names it.
 func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
+	var partial store.Partial
 	ids, err := s.byAge(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
 		entry, err := s.Get(ctx, id)
-		if errors.Is(err, ErrNotFound) {
-			continue // retried or deleted since
-		}
-		if err == nil {
-			err = do(entry)
-		}
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(err, ErrNotFound): // retried or deleted since
+		case errors.Is(err, store.ErrGarbage):
+			partial.Add(err)
+		case err != nil:
+			return partial.With(err)
+		default:
+			if err := do(entry); err != nil {
+				return partial.With(err)
+			}
 		}
 	}
-	return nil
+	return partial.With(nil)
 }
 
 // failedLua defines failed_at(text), the time in a letter, as it is written there.
@@ -310,14 +320,14 @@ func (s *Store) Campaigns(ctx context.Context) (counts map[string]int, err error
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if passable(err) != nil {
 			return nil, err
 		}
 		for _, letter := range letters {
 			var e struct {
 				Campaign string `json:"campaign"`
 			}
-			if err := letter.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			if err := letter.Err(); passable(err) != nil {
 				return nil, err
 			}
 			if json.Unmarshal([]byte(letter.Val()), &e) == nil && e.Campaign != "" {
@@ -326,6 +336,14 @@ func (s *Store) Campaigns(ctx context.Context) (counts map[string]int, err error
 		}
 	}
 	return counts, nil
+}
+
+// passable is nil for an error that is about one letter, which is gone or cannot be read.
+func passable(err error) error {
+	if err = store.Garbage(err); errors.Is(err, store.ErrGarbage) || errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
 }
 
 // retryScript fixes the id and the payload of the task that retries a letter, if none is yet.
@@ -400,7 +418,7 @@ const (
 // --
 // Returns 1 if it was removed.
 var deleteScript = redis.NewScript(failedLua + `
-local text, next = unpack(redis.call('HMGET', KEYS[1], 'entry', 'next'))
+local text, next = unpack(redis.pcall('HMGET', KEYS[1], 'entry', 'next')) -- garbage may be of another type
 if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then
   redis.call('DEL', KEYS[3])
@@ -418,6 +436,19 @@ func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted b
 	defer store.Wrap(&err, "deleting dead letter %s", id)
 	keys := []string{s.db.Key.Letter(id), s.db.Key.Letters(), s.db.Key.Gone(id)}
 	return deleteScript.Run(ctx, s.db, keys, id, next, string(end), int(Keep.Seconds())).Bool()
+}
+
+// LastGone tells the last end of a letter of an id; false if none is remembered.
+func (s *Store) LastGone(ctx context.Context, id string) (end End, known bool, err error) {
+	defer store.Wrap(&err, "looking for what became of dead letter %s", id)
+	ends, err := s.db.HGetAll(ctx, s.db.Key.Gone(id)).Result()
+	var last time.Time
+	for text, one := range ends {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && !at.Before(last) {
+			last, end, known = at, End(one), true
+		}
+	}
+	return end, known, err
 }
 
 // Gone tells the end of a letter that is there no more, as long as that is remembered. It is false if there was none

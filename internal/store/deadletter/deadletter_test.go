@@ -166,3 +166,39 @@ func TestOneAboutAForgottenAddressIsNotWritten(t *testing.T) {
 		t.Errorf("written are %v", got)
 	}
 }
+
+// TestGarbageIsDeleted of whatever type it is, and until then hides no other.
+func TestGarbageIsDeleted(t *testing.T) {
+	t.Parallel()
+	b := on(testkit.Client(t, testkit.RunRedis(t).Addr))
+	for _, id := range []string{"good", "text", "other", "type"} {
+		testkit.NoError(t, b.Put(t.Context(), letter(id)))
+	}
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "test:{once}:d:e:text", "entry", "{garbage").Err())
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "test:{once}:d:e:other", "entry", `{"id":"good"}`).Err())
+	testkit.NoError(t, b.rdb.Set(t.Context(), "test:{once}:d:e:type", "garbage", 0).Err())
+	for name, read := range map[string]func(context.Context, func(deadletter.Entry) error) error{
+		"each": b.Each, "read": b.Read,
+	} {
+		n := 0
+		err := read(t.Context(), func(deadletter.Entry) error { n++; return nil })
+		if partial, other := store.SplitPartial(err); n != 1 || other != nil || !errors.Is(partial, store.ErrGarbage) {
+			t.Errorf("%s: %d, %v", name, n, err)
+		}
+	}
+	found, unreadable, err := b.Several(t.Context(), []string{"good", "text", "none", "other", "type"})
+	if err != nil || len(found) != 1 || len(unreadable) != 3 {
+		t.Errorf("%v, %v, %v", found, unreadable, err)
+	}
+	if _, err := b.Campaigns(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, id := range []string{"text", "other", "type"} {
+		if was, err := b.Delete(t.Context(), id, "", deadletter.Deleted); !was || err != nil {
+			t.Errorf("%s: %t, %v", id, was, err)
+		}
+	}
+	if n, err := b.Count(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d are left, %v", n, err)
+	}
+}

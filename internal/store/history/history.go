@@ -35,7 +35,7 @@ local function remember_task(key, id, at) remember(key, 't:' .. id, at) end
 // Event is something that happened to a dead letter of the address.
 type Event struct {
 	At       time.Time `json:"at"`
-	What     string    `json:"what"` // died, retried or mended
+	What     string    `json:"what"` // enqueued, died, retried, mended or deleted
 	TaskID   string    `json:"task_id,omitempty"`
 	Campaign string    `json:"campaign,omitempty"`
 	// Failure is why it died.

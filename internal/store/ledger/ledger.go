@@ -121,7 +121,7 @@ func GenerationOf(taskID string) int {
 // Get gives the head of a campaign, or ErrNotFound, which is a *DeletedError if it was deleted.
 func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 	campaigns, unreadable, err := l.heads(ctx, name)
-	if err = errors.Join(err, unreadable); err == nil && len(campaigns) == 0 {
+	if err = errors.Join(err, errors.Join(unreadable...)); err == nil && len(campaigns) == 0 {
 		if err = l.deleted(ctx, name); err == nil {
 			err = fmt.Errorf("%s: %w", name, ErrNotFound)
 		}
@@ -133,21 +133,18 @@ func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 }
 
 // List calls do for all campaigns, the newest first, a page at a time, until it returns an error, and gives that. Those
-// that cannot be read hide no others; the error at the end names them.
+// that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
-	var unreadable error
+	var partial store.Partial
 	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), true, func(names []string) error {
 		campaigns, garbage, err := l.heads(ctx, names...)
 		if err != nil {
 			return err
 		}
-		unreadable = errors.Join(unreadable, garbage)
+		partial.Add(garbage...)
 		return do(campaigns)
 	})
-	if err != nil {
-		return err
-	}
-	return unreadable
+	return partial.With(err)
 }
 
 func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err error) {
@@ -157,7 +154,9 @@ func (l *Ledgers) newest(ctx context.Context, limit int) (names []string, err er
 
 // heads gives the heads of campaigns in the order of their names. Those that are not there are left out, and so are
 // those that cannot be read, which unreadable says.
-func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campaign, unreadable, err error) {
+func (l *Ledgers) heads(
+	ctx context.Context, names ...string,
+) (campaigns []Campaign, unreadable []error, err error) {
 	defer store.Wrap(&err, "reading campaigns")
 	heads := make([]*redis.MapStringStringCmd, len(names))
 	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -166,17 +165,23 @@ func (l *Ledgers) heads(ctx context.Context, names ...string) (campaigns []Campa
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(store.Garbage(err), store.ErrGarbage) {
 		return nil, nil, err
 	}
 	for i, head := range heads {
+		if err := store.Garbage(head.Err()); err != nil {
+			unreadable = append(unreadable, fmt.Errorf("campaign %s: %w", names[i], err))
+			continue
+		}
 		if len(head.Val()) == 0 || head.Val()["state"] == string(deleting) {
 			continue // indexed just before its upload was committed, or never
 		}
 		c, err := campaignOf(names[i], head.Val())
-		if unreadable = errors.Join(unreadable, err); err == nil {
-			campaigns = append(campaigns, c)
+		if err != nil {
+			unreadable = append(unreadable, err)
+			continue
 		}
+		campaigns = append(campaigns, c)
 	}
 	return campaigns, unreadable, nil
 }

@@ -74,12 +74,33 @@ type Record struct {
 	// another task may take the id.
 	Retry string `json:"retry,omitempty"`
 	Free  bool   `json:"free,omitempty"`
+	// Acts are what people did with its dead letters, the last ones.
+	Acts []Act `json:"acts,omitempty"`
 	// Cancel is that a person wants an invite task to end as cancelled, once no call of its has an unknown outcome.
 	Cancel bool `json:"cancel,omitempty"`
 	// By is who has cancelled the task, if that is known.
 	By string `json:"by,omitempty"`
 	// Between is what an invite's recipient has come to between two steps, but for Attempts and History.
 	Between fate.State `json:"between,omitzero"`
+}
+
+// Act is what a person did with a dead letter of a task.
+type Act struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"`           // retried, mended or deleted
+	Next string    `json:"next,omitempty"` // the task that retries it
+}
+
+// mostActs bounds how many acts a record has.
+const mostActs = 50
+
+// Note notes an act. One that has begun the same retry as the last one is that one again.
+func (r *Record) Note(act Act) {
+	if n := len(r.Acts); n > 0 && act.Next != "" && r.Acts[n-1].Next == act.Next {
+		return
+	}
+	r.Acts = append(r.Acts, act)
+	r.Acts = r.Acts[max(0, len(r.Acts)-mostActs):]
 }
 
 // Life is what the task's recipient has come to so far.

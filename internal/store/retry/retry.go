@@ -186,45 +186,62 @@ func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) er
 	if !about {
 		return nil
 	}
-	died := history.Event{
-		At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure,
-	}
-	again := history.Event{At: time.Now().UTC(), What: "retried", TaskID: e.Next, Campaign: e.Campaign}
+	again := history.Event{At: time.Now().UTC(), What: actOn(e), TaskID: e.Next, Campaign: e.Campaign}
 	if e.Recipient != nil && !strings.HasPrefix(e.Next, alone) {
 		again.TaskID = ""
 	}
-	if len(e.Mended) > 0 {
-		again.What = "mended"
-	}
-	name := fmt.Sprintf("%s:%d:", e.ID, e.FailedAt.UnixNano())
-	note := func(address store.AddressID, other string, became bool) error {
-		died, again := died, again
-		again.Address, again.Became = other, became
-		if other != "" && !became {
-			died.Address = other
-		}
-		var began error
-		if payload, _ := tasks.DecodeInvite(e.Payload); e.Recipient == nil && payload.EnqueuedAt > 0 {
-			began = r.histories.Note(ctx, address, name+"enqueued",
-				history.Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: e.TaskID})
-		}
-		return errors.Join(began, r.histories.Note(ctx, address, name+"died", died),
-			r.histories.Note(ctx, address, name+"again", again))
-	}
 	if !sent.moved {
-		return note(own, "", false)
+		return r.remember(ctx, own, e, again)
 	}
-	return errors.Join(note(own, sent.address, true), note(store.IDOf(sent.address), e.EmailAddress, false))
+	became, came := again, again
+	became.Address, became.Became = sent.address, true
+	came.Address = e.EmailAddress
+	return errors.Join(r.remember(ctx, own, e, became), r.remember(ctx, store.IDOf(sent.address), e, came))
+}
+
+// actOn says what a retry of a letter is that has begun.
+func actOn(e deadletter.Entry) string {
+	if len(e.Mended) > 0 {
+		return "mended"
+	}
+	return "retried"
+}
+
+// remember remembers of an address that a letter died, and what a person did with it then.
+func (r *Retrier) remember(ctx context.Context, address store.AddressID, e deadletter.Entry, act history.Event) error {
+	name := fmt.Sprintf("%s:%d:", e.ID, e.FailedAt.UnixNano())
+	died := history.Event{At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure}
+	if !act.Became {
+		died.Address = act.Address
+	}
+	var began error
+	payload, _ := tasks.DecodeInvite(e.Payload)
+	if e.Recipient == nil && payload.EnqueuedAt > 0 && !IsRetry(e.ID) {
+		began = r.histories.Note(ctx, address, name+"enqueued",
+			history.Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: e.TaskID})
+	}
+	return errors.Join(began, r.histories.Note(ctx, address, name+"died", died),
+		r.histories.Note(ctx, address, name+"again", act))
 }
 
 // Delete removes a dead letter for good and tells whether it was there. The id of its task is free again.
 func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	entry, err := r.letters.Get(ctx, id)
-	if errors.Is(err, deadletter.ErrNotFound) {
+	switch {
+	case errors.Is(err, deadletter.ErrNotFound):
 		return false, nil
+	case err != nil && !errors.Is(err, store.ErrGarbage): // garbage is deleted too
+		return false, err
 	}
-	if owner, address, ok := ownerOf(entry); err == nil && ok {
+	if owner, address, ok := ownerOf(entry); ok {
 		if err := r.intents.Forget(ctx, owner, address); err != nil {
+			return false, err
+		}
+	}
+	act := record.Act{At: time.Now().UTC(), What: string(deadletter.Deleted)}
+	if own, about := entry.Address(); about {
+		gone := history.Event{At: act.At, What: act.What, TaskID: entry.TaskID, Campaign: entry.Campaign}
+		if err := r.remember(ctx, own, entry, gone); err != nil {
 			return false, err
 		}
 	}
@@ -232,11 +249,16 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	if err != nil || entry.Recipient != nil {
 		return deleted, err
 	}
-	_, err = r.records.Change(ctx, baseOf(id), func(base *record.Record) bool {
+	_, err = r.records.Change(ctx, BaseOf(id), func(base *record.Record) bool {
 		free := base.State == record.Dead && !base.Free
-		base.Free = base.Free || free
+		if base.Free = base.Free || free; free {
+			base.Note(act)
+		}
 		return free
 	})
+	if errors.Is(err, store.ErrGarbage) { // whose task is known no more
+		err = nil
+	}
 	return deleted, err
 }
 
@@ -265,12 +287,15 @@ func doubtSince(e deadletter.Entry) int64 {
 	return e.FailedAt.UnixMilli()
 }
 
-// baseOf is the id of the task that a letter's is a retry of, or its own. A colon keeps retries apart from ids that
+// BaseOf is the id of the task that another is a retry of, or its own. A colon keeps retries apart from ids that
 // producers choose.
-func baseOf(id string) string {
+func BaseOf(id string) string {
 	base, _, _ := strings.Cut(id, retryMark)
 	return base
 }
+
+// IsRetry tells whether a task retries a dead letter. Its payload says when the first one was enqueued.
+func IsRetry(id string) bool { return strings.Contains(id, retryMark) }
 
 const (
 	retryMark = ":retry"
@@ -308,8 +333,9 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 			return err
 		}
 	}
-	_, err := r.records.Change(ctx, baseOf(entry.ID), func(base *record.Record) bool {
+	_, err := r.records.Change(ctx, BaseOf(entry.ID), func(base *record.Record) bool {
 		base.Retry = entry.Next
+		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next})
 		return true
 	})
 	if err != nil && !errors.Is(err, store.ErrGarbage) {
