@@ -119,6 +119,9 @@ func (k Keys) KeepingSince() string { return k.once("keeping:since") }
 // Campaigns is the index of the campaigns, by time.
 func (k Keys) Campaigns() string { return string(k) + ":campaigns" }
 
+// Audit is the list of what people did on the pages.
+func (k Keys) Audit() string { return string(k) + ":audit" }
+
 // Schedule is how a schedule stands.
 func (k Keys) Schedule(name string) string { return k.schedule("s:" + name) }
 

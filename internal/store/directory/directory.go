@@ -120,29 +120,39 @@ func (f Filter) matches(inv clerkclient.Invitation) bool {
 // Each calls do for every invitation that matches, the newest first. It holds a page of them at a time. The error
 // may be ErrReplaced, after some were given.
 func (c Copy) Each(ctx context.Context, filter Filter, do func(clerkclient.Invitation) error) error {
-	d := c.directory
-	for start := 0; start < c.count; start += pageRows {
+	_, err := c.From(ctx, 0, c.count, filter, func(_ int, inv clerkclient.Invitation) error { return do(inv) })
+	return err
+}
+
+// From is Each for the invitations from a place on, 0 at first, that looks at a number of them at most. do gets the
+// place of each, too. It gives how many were looked at.
+func (c Copy) From(
+	ctx context.Context, from, look int, filter Filter, do func(place int, inv clerkclient.Invitation) error,
+) (looked int, err error) {
+	d, end := c.directory, min(c.count, from+look)
+	for start := from; start < end; start += pageRows {
 		ids, err := d.db.ZRevRange(ctx, d.db.Key.CopyOrder(c.name), int64(start), int64(start+pageRows-1)).Result()
 		if err != nil {
-			return fmt.Errorf("reading the directory: %w", err)
+			return looked, fmt.Errorf("reading the directory: %w", err)
 		}
 		rows, err := c.rows(ctx, ids)
 		switch {
 		case err != nil:
-			return err
+			return looked, err
 		case len(rows) < min(pageRows, c.count-start):
-			return ErrReplaced
+			return looked, ErrReplaced
 		}
-		for _, inv := range rows {
+		looked += len(rows)
+		for i, inv := range rows {
 			if forgotten(inv) || !filter.matches(inv) {
 				continue
 			}
-			if err := do(inv); err != nil {
-				return err
+			if err := do(start+i, inv); err != nil {
+				return looked, err
 			}
 		}
 	}
-	return nil
+	return looked, nil
 }
 
 // rows returns the invitations with these ids in their order, without those that the copy does not have.

@@ -1,0 +1,93 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
+)
+
+// Cursor is a place in the list of dead letters, the newest first: behind the letter of that time and id. The zero
+// Cursor is the beginning.
+type Cursor struct {
+	At int64 // Unix milliseconds
+	ID string
+}
+
+// String writes a cursor as ParseCursor reads it.
+func (c Cursor) String() string { return strconv.FormatInt(c.At, 10) + ":" + c.ID }
+
+// ParseCursor reads a cursor. What is none is the beginning.
+func ParseCursor(text string) Cursor {
+	at, id, _ := strings.Cut(text, ":")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || ms <= 0 || ms > math.MaxInt32*1000 {
+		return Cursor{}
+	}
+	return Cursor{ms, id}
+}
+
+// Newest reads at most n dead letters behind a cursor, the newest first, and gives the place behind them: zero if there
+// are no more. A letter that cannot be read hides no other; the error, a *store.Partial, names it.
+func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, next Cursor, err error) {
+	places, err := s.places(ctx, from, n)
+	if err != nil || len(places) == 0 {
+		return nil, Cursor{}, err
+	}
+	ids := make([]string, len(places))
+	for i, place := range places {
+		ids[i] = place.ID
+	}
+	found, unreadable, err := s.Several(ctx, ids)
+	if err != nil {
+		return nil, Cursor{}, err
+	}
+	var partial store.Partial
+	for _, id := range ids {
+		if e, there := found[id]; there {
+			page = append(page, e)
+		}
+		partial.Add(unreadable[id])
+	}
+	if len(places) == n {
+		next = places[n-1]
+	}
+	return page, next, partial.With(nil)
+}
+
+// places gives the places of at most n letters behind a cursor.
+func (s *Store) places(ctx context.Context, from Cursor, n int) (places []Cursor, err error) {
+	defer store.Wrap(&err, "listing dead letters")
+	end := "+inf"
+	if from != (Cursor{}) {
+		end = strconv.FormatInt(from.At, 10)
+	}
+	for offset := int64(0); len(places) < n; offset += int64(n) { // letters of one instant may lie before the cursor
+		rows, err := s.db.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+			Key: s.db.Key.Letters(), Start: end, Stop: "-inf", ByScore: true, Rev: true, Offset: offset, Count: int64(n),
+		}).Result()
+		if err != nil {
+			return nil, err
+		}
+		for _, z := range rows {
+			id, isText := z.Member.(string)
+			if !isText {
+				return nil, errors.New("an id is no text")
+			}
+			place := Cursor{int64(z.Score), id}
+			if from != (Cursor{}) && place.At == from.At && place.ID >= from.ID || len(places) == n {
+				continue
+			}
+			places = append(places, place)
+		}
+		if len(rows) < n {
+			break
+		}
+	}
+	return places, nil
+}
