@@ -15,9 +15,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/page"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/tokens"
 )
 
 const (
@@ -28,18 +32,27 @@ const (
 
 // adminFlags say where the worker answers operators.
 type adminFlags struct {
-	AdminAddr      string `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health and metrics, or off. Other than loopback needs a token."`
-	AdminToken     string `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz."`
-	AdminTokenFile string `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
+	AdminAddr      string   `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health, metrics and pages, or off. Other than loopback needs a token."`
+	AdminToken     string   `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz; on the pages, that of an operator named admin."`
+	AdminTokenFile string   `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
+	TokensFile     string   `name:"tokens-file" env:"USHER_API_TOKENS_FILE" placeholder:"PATH" help:"File of more tokens for the pages; that of enqueue serve."`
+	BehindProxy    bool     `help:"Serve the pages beyond loopback without TLS: a proxy in front has it."`
+	PublicHost     []string `placeholder:"HOST" help:"Another name under which browsers reach the pages. Repeatable."`
 }
 
 // adminConfig is what the admin address serves: whether the worker lives, whether it is ready, and its metrics.
 type adminConfig struct {
 	addr     string
+	loopback bool
 	token    string                     // asked for by everything but /healthz and /readyz; empty asks for none
 	notReady func() string              // the reason why the worker is not ready, or nothing
 	rests    func() []policy.Standstill // which calls Clerk serves nobody
 	metrics  prometheus.Gatherer
+
+	tokens      *tokens.File
+	behindProxy bool
+	hosts       []string
+	pages       http.Handler // nil: none are served
 }
 
 func (a *adminFlags) read() (c adminConfig, err error) {
@@ -47,20 +60,60 @@ func (a *adminFlags) read() (c adminConfig, err error) {
 	if c.addr, loopback, err = settings.ListenAddr("USHER_ADMIN_ADDR", a.AdminAddr); err != nil {
 		return c, err
 	}
-	c.token, err = settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile)
-	if err == nil && c.addr != "" && !loopback && c.token == "" {
+	if c.token, err = settings.Secret("USHER_ADMIN_TOKEN", a.AdminToken, a.AdminTokenFile); err != nil {
+		return c, err
+	}
+	if c.addr != "" && !loopback && c.token == "" {
 		const want = "a token, because USHER_ADMIN_ADDR %s can be reached from other machines"
-		err = settings.Fault("USHER_ADMIN_TOKEN", "", want, c.addr)
+		return c, settings.Fault("USHER_ADMIN_TOKEN", "", want, c.addr)
+	}
+	c.loopback, c.behindProxy = loopback, a.BehindProxy
+	c.hosts = append([]string{"localhost", "127.0.0.1", "::1"}, a.PublicHost...)
+	if host, _, err := net.SplitHostPort(c.addr); err == nil && host != "" {
+		c.hosts = append(c.hosts, host)
+	}
+	if a.TokensFile != "" {
+		c.tokens, err = tokens.Open(a.TokensFile, nil)
 	}
 	return c, err
 }
 
-// serve listens and answers until the context ends. An address that cannot be listened on is an error at once.
-func (c adminConfig) serve(ctx context.Context) error {
+// servePages adds the pages to what is served. Beyond loopback they need a proxy with TLS: a session must not be
+// readable on its way.
+func (c *adminConfig) servePages(rdb redis.UniversalClient, namespace string, sandbox bool, log zerolog.Logger) error {
+	if !c.loopback && !c.behindProxy {
+		log.Warn().Str("addr", c.addr).Msg("no pages are served beyond loopback without --behind-proxy")
+		return nil
+	}
+	config := page.Config{
+		Redis: rdb, Namespace: namespace, Tokens: c.tokens, AdminToken: c.token, Hosts: c.hosts, Secure: c.behindProxy,
+		Version: settings.Version(), Log: log,
+	}
+	switch {
+	case sandbox:
+		config.Anonymous = page.Operator
+	case c.loopback && !c.behindProxy:
+		config.Anonymous = page.Viewer
+	}
+	pages, err := page.New(config)
+	if err == nil {
+		c.pages = pages
+	}
+	return err
+}
+
+// listen takes the address. One that cannot be taken is a bad setting.
+func (c adminConfig) listen(ctx context.Context) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
 	if err != nil {
-		return fmt.Errorf("admin address: %w", err)
+		const want = "an address that is free (--admin-addr; off for none): %v"
+		return nil, settings.Fault("USHER_ADMIN_ADDR", c.addr, want, err)
 	}
+	return listener, nil
+}
+
+// serve answers until the context ends.
+func (c adminConfig) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           c.handler(),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
@@ -96,6 +149,9 @@ func (c adminConfig) handler() http.Handler {
 		}
 	})
 	mux.Handle("GET /metrics", c.guard(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{})))
+	if c.pages != nil {
+		mux.Handle("/", c.pages)
+	}
 	return mux
 }
 

@@ -205,8 +205,15 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
 	if s.admin.addr != "" {
 		s.admin.notReady, s.admin.rests, s.admin.metrics = health.NotReady, budgets.Standstills, registry
+		if err := s.admin.servePages(rdb, c.Namespace, c.Sandbox, log); err != nil {
+			return err
+		}
+		listener, err := s.admin.listen(ctx)
+		if err != nil {
+			return err
+		}
 		go func() {
-			if err := s.admin.serve(serving); err != nil {
+			if err := s.admin.serve(serving, listener); err != nil {
 				cancel(err)
 			}
 		}()

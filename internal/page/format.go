@@ -1,0 +1,150 @@
+package page
+
+import (
+	"fmt"
+	"html/template"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/tasks"
+)
+
+// functions are what templates write values with. Templates escape what they write; nothing here gives markup.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
+		"percent": percent, "plain": plain, "exact": exact, "advice": advice, "failure": failureOf,
+		"standstill": standstill,
+	}
+}
+
+// count writes a number with its thousands apart.
+func count(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "\u202f" + text[i:]
+	}
+	return text
+}
+
+// instant writes a time.
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
+}
+
+// clock writes a time as short as can be: without the day if it is today.
+func clock(t time.Time) string {
+	t = t.UTC()
+	if t.Format(time.DateOnly) == time.Now().UTC().Format(time.DateOnly) {
+		return t.Format("15:04:05") + " UTC"
+	}
+	return instant(t)
+}
+
+// iso writes a time for programs.
+func iso(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// exact writes a time as a form gives it back.
+func exact(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// span writes how far from now a time is.
+func span(t time.Time) string {
+	return settings.FormatDuration(time.Until(t).Abs().Truncate(time.Second))
+}
+
+// percent is a part of a whole, between 0 and 100.
+func percent(part, whole int) int {
+	if whole <= 0 {
+		return 0
+	}
+	return min(100, max(0, part*100/whole))
+}
+
+// plain gives a text in which nothing hides, or changes the direction of what follows.
+func plain(text string) string {
+	if !strings.ContainsFunc(text, hides) {
+		return strings.ToValidUTF8(text, "\uFFFD")
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hides(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func hides(r rune) bool {
+	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// standstill says why something stands still.
+func standstill(s *tasks.Standstill) string {
+	words := s.Message
+	if !s.Since.IsZero() {
+		words += ", since " + clock(s.Since)
+	}
+	if !s.Until.IsZero() {
+		words += ", until " + clock(s.Until)
+	}
+	return words
+}
+
+// failureOf says what Clerk, or a check of ours, said.
+func failureOf(e deadletter.Entry) string {
+	f := e.Failure
+	if f.HTTPStatus != 0 {
+		return fmt.Sprintf("%d %s: %s", f.HTTPStatus, f.Code, f.Message)
+	}
+	return strings.TrimPrefix(f.Code+": "+f.Message, ": ")
+}
+
+// address is an address as the person may see it.
+func (v *visit) address(text string) string {
+	if v.operates() {
+		return text
+	}
+	at := strings.LastIndexByte(text, '@')
+	if at < 1 {
+		return ""
+	}
+	return string([]rune(text)[:1]) + "***" + text[at:]
+}
+
+// advice says in plain words what to do about dead letters of a cause. Most recipients are refused for one of these
+// codes of Clerk's (https://clerk.com/docs/errors).
+func advice(reason, code string) string {
+	switch code {
+	case "form_identifier_exists":
+		return "The address belongs to a user already. Nothing is left to do: delete the letter. " +
+			"With on_existing_user set to skip, such recipients do not become dead letters."
+	case "duplicate_record":
+		return "An invitation for the address is pending already. Delete the letter, or retry it with " +
+			"on_duplicate set to accept or resend."
+	case "not_allowed_access":
+		return "The allowlist or blocklist of the instance excludes the address. Change the list at Clerk and retry, " +
+			"or delete the letter."
+	case "dev_monthly_email_limit_exceeded":
+		return "A development instance may send no more e-mails this month. Retry next month, or use a production instance."
+	}
+	if strings.HasPrefix(code, "form_") {
+		return "Clerk does not accept the value of a field. Correct it and send the letter again."
+	}
+	switch reason {
+	case "exhausted":
+		return "Clerk failed again and again. Look at status.clerk.com. When it is well, retry these."
+	case "invalid":
+		return "The task could not be read: the program that enqueued it wrote something that Usher does not know. " +
+			"Correct the program, and enqueue it again."
+	}
+	return "Read what Clerk says. Correct the request and retry it, or delete the letter."
+}

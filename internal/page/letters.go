@@ -1,0 +1,341 @@
+package page
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/retry"
+	"example.com/usher/tasks"
+)
+
+const (
+	// groupLook is how many of the newest dead letters are grouped by their cause.
+	groupLook = 1000
+	// lettersLooked bounds how many letters a filtered list looks at in a request.
+	lettersLooked = 2000
+)
+
+// letterGroup is the dead letters of one cause.
+type letterGroup struct {
+	Reason, Code string
+	Count        int
+	Example      string // what Clerk said to one of them
+}
+
+// letterRow is a dead letter as a list shows it.
+type letterRow struct {
+	deadletter.Entry
+	Who string
+}
+
+// letterList is a page of dead letters, the newest first.
+type letterList struct {
+	All            int // dead letters in all
+	Grouped        int // the newest ones, which are grouped
+	Groups         []letterGroup
+	Code, Campaign string
+	Filtered       bool
+	Rows           []letterRow
+	Looked         int
+	Next           string
+	Begun          bool
+	Unreadable     string
+	Cut            time.Time
+}
+
+func letters(v *visit) (any, error) {
+	list := letterList{
+		Code: v.r.FormValue("code"), Campaign: v.r.FormValue("campaign"), Cut: time.Now().UTC(),
+	}
+	list.Filtered = list.Code != "" || list.Campaign != ""
+	from := deadletter.ParseCursor(v.r.FormValue("from"))
+	list.Begun = from != (deadletter.Cursor{})
+	var err error
+	if list.All, err = v.desk.DeadLetters.Count(v.ctx); err != nil {
+		return nil, err
+	}
+	if err := list.group(v); err != nil {
+		return nil, err
+	}
+	return list, list.fill(v, from)
+}
+
+// group groups the newest letters.
+func (l *letterList) group(v *visit) error {
+	groups := map[[2]string]letterGroup{}
+	newest, _, err := v.desk.DeadLetters.Newest(v.ctx, deadletter.Cursor{}, groupLook)
+	if _, err := store.SplitPartial(err); err != nil {
+		return err
+	}
+	for _, e := range newest {
+		key := [2]string{string(e.Failure.Reason), e.Failure.Code}
+		one := groups[key]
+		one.Reason, one.Code = key[0], key[1]
+		if one.Count++; one.Example == "" && v.operates() {
+			one.Example = failureOf(e)
+		}
+		groups[key] = one
+	}
+	l.Grouped = len(newest)
+	l.Groups = slices.SortedFunc(maps.Values(groups), func(a, b letterGroup) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
+	})
+	return nil
+}
+
+// fill reads letters behind a cursor until the page is full or enough were looked at.
+func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
+	for l.Looked < lettersLooked {
+		page, next, err := v.desk.DeadLetters.Newest(v.ctx, from, pageRows)
+		unreadable, err := store.SplitPartial(err)
+		if err != nil {
+			return err
+		}
+		if unreadable != nil {
+			l.Unreadable = unreadable.Error()
+		}
+		l.Looked += len(page)
+		for i, e := range page {
+			if l.Code != "" && e.Failure.Code != l.Code || l.Campaign != "" && e.Campaign != l.Campaign {
+				continue
+			}
+			if len(l.Rows) == pageRows {
+				before := page[i-1]
+				l.Next = deadletter.Cursor{At: before.FailedAt.UnixMilli(), ID: before.ID}.String()
+				return nil
+			}
+			l.Rows = append(l.Rows, v.letterRow(e))
+		}
+		if next == (deadletter.Cursor{}) {
+			l.Next = ""
+			return nil
+		}
+		from, l.Next = next, next.String()
+		if len(l.Rows) == pageRows {
+			return nil
+		}
+	}
+	return nil
+}
+
+// letterRow shows a letter. A viewer gets no id, from which an address could be found by trying.
+func (v *visit) letterRow(e deadletter.Entry) letterRow {
+	row := letterRow{Entry: e, Who: v.address(e.EmailAddress)}
+	if row.Who == "" {
+		row.Who = e.InvitationID
+	}
+	if !v.operates() {
+		row.ID, row.TaskID, row.Failure.Message, row.Payload = "", "", "", nil
+	}
+	return row
+}
+
+// letterSheet is one dead letter, and the fields of its request as a form shows them.
+type letterSheet struct {
+	deadletter.Entry
+	Fields []field
+	Broken string // why the request cannot be shown
+	Faults []desk.MendFault
+}
+
+// field is a field of a request in a form.
+type field struct{ Name, Label, Value, Hint string }
+
+func letter(v *visit) (any, error) {
+	e, err := v.desk.DeadLetters.Get(v.ctx, v.r.FormValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	return letterSheetOf(e), nil
+}
+
+func letterSheetOf(e deadletter.Entry) letterSheet {
+	sheet := letterSheet{Entry: e}
+	r, err := retry.Request(e)
+	if err != nil {
+		sheet.Broken = err.Error()
+		return sheet
+	}
+	sheet.Fields = fieldsOf(r)
+	return sheet
+}
+
+// fieldsOf gives the fields of a request as texts that ParseCorrection reads.
+func fieldsOf(r tasks.Recipient) []field {
+	metadata := ""
+	if len(r.PublicMetadata) > 0 {
+		if data, err := json.Marshal(r.PublicMetadata); err == nil {
+			metadata = string(data)
+		}
+	}
+	days := ""
+	if r.ExpiresInDays > 0 {
+		days = fmt.Sprint(r.ExpiresInDays)
+	}
+	return []field{
+		{"email_address", "E-mail address", r.EmailAddress, ""},
+		{"public_metadata", "Public metadata", metadata, "A JSON object; empty for none"},
+		{"redirect_url", "Redirect URL", r.RedirectURL, "Where the link in the e-mail leads"},
+		{"expires_in_days", "Expires in days", days, "1 to 365; empty is Clerk's 30"},
+		{"on_duplicate", "If an invitation is pending", string(r.OnDuplicate), "dead-letter, accept or resend"},
+		{"on_existing_user", "If the address is a user's", string(r.OnExistingUser), "dead-letter or skip"},
+		{"template_slug", "Template", r.TemplateSlug, "invitation or waitlist_invitation; empty is Clerk's default"},
+	}
+}
+
+// mendLetter sends one letter again with the fields of a form. What has not changed is left as it is.
+func mendLetter(v *visit) error {
+	e, err := v.desk.DeadLetters.Get(v.ctx, v.r.PostFormValue("id"))
+	switch {
+	case errors.Is(err, deadletter.ErrNotFound):
+		return errGone
+	case err != nil:
+		return err
+	case exact(e.FailedAt) != v.r.PostFormValue("failed_at"):
+		return deadletter.ErrChanged
+	}
+	plan := desk.MendPlan{Retry: []desk.Mend{{Letter: e}}}
+	sheet := letterSheetOf(e)
+	var changed []string
+	for i, f := range sheet.Fields {
+		if value := strings.TrimSpace(v.r.PostFormValue(f.Name)); value != f.Value {
+			changed = append(changed, f.Name+"="+value)
+			sheet.Fields[i].Value = value
+		}
+	}
+	if len(changed) > 0 {
+		change, err := peoplefile.ParseCorrection(changed)
+		if err == nil {
+			plan, err = v.desk.PlanChange(v.ctx, []deadletter.Entry{e}, change)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if sheet.Faults = plan.Faults; len(plan.Faults) > 0 {
+		v.render(http.StatusUnprocessableEntity, "letter", false, sheet)
+		return nil
+	}
+	retried, err := v.desk.CarryOut(v.ctx, plan, func(desk.Retried) {})
+	if err != nil {
+		return err
+	}
+	what := "sent a dead letter again as it is"
+	if len(changed) > 0 {
+		what = "mended a dead letter and sent it again"
+	}
+	return v.done("/dead-letters", what, len(retried))
+}
+
+var errGone = &problem{http.StatusConflict, "Somebody was faster",
+	"This dead letter was retried or deleted meanwhile. Nothing was done now."}
+
+// chosenLetters reads which letters a form is about.
+func (v *visit) chosenLetters() (chosen desk.Letters, words string, err error) {
+	chosen.Code, chosen.Campaign = v.r.FormValue("code"), v.r.FormValue("campaign")
+	words = "all dead letters"
+	if id := v.r.FormValue("id"); id != "" {
+		chosen.IDs, words = []string{id}, "this dead letter"
+	}
+	if chosen.Code != "" {
+		words += " with the code " + chosen.Code
+	}
+	if chosen.Campaign != "" {
+		words += " of campaign " + chosen.Campaign
+	}
+	return chosen, words, nil
+}
+
+// confirmLetters asks before letters are retried or deleted. It counts those that are there now.
+func confirmLetters(v *visit) (any, error) {
+	chosen, words, err := v.chosenLetters()
+	if err != nil {
+		return nil, err
+	}
+	cut := time.Now().UTC()
+	n := 0
+	_, err = v.desk.ReadLetters(v.ctx, chosen, func(deadletter.Entry) error {
+		n++
+		return nil
+	})
+	if _, err := store.SplitPartial(err); err != nil {
+		return nil, err
+	}
+	q := question{
+		Title: "Delete " + words + "?", Button: "Delete", Action: "/dead-letters/delete", Back: "/dead-letters", Count: n,
+		Cut: cut, Consequence: "What is deleted is gone for good, and nobody is invited by it.",
+		Fields: map[string]string{"code": chosen.Code, "campaign": chosen.Campaign, "id": v.r.FormValue("id")},
+	}
+	if v.r.FormValue("do") == "retry" {
+		q.Title, q.Button, q.Action = "Retry "+words+"?", "Retry", "/dead-letters/retry"
+		q.Consequence = "They are sent again through the same limits. What fails for the same cause comes back."
+	}
+	q.Ask = fmt.Sprintf("That is %s, as of %s. Whatever dies afterwards is not touched.", letterCount(n), clock(cut))
+	return q, nil
+}
+
+func letterCount(n int) string {
+	if n == 1 {
+		return "1 dead letter"
+	}
+	return count(n) + " dead letters"
+}
+
+func retryLetters(v *visit) error {
+	return v.eachChosen("retried", func(e deadletter.Entry) (bool, error) {
+		_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
+		return err == nil, err
+	})
+}
+
+func deleteLetters(v *visit) error {
+	return v.eachChosen("deleted", func(e deadletter.Entry) (bool, error) {
+		return v.desk.Retrier.Delete(v.ctx, e.ID)
+	})
+}
+
+// eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
+// are passed over.
+func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) error {
+	chosen, words, err := v.chosenLetters()
+	if err != nil {
+		return err
+	}
+	cut, err := cutOff(v.r.PostFormValue("cut"))
+	if err != nil {
+		return err
+	}
+	n := 0
+	_, err = v.desk.EachLetter(v.ctx, chosen, func(e deadletter.Entry) error {
+		if e.FailedAt.After(cut) {
+			return nil
+		}
+		done, err := do(e)
+		if done {
+			n++
+		}
+		if errors.Is(err, deadletter.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if _, err := store.SplitPartial(err); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
+		if n > 0 {
+			_ = v.server.audit.Note(v.ctx, v.actor, did+" some of "+words, n)
+		}
+		return err
+	}
+	return v.done("/dead-letters?"+url.Values{"campaign": {chosen.Campaign}}.Encode(), did+" "+words, n)
+}

@@ -1,0 +1,182 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/tasks"
+)
+
+// invitationList is a page of the directory, the newest first.
+type invitationList struct {
+	Never      bool // the directory was never synced
+	SyncedAt   time.Time
+	Statuses   []string
+	Status     string
+	Query      string // only after a search, which is posted: no address stands in a URL
+	Rows       []clerkclient.Invitation
+	From, Next int
+	Looked     int
+}
+
+// directoryLooked bounds how many invitations a request looks at.
+const directoryLooked = 20_000
+
+func statuses() []string { return []string{"pending", "accepted", "revoked", "expired"} }
+
+func invitations(v *visit) (any, error) {
+	from, _ := strconv.Atoi(v.r.FormValue("from")) // garbage is the beginning
+	return v.directory(v.r.FormValue("status"), "", max(0, from))
+}
+
+func searchInvitations(v *visit) error {
+	from, _ := strconv.Atoi(v.r.PostFormValue("from"))
+	list, err := v.directory(v.r.PostFormValue("status"), strings.TrimSpace(v.r.PostFormValue("query")), max(0, from))
+	if err == nil {
+		v.render(http.StatusOK, "invitations", false, list)
+	}
+	return err
+}
+
+// directory reads a page of the directory: what matches behind the first rows.
+func (v *visit) directory(status, query string, from int) (any, error) {
+	list := invitationList{Statuses: statuses(), Status: status, Query: query, From: from}
+	if !slices.Contains(list.Statuses, status) {
+		list.Status = ""
+	}
+	copy, err := v.desk.Directory.Copy(v.ctx)
+	if errors.Is(err, directory.ErrNoCopy) {
+		list.Never = true
+		return list, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list.SyncedAt = copy.SyncedAt
+	filter := directory.Filter{Status: list.Status, Query: query}
+	at := 0
+	take := func(place int, inv clerkclient.Invitation) error {
+		if len(list.Rows) == pageRows {
+			list.Next = at + 1
+			return errEnough
+		}
+		at = place
+		inv.EmailAddress = v.address(inv.EmailAddress)
+		if !v.operates() {
+			inv.ID, inv.PublicMetadata = "", nil
+		}
+		list.Rows = append(list.Rows, inv)
+		return nil
+	}
+	list.Looked, err = copy.From(v.ctx, from, directoryLooked, filter, take)
+	if errors.Is(err, errEnough) {
+		return list, nil
+	}
+	if list.Looked >= directoryLooked {
+		list.Next = from + list.Looked
+	}
+	return list, err
+}
+
+func confirmRevoke(v *visit) (any, error) {
+	id := v.r.FormValue("id")
+	if err := tasks.ValidateInvitationID(id); err != nil {
+		return nil, err
+	}
+	return question{
+		Title: "Revoke this invitation?", Ask: "That is 1 invitation: " + id + ".",
+		Consequence: "Its link stops working. A worker revokes it at Clerk.",
+		Action:      "/invitations/revoke", Button: "Revoke", Back: "/invitations", Count: 1, Cut: time.Now().UTC(),
+		Fields: map[string]string{"id": id},
+	}, nil
+}
+
+func revokeInvitation(v *visit) error {
+	task, err := v.desk.Revoke(v.ctx, v.r.PostFormValue("id"), tasks.ID("page-revoke-"+v.r.PostFormValue("id")))
+	if err != nil && !errors.Is(err, tasks.ErrExists) {
+		return err
+	}
+	return v.done("/invitations", "enqueued task "+task.ID+", which revokes an invitation", 1)
+}
+
+func schedules(v *visit) (any, error) {
+	var all []schedule.Standing
+	err := v.desk.EachSchedule(v.ctx, func(s schedule.Standing) error {
+		if len(all) == 4*pageRows {
+			return errEnough
+		}
+		all = append(all, s)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return all, err
+}
+
+func changeSchedule(v *visit) (err error) {
+	name, verb := v.r.PathValue("name"), v.r.PathValue("verb")
+	did := ""
+	switch verb {
+	case "pause":
+		did = "paused"
+		_, err = v.desk.Schedules.Pause(v.ctx, name)
+	case "resume":
+		did = "resumed"
+		_, err = v.desk.Schedules.Resume(v.ctx, name)
+	case "run":
+		did = "ran"
+		_, _, err = v.desk.Schedules.Run(v.ctx, name, func() {})
+	default:
+		return errNoPage
+	}
+	if err != nil {
+		return err
+	}
+	return v.done("/schedules", did+" schedule "+name, 1)
+}
+
+// storySheet is what was asked for, and what is known of it.
+type storySheet struct {
+	What       string
+	Story      *desk.Story
+	Unreadable string // what could not be read
+}
+
+func emptyStory(*visit) (any, error) { return storySheet{}, nil }
+
+func findStory(v *visit) error {
+	what := strings.TrimSpace(v.r.PostFormValue("what"))
+	if what == "" {
+		return &problem{http.StatusBadRequest, "Nothing to look for", "Enter an e-mail address, or an id."}
+	}
+	story, err := v.desk.Find(v.ctx, what)
+	unreadable, err := store.SplitPartial(err)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return &problem{http.StatusNotFound, "Nothing is known of that",
+			fmt.Sprintf("No task, dead letter or invitation has the id %.80q. Ended tasks are known for 30 days.", what)}
+	}
+	if err != nil {
+		return err
+	}
+	sheet := storySheet{What: what, Story: &story}
+	if unreadable != nil {
+		sheet.Unreadable = unreadable.Error()
+	}
+	v.render(http.StatusOK, "find", false, sheet)
+	return nil
+}
+
+// Link is the page of the campaign that an event is about.
+func (storySheet) Link(campaign string) string { return "/campaigns/" + url.PathEscape(campaign) }

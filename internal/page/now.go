@@ -1,0 +1,109 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+// pageRows is how many rows a list shows.
+const pageRows = 50
+
+// errEnough ends the reading of a list when the page is full.
+var errEnough = errors.New("the page is full")
+
+// overview is what the first page shows.
+type overview struct {
+	desk.Overview
+	Budgets   []budget
+	Campaigns []tasks.Campaign // those that are not over
+	More      bool
+}
+
+// budget is a limit, and how much of it is used.
+type budget struct {
+	Title   string
+	Usage   ratelimit.Usage
+	Reserve int
+}
+
+// Percent is how much of the limit is used.
+func (b budget) Percent() int { return percent(b.Usage.Used, b.Usage.N) }
+
+// Free is how many calls may be made now.
+func (b budget) Free() int { return max(0, b.Usage.N-b.Usage.Used) }
+
+var budgetTitles = map[string]string{
+	policy.LimitCreate: "Single invitations", policy.LimitBulk: "Bulk calls (up to ten invitations each)",
+	policy.LimitOverall: "All calls",
+}
+
+func now(v *visit) (any, error) {
+	o, err := v.desk.Overview(v.ctx)
+	if err != nil {
+		return nil, err
+	}
+	shown := overview{Overview: o}
+	for _, usage := range o.Limits {
+		one := budget{Title: budgetTitles[usage.Name], Usage: usage}
+		if one.Title == "" {
+			one.Title = usage.Name
+		}
+		if usage.Name == policy.LimitCreate && usage.N > 0 {
+			one.Reserve = o.Reserve
+		}
+		shown.Budgets = append(shown.Budgets, one)
+	}
+	shown.Campaigns, shown.More, err = openCampaigns(v.ctx, v.desk)
+	return shown, err
+}
+
+// openCampaigns gives the newest campaigns that are not over. It looks at a bounded number.
+func openCampaigns(ctx context.Context, d *desk.Desk) (open []tasks.Campaign, more bool, err error) {
+	looked := 0
+	err = d.EachCampaign(ctx, func(c tasks.Campaign) error {
+		if looked++; looked > 4*pageRows || len(open) == pageRows {
+			more = true
+			return errEnough
+		}
+		if !c.State.Over() {
+			open = append(open, c)
+		}
+		return nil
+	})
+	if _, err = store.SplitPartial(err); errors.Is(err, errEnough) { // the list of campaigns names what it cannot read
+		err = nil
+	}
+	return open, more, err
+}
+
+func actions(v *visit) (any, error) {
+	done, err := v.server.audit.List(v.ctx)
+	return done[:min(len(done), 4*pageRows)], err
+}
+
+func resumeCalls(v *visit) error {
+	resumed, err := v.desk.ResumeCalls(v.ctx, "")
+	if err != nil {
+		return err
+	}
+	return v.done("/", "had calls probed that rest", len(resumed))
+}
+
+var errForm = &problem{http.StatusBadRequest, "The form is none of these pages'", "Go back, reload, and try again."}
+
+// cutOff reads the instant up to which an action reaches; what came later was not seen by who confirmed it.
+func cutOff(text string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.After(time.Now().Add(time.Minute)) {
+		return time.Time{}, errForm
+	}
+	return at, nil
+}

@@ -1,0 +1,277 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/testkit"
+)
+
+func TestAnEmptySystemHasEveryPage(t *testing.T) {
+	t.Parallel()
+	w := setup(t, nil).browser()
+	for path, says := range map[string]string{
+		"/": "No worker runs", "/campaigns": "No campaigns yet", "/dead-letters": "No dead letters",
+		"/invitations": "never made", "/schedules": "No worker has a schedule", "/find": "Find",
+		"/actions": "Nobody has done anything", "/login": "no tokens",
+	} {
+		p := w.get(path).must(t, http.StatusOK, says, "<main", `lang="en"`)
+		if strings.Contains(p.body, "ZgotmplZ") || strings.Contains(p.body, "no value") {
+			t.Errorf("%s: %s", path, p.body)
+		}
+	}
+	for _, path := range []string{"/nope", "/campaigns/none", "/dead-letters/one?id=none"} {
+		w.get(path).must(t, http.StatusNotFound)
+	}
+	w.post("/find", "what", "none").must(t, http.StatusNotFound, "Nothing is known")
+	w.post("/find", "what", "nobody@example.com").must(t, http.StatusOK, "Nothing is known of this address")
+}
+
+func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 3)
+	w := b.browser()
+	w.get("/campaigns/spring").must(t, http.StatusOK, "Pause", "Cancel…", "bulk0@example.com")
+	w.post("/campaigns/spring/pause").must(t, http.StatusOK, "Done: paused campaign spring", "Resume")
+	if said := w.get("/campaigns/spring"); strings.Contains(said.body, "Done:") {
+		t.Error("it is said twice")
+	}
+	w.post("/campaigns/spring/resume").must(t, http.StatusOK, "Done: resumed campaign spring")
+	w.get("/campaigns/spring/cancel").must(t, http.StatusOK, "3 of 3 will not be invited", "Cancel the campaign")
+	w.post("/campaigns/spring/cancel").must(t, http.StatusOK, "Done: cancelled campaign spring", "cancelled")
+	w.post("/campaigns/spring/cancel").must(t, http.StatusOK)
+	w.post("/campaigns/spring/resume").must(t, http.StatusConflict)
+	w.post("/campaigns/spring/burn").must(t, http.StatusNotFound)
+	for _, did := range []string{"paused", "resumed", "cancelled"} {
+		w.get("/actions").must(t, http.StatusOK, did+" campaign spring")
+	}
+	w.get("/campaigns/spring/export").must(t, http.StatusOK, "bulk2@example.com,cancelled")
+}
+
+func TestEveryRecipientIsOnOnePage(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{120, 700} { // Redis keeps small and large hashes otherwise
+		b := setup(t, nil)
+		b.campaign("spring", n)
+		w := b.browser()
+		seen := map[string]bool{}
+		for path, pages := "/campaigns/spring?outcome=waiting", 0; path != ""; pages++ {
+			p := w.get(path).must(t, http.StatusOK)
+			found := regexp.MustCompile(`bulk\d+@example.com`).FindAllString(p.body, -1)
+			for _, address := range found {
+				if seen[address] {
+					t.Errorf("%s is there twice", address)
+				}
+				seen[address] = true
+			}
+			if len(found) > pageRows || pages > n/pageRows+1 || len(p.body) > 100_000 {
+				t.Fatalf("%d rows, page %d, %d bytes", len(found), pages, len(p.body))
+			}
+			path = p.next()
+		}
+		if len(seen) != n {
+			t.Errorf("%d of %d are seen", len(seen), n)
+		}
+		w.get("/campaigns/spring?outcome=dead").must(t, http.StatusOK, "No such recipients")
+	}
+}
+
+func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	at := time.Now().Add(-time.Hour)
+	b.letter("one", "adaexample.com@", "form_param_format_invalid", "is no address", at)
+	b.letter("two", "two@example.com", "duplicate_record", "is pending", at)
+	b.letter("three", "three@example.com", "duplicate_record", "is pending", at)
+	w := b.browser()
+	w.get("/dead-letters").must(t, http.StatusOK, "2 × duplicate_record", "1 × form_param_format_invalid",
+		"on_duplicate set to accept or resend", "422 duplicate_record: is pending")
+	w.get("/dead-letters?code=duplicate_record").must(t, http.StatusOK, "two@example.com", "three@example.com")
+	if strings.Contains(w.get("/dead-letters?code=duplicate_record").body, "adaexample.com@") {
+		t.Error("the filter lets others pass")
+	}
+
+	one := w.get("/dead-letters/one?id=one").must(t, http.StatusOK, "secretplan", `value="adaexample.com@"`)
+	failedAt := one.value("failed_at")
+	form := map[string]string{
+		"id": "one", "failed_at": failedAt, "email_address": "ada", "public_metadata": `{"plan":"secretplan"}`,
+	}
+	send := func() page {
+		var fields []string
+		for name, value := range maps.All(form) {
+			fields = append(fields, name, value)
+		}
+		return w.post("/dead-letters/mend", fields...)
+	}
+	send().must(t, http.StatusUnprocessableEntity, "email_address", `value="ada"`)
+	form["email_address"] = "ada@example.com"
+	send().must(t, http.StatusOK, "Done: mended a dead letter and sent it again")
+	send().must(t, http.StatusConflict, "Somebody was faster")
+	if b.letters() != 2 {
+		t.Errorf("%d dead letters are left", b.letters())
+	}
+	if n := b.rdb.LLen(t.Context(), "asynq:{usher:interactive}:pending").Val(); n != 1 {
+		t.Errorf("%d tasks carry one letter", n)
+	}
+	w.post("/find", "what", "ada@example.com").must(t, http.StatusOK, "ada@example.com")
+
+	ask := w.get("/dead-letters/confirm?do=retry&code=duplicate_record").must(t, http.StatusOK, "That is 2 dead letters")
+	cut := ask.value("cut")
+	b.letter("later", "later@example.com", "duplicate_record", "is pending", time.Now().Add(time.Second))
+	for range 2 { // a double click
+		w.post("/dead-letters/retry", "cut", cut, "code", "duplicate_record").must(t, http.StatusOK)
+	}
+	if n := b.rdb.LLen(t.Context(), "asynq:{usher:interactive}:pending").Val(); n != 3 {
+		t.Errorf("%d tasks carry three letters", n)
+	}
+	if _, err := b.desk.DeadLetters.Get(t.Context(), "later"); err != nil {
+		t.Errorf("what died after the question was retried: %v", err)
+	}
+	w.post("/dead-letters/delete", "code", "duplicate_record").must(t, http.StatusBadRequest)
+	cut = exact(time.Now().Add(10 * time.Second))
+	w.post("/dead-letters/delete", "cut", cut, "id", "later").must(t, http.StatusOK, "Done: deleted")
+	if b.letters() != 0 {
+		t.Error("it was not deleted")
+	}
+}
+
+// TestTheListOfDeadLettersHasAllOfThem: many of one instant too, and one that cannot be read hides no other.
+func TestTheListOfDeadLettersHasAllOfThem(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	at := time.Now().Add(-time.Hour).Truncate(time.Second)
+	for i := range 130 {
+		died := at.Add(time.Duration(i/100) * time.Second)
+		b.letter(fmt.Sprintf("id%d", i), fmt.Sprintf("p%d@example.com", i), "duplicate_record", "", died)
+	}
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "usher:{once}:d:e:id5", "entry", "garbage").Err())
+	seen := map[string]bool{}
+	var from deadletter.Cursor
+	for range 10 {
+		page, next, err := b.desk.DeadLetters.Newest(t.Context(), deadletter.ParseCursor(from.String()), 30)
+		if err != nil && !strings.Contains(err.Error(), "id5") {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			if seen[e.ID] {
+				t.Errorf("%s is given twice", e.ID)
+			}
+			seen[e.ID] = true
+		}
+		if from = next; next == (deadletter.Cursor{}) {
+			break
+		}
+	}
+	if len(seen) != 129 {
+		t.Errorf("%d of 129 are given", len(seen))
+	}
+	w := b.browser()
+	shown := 0
+	for path := "/dead-letters?code=duplicate_record"; path != ""; {
+		p := w.get(path).must(t, http.StatusOK)
+		shown += strings.Count(p.body, "/dead-letters/one?id=")
+		path = p.next()
+	}
+	if shown != 129 {
+		t.Errorf("%d of 129 are shown", shown)
+	}
+}
+
+func TestTheDirectoryIsSearchedAndRevokedFrom(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	var list []clerkclient.Invitation
+	for i := range 120 {
+		list = append(list, invitation(i, fmt.Sprintf("p%d@example.com", i)))
+	}
+	b.publish(list...)
+	w := b.browser()
+	seen := 0
+	for path := "/invitations?status=pending"; path != ""; {
+		p := w.get(path).must(t, http.StatusOK)
+		seen += strings.Count(p.body, "/invitations/revoke?id=")
+		path = p.next()
+	}
+	if seen != 120 {
+		t.Errorf("%d of 120 are seen", seen)
+	}
+	found := w.post("/invitations", "query", "p77@").must(t, http.StatusOK, "p77@example.com")
+	if strings.Contains(found.body, "p78@example.com") || strings.Contains(found.path, "p77") {
+		t.Errorf("%s: %s", found.path, found.body)
+	}
+	id := list[77].ID
+	w.get("/invitations/revoke?id="+id).must(t, http.StatusOK, "That is 1 invitation")
+	for range 2 {
+		w.post("/invitations/revoke", "id", id).must(t, http.StatusOK, "which revokes an invitation")
+	}
+	if n := b.rdb.LLen(t.Context(), "asynq:{usher:housekeeping}:pending").Val(); n != 1 {
+		t.Errorf("%d revocations", n)
+	}
+	w.post("/invitations/revoke", "id", "../x").must(t, http.StatusUnprocessableEntity)
+}
+
+// TestWhatOthersWroteStaysText: markup is escaped, and what hides or turns the text around stands there as its code.
+func TestWhatOthersWroteStaysText(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const evil = `<script>alert(1)</script><img src=x onerror=alert(1)>"'` + "\u202e\x1b[31m"
+	b.letter("evil", `"<b>x</b>"@example.com`, evil, evil, time.Now())
+	b.publish(clerkclient.Invitation{
+		ID: "inv_evil", EmailAddress: evil + "@example.com", Status: "pending", CreatedAt: time.Now(),
+	})
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "usher:workers", "w1",
+		fmt.Sprintf(`%d|{"host":"<script>h</script>","since":"2026-01-01T00:00:00Z"}`, time.Now().UnixMilli())).Err())
+	w := b.browser()
+	for _, p := range []page{
+		w.get("/"), w.get("/dead-letters"), w.get("/dead-letters/one?id=evil"), w.get("/invitations"),
+		w.get("/dead-letters/confirm?do=delete&code=%3Cscript%3E"), w.post("/find", "what", "<script>"),
+		w.post("/invitations", "query", "<script>"), w.get("/campaigns/%3Cscript%3E"),
+		w.get("/campaigns?from=%22%3E%3Cscript%3E"),
+	} {
+		for _, raw := range []string{"<script>alert", "<script>h", "<img", "<b>x", "\u202e", "\x1b", "<script>\""} {
+			if strings.Contains(p.body, raw) {
+				t.Errorf("%s holds %q", p.path, raw)
+			}
+		}
+	}
+	w.get("/dead-letters").must(t, http.StatusOK, "&lt;script&gt;alert(1)", `\u202e`)
+}
+
+// TestAnOpenPageFollows: what has changed arrives, and what has not is not sent again. Who leaves is forgotten.
+func TestAnOpenPageFollows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 2)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	messages := b.browser().follow(ctx, "/campaigns/spring")
+	if first := <-messages; !strings.Contains(first, "bulk0@example.com") {
+		t.Errorf("%s", first)
+	}
+	_, err := b.desk.Pause(ctx, "spring")
+	testkit.NoError(t, err)
+	for message := range messages {
+		if strings.Contains(message, "paused") {
+			break
+		}
+	}
+	leave()
+	testkit.Eventually(t, "nobody follows any more", func() bool {
+		b.server.feeds.mu.Lock()
+		defer b.server.feeds.mu.Unlock()
+		return len(b.server.feeds.open) == 0 && b.server.feeds.followers == 0
+	})
+	p := b.browser().do(http.MethodGet, "/find", nil, "Accept", "text/event-stream")
+	if p.header.Get("Content-Type") == "text/event-stream" {
+		t.Error("a page that is not live streams")
+	}
+}

@@ -1,0 +1,214 @@
+package page
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/usher/internal/desk"
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/tasks"
+)
+
+// visit is one request for a page.
+type visit struct {
+	server *Server
+	w      http.ResponseWriter
+	r      *http.Request
+	ctx    context.Context
+	desk   *desk.Desk
+	actor  string // in whose name it acts
+	person person
+}
+
+// screen is a page that is looked at. One that is live is told anew while it is open.
+type screen struct {
+	name string
+	live bool
+	load func(*visit) (any, error)
+}
+
+// sheet is what a template is given.
+type sheet struct {
+	Name, Path, Namespace, Version string
+	AsOf                           time.Time
+	Person                         person
+	LoginPossible                  bool
+	Live                           bool
+	Said                           string // what the action before has done
+	Problem                        *problem
+	Body                           any
+}
+
+// MayAct tells whether the person may act.
+func (s sheet) MayAct() bool { return s.Person.Access == Operator }
+
+// show serves a screen.
+func (s *Server) show(path string, needs Access, one screen) {
+	s.mux.HandleFunc("GET "+path, s.guarded(needs, func(v *visit) error {
+		if one.live && v.r.Header.Get("Accept") == "text/event-stream" {
+			return s.feeds.follow(v, one)
+		}
+		body, err := one.load(v)
+		if err != nil {
+			return err
+		}
+		v.render(http.StatusOK, one.name, one.live, body)
+		return nil
+	}))
+}
+
+// act serves an action. It goes on if the browser leaves.
+func (s *Server) act(path string, needs Access, do func(*visit) error) {
+	s.mux.HandleFunc("POST "+path, s.guarded(needs, func(v *visit) error {
+		control := http.NewResponseController(v.w)
+		_ = control.SetReadDeadline(time.Now().Add(formTime))
+		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, mostForm)
+		if err := v.r.ParseForm(); err != nil {
+			return &problem{http.StatusBadRequest, "The form could not be read", sentence(err.Error())}
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(actTime + formTime))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), actTime)
+		defer cancel()
+		v.ctx = ctx
+		return do(v)
+	}))
+}
+
+// guarded lets a visit pass that may do what a page needs, and shows its errors.
+func (s *Server) guarded(needs Access, do func(*visit) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v := &visit{server: s, w: w, r: r, ctx: r.Context(), person: s.who(r)}
+		err := v.enter(needs)
+		if err == nil {
+			err = do(v)
+		}
+		if err == nil || r.Context().Err() != nil {
+			return
+		}
+		p := asProblem(err)
+		if p.status >= http.StatusInternalServerError {
+			s.Log.Warn().Err(err).Str("page", r.Pattern).Msg("a page could not be shown")
+		}
+		v.renderProblem(p)
+	}
+}
+
+// enter opens the desk, or says why the page is not for this person.
+func (v *visit) enter(needs Access) (err error) {
+	if v.person.Access < needs {
+		if v.person.Name == "" && v.r.Method == http.MethodGet && v.r.Header.Get("Authorization") == "" &&
+			!v.server.keys.empty() {
+			return &problem{http.StatusUnauthorized, "Log in first", "This page needs a token."}
+		}
+		return &problem{http.StatusForbidden, "This is for operators",
+			"It needs a token with the scope operate: log in with one."}
+	}
+	if v.actor = v.person.Name; v.actor == "" {
+		v.actor = "page"
+	}
+	v.desk, err = v.server.deskOf(v.actor)
+	return err
+}
+
+// operates tells whether the person sees whole addresses and may act.
+func (v *visit) operates() bool { return v.person.Access == Operator }
+
+const flashCookie = "usher_said"
+
+// done notes an action, and leads to a page that says what was done.
+func (v *visit) done(to, what string, n int) error {
+	err := v.server.audit.Note(v.ctx, v.actor, what, n)
+	v.cookie(flashCookie, base64.RawURLEncoding.EncodeToString([]byte(what)), time.Minute)
+	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
+	if err != nil {
+		v.server.Log.Warn().Err(err).Msg("an action was done, and could not be noted")
+	}
+	return nil
+}
+
+// said is what the action before has done. It is told once.
+func (v *visit) said() string {
+	cookie, err := v.r.Cookie(flashCookie)
+	if err != nil {
+		return ""
+	}
+	v.cookie(flashCookie, "", -1)
+	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	const longest = 300
+	if err != nil || len(text) > longest {
+		return ""
+	}
+	return string(text)
+}
+
+func (v *visit) sheet(name string, live bool, body any) sheet {
+	return sheet{
+		Name: name, Path: v.r.URL.RequestURI(), Namespace: v.server.Namespace, Version: v.server.Version,
+		AsOf: time.Now().UTC(), Person: v.person, LoginPossible: !v.server.keys.empty(), Live: live, Body: body,
+	}
+}
+
+// render writes a page.
+func (v *visit) render(status int, name string, live bool, body any) {
+	s := v.sheet(name, live, body)
+	s.Said = v.said()
+	v.write(status, s)
+}
+
+func (v *visit) renderProblem(p *problem) {
+	s := v.sheet("problem", false, nil)
+	s.Problem = p
+	v.write(p.status, s)
+}
+
+func (v *visit) write(status int, s sheet) {
+	var page bytes.Buffer
+	if err := v.server.templates["templates/"+s.Name+".html"].ExecuteTemplate(&page, "page", s); err != nil {
+		v.server.Log.Error().Err(err).Str("page", s.Name).Msg("a page could not be drawn")
+		http.Error(v.w, "the page could not be drawn", http.StatusInternalServerError)
+		return
+	}
+	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	v.w.WriteHeader(status)
+	_, _ = page.WriteTo(v.w)
+}
+
+// statusOf is the status of what a person may have asked wrongly; 0 for anything else.
+func statusOf(err error) int {
+	for _, missing := range []error{
+		tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound,
+	} {
+		if errors.Is(err, missing) {
+			return http.StatusNotFound
+		}
+	}
+	for _, refused := range []error{
+		tasks.ErrCampaignOver, desk.ErrUploading, deadletter.ErrChanged, deadletter.ErrBegun, directory.ErrNoCopy,
+		directory.ErrReplaced, schedule.ErrAbandoned, schedule.ErrUnderWay, schedule.ErrNotYet, desk.ErrNoRest,
+	} {
+		if errors.Is(err, refused) {
+			return http.StatusConflict
+		}
+	}
+	if _, invalid := errors.AsType[*tasks.InvalidError](err); invalid {
+		return http.StatusUnprocessableEntity
+	}
+	return 0
+}
+
+// sentence makes a sentence of an error's text.
+func sentence(text string) string {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
