@@ -31,6 +31,7 @@ type LettersFlags struct {
 	Reason   string   `placeholder:"R" help:"Those that were rejected, exhausted or invalid."`
 
 	unreadable bool // those too that cannot be read, if they are named
+	inOrder    bool // of one campaign in the order of its list
 }
 
 // AfterApply checks the reason. An id that is given twice is meant once.
@@ -54,7 +55,9 @@ func (f *LettersFlags) chosen() bool {
 }
 
 func (f *LettersFlags) letters() desk.Letters {
-	return desk.Letters{IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason, Unreadable: f.unreadable}
+	return desk.Letters{
+		IDs: f.IDs, Code: f.Code, Campaign: f.Campaign, Reason: f.Reason, Unreadable: f.unreadable, InOrder: f.inOrder,
+	}
 }
 
 // each does something for all that are chosen, which may change them.
@@ -85,7 +88,7 @@ func (f *LettersFlags) judge(a *app, found desk.FoundLetters, err error) error {
 	}
 	text := fmt.Sprintf("no dead letter has the code %s; those that are there: %s", f.Code,
 		counted("", found.Codes, ""))
-	if a.out.note("%s", sentence(text)); a.out.json {
+	if a.out.note("%s", sentence(text)); a.out.json && !a.out.told {
 		a.out.failure("no_match", text, []badRow{}, view{"codes": found.Codes})
 	}
 	return nil
@@ -278,6 +281,7 @@ type deadExportCommand struct {
 }
 
 func (c *deadExportCommand) Run(a *app) error {
+	c.inOrder = true
 	return c.export(a.out, letterColumns+","+requestColumns, func(write func(view) error) error {
 		return c.read(a, func(e deadletter.Entry) error { return write(requestView(e)) })
 	})

@@ -6,12 +6,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 	"github.com/willabides/kongplete"
 
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 )
 
 // helpCommand is here to be listed: words tells of it.
@@ -72,7 +74,12 @@ complete -f -c enqueue -a "(__complete_enqueue)"`,
 
 // listFlag sends a list to a file.
 type listFlag struct {
-	Output string `short:"o" placeholder:"PATH" help:"Write to this new file, not to standard output."`
+	Output string `short:"o" placeholder:"PATH" help:"Write to this new file: CSV, or JSON lines into *.json or *.jsonl."`
+}
+
+// asJSON tells whether a file of this name gets JSON lines, and not CSV.
+func asJSON(path string) bool {
+	return slices.Contains([]string{".json", ".jsonl", ".ndjson"}, strings.ToLower(filepath.Ext(path)))
 }
 
 func (f *listFlag) path() string { return f.Output }
@@ -89,10 +96,18 @@ func (w *work) intoFile(parsed *kong.Context, out *output) (whole func(err error
 		return nil, err
 	}
 	w.makes(file.Name())
-	out.stdout = file
+	out.into, out.stdout = file, out.stderr
+	if asJSON(file.Name()) && !out.json {
+		out.json, out.told = true, true
+	}
 	return func(err error) error {
-		if err = w.wrote(file, cmp.Or(err, out.failed)); err == nil {
-			out.note("Written to %s.", file.Name())
+		partial, other := store.SplitPartial(cmp.Or(err, out.failed))
+		if out.given == 0 {
+			partial, other = nil, cmp.Or(err, out.failed)
+		}
+		if err = w.wrote(file, other); err == nil {
+			out.note("%s written to %s.", plural(out.given, "row"), file.Name())
+			err = partial
 		}
 		return err
 	}, nil

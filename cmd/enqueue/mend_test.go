@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
+	"github.com/redis/go-redis/v9"
 	"github.com/xuri/excelize/v2"
 
 	"example.com/usher/internal/fate"
@@ -564,5 +565,37 @@ func TestFaultsOfSeveralAreNamedInOneSentence(t *testing.T) {
 		if a := s.enqueue("dead-letter", verb, "--reason", "rotten"); a.exit != 2 {
 			t.Errorf("%s: exit %d", verb, a.exit)
 		}
+	}
+}
+
+// TestTheDeadOfACampaignAreExportedInTheOrderOfItsList, however they died; what else is about it comes after them.
+func TestTheDeadOfACampaignAreExportedInTheOrderOfItsList(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 20, 15)
+	s.deadOnes("autumn", 2, 2)
+	testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
+		ID: "revoke", TaskID: "revoke", Type: tasks.TypeRevoke, Campaign: "spring", FailedAt: time.Unix(1, 0),
+		Payload: []byte(`{"campaign":"spring"}`),
+	}))
+	for i, letter := range s.list("dead-letter", "list", "--campaign", "spring") { // from the last to die on, as it were
+		at := float64(time.Now().UnixMilli() - int64(i))
+		testkit.NoError(t, s.rdb.ZAdd(t.Context(), "usher:{once}:d:index", redis.Z{Score: at, Member: letter["id"]}).Err())
+	}
+	var want, got []string
+	for _, r := range s.list("campaign", "export", "spring") {
+		if r["outcome"] == "dead" {
+			want = append(want, fmt.Sprint(r["email_address"]))
+		}
+	}
+	_, rows := s.exported("--campaign", "spring")
+	for _, row := range rows {
+		got = append(got, row["email_address"])
+	}
+	if want = append(want, ""); len(want) != 16 || !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if _, rows = s.exported("--campaign", "spring", "--code", "nothing"); len(rows) != 0 {
+		t.Errorf("%v", rows)
 	}
 }

@@ -40,6 +40,12 @@ type output struct {
 	json           bool
 	work           *work
 	failed         error // what writing to stdout met first
+
+	// into is the file that a list goes into, as CSV or JSON lines; nil if it goes to stdout. What is said beside it
+	// goes to stderr then. told is that JSON was not asked for but by the file's name: people are told in words.
+	into  io.Writer
+	told  bool
+	given int // rows of the list
 }
 
 // say writes a line for a person; with --json, nothing.
@@ -59,7 +65,7 @@ func (o *output) sayIf(holds bool, format string, args ...any) {
 
 // note writes a line about the way there, which is no part of the answer.
 func (o *output) note(format string, args ...any) {
-	if !o.json {
+	if !o.json || o.told {
 		fmt.Fprintln(o.stderr, visible(fmt.Sprintf(format, args...)))
 	}
 }
@@ -157,8 +163,16 @@ func (o *output) width() int {
 // object writes one JSON object for a program; without --json, nothing.
 func (o *output) object(v view) {
 	if o.json {
-		o.failed = cmp.Or(o.failed, encode(o.stdout, v))
+		o.failed = cmp.Or(o.failed, encode(o.to(), v))
 	}
+}
+
+// to is where rows and objects go.
+func (o *output) to() io.Writer {
+	if o.into != nil {
+		return o.into
+	}
+	return o.stdout
 }
 
 func encode(w io.Writer, v view) error {
@@ -228,9 +242,9 @@ type outputFlag struct {
 	rawFlag
 }
 
-// export writes rows as CSV with some columns or, with --json, as JSON lines.
+// export writes rows as CSV with some columns or, with --json or into a file of such a name, as JSON lines.
 func (f outputFlag) export(o *output, columns string, each rows) (err error) {
-	into := o.stdout
+	into := o.to()
 	if f.Output != "" {
 		file, createErr := create(f.Output)
 		if createErr != nil {
@@ -256,7 +270,7 @@ func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 		}()
 		into = file
 	}
-	if o.json {
+	if o.json || asJSON(f.Output) {
 		buffered := bufio.NewWriter(into)
 		return errors.Join(each(func(row view) error { return encode(buffered, row) }), buffered.Flush())
 	}
@@ -323,7 +337,7 @@ func (o *output) fail(err error) int {
 	if interrupted, ok := errors.AsType[*interruptedError](err); ok {
 		more["outcome"] = interrupted.outcome
 	}
-	if o.json {
+	if o.json && !o.told {
 		o.failure(code, message, rows, more)
 		return exit
 	}

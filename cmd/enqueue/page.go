@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"example.com/usher/internal/store"
 )
@@ -37,12 +38,12 @@ func (o *output) noteMore(shown int) {
 	o.note("Only the first %s shown: --limit N shows more, --all shows all.", first)
 }
 
-// most is how many rows are shown, or 0 for all. A program is given all unless it says otherwise.
+// most is how many rows are shown, or 0 for all. A program, or a file, is given all unless it says otherwise.
 func (f PageFlags) most(o *output) int {
 	switch {
 	case f.Limit != nil:
 		return *f.Limit
-	case f.All, o.json:
+	case f.All, o.json, o.into != nil:
 		return 0
 	}
 	return rowsShown
@@ -79,6 +80,14 @@ func (f PageFlags) cut(o *output, each rows, write func(view) error) (shown int,
 // list shows the rows that each gives: objects to a program, tables with some fields to a person, who is told if
 // there are more. It never holds more than one table. It tells how many rows it has shown, and whether there are more.
 func (f PageFlags) list(o *output, none, fields string, each rows) (shown int, more bool, err error) {
+	defer func() { o.given = shown }()
+	if o.into != nil && !o.json {
+		err = rawFlag{}.csv(o.into, strings.Split(fields, ","), func(write func(view) error) (err error) {
+			shown, more, err = f.cut(o, each, write)
+			return err
+		})
+		return shown, more, err
+	}
 	var table []view
 	shown, more, err = f.cut(o, each, func(row view) error {
 		if o.object(row); o.json {

@@ -227,7 +227,7 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 		if c.CSV {
 			tell = a.out.note
 		}
-		if tell("%s", sentence(err.Error())); a.out.json {
+		if tell("%s", sentence(err.Error())); a.out.json && !a.out.told {
 			a.out.failure("never_synced", err.Error(), []badRow{}, nil)
 		}
 		return nil
@@ -242,11 +242,11 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 			return write(row)
 		})
 	}
-	if c.CSV {
+	if c.CSV || a.out.into != nil && !a.out.json {
 		const columns = "id,email_address,status,public_metadata,created_at,updated_at,expires_at,synced_at"
 		return outputFlag{rawFlag: c.rawFlag}.export(a.out, columns, func(write func(view) error) error {
 			c.All = c.Limit == nil
-			_, _, err := c.cut(a.out, each, write)
+			a.out.given, _, err = c.cut(a.out, each, write)
 			return err
 		})
 	}

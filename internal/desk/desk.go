@@ -130,6 +130,8 @@ type Letters struct {
 	Code, Campaign, Reason string
 	// Unreadable gives those too that cannot be read, if all that is chosen are ids: an Entry with nothing but its id.
 	Unreadable bool
+	// InOrder gives those of one campaign in the order of its list, and then what else is about it.
+	InOrder bool
 }
 
 // FoundLetters is what was found of dead letters that are chosen.
@@ -175,7 +177,58 @@ func (d *Desk) EachLetter(
 func (d *Desk) ReadLetters(
 	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,
 ) (found FoundLetters, err error) {
-	return d.letters(ctx, chosen, d.DeadLetters.Read, do)
+	read := d.DeadLetters.Read
+	if chosen.InOrder && chosen.Campaign != "" {
+		read = func(ctx context.Context, do func(deadletter.Entry) error) error {
+			return d.readInOrder(ctx, chosen.Campaign, do)
+		}
+	}
+	return d.letters(ctx, chosen, read, do)
+}
+
+// readInOrder is Read for the letters of one campaign: its recipients' in the order of its list, then all others.
+func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadletter.Entry) error) error {
+	given := map[string]bool{}
+	var chunk []string
+	flush := func() error {
+		found, _, err := d.DeadLetters.Several(ctx, chunk) // those that cannot be read are named at the end
+		if err != nil {
+			return err
+		}
+		for _, id := range chunk {
+			e, there := found[id]
+			if !there || given[id] {
+				continue
+			}
+			given[id] = true
+			if err := do(e); err != nil {
+				return err
+			}
+		}
+		chunk = chunk[:0]
+		return nil
+	}
+	err := d.ledgers.InOrder(ctx, campaign, func(e ledger.Entry) error {
+		if e.State != ledger.RowDead {
+			return nil
+		}
+		if chunk = append(chunk, deadletter.RecipientID(campaign, e.ID)); len(chunk) < lookedUp {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil || errors.Is(err, ledger.ErrNotFound) {
+		err = flush()
+	}
+	if err != nil {
+		return err
+	}
+	return d.DeadLetters.Read(ctx, func(e deadletter.Entry) error {
+		if given[e.ID] {
+			return nil
+		}
+		return do(e)
+	})
 }
 
 func (d *Desk) letters(

@@ -74,8 +74,8 @@ type DeadLetters struct {
 	Reason   string // rejected, exhausted or invalid
 }
 
-// DeadLetters gives the dead letters that are chosen, the oldest first. An id that is not there is an
-// ErrDeadLetterNotFound, after the others.
+// DeadLetters gives the dead letters that are chosen, the oldest first. After them comes an error that names those that
+// cannot be read; an id that is not there is an ErrDeadLetterNotFound.
 func (o *Operator) DeadLetters(ctx context.Context, chosen DeadLetters) iter.Seq2[DeadLetter, error] {
 	letters := desk.Letters{IDs: chosen.IDs, Code: chosen.Code, Campaign: chosen.Campaign, Reason: chosen.Reason}
 	return sequence(func(yield func(DeadLetter) error) error {
@@ -183,8 +183,10 @@ type (
 	Event = desk.Event
 )
 
-// Find tells everything about an address, or about a task, a dead letter or an invitation by its id, in the order of
-// time. The error is a tasks.ErrNotFound if nothing is known of an id.
+// Find tells everything about an address, or about a task, a dead letter or an invitation by its id, or about a
+// campaign by its name, in the order of time. The error is a tasks.ErrNotFound if nothing is known of an id, and a
+// *tasks.InvalidError if what may be an address is none. What cannot be read is named in an error beside the story of
+// all else.
 func (o *Operator) Find(ctx context.Context, what string) (Story, error) {
 	return o.desk.Find(ctx, what)
 }
