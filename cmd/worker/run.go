@@ -205,7 +205,12 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
 	if s.admin.addr != "" {
 		s.admin.notReady, s.admin.rests, s.admin.metrics = health.NotReady, budgets.Standstills, registry
-		if err := s.admin.servePages(rdb, c.Namespace, c.Sandbox, log); err != nil {
+		seen, err := c.Open() // whose commands are counted
+		if err != nil {
+			return err
+		}
+		defer seen.Close()
+		if err := s.admin.servePages(seen, c.Namespace, c.Sandbox, log); err != nil {
 			return err
 		}
 		listener, err := s.admin.listen(ctx)

@@ -7,13 +7,18 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
+
+	"example.com/usher/internal/policy"
 )
 
 const (
-	// refreshEvery is how often an open page is told anew, and refreshAll how many pages are drawn in a second at most:
-	// a page costs Redis a dozen commands.
+	// refreshEvery is how often an open page is drawn anew at most.
 	refreshEvery = 2 * time.Second
-	refreshAll   = 0.5
+	// commandsPerSecond is what all open pages together cost Redis, however many there are: many pages, or those of many
+	// campaigns, are drawn less often. A burst of commandsBurst lets a single page follow at once.
+	commandsPerSecond, commandsBurst = 10, 200
 	// mostFeeds bounds how many different pages are followed at once, and mostFollowers how many browsers.
 	mostFeeds, mostFollowers = 100, 500
 	// pingEvery is how often a browser is told that the connection lives.
@@ -25,6 +30,9 @@ type feeds struct {
 	mu        sync.Mutex
 	open      map[string]*feed
 	followers int
+
+	drawing sync.Mutex // one page is drawn at a time
+	pace    *rate.Limiter
 }
 
 // feed is one page that is followed.
@@ -121,17 +129,10 @@ func (f *feeds) now(key string) (html []byte, changed <-chan struct{}) {
 	return f.open[key].html, f.open[key].changed
 }
 
-// pause is how long a page waits to be drawn again: the more pages are followed, the longer.
-func (f *feeds) pause() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return max(refreshEvery, time.Duration(float64(len(f.open))/refreshAll)*time.Second)
-}
-
 // draw draws a page again and again until nobody follows it. A failure is drawn, too.
 func (f *feeds) draw(key string, v *visit, one screen) {
 	for {
-		html := v.live(one)
+		html, cost := f.drawn(v, one)
 		f.mu.Lock()
 		if feed := f.open[key]; feed != nil && v.ctx.Err() == nil && !bytes.Equal(html, feed.html) {
 			feed.html = html
@@ -139,12 +140,29 @@ func (f *feeds) draw(key string, v *visit, one screen) {
 			feed.changed = make(chan struct{})
 		}
 		f.mu.Unlock()
-		select {
-		case <-v.ctx.Done():
+		if policy.Sleep(v.ctx, refreshEvery) != nil || f.pay(v.ctx, cost) != nil {
 			return
-		case <-time.After(f.pause()):
 		}
 	}
+}
+
+// drawn draws a page, and tells how many commands that has cost.
+func (f *feeds) drawn(v *visit, one screen) (html []byte, cost int) {
+	f.drawing.Lock()
+	defer f.drawing.Unlock()
+	before := v.server.cost.commands.Load()
+	html = v.live(one)
+	return html, int(v.server.cost.commands.Load() - before)
+}
+
+// pay waits until all open pages together may have cost as much. The error is that of the context.
+func (f *feeds) pay(ctx context.Context, cost int) error {
+	for ; cost > 0; cost -= commandsBurst {
+		if err := f.pace.WaitN(ctx, min(cost, commandsBurst)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // live draws the part of a page that changes.

@@ -36,6 +36,7 @@ const (
 
 // Config says what the pages show, and to whom.
 type Config struct {
+	// Redis is a client that nobody else uses: what open pages cost is counted there, and bounded.
 	Redis     redis.UniversalClient
 	Namespace string
 	// Tokens are those of the file; nil if there is none. AdminToken is one more, named admin; empty if there is none.
@@ -58,6 +59,7 @@ type Server struct {
 	templates map[string]*template.Template
 	logins    *rate.Limiter
 	feeds     feeds
+	cost      *cost
 	audit     *store.Audit
 
 	mu    sync.Mutex
@@ -81,7 +83,9 @@ func New(c Config) (*Server, error) {
 		templates: map[string]*template.Template{}, desks: map[string]*desk.Desk{},
 		logins: rate.NewLimiter(loginsPerSecond, loginBurst), audit: store.NewAudit(c.Redis, c.Namespace),
 	}
-	s.feeds.open = map[string]*feed{}
+	s.cost = &cost{}
+	c.Redis.AddHook(s.cost)
+	s.feeds.open, s.feeds.pace = map[string]*feed{}, rate.NewLimiter(commandsPerSecond, commandsBurst)
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		return nil, err

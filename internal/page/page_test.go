@@ -265,6 +265,8 @@ func TestAnOpenPageFollows(t *testing.T) {
 		}
 	}
 	leave()
+	for range messages { // what was on its way
+	}
 	testkit.Eventually(t, "nobody follows any more", func() bool {
 		b.server.feeds.mu.Lock()
 		defer b.server.feeds.mu.Unlock()
@@ -273,5 +275,28 @@ func TestAnOpenPageFollows(t *testing.T) {
 	p := b.browser().do(http.MethodGet, "/find", nil, "Accept", "text/event-stream")
 	if p.header.Get("Content-Type") == "text/event-stream" {
 		t.Error("a page that is not live streams")
+	}
+}
+
+// TestOpenPagesCostLittle: what ten pages are told again costs Redis as much as one, when they are the same, and is
+// bounded when they are not.
+func TestOpenPagesCostLittle(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 3)
+	for _, path := range []string{
+		"/", "/", "/campaigns", "/campaigns?from=0", "/campaigns?from=1", "/campaigns/spring", "/dead-letters", "/schedules",
+		"/campaigns/spring?outcome=sent", "/campaigns/spring?outcome=waiting",
+	} {
+		<-b.browser().follow(t.Context(), path)
+	}
+	b.server.feeds.mu.Lock()
+	defer b.server.feeds.mu.Unlock()
+	if n := len(b.server.feeds.open); n != 9 {
+		t.Errorf("%d pages are drawn for nine different ones", n)
+	}
+	drawn := b.server.cost.commands.Load()
+	if bound := int64(500); drawn > bound {
+		t.Errorf("ten pages cost %d commands at once", drawn)
 	}
 }
