@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
@@ -50,6 +51,21 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 		cancel()
 		_ = policy.Sleep(ctx, redisPing)
 	}
+}
+
+// ready is told by every worker of itself.
+var ready = prometheus.NewDesc("usher_ready", "1 if this worker is ready, as /readyz says, and 0 if not.", nil, nil)
+
+// Describe is for [prometheus.Collector].
+func (h *Health) Describe(out chan<- *prometheus.Desc) { out <- ready }
+
+// Collect is for [prometheus.Collector].
+func (h *Health) Collect(out chan<- prometheus.Metric) {
+	value := 0.0
+	if h.NotReady() == "" {
+		value = 1
+	}
+	out <- prometheus.MustNewConstMetric(ready, prometheus.GaugeValue, value)
 }
 
 // NotReady gives the reason why the worker is not ready, or nothing. Waiting for a permit, 429 and 5xx are no reasons.

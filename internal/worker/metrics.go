@@ -43,7 +43,7 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 	}
 	callBuckets := prometheus.ExponentialBuckets(0.01, 2, 13)  // 10 ms to 41 s
 	waitBuckets := prometheus.ExponentialBuckets(0.001, 4, 13) // 1 ms to 4.7 h
-	return &Metrics{
+	m := &Metrics{
 		tasks:       counter("tasks_ended_total", "Tasks that ended, by type and outcome.", "type", "outcome"),
 		calls:       counter("calls_total", "Calls to Clerk, by kind and outcome.", "call", "outcome"),
 		callSeconds: seconds("call_duration_seconds", "Time from a permit to Clerk's answer.", callBuckets, "call"),
@@ -59,6 +59,10 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 		stranded: counter("stranded_tasks_total",
 			"Tasks found that asynq would not have run again, by what was done about it.", "done"),
 	}
+	for _, kind := range []string{tasks.TypeInvite, tasks.TypeBulkInvite} {
+		m.recipients.WithLabelValues(kind, string(fate.Sent), "") // an increase is not seen of what was never 0
+	}
+	return m
 }
 
 // TaskEnded counts a task that ended.

@@ -1,0 +1,213 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/record"
+	"example.com/usher/tasks"
+)
+
+const (
+	// stateFresh is how long figures of the whole system are told again before they are read anew: many who scrape cost
+	// Redis as much as one.
+	stateFresh = 5 * time.Second
+	// mostLabels bounds how many campaigns, and how many schedules, have figures of their own.
+	mostLabels = 100
+)
+
+// everywhere ends the help of figures that every worker tells alike.
+const everywhere = " Read from Redis, and equal on every replica: take it from one."
+
+func stateDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("usher_"+name, help+everywhere, labels, nil)
+}
+
+// State tells at each scrape how the work stands, for all workers of a namespace together.
+type State struct {
+	rdb       redis.UniversalClient
+	namespace string
+	inspector *asynq.Inspector
+	ledgers   *ledger.Ledgers
+	letters   *deadletter.Store
+	workers   *store.Workers
+
+	queued, oldest, remaining, unsure, deadLetters, alive, late, up *prometheus.Desc
+
+	mu   sync.Mutex
+	at   time.Time // when the figures were read
+	last []prometheus.Metric
+}
+
+// NewState gives the state of a namespace.
+func NewState(rdb redis.UniversalClient, namespace string) *State {
+	return &State{
+		rdb: rdb, namespace: namespace, inspector: asynq.NewInspectorFromRedisClient(rdb),
+		ledgers: ledger.New(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
+		workers: store.NewWorkers(rdb, namespace),
+
+		queued: stateDesc("queued_tasks", "Tasks that have not ended, by lane and state.", "lane", "state"),
+		oldest: stateDesc("oldest_task_seconds",
+			"Time since the first of the tasks that are at work or wait for it was enqueued; 0: there is none.", "lane"),
+		remaining: stateDesc("campaign_remaining_recipients",
+			"Recipients of a running campaign that have no outcome yet.", "campaign"),
+		unsure: stateDesc("campaign_unsure_recipients",
+			"Recipients of a running campaign of whose last call nobody knows whether it has invited.", "campaign"),
+		deadLetters: stateDesc("dead_letters", "Dead letters that stand."),
+		alive:       stateDesc("workers", "Workers that live."),
+		late: stateDesc("schedule_late_seconds",
+			"Time since a tick of a schedule was due that was not taken; 0: none is.", "schedule"),
+		up: prometheus.NewDesc("usher_redis_up", "1 if Redis has answered this worker at this scrape, and 0 if not.", nil, nil),
+	}
+}
+
+// Describe is for [prometheus.Collector].
+func (s *State) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		s.queued, s.oldest, s.remaining, s.unsure, s.deadLetters, s.alive, s.late, s.up,
+	} {
+		out <- desc
+	}
+}
+
+// Collect is for [prometheus.Collector]. Without Redis there is only the figure that says so.
+func (s *State) Collect(out chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.at) >= stateFresh {
+		ctx, cancel := context.WithTimeout(context.Background(), budgetsTimeout)
+		defer cancel()
+		figures, err := s.read(ctx)
+		if s.last, s.at = figures, time.Now(); err != nil {
+			s.last, s.at = nil, time.Time{}
+		}
+	}
+	up := 0.0
+	if s.last != nil {
+		up = 1
+	}
+	out <- prometheus.MustNewConstMetric(s.up, prometheus.GaugeValue, up)
+	for _, figure := range s.last {
+		out <- figure
+	}
+}
+
+func figure(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (s *State) read(ctx context.Context) (figures []prometheus.Metric, err error) {
+	for _, part := range []func(context.Context) ([]prometheus.Metric, error){
+		s.readQueues, s.readCampaigns, s.readRest, s.readSchedules,
+	} {
+		read, err := part(ctx)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, read...)
+	}
+	return figures, nil
+}
+
+func (s *State) readQueues(ctx context.Context) (figures []prometheus.Metric, err error) {
+	for _, lane := range policy.Lanes() {
+		w, err := policy.CountQueue(ctx, s.rdb, s.namespace, lane)
+		if err != nil {
+			return nil, err
+		}
+		for state, n := range map[tasks.State]int{
+			tasks.StatePending: w.Pending, tasks.StateActive: w.Active, tasks.StateScheduled: w.Scheduled,
+			tasks.StateRetry: w.Retry,
+		} {
+			figures = append(figures, figure(s.queued, float64(n), string(lane), string(state)))
+		}
+		age, err := s.oldestIn(ctx, w.Queue)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, figure(s.oldest, age.Seconds(), string(lane)))
+	}
+	return figures, nil
+}
+
+// oldestIn is the age of the first task of a queue that is at work or waits for it. Tasks are taken from the end of the
+// list pending, and put before the others into active.
+func (s *State) oldestIn(ctx context.Context, queue string) (age time.Duration, err error) {
+	for _, list := range []string{"active", "pending"} {
+		id, err := s.rdb.LIndex(ctx, policy.QueueKey(queue, list), -1).Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		info, err := s.inspector.GetTaskInfo(queue, id)
+		if err != nil {
+			continue // it has ended meanwhile, or cannot be read
+		}
+		if at := tasks.LiveTask(info, record.Record{}).EnqueuedAt; !at.IsZero() {
+			age = max(age, time.Since(at))
+		}
+	}
+	return age, nil
+}
+
+func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric, err error) {
+	standings, err := s.ledgers.Outlook(ctx)
+	for _, c := range standings {
+		if c.State != ledger.Running {
+			continue
+		}
+		if len(figures) >= 2*mostLabels {
+			break
+		}
+		figures = append(figures, figure(s.remaining, float64(c.Remaining()), c.Name),
+			figure(s.unsure, float64(c.Unsure), c.Name))
+	}
+	return figures, err
+}
+
+func (s *State) readRest(ctx context.Context) (figures []prometheus.Metric, err error) {
+	letters, err := s.letters.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	workers, _, err := s.workers.List(ctx)
+	alive := 0
+	for _, w := range workers {
+		if w.Lives() {
+			alive++
+		}
+	}
+	return []prometheus.Metric{figure(s.deadLetters, float64(letters)), figure(s.alive, float64(alive))}, err
+}
+
+// errManyLabels ends the reading of schedules when enough have figures.
+var errManyLabels = errors.New("there are enough labels")
+
+func (s *State) readSchedules(ctx context.Context) (figures []prometheus.Metric, err error) {
+	err = schedule.Each(ctx, s.rdb, s.namespace, func(one schedule.Standing) error {
+		if len(figures) == mostLabels {
+			return errManyLabels
+		}
+		if one.State == schedule.Active && !one.Next.IsZero() {
+			figures = append(figures, figure(s.late, max(0, time.Since(one.Next).Seconds()), one.Name))
+		}
+		return nil
+	})
+	if _, err = store.SplitPartial(err); errors.Is(err, errManyLabels) {
+		err = nil
+	}
+	return figures, err
+}

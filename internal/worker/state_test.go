@@ -1,0 +1,89 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// figures gives the gauges of a registry, by name and labels.
+func figures(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	testkit.NoError(t, err)
+	found := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			found[name] = m.GetGauge().GetValue()
+		}
+	}
+	return found
+}
+
+func TestTheStateOfAllWorkIsAMetric(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	rdb := testkit.Client(t, server.Addr)
+	client, err := tasks.NewClient(tasks.Redis(rdb))
+	testkit.NoError(t, err)
+	for _, address := range []string{"a@example.com", "b@example.com"} {
+		_, err = client.Invite(t.Context(), tasks.Recipient{EmailAddress: address})
+		testkit.NoError(t, err)
+	}
+	_, err = client.Invite(t.Context(), tasks.Recipient{EmailAddress: "c@example.com"}, tasks.In(time.Hour))
+	testkit.NoError(t, err)
+	_, err = client.BulkInvite(t.Context(), tasks.BulkRequest{
+		Campaign: "spring", Recipients: []tasks.Recipient{{EmailAddress: "d@example.com"}, {EmailAddress: "e@example.com"}},
+	})
+	testkit.NoError(t, err)
+	testkit.NoError(t, deadletter.NewStore(rdb, tasks.DefaultNamespace).Put(t.Context(), deadletter.Entry{ID: "dead"}))
+	testkit.NoError(t, store.NewWorkers(rdb, tasks.DefaultNamespace).Announce(t.Context(), store.Worker{ID: "w"}))
+
+	registry := prometheus.NewRegistry()
+	state := NewState(rdb, tasks.DefaultNamespace)
+	registry.MustRegister(state)
+	got := figures(t, registry)
+	for name, want := range map[string]float64{
+		"usher_queued_tasks interactive pending": 2, "usher_queued_tasks interactive scheduled": 1,
+		"usher_queued_tasks campaign pending": 1, "usher_queued_tasks housekeeping active": 0,
+		"usher_campaign_remaining_recipients spring": 2, "usher_campaign_unsure_recipients spring": 0,
+		"usher_dead_letters": 1, "usher_workers": 1, "usher_redis_up": 1,
+	} {
+		if value, there := got[name]; !there || value != want {
+			t.Errorf("%s is %v (%v), want %v", name, value, there, want)
+		}
+	}
+	if age := got["usher_oldest_task_seconds interactive"]; age <= 0 || age > 60 {
+		t.Errorf("the oldest invite is %v s old", age)
+	}
+	server.Kill()
+	state.at = time.Time{}
+	if got := figures(t, registry); len(got) != 1 || got["usher_redis_up"] != 0 {
+		t.Errorf("without Redis: %v", got)
+	}
+}
+
+// TestMetricsHaveGoodNames: promtool check metrics finds nothing either; this is its library.
+func TestMetricsHaveGoodNames(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.MiniRedis(t)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(NewState(rdb, "test"), NewBudgets(rdb, "test"), NewHealth())
+	NewMetrics(registry, "test")
+	problems, err := testutil.GatherAndLint(registry)
+	testkit.NoError(t, err)
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
