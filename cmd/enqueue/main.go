@@ -24,6 +24,7 @@ import (
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
@@ -327,6 +328,9 @@ func (f *TaskFlags) AfterApply() (err error) {
 		if f.at, err = settings.Instant(f.At, time.Now(), zone); err != nil {
 			return err
 		}
+	}
+	if strings.HasPrefix(f.ID, schedule.TaskPrefix) {
+		return usage("--id %s: ids that begin with %s belong to schedules", f.ID, schedule.TaskPrefix)
 	}
 	f.options = []tasks.Option{tasks.ID(f.ID), tasks.At(f.at)}
 	_, err = tasks.Resolve(f.options...)

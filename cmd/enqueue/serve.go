@@ -54,6 +54,8 @@ const (
 	stopTime = 5 * time.Second
 	// stopsWithin is how long the command takes then at most.
 	stopsWithin = stopTime + 2*time.Second
+	// memoryLimit is how much memory may be in use before garbage is collected more often.
+	memoryLimit = 512 << 20
 )
 
 func (c *serveCommand) Run(a *app) error {
@@ -78,7 +80,10 @@ func (c *serveCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(100) // main has set less, for a command that reads one file
+	// Many small requests leave much garbage, and few things live long: collecting it less often saves a tenth of the
+	// work. Large lists do live, and are bounded by the limit.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(memoryLimit)
 	return of.serve(a, listener)
 }
 

@@ -215,3 +215,14 @@ func TestServeTLS(t *testing.T) {
 		t.Errorf("health: %+v", a)
 	}
 }
+
+// A person cannot take the id of a tick or of a request over HTTP.
+func TestIDsOfOthersAreRefused(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, id := range []string{"schedule.daily.1796000000", "http~signup~1"} {
+		if a := s.enqueue("sync-list", "--id", id); a.exit != 2 || len(s.mini.Keys()) != 1 {
+			t.Errorf("--id %s: exit %d, %s; the keys are %q", id, a.exit, a.stderr, s.mini.Keys())
+		}
+	}
+}

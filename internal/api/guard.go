@@ -20,6 +20,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/rs/zerolog"
 
 	"example.com/usher/internal/tokens"
 )
@@ -62,6 +63,9 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
 			if seen.status == 0 {
 				writeProblem(seen, problem(http.StatusInternalServerError, internalFault, "the server has failed at this request"))
 			}
+		}
+		if s.Log.GetLevel() > zerolog.DebugLevel {
+			return
 		}
 		// The path may hold what somebody has mistaken for an id: only its pattern is written.
 		s.Log.Debug().Str("method", r.Method).Str("route", s.route(r)).Int("status", seen.status).Str("token", name).
@@ -157,6 +161,9 @@ func (s *Server) strange(r *http.Request) *Problem {
 			return problem(http.StatusBadRequest, badRequest, "the header %s is given twice", name)
 		}
 	}
+	if r.URL.RawQuery == "" {
+		return nil
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return problem(http.StatusBadRequest, badRequest, "the query cannot be read")
@@ -196,7 +203,10 @@ func (s *Server) admit(r *http.Request) (*asker, *Problem) {
 		return nil, problem(http.StatusTooManyRequests, tooMany,
 			"at most %d requests a second are served to %s", s.PerSecond, c.name).after(wait)
 	}
-	a := &asker{caller: c, Identity: who, method: r.Method, path: r.URL.Path, query: r.URL.Query().Encode()}
+	a := &asker{caller: c, Identity: who, method: r.Method, path: r.URL.Path}
+	if r.URL.RawQuery != "" {
+		a.query = r.URL.Query().Encode()
+	}
 	if keys, given := r.Header["Idempotency-Key"]; given {
 		if !keyPattern.MatchString(keys[0]) {
 			return nil, problem(http.StatusBadRequest, badRequest, "an Idempotency-Key has 1 to 255 visible ASCII characters")

@@ -72,7 +72,7 @@ func (s *Server) enqueue(
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.alone(ctx, a)
+	release, err := s.aloneHere(a)
 	if err != nil {
 		return nil, err
 	}

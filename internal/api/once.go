@@ -56,9 +56,26 @@ func (s *Server) alone(ctx context.Context, a *asker) (release func(), err error
 	}
 	release, err = s.db.Take(ctx, record.OwnedID(a.name, digest(a.key)))
 	if errors.Is(err, store.ErrBusy) {
-		return nil, problem(http.StatusConflict, keyInUse, "a request with this Idempotency-Key is under way").after(1)
+		return nil, inUse()
 	}
 	return release, err
+}
+
+// aloneHere is alone among the requests of this server. That is enough for a request that enqueues one task: Redis lets
+// only one of several take the id, and the others are told of its task.
+func (s *Server) aloneHere(a *asker) (release func(), err error) {
+	if a.key == "" {
+		return func() {}, nil
+	}
+	id := record.OwnedID(a.name, digest(a.key))
+	if _, taken := s.underway.LoadOrStore(id, true); taken {
+		return nil, inUse()
+	}
+	return func() { s.underway.Delete(id) }, nil
+}
+
+func inUse() *Problem {
+	return problem(http.StatusConflict, keyInUse, "a request with this Idempotency-Key is under way").after(1)
 }
 
 // typeRequest is the type of the record of a request that has enqueued no task of its own.

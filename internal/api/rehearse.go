@@ -93,7 +93,7 @@ func (s *Server) askClerk(a *asker, task Task, campaign string, file peoplefile.
 			case <-ctx.Done():
 				return
 			case <-alive.C:
-				_ = s.db.Expire(ctx, s.db.Key.Rehearsal(task.TaskID), rehearsalLease).Err()
+				_ = s.db.PExpire(ctx, s.db.Key.Rehearsal(task.TaskID), rehearsalLease).Err()
 			}
 		}
 	}()

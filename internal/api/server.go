@@ -48,6 +48,8 @@ type Server struct {
 	life    context.Context
 	work    sync.WaitGroup // dry runs that ask Clerk
 
+	underway sync.Map // ids of requests that enqueue one task
+
 	mu    sync.Mutex
 	known map[string]*caller // by name
 }

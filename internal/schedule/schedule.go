@@ -86,9 +86,12 @@ func (s Schedule) Next(after time.Time, n int) (ticks []time.Time) {
 	return ticks
 }
 
+// TaskPrefix begins the ids of the tasks of ticks. The command lets nobody choose such an id.
+const TaskPrefix = "schedule."
+
 // taskID is the id of a tick's task.
 func (s Schedule) taskID(tick time.Time) string {
-	return "schedule." + s.Name + "." + strconv.FormatInt(tick.Unix(), 10)
+	return TaskPrefix + s.Name + "." + strconv.FormatInt(tick.Unix(), 10)
 }
 
 // Enqueuer enqueues; *tasks.Client is one.

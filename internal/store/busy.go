@@ -11,7 +11,7 @@ import (
 )
 
 // busyLease is how long something stays taken whose process has died.
-const busyLease = 10 * time.Second
+const busyLease = 5 * time.Second
 
 // ErrBusy means that somebody does it already.
 var ErrBusy = errors.New("it is under way already")
