@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,5 +88,47 @@ func TestMetricsHaveGoodNames(t *testing.T) {
 	testkit.NoError(t, err)
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestAlertsAreAboutWhatIsThere: each rule asks for metrics that workers have, and leads to a paragraph that says what
+// to do.
+func TestAlertsAreAboutWhatIsThere(t *testing.T) {
+	t.Parallel()
+	rules, err := os.ReadFile("../../deploy/prometheus/usher.rules.yml")
+	testkit.NoError(t, err)
+	board, err := os.ReadFile("../../deploy/grafana/usher.json")
+	testkit.NoError(t, err)
+	docs, err := os.ReadFile("../../docs/operations.md")
+	testkit.NoError(t, err)
+
+	descriptions := make(chan *prometheus.Desc, 100)
+	rdb := testkit.MiniRedis(t)
+	NewState(rdb, "test").Describe(descriptions)
+	NewBudgets(rdb, "test").Describe(descriptions)
+	NewHealth().Describe(descriptions)
+	m := NewMetrics(prometheus.NewRegistry(), "test")
+	for _, one := range []prometheus.Collector{m.recipients, m.calls, m.deadLetters, m.callSeconds} {
+		one.Describe(descriptions)
+	}
+	close(descriptions)
+	known := "usher_build_info"
+	for d := range descriptions {
+		known += " " + d.String()
+	}
+	for _, name := range regexp.MustCompile(`usher_[a-z_]+`).FindAllString(string(rules)+string(board), -1) {
+		if !strings.Contains(known, `"`+strings.TrimSuffix(name, "_bucket")+`"`) && name != "usher_build_info" {
+			t.Errorf("no worker has %s", name)
+		}
+	}
+	alerts := regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(string(rules), -1)
+	if len(alerts) < 10 {
+		t.Errorf("%d alerts", len(alerts))
+	}
+	for _, alert := range alerts {
+		if !strings.Contains(string(docs), "\n### "+alert[1]+"\n") ||
+			!strings.Contains(string(rules), "docs/operations.md#"+strings.ToLower(alert[1])+"\n") {
+			t.Errorf("%s leads to no paragraph", alert[1])
+		}
 	}
 }
