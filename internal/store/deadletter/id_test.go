@@ -115,7 +115,34 @@ func TestEveryReadingGivesTheIDOutside(t *testing.T) {
 	}
 }
 
-// TestTheSecretIsOne: who comes at once gets the same, and one that Redis has lost is put back.
+// TestLettersOfOneInstantArePagedWhole: their ids outside are in another order than those inside.
+func TestLettersOfOneInstantArePagedWhole(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	at := letter("").FailedAt
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		l := ofRecipient("spring", name+"@example.com")
+		l.FailedAt = at
+		testkit.NoError(t, b.Put(t.Context(), l))
+	}
+	all := b.ids(t)
+	for i, id := range all {
+		behind, err := b.Behind(t.Context(), deadletter.Cursor{At: at.UnixMilli(), ID: id})
+		testkit.NoError(t, err)
+		var rest []string
+		testkit.NoError(t, b.Read(t.Context(), func(e deadletter.Entry) error {
+			if behind(e) {
+				rest = append(rest, e.ID)
+			}
+			return nil
+		}))
+		if !slices.Equal(rest, all[i+1:]) {
+			t.Errorf("behind %d: %v of %v", i, rest, all)
+		}
+	}
+}
+
+// TestTheSecretIsOne: who comes at once gets the same, and it does not expire.
 func TestTheSecretIsOne(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
