@@ -128,19 +128,23 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 	if err != nil {
 		return nil, err
 	}
-	var since int64
+	var from deadletter.Cursor
 	if parts != nil {
-		if since, err = strconv.ParseInt(parts[0], 10, 64); err != nil {
+		from.ID = parts[1]
+		if from.At, err = strconv.ParseInt(parts[0], 10, 64); err != nil {
 			return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
 		}
+	}
+	behind, err := a.desk.DeadLetters.Behind(ctx, from)
+	if err != nil {
+		return nil, err
 	}
 	out := &lettersOutput{Body: DeadLetters{DeadLetters: []DeadLetter{}}}
 	var last deadletter.Entry
 	chosen := desk.Letters{Code: in.Code, Campaign: in.Campaign, Reason: in.Reason}
 	_, err = a.desk.ReadLetters(ctx, chosen, func(e deadletter.Entry) error {
-		at := e.FailedAt.UnixMilli()
 		switch {
-		case parts != nil && (at < since || at == since && e.ID <= parts[1]):
+		case !behind(e):
 			return nil
 		case len(out.Body.DeadLetters) == in.Limit:
 			return errEnough

@@ -10,7 +10,6 @@ import (
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/tasks"
 )
@@ -188,16 +187,14 @@ func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(
 
 // complete adds to recipients what is not in their rows.
 func (d *Desk) complete(ctx context.Context, campaign string, chunk []Recipient) error {
-	var ids, letters []string
-	letterOf := func(r Recipient) string {
-		return deadletter.RecipientID(campaign, store.IDOf(r.EmailAddress))
-	}
+	var ids []string
+	var dead []store.AddressID
 	for _, recipient := range chunk {
 		if recipient.InvitationID != "" {
 			ids = append(ids, recipient.InvitationID)
 		}
 		if recipient.Outcome == string(ledger.RowDead) {
-			letters = append(letters, letterOf(recipient))
+			dead = append(dead, store.IDOf(recipient.EmailAddress))
 		}
 	}
 	found, syncedAt, err := d.Directory.Get(ctx, ids)
@@ -208,7 +205,7 @@ func (d *Desk) complete(ctx context.Context, campaign string, chunk []Recipient)
 	if err != nil {
 		return err
 	}
-	causes, _, err := d.DeadLetters.Several(ctx, letters) // one that cannot be read hides no recipient
+	causes, _, err := d.DeadLetters.OfRecipients(ctx, campaign, dead) // one that cannot be read hides no recipient
 	if err != nil {
 		return err
 	}
@@ -219,7 +216,7 @@ func (d *Desk) complete(ctx context.Context, campaign string, chunk []Recipient)
 		}
 		recipient.MendedFrom = mended[store.IDOf(recipient.EmailAddress)]
 		if recipient.Outcome == string(ledger.RowDead) {
-			recipient.Message = causes[letterOf(*recipient)].Failure.Message
+			recipient.Message = causes[store.IDOf(recipient.EmailAddress)].Failure.Message
 		}
 	}
 	return nil

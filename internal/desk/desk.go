@@ -188,10 +188,10 @@ func (d *Desk) ReadLetters(
 
 // readInOrder is Read for the letters of one campaign: its recipients' in the order of its list, then all others.
 func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadletter.Entry) error) error {
-	given := map[string]bool{}
-	var chunk []string
+	given := map[store.AddressID]bool{}
+	var chunk []store.AddressID
 	flush := func() error {
-		found, _, err := d.DeadLetters.Several(ctx, chunk) // those that cannot be read are named at the end
+		found, _, err := d.DeadLetters.OfRecipients(ctx, campaign, chunk) // unreadable ones are named at the end
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,7 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 		if e.State != ledger.RowDead {
 			return nil
 		}
-		if chunk = append(chunk, deadletter.RecipientID(campaign, e.ID)); len(chunk) < lookedUp {
+		if chunk = append(chunk, e.ID); len(chunk) < lookedUp {
 			return nil
 		}
 		return flush()
@@ -224,7 +224,7 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 		return err
 	}
 	return d.DeadLetters.Read(ctx, func(e deadletter.Entry) error {
-		if given[e.ID] {
+		if e.Campaign == campaign && e.Recipient != nil && given[*e.Recipient] {
 			return nil
 		}
 		return do(e)
@@ -279,7 +279,7 @@ func (d *Desk) Letter(ctx context.Context, id string) (deadletter.Entry, error) 
 	next := ""
 	if r, _, err := d.records.Get(ctx, retry.BaseOf(id)); err == nil && r.Retry != "" && r.Retry != id {
 		next = " (enqueue status " + r.Retry + ")"
-	} else if campaign, _, ok := deadletter.RecipientOf(id); ok {
+	} else if campaign, ok := deadletter.CampaignOf(id); ok {
 		next = " in campaign " + campaign
 	}
 	return e, fmt.Errorf("%w any more: it was retried already%s", err, next)

@@ -259,7 +259,7 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 		f.add(Event{At: h.At, What: "attempt", Campaign: c.Name, Failure: &failure})
 	}
 	if e.State == ledger.RowDead {
-		letter, err := f.DeadLetters.Get(ctx, deadletter.RecipientID(c.Name, e.ID))
+		letter, err := f.DeadLetters.OfRecipient(ctx, c.Name, e.ID)
 		switch {
 		case err == nil:
 			f.letter(letter)
@@ -421,8 +421,14 @@ func (f *finder) addressOf(ctx context.Context, id string) (string, error) {
 			return "", err
 		}
 	}
-	if campaign, recipient, ok := deadletter.RecipientOf(id); ok {
-		return f.addressIn(ctx, campaign, recipient)
+	campaign, recipients, err := f.DeadLetters.Recipients(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	for _, recipient := range recipients {
+		if address, err := f.addressIn(ctx, campaign, recipient); address != "" || err != nil {
+			return address, err
+		}
 	}
 	if !strings.HasPrefix(id, "inv_") {
 		return "", nil

@@ -142,11 +142,15 @@ func (d *Desk) PlanFile(ctx context.Context, rows []peoplefile.Correction, all b
 			}
 			continue
 		}
-		if first := lines[id]; first > 0 {
+		one := id // a letter has two ids: one may be of an earlier version
+		if letter, there := letters[id]; there {
+			one = letter.ID
+		}
+		if first := lines[one]; first > 0 {
 			p.fault(m, ColumnID, "stands in line %d already", first)
 			continue
 		}
-		lines[id] = row.Line
+		lines[one] = row.Line
 		if unreadable[id] != nil {
 			p.fault(m, ColumnID, "the dead letter cannot be read (enqueue dead-letter delete deletes it)")
 			continue
@@ -402,18 +406,14 @@ func (d *Desk) awaitRows(
 		if err == nil {
 			found, err = d.ledgers.Find(ctx, campaign, ids)
 		}
+		if err == nil {
+			ids, err = d.noteEnded(ctx, head, ids, found, letters, e)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil:
 			failingSince = time.Time{}
-			ids = slices.DeleteFunc(ids, func(id store.AddressID) bool {
-				state := endOf(id, head.State, found)
-				if state != "" {
-					e.note(letters[id], state, deadletter.RecipientID(campaign, id))
-				}
-				return state != ""
-			})
 		case errors.Is(err, ledger.ErrNotFound):
 			return err
 		case failingSince.IsZero():
@@ -426,6 +426,26 @@ func (d *Desk) awaitRows(
 		}
 	}
 	return nil
+}
+
+// noteEnded notes those of some recipients that have their outcome, and gives the others.
+func (d *Desk) noteEnded(
+	ctx context.Context, head ledger.Campaign, ids []store.AddressID, found map[store.AddressID]ledger.Entry,
+	letters map[store.AddressID]string, e *Ended,
+) (left []store.AddressID, err error) {
+	for i, id := range ids {
+		state := endOf(id, head.State, found)
+		if state == "" {
+			left = append(left, id)
+			continue
+		}
+		letter, err := d.DeadLetters.IDOf(ctx, head.Name, id)
+		if err != nil {
+			return append(left, ids[i:]...), err
+		}
+		e.note(letters[id], state, letter)
+	}
+	return left, nil
 }
 
 // endOf tells what became of a recipient of a campaign; empty if it has no outcome yet.
@@ -451,20 +471,17 @@ func (d *Desk) DeadOf(ctx context.Context, campaign string, recipients []tasks.R
 	if err != nil {
 		return p, err
 	}
-	var letters []string
-	for _, id := range ids {
-		if found[id].State == ledger.RowDead {
-			letters = append(letters, deadletter.RecipientID(campaign, id))
-		}
-	}
-	there, unreadable, err := d.DeadLetters.Several(ctx, letters)
+	dead := slices.DeleteFunc(slices.Clone(ids), func(id store.AddressID) bool {
+		return found[id].State != ledger.RowDead
+	})
+	there, unreadable, err := d.DeadLetters.OfRecipients(ctx, campaign, dead)
 	if err != nil {
 		return p, err
 	}
 	var partial store.Partial
 	for i, id := range ids {
-		partial.Add(unreadable[deadletter.RecipientID(campaign, id)])
-		if letter, ok := there[deadletter.RecipientID(campaign, id)]; ok {
+		partial.Add(unreadable[id])
+		if letter, ok := there[id]; ok {
 			m := Mend{Letter: letter}
 			if now, err := retry.Request(letter); err != nil || !same(now, recipients[i]) {
 				as := recipients[i].Normalize()

@@ -130,7 +130,7 @@ func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
 	return nil
 }
 
-// letterRow shows a letter. A viewer gets no id, from which an address could be found by trying.
+// letterRow shows a letter. A viewer gets nothing that may hold an address, and no id: there is nothing to do with it.
 func (v *visit) letterRow(e deadletter.Entry) letterRow {
 	row := letterRow{Entry: e, Who: v.address(e.EmailAddress)}
 	if row.Who == "" {

@@ -30,7 +30,7 @@ import (
 // permanent are the keys that may stay for ever, however long and with whatever keys and names the workers run:
 // docs/operations.md has the list.
 var permanent = []string{
-	"usher:campaigns", "usher:policy", "usher:key-kind", "usher:bases",
+	"usher:campaigns", "usher:policy", "usher:key-kind", "usher:bases", "usher:secret",
 	"usher:{limits}:figures",
 	"usher:{directory}:meta", "usher:{directory}:copies", "usher:{directory}:copy:2-*",
 	"usher:{schedule}:names",

@@ -5,7 +5,6 @@ package deadletter
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +35,7 @@ const Keep = 30 * 24 * time.Hour
 
 // Entry is one dead letter.
 type Entry struct {
+	// ID is the letter's id outside, once it was read. In Redis, and to write it, it is what Inside gives.
 	ID           string           `json:"id"`
 	TaskID       string           `json:"task_id"`
 	Type         string           `json:"type"`
@@ -56,21 +56,6 @@ type Entry struct {
 	Mended []byte `json:"-"`
 }
 
-// RecipientID is the id of the dead letter of a recipient of a campaign. That of a task is the task's id.
-func RecipientID(campaign string, id store.AddressID) string {
-	return campaign + ":" + hex.EncodeToString(id[:])
-}
-
-// RecipientOf reads a RecipientID, and is false if it is none.
-func RecipientOf(id string) (campaign string, recipient store.AddressID, ok bool) {
-	i := max(0, strings.LastIndexByte(id, ':'))
-	sum, err := hex.DecodeString(id[min(i+1, len(id)):])
-	if err != nil || len(sum) != len(recipient) {
-		return "", recipient, false
-	}
-	return id[:i], store.AddressID(sum), true
-}
-
 // Address is the id of the address that the letter is about, and false if it is about none.
 func (e Entry) Address() (store.AddressID, bool) {
 	switch {
@@ -87,8 +72,10 @@ func (e *Entry) Args() ([]any, error) {
 	if e == nil {
 		return []any{"", "", 0}, nil
 	}
-	data, err := json.Marshal(e)
-	return []any{e.ID, data, e.FailedAt.UnixMilli()}, err
+	stored := *e
+	stored.ID = e.Inside()
+	data, err := json.Marshal(stored)
+	return []any{stored.ID, data, e.FailedAt.UnixMilli()}, err
 }
 
 // Lua is what scripts begin with that write dead letters. write_letter(key, index, id, text, at) writes one and its
@@ -104,11 +91,15 @@ end
 `
 
 // Store keeps the dead letters of one namespace.
-type Store struct{ db store.DB }
+type Store struct {
+	db     store.DB
+	secret *store.Secret // of the ids that leave
+}
 
 // NewStore gives the dead letters of a namespace.
 func NewStore(rdb redis.UniversalClient, namespace string) *Store {
-	return &Store{store.Open(rdb, namespace)}
+	db := store.Open(rdb, namespace)
+	return &Store{db, store.NewSecret(db)}
 }
 
 // putScript writes a letter, unless its address was forgotten on request.
@@ -134,57 +125,137 @@ return 1
 
 // Put writes a dead letter. It is called before the task ends, so that none is lost between the two.
 func (s *Store) Put(ctx context.Context, e Entry) (err error) {
-	defer store.Wrap(&err, "writing dead letter %s", e.ID)
+	defer store.Wrap(&err, "writing the dead letter of task %s", e.TaskID)
 	args, err := e.Args()
 	if err != nil {
 		return err
 	}
 	address, about := e.Address() // nobody has the id of none
 	keys := []string{
-		s.db.Key.Letter(e.ID), s.db.Key.Letters(), s.db.Key.Tombstones(), s.db.Key.History(string(address[:])),
+		s.db.Key.Letter(e.Inside()), s.db.Key.Letters(), s.db.Key.Tombstones(), s.db.Key.History(string(address[:])),
 	}
 	args = append(append([]any{string(address[:])}, args...), about)
 	return putScript.Run(ctx, s.db, keys, args...).Err()
 }
 
-// Get gives one dead letter, or ErrNotFound.
-func (s *Store) Get(ctx context.Context, id string) (e Entry, err error) {
-	defer store.Wrap(&err, "dead letter %s", id)
-	return entryOf(id, s.db.HGetAll(ctx, s.db.Key.Letter(id)))
+// Get gives one dead letter, or ErrNotFound. Its id may be one of an earlier version.
+func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
+	found, unreadable, err := s.Several(ctx, []string{id})
+	if err = cmp.Or(err, unreadable[id]); err != nil {
+		return Entry{}, err
+	}
+	e, there := found[id]
+	if !there {
+		return Entry{}, fmt.Errorf("dead letter %s: %w", id, ErrNotFound)
+	}
+	return e, nil
 }
 
-func entryOf(id string, answer *redis.MapStringStringCmd) (e Entry, err error) {
+// entryOf reads a letter that has an id inside.
+func (s *Store) entryOf(ctx context.Context, id string, answer *redis.MapStringStringCmd) (e Entry, err error) {
 	fields, err := answer.Result()
 	switch {
 	case err != nil:
 		return Entry{}, store.Garbage(err)
 	case fields["entry"] == "":
 		return Entry{}, ErrNotFound
-	case json.Unmarshal([]byte(fields["entry"]), &e) != nil, e.ID != id:
+	case json.Unmarshal([]byte(fields["entry"]), &e) != nil, e.ID != id, e.Inside() != id:
 		return Entry{}, store.ErrGarbage
 	}
 	e.Next, e.Mended = fields["next"], []byte(fields["mended"])
-	return e, nil
+	e.ID, err = s.outside(ctx, id)
+	return e, err
 }
 
 // readAtOnce is how many letters are read in one round trip.
 const readAtOnce = 250
 
-// Several gives those of some dead letters that are there, by id, and why others cannot be read.
+// Several gives those of some dead letters that are there, by the ids as they are given, which may be of an earlier
+// version, and why others cannot be read.
 func (s *Store) Several(
+	ctx context.Context, ids []string,
+) (found map[string]Entry, unreadable map[string]error, err error) {
+	places := make(map[string][]string, len(ids))
+	var all []string
+	for _, id := range ids {
+		if places[id], err = s.inside(ctx, id); err != nil {
+			return nil, nil, err
+		}
+		all = append(all, places[id]...)
+	}
+	there, broken, err := s.read(ctx, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, unreadable = make(map[string]Entry, len(there)), map[string]error{}
+	for id, places := range places {
+		for _, place := range places {
+			if e, ok := there[place]; ok {
+				found[id] = e
+				break
+			}
+			if err := broken[place]; err != nil {
+				unreadable[id] = err
+				break
+			}
+		}
+	}
+	return found, unreadable, nil
+}
+
+// OfRecipients gives those of the dead letters of some recipients of a campaign that are there, and why others cannot
+// be read.
+func (s *Store) OfRecipients(
+	ctx context.Context, campaign string, recipients []store.AddressID,
+) (found map[store.AddressID]Entry, unreadable map[store.AddressID]error, err error) {
+	ids := make([]string, len(recipients))
+	for i, recipient := range recipients {
+		ids[i] = RecipientID(campaign, recipient)
+	}
+	there, broken, err := s.read(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, unreadable = make(map[store.AddressID]Entry, len(there)), map[store.AddressID]error{}
+	for i, recipient := range recipients {
+		if e, ok := there[ids[i]]; ok {
+			found[recipient] = e
+		}
+		if err := broken[ids[i]]; err != nil {
+			unreadable[recipient] = err
+		}
+	}
+	return found, unreadable, nil
+}
+
+// OfRecipient gives the dead letter of a recipient of a campaign, or ErrNotFound.
+func (s *Store) OfRecipient(ctx context.Context, campaign string, recipient store.AddressID) (Entry, error) {
+	found, unreadable, err := s.OfRecipients(ctx, campaign, []store.AddressID{recipient})
+	if err = cmp.Or(err, unreadable[recipient]); err != nil {
+		return Entry{}, err
+	}
+	e, there := found[recipient]
+	if !there {
+		return Entry{}, ErrNotFound
+	}
+	return e, nil
+}
+
+// read gives those of some dead letters that are there, by their ids inside, and why others cannot be read.
+func (s *Store) read(
 	ctx context.Context, ids []string,
 ) (found map[string]Entry, unreadable map[string]error, err error) {
 	found, unreadable = make(map[string]Entry, len(ids)), map[string]error{}
 	for chunk := range slices.Chunk(ids, readAtOnce) {
-		if err := s.several(ctx, chunk, found, unreadable); err != nil {
+		if err := s.readChunk(ctx, chunk, found, unreadable); err != nil {
 			return nil, nil, err
 		}
 	}
 	return found, unreadable, nil
 }
 
-// several reads letters in one round trip.
-func (s *Store) several(
+// readChunk reads letters in one round trip.
+func (s *Store) readChunk(
 	ctx context.Context, ids []string, found map[string]Entry, unreadable map[string]error,
 ) (err error) {
 	defer store.Wrap(&err, "reading dead letters")
@@ -199,12 +270,16 @@ func (s *Store) several(
 		return err
 	}
 	for i, answer := range answers {
-		e, err := entryOf(ids[i], answer)
+		e, err := s.entryOf(ctx, ids[i], answer)
 		switch {
 		case err == nil:
 			found[ids[i]] = e
 		case errors.Is(err, store.ErrGarbage):
-			unreadable[ids[i]] = fmt.Errorf("dead letter %s: %w", ids[i], err)
+			outside, idErr := s.outside(ctx, ids[i])
+			if idErr != nil {
+				return idErr
+			}
+			unreadable[ids[i]] = fmt.Errorf("dead letter %s: %w", outside, err)
 		case !errors.Is(err, ErrNotFound):
 			return err
 		}
@@ -218,8 +293,8 @@ func (s *Store) several(
 func (s *Store) Read(ctx context.Context, do func(Entry) error) error {
 	var partial store.Partial
 	err := store.EachPage(ctx, s.db, s.db.Key.Letters(), false, func(ids []string) error {
-		found, unreadable := make(map[string]Entry, len(ids)), map[string]error{}
-		if err := s.several(ctx, ids, found, unreadable); err != nil {
+		found, unreadable, err := s.read(ctx, ids)
+		if err != nil {
 			return err
 		}
 		for _, id := range ids { // before any is given: do may have enough
@@ -279,14 +354,12 @@ func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
 		return err
 	}
 	for _, id := range ids {
-		entry, err := s.Get(ctx, id)
-		switch {
-		case errors.Is(err, ErrNotFound): // retried or deleted since
-		case errors.Is(err, store.ErrGarbage):
-			partial.Add(err)
-		case err != nil:
+		found, unreadable, err := s.read(ctx, []string{id})
+		if err != nil {
 			return partial.With(err)
-		default:
+		}
+		partial.Add(unreadable[id])
+		if entry, there := found[id]; there { // else it was retried or deleted since
 			if err := do(entry); err != nil {
 				return partial.With(err)
 			}
@@ -374,7 +447,7 @@ func (s *Store) BeginRetry(ctx context.Context, e Entry, next string, mended []b
 	if err != nil {
 		return e, err
 	}
-	answer, err := retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(e.ID)}, next, mended, at).StringSlice()
+	answer, err := retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(e.Inside())}, next, mended, at).StringSlice()
 	switch {
 	case err != nil:
 		return e, err
@@ -431,37 +504,57 @@ return redis.call('DEL', KEYS[1])
 `)
 
 // Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose
-// retry has that id. Its end is remembered for a while.
+// retry has that id. Its end is remembered for a while. Its id may be one of an earlier version.
 func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted bool, err error) {
 	defer store.Wrap(&err, "deleting dead letter %s", id)
-	keys := []string{s.db.Key.Letter(id), s.db.Key.Letters(), s.db.Key.Gone(id)}
-	return deleteScript.Run(ctx, s.db, keys, id, next, string(end), int(Keep.Seconds())).Bool()
+	places, err := s.inside(ctx, id)
+	for i := 0; i < len(places) && !deleted && err == nil; i++ {
+		place := places[i]
+		keys := []string{s.db.Key.Letter(place), s.db.Key.Letters(), s.db.Key.Gone(place)}
+		deleted, err = deleteScript.Run(ctx, s.db, keys, place, next, string(end), int(Keep.Seconds())).Bool()
+	}
+	return deleted, err
 }
 
 // LastGone tells the last end of a letter of an id; false if none is remembered.
 func (s *Store) LastGone(ctx context.Context, id string) (end End, known bool, err error) {
-	defer store.Wrap(&err, "looking for what became of dead letter %s", id)
-	ends, err := s.db.HGetAll(ctx, s.db.Key.Gone(id)).Result()
 	var last time.Time
-	for text, one := range ends {
-		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && !at.Before(last) {
-			last, end, known = at, End(one), true
+	err = s.gone(ctx, id, func(at time.Time, one End) {
+		if !at.Before(last) {
+			last, end, known = at, one, true
 		}
-	}
+	})
 	return end, known, err
 }
 
 // Gone tells the end of a letter that is there no more, as long as that is remembered. It is false if there was none
 // that failed at that instant.
 func (s *Store) Gone(ctx context.Context, id string, failedAt time.Time) (end End, known bool, err error) {
+	err = s.gone(ctx, id, func(at time.Time, one End) {
+		if at.Equal(failedAt) {
+			end, known = one, true
+		}
+	})
+	return end, known, err
+}
+
+// gone calls do for each end that is remembered of letters of an id, which may be one of an earlier version.
+func (s *Store) gone(ctx context.Context, id string, do func(at time.Time, end End)) (err error) {
 	defer store.Wrap(&err, "looking for what became of dead letter %s", id)
-	at, err := stamp(failedAt)
+	places, err := s.inside(ctx, id)
 	if err != nil {
-		return "", false, err
+		return err
 	}
-	text, err := s.db.HGet(ctx, s.db.Key.Gone(id), at).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", false, nil
+	for _, place := range places {
+		ends, err := s.db.HGetAll(ctx, s.db.Key.Gone(place)).Result()
+		if err != nil {
+			return err
+		}
+		for text, end := range ends {
+			if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+				do(at, End(end))
+			}
+		}
 	}
-	return End(text), err == nil, err
+	return nil
 }

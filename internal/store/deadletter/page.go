@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -35,7 +36,11 @@ func ParseCursor(text string) Cursor {
 // Newest reads at most n dead letters behind a cursor, the newest first, and gives the place behind them: zero if there
 // are no more. A letter that cannot be read hides no other; the error, a *store.Partial, names it.
 func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, next Cursor, err error) {
-	places, err := s.places(ctx, from, n)
+	behind, err := s.placeOf(ctx, from)
+	if err != nil {
+		return nil, Cursor{}, err
+	}
+	places, err := s.places(ctx, behind, n)
 	if err != nil || len(places) == 0 {
 		return nil, Cursor{}, err
 	}
@@ -43,7 +48,7 @@ func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, n
 	for i, place := range places {
 		ids[i] = place.ID
 	}
-	found, unreadable, err := s.Several(ctx, ids)
+	found, unreadable, err := s.read(ctx, ids)
 	if err != nil {
 		return nil, Cursor{}, err
 	}
@@ -56,8 +61,26 @@ func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, n
 	}
 	if len(places) == n {
 		next = places[n-1]
+		if next.ID, err = s.outside(ctx, next.ID); err != nil {
+			return nil, Cursor{}, err
+		}
 	}
 	return page, next, partial.With(nil)
+}
+
+// Behind gives a function that tells whether a letter comes behind a cursor where the oldest is first, as in Read.
+func (s *Store) Behind(ctx context.Context, from Cursor) (func(Entry) bool, error) {
+	place, err := s.placeOf(ctx, from)
+	return func(e Entry) bool {
+		return cmp.Or(cmp.Compare(e.FailedAt.UnixMilli(), place.At), cmp.Compare(e.Inside(), place.ID)) > 0
+	}, err
+}
+
+// placeOf gives the place in Redis's order that a cursor means: letters of one instant are in the order of their ids
+// inside.
+func (s *Store) placeOf(ctx context.Context, c Cursor) (Cursor, error) {
+	ids, err := s.inside(ctx, c.ID)
+	return Cursor{c.At, ids[0]}, err
 }
 
 // places gives the places of at most n letters behind a cursor.

@@ -209,7 +209,7 @@ func actOn(e deadletter.Entry) string {
 
 // remember remembers of an address that a letter died, and what a person did with it then.
 func (r *Retrier) remember(ctx context.Context, address store.AddressID, e deadletter.Entry, act history.Event) error {
-	name := fmt.Sprintf("%s:%d:", e.ID, e.FailedAt.UnixNano())
+	name := fmt.Sprintf("%s:%d:", e.Inside(), e.FailedAt.UnixNano())
 	died := history.Event{At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure}
 	if !act.Became {
 		died.Address = act.Address
@@ -303,7 +303,8 @@ const (
 )
 
 // nextID numbers the retries of a task, behind a prefix. An id that became free has had retries before, whose numbers
-// are not used again: they have ended, and a task with such an id would not run.
+// are not used again: they have ended, and a task with such an id would not run. A recipient's letter gives its id
+// outside, for the task's id is shown.
 func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry, prefix string) (string, error) {
 	base, number, _ := strings.Cut(e.ID, retryMark)
 	n, _ := strconv.Atoi(number)
