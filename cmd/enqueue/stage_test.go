@@ -72,6 +72,7 @@ func setup(t *testing.T) *stage {
 	worker := fmt.Sprintf(`%d|{"host":"host","pid":1,"version":"v1","key_kind":"test"}`,
 		time.Now().Add(time.Hour).UnixMilli())
 	s.mini.HSet(store.Keys(namespace).Workers(), "id", worker) // as if one ran
+	testkit.NoError(t, s.mini.Set(store.Keys(namespace).Secret(), strings.Repeat("s", 32)))
 	s.ledgers, s.letters = ledger.New(s.rdb, namespace), deadletter.NewStore(s.rdb, namespace)
 	s.records, s.directory = record.NewStore(s.rdb, namespace), directory.New(s.rdb, namespace)
 	return s
