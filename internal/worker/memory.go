@@ -176,8 +176,9 @@ func (m memory) pause() time.Duration {
 	return policy.MemoryCheck
 }
 
-// takenOver tells whether another Redis has taken over since before, and not the same one been started anew.
-func (m memory) takenOver(before memory) bool { return m.run > m.at.Sub(before.at) }
+// takenOver tells whether another Redis has taken over since before, and not the same one been started anew. How long
+// it has run is the difference of two instants without their fractions, so that it may be a second too long.
+func (m memory) takenOver(before memory) bool { return m.run-time.Second > m.at.Sub(before.at) }
 
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
 func (w *Worker) check(ctx context.Context) error {
