@@ -162,3 +162,16 @@ func TestInAClusterOnlyTheNodeThatKeepsOutcomesCounts(t *testing.T) {
 		t.Errorf("that a replica has taken over is not noticed: %+v after %+v", after, before)
 	}
 }
+
+// TestUptimeHasNoFractions: a Redis that was restarted within a second may say that it has run for a second.
+func TestUptimeHasNoFractions(t *testing.T) {
+	t.Parallel()
+	before := memory{at: time.Now(), run: time.Hour}
+	at := before.at.Add(300 * time.Millisecond)
+	if (memory{at: at, run: time.Second}).takenOver(before) {
+		t.Error("a restarted Redis is taken for another one")
+	}
+	if !(memory{at: at, run: time.Minute}).takenOver(before) {
+		t.Error("another Redis is taken for a restarted one")
+	}
+}
