@@ -204,12 +204,15 @@ func TestAFileThatWasBrokenOffIsFinished(t *testing.T) {
 	s.deadOnes("spring", 4, 2)
 	header, rows := s.exported()
 	id := rows[0]["id"]
-	key := store.Keys(tasks.DefaultNamespace).Letter(id)
+	letter, err := s.letters.Get(t.Context(), id)
+	testkit.NoError(t, err)
+	inside := letter.Inside()
+	key := store.Keys(tasks.DefaultNamespace).Letter(inside)
 	entry := s.mini.HGet(key, "entry")
 	rows[0]["email_address"], rows[1]["email_address"] = "first@example.com", "second@example.com"
 	s.ok("dead-letter", "retry", "--from", s.corrected("one.csv", header, rows[:1]))
-	s.mini.HSet(key, "entry", entry, "next", id+":retry1", "mended", `{"email_address":"first@example.com"}`)
-	testkit.NoError(t, s.rdb.ZAdd(t.Context(), store.Keys(tasks.DefaultNamespace).Letters(), z(id)).Err())
+	s.mini.HSet(key, "entry", entry, "next", inside+":retry1", "mended", `{"email_address":"first@example.com"}`)
+	testkit.NoError(t, s.rdb.ZAdd(t.Context(), store.Keys(tasks.DefaultNamespace).Letters(), z(inside)).Err())
 	other := s.enqueue("dead-letter", "retry", id, "--set", "email_address=other@example.com")
 	if other.exit != 2 || !strings.Contains(other.stderr, "has begun") {
 		t.Errorf("mended otherwise: exit %d, %s", other.exit, other.stderr)

@@ -242,7 +242,9 @@ func (s *stage) synced(invitations ...clerkclient.Invitation) {
 
 // keys are all keys in Redis that the worker of setup has not written.
 func (s *stage) keys() []string {
-	return slices.DeleteFunc(s.mini.Keys(), func(key string) bool { return strings.HasSuffix(key, ":workers") })
+	return slices.DeleteFunc(s.mini.Keys(), func(key string) bool {
+		return strings.HasSuffix(key, ":workers") || strings.HasSuffix(key, ":secret")
+	})
 }
 
 // z is a member that a sorted set has since now.
