@@ -143,16 +143,16 @@ func TestListLag(t *testing.T) {
 func TestManyInvitations(t *testing.T) {
 	t.Parallel()
 	s := setup(t, clerktest.Config{})
-	for i := range 100_000 {
+	for i := range 20_000 {
 		s.AddInvitation(fmt.Sprintf("n%d@example.com", i))
 	}
-	wantAddresses(t, s.list("?limit=1"), "n99999@example.com")
-	wantAddresses(t, s.list("?query=n77777@"), "n77777@example.com")
+	wantAddresses(t, s.list("?limit=1"), "n19999@example.com")
+	wantAddresses(t, s.list("?query=n17777@"), "n17777@example.com")
 	page := decode[struct {
 		Data       []json.RawMessage `json:"data"`
 		TotalCount int               `json:"total_count"`
-	}](t, s.do("GET", "/invitations?paginated=true&limit=500&offset=50000&order_by=email_address", ""))
-	if page.TotalCount != 100_000 || len(page.Data) != 500 {
+	}](t, s.do("GET", "/invitations?paginated=true&limit=500&offset=10000&order_by=email_address", ""))
+	if page.TotalCount != 20_000 || len(page.Data) != 500 {
 		t.Errorf("%d of %d", len(page.Data), page.TotalCount)
 	}
 	wantError(t, s.create("N5@example.com"), 400, "duplicate_record")
