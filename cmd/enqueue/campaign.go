@@ -10,6 +10,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
 
@@ -296,7 +297,7 @@ func (p *progress) show(c tasks.Campaign, perHour float64) error {
 		const width = 24
 		full := min(width, done*width/max(1, c.Recipients))
 		bar := strings.Repeat("█", full) + strings.Repeat("░", width-full)
-		line = visible(line) // the terminal cuts what is too long
+		line = visible.Text(line) // the terminal cuts what is too long
 		fmt.Fprintf(p.out.stderr, "\r\x1b[K\x1b[?7l%s %s\x1b[?7h", bar, line)
 	case now == p.last:
 	case p.out.json:

@@ -26,6 +26,7 @@ import (
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
 
@@ -221,7 +222,7 @@ var errNotConfirmed = errors.New("not confirmed; nothing was done")
 // ask asks a person and gives the answer in lower case.
 func (a *app) ask(question string) (answer string, err error) {
 	a.work.asks()
-	fmt.Fprint(a.out.stderr, visible(question))
+	fmt.Fprint(a.out.stderr, visible.Text(question))
 	answered := make(chan string, 1)
 	go func() { // a read cannot be interrupted; it ends with the process
 		line, _ := a.answers.ReadString('\n')

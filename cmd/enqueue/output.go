@@ -31,6 +31,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
 
@@ -51,7 +52,7 @@ type output struct {
 // say writes a line for a person; with --json, nothing.
 func (o *output) say(format string, args ...any) {
 	if !o.json {
-		_, err := fmt.Fprintln(o.stdout, visible(fmt.Sprintf(format, args...)))
+		_, err := fmt.Fprintln(o.stdout, visible.Text(fmt.Sprintf(format, args...)))
 		o.failed = cmp.Or(o.failed, err)
 	}
 }
@@ -66,7 +67,7 @@ func (o *output) sayIf(holds bool, format string, args ...any) {
 // note writes a line about the way there, which is no part of the answer.
 func (o *output) note(format string, args ...any) {
 	if !o.json || o.told {
-		fmt.Fprintln(o.stderr, visible(fmt.Sprintf(format, args...)))
+		fmt.Fprintln(o.stderr, visible.Text(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -104,7 +105,7 @@ func (o *output) table(none, fields string, rows []view) {
 		for i, column := range columns {
 			cell := shown(row[column], "-", local)
 			if text, isText := cell.(string); isText {
-				cell = visible(text)
+				cell = visible.Text(text)
 			}
 			cells, widths[i] = append(cells, cell), max(widths[i], text.LongestLineLen(fmt.Sprint(cell)))
 		}
@@ -182,7 +183,7 @@ func encode(w io.Writer, v view) error {
 	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, visible(b.String())) // \u202e is the same JSON
+	_, err := io.WriteString(w, visible.Text(b.String())) // \u202e is the same JSON
 	return err
 }
 
@@ -284,7 +285,7 @@ func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 	cell := func(v any) string {
 		text := fmt.Sprint(shown(v, "", utc))
 		if terminal(into) {
-			text = visible(text)
+			text = visible.Text(text)
 		}
 		if !f.Raw {
 			text = peoplefile.Harmless(text)
@@ -342,9 +343,9 @@ func (o *output) fail(err error) int {
 		return exit
 	}
 	for _, row := range rows {
-		fmt.Fprintln(o.stderr, visible(fmt.Sprintf("line %d: %s: %s", row.Line, row.Field, row.Reason)))
+		fmt.Fprintln(o.stderr, visible.Text(fmt.Sprintf("line %d: %s: %s", row.Line, row.Field, row.Reason)))
 	}
-	fmt.Fprintln(o.stderr, "enqueue:", visible(message))
+	fmt.Fprintln(o.stderr, "enqueue:", visible.Text(message))
 	return exit
 }
 

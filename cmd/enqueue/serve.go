@@ -10,7 +10,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -117,11 +116,7 @@ func (c *serveCommand) read(a *app, addr string, loopback bool) (s serving, err 
 		return s, settings.Fault("USHER_API_ADDR", addr, "a loopback address, or USHER_API_TLS_CERT and USHER_API_TLS_KEY, "+
 			"or --behind-proxy: tokens and addresses would cross the network in the clear")
 	}
-	host, _, _ := net.SplitHostPort(addr)
-	s.hosts = append([]string{"localhost", "127.0.0.1", "::1"}, c.PublicHost...)
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
-		s.hosts = append(s.hosts, host)
-	}
+	s.hosts = settings.Hosts(addr, c.PublicHost)
 	return s, nil
 }
 

@@ -19,16 +19,7 @@ func standstillView(s *tasks.Standstill) any {
 }
 
 // standstillWords are what a person is told of a standstill.
-func standstillWords(s *tasks.Standstill) string {
-	words := s.Message
-	if !s.Since.IsZero() {
-		words += ", since " + clockTime(s.Since)
-	}
-	if !s.Until.IsZero() {
-		words += ", until " + clockTime(s.Until)
-	}
-	return words
-}
+func standstillWords(s *tasks.Standstill) string { return s.Words(clockTime) }
 
 // news are the words of a standstill, unless it is a usual one.
 func news(s *tasks.Standstill) string {

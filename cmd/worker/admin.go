@@ -68,10 +68,7 @@ func (a *adminFlags) read() (c adminConfig, err error) {
 		return c, settings.Fault("USHER_ADMIN_TOKEN", "", want, c.addr)
 	}
 	c.loopback, c.behindProxy = loopback, a.BehindProxy
-	c.hosts = append([]string{"localhost", "127.0.0.1", "::1"}, a.PublicHost...)
-	if host, _, err := net.SplitHostPort(c.addr); err == nil && host != "" {
-		c.hosts = append(c.hosts, host)
-	}
+	c.hosts = settings.Hosts(c.addr, a.PublicHost)
 	if a.TokensFile != "" {
 		c.tokens, err = tokens.Open(a.TokensFile, nil)
 	}

@@ -163,3 +163,12 @@ func tail(text string) string {
 	}
 	return text
 }
+
+// Redact leaves the first letter of an address and its domain. Of what is no address it leaves nothing.
+func Redact(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 1 {
+		return ""
+	}
+	return string([]rune(text)[:1]) + "***" + text[at:]
+}

@@ -75,3 +75,14 @@ func TestFaultsNameTheCharacterAndItsPlace(t *testing.T) {
 		}
 	}
 }
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"ada@example.com": "a***@example.com", "ünal@example.com": "ü***@example.com", "": "", "@x": "",
+	} {
+		if got := address.Redact(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/csv"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
 )
@@ -34,9 +32,14 @@ func (p Paging) after(parts int) ([]string, error) {
 	data, err := base64.RawURLEncoding.DecodeString(p.Cursor)
 	found := strings.Split(string(data), "|")
 	if err != nil || len(found) != parts {
-		return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
+		return nil, errCursor()
 	}
 	return found, nil
+}
+
+// errCursor refuses a cursor that no answer has given.
+func errCursor() error {
+	return &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
 }
 
 // cursor makes a cursor of parts.
@@ -204,7 +207,7 @@ func listRecipients(ctx context.Context, a *asker, in *recipientsInput) (*recipi
 	after := -1
 	if parts != nil {
 		if after, err = strconv.Atoi(parts[0]); err != nil {
-			return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
+			return nil, errCursor()
 		}
 	}
 	page, next, err := a.desk.RecipientsAfter(ctx, in.Name, in.Outcome, after, in.Limit)
@@ -243,29 +246,11 @@ func export(ctx context.Context, a *asker, in *CampaignPath) (*exportOutput, err
 			if rows++; rows%500 == 0 {
 				_ = control.SetWriteDeadline(time.Now().Add(exportTime))
 			}
-			return out.Write(exported(r))
+			return out.Write(r.Cells())
 		})
 		out.Flush()
 		if err = errors.Join(err, out.Error()); err != nil {
 			panic(http.ErrAbortHandler) // so that the client sees that it is not whole
 		}
 	}}, nil
-}
-
-// exported is a row of an export. No cell is a formula.
-func exported(r desk.Recipient) []string {
-	at := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.UTC().Format(time.RFC3339Nano)
-	}
-	cells := []string{
-		r.EmailAddress, r.Outcome, r.InvitationID, at(r.SettledAt), r.Cause, r.Message, fmt.Sprint(r.Attempts),
-		r.InvitationStatus, at(r.SyncedAt), r.MendedFrom,
-	}
-	for i, cell := range cells {
-		cells[i] = peoplefile.Harmless(cell)
-	}
-	return append(cells, peoplefile.FormatHarmless)
 }

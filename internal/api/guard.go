@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -22,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/tokens"
 )
 
@@ -143,12 +143,7 @@ func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 
 // strange finds what is wrong with a request whoever makes it.
 func (s *Server) strange(r *http.Request) *Problem {
-	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
-	if !slices.ContainsFunc(s.Hosts, func(known string) bool { return strings.EqualFold(known, host) }) {
+	if !settings.KnownHost(s.Hosts, r.Host) {
 		return problem(http.StatusForbidden, wrongHost, "this server is not asked under that Host (public_host names one)")
 	}
 	asked := *r // the check lets GET pass, but nobody on another site is to read either

@@ -14,7 +14,6 @@ import (
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/tokens"
-	"example.com/usher/tasks"
 )
 
 // DeadLetter is a recipient or a task that is not tried again unless somebody says so.
@@ -132,7 +131,7 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 	if parts != nil {
 		from.ID = parts[1]
 		if from.At, err = strconv.ParseInt(parts[0], 10, 64); err != nil {
-			return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
+			return nil, errCursor()
 		}
 	}
 	behind, err := a.desk.DeadLetters.Behind(ctx, from)

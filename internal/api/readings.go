@@ -183,7 +183,7 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 	since := int64(0)
 	if parts != nil {
 		if since, err = strconv.ParseInt(parts[0], 10, 64); err != nil {
-			return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is not the next_cursor of an answer"}
+			return nil, errCursor()
 		}
 	}
 	copy, err := a.desk.Directory.Copy(ctx)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"example.com/usher/internal/peoplefile"
@@ -110,34 +111,40 @@ const lookedUp = 500
 // ErrUploading means that a campaign does not have all its recipients yet.
 var ErrUploading = errors.New("recipients are being added to it; try again when that has ended")
 
+// whole gives the head of a campaign that has all its recipients.
+func (d *Desk) whole(ctx context.Context, campaign string) (ledger.Campaign, error) {
+	head, err := d.ledgers.Get(ctx, campaign)
+	switch {
+	case err != nil:
+		return head, fmt.Errorf("campaign %w", err)
+	case head.Uploads > 0 && head.State != ledger.Cancelled:
+		return head, fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
+	}
+	return head, nil
+}
+
 // Recipients gives a function that calls do for every recipient of a campaign, in the order in which they were
 // uploaded, until it returns an error. It holds a few hundred of them at a time. The error is a ledger.ErrNotFound if
 // there is no such campaign, or ErrUploading.
 func (d *Desk) Recipients(
 	ctx context.Context, campaign string,
 ) (each func(do func(Recipient) error) error, err error) {
-	head, err := d.ledgers.Get(ctx, campaign)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("campaign %w", err)
-	case head.Uploads > 0 && head.State != ledger.Cancelled:
-		return nil, fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
+	head, err := d.whole(ctx, campaign)
+	if err != nil {
+		return nil, err
 	}
 	return func(do func(Recipient) error) error { return d.eachRecipient(ctx, head, do) }, nil
 }
 
-// RecipientsAfter gives some recipients of a campaign in the order of Recipients, beginning behind a place, -1 at first:
-// those with an outcome, or all if that is empty, until there are most of them. next is the place to go on behind; -1 at
-// the end. Those who share a place come together.
+// RecipientsAfter gives some recipients of a campaign in the order of Recipients, beginning behind a place, -1 at
+// first: those with an outcome, or all if that is empty, until there are most of them. next is the place to go on
+// behind; -1 at the end. Those who share a place come together.
 func (d *Desk) RecipientsAfter(
 	ctx context.Context, campaign, outcome string, after, most int,
 ) (page []Recipient, next int, err error) {
-	head, err := d.ledgers.Get(ctx, campaign)
-	switch {
-	case err != nil:
-		return nil, -1, fmt.Errorf("campaign %w", err)
-	case head.Uploads > 0 && head.State != ledger.Cancelled:
-		return nil, -1, fmt.Errorf("campaign %s: %w", campaign, ErrUploading)
+	head, err := d.whole(ctx, campaign)
+	if err != nil {
+		return nil, -1, err
 	}
 	last, full := after, errors.New("the page is full")
 	err = d.ledgers.InOrderAfter(ctx, campaign, after, func(e ledger.Entry) error {
@@ -260,4 +267,22 @@ func RecipientColumns() []string {
 		"email_address", "outcome", "invitation_id", "settled_at", "cause", "message", "attempts", "invitation_status",
 		"synced_at", "mended_from", peoplefile.ColumnFormat,
 	}
+}
+
+// Cells are the row of a recipient under RecipientColumns. None of them is a formula.
+func (r Recipient) Cells() []string {
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.RFC3339Nano)
+	}
+	cells := []string{
+		r.EmailAddress, r.Outcome, r.InvitationID, at(r.SettledAt), r.Cause, r.Message, strconv.Itoa(r.Attempts),
+		r.InvitationStatus, at(r.SyncedAt), r.MendedFrom,
+	}
+	for i, cell := range cells {
+		cells[i] = peoplefile.Harmless(cell)
+	}
+	return append(cells, peoplefile.FormatHarmless)
 }

@@ -42,6 +42,18 @@ func (s *Standstill) Usual() bool {
 	return s != nil && (s.Reason == ClosedWindow || s.Reason == OnlyInvites)
 }
 
+// Words say it to a person, with the times that are known as clock writes them.
+func (s *Standstill) Words(clock func(time.Time) string) string {
+	words := s.Message
+	if !s.Since.IsZero() {
+		words += ", since " + clock(s.Since)
+	}
+	if !s.Until.IsZero() {
+		words += ", until " + clock(s.Until)
+	}
+	return words
+}
+
 // Why nobody makes a call.
 const (
 	saysNeverRan = "no worker has run yet, so its limits are unknown"

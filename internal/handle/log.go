@@ -4,26 +4,16 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/address"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
-
-// redact leaves the first letter of an address and its domain.
-func redact(address string) string {
-	at := strings.LastIndexByte(address, '@')
-	if at < 1 {
-		return ""
-	}
-	first := []rune(address)[0]
-	return string(first) + "***" + address[at:]
-}
 
 // logEnd writes the one line of a task that has ended.
 func (h *Handler) logEnd(r *run) {
@@ -39,7 +29,7 @@ func (h *Handler) logEnd(r *run) {
 	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
 		Float64("duration_seconds", time.Since(r.began).Seconds()).Float64("wait_seconds", r.waitedInAll.Seconds())
 	if r.about.EmailAddress != "" {
-		line = line.Str("address", redact(r.about.EmailAddress))
+		line = line.Str("address", address.Redact(r.about.EmailAddress))
 	}
 	if r.record.InvitationID != "" {
 		line = line.Str("invitation_id", r.record.InvitationID)
@@ -89,7 +79,7 @@ func (h *Handler) logDead(e deadletter.Entry, few bool) {
 		level = zerolog.WarnLevel
 	}
 	h.observer.DeadLetterWritten(e.Failure)
-	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", redact(e.EmailAddress)).
+	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", address.Redact(e.EmailAddress)).
 		Int("attempts", e.Attempts)
 	withFailure(line, e.Failure).Msg("recipient is dead")
 }

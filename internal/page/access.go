@@ -4,9 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,17 +122,6 @@ func accessOf(i tokens.Identity) Access {
 		return Viewer
 	}
 	return Nobody
-}
-
-// known tells whether a page may be asked for under a host: a name that leads here by somebody else's DNS would make
-// their pages ours.
-func (s *Server) known(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	name = strings.Trim(name, "[]")
-	return slices.ContainsFunc(s.Hosts, func(known string) bool { return strings.EqualFold(known, name) })
 }
 
 func loginForm(v *visit) (any, error) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
@@ -148,14 +147,7 @@ func exportCampaign(v *visit) error {
 		if n++; n%rowsLooked == 1 { // a browser that still reads may go on
 			_ = control.SetWriteDeadline(time.Now().Add(formTime))
 		}
-		cells := []string{
-			r.EmailAddress, r.Outcome, r.InvitationID, csvTime(r.SettledAt), r.Cause, r.Message, strconv.Itoa(r.Attempts),
-			r.InvitationStatus, csvTime(r.SyncedAt), r.MendedFrom, peoplefile.FormatHarmless,
-		}
-		for i, cell := range cells {
-			cells[i] = peoplefile.Harmless(cell)
-		}
-		return out.Write(cells)
+		return out.Write(r.Cells())
 	})
 	out.Flush()
 	if err != nil || out.Error() != nil {
@@ -165,11 +157,4 @@ func exportCampaign(v *visit) error {
 		v.server.Log.Warn().Err(err).Msg("an export was made, and could not be noted")
 	}
 	return nil
-}
-
-func csvTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return iso(t)
 }

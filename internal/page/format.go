@@ -6,10 +6,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"example.com/usher/internal/address"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
 
@@ -17,7 +18,7 @@ import (
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
-		"percent": percent, "plain": plain, "exact": exact, "advice": advice, "failure": failureOf,
+		"percent": percent, "plain": visible.Text, "exact": exact, "advice": advice, "failure": failureOf,
 		"standstill": standstill,
 	}
 }
@@ -67,37 +68,8 @@ func percent(part, whole int) int {
 	return min(100, max(0, part*100/whole))
 }
 
-// plain gives a text in which nothing hides, or changes the direction of what follows.
-func plain(text string) string {
-	if !strings.ContainsFunc(text, hides) {
-		return strings.ToValidUTF8(text, "\uFFFD")
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if hides(r) {
-			fmt.Fprintf(&b, `\u%04x`, r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-func hides(r rune) bool {
-	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
-}
-
 // standstill says why something stands still.
-func standstill(s *tasks.Standstill) string {
-	words := s.Message
-	if !s.Since.IsZero() {
-		words += ", since " + clock(s.Since)
-	}
-	if !s.Until.IsZero() {
-		words += ", until " + clock(s.Until)
-	}
-	return words
-}
+func standstill(s *tasks.Standstill) string { return s.Words(clock) }
 
 // failureOf says what Clerk, or a check of ours, said.
 func failureOf(e deadletter.Entry) string {
@@ -113,11 +85,7 @@ func (v *visit) address(text string) string {
 	if v.operates() {
 		return text
 	}
-	at := strings.LastIndexByte(text, '@')
-	if at < 1 {
-		return ""
-	}
-	return string([]rune(text)[:1]) + "***" + text[at:]
+	return address.Redact(text)
 }
 
 // advice says in plain words what to do about dead letters of a cause. Most recipients are refused for one of these

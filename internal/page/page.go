@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/tokens"
 )
@@ -148,7 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} {
 		w.Header().Set(name, value)
 	}
-	if !s.known(r.Host) {
+	if !settings.KnownHost(s.Hosts, r.Host) {
 		http.Error(w, "the pages are not served under this name; a worker's --public-host names another one",
 			http.StatusForbidden)
 		return

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -85,6 +86,27 @@ func HTTPURL(name, text string) (string, error) {
 		return "", Fault(name, text, want)
 	}
 	return strings.TrimRight(text, "/"), nil
+}
+
+// Hosts are the names, without a port, under which a server that listens on an address may be asked: those of this
+// machine, the one it listens on, and others. KnownHost checks one.
+func Hosts(addr string, others []string) []string {
+	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, others...)
+	host, _, _ := net.SplitHostPort(addr)
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+// KnownHost tells whether the Host of a request is one of Hosts: a name that leads here by somebody else's DNS would
+// make their pages ours.
+func KnownHost(hosts []string, host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	return slices.ContainsFunc(hosts, func(known string) bool { return strings.EqualFold(known, host) })
 }
 
 // ListenAddr reads where to listen; "off" gives "". loopback tells that only this machine can reach it.

@@ -1,4 +1,5 @@
-package main
+// Package visible shows texts that others wrote to people.
+package visible
 
 import (
 	"fmt"
@@ -8,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// visible gives a text in which nothing hides: whatever changes the direction of a line, has no width, or a terminal
+// Text gives a text in which nothing hides: whatever changes the direction of a line, has no width, or a terminal
 // obeys stands there as its code, such as \u202e. Line ends stay.
-func visible(text string) string {
+func Text(text string) string {
 	if !strings.ContainsFunc(text, hides) {
 		return strings.ToValidUTF8(text, "\uFFFD")
 	}
