@@ -80,7 +80,8 @@ func (c *certificate) look() error {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return settings.Fault("USHER_API_TLS_CERT", c.certPath, "a certificate in PEM, and its key in USHER_API_TLS_KEY (%v)", err)
+		const want = "a certificate in PEM, and its key in USHER_API_TLS_KEY (%v)"
+		return settings.Fault("USHER_API_TLS_CERT", c.certPath, want, err)
 	}
 	c.cert, c.key, c.now, c.told = cert, key, &pair, ""
 	return nil

@@ -26,8 +26,8 @@ type Timed struct {
 	In string `query:"in" maxLength:"40" example:"1h30m" doc:"Run it after a while. It and at exclude each other."`
 }
 
-// when reads when a task is to run; zero is at once. past is the fault of an instant that is past, which does no harm if
-// the task was enqueued before.
+// when reads when a task is to run; zero is at once. past is the fault of an instant that is past, which does no harm
+// if the task was enqueued before.
 func (t Timed) when() (at time.Time, past, err error) {
 	now := time.Now()
 	switch {

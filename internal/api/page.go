@@ -26,7 +26,8 @@ func (s *Server) response(description string, bodies ...any) *huma.Response {
 	if len(schemas) > 1 {
 		schema = &huma.Schema{AnyOf: schemas}
 	}
-	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
+	content := map[string]*huma.MediaType{"application/json": {Schema: schema}}
+	return &huma.Response{Description: description, Content: content}
 }
 
 // documentUpload documents the body of an upload, which huma does not read.
@@ -64,7 +65,7 @@ func (s *Server) pages() {
 		h.Set("Referrer-Policy", "no-referrer")
 		_ = page.Execute(w, pageOf(doc))
 	})
-	s.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
+	s.mux.Handle("GET /{$}", http.RedirectHandler("/docs", http.StatusFound))
 	s.mux.HandleFunc("/", s.unknown)
 }
 
@@ -114,7 +115,9 @@ func pageOf(doc *huma.OpenAPI) any {
 			schemas[name] = append(schemas[name], row{field, kindOf(s), s.Description})
 		}
 	}
-	return map[string]any{"Version": doc.Info.Version, "About": doc.Info.Description, "Chapters": chapters, "Schemas": schemas}
+	return map[string]any{
+		"Version": doc.Info.Version, "About": doc.Info.Description, "Chapters": chapters, "Schemas": schemas,
+	}
 }
 
 func chapterOf(op *huma.Operation) chapter {

@@ -224,7 +224,8 @@ func problemOf(err error) *Problem {
 	case store.IsFull(err):
 		return problem(http.StatusServiceUnavailable, redisFull, "Redis is full; nothing was done").after(60)
 	case is(tasks.ErrUnsure, tasks.ErrHeld):
-		return problem(http.StatusServiceUnavailable, unsure, "%s; repeat the request: that adds nothing twice", said).after(1)
+		const repeat = "%s; repeat the request: that adds nothing twice"
+		return problem(http.StatusServiceUnavailable, unsure, repeat, said).after(1)
 	case is(desk.ErrLeft, desk.ErrAtClerk, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, unfinished,
 			"it could not be finished in time; repeat the request: it goes on where it was").after(5)

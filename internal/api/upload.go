@@ -413,7 +413,8 @@ func (s *Server) addUploads() {
 		DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{
 			"200": s.response("With dry_run=true: what it would come to.", Checked{}),
-			"202": s.response("The recipients are in the campaign; with dry_run=clerk: the task of the dry run.", Upload{}, Created{}),
+			"202": s.response("The recipients are in the campaign; with dry_run=clerk: the task of the dry run.",
+				Upload{}, Created{}),
 		},
 		RequestBody: &huma.RequestBody{Required: true},
 	}

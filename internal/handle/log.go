@@ -79,8 +79,8 @@ func (h *Handler) logDead(e deadletter.Entry, few bool) {
 		level = zerolog.WarnLevel
 	}
 	h.observer.DeadLetterWritten(e.Failure)
-	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).Str("address", address.Redact(e.EmailAddress)).
-		Int("attempts", e.Attempts)
+	line := h.log.WithLevel(level).Str("id", e.TaskID).Str("campaign", e.Campaign).
+		Str("address", address.Redact(e.EmailAddress)).Int("attempts", e.Attempts)
 	withFailure(line, e.Failure).Msg("recipient is dead")
 }
 

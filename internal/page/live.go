@@ -43,7 +43,9 @@ type feed struct {
 	html      []byte
 }
 
-var errFull = &problem{http.StatusServiceUnavailable, "Too many pages are open", "Reload the page now and then instead."}
+var errFull = &problem{
+	http.StatusServiceUnavailable, "Too many pages are open", "Reload the page now and then instead.",
+}
 
 // follow sends the live part of a page whenever it has changed, until the browser leaves.
 func (f *feeds) follow(v *visit, one screen) error {

@@ -136,7 +136,9 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("/", s.guarded(Viewer, func(*visit) error { return errNoPage }))
 }
 
-var errNoPage = &problem{http.StatusNotFound, "There is no such page", "The address is mistyped, or the page has moved."}
+var errNoPage = &problem{
+	http.StatusNotFound, "There is no such page", "The address is mistyped, or the page has moved.",
+}
 
 // ServeHTTP answers a browser. Nothing is loaded from elsewhere, nothing is kept by the browser, and no other site may
 // show a page in a frame, post to it, or reach it under a name of its own.

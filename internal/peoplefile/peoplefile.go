@@ -129,8 +129,8 @@ func (e *Error) Error() string {
 // The content decides the form: a workbook is .xlsx, [ begins a JSON array, { JSON lines, anything else is CSV. The
 // columns, and the keys of JSON, are the fields of Clerk's request: email_address (or email), public_metadata,
 // redirect_url, notify, ignore_existing, expires_in_days and template_slug; on_duplicate and on_existing_user. Case,
-// spaces, - and _ in their names do not matter. Of a known export only the primary address counts. Cells are trimmed. An empty cell, and
-// null in JSON, leaves the default.
+// spaces, - and _ in their names do not matter. Of a known export only the primary address counts. Cells are trimmed.
+// An empty cell, and null in JSON, leaves the default.
 //
 // A column public_metadata.KEY sets one key of the metadata: the key is what follows the first dot, and its case
 // matters. It is added to the row's public_metadata or, if the row has none, to the default's. In a table its value is

@@ -121,8 +121,8 @@ func runWorker(ctx context.Context, t *testing.T, rdb redis.UniversalClient, key
 	}
 }
 
-// TestEverythingButAListEnds starts workers, each with a key of its own, and makes campaigns and tasks. Half a year later
-// nothing of them stays but what is on a list, and the stubs of the campaigns.
+// TestEverythingButAListEnds starts workers, each with a key of its own, and makes campaigns and tasks. Half a year
+// later nothing of them stays but what is on a list, and the stubs of the campaigns.
 func TestEverythingButAListEnds(t *testing.T) {
 	t.Parallel()
 	starts, campaigns, invites := 20, 30, 300

@@ -68,7 +68,8 @@ func NewState(rdb redis.UniversalClient, namespace string) *State {
 		alive:       stateDesc("workers", "Workers that live."),
 		late: stateDesc("schedule_late_seconds",
 			"Time since a tick of a schedule was due that was not taken; 0: none is.", "schedule"),
-		up: prometheus.NewDesc("usher_redis_up", "1 if Redis has answered this worker at this scrape, and 0 if not.", nil, nil),
+		up: prometheus.NewDesc("usher_redis_up",
+			"1 if Redis has answered this worker at this scrape, and 0 if not.", nil, nil),
 	}
 }
 

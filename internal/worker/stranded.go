@@ -81,8 +81,8 @@ end
 return { given, again, dropped, #ids < many and 0 or math.max(0, from + many - dropped), found[1] }
 `)
 
-// mendSlice is how many active tasks one script looks at, and mendKeys how many keys. Tasks that wait are keys, too, and
-// nothing is wrong with most of them.
+// mendSlice is how many active tasks one script looks at, and mendKeys how many keys. Tasks that wait are keys, too,
+// and nothing is wrong with most of them.
 const (
 	mendSlice = 500
 	mendKeys  = 50
