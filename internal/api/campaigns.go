@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
 )
@@ -51,18 +52,40 @@ func cursor(parts ...string) *string {
 // errEnough ends the reading of a list.
 var errEnough = errors.New("the page is full")
 
-// full tells apart that a page is full from an error.
-func full(err error) (bool, error) {
+// read is how the reading of a list has ended.
+type read struct {
+	more       bool // the page is full
+	unreadable []string
+}
+
+// ended tells apart that a page is full, and that some entries cannot be read, from an error.
+func ended(err error) (read, error) {
+	partial, err := store.SplitPartial(err)
+	r := read{unreadable: unreadable(partial)}
 	if errors.Is(err, errEnough) {
-		return true, nil
+		r.more, err = true, nil
 	}
-	return false, err
+	return r, err
+}
+
+// unreadable says what is left out of an answer, and why.
+func unreadable(partial error) []string {
+	if partial == nil {
+		return nil
+	}
+	return strings.Split(redactIn(partial.Error()), "\n")
+}
+
+// Unreadable is what an answer leaves out.
+type Unreadable struct {
+	Unreadable []string `json:"unreadable,omitempty" doc:"What is left out because it cannot be read, and why."`
 }
 
 // Campaigns is a page of campaigns, the newest first.
 type Campaigns struct {
 	Campaigns  []Campaign `json:"campaigns" nullable:"false"`
 	NextCursor *string    `json:"next_cursor"`
+	Unreadable
 }
 
 // Recipients is a page of recipients, in the order of the list.
@@ -181,7 +204,7 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 	}
 	out := &campaignsOutput{Body: Campaigns{Campaigns: []Campaign{}}}
 	skipping := after != nil
-	more, err := full(a.desk.EachCampaign(ctx, func(c tasks.Campaign) error {
+	page, err := ended(a.desk.EachCampaign(ctx, func(c tasks.Campaign) error {
 		switch {
 		case skipping:
 			skipping = c.Name != after[0]
@@ -193,7 +216,11 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 		}
 		return nil
 	}))
-	if more {
+	if err == nil && skipping {
+		return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is at a campaign that is gone: begin again"}
+	}
+	out.Body.Unreadable.Unreadable = page.unreadable
+	if page.more {
 		out.Body.NextCursor = cursor(out.Body.Campaigns[in.Limit-1].Campaign)
 	}
 	return out, err

@@ -114,7 +114,9 @@ func TestTheDocumentIsTrue(t *testing.T) {
 	} {
 		ok(200, people, "GET", path, nil)
 	}
-	ok(200, viewer, "POST", "/v1/find", object{"what": "bob@example.com"})
+	ok(200, people, "POST", "/v1/find", object{"what": "bob@example.com"})
+	ok(200, viewer, "POST", "/v1/find", object{"what": "spring"})
+	ok(403, viewer, "POST", "/v1/find", object{"what": "bob@example.com"})
 	ok(404, viewer, "POST", "/v1/find", object{"what": "none"})
 	ok(409, viewer, "GET", "/v1/invitations", nil)
 	ok(200, people, "POST", "/v1/campaigns/spring/pause", nil)

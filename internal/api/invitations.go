@@ -68,11 +68,11 @@ func (s *Server) enqueue(
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.once(body)
+	o, err := s.once(ctx, a, body)
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.aloneHere(a)
+	release, err := s.aloneHere(a, o)
 	if err != nil {
 		return nil, err
 	}

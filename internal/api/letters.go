@@ -48,6 +48,7 @@ func (a *asker) letter(e deadletter.Entry) DeadLetter {
 type DeadLetters struct {
 	DeadLetters []DeadLetter `json:"dead_letters" nullable:"false"`
 	NextCursor  *string      `json:"next_cursor"`
+	Unreadable
 }
 
 type lettersInput struct {
@@ -152,8 +153,9 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 		out.Body.DeadLetters = append(out.Body.DeadLetters, a.letter(e))
 		return nil
 	})
-	more, err := full(err)
-	if more {
+	page, err := ended(err)
+	out.Body.Unreadable.Unreadable = page.unreadable
+	if page.more {
 		out.Body.NextCursor = cursor(strconv.FormatInt(last.FailedAt.UnixMilli(), 10), last.ID)
 	}
 	return out, err

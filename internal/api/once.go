@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,17 +22,31 @@ type once struct {
 }
 
 // once gives what a request is known by. Two names may use one key.
-func (a *asker) once(body any) (o once, err error) {
-	if a.key == "" {
-		return o, nil
+func (s *Server) once(ctx context.Context, a *asker, body any) (o once, err error) {
+	if o.id, err = s.keyID(ctx, a); o.id == "" || err != nil {
+		return o, err
 	}
 	decoded, err := json.Marshal(body)
 	if err != nil {
 		return o, err
 	}
-	o.id = digest(a.key)
 	o.request = digest(a.key, a.method, a.path, a.query, string(decoded))
 	return o, nil
+}
+
+// keyID stands for the key of a request in the id of its task, which whoever may read sees: a key may be guessable, as
+// one that holds an address is. It is empty without a key.
+func (s *Server) keyID(ctx context.Context, a *asker) (string, error) {
+	if a.key == "" {
+		return "", nil
+	}
+	secret, err := s.secret.Derive(ctx, "idempotency keys")
+	if err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(a.key))
+	return hex.EncodeToString(mac.Sum(nil)[:16]), nil
 }
 
 func digest(parts ...string) string {
@@ -51,10 +66,11 @@ func (a *asker) options(o once) tasks.Option {
 
 // alone takes the key of a request, so that another request with it is refused meanwhile.
 func (s *Server) alone(ctx context.Context, a *asker) (release func(), err error) {
-	if a.key == "" {
-		return func() {}, nil
+	id, err := s.keyID(ctx, a)
+	if id == "" || err != nil {
+		return func() {}, err
 	}
-	release, err = s.db.Take(ctx, record.OwnedID(a.name, digest(a.key)))
+	release, err = s.db.Take(ctx, record.OwnedID(a.name, id))
 	if errors.Is(err, store.ErrBusy) {
 		return nil, inUse()
 	}
@@ -63,11 +79,11 @@ func (s *Server) alone(ctx context.Context, a *asker) (release func(), err error
 
 // aloneHere is alone among the requests of this server. That is enough for a request that enqueues one task: Redis lets
 // only one of several take the id, and the others are told of its task.
-func (s *Server) aloneHere(a *asker) (release func(), err error) {
-	if a.key == "" {
+func (s *Server) aloneHere(a *asker, o once) (release func(), err error) {
+	if o.id == "" {
 		return func() {}, nil
 	}
-	id := record.OwnedID(a.name, digest(a.key))
+	id := record.OwnedID(a.name, o.id)
 	if _, taken := s.underway.LoadOrStore(id, true); taken {
 		return nil, inUse()
 	}
@@ -91,7 +107,7 @@ func act[O any](
 		out, _, err = do()
 		return out, false, err
 	}
-	o, err := a.once(body)
+	o, err := s.once(ctx, a, body)
 	if err != nil {
 		return nil, false, err
 	}

@@ -165,3 +165,17 @@ func (s *stage) busy(name, key string) string {
 	}
 	return keys[0]
 }
+
+// TestAKeyCannotBeTried: who sees the id of a task finds no key by trying, because the id rests on a secret.
+func TestAKeyCannotBeTried(t *testing.T) {
+	t.Parallel()
+	ids := map[string]bool{}
+	for range 2 { // two secrets
+		s := setup(t)
+		body := object{"email_address": "ada@example.com"}
+		ids[s.call(signup, "POST", "/v1/invitations", body, key, "ada@example.com").is(202).object()["task_id"].(string)] = true
+	}
+	if len(ids) != 2 {
+		t.Errorf("the id of a key is the same everywhere: %v", ids)
+	}
+}

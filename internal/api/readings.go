@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -30,6 +31,7 @@ type Story struct {
 	ForgottenAt  *time.Time `json:"forgotten_at"`
 	SyncedAt     *time.Time `json:"synced_at"`
 	Events       []Event    `json:"events" nullable:"false" doc:"In the order of time."`
+	Unreadable
 }
 
 // Event is something that happened, or will.
@@ -87,6 +89,7 @@ type Invitations struct {
 	Invitations []Listed   `json:"invitations" nullable:"false"`
 	SyncedAt    *time.Time `json:"synced_at"`
 	NextCursor  *string    `json:"next_cursor"`
+	Unreadable
 }
 
 type invitationsInput struct {
@@ -105,6 +108,7 @@ type Status struct {
 	Resting     []Rest            `json:"resting" nullable:"false" doc:"Calls that Clerk serves nobody at present."`
 	Campaigns   []Campaign        `json:"campaigns" nullable:"false" doc:"The newest 50."`
 	DeadLetters int               `json:"dead_letters"`
+	Unreadable
 }
 
 // Worker is what a worker has said of itself.
@@ -160,10 +164,16 @@ func (s *Server) readings() {
 	register(s, huma.Operation{
 		OperationID: "find", Method: http.MethodPost, Path: "/v1/find", Tags: []string{"read"},
 		Summary:     "Tell everything about one address or one id, in the order of time",
-		Description: "A POST, so that no address stands in a path or a log.",
+		Description: "A POST, so that no address stands in a path or a log. To look for an address needs operate.",
 	}, reads, func(ctx context.Context, a *asker, in *findInput) (*findOutput, error) {
+		if strings.Contains(in.Body.What, "@") && !a.May(tokens.Operate) {
+			return nil, problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", tokens.Operate)
+		}
 		story, err := a.desk.Find(ctx, in.Body.What)
-		return &findOutput{a.story(story)}, err
+		partial, err := store.SplitPartial(err)
+		out := &findOutput{a.story(story)}
+		out.Body.Unreadable.Unreadable = unreadable(partial)
+		return out, err
 	})
 	register(s, huma.Operation{
 		OperationID: "invitations", Method: http.MethodGet, Path: "/v1/invitations", Tags: []string{"read"},
@@ -192,7 +202,7 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 	}
 	out := &invitationsOutput{Body: Invitations{Invitations: []Listed{}, SyncedAt: instant(copy.SyncedAt)}}
 	var last clerkclient.Invitation
-	more, err := full(copy.Each(ctx, directory.Filter{Status: in.Status}, func(inv clerkclient.Invitation) error {
+	page, err := ended(copy.Each(ctx, directory.Filter{Status: in.Status}, func(inv clerkclient.Invitation) error {
 		at := inv.CreatedAt.UnixMilli()
 		switch {
 		case parts != nil && (at > since || at == since && inv.ID >= parts[1]):
@@ -204,7 +214,8 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 		out.Body.Invitations = append(out.Body.Invitations, a.listed(inv, copy.SyncedAt))
 		return nil
 	}))
-	if more {
+	out.Body.Unreadable.Unreadable = page.unreadable
+	if page.more {
 		out.Body.NextCursor = cursor(strconv.FormatInt(last.CreatedAt.UnixMilli(), 10), last.ID)
 	}
 	return out, err
@@ -228,6 +239,7 @@ func status(ctx context.Context, a *asker, _ *struct{}) (*statusOutput, error) {
 		return nil, err
 	}
 	campaigns, err := a.desk.Campaigns(ctx, campaignsShown)
+	partial, err := store.SplitPartial(err)
 	if err != nil {
 		return nil, err
 	}
@@ -235,6 +247,7 @@ func status(ctx context.Context, a *asker, _ *struct{}) (*statusOutput, error) {
 		Standstill: standstill(o.Standstill), Workers: each(o.Workers, worker), Queues: each(o.Queues, queue),
 		Limits:  each(o.Limits, func(u ratelimit.Usage) Limit { return limit(u, o.Reserve) }),
 		Resting: each(o.Resting, rest), Campaigns: each(campaigns, campaignView), DeadLetters: o.DeadLetters,
+		Unreadable: Unreadable{unreadable(partial)},
 	}}, nil
 }
 

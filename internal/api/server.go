@@ -41,6 +41,7 @@ const Anybody = "anybody"
 type Server struct {
 	Config
 	db      store.DB
+	secret  *store.Secret
 	api     huma.API
 	mux     *http.ServeMux
 	origins *http.CrossOriginProtection
@@ -76,6 +77,7 @@ func New(life context.Context, config Config) *Server {
 		origins: http.NewCrossOriginProtection(), uploads: make(chan struct{}, mostUploads), life: life,
 		known: map[string]*caller{},
 	}
+	s.secret = store.NewSecret(s.db)
 	s.api = humago.New(s.mux, s.document())
 	s.invitations()
 	s.campaigns()

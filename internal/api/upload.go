@@ -351,7 +351,7 @@ type uploadOutput struct {
 func (s *Server) add(
 	ctx context.Context, a *asker, in *uploadInput, file peoplefile.File, at time.Time, past error,
 ) (*uploadOutput, error) {
-	o, err := a.once(file.Recipients())
+	o, err := s.once(ctx, a, file.Recipients())
 	if err != nil {
 		return nil, err
 	}
