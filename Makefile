@@ -1,6 +1,6 @@
 # Shortcuts. None of them is needed: each is one command.
 
-.PHONY: build test long ci demo bench chaos image
+.PHONY: build test long browser ci demo bench chaos image
 
 build: ## Both commands into bin/.
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
@@ -10,6 +10,9 @@ test: ## The tests; installs redis-server if there is none.
 
 long: ## The tests, and those that take minutes: each documented right of Redis, the keys of a thousand workers.
 	.ci/test -tags long
+
+browser: ## The pages in a real Chromium, with axe-core; installs both.
+	.ci/browser
 
 ci: ## Format, vet, static checks and the tests with the race detector.
 	.ci/run
