@@ -340,7 +340,7 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 	}
 	_, err := r.records.Change(ctx, BaseOf(entry.ID), func(base *record.Record) bool {
 		base.Retry = entry.Next
-		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next})
+		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next, Moved: sent.moved})
 		return true
 	})
 	if err != nil && !errors.Is(err, store.ErrGarbage) {
