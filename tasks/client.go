@@ -235,7 +235,6 @@ func (c *Client) enqueue(
 		// One that has not ended is enqueued again: that finishes an enqueue that was broken off, and else adds
 		// nothing.
 	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
 	task := asynq.NewTaskWithHeaders(kind, data, enqueuedNow())
 	fresh, err := policy.Enqueue(ctx, c.asynq, task, queue, id, options.At)
 	if err != nil {
@@ -245,7 +244,7 @@ func (c *Client) enqueue(
 		return c.existing(ctx, id)
 	}
 	enqueued := newTask(id, kind, queue, options.At)
-	enqueued.EnqueuedAt = now
+	enqueued.EnqueuedAt = EnqueuedAt(kind, data, task.Headers())
 	return enqueued, nil
 }
 

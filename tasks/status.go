@@ -106,6 +106,7 @@ func taskOf(id string, r record.Record) Task {
 	task := Task{
 		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, RetriedAs: r.Retry,
 		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
+		EnqueuedAt: r.EnqueuedAt, ScheduledAt: r.ScheduledAt,
 	}
 	if r.State == record.Cancelled { // else the wish came too late
 		task.CancelledBy = r.By
@@ -126,7 +127,7 @@ func taskOf(id string, r record.Record) Task {
 func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 	task := Task{
 		ID: info.ID, Type: info.Type, Queue: info.Queue, Attempts: r.Attempts, Revoked: r.Revoked, Deleted: r.Deleted,
-		EnqueuedAt: enqueuedAt(info), CancelWanted: r.Cancel, CancelledBy: r.By,
+		EnqueuedAt: EnqueuedAt(info.Type, info.Payload, info.Headers), CancelWanted: r.Cancel, CancelledBy: r.By,
 	}
 	if n := len(r.History); n > 0 {
 		task.Error = FailureOf(r.History[n-1].Failure)
@@ -142,16 +143,16 @@ func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 	return task
 }
 
-// enqueuedAt reads when a task was enqueued: an invite's payload says it, and the headers of other tasks. It is zero
+// EnqueuedAt reads when a task was enqueued: an invite's payload says it, and the headers of other tasks. It is zero
 // if another program has enqueued it.
-func enqueuedAt(info *asynq.TaskInfo) time.Time {
+func EnqueuedAt(kind string, payload []byte, headers map[string]string) time.Time {
 	var said struct {
 		EnqueuedAt int64 `json:"enqueued_at"`
 	}
-	if info.Type == TypeInvite {
-		_ = json.Unmarshal(info.Payload, &said) // garbage says nothing
+	if kind == TypeInvite {
+		_ = json.Unmarshal(payload, &said) // garbage says nothing
 	} else {
-		said.EnqueuedAt, _ = strconv.ParseInt(info.Headers[enqueuedAtHeader], 10, 64)
+		said.EnqueuedAt, _ = strconv.ParseInt(headers[enqueuedAtHeader], 10, 64)
 	}
 	if said.EnqueuedAt <= 0 {
 		return time.Time{}

@@ -40,7 +40,7 @@ type Task struct {
 	Type  string `json:"type"`
 	Queue string `json:"queue"`
 	State State  `json:"state"`
-	// EnqueuedAt is zero if it is not known: of a task that has ended, or that another program has enqueued.
+	// EnqueuedAt is zero if it is not known: of a task that another program has enqueued.
 	EnqueuedAt time.Time `json:"enqueued_at"`
 	// ScheduledAt is when it runs, or runs again; zero for a task that may run at once.
 	ScheduledAt time.Time `json:"scheduled_at"`

@@ -55,12 +55,18 @@ func details(e desk.Event) string {
 	add("dead letter ", e.DeadLetter)
 	add("other address ", e.Address)
 	add("by ", e.By)
+	if e.Recipients > 0 {
+		add("", plural(e.Recipients, "recipient"))
+	}
 	if f := e.Failure; f != nil && f.Message == "" {
 		add("", f.Code) // no more is kept of it
 	} else if f != nil {
 		add("", cause(tasks.FailureOf(*f)))
 	}
-	if e.Until.After(time.Now()) {
+	switch {
+	case e.What == string(tasks.StateCancelled) && !e.Until.IsZero():
+		add("scheduled for ", local(e.Until))
+	case e.Until.After(time.Now()):
 		add("until ", clockTime(e.Until))
 	}
 	return text

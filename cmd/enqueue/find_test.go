@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,12 +49,12 @@ func TestTheStoryOfAnAddressIsToldInOrder(t *testing.T) {
 		UpdatedAt: now})
 	for _, spelled := range []string{"right@example.com", " RIGHT@example.com", "inv_1"} {
 		kinds, object := s.story(spelled)
-		if !slices.Equal(kinds, []string{"campaign", "died", "mended", "sent", "accepted"}) {
+		if !slices.Equal(kinds, []string{"campaign", "dead", "mended", "sent", "accepted"}) {
 			t.Errorf("%s: %v\n%v", spelled, kinds, object)
 		}
 	}
 	kinds, object := s.story("spring0@example.com")
-	if !slices.Equal(kinds, []string{"died", "mended"}) || !strings.Contains(fmt.Sprint(object), "right@example.com") {
+	if !slices.Equal(kinds, []string{"campaign", "dead", "mended"}) || !strings.Contains(fmt.Sprint(object), "right@example.com") {
 		t.Errorf("the address that was replaced: %v\n%v", kinds, object)
 	}
 	s.ok("forget", "spring0@example.com", "--yes")
@@ -88,7 +89,7 @@ func TestFindTellsOfAllThatIsOpen(t *testing.T) {
 	}
 	s.list("dead-letter", "retry", "dies", "--set", "notify=no")
 	s.ended("dies:retry1", record.Record{State: record.Done, InvitationID: "inv_1"})
-	if kinds, _ = s.story("dies"); !slices.Equal(kinds, []string{"dead", "mended", "done"}) {
+	if kinds, _ = s.story("dies"); !slices.Equal(kinds, []string{"enqueued", "dead", "mended", "done"}) {
 		t.Errorf("the task that was retried: %v", kinds)
 	}
 	s.ok("forget", "gone@example.com", "--yes")
@@ -110,12 +111,12 @@ func TestFindTellsWhatPeopleDidWithDeadLetters(t *testing.T) {
 	s.list("dead-letter", "retry", "ada")
 	// The payload of the retry says when the first task was enqueued: it does not stand there.
 	if kinds, object := s.story("ada@example.com"); !slices.Equal(kinds, []string{
-		"enqueued", "died", "dead", "retried", "waiting",
+		"enqueued", "dead", "retried", "waiting",
 	}) {
 		t.Errorf("%v\n%v", kinds, object)
 	}
 	for _, id := range []string{"ada", "ada:retry1"} {
-		if kinds, object := s.story(id); !slices.Equal(kinds, []string{"dead", "retried", "waiting"}) {
+		if kinds, object := s.story(id); !slices.Equal(kinds, []string{"enqueued", "dead", "retried", "waiting"}) {
 			t.Errorf("%s: %v\n%v", id, kinds, object)
 		}
 	}
@@ -123,15 +124,13 @@ func TestFindTellsWhatPeopleDidWithDeadLetters(t *testing.T) {
 	s.list("dead-letter", "retry", "ada:retry1", "--set", "notify=no")
 	s.dies("ada:retry2", "ada@example.com", payload)
 	s.list("dead-letter", "delete", "ada:retry2", "--yes")
-	whole := []string{"dead", "retried", "dead", "mended", "dead", "deleted"}
+	whole := []string{"enqueued", "dead", "retried", "dead", "mended", "dead", "deleted"}
 	for _, id := range []string{"ada", "ada:retry1", "ada:retry2"} {
 		if kinds, object := s.story(id); !slices.Equal(kinds, whole) {
 			t.Errorf("%s: %v\n%v", id, kinds, object)
 		}
 	}
-	kinds, object := s.story("ada@example.com")
-	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "dead" })
-	if !slices.Equal(kinds, []string{"enqueued", "died", "retried", "died", "mended", "died", "deleted"}) {
+	if kinds, object := s.story("ada@example.com"); !slices.Equal(kinds, whole) {
 		t.Errorf("%v\n%v", kinds, object)
 	}
 }
@@ -156,11 +155,73 @@ func TestFindKnowsCampaignsAndTheirLetters(t *testing.T) {
 			t.Errorf("%s: %v", was, object)
 		}
 	}
-	if kinds, _ := s.story("spring2@example.com"); !slices.Equal(kinds, []string{"campaign", "died", "deleted"}) {
+	if kinds, _ := s.story("spring2@example.com"); !slices.Equal(kinds, []string{"campaign", "dead", "deleted"}) {
 		t.Errorf("deleted: %v", kinds)
 	}
-	if kinds, object := s.story("spring"); !slices.Contains(kinds, "enqueued") {
+	s.mini.HSet("usher:{once}:c:spring:meta", "started_at", strconv.FormatInt(time.Now().UnixMilli(), 10))
+	if kinds, object := s.story("spring"); !slices.Equal(kinds, []string{"enqueued", "started", "dead", "mended"}) {
 		t.Errorf("the campaign: %v\n%v", kinds, object)
+	}
+	if a := s.enqueue("find", "spring"); !strings.Contains(a.stdout, "campaign spring, 1 recipient") {
+		t.Errorf("%s", a.stdout)
+	}
+}
+
+// TestFindTellsWhereAMendedInviteGoes by the id of its task, as long as something tells it.
+func TestFindTellsWhereAMendedInviteGoes(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	payload := s.queued("usher:interactive", "ada")
+	s.dies("ada", "ada@example.com", payload)
+	s.list("dead-letter", "retry", "ada", "--set", "email_address=right@example.com")
+	told := func(when string) {
+		t.Helper()
+		for _, id := range []string{"ada", "ada:retry1"} {
+			_, object := s.story(id)
+			for _, e := range object["events"].([]any) {
+				if e := e.(map[string]any); e["what"] == "mended" && e["email_address"] != "right@example.com" {
+					t.Errorf("%s, %s: %v", when, id, e)
+				}
+			}
+		}
+	}
+	told("while it waits")
+	s.ended("ada:retry1", record.Record{State: record.Done, InvitationID: "inv_1"})
+	testkit.NoError(t, s.inspector().DeleteTask("usher:interactive", "ada:retry1"))
+	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "right@example.com", Status: "pending", CreatedAt: time.Now()})
+	told("when it is done")
+}
+
+// TestWhatHasEndedTellsWhenItWasEnqueued, and a cancelled task when it was to run.
+func TestWhatHasEndedTellsWhenItWasEnqueued(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	at := map[string]any{}
+	for _, id := range []string{"done", "skips", "dies", "cancelled"} {
+		at[id] = s.ok("invite", id+"@example.com", "--id", id, "--in", "2h")["enqueued_at"]
+	}
+	due := s.ok("status", "cancelled")["scheduled_at"]
+	s.ended("done", record.Record{State: record.Done, InvitationID: "inv_1"})
+	s.ended("skips", record.Record{State: record.Done, Skipped: &fate.Failure{Code: "form_identifier_exists"}})
+	s.dies("dies", "dies@example.com", s.queued("usher:interactive", "dies"))
+	s.list("task", "cancel", "cancelled", "--yes")
+	for id, enqueued := range at {
+		if enqueued == nil {
+			t.Fatalf("%s has no time", id)
+		}
+		if id != "cancelled" {
+			_ = s.inspector().DeleteTask("usher:interactive", id)
+		}
+		want(t, s.ok("status", id), map[string]any{"enqueued_at": enqueued})
+		_, object := s.story(id)
+		if first := object["events"].([]any)[0].(map[string]any); first["what"] != "enqueued" || first["at"] != enqueued {
+			t.Errorf("%s: %v", id, first)
+		}
+	}
+	want(t, s.ok("status", "cancelled"), map[string]any{"state": "cancelled", "scheduled_at": due})
+	if a := s.enqueue("find", "cancelled@example.com"); !strings.Contains(a.stdout, "scheduled for") {
+		t.Errorf("%s", a.stdout)
 	}
 }
 
@@ -190,7 +251,7 @@ func TestFindTellsAllThatCanBeRead(t *testing.T) {
 		"type":             {"dead", "dead letter type"},
 	} {
 		a := s.enqueue("find", what)
-		if a.exit != 1 || !strings.Contains(a.stdout, told[0]) || !strings.Contains(a.stderr, told[1]) {
+		if a.exit != 1 || !strings.Contains(a.stdout, told[0]) || strings.Count(a.stderr, told[1]) != 1 {
 			t.Errorf("%s: exit %d\n%s%s", what, a.exit, a.stdout, a.stderr)
 		}
 	}

@@ -54,7 +54,7 @@ func TestAListGoesIntoAFile(t *testing.T) {
 		direct := s.enqueue(args...)
 		a := s.enqueue(append(args, "-o", path)...)
 		written, err := os.ReadFile(path)
-		if err != nil || a.exit != 0 || a.stdout != "" || string(written) != direct.stdout {
+		if err != nil || a.exit != 0 || a.stdout != "" || strings.TrimPrefix(string(written), "\ufeff") != direct.stdout {
 			t.Errorf("%s: %+v, %v\n%s\nwant\n%s", command, a, err, written, direct.stdout)
 		}
 		if !strings.Contains(command, "--json") && !strings.Contains(a.stderr, path) {
@@ -234,7 +234,7 @@ func TestAListInAFileIsForPrograms(t *testing.T) {
 			rows := bytes.Count(data, []byte("\n"))
 			if strings.EqualFold(ending, "csv") || ending == "txt" {
 				read, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
-				if rows = len(read) - 1; err != nil || !strings.HasPrefix(string(data), want.header) {
+				if rows = len(read) - 1; err != nil || !strings.HasPrefix(string(data), "\ufeff"+want.header) {
 					t.Errorf("%s into %s: %v\n%.200s", command, ending, err, data)
 				}
 			} else if rows > 0 && data[0] != '{' {

@@ -238,6 +238,9 @@ func (s *stream) Write(p []byte) (int, error) {
 // Terminal tells whether a person sits at it.
 func (s *stream) Terminal() bool { return terminal(s.to) }
 
+// newFile is for newFile.
+func (s *stream) newFile() bool { return newFile(s.to) }
+
 // close lets nothing more through, unless a write is under way that does not end.
 func (s *stream) close() {
 	if s.mu.TryLock() {

@@ -72,17 +72,22 @@ func (c *deadRetryCommand) Run(a *app) error {
 		return err
 	}
 	retried, ended, err := c.carryOut(a, plan, func(m desk.Mend, task string) { c.tell(a, m, task) })
-	if gone := len(letters) - len(retried); gone > 0 && err == nil && !c.DryRun { // somebody else was faster
-		a.out.say("%s retried already.", plural(gone, "dead letter"))
+	if err == nil && !c.DryRun {
+		a.retriedAlready(len(letters) - len(retried))
 	}
 	c.tellEnded(a, retried, ended)
 	return errors.Join(a.endedAgain(ended, err), unreadable)
 }
 
+// retriedAlready tells of letters that somebody else has retried meanwhile.
+func (a *app) retriedAlready(n int) {
+	a.out.sayIf(n > 0, "%s retried already.", plural(n, "dead letter"))
+}
+
 // asTheyAre retries letters one by one, as they are read: there may be many.
 func (c *deadRetryCommand) asTheyAre(a *app) error {
 	var retried []desk.Retried
-	count, each := 0, c.each
+	count, gone, each := 0, 0, c.each
 	if c.DryRun {
 		each = c.read
 	}
@@ -99,6 +104,9 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		if count += len(done); c.Wait {
 			retried = append(retried, done...)
 		}
+		if err == nil && len(done) == 0 {
+			gone++
+		}
 		return err
 	}))
 	if c.DryRun {
@@ -106,6 +114,7 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		return errors.Join(err, unreadable)
 	}
 	a.out.say("%s retried.", plural(count, "dead letter"))
+	a.retriedAlready(gone)
 	if err != nil {
 		return errors.Join(err, unreadable)
 	}

@@ -489,26 +489,67 @@ func TestADeadLetterThatIsGoneSaysWhatBecameOfIt(t *testing.T) {
 // TestAFileThatIsGivenTwiceAtOnceIsRetriedOnce: the slower one is told so, and finds no fault.
 func TestAFileThatIsGivenTwiceAtOnceIsRetriedOnce(t *testing.T) {
 	t.Parallel()
-	s := setup(t)
-	s.deadOnes("spring", 3, 2)
-	s.ok("invite", "ada@example.com", "--id", "ada")
-	s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
-	_, rows := s.exported()
-	for i, row := range rows {
-		row["email_address"] = fmt.Sprintf("right%d@example.com", i)
+	for moment, is := range map[string]func(cmd string, args []string) bool{
+		"the letters are read": func(cmd string, args []string) bool {
+			return cmd == "HGETALL" && strings.HasSuffix(args[0], ":c:spring:meta")
+		},
+		"the first is enqueued, and not deleted": func(cmd string, args []string) bool {
+			return strings.HasPrefix(cmd, "EVAL") && slices.ContainsFunc(args, func(key string) bool {
+				return strings.Contains(key, "{once}:d:g:")
+			})
+		},
+	} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.deadOnes("spring", 3, 2)
+			s.ok("invite", "ada@example.com", "--id", "ada")
+			s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
+			_, rows := s.exported()
+			for i, row := range rows {
+				row["email_address"] = fmt.Sprintf("right%d@example.com", i)
+			}
+			file := s.corrected("file.csv", []string{"id", "failed_at", "email_address"}, rows)
+			s.once(is, func() {
+				want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 3, "gone": 0})
+			})
+			want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 0, "gone": 3})
+			want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 3, "remaining": 2})
+		})
 	}
-	file := s.corrected("file.csv", []string{"id", "failed_at", "email_address"}, rows)
+}
+
+// TestALetterThatIsRetriedTwiceAtOnceIsRetriedOnce: the slower one is told so.
+func TestALetterThatIsRetriedTwiceAtOnceIsRetriedOnce(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"ada"}, {"ada", "--set", "notify=no"}, {"--all"}} {
+		s := setup(t)
+		s.ok("invite", "ada@example.com", "--id", "ada")
+		s.dies("ada", "ada@example.com", s.queued("usher:interactive", "ada"))
+		args = append([]string{"dead-letter", "retry"}, args...)
+		deletes := func(_ string, args []string) bool {
+			return slices.ContainsFunc(args, func(key string) bool { return strings.Contains(key, "{once}:d:g:ada") })
+		}
+		s.once(deletes, func() {
+			if a := s.enqueue(args...); a.exit != 0 || a.stdout != "1 dead letter retried.\n" {
+				t.Errorf("the faster one of %v: %+v", args, a)
+			}
+		})
+		if a := s.enqueue(args...); a.exit != 0 || a.stdout != "0 dead letters retried.\n1 dead letter retried already.\n" {
+			t.Errorf("the slower one of %v: %+v", args, a)
+		}
+	}
+}
+
+// once does something before the first command to Redis that is such a one.
+func (s *stage) once(is func(cmd string, args []string) bool, do func()) {
 	var begun atomic.Bool
 	s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
-		if cmd == "HGETALL" && strings.HasSuffix(args[0], ":c:spring:meta") { // the letters are read
-			if begun.CompareAndSwap(false, true) {
-				want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 3, "gone": 0})
-			}
+		if is(cmd, args) && begun.CompareAndSwap(false, true) {
+			do()
 		}
 		return false
 	})
-	want(t, s.ok("dead-letter", "retry", "--from", file), map[string]any{"retried": 0, "gone": 3})
-	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 3, "remaining": 2})
 }
 
 // TestARetryThatIsWaitedForTellsHowItEnded, to a program too.

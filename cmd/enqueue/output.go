@@ -279,7 +279,7 @@ func (f outputFlag) export(o *output, columns string, each rows) (err error) {
 }
 
 // csv writes rows as CSV that a spreadsheet can open: no cell is a formula, and a column says so to whoever reads it
-// back. A terminal gets nothing that hides or misleads.
+// back. A file begins with the mark of UTF-8. A terminal gets nothing that hides or misleads.
 func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 	utc := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
 	cell := func(v any) string {
@@ -293,8 +293,11 @@ func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 		return text
 	}
 	w, mark := csv.NewWriter(into), []string{peoplefile.ColumnFormat}
-	if f.Raw {
+	switch {
+	case f.Raw:
 		mark = nil
+	case newFile(into):
+		w = peoplefile.NewCSV(into)
 	}
 	_ = w.Write(slices.Concat(header, mark)) // an error stays until the end
 	if !f.Raw {
@@ -309,6 +312,20 @@ func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 	})
 	w.Flush()
 	return errors.Join(err, w.Error())
+}
+
+// newFile tells whether a stream goes into a file of its own: -o or > makes one. What is written to a pipe or added to a
+// file goes on behind something else, and must not begin as a file does.
+func newFile(stream io.Writer) bool {
+	if around, ok := stream.(interface{ newFile() bool }); ok {
+		return around.newFile()
+	}
+	file, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
 // create makes a file that must not exist.

@@ -21,6 +21,7 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
@@ -172,6 +173,9 @@ func (s *stage) ended(id string, r record.Record) {
 	before, _, err := s.records.Get(s.t.Context(), id)
 	testkit.NoError(s.t, err)
 	r.Type, r.Queue, r.Digest, r.EndedAt = before.Type, before.Queue, before.Digest, time.Now().UTC()
+	if info, err := policy.FindTask(s.inspector(), tasks.DefaultNamespace, id); err == nil && info != nil {
+		r.Type, r.EnqueuedAt = info.Type, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers)
+	}
 	testkit.NoError(s.t, s.records.Put(s.t.Context(), id, r))
 }
 
@@ -253,12 +257,14 @@ func z(member string) redis.Z { return redis.Z{Score: float64(time.Now().UnixMil
 // dies lets a task that is queued die, with its dead letter.
 func (s *stage) dies(id, address, payload string) {
 	s.t.Helper()
-	cause, now := refusal("form_param_format_invalid"), time.Now().UTC()
-	testkit.NoError(s.t, s.inspector().DeleteTask("usher:interactive", id))
+	cause := refusal("form_param_format_invalid")
 	s.ended(id, record.Record{State: record.Dead, Error: &cause})
+	testkit.NoError(s.t, s.inspector().DeleteTask("usher:interactive", id))
+	r, _, err := s.records.Get(s.t.Context(), id)
+	testkit.NoError(s.t, err)
 	testkit.NoError(s.t, s.letters.Put(s.t.Context(), deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: address, Failure: cause,
-		FailedAt: now, Payload: []byte(payload), Attempts: 1,
+		FailedAt: r.EndedAt, Payload: []byte(payload), Attempts: 1,
 	}))
 }
 

@@ -46,6 +46,7 @@ type Event struct {
 	By           *string      `json:"by"`
 	Error        maybe[Cause] `json:"error"`
 	Until        *time.Time   `json:"until"`
+	Recipients   int          `json:"recipients" doc:"Of a campaign, how many it happened to; 0 in all other events."`
 }
 
 func (a *asker) story(s desk.Story) Story {
@@ -57,7 +58,7 @@ func (a *asker) story(s desk.Story) Story {
 		event := Event{
 			At: instant(e.At), What: e.What, TaskID: known(e.TaskID), Campaign: known(e.Campaign),
 			InvitationID: known(e.InvitationID), DeadLetter: known(e.DeadLetter), EmailAddress: known(a.address(e.Address)),
-			By: known(e.By), Until: instant(e.Until),
+			By: known(e.By), Until: instant(e.Until), Recipients: e.Recipients,
 		}
 		if e.Failure != nil {
 			event.Error = a.cause(tasks.FailureOf(*e.Failure))

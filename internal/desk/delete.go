@@ -83,6 +83,9 @@ func (d *Desk) RetryAlone(ctx context.Context, campaign string) (retried int, er
 			return fmt.Errorf("dead letter %s: %w", e.ID, ErrAboutCampaign)
 		}
 		_, err := d.Retrier.RetryAlone(ctx, e.ID)
+		if errors.Is(err, deadletter.ErrNotFound) {
+			return nil // somebody else was faster
+		}
 		retried++
 		return err
 	})

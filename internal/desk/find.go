@@ -3,7 +3,6 @@ package desk
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"slices"
@@ -28,9 +27,10 @@ import (
 // Event is something that happened, or will, to a person or a task.
 type Event struct {
 	At time.Time `json:"at"` // zero if it is not known
-	// What is enqueued, scheduled, attempt (one that failed), done, dead, cancelled, campaign (the address is in it),
-	// waiting, open, sent, skipped, died, retried, mended, deleted (a dead letter), doubt, dead-letter, invitation (made
-	// at Clerk by another than Usher, as far as is known), pending, accepted, expired, revoked, or forgotten.
+	// What is enqueued, scheduled, started (a campaign), attempt (one that failed), done, dead, cancelled, campaign (the
+	// address is in it), waiting, open, sent, skipped, retried, mended, deleted (a dead letter), doubt, dead-letter,
+	// invitation (made at Clerk by another than Usher, as far as is known), pending, accepted, expired, revoked, or
+	// forgotten.
 	What         string        `json:"what"`
 	TaskID       string        `json:"task_id"`
 	Campaign     string        `json:"campaign"`
@@ -39,7 +39,8 @@ type Event struct {
 	Address      string        `json:"email_address"` // another one: whose place was taken, or that took it
 	By           string        `json:"by"`            // who has cancelled a task, if that is known
 	Failure      *fate.Failure `json:"error"`
-	Until        time.Time     `json:"until"` // of doubt: when asking makes sense
+	Until        time.Time     `json:"until"`      // of doubt: when asking makes sense; of a cancelled task: its time
+	Recipients   int           `json:"recipients"` // of a campaign that it happened to; 0 in all other events
 }
 
 // Story is everything that is known of a person or a task.
@@ -55,7 +56,7 @@ type Story struct {
 // what may be an address is none. What cannot be read hides nothing else: it is a *store.Partial, beside the story.
 // Find asks by key wherever it can: only tasks that wait, and the directory, are read through.
 func (d *Desk) Find(ctx context.Context, what string) (Story, error) {
-	f := finder{Desk: d, tasks: map[string]bool{}}
+	f := finder{Desk: d, tasks: map[string]bool{}, named: map[string]bool{}}
 	var noAddress error
 	if strings.Contains(what, "@") {
 		address := tasks.CleanAddress(what)
@@ -88,19 +89,38 @@ type finder struct {
 	story   Story
 	tasks   map[string]bool // that were told, and whether they have ended
 	partial store.Partial   // what could not be read
+	named   map[string]bool // what is in partial
+}
+
+// note notes errors about what cannot be read, each once.
+func (f *finder) note(errs ...error) {
+	for _, err := range errs {
+		if !f.named[err.Error()] {
+			f.named[err.Error()] = true
+			f.partial.Add(err)
+		}
+	}
 }
 
 // unread notes an error about one thing that cannot be read, and gives any other error.
 func (f *finder) unread(err error) error {
 	if partial, other := store.SplitPartial(err); partial != nil {
-		f.partial.Add(partial)
+		f.note(partial)
 		return other
 	}
 	if errors.Is(err, store.ErrGarbage) || errors.Is(err, store.ErrNewer) || errors.Is(err, directory.ErrGarbage) {
-		f.partial.Add(err)
+		f.note(err)
 		return nil
 	}
 	return err
+}
+
+// enqueued tells when a task was enqueued, once. The payload of a retry says when the first one was.
+func (f *finder) enqueued(id string, at time.Time) {
+	told := slices.ContainsFunc(f.story.Events, func(e Event) bool { return e.What == "enqueued" && e.TaskID == id })
+	if !at.IsZero() && !told && !retry.IsRetry(id) {
+		f.add(Event{At: at, What: "enqueued", TaskID: id})
+	}
 }
 
 func (f *finder) add(e Event) {
@@ -122,7 +142,7 @@ func (f *finder) tell() {
 			return time.Unix(math.MaxInt32, 0)
 		case end(e) && known:
 			return at // the time of a row has no more than seconds
-		case e.What == "sent", e.Campaign != "" && slices.Contains([]string{"dead", "skipped"}, e.What):
+		case e.Campaign != "" && e.At.Nanosecond() == 0 && slices.Contains([]string{"sent", "dead", "skipped"}, e.What):
 			return e.At.Add(time.Second - 1)
 		}
 		return e.At
@@ -165,9 +185,21 @@ func (f *finder) remembered(ctx context.Context, id store.AddressID) error {
 		return err
 	}
 	for _, e := range events {
+		if e.What == "died" {
+			e.What = string(record.Dead)
+		}
 		f.add(Event{
 			At: e.At, What: e.What, TaskID: e.TaskID, Campaign: e.Campaign, Address: e.Address, Failure: e.Failure,
 		})
+		if e.Campaign == "" || !e.Became {
+			continue
+		}
+		c, err := f.ledgers.Get(ctx, e.Campaign) // which has the other address in its place
+		if err == nil {
+			f.add(Event{At: c.CreatedAt, What: "campaign", Campaign: c.Name})
+		} else if err = f.unread(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
+			return err
+		}
 	}
 	for _, id := range ids {
 		if err := f.task(ctx, id); err != nil {
@@ -200,17 +232,18 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return nil
 	}
 	f.tasks[id] = r.State.Ended()
+	f.enqueued(id, r.EnqueuedAt)
 	for _, h := range r.History {
 		failure := h.Failure
 		f.add(Event{At: h.At, What: "attempt", TaskID: id, Failure: &failure})
 	}
 	told := r.State == record.Dead && slices.ContainsFunc(f.story.Events, func(e Event) bool {
-		return (e.What == "died" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
+		return (e.What == "dead" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
 	})
 	if r.State.Ended() && !told {
 		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error}
 		if r.State == record.Cancelled { // else the wish came too late
-			e.By = r.By
+			e.By, e.Until = r.By, r.ScheduledAt
 		}
 		if r.Skipped != nil {
 			e.What, e.Failure = string(ledger.RowSkipped), r.Skipped
@@ -228,10 +261,8 @@ func (f *finder) letter(l deadletter.Entry) {
 			f.add(Event{At: h.At, What: "attempt", TaskID: l.TaskID, Campaign: l.Campaign, Failure: &failure})
 		}
 	}
-	if l.Type == tasks.TypeInvite && !retry.IsRetry(l.TaskID) {
-		if payload, _ := tasks.DecodeInvite(l.Payload); payload.EnqueuedAt > 0 {
-			f.add(Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: l.TaskID})
-		}
+	if l.Recipient == nil {
+		f.enqueued(l.TaskID, tasks.EnqueuedAt(l.Type, l.Payload, nil))
 	}
 	f.add(Event{
 		At: l.FailedAt, What: "dead-letter", TaskID: l.TaskID, Campaign: l.Campaign, DeadLetter: l.ID, Failure: &l.Failure,
@@ -282,7 +313,7 @@ func (f *finder) row(ctx context.Context, c ledger.Campaign, e ledger.Entry) err
 // died tells whether the end of a recipient of a campaign was told already. Rows know seconds.
 func (f *finder) died(campaign string, at time.Time) bool {
 	return slices.ContainsFunc(f.story.Events, func(e Event) bool {
-		return e.What == "died" && e.Campaign == campaign && e.Address == "" && e.At.Sub(at).Abs() < 2*time.Second
+		return e.What == "dead" && e.Campaign == campaign && e.Address == "" && e.At.Sub(at).Abs() < 2*time.Second
 	})
 }
 
@@ -301,12 +332,7 @@ func (f *finder) waiting(ctx context.Context, info *asynq.TaskInfo) error {
 	if err := f.task(ctx, info.ID); err != nil || f.tasks[info.ID] { // only its place in the queue is left
 		return err
 	}
-	var said struct {
-		EnqueuedAt int64 `json:"enqueued_at"`
-	}
-	if json.Unmarshal(info.Payload, &said) == nil && said.EnqueuedAt > 0 && !retry.IsRetry(info.ID) {
-		f.add(Event{At: time.UnixMilli(said.EnqueuedAt).UTC(), What: "enqueued", TaskID: info.ID})
-	}
+	f.enqueued(info.ID, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers))
 	switch info.State {
 	case asynq.TaskStateScheduled, asynq.TaskStateRetry:
 		f.add(Event{At: info.NextProcessAt.UTC(), What: "scheduled", TaskID: info.ID})
@@ -390,8 +416,7 @@ func (f *finder) byID(ctx context.Context, id string) error {
 	task, err := f.Status(ctx, id)
 	if errors.Is(err, tasks.ErrNotFound) {
 		if c, err := f.ledgers.Get(ctx, id); err == nil {
-			f.head(c)
-			return nil
+			return f.head(ctx, c)
 		}
 	}
 	if err = f.unread(err); err != nil {
@@ -400,7 +425,7 @@ func (f *finder) byID(ctx context.Context, id string) error {
 	if task.Bulk != nil {
 		c, err := f.ledgers.Get(ctx, task.Bulk.Campaign)
 		if err == nil {
-			f.head(c)
+			err = f.head(ctx, c)
 		}
 		return err
 	}
@@ -465,7 +490,13 @@ func (f *finder) chain(ctx context.Context, id string) error {
 	}
 	ids := []string{base}
 	for _, act := range r.Acts {
-		f.add(Event{At: act.At, What: act.What, TaskID: cmp.Or(act.Next, base)})
+		e := Event{At: act.At, What: act.What, TaskID: cmp.Or(act.Next, base)}
+		if act.Moved {
+			if e.Address, err = f.goesTo(ctx, act.Next); err != nil {
+				return err
+			}
+		}
+		f.add(e)
 		ids = append(ids, act.Next)
 	}
 	for _, id := range append(ids, r.Retry, id) { // earlier versions noted the last one only
@@ -489,14 +520,42 @@ func (f *finder) chain(ctx context.Context, id string) error {
 	return nil
 }
 
-// head tells of a campaign as a whole.
-func (f *finder) head(c ledger.Campaign) {
+// goesTo gives the address of an invite; empty if nothing that is known of the task tells it.
+func (f *finder) goesTo(ctx context.Context, id string) (string, error) {
+	info, err := policy.FindTask(f.inspector, f.namespace, id)
+	if err != nil {
+		return "", err
+	}
+	if info != nil {
+		payload, _ := tasks.DecodeInvite(info.Payload) // garbage says nothing
+		return payload.EmailAddress, nil
+	}
+	if address, err := f.addressOf(ctx, id); address != "" || err != nil {
+		return address, err
+	}
+	r, known, err := f.records.Get(ctx, id)
+	if err = f.unread(err); !known || err != nil || r.InvitationID == "" {
+		return "", err
+	}
+	return f.addressOf(ctx, r.InvitationID)
+}
+
+// head tells of a campaign as a whole, and how many of its recipients came to what. When each of them did only the
+// campaign's export tells: there may be 200,000.
+func (f *finder) head(ctx context.Context, c ledger.Campaign) error {
+	mended, err := f.ledgers.CountMended(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	end := map[bool]string{true: "cancelled", false: "done"}[c.State == ledger.Cancelled]
 	for _, e := range []Event{
-		{At: c.CreatedAt, What: "enqueued"}, {At: c.ScheduledAt, What: "scheduled"}, {At: c.StartedAt, What: "open"},
-		{At: c.FinishedAt, What: map[bool]string{true: "cancelled", false: "done"}[c.State == ledger.Cancelled]},
+		{At: c.CreatedAt, What: "enqueued"}, {At: c.ScheduledAt, What: "scheduled"}, {At: c.StartedAt, What: "started"},
+		{At: c.FinishedAt, What: end}, {What: "sent", Recipients: c.Sent}, {What: "dead", Recipients: c.Dead},
+		{What: "skipped", Recipients: c.Skipped}, {What: "mended", Recipients: mended},
 	} {
-		if e.Campaign = c.Name; !e.At.IsZero() {
+		if e.Campaign = c.Name; !e.At.IsZero() || e.Recipients > 0 {
 			f.add(e)
 		}
 	}
+	return nil
 }

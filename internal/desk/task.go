@@ -235,7 +235,7 @@ func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {
 	payload, err := tasks.DecodeInvite(info.Payload)
 	if info.Type == tasks.TypeInvite && err == nil {
 		wish := intent.Wish{Task: info.ID, Address: store.IDOf(payload.EmailAddress)}
-		if ended, err := d.cancelInvite(ctx, wish, info.Queue); err != nil || !ended {
+		if ended, err := d.cancelInvite(ctx, wish, info); err != nil || !ended {
 			return err
 		}
 		// From here on it makes no call, wherever it is. One that is at work ends when its turn comes.
@@ -250,17 +250,27 @@ func (d *Desk) cancelQueued(ctx context.Context, info *asynq.TaskInfo) error {
 }
 
 // cancelInvite cancels an invite in its record, and tells whether it has ended with that.
-func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, queue string) (ended bool, err error) {
+func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, info *asynq.TaskInfo) (ended bool, err error) {
 	for {
 		r, stored, err := d.records.Stored(ctx, wish.Task)
 		if err != nil || r.State.Ended() {
 			return err == nil, err
 		}
-		r.Type, r.Queue, r.By = tasks.TypeInvite, queue, cmp.Or(r.By, d.actor)
+		inQueue(&r, info)
+		r.By = cmp.Or(r.By, d.actor)
 		ended, err := d.intents.Cancel(ctx, wish, r, stored)
 		if !errors.Is(err, intent.ErrChanged) {
 			return ended, err
 		}
+	}
+}
+
+// inQueue notes in a record what is known of its task only as long as that is in its queue.
+func inQueue(r *record.Record, info *asynq.TaskInfo) {
+	task := tasks.LiveTask(info, *r)
+	r.Type, r.Queue, r.EnqueuedAt = task.Type, task.Queue, task.EnqueuedAt
+	if task.State == tasks.StateScheduled {
+		r.ScheduledAt = task.ScheduledAt
 	}
 }
 
@@ -277,7 +287,7 @@ func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool
 	case err != nil, r.State.Ended():
 		return true, err
 	}
-	r.Type, r.Queue = task.Type, task.Queue
+	inQueue(&r, task)
 	return true, d.records.Put(ctx, task.ID, r.Cancelled(d.actor))
 }
 

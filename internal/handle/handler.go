@@ -123,6 +123,7 @@ func New(
 type run struct {
 	id, kind, queue string
 	payload         []byte
+	enqueued        time.Time // zero if it is not known
 	log             zerolog.Logger
 	record          record.Record
 	read            bool // the record was read
@@ -186,7 +187,8 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	id, kind := task.ResultWriter().TaskID(), task.Type()
 	r := &run{
 		id: id, kind: kind, queue: queue, payload: task.Payload(), started: time.Now(), again: retries > 0,
-		log: h.log.With().Str("id", id).Str("type", kind).Logger(),
+		enqueued: tasks.EnqueuedAt(kind, task.Payload(), task.Headers()),
+		log:      h.log.With().Str("id", id).Str("type", kind).Logger(),
 	}
 	h.active.add(kind, 1)
 	defer h.active.add(kind, -1)
@@ -405,7 +407,7 @@ func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
 	r.clock()
 	r.began, r.waitedInAll = r.record.StartedAt, r.record.Waited
 	r.record.StartedAt, r.record.Waited = time.Time{}, 0
-	r.record.EndedAt, r.record.Error = time.Now().UTC(), cause
+	r.record.EndedAt, r.record.Error, r.record.EnqueuedAt = time.Now().UTC(), cause, r.enqueued
 	switch {
 	case cause != nil:
 		r.record.State = record.Dead

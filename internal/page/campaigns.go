@@ -2,7 +2,6 @@ package page
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
@@ -141,7 +141,7 @@ func exportCampaign(v *visit) error {
 	control := http.NewResponseController(v.w)
 	v.w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	v.w.Header().Set("Content-Disposition", `attachment; filename="`+name+`.csv"`)
-	out, n := csv.NewWriter(v.w), 0
+	out, n := peoplefile.NewCSV(v.w), 0
 	_ = out.Write(desk.RecipientColumns()) // an error stays until the end
 	err = each(func(r desk.Recipient) error {
 		if n++; n%rowsLooked == 1 { // a browser that still reads may go on

@@ -54,7 +54,7 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	for _, did := range []string{"paused", "resumed", "cancelled"} {
 		w.get("/actions").must(t, http.StatusOK, did+" campaign spring")
 	}
-	w.get("/campaigns/spring/export").must(t, http.StatusOK, "bulk2@example.com,cancelled")
+	w.get("/campaigns/spring/export").must(t, http.StatusOK, "\ufeffemail_address,", "bulk2@example.com,cancelled")
 }
 
 func TestEveryRecipientIsOnOnePage(t *testing.T) {

@@ -269,12 +269,7 @@ func WriteInvalid(w io.Writer, f File) error {
 	if header == nil {
 		header = []string{"row"}
 	}
-	if f.bom { // without it, the spreadsheet that wrote the file would read é as Ã©
-		if _, err := io.WriteString(w, bomUTF8); err != nil {
-			return err
-		}
-	}
-	out := csv.NewWriter(w)
+	out := NewCSV(w)
 	out.Comma = cmp.Or(f.comma, ',')
 	if err := out.Write(append(slices.Clone(header), columnLine, columnReason)); err != nil {
 		return err

@@ -42,9 +42,8 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	text := data
 	switch {
 	case bytes.HasPrefix(data, []byte(bomUTF8)):
-		rd.file.bom, text = true, data[len(bomUTF8):]
+		text = data[len(bomUTF8):]
 	case bytes.HasPrefix(data, []byte(bomUTF16LE)), bytes.HasPrefix(data, []byte(bomUTF16BE)):
-		rd.file.bom = true
 		decoded, err := unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder().Bytes(data)
 		// The decoder puts U+FFFD where the file is damaged.
 		if err != nil || len(data)%2 != 0 || bytes.ContainsRune(decoded, utf8.RuneError) {
@@ -69,7 +68,24 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
 	}
+	if mark := misread(text); mark != "" {
+		return nil, rd.fault(1, "begins with %s: a spreadsheet took UTF-8 for another encoding, so other characters are "+
+			"wrong too. Open the file from before again, say there that it is Unicode (UTF-8), and save it anew", show(mark))
+	}
 	return text, nil
+}
+
+// misread gives what a byte order mark has become if the text was written in UTF-8 and saved by a program that took it
+// for another encoding; "" if it was not.
+func misread(text []byte) string {
+	text = bytes.TrimPrefix(text, []byte(`"`)) // around the first cell
+	for _, e := range charmap.All {
+		mark, err := e.NewDecoder().String(bomUTF8)
+		if err == nil && !strings.ContainsRune(mark, utf8.RuneError) && bytes.HasPrefix(text, []byte(mark)) {
+			return mark
+		}
+	}
+	return ""
 }
 
 // convert reads a text in the encoding that was asked for.

@@ -56,7 +56,6 @@ type File struct {
 	Understood Understood
 
 	comma rune // between the cells of CSV; 0 for JSON
-	bom   bool // the file began with a byte order mark
 }
 
 // Place is where a row starts in the file.

@@ -331,7 +331,9 @@ func TestReadFaults(t *testing.T) {
 		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ` +
 			`ignore_existing, expires_in_days, template_slug, on_duplicate, on_existing_user; ` +
 			`--ignore-columns passes over the others`
-		save  = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
+		save = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
+		anew = `a spreadsheet took UTF-8 for another encoding, so other characters are wrong too. Open the file ` +
+			`from before again, say there that it is Unicode (UTF-8), and save it anew`
 		say   = save + `, or say what it is, such as --encoding windows-1252`
 		quote = `double the quotes inside it, as in "{""plan"": ""pro""}"`
 	)
@@ -353,6 +355,10 @@ func TestReadFaults(t *testing.T) {
 			want: `people.csv, line 3: is not UTF-8 (byte 0xEB): ` + say},
 		{name: "latin 1 in JSON", content: "[\n{\"email\": \"\xEB\"}]",
 			want: `people.csv, line 2: is not UTF-8 (byte 0xEB): ` + say},
+		{name: "taken for Latin-1", content: "\"ï»¿email\",\"x\"\n\"a@example.com\",\"ZoÃ«\"\n",
+			want: `people.csv, line 1: begins with "ï»¿": ` + anew},
+		{name: "taken for Windows-1251", content: "п»їemail\na@example.com\n",
+			want: `people.csv, line 1: begins with "п»ї": ` + anew},
 		{name: "UTF-16 without BOM", content: "e\x00m\x00",
 			want: `people.csv, line 1: has a zero byte, as files that are not text do, and UTF-16 without a byte ` +
 				`order mark: ` + save},
@@ -473,7 +479,7 @@ func TestWriteInvalid(t *testing.T) {
 				"yes, false, 0, no; email_address: is not an e-mail address\"\nb,,,5,email_address: is not an " +
 				"e-mail address\n"},
 		{"semicolon and BOM", bomUTF8 + "email;x\nb;\n",
-			bomUTF8 + "email;x;line;reason\nb;;2;email_address: is not an e-mail address\n"},
+			"email;x;line;reason\nb;;2;email_address: is not an e-mail address\n"},
 		{"wrong width", "email,x\na@example.com,1,2\nb@example.co",
 			"email,x,line,reason\na@example.com,1,2,2,\"has a wrong number of cells: 3, where the header has 2\"\n" +
 				"b@example.co,3,\"has 1 cells, where the header has 2, and no line end: the file may have been " +
@@ -494,7 +500,7 @@ func TestWriteInvalid(t *testing.T) {
 			if err := WriteInvalid(&out, read(t, test.content, Options{IgnoreColumns: true})); err != nil {
 				t.Fatal(err)
 			}
-			if out.String() != test.want {
+			if test.want = bomUTF8 + test.want; out.String() != test.want {
 				t.Errorf("\n got %q\nwant %q", out.String(), test.want)
 			}
 		})

@@ -1,6 +1,9 @@
 package peoplefile
 
 import (
+	"bufio"
+	"encoding/csv"
+	"io"
 	"slices"
 	"strings"
 )
@@ -10,6 +13,14 @@ const ColumnFormat = "usher_format"
 
 // FormatHarmless is what stands in the column.
 const FormatHarmless = "1"
+
+// NewCSV gives a writer of a CSV file. The file begins with a byte order mark: without it, spreadsheets read é as Ã©, and
+// what they save is changed.
+func NewCSV(w io.Writer) *csv.Writer {
+	buffered := bufio.NewWriter(w)
+	_, _ = buffered.WriteString(bomUTF8) // an error stays until the end
+	return csv.NewWriter(buffered)       // which uses this buffer as its own
+}
 
 // formulaSigns are what a cell begins with that spreadsheets take for a formula, or drop and then do.
 const formulaSigns = "=+-@\t\r\n"

@@ -119,6 +119,9 @@ func (b bundle) wait(t *testing.T, task tasks.Task, err error) tasks.Task {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, b.log.String())
 	}
+	if !ended.EnqueuedAt.Equal(task.EnqueuedAt) {
+		t.Errorf("task %s was enqueued at %v, and at %v once it has ended", task.ID, task.EnqueuedAt, ended.EnqueuedAt)
+	}
 	return ended
 }
 

@@ -140,6 +140,7 @@ func (c *Client) end(ctx context.Context, task tasks.Task) error {
 	}
 	r.Type, r.Queue, r.State, r.EndedAt = task.Type, task.Queue, record.State(task.State), time.Now()
 	r.Attempts, r.InvitationID, r.Revoked = task.Attempts, task.InvitationID, task.Revoked
+	r.EnqueuedAt = task.EnqueuedAt
 	r.Error, r.Skipped = failureOf(task.Error), failureOf(task.Skipped)
 	return records.Put(ctx, task.ID, r)
 }

@@ -5,6 +5,7 @@ package deadletter
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -478,11 +479,12 @@ const (
 	Forgotten End = "" // with its address: nothing is remembered of it
 )
 
-// deleteScript removes a letter.
+// deleteScript removes a letter. A repeated request gets the same answer.
 //
 // KEYS[1] -> usher:{once}:d:e:ID
 // KEYS[2] -> usher:{once}:d:index
 // KEYS[3] -> usher:{once}:d:g:ID
+// KEYS[4] -> usher:{once}:request:TOKEN  there if it was removed
 // --
 // ARGV[1] -> id of the letter
 // ARGV[2] -> id of the next task that it must have, or empty for any letter
@@ -490,7 +492,8 @@ const (
 // ARGV[4] -> for how long the end is remembered (s)
 // --
 // Returns 1 if it was removed.
-var deleteScript = redis.NewScript(failedLua + `
+var deleteScript = redis.NewScript(failedLua + store.RequestKeep + `
+if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
 local text, next = unpack(redis.pcall('HMGET', KEYS[1], 'entry', 'next')) -- garbage may be of another type
 if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then
@@ -500,7 +503,9 @@ elseif text then
   redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
 redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('DEL', KEYS[1])
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[4], 1, 'PX', request_keep)
+return 1
 `)
 
 // Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose
@@ -510,7 +515,9 @@ func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted b
 	places, err := s.inside(ctx, id)
 	for i := 0; i < len(places) && !deleted && err == nil; i++ {
 		place := places[i]
-		keys := []string{s.db.Key.Letter(place), s.db.Key.Letters(), s.db.Key.Gone(place)}
+		keys := []string{
+			s.db.Key.Letter(place), s.db.Key.Letters(), s.db.Key.Gone(place), s.db.Key.Request(rand.Text()),
+		}
 		deleted, err = deleteScript.Run(ctx, s.db, keys, place, next, string(end), int(Keep.Seconds())).Bool()
 	}
 	return deleted, err

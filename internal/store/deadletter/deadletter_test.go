@@ -202,3 +202,16 @@ func TestGarbageIsDeleted(t *testing.T) {
 		t.Errorf("%d are left, %v", n, err)
 	}
 }
+
+// TestADeletionThatIsRepeatedGetsTheSameAnswer: a client asks again whose answer came too late.
+func TestADeletionThatIsRepeatedGetsTheSameAnswer(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.rdb.AddHook(testkit.Twice{})
+	testkit.NoError(t, b.Put(ctx, letter("a")))
+	for _, want := range []bool{true, false} {
+		if deleted, err := b.Delete(ctx, "a", "", deadletter.Deleted); err != nil || deleted != want {
+			t.Errorf("%v, %v, want %v", deleted, err, want)
+		}
+	}
+}

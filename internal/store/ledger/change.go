@@ -105,6 +105,18 @@ func (l *Ledgers) Mended(
 	return from, err
 }
 
+// CountMended is how many recipients of a campaign have taken the place of another address.
+func (l *Ledgers) CountMended(ctx context.Context, name string) (n int, err error) {
+	defer store.Wrap(&err, "counting which recipients of campaign %s were mended", name)
+	fields := map[string]bool{} // HSCAN may give one twice
+	found := l.db.HScan(ctx, l.db.Key.Ledger(name, "mended"), 0, mendedFrom+"*", 1000).Iterator()
+	for found.Next(ctx) {
+		fields[found.Val()] = true
+		found.Next(ctx) // its address
+	}
+	return len(fields), found.Err()
+}
+
 // mendedFrom begins the fields of first addresses; see prelude.
 const mendedFrom = "from:"
 

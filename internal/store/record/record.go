@@ -67,6 +67,8 @@ type Record struct {
 	Error        *fate.Failure  `json:"error,omitempty"`
 	Skipped      *fate.Failure  `json:"skipped,omitempty"` // why a done invite has no invitation
 	EndedAt      time.Time      `json:"ended_at,omitzero"`
+	EnqueuedAt   time.Time      `json:"enqueued_at,omitzero"`  // of an ended one; else asynq knows it
+	ScheduledAt  time.Time      `json:"scheduled_at,omitzero"` // of one that was cancelled before it ran
 	// StartedAt is when its first run began, and Waited for how long it has waited since, while it has not ended.
 	StartedAt time.Time     `json:"started_at,omitzero"`
 	Waited    time.Duration `json:"waited,omitempty"`
@@ -89,6 +91,8 @@ type Act struct {
 	At   time.Time `json:"at"`
 	What string    `json:"what"`           // retried, mended or deleted
 	Next string    `json:"next,omitempty"` // the task that retries it
+	// Moved is that it goes to another address. Which one stands here nowhere: nobody would find it to forget it.
+	Moved bool `json:"moved,omitempty"`
 }
 
 // mostActs bounds how many acts a record has.

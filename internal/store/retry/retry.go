@@ -51,7 +51,8 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 
 // Retry puts one dead letter back to work and gives the id of the task that carries it: a task of its own, or, for a
 // recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so
-// that repeating one that was broken off finishes it.
+// that repeating one that was broken off finishes it. The error is deadletter.ErrNotFound if it is gone, or somebody
+// else has retried it meanwhile.
 func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err error) {
 	return r.get(ctx, id, "")
 }
@@ -113,7 +114,10 @@ func (r *Retrier) retry(
 	if err != nil {
 		return "", fmt.Errorf("retrying dead letter %s: %w", entry.ID, err)
 	}
-	_, err = r.letters.Delete(ctx, entry.ID, entry.Next, deadletter.Retried)
+	deleted, err := r.letters.Delete(ctx, entry.ID, entry.Next, deadletter.Retried)
+	if err == nil && !deleted { // two retries at once are one: this one came second
+		err = fmt.Errorf("dead letter %s: %w", entry.ID, deadletter.ErrNotFound)
+	}
 	return carrier, err
 }
 
@@ -336,7 +340,7 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 	}
 	_, err := r.records.Change(ctx, BaseOf(entry.ID), func(base *record.Record) bool {
 		base.Retry = entry.Next
-		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next})
+		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next, Moved: sent.moved})
 		return true
 	})
 	if err != nil && !errors.Is(err, store.ErrGarbage) {
