@@ -77,14 +77,17 @@ func (a *adminFlags) read() (c adminConfig, err error) {
 
 // servePages adds the pages to what is served. Beyond loopback they need a proxy with TLS: a session must not be
 // readable on its way.
-func (c *adminConfig) servePages(rdb redis.UniversalClient, namespace string, sandbox bool, log zerolog.Logger) error {
+func (c *adminConfig) servePages(
+	life context.Context, rdb redis.UniversalClient, clerk func() (settings.Instance, error), namespace string,
+	sandbox bool, log zerolog.Logger,
+) error {
 	if !c.loopback && !c.behindProxy {
 		log.Warn().Str("addr", c.addr).Msg("no pages are served beyond loopback without --behind-proxy")
 		return nil
 	}
 	config := page.Config{
 		Redis: rdb, Namespace: namespace, Tokens: c.tokens, AdminToken: c.token, Hosts: c.hosts, Secure: c.behindProxy,
-		Version: settings.Version(), Log: log,
+		Version: settings.Version(), Log: log, Clerk: clerk,
 	}
 	switch {
 	case sandbox:
@@ -92,7 +95,7 @@ func (c *adminConfig) servePages(rdb redis.UniversalClient, namespace string, sa
 	case c.loopback && !c.behindProxy:
 		config.Anonymous = page.Viewer
 	}
-	pages, err := page.New(config)
+	pages, err := page.New(life, config)
 	if err == nil {
 		c.pages = pages
 	}

@@ -211,7 +211,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 			return err
 		}
 		defer seen.Close()
-		if err := s.admin.servePages(seen, c.Namespace, c.Sandbox, log); err != nil {
+		if err := s.admin.servePages(ctx, seen, c.Instance, c.Namespace, c.Sandbox, log); err != nil {
 			return err
 		}
 		listener, err := s.admin.listen(ctx)

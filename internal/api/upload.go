@@ -18,19 +18,15 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
 )
 
-const (
-	// mostUpload bounds the body of an upload.
-	mostUpload = peoplefile.DefaultMaxBytes
-	// pieceTime is how long the next piece of an upload may be awaited, and uploadTime all of it.
-	pieceTime  = 10 * time.Second
-	uploadTime = 5 * time.Minute
-)
+// mostUpload bounds the body of an upload.
+const mostUpload = peoplefile.DefaultMaxBytes
 
 // ListOptions say how a list is read: the flags of enqueue bulk-invite.
 type ListOptions struct {
@@ -236,10 +232,7 @@ func (s *Server) readList(
 	if r.ContentLength > mostUpload {
 		return file, problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload).early()
 	}
-	body := bufio.NewReader(&paced{
-		Reader: http.MaxBytesReader(w, r.Body, mostUpload), control: http.NewResponseController(w),
-		end: time.Now().Add(uploadTime),
-	})
+	body := bufio.NewReader(httpd.Body(w, r, mostUpload))
 	first, err := firstOf(body)
 	switch {
 	case err != nil:
@@ -265,23 +258,6 @@ func unread(err error, most int64) *Problem {
 		return problem(http.StatusRequestTimeout, badRequest, "the body came too slowly; nothing was done").early()
 	}
 	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was done").early()
-}
-
-// paced reads a body of which each piece must come in time.
-type paced struct {
-	io.Reader
-	control *http.ResponseController
-	end     time.Time
-}
-
-// Read is for [io.Reader].
-func (p *paced) Read(b []byte) (int, error) {
-	next := time.Now().Add(pieceTime)
-	if next.After(p.end) {
-		next = p.end
-	}
-	_ = p.control.SetReadDeadline(next)
-	return p.Reader.Read(b)
 }
 
 // firstOf gives the first character of a text that is no space; 0 if there is none.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"example.com/usher/clerkclient"
@@ -28,7 +29,7 @@ func (q *Questions) LookUp(ctx context.Context, recipients []tasks.Recipient) []
 	started := time.Now()
 	asking, cancel := context.WithTimeout(ctx, policy.LookupPatience)
 	defer cancel()
-	findings, failure := q.find(asking, recipients, func(error) {})
+	findings, failure := q.find(asking, recipients, func(error) {}, nil)
 	if ctx.Err() != nil {
 		failure = nil // nobody waits for it any more
 	}
@@ -42,28 +43,44 @@ func (q *Questions) LookUp(ctx context.Context, recipients []tasks.Recipient) []
 	return findings
 }
 
-// Survey looks up any number of recipients for somebody who waits for it. Where a question fails it asks no more, and
-// the error says why.
-func (q *Questions) Survey(ctx context.Context, recipients []tasks.Recipient) ([]Finding, error) {
+// Progress is how far a survey has come.
+type Progress struct {
+	Answered, Questions int // calls, or several that answer one question
+	Users               int // recipients found so far whose addresses belong to users
+}
+
+// Survey looks up any number of recipients for somebody who waits for it, and tells them, if they listen, of each
+// answer. Where a question fails it asks no more, and the error says why.
+func (q *Questions) Survey(
+	ctx context.Context, recipients []tasks.Recipient, told func(Progress),
+) ([]Finding, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	findings, err := q.find(ctx, recipients, giveUp) // the first failure is the cause
+	findings, err := q.find(ctx, recipients, giveUp, told) // the first failure is the cause
 	return findings, cmp.Or(context.Cause(ctx), err)
 }
 
 // find asks which recipients belong to users, as many to a call as Clerk takes, and which have pending invitations.
-// The findings are in the order of the recipients. It tells failed of each question that fails.
-func (q *Questions) find(ctx context.Context, recipients []tasks.Recipient, failed func(error)) ([]Finding, error) {
+// The findings are in the order of the recipients. It tells failed of each question that fails, and told, unless that
+// is nil, of each that is answered.
+func (q *Questions) find(
+	ctx context.Context, recipients []tasks.Recipient, failed func(error), told func(Progress),
+) ([]Finding, error) {
 	chunks := slices.Collect(slices.Chunk(recipients, policy.LookupSize))
+	answered := counting(1+len(chunks), told)
 	users := make([][]string, len(chunks))
 	var pending map[string]string
 	errs := call.Several(q.log, 1+len(chunks), queriesAtOnce, func(i int) (err error) {
 		what := "users"
 		if i > 0 {
-			users[i-1], err = q.users(ctx, chunks[i-1])
+			if users[i-1], err = q.users(ctx, chunks[i-1]); err == nil {
+				answered(len(users[i-1]))
+			}
 		} else {
 			what = "pending invitations"
-			pending, err = q.pending(ctx, recipients)
+			if pending, err = q.pending(ctx, recipients); err == nil {
+				answered(0)
+			}
 		}
 		if err != nil {
 			err = fmt.Errorf("asking for %s: %w", what, err)
@@ -79,6 +96,22 @@ func (q *Questions) find(ctx context.Context, recipients []tasks.Recipient, fail
 		findings[i].Unknown = unanswered && findings[i].Refusal == nil && !r.IgnoreExisting
 	}
 	return findings, errors.Join(errs...)
+}
+
+// counting counts the answers to questions, and the users that they name.
+func counting(questions int, told func(Progress)) (answered func(users int)) {
+	if told == nil {
+		return func(int) {}
+	}
+	var mu sync.Mutex
+	p := Progress{Questions: questions}
+	return func(users int) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.Answered++
+		p.Users += users
+		told(p)
+	}
 }
 
 // foretell says what Clerk would answer about a recipient, from what is known of users and pending invitations.

@@ -59,7 +59,11 @@ func TestALookUpThatFailsRefusesNobody(t *testing.T) {
 func TestASurveyTellsTheRefusedAndTheUnknown(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"p7@example.com", "p120@example.com"}, pending: []string{"P8@example.com"}}
-	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 130))
+	var told []Progress
+	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 130), func(p Progress) { told = append(told, p) })
+	if len(told) != 3 || told[2] != (Progress{Answered: 3, Questions: 3, Users: 2}) {
+		t.Errorf("told of %+v", told)
+	}
 	if err != nil || clerk.lookUps != 2 {
 		t.Fatalf("%v after %d calls for users", err, clerk.lookUps)
 	}
@@ -79,7 +83,7 @@ func TestASurveyWaitsOutAThrottling(t *testing.T) {
 			RetryAfter: 200 * time.Millisecond, Sent: true},
 		&clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true},
 	}}
-	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 3))
+	findings, err := patient(t, clerk).Survey(t.Context(), people("p", 3), nil)
 	if err != nil || findings[0].Unknown || clerk.asked != 4 {
 		t.Errorf("%+v, %v after %d questions, want 4", findings, err, clerk.asked)
 	}
@@ -94,7 +98,7 @@ func TestASurveyThatFailsSaysWhoIsUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	go func() { <-caller.Gate.Refused(); cancel(refused) }() // as whoever has the gate does
-	findings, err := New(clerk, Patiently(caller), nil, zerolog.Nop()).Survey(ctx, list)
+	findings, err := New(clerk, Patiently(caller), nil, zerolog.Nop()).Survey(ctx, list, nil)
 	if e, ok := errors.AsType[*clerkclient.Error](err); !ok || e.Status != 401 {
 		t.Errorf("%v", err)
 	}
@@ -156,7 +160,7 @@ func TestAPanickingQuestionFails(t *testing.T) {
 			t.Errorf("a look-up found %+v", f)
 		}
 	}
-	findings, err := patient(t, clerk).Survey(t.Context(), list)
+	findings, err := patient(t, clerk).Survey(t.Context(), list, nil)
 	if err == nil || !findings[0].Unknown {
 		t.Errorf("a survey found %+v, %v", findings[0], err)
 	}

@@ -20,6 +20,7 @@ import (
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/kept"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
@@ -43,6 +44,7 @@ type Desk struct {
 	intents    *intent.Tasks
 	records    *record.Store
 	histories  *history.Store
+	keptLists  *kept.Lists
 	inspector  *asynq.Inspector
 }
 
@@ -59,6 +61,7 @@ func New(rdb redis.UniversalClient, namespace, actor string) (*Desk, error) {
 		Directory: directory.New(rdb, namespace), ledgers: ledger.New(rdb, namespace),
 		tombstones: store.NewTombstones(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		records: record.NewStore(rdb, namespace), histories: history.NewStore(rdb, namespace),
+		keptLists: kept.New(rdb, namespace),
 	}, nil
 }
 

@@ -135,6 +135,9 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 	if err := f.histories.Erase(ctx, f.id); err != nil {
 		return left, err
 	}
+	if err := f.keptLists.DropAll(ctx); err != nil { // nobody can look which of them has the address
+		return left, err
+	}
 	gone, err := f.intents.Erase(ctx, f.id)
 	if gone {
 		f.removed.Intents = 1

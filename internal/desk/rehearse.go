@@ -59,6 +59,14 @@ type RefusedRow struct {
 func (d *Desk) RehearseBulk(
 	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 ) (*Rehearsal, error) {
+	return d.RehearseBulkTold(ctx, clerk, campaign, rows, start, nil)
+}
+
+// RehearseBulkTold is [Desk.RehearseBulk] that tells of Clerk's answers as they come.
+func (d *Desk) RehearseBulkTold(
+	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
+	told func(ask.Progress),
+) (*Rehearsal, error) {
 	questions, q, err := d.ask(ctx, clerk)
 	if q == nil || err != nil {
 		return nil, err
@@ -69,7 +77,7 @@ func (d *Desk) RehearseBulk(
 	if err != nil {
 		return nil, err
 	}
-	findings, err := questions.Survey(ctx, peoplefile.File{Rows: fresh}.Recipients())
+	findings, err := questions.Survey(ctx, peoplefile.File{Rows: fresh}.Recipients(), told)
 	if r.Why = why(err); errors.Is(r.Why, ErrKeyRefused) || ctx.Err() != nil {
 		return nil, r.Why
 	}

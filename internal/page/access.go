@@ -144,6 +144,12 @@ func login(v *visit) error {
 }
 
 func logout(v *visit) error {
+	if list, had := v.kept(); had {
+		if _, err := list.Drop(v.ctx); err != nil {
+			return err
+		}
+		v.cookie(listCookie, "", -1)
+	}
 	v.cookie(sessionCookie, "", -1)
 	http.Redirect(v.w, v.r, "/login", http.StatusSeeOther)
 	return nil

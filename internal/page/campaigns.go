@@ -22,11 +22,17 @@ type campaignList struct {
 	From, Next  int // Next is 0 at the end
 	Unreadable  string
 	FirstOfPage int
+	Upload      listForm
+}
+
+// number reads where a list goes on. Garbage is the beginning.
+func number(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 func campaigns(v *visit) (any, error) {
-	from, _ := strconv.Atoi(v.r.FormValue("from")) // garbage is the beginning
-	list := campaignList{From: max(0, from)}
+	list := campaignList{From: max(0, number(v.r.FormValue("from"))), Upload: listOrder{}.form("")}
 	list.FirstOfPage = list.From + 1
 	at := 0
 	err := v.desk.EachCampaign(v.ctx, func(c tasks.Campaign) error {

@@ -150,8 +150,11 @@ type letterSheet struct {
 	Faults []desk.MendFault
 }
 
-// field is a field of a request in a form.
-type field struct{ Name, Label, Value, Hint string }
+// field is a field of a form. One with choices is one of them.
+type field struct {
+	Name, Label, Value, Hint string
+	Choices                  []string
+}
 
 func letter(v *visit) (any, error) {
 	e, err := v.desk.DeadLetters.Get(v.ctx, v.r.FormValue("id"))
@@ -184,14 +187,26 @@ func fieldsOf(r tasks.Recipient) []field {
 	if r.ExpiresInDays > 0 {
 		days = fmt.Sprint(r.ExpiresInDays)
 	}
+	choice := func(name, label, value string, choices ...string) field {
+		if !slices.Contains(choices, value) {
+			choices = append(choices, value)
+		}
+		return field{Name: name, Label: label, Value: value, Choices: choices}
+	}
+	const byDefault = "dead-letter"
+	onDuplicate, onUser := cmp.Or(string(r.OnDuplicate), byDefault), cmp.Or(string(r.OnExistingUser), byDefault)
 	return []field{
-		{"email_address", "E-mail address", r.EmailAddress, ""},
-		{"public_metadata", "Public metadata", metadata, "A JSON object; empty for none"},
-		{"redirect_url", "Redirect URL", r.RedirectURL, "Where the link in the e-mail leads"},
-		{"expires_in_days", "Expires in days", days, "1 to 365; empty is Clerk's 30"},
-		{"on_duplicate", "If an invitation is pending", string(r.OnDuplicate), "dead-letter, accept or resend"},
-		{"on_existing_user", "If the address is a user's", string(r.OnExistingUser), "dead-letter or skip"},
-		{"template_slug", "Template", r.TemplateSlug, "invitation or waitlist_invitation; empty is Clerk's default"},
+		{Name: "email_address", Label: "E-mail address", Value: r.EmailAddress},
+		{
+			Name: "public_metadata", Label: "Public metadata", Value: metadata, Hint: "A JSON object; empty for none",
+		},
+		{Name: "redirect_url", Label: "Redirect URL", Value: r.RedirectURL, Hint: "Where the link in the e-mail leads"},
+		{Name: "expires_in_days", Label: "Expires in days", Value: days, Hint: "1 to 365; empty is Clerk's 30"},
+		choice("on_duplicate", "If an invitation is pending", onDuplicate, byDefault, "accept", "resend"),
+		choice("on_existing_user", "If the address is a user's", onUser, byDefault, "skip"),
+		choice("ignore_existing", "Have Clerk ignore existing ones", fmt.Sprint(r.IgnoreExisting), "false", "true"),
+		choice("notify", "Have Clerk send an e-mail", fmt.Sprint(!r.NoNotify), "true", "false"),
+		choice("template_slug", "Template", r.TemplateSlug, "", "invitation", "waitlist_invitation"),
 	}
 }
 
@@ -210,7 +225,7 @@ func mendLetter(v *visit) error {
 	sheet := letterSheetOf(e)
 	var changed []string
 	for i, f := range sheet.Fields {
-		if value := strings.TrimSpace(v.r.PostFormValue(f.Name)); value != f.Value {
+		if value := strings.TrimSpace(v.r.PostFormValue(f.Name)); v.r.PostForm.Has(f.Name) && value != f.Value {
 			changed = append(changed, f.Name+"="+value)
 			sheet.Fields[i].Value = value
 		}

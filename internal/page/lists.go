@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,13 +35,12 @@ const directoryLooked = 20_000
 func statuses() []string { return []string{"pending", "accepted", "revoked", "expired"} }
 
 func invitations(v *visit) (any, error) {
-	from, _ := strconv.Atoi(v.r.FormValue("from")) // garbage is the beginning
-	return v.directory(v.r.FormValue("status"), "", max(0, from))
+	return v.directory(v.r.FormValue("status"), "", max(0, number(v.r.FormValue("from"))))
 }
 
 func searchInvitations(v *visit) error {
-	from, _ := strconv.Atoi(v.r.PostFormValue("from"))
-	list, err := v.directory(v.r.PostFormValue("status"), strings.TrimSpace(v.r.PostFormValue("query")), max(0, from))
+	from := max(0, number(v.r.PostFormValue("from")))
+	list, err := v.directory(v.r.PostFormValue("status"), strings.TrimSpace(v.r.PostFormValue("query")), from)
 	if err == nil {
 		v.render(http.StatusOK, "invitations", false, list)
 	}

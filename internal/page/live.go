@@ -50,6 +50,9 @@ var errFull = &problem{
 // follow sends the live part of a page whenever it has changed, until the browser leaves.
 func (f *feeds) follow(v *visit, one screen) error {
 	key := fmt.Sprint(v.person.Access, " ", v.r.URL.RequestURI())
+	if one.own {
+		key += " " + v.actor + " " + v.r.Header.Get("Cookie")
+	}
 	if err := f.enter(key, v, one); err != nil {
 		return err
 	}

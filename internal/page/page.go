@@ -3,6 +3,7 @@
 package page
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/kept"
 	"example.com/usher/internal/tokens"
 )
 
@@ -44,6 +46,8 @@ type Config struct {
 	Tokens     *tokens.File
 	AdminToken string
 	Anonymous  Access
+	// Clerk gives the instance that is asked about lists before they are sent; nil if none is asked.
+	Clerk func() (settings.Instance, error)
 	// Hosts are the names and addresses, without a port, under which browsers reach the pages.
 	Hosts []string
 	// Secure is that browsers reach the pages by https, so that cookies are sent by nothing else.
@@ -62,6 +66,11 @@ type Server struct {
 	feeds     feeds
 	cost      *cost
 	audit     *store.Audit
+	kept      *kept.Lists
+	lists     chan struct{} // places for lists that are read
+	asks      chan struct{} // places for lists that Clerk is asked about
+	life      context.Context
+	work      sync.WaitGroup // what outlives its visit
 
 	mu    sync.Mutex
 	desks map[string]*desk.Desk // by who acts
@@ -77,12 +86,14 @@ const (
 	actTime = 10 * time.Minute
 )
 
-// New gives the pages of a namespace.
-func New(c Config) (*Server, error) {
+// New gives the pages of a namespace. life ends what outlives a visit: Clerk is asked about lists.
+func New(life context.Context, c Config) (*Server, error) {
 	s := &Server{
 		Config: c, keys: newKeyring(c.Tokens, c.AdminToken), mux: http.NewServeMux(),
 		templates: map[string]*template.Template{}, desks: map[string]*desk.Desk{},
 		logins: rate.NewLimiter(loginsPerSecond, loginBurst), audit: store.NewAudit(c.Redis, c.Namespace),
+		kept: kept.New(c.Redis, c.Namespace), lists: make(chan struct{}, listPlaces), asks: make(chan struct{}, rehearsals),
+		life: life,
 	}
 	s.cost = &cost{}
 	c.Redis.AddHook(s.cost)
@@ -102,23 +113,31 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// Wait returns when nothing is under way any more that outlives its visit.
+func (s *Server) Wait() { s.work.Wait() }
+
 // routes says which page is where, and what one must be allowed.
 func (s *Server) routes() {
-	s.show("/{$}", Viewer, screen{"now", true, now})
-	s.show("/campaigns", Viewer, screen{"campaigns", true, campaigns})
-	s.show("/campaigns/{name}", Viewer, screen{"campaign", true, campaign})
-	s.show("/campaigns/{name}/cancel", Operator, screen{"confirm", false, confirmCancel})
-	s.show("/dead-letters", Viewer, screen{"letters", true, letters})
-	s.show("/dead-letters/one", Operator, screen{"letter", false, letter})
-	s.show("/dead-letters/confirm", Operator, screen{"confirm", false, confirmLetters})
-	s.show("/invitations", Viewer, screen{"invitations", false, invitations})
-	s.show("/invitations/revoke", Operator, screen{"confirm", false, confirmRevoke})
-	s.show("/schedules", Viewer, screen{"schedules", true, schedules})
-	s.show("/find", Operator, screen{"find", false, emptyStory})
-	s.show("/actions", Viewer, screen{"actions", false, actions})
-	s.show("/login", Nobody, screen{"login", false, loginForm})
+	s.show("/{$}", Viewer, screen{name: "now", live: true, load: now})
+	s.show("/campaigns", Viewer, screen{name: "campaigns", live: true, load: campaigns})
+	s.show("/campaigns/{name}", Viewer, screen{name: "campaign", live: true, load: campaign})
+	s.show("/campaigns/{name}/cancel", Operator, screen{name: "confirm", load: confirmCancel})
+	s.show("/dead-letters", Viewer, screen{name: "letters", live: true, load: letters})
+	s.show("/dead-letters/one", Operator, screen{name: "letter", load: letter})
+	s.show("/dead-letters/confirm", Operator, screen{name: "confirm", load: confirmLetters})
+	s.show("/invitations", Viewer, screen{name: "invitations", load: invitations})
+	s.show("/invitations/revoke", Operator, screen{name: "confirm", load: confirmRevoke})
+	s.show("/schedules", Viewer, screen{name: "schedules", live: true, load: schedules})
+	s.show("/list", Operator, screen{name: "list", live: true, own: true, load: list})
+	s.show("/find", Operator, screen{name: "find", load: emptyStory})
+	s.show("/actions", Viewer, screen{name: "actions", load: actions})
+	s.show("/login", Nobody, screen{name: "login", load: loginForm})
 
 	s.act("/campaigns/{name}/{verb}", Operator, changeCampaign)
+	s.take("/list", Operator, uploadList)
+	s.act("/list/send", Operator, sendList)
+	s.act("/list/drop", Operator, dropList)
+	s.act("/list/ask", Operator, askAgain)
 	s.act("/dead-letters/retry", Operator, retryLetters)
 	s.act("/dead-letters/delete", Operator, deleteLetters)
 	s.act("/dead-letters/mend", Operator, mendLetter)

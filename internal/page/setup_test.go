@@ -63,8 +63,13 @@ func setup(t *testing.T, change func(*Config)) *bundle {
 		config.Tokens, err = tokens.Open(b.file, nil)
 		testkit.NoError(t, err)
 	}
-	b.server, err = New(config)
+	life, end := context.WithCancel(context.Background())
+	b.server, err = New(life, config)
 	testkit.NoError(t, err)
+	t.Cleanup(func() {
+		end()
+		b.server.Wait()
+	})
 	server := httptest.NewServer(b.server)
 	t.Cleanup(server.Close)
 	b.url = server.URL

@@ -28,10 +28,12 @@ type visit struct {
 	person person
 }
 
-// screen is a page that is looked at. One that is live is told anew while it is open.
+// screen is a page that is looked at. One that is live is told anew while it is open; an own one shows each browser
+// something else.
 type screen struct {
 	name string
 	live bool
+	own  bool
 	load func(*visit) (any, error)
 }
 

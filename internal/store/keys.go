@@ -21,12 +21,13 @@ func Open(rdb redis.UniversalClient, namespace string) DB { return DB{rdb, Keys(
 
 // The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that
 // share a tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of
-// forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules and the directory each have
-// scripts of their own. A key without a tag is never touched together with another.
+// forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules, the directory and kept lists
+// each have scripts of their own. A key without a tag is never touched together with another.
 const (
 	onceTag      = ":{once}:"
 	scheduleTag  = ":{schedule}:"
 	directoryTag = ":{directory}:"
+	keptTag      = ":{kept}:"
 )
 
 // Keys makes the keys of one namespace, all but two kinds: asynq makes those of its queues, and package ratelimit,
@@ -121,6 +122,13 @@ func (k Keys) Campaigns() string { return string(k) + ":campaigns" }
 
 // Audit is the list of what people did on the pages.
 func (k Keys) Audit() string { return string(k) + ":audit" }
+
+// Kept is a part of a list that was uploaded on the pages and is kept until somebody confirms it. A script that learns
+// ids on its way makes the key itself.
+func (k Keys) Kept(id, part string) string { return string(k) + keptTag + id + ":" + part }
+
+// KeptLists is the hash of the lists that are kept: until when, and how large they are.
+func (k Keys) KeptLists() string { return string(k) + keptTag + "lists" }
 
 // Schedule is how a schedule stands.
 func (k Keys) Schedule(name string) string { return k.schedule("s:" + name) }

@@ -51,3 +51,25 @@
   });
   follow();
 })();
+
+// A list can be dropped on its form.
+(function () {
+  var form = document.querySelector("form[data-drop]");
+  if (!form || !window.DataTransfer) return;
+  var file = form.querySelector("input[type=file]");
+  form.classList.add("ready");
+  function over(event) {
+    event.preventDefault();
+    form.classList.toggle("over", event.type === "dragover");
+  }
+  form.addEventListener("dragover", over);
+  form.addEventListener("dragleave", over);
+  form.addEventListener("drop", function (event) {
+    over(event);
+    if (!event.dataTransfer.files.length) return;
+    var one = new DataTransfer();
+    one.items.add(event.dataTransfer.files[0]);
+    file.files = one.files;
+    form.querySelector("[name=campaign]").focus();
+  });
+})();

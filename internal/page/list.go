@@ -1,0 +1,502 @@
+package page
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/usher/internal/httpd"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/store/kept"
+	"example.com/usher/tasks"
+)
+
+const (
+	// mostList bounds a list, as the command does; mostField a field beside it, and mostParts how many there are.
+	mostList  = peoplefile.DefaultMaxBytes
+	mostField = 16 << 10
+	mostParts = 50
+	// mostFaults is how many faults of a list are kept, and faultRows how many a page shows.
+	mostFaults, faultRows = 1000, 200
+	// listPlaces is how many lists a worker reads at a time: each may take a few hundred megabytes.
+	listPlaces = 2
+)
+
+// listCookie has what opens the list that this browser has uploaded. There is one at a time.
+const listCookie = "usher_list"
+
+// listOrder is what a person asks for with a list.
+type listOrder struct {
+	File     string            `json:"file"` // its name at the person's
+	Campaign string            `json:"campaign"`
+	Fields   map[string]string `json:"fields"` // of the form, but for the above
+}
+
+// listForm is the form with which a list is uploaded.
+type listForm struct {
+	Campaign         string
+	Options, Reading []field
+	Fault            string
+}
+
+// form gives the form as it was filled in.
+func (o listOrder) form(fault string) listForm {
+	f := listForm{Campaign: o.Campaign, Options: fieldsOf(tasks.Recipient{})[1:], Reading: readingFields(), Fault: fault}
+	for _, fields := range [][]field{f.Options, f.Reading} {
+		for i := range fields {
+			if value, given := o.Fields[fields[i].Name]; given {
+				fields[i].Value = value
+			}
+		}
+	}
+	return f
+}
+
+// readingFields are the options of [peoplefile.Options], under the names of the command's flags.
+func readingFields() []field {
+	yes := []string{"no", "yes"}
+	return []field{
+		{Name: "email-column", Label: "Column of the addresses", Hint: "Its heading, or its number without a header"},
+		{Name: "map", Label: "Fields from columns", Hint: "FIELD=COLUMN, several apart by semicolons"},
+		{Name: "sheet", Label: "Sheet of the workbook"},
+		{Name: "encoding", Label: "Encoding if not UTF-8", Hint: "Such as windows-1252"},
+		{Name: "no-header", Label: "The first line is a person", Choices: yes, Value: "no"},
+		{Name: "ignore-columns", Label: "Ignore unknown columns", Choices: yes, Value: "no"},
+		{Name: "split", Label: "Invite each address of a cell that holds several", Choices: yes, Value: "no"},
+		{
+			Name: "include-opted-out", Label: "Invite also people marked as not to be written to", Choices: yes, Value: "no",
+		},
+	}
+}
+
+// options gives the order as the reader takes it. The error is for the person.
+func (o listOrder) options() (peoplefile.Options, error) {
+	is := func(name string) bool { return o.Fields[name] == "yes" }
+	opts := peoplefile.Options{
+		Name: "the list", EmailColumn: o.Fields["email-column"], Map: map[string]string{}, Sheet: o.Fields["sheet"],
+		Encoding: o.Fields["encoding"], NoHeader: is("no-header"), IgnoreColumns: is("ignore-columns"),
+		Split: is("split"), IncludeOptedOut: is("include-opted-out"), MaxBytes: mostList, MaxRows: tasks.MaxRecipients,
+	}
+	for text := range strings.SplitSeq(o.Fields["map"], ";") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		name, column, err := peoplefile.ParseMap(text)
+		if err != nil {
+			return opts, err
+		}
+		opts.Map[name] = column
+	}
+	if opts.Encoding != "" {
+		if err := peoplefile.CheckEncoding(opts.Encoding); err != nil {
+			return opts, err
+		}
+	}
+	var given []string
+	for _, f := range fieldsOf(tasks.Recipient{})[1:] {
+		given = append(given, f.Name+"="+o.Fields[f.Name])
+	}
+	said, err := peoplefile.ParseCorrection(given)
+	if err != nil {
+		return opts, err
+	}
+	sound := tasks.Recipient{EmailAddress: "someone@example.com"} // the options are checked once, not for every row
+	defaults, faults := said.Apply(sound)
+	for _, fault := range faults {
+		err = errors.Join(err, fmt.Errorf("%s: %s", fault.Field, fault.Reason))
+	}
+	opts.Defaults = defaults
+	return opts, err
+}
+
+// read reads a list as it was ordered.
+func (o listOrder) read(data []byte) (peoplefile.File, error) {
+	opts, err := o.options()
+	if err != nil {
+		return peoplefile.File{}, err
+	}
+	return peoplefile.Read(bytes.NewReader(data), opts)
+}
+
+// listCheck is what the file itself says, without Clerk.
+type listCheck struct {
+	Order      listOrder             `json:"order"`
+	Campaign   string                `json:"campaign"` // the name may derive from the rows
+	Recipients int                   `json:"recipients"`
+	Fresh      int                   `json:"fresh"` // new to the campaign
+	Known      int                   `json:"known"`
+	Forgotten  int                   `json:"forgotten"`
+	BadRows    int                   `json:"bad_rows"`
+	Duplicates int                   `json:"duplicates"`
+	LeftOut    int                   `json:"left_out"`
+	Understood peoplefile.Understood `json:"understood"`
+	Faults     []string              `json:"faults"`
+	Guesses    []string              `json:"guesses"`
+	KeptUntil  time.Time             `json:"kept_until"`
+}
+
+// check says what a file that was read comes to. The error may be that of putting it into its campaign.
+func (v *visit) check(order listOrder, file peoplefile.File) (listCheck, error) {
+	c := listCheck{
+		Order: order, Campaign: order.Campaign, Recipients: len(file.Rows), BadRows: file.BadRows(),
+		Duplicates: len(file.Duplicates), LeftOut: len(file.LeftOut), Understood: file.Understood,
+		KeptUntil: time.Now().Add(kept.For).UTC(),
+	}
+	c.Understood.Columns = firstOf(c.Understood.Columns, pageRows)
+	c.Understood.PassedOver = firstOf(c.Understood.PassedOver, pageRows)
+	for _, bad := range firstOf(file.Invalid, mostFaults) {
+		c.Faults = append(c.Faults, inForm(bad.String()))
+	}
+	for _, guess := range firstOf(file.Guesses, pageRows) {
+		text := guess.What
+		if guess.Line > 0 {
+			text = fmt.Sprintf("in line %d %s", guess.Line, guess.What)
+		}
+		for _, flag := range guess.Flags {
+			text += "; to be certain, " + inForm(flag.String())
+		}
+		c.Guesses = append(c.Guesses, text)
+	}
+	if len(file.Rows) == 0 {
+		return c, nil
+	}
+	var err error
+	if c.Campaign, err = (tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}).Name(); err != nil {
+		return c, err
+	}
+	r, fresh, err := v.desk.CheckBulk(v.ctx, c.Campaign, file.Rows, time.Time{})
+	c.Fresh, c.Known, c.Forgotten = fresh, r.Known, r.Forgotten
+	return c, err
+}
+
+func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))] }
+
+// flagInText is a flag of the command in a text that was written for its users.
+var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
+
+// inForm gives such a text with the labels of the form instead.
+func inForm(text string) string {
+	return flagInText.ReplaceAllStringFunc(text, func(flag string) string {
+		for _, f := range slices.Concat(readingFields(), fieldsOf(tasks.Recipient{})) {
+			if f.Name == flag[2:] || strings.ReplaceAll(f.Name, "_", "-") == flag[2:] {
+				return "“" + f.Label + "”"
+			}
+		}
+		return strings.ReplaceAll(flag[2:], "-", " ")
+	})
+}
+
+// take serves an action whose form is large and holds a file.
+func (s *Server) take(path string, needs Access, do func(*visit) error) {
+	s.mux.HandleFunc("POST "+path, s.guarded(needs, func(v *visit) error {
+		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(actTime + formTime))
+		v.r.Body = httpd.Body(v.w, v.r, mostList+mostParts*mostField)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), actTime)
+		defer cancel()
+		v.ctx = ctx
+		return do(v)
+	}))
+}
+
+// place takes one of the places in which lists are read, once one is free.
+func (v *visit) place() (leave func(), err error) {
+	waiting, cancel := context.WithTimeout(v.ctx, formTime)
+	defer cancel()
+	select {
+	case v.server.lists <- struct{}{}:
+		return func() { <-v.server.lists }, nil
+	case <-waiting.Done():
+		return nil, &problem{http.StatusServiceUnavailable, "Other lists are being read", "Try again in a moment."}
+	}
+}
+
+// uploadList checks a list and keeps it until it is confirmed.
+func uploadList(v *visit) error {
+	leave, err := v.place()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	order, data, err := v.readList()
+	if err != nil {
+		return err
+	}
+	refuse := func(why string) error {
+		v.render(http.StatusUnprocessableEntity, "upload", false, order.form(why))
+		return nil
+	}
+	if len(data) == 0 {
+		return refuse("The list is empty, or none was chosen.")
+	}
+	if order.Campaign != "" {
+		if err := tasks.ValidateCampaign(order.Campaign); err != nil {
+			return refuse(sentence(err.Error()))
+		}
+	}
+	file, err := order.read(data)
+	if err != nil {
+		return refuse(sentence(inForm(err.Error())))
+	}
+	check, err := v.check(order, file)
+	if err != nil && statusOf(err) != 0 {
+		return refuse(sentence(inForm(err.Error())))
+	}
+	if err != nil {
+		return err
+	}
+	if err := v.keep(data, check, file.Rows); err != nil {
+		return err
+	}
+	return v.done("/list", "checked a list for campaign "+check.Campaign+"; nobody is invited by that", check.Recipients)
+}
+
+// readList reads the form of an upload. The file is not written anywhere on its way.
+func (v *visit) readList() (order listOrder, data []byte, err error) {
+	order.Fields = map[string]string{}
+	parts, err := v.r.MultipartReader()
+	if err != nil {
+		return order, nil, errForm
+	}
+	for n := 0; n < mostParts; n++ {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			return order, data, nil
+		}
+		if err != nil {
+			return order, nil, unreadForm(err)
+		}
+		most := int64(mostField)
+		if part.FormName() == "list" {
+			most = mostList
+		}
+		value, err := io.ReadAll(io.LimitReader(part, most+1))
+		if err != nil {
+			return order, nil, unreadForm(err)
+		}
+		if int64(len(value)) > most {
+			return order, nil, errTooLarge
+		}
+		switch name, text := part.FormName(), strings.TrimSpace(string(value)); name {
+		case "list":
+			data, order.File = value, path.Base(strings.ReplaceAll(part.FileName(), `\`, "/"))
+		case "campaign":
+			order.Campaign = text
+		default:
+			order.Fields[name] = text
+		}
+	}
+	return order, nil, errForm
+}
+
+var errTooLarge = &problem{http.StatusRequestEntityTooLarge, "The list is too large",
+	fmt.Sprintf("A list has at most %d MiB. Split it.", mostList>>20)}
+
+// unreadForm tells of a form that did not come.
+func unreadForm(err error) error {
+	if _, is := errors.AsType[*http.MaxBytesError](err); is {
+		return errTooLarge
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &problem{http.StatusRequestTimeout, "The list came too slowly", "Nothing was done. Try again."}
+	}
+	return &problem{http.StatusBadRequest, "The list broke off on its way", "Nothing was done. Try again."}
+}
+
+// keep keeps a list instead of the one that this browser had uploaded before, and has Clerk asked about it.
+func (v *visit) keep(data []byte, check listCheck, rows []peoplefile.Row) error {
+	if before, had := v.kept(); had {
+		if _, err := before.Drop(v.ctx); err != nil {
+			return err
+		}
+	}
+	list, err := v.server.kept.Keep(v.ctx, v.actor, data)
+	if errors.Is(err, kept.ErrFull) {
+		return &problem{http.StatusServiceUnavailable, "Too many lists wait to be confirmed",
+			"Each is kept for half an hour at most. Confirm or throw away one of them, or try again later."}
+	}
+	if err == nil {
+		err = list.Note(v.ctx, kept.Check, check)
+	}
+	if err != nil {
+		return err
+	}
+	v.cookie(listCookie, list.Secret(), kept.For)
+	v.server.askAbout(list, v.desk, check.Campaign, rows)
+	return nil
+}
+
+// kept gives the list that this browser has uploaded.
+func (v *visit) kept() (*kept.List, bool) {
+	cookie, err := v.r.Cookie(listCookie)
+	if err != nil {
+		return nil, false
+	}
+	return v.server.kept.Open(cookie.Value, v.actor)
+}
+
+var errNoList = &problem{http.StatusNotFound, "No list is kept",
+	"A list is kept for half an hour, and for the browser that has uploaded it. It goes earlier when an address is " +
+		"forgotten. Upload it again."}
+
+// checked gives the list of this browser and its check.
+func (v *visit) checked() (list *kept.List, c listCheck, err error) {
+	list, is := v.kept()
+	if !is {
+		return nil, c, errNoList
+	}
+	err = list.Read(v.ctx, kept.Check, &c)
+	if errors.Is(err, kept.ErrGone) {
+		err = errNoList
+	}
+	return list, c, err
+}
+
+// listSheet is a list that is not sent yet, and what would become of it.
+type listSheet struct {
+	listCheck
+	ID       string
+	From, To int // of the faults, which are shown
+	Shown    []string
+	Clerk    answers
+}
+
+// Next is where the faults go on; 0 at the end.
+func (l listSheet) Next() int {
+	if l.To < len(l.Faults) {
+		return l.To
+	}
+	return 0
+}
+
+// MoreFaults is how many bad rows are not named.
+func (l listSheet) MoreFaults() bool { return len(l.Faults) == mostFaults }
+
+func list(v *visit) (any, error) {
+	list, check, err := v.checked()
+	if err != nil {
+		return nil, err
+	}
+	sheet := listSheet{listCheck: check, ID: list.ID}
+	sheet.From = min(max(0, number(v.r.FormValue("from"))), len(check.Faults))
+	sheet.To = min(len(check.Faults), sheet.From+faultRows)
+	sheet.Shown = check.Faults[sheet.From:sheet.To]
+	if err := list.Read(v.ctx, kept.Answers, &sheet.Clerk); err != nil && !errors.Is(err, kept.ErrGone) {
+		return nil, err
+	}
+	sheet.Clerk.settle()
+	return sheet, nil
+}
+
+// listTask is the id of the task that a list becomes: confirming it twice finds the first one.
+func listTask(id string) string { return "page-list-" + id }
+
+var errOtherList = &problem{http.StatusConflict, "This list is not the one that was shown",
+	"Another one was uploaded in this browser since, or it is kept no longer. Look at the list before it is sent."}
+
+// sendList puts the list into its campaign: the bytes that were checked, once.
+func sendList(v *visit) error {
+	id := v.r.PostFormValue("list")
+	list, request, err := v.confirmed(id)
+	if errors.Is(err, errNoList) {
+		task, err := v.desk.Status(v.ctx, listTask(id))
+		if err != nil || task.Bulk == nil {
+			return errOtherList
+		}
+		return v.gone("/campaigns/" + url.PathEscape(task.Bulk.Campaign)) // it was sent
+	}
+	if err != nil {
+		return err
+	}
+	task, err := v.desk.BulkInvite(v.ctx, request, tasks.ID(listTask(list.ID)))
+	exists := errors.Is(err, tasks.ErrExists)
+	if err != nil && !exists {
+		return err
+	}
+	if _, err := list.Drop(v.ctx); err != nil {
+		v.server.Log.Warn().Err(err).Msg("a list was sent, and is kept until its time is over")
+	}
+	v.cookie(listCookie, "", -1)
+	to := "/campaigns/" + url.PathEscape(request.Campaign)
+	if exists {
+		return v.gone(to)
+	}
+	return v.done(to, "put a list into campaign "+request.Campaign, task.Bulk.Added)
+}
+
+// confirmed gives the list of this browser and what it asks for, as it was shown to who confirms it. The error is
+// errNoList if it is another one, or kept no longer.
+func (v *visit) confirmed(id string) (list *kept.List, request tasks.BulkRequest, err error) {
+	list, check, err := v.checked()
+	if err == nil && list.ID != id {
+		err = errNoList
+	}
+	if err != nil {
+		return nil, request, err
+	}
+	for field, n := range map[string]int{"skip_invalid": check.BadRows, "accept_guesses": len(check.Guesses)} {
+		if n > 0 && v.r.PostFormValue(field) == "" {
+			return nil, request, &problem{http.StatusUnprocessableEntity, "The list is not as it should be",
+				"Nothing was sent. Correct it and upload it again, or tick that it is meant so."}
+		}
+	}
+	file, err := v.readAgain(list, check.Order)
+	return list, tasks.BulkRequest{Campaign: check.Campaign, Recipients: file.Recipients()}, err
+}
+
+// readAgain reads a list that is kept once more.
+func (v *visit) readAgain(list *kept.List, order listOrder) (file peoplefile.File, err error) {
+	leave, err := v.place()
+	if err != nil {
+		return file, err
+	}
+	defer leave()
+	data, err := list.Bytes(v.ctx)
+	if errors.Is(err, kept.ErrGone) {
+		err = errNoList
+	}
+	if err != nil {
+		return file, err
+	}
+	return order.read(data)
+}
+
+// gone leads to another page without anything having been done.
+func (v *visit) gone(to string) error {
+	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
+	return nil
+}
+
+// dropList throws the list of this browser away.
+func dropList(v *visit) error {
+	if list, had := v.kept(); had {
+		if _, err := list.Drop(v.ctx); err != nil {
+			return err
+		}
+	}
+	v.cookie(listCookie, "", -1)
+	return v.gone("/campaigns")
+}
+
+// askAgain has Clerk asked once more about the list of this browser.
+func askAgain(v *visit) error {
+	list, check, err := v.checked()
+	if err != nil {
+		return err
+	}
+	file, err := v.readAgain(list, check.Order)
+	if err != nil {
+		return err
+	}
+	v.server.askAbout(list, v.desk, check.Campaign, file.Rows)
+	return v.gone("/list")
+}

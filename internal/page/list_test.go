@@ -1,0 +1,395 @@
+package page
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store/kept"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
+)
+
+// upload posts a list as a browser does without JavaScript.
+func (w *browser) upload(list string, fields ...string) page {
+	w.t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for i := 0; i < len(fields); i += 2 {
+		testkit.NoError(w.t, form.WriteField(fields[i], fields[i+1]))
+	}
+	file, err := form.CreateFormFile("list", `C:\lists\people.csv`)
+	testkit.NoError(w.t, err)
+	_, err = io.WriteString(file, list)
+	testkit.NoError(w.t, errors.Join(err, form.Close()))
+	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/list", &body)
+	testkit.NoError(w.t, err)
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	answer, err := w.client.Do(r)
+	testkit.NoError(w.t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	testkit.NoError(w.t, err)
+	return page{answer.StatusCode, string(text), answer.Header, answer.Request.URL.RequestURI()}
+}
+
+// withClerk lets the pages ask a sandbox.
+func withClerk(t *testing.T) (*bundle, *clerktest.Sandbox) {
+	t.Helper()
+	clerk, url := clerktest.NewServer(t, clerktest.Config{Key: settings.SandboxKey})
+	b := setup(t, func(c *Config) {
+		c.Clerk = func() (settings.Instance, error) {
+			return settings.Instance{Key: settings.SandboxKey, Kind: settings.KindTest, URL: url}, nil
+		}
+	})
+	return b, clerk
+}
+
+func (b *bundle) campaignOf(name string) tasks.Campaign {
+	b.t.Helper()
+	c, err := b.desk.Campaign(b.t.Context(), name)
+	testkit.NoError(b.t, err)
+	return c
+}
+
+func (b *bundle) actions() int {
+	b.t.Helper()
+	done, err := b.server.audit.List(b.t.Context())
+	testkit.NoError(b.t, err)
+	return len(done)
+}
+
+const threePeople = "email_address,public_metadata.plan\nada@example.com,pro\nbob@example.com,\ncid@example.com,pro\n"
+
+// TestAListIsCheckedRehearsedAndSent: nobody is invited before it is confirmed, and Clerk's answers come.
+func TestAListIsCheckedRehearsedAndSent(t *testing.T) {
+	t.Parallel()
+	b, clerk := withClerk(t)
+	clerk.AddUser("bob@example.com")
+	clerk.AddInvitation("cid@example.com")
+	w := b.browser()
+	w.get("/campaigns").must(t, http.StatusOK, `enctype="multipart/form-data"`, `action="/list"`, "ignore_existing")
+	w.upload(threePeople, "campaign", "spring", "on_duplicate", "accept", "expires_in_days", "7").
+		must(t, http.StatusOK, "List for campaign spring", "people.csv.", "Invite 3 people", "CSV, 3 rows")
+	if _, err := b.desk.Campaign(t.Context(), "spring"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("the list is in its campaign before it is confirmed: %v", err)
+	}
+	var shown page
+	testkit.Eventually(t, "Clerk has answered", func() bool {
+		shown = w.get("/list")
+		return strings.Contains(shown.body, "Would be sent")
+	})
+	shown.must(t, http.StatusOK, "<dt>Would be sent</dt><dd>1</dd>", "<dt>Skipped</dt><dd>1</dd>",
+		"<dt>Refused</dt><dd>1</dd>", "1 × form_identifier_exists", "line 3: The address belongs to a user already.")
+	before := b.actions()
+	w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, "Done: put a list into campaign spring",
+		"ada@example.com")
+	if c := b.campaignOf("spring"); c.Recipients != 3 {
+		t.Errorf("%+v", c)
+	}
+	if n := b.actions(); n != before+1 {
+		t.Errorf("%d actions are noted", n-before)
+	}
+	w.get("/list").must(t, http.StatusNotFound, "No list is kept")
+	if keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val(); len(keys) != 0 {
+		t.Errorf("what was sent is kept: %s", keys)
+	}
+}
+
+// TestConfirmingTwiceSendsOnce at the same time and later, and what is noted is one action.
+func TestConfirmingTwiceSendsOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	shown := w.upload(threePeople, "campaign", "spring").must(t, http.StatusOK, "Clerk was not asked")
+	id, before := shown.value("list"), b.actions()
+	var both sync.WaitGroup
+	for range 4 {
+		both.Go(func() { w.post("/list/send", "list", id).must(t, http.StatusOK, "spring") })
+	}
+	both.Wait()
+	w.post("/list/send", "list", id).must(t, http.StatusOK, "spring")
+	if n := b.actions(); n != before+1 {
+		t.Errorf("%d actions are noted", n-before)
+	}
+	if c := b.campaignOf("spring"); c.Recipients != 3 {
+		t.Errorf("%+v", c)
+	}
+	_, err := b.desk.Cancel(t.Context(), "spring")
+	testkit.NoError(t, err)
+	w.post("/list/send", "list", id).must(t, http.StatusOK, "spring")
+	if c := b.campaignOf("spring"); c.Recipients != 3 || c.State != tasks.CampaignCancelled {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestWhatIsSentIsWhatWasShown: another list that was uploaded since is not sent by the first one's button.
+func TestWhatIsSentIsWhatWasShown(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	first := w.upload(threePeople, "campaign", "spring").value("list")
+	second := w.upload("email_address\ndan@example.com\n", "campaign", "spring").value("list")
+	w.post("/list/send", "list", first).must(t, http.StatusConflict, "not the one that was shown")
+	w.post("/list/send", "list", "").must(t, http.StatusConflict)
+	if _, err := b.desk.Campaign(t.Context(), "spring"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("sent: %v", err)
+	}
+	w.post("/list/send", "list", second).must(t, http.StatusOK, "dan@example.com")
+	if c := b.campaignOf("spring"); c.Recipients != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestALargeListComesWhole byte for byte, through as many pieces as it takes.
+func TestALargeListComesWhole(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	const n = 20_000
+	var list strings.Builder
+	list.WriteString("email_address,public_metadata.plan\n")
+	for i := range n {
+		fmt.Fprintf(&list, "person%d@example.com,%x\n", i, i*7919)
+	}
+	shown := w.upload(list.String(), "campaign", "large").must(t, http.StatusOK, "Invite 20\u202f000 people")
+	if len(shown.body) > 100_000 {
+		t.Errorf("%d bytes", len(shown.body))
+	}
+	w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK)
+	if c := b.campaignOf("large"); c.Recipients != n {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestFaultsOfAListAreNamedByLine: the first 1,000, on pages; and without a word of the person nothing is sent.
+func TestFaultsOfAListAreNamedByLine(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	var list strings.Builder
+	list.WriteString("email_address\n")
+	for range 1100 {
+		list.WriteString("no address\n")
+	}
+	list.WriteString("ada@example.com\n")
+	shown := w.upload(list.String(), "campaign", "spring").
+		must(t, http.StatusOK, "Leave out 1\u202f100 bad rows", "Only the first 1,000")
+	id := shown.value("list")
+	named := 0
+	for path := "/list"; path != ""; {
+		p := w.get(path).must(t, http.StatusOK)
+		if len(p.body) > 100_000 {
+			t.Errorf("%s has %d bytes", path, len(p.body))
+		}
+		for ; strings.Contains(p.body, fmt.Sprintf("<li>line %d: email_address: ", named+2)); named++ {
+		}
+		path = p.next()
+	}
+	if named != mostFaults {
+		t.Errorf("%d faults are named", named)
+	}
+	w.post("/list/send", "list", id).must(t, http.StatusUnprocessableEntity, "Nothing was sent")
+	w.post("/list/send", "list", id, "skip_invalid", "yes").must(t, http.StatusOK, "ada@example.com")
+}
+
+// TestAListThatCannotBeUsed is refused with what to do, in the words of the form, which keeps what was filled in.
+func TestAListThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("over", 1)
+	_, err := b.desk.Cancel(t.Context(), "over")
+	testkit.NoError(t, err)
+	w := b.browser()
+	for name, c := range map[string]struct {
+		list   string
+		fields []string
+		says   []string
+	}{
+		"nothing": {"", nil, []string{"is empty"}},
+		"unknown column": {
+			"email_address,x\na@example.com,1\n", nil, []string{"unknown columns", "“Ignore unknown columns”"},
+		},
+		"a bad option":   {threePeople, []string{"expires_in_days", "900"}, []string{"expires_in_days", `value="900"`}},
+		"a bad name":     {threePeople, []string{"campaign", "a b"}, []string{"Campaign: ", `value="a b"`}},
+		"a bad map":      {threePeople, []string{"map", "x"}, []string{"FIELD=COLUMN"}},
+		"a bad encoding": {threePeople, []string{"encoding", "klingon"}, []string{"klingon"}},
+		"cancelled":      {threePeople, []string{"campaign", "over"}, []string{"is cancelled"}},
+		"not both": {
+			threePeople, []string{"ignore_existing", "true", "on_duplicate", "accept"}, []string{"exclude each other"},
+		},
+	} {
+		p := w.upload(c.list, c.fields...)
+		if p.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", name, p.status)
+		}
+		p.must(t, http.StatusUnprocessableEntity, append(c.says, "Check the list", `role="alert"`)...)
+	}
+	w.get("/list").must(t, http.StatusNotFound)
+	w.post("/list").must(t, http.StatusBadRequest)
+	big := strings.Repeat("x", peoplefile.DefaultMaxBytes+1)
+	if p := w.upload(big); p.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("too large: %d", p.status)
+	}
+	guess := w.upload("name,mail\nAda,ada@example.com\n", "campaign", "guess").
+		must(t, http.StatusOK, "more than one way", "meant as it was read")
+	w.post("/list/send", "list", guess.value("list")).must(t, http.StatusUnprocessableEntity)
+	w.post("/list/send", "list", guess.value("list"), "accept_guesses", "yes").must(t, http.StatusOK, "ada@example.com")
+}
+
+// TestAListIsItsBrowsersAlone: not another operator's, nor that of another browser, nor after a log-out. No stream of
+// another shows it.
+func TestAListIsItsBrowsersAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Anonymous, c.AdminToken = Nobody, "admin-token-admin-token-admin-to" })
+	log := func(token string) *browser {
+		w := b.browser()
+		w.post("/login", "token", token).must(t, http.StatusOK)
+		return w
+	}
+	ada, other, admin := log(operatorToken), log(operatorToken), log("admin-token-admin-token-admin-to")
+	id := ada.upload("email_address\nhidden@example.com\n", "campaign", "spring").must(t, http.StatusOK).value("list")
+	if first := <-ada.follow(t.Context(), "/list"); !strings.Contains(first, "campaign spring") {
+		t.Errorf("%s", first)
+	}
+	if first := <-other.follow(t.Context(), "/list"); strings.Contains(first, "spring") {
+		t.Errorf("another browser follows it: %s", first)
+	}
+	for _, w := range []*browser{other, admin} {
+		w.get("/list").must(t, http.StatusNotFound)
+		w.post("/list/send", "list", id).must(t, http.StatusConflict)
+		w.post("/list/ask", "list", id).must(t, http.StatusNotFound)
+	}
+	cookies := ada.client.Jar.Cookies(must(http.NewRequest(http.MethodGet, b.url, nil)).URL)
+	for _, c := range cookies {
+		if c.Name == listCookie { // in the hand of another operator
+			r := must(http.NewRequestWithContext(t.Context(), http.MethodGet, b.url+"/list", nil))
+			r.AddCookie(c)
+			r.Header.Set("Authorization", "Bearer admin-token-admin-token-admin-to")
+			answer := must(http.DefaultClient.Do(r))
+			answer.Body.Close()
+			if answer.StatusCode != http.StatusNotFound {
+				t.Errorf("another operator with the cookie: %d", answer.StatusCode)
+			}
+		}
+	}
+	ada.post("/logout").must(t, http.StatusOK)
+	if keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val(); len(keys) != 0 {
+		t.Errorf("after the log-out stay %s", keys)
+	}
+	vic := log(viewerToken)
+	vic.upload(threePeople).must(t, http.StatusForbidden)
+	if keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val(); len(keys) != 0 {
+		t.Errorf("a viewer has uploaded %s", keys)
+	}
+	for _, path := range []string{"/list/send", "/list/drop", "/list/ask"} {
+		vic.post(path, "list", id).must(t, http.StatusForbidden)
+	}
+	vic.get("/list").must(t, http.StatusForbidden)
+	if p := vic.get("/campaigns"); strings.Contains(p.body, "multipart") {
+		t.Error("a viewer is offered to upload")
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+// TestForgettingErasesLists: every one that is kept, and Redis never held the address where it can be read.
+func TestForgettingErasesLists(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	id := w.upload("email_address\nhidden@example.com\n", "campaign", "spring").must(t, http.StatusOK).value("list")
+	keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val()
+	for _, key := range keys {
+		if dump := b.rdb.Dump(t.Context(), key).Val(); strings.Contains(dump, "hidden") {
+			t.Errorf("%s can be read", key)
+		}
+		if ttl := b.rdb.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > kept.For {
+			t.Errorf("%s is kept for %s", key, ttl)
+		}
+	}
+	if len(keys) < 3 {
+		t.Errorf("kept are %s", keys)
+	}
+	_, err := b.desk.Forget(t.Context(), "hidden@example.com", func(string) {})
+	testkit.NoError(t, err)
+	if keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val(); len(keys) != 0 {
+		t.Errorf("left are %s", keys)
+	}
+	w.get("/list").must(t, http.StatusNotFound, "earlier when an address is forgotten")
+	w.post("/list/send", "list", id).must(t, http.StatusConflict)
+}
+
+// TestAListIsThrownAway by its button, and by the next one.
+func TestAListIsThrownAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	w.upload(threePeople, "campaign", "spring").must(t, http.StatusOK)
+	w.upload(threePeople, "campaign", "summer").must(t, http.StatusOK)
+	if n := b.rdb.HLen(t.Context(), "usher:{kept}:lists").Val(); n != 1 {
+		t.Errorf("one browser has %d lists", n)
+	}
+	w.post("/list/drop").must(t, http.StatusOK, "Invite a list")
+	if keys := b.rdb.Keys(t.Context(), "usher:{kept}:*").Val(); len(keys) != 0 {
+		t.Errorf("left are %s", keys)
+	}
+}
+
+// TestAnswersAreShownAsTheyCome: while one question waits, the other's answer is there.
+func TestAnswersAreShownAsTheyCome(t *testing.T) {
+	t.Parallel()
+	b, clerk := withClerk(t)
+	clerk.AddUser("bob@example.com")
+	clerk.Inject(clerktest.Fault{Kind: clerktest.FaultHang, Endpoint: clerktest.List, Times: 1})
+	w := b.browser()
+	w.upload(threePeople, "campaign", "spring").must(t, http.StatusOK, "Clerk is being asked")
+	testkit.Eventually(t, "one of two answers is shown", func() bool {
+		return strings.Contains(w.get("/list").body, "1 of 2 answers are there, with 1 who are users already")
+	})
+	w.post("/list/drop").must(t, http.StatusOK)
+	b.server.Wait() // who has thrown the list away waits for no answer
+}
+
+// TestClerkIsAskedAgain where it gave no answer, or the worker that asked has stopped.
+func TestClerkIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	b, clerk := withClerk(t)
+	clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized, Endpoint: clerktest.Users, Times: 1})
+	w := b.browser()
+	w.upload(threePeople, "campaign", "spring").must(t, http.StatusOK)
+	testkit.Eventually(t, "Clerk has refused", func() bool {
+		return strings.Contains(w.get("/list").body, "Ask Clerk again")
+	})
+	a := answers{State: asking, At: time.Now().Add(-2 * silence)}
+	if a.settle(); a.State != failed || a.Why == "" {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestWhatAListSaysStaysText: its name, its columns and its faults.
+func TestWhatAListSaysStaysText(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const evil = "<script>alert(1)</script>"
+	p := b.browser().upload("email_address,"+evil+"\n"+evil+"\u202e,x\nada@example.com,x\n", "ignore-columns", "yes")
+	p.must(t, http.StatusOK, "&lt;script&gt;")
+	if strings.Contains(p.body, evil) || strings.Contains(p.body, "\u202e") {
+		t.Error(p.body)
+	}
+}
