@@ -195,6 +195,50 @@ func TestBrowserMends(t *testing.T) {
 	}
 }
 
+// TestBrowserUploads: a list is dropped or chosen, what Clerk says about it is read, and it is sent, once.
+func TestBrowserUploads(t *testing.T) {
+	t.Parallel()
+	list := "email_address,public_metadata.plan\nada@example.com,pro\nbob@example.com,pro\neve@example,pro\n"
+	drop := fmt.Sprintf(`(() => {
+		const data = new DataTransfer();
+		data.items.add(new File([%q], "people.csv", {type: "text/csv"}));
+		document.querySelector("form[data-drop]").dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+		return document.querySelector("input[type=file]").files.length;
+	})()`, list)
+	for name, scripts := range map[string]bool{"with scripts": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := browse(t, scripts)
+			b.clerk.AddUser("bob@example.com")
+			b.open("/campaigns")
+			if !scripts {
+				b.do(chromedp.SetUploadFiles("input[type=file]", []string{b.write("people.csv", list)}))
+			} else if n := ask(b, chromedp.Evaluate[int](drop)); n != 1 {
+				t.Fatalf("%d files are on the form after the drop", n)
+			}
+			b.do(chromedp.SendKeys("#campaign", "spring"))
+			b.click("Check the list")
+			b.shows("List for campaign spring")
+			if !scripts {
+				testkit.Eventually(t, "Clerk has answered", func() bool {
+					b.click("Refresh")
+					return strings.Contains(b.text(), "form_identifier_exists")
+				})
+			}
+			b.shows("form_identifier_exists")
+			if n := len(b.clerk.Ledger()); n != 0 {
+				t.Fatalf("%d were invited by looking", n)
+			}
+			b.do(chromedp.Click("#skip"))
+			b.click("Invite 2 people")
+			testkit.Eventually(t, "the list is worked off", func() bool {
+				c, err := b.client.Campaign(t.Context(), "spring")
+				return err == nil && c.Sent == 1 && c.Dead == 1
+			})
+		})
+	}
+}
+
 // TestBrowserWithoutScripts: what scripts do for a page, a link does too.
 func TestBrowserWithoutScripts(t *testing.T) {
 	t.Parallel()
@@ -258,6 +302,10 @@ func (b *browser) furnish() map[string]string {
 	b.ok("bulk-invite", b.write("spring.csv", csv("p", 400)), "--campaign", "spring")
 	b.ok("bulk-invite", b.write("autumn.csv", csv("q", 40)), "--campaign", "a-campaign-with-a-long-name-that-has-to-fit-somewhere-on-a-phone")
 	b.ok("sync-list", "--wait", "--wait-timeout", "20s")
+	b.open("/campaigns")
+	b.do(chromedp.SetUploadFiles("input[type=file]", []string{b.write("people.csv", "email\nada@example\n"+strings.TrimPrefix(csv("r", 30), "email\n"))}))
+	b.click("Check the list")
+	b.shows("Would be sent")
 	letters := b.list("dead-letter", "list")
 	if len(letters) != 3 {
 		b.t.Fatalf("%d dead letters", len(letters))
@@ -269,7 +317,7 @@ func (b *browser) furnish() map[string]string {
 		"retry":        "/dead-letters/confirm?do=retry",
 		"letters-none": "/dead-letters?code=nothing_has_this_code",
 		"invitations":  "/invitations", "schedules": "/schedules", "find": "/find", "actions": "/actions",
-		"login": "/login",
+		"login": "/login", "list": "/list",
 	}
 }
 
