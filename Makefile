@@ -8,8 +8,8 @@ build: ## Both commands into bin/.
 test: ## The tests; installs redis-server if there is none.
 	.ci/test
 
-long: ## The tests, and those that take minutes: each documented right of Redis, the keys of a thousand workers.
-	.ci/test -tags long
+long: ## The tests, and those that take minutes: each right of Redis, each alert, the keys of a thousand workers.
+	USHER_PROMETHEUS=$$(.ci/prometheus)/prometheus .ci/test -tags long
 
 browser: ## The pages in a real Chromium, with axe-core; installs both.
 	.ci/browser
