@@ -298,7 +298,7 @@ func (c *forgetCommand) Run(a *app) error {
 	}
 	told := false
 	waiting := func(left string) {
-		a.work.did("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
+		a.work.begun("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
 		a.out.note("Waiting: %s.", left)
 		if !told {
 			told = true
