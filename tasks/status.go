@@ -106,10 +106,10 @@ func taskOf(id string, r record.Record) Task {
 	task := Task{
 		ID: id, Type: r.Type, Queue: r.Queue, State: StatePending, RetriedAs: r.Retry,
 		Attempts: r.Attempts, InvitationID: r.InvitationID, Revoked: r.Revoked, Deleted: r.Deleted,
-		EnqueuedAt: r.EnqueuedAt, ScheduledAt: r.ScheduledAt,
+		EnqueuedAt: r.EnqueuedAt,
 	}
 	if r.State == record.Cancelled { // else the wish came too late
-		task.CancelledBy = r.By
+		task.CancelledBy, task.ScheduledAt = r.By, r.ScheduledAt
 	}
 	if r.State.Ended() {
 		task.State = State(r.State)

@@ -177,6 +177,11 @@ func TestFindTellsWhereAMendedInviteGoes(t *testing.T) {
 	s.list("dead-letter", "retry", "ada", "--set", "email_address=right@example.com")
 	told := func(when string) {
 		t.Helper()
+		a := s.enqueue("invite", "ada@example.com", "--id", "ada")
+		const words = "The invitation of ada@example.com (mended, it goes to right@example.com) exists already: task ada:retry1"
+		if a.exit != 0 || !strings.HasPrefix(a.stdout, words) {
+			t.Errorf("repeated %s: %+v", when, a)
+		}
 		for _, id := range []string{"ada", "ada:retry1"} {
 			_, object := s.story(id)
 			for _, e := range object["events"].([]any) {
@@ -191,6 +196,10 @@ func TestFindTellsWhereAMendedInviteGoes(t *testing.T) {
 	testkit.NoError(t, s.inspector().DeleteTask("usher:interactive", "ada:retry1"))
 	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "right@example.com", Status: "pending", CreatedAt: time.Now()})
 	told("when it is done")
+	s.synced()
+	if a := s.enqueue("invite", "ada@example.com", "--id", "ada"); !strings.Contains(a.stdout, "it goes to another address") {
+		t.Errorf("it goes nobody knows where: %+v", a)
+	}
 }
 
 // TestWhatHasEndedTellsWhenItWasEnqueued, and a cancelled task when it was to run.

@@ -95,11 +95,37 @@ func TestTablesFitTheTerminal(t *testing.T) {
 			t.Errorf("%d columns: the table has %d\n%s", columns, widest, out.String())
 		}
 	}
-	if got := fitting([]int{4, 60, 5}, 0); !slices.Equal(got, []int{4, 48, 5}) {
+	if got, space := fitting([]int{4, 60, 5}, 0); !slices.Equal(got, []int{4, 48, 5}) || !space {
 		t.Errorf("without a terminal: %v", got)
 	}
-	if got := fitting([]int{60, 60, 60}, 10); !slices.Equal(got, []int{8, 8, 8}) {
+	if got, space := fitting([]int{60, 60, 60}, 10); !slices.Equal(got, []int{8, 8, 8}) || space {
 		t.Errorf("too narrow: %v", got)
+	}
+}
+
+// TestEveryTableFitsAnUsualTerminal of 80 columns, whatever stands in it.
+func TestEveryTableFitsAnUsualTerminal(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("somebody-with-a-long-name-", 3)), "--campaign", "a-campaign-with-a-long-name")
+	s.dead("a-campaign-with-a-long-name", 1, "duplicate_record")
+	s.ok("campaign", "pause", "a-campaign-with-a-long-name")
+	s.ok("bulk-invite", s.write("q.csv", people("q", 3)))
+	s.ok("invite", "somebody-with-a-long-name@example.com", "--in", "2h")
+	s.synced(pendingOf("inv_UsMUz9ASCv5bWNJiJirsdbH8Q1Z", "pending"))
+	steps()["schedule"](s, "a", "@daily", "sync-list", "last_error", "an error")
+	for _, command := range []string{
+		"campaign list", "dead-letter list", "task list", "invitations", "schedule list", "status",
+		"find a-campaign-with-a-long-name", "find somebody-with-a-long-name@example.com", "revoke --email ada@example.com --dry-run",
+	} {
+		out := &screen{columns: 80}
+		run(t.Context(), append([]string{"--redis-url", s.url}, strings.Fields(command)...), strings.NewReader(""), out, out)
+		for line := range strings.Lines(out.String()) {
+			if strings.ContainsAny(line, "│┌") && text.LongestLineLen(line) > 80 {
+				t.Errorf("%s: a line of %d columns:\n%s", command, text.LongestLineLen(line), out.String())
+				break
+			}
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type work struct {
 	open    int           // requests under way; to connect takes some of its own
 	since   time.Time     // since when there are any; zero if there are none
 	done    string        // what is certain to be done
+	left    bool          // more than that was asked, and must be asked again
 	again   string        // how to repeat it safely, if that depends on its arguments
 	made    string        // a file that is not whole yet, and would be in the way of repeating the command
 	grace   time.Duration // how long it may take to stop, if that is longer than for others
@@ -79,6 +80,14 @@ func (w *work) did(format string, args ...any) {
 	w.done = fmt.Sprintf(format, args...)
 }
 
+// begun notes what is certain to be done of something that repeating the command goes on with.
+func (w *work) begun(format string, args ...any) {
+	w.did(format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left = true
+}
+
 // asks notes that a person is asked: what was asked of Redis before that has only read.
 func (w *work) asks() {
 	w.mu.Lock()
@@ -110,6 +119,7 @@ func (w *work) hangs() bool {
 // What is known of a command that was interrupted.
 const (
 	outcomeDone    = "done"
+	outcomeBegun   = "begun"
 	outcomeNothing = "nothing"
 	outcomeUnknown = "unknown"
 )
@@ -126,6 +136,8 @@ func (w *work) interrupted() *interruptedError {
 		_ = os.Remove(w.made)
 	}
 	switch {
+	case w.left:
+		return &interruptedError{outcomeBegun, w.done}
 	case w.done != "":
 		return &interruptedError{outcomeDone, w.done}
 	case !changes || w.dryRun || !w.asked:

@@ -175,6 +175,24 @@ func TestAnInterruptedWaitTellsTheTask(t *testing.T) {
 	}
 }
 
+// TestAnInterruptedErasureHasBegun: a program must not take it for done.
+func TestAnInterruptedErasureHasBegun(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	due := make(chan struct{})
+	var once sync.Once
+	s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+		if cmd == "GET" && strings.Contains(args[0], "{once}:t:") { // it waits for the deletion at Clerk
+			once.Do(func() { close(due) })
+		}
+		return false
+	})
+	a := s.interrupt(strings.NewReader(""), due, "forget", "ada@example.com", "--at-clerk", "--yes", "--json")
+	if !strings.Contains(a.stderr, `"outcome":"begun"`) || !strings.Contains(a.stderr, "repeat it") {
+		t.Errorf("%+v", a)
+	}
+}
+
 // silence is an input from which nothing comes.
 type silence struct {
 	read chan struct{} // closed when it is read

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
@@ -219,6 +220,36 @@ func TestAFileThatWasBrokenOffIsFinished(t *testing.T) {
 	}
 	want(t, s.ok("dead-letter", "retry", "--from", s.corrected("two.csv", header, rows)), map[string]any{"retried": 2})
 	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 4, "dead": 0, "remaining": 2})
+}
+
+// TestAWrongTimeInAFileIsToldAsSuch, and not as another death.
+func TestAWrongTimeInAFileIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 3, 3)
+	header, rows := s.exported()
+	right := rows[0]["failed_at"]
+	refused := func(row map[string]string, words string) {
+		t.Helper()
+		row["email_address"] = "new@example.com"
+		a := s.enqueue("dead-letter", "retry", "--from", s.corrected(rand.Text(), header, []map[string]string{row}))
+		if a.exit != 2 || !strings.Contains(a.stderr, words) || strings.Contains(a.stderr, "died again") != (words == "died again") {
+			t.Errorf("%q is not said: exit %d\n%s", words, a.exit, a.stderr)
+		}
+	}
+	rows[0]["failed_at"] = "2026-01-01T00:00:00Z"
+	refused(rows[0], "failed_at: is not when this dead letter failed, which is "+right+": put that there, or export it anew")
+	again, err := s.letters.Get(t.Context(), rows[1]["id"])
+	testkit.NoError(t, err)
+	s.ok("dead-letter", "retry", rows[1]["id"])
+	again.FailedAt = time.Now().UTC()
+	testkit.NoError(t, s.letters.Put(t.Context(), again))
+	refused(rows[1], "died again")
+	s.ok("dead-letter", "delete", rows[2]["id"], "--yes")
+	rows[2]["failed_at"] = "2026-01-01T00:00:00Z"
+	refused(rows[2], "failed_at: is not when this dead letter failed, which was deleted already: leave the row out")
+	rows[2]["id"] = "nobody"
+	refused(rows[2], "id: there is no such dead letter")
 }
 
 func TestEmptyCellsClearAndMissingColumnsLeave(t *testing.T) {

@@ -111,7 +111,11 @@ func (o *output) table(none, fields string, rows []view) {
 		}
 		t.AppendRow(cells)
 	}
-	for i, width := range fitting(widths, o.width()) {
+	fit, space := fitting(widths, o.width())
+	if !space {
+		t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", ""
+	}
+	for i, width := range fit {
 		enforce := text.WrapSoft
 		if width < widths[i] && width < widestCell {
 			enforce = text.WrapText // a word may be too long
@@ -127,12 +131,24 @@ const (
 	narrowestFit = 8  // no column is made narrower so that the table fits
 )
 
-// fitting narrows the widest columns of a table until it is no wider than the terminal, if it can; 0: there is none.
-func fitting(widths []int, terminal int) []int {
-	fit, sum := make([]int, len(widths)), 1
+// fitting narrows the widest columns of a table until it is no wider than the terminal, if it can; 0: there is none. If
+// it cannot, the cells have no space beside their lines either.
+func fitting(widths []int, terminal int) (fit []int, space bool) {
+	const line, spaces = 1, 2
+	fit, width := narrowed(widths, line+spaces, terminal)
+	if terminal == 0 || width <= terminal {
+		return fit, true
+	}
+	fit, _ = narrowed(widths, line, terminal)
+	return fit, false
+}
+
+// narrowed narrows columns, each of which takes some more, and gives the width of the table.
+func narrowed(widths []int, more, terminal int) (fit []int, sum int) {
+	fit, sum = make([]int, len(widths)), 1
 	for i, width := range widths {
 		fit[i] = min(width, widestCell)
-		sum += fit[i] + len("│  ") - len("│") + 1
+		sum += fit[i] + more
 	}
 	for terminal > 0 && sum > terminal {
 		widest := slices.Index(fit, slices.Max(fit))
@@ -142,7 +158,7 @@ func fitting(widths []int, terminal int) []int {
 		fit[widest]--
 		sum--
 	}
-	return fit
+	return fit, sum
 }
 
 // width is that of the terminal to which the answer goes; 0 if it goes elsewhere.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -168,7 +169,9 @@ func (c *statusCommand) task(a *app) error {
 		after = " after " + plural(t.Attempts, "attempt")
 	}
 	a.out.say("Task %s (%s) is %s%s.", t.ID, t.Type, stateWords(t.State), after)
-	starts := map[bool]string{true: "starts", false: "runs again"}[t.State == tasks.StateScheduled]
+	starts := cmp.Or(map[tasks.State]string{
+		tasks.StateScheduled: "starts", tasks.StateCancelled: "was to start",
+	}[t.State], "runs again")
 	a.out.sayIf(!t.ScheduledAt.IsZero(), "It %s at %s.", starts, local(t.ScheduledAt))
 	waits, err := a.tellWaiting(t)
 	if err != nil {
@@ -295,7 +298,7 @@ func (c *forgetCommand) Run(a *app) error {
 	}
 	told := false
 	waiting := func(left string) {
-		a.work.did("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
+		a.work.begun("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
 		a.out.note("Waiting: %s.", left)
 		if !told {
 			told = true

@@ -27,7 +27,17 @@ func (c *inviteCommand) Run(a *app) error {
 	c.recipient.EmailAddress = c.Address
 	a.repeatsByID(c.ID, "enqueue find "+c.recipient.Normalize().EmailAddress+" tells")
 	task, err := a.desk.Invite(a.ctx, c.recipient, c.options...)
-	return a.enqueued(task, err, "invitation of "+c.recipient.Normalize().EmailAddress, c.TaskFlags)
+	what := "invitation of " + c.recipient.Normalize().EmailAddress
+	if errors.Is(err, tasks.ErrExists) {
+		moved, address, err := a.desk.MovedTo(a.ctx, task.ID)
+		if err != nil {
+			return err
+		}
+		if moved {
+			what += " (mended, it goes to " + cmp.Or(address, "another address") + ")"
+		}
+	}
+	return a.enqueued(task, err, what, c.TaskFlags)
 }
 
 type syncCommand struct {

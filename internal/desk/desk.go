@@ -147,6 +147,13 @@ type FoundLetters struct {
 // mostCodes bounds how many codes are counted.
 const mostCodes = 1000
 
+// count counts a code.
+func (f *FoundLetters) count(code string) {
+	if _, known := f.Codes[code]; known || len(f.Codes) < mostCodes {
+		f.Codes[code]++
+	}
+}
+
 // matching gives a function that calls do for a letter if it is chosen, and counts it.
 func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) func(deadletter.Entry) error {
 	found.Codes = map[string]int{}
@@ -156,9 +163,7 @@ func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) 
 			return nil
 		}
 		code := e.Failure.Code
-		if _, known := found.Codes[code]; known || len(found.Codes) < mostCodes {
-			found.Codes[code]++
-		}
+		found.count(code)
 		if !same(l.Code, code) {
 			return nil
 		}
@@ -182,7 +187,7 @@ func (d *Desk) ReadLetters(
 ) (found FoundLetters, err error) {
 	read := d.DeadLetters.Read
 	if chosen.InOrder && chosen.Campaign != "" {
-		read = func(ctx context.Context, do func(deadletter.Entry) error) error {
+		read = func(ctx context.Context, _ deadletter.Filter, do func(deadletter.Entry) error) error {
 			return d.readInOrder(ctx, chosen.Campaign, do)
 		}
 	}
@@ -226,7 +231,7 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 	if err != nil {
 		return err
 	}
-	return d.DeadLetters.Read(ctx, func(e deadletter.Entry) error {
+	return d.DeadLetters.Read(ctx, deadletter.Filter{Campaign: campaign}, func(e deadletter.Entry) error {
 		if e.Campaign == campaign && e.Recipient != nil && given[*e.Recipient] {
 			return nil
 		}
@@ -235,12 +240,15 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 }
 
 func (d *Desk) letters(
-	ctx context.Context, chosen Letters, each func(context.Context, func(deadletter.Entry) error) error,
-	do func(deadletter.Entry) error,
+	ctx context.Context, chosen Letters,
+	each func(context.Context, deadletter.Filter, func(deadletter.Entry) error) error, do func(deadletter.Entry) error,
 ) (found FoundLetters, err error) {
 	matching := chosen.matching(&found, do)
 	if len(chosen.IDs) == 0 {
-		err = each(ctx, matching)
+		filter := deadletter.Filter{
+			Code: chosen.Code, Campaign: chosen.Campaign, Reason: chosen.Reason, Other: found.count,
+		}
+		err = each(ctx, filter, matching)
 		return found, err
 	}
 	var partial store.Partial

@@ -56,7 +56,7 @@ type Story struct {
 // what may be an address is none. What cannot be read hides nothing else: it is a *store.Partial, beside the story.
 // Find asks by key wherever it can: only tasks that wait, and the directory, are read through.
 func (d *Desk) Find(ctx context.Context, what string) (Story, error) {
-	f := finder{Desk: d, tasks: map[string]bool{}, named: map[string]bool{}}
+	f := newFinder(d)
 	var noAddress error
 	if strings.Contains(what, "@") {
 		address := tasks.CleanAddress(what)
@@ -90,6 +90,10 @@ type finder struct {
 	tasks   map[string]bool // that were told, and whether they have ended
 	partial store.Partial   // what could not be read
 	named   map[string]bool // what is in partial
+}
+
+func newFinder(d *Desk) *finder {
+	return &finder{Desk: d, tasks: map[string]bool{}, named: map[string]bool{}}
 }
 
 // note notes errors about what cannot be read, each once.
@@ -538,6 +542,16 @@ func (f *finder) goesTo(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	return f.addressOf(ctx, r.InvitationID)
+}
+
+// MovedTo tells whether an invite was mended to go to another address than its first task, and to which, if anything
+// that is known of the task tells it.
+func (d *Desk) MovedTo(ctx context.Context, id string) (moved bool, address string, err error) {
+	r, _, err := d.records.Get(ctx, retry.BaseOf(id))
+	if moved = slices.ContainsFunc(r.Acts, func(act record.Act) bool { return act.Moved }); moved && err == nil {
+		address, err = newFinder(d).goesTo(ctx, id)
+	}
+	return moved, address, err
 }
 
 // head tells of a campaign as a whole, and how many of its recipients came to what. When each of them did only the

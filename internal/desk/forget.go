@@ -208,7 +208,7 @@ func (f *forgetting) about(ctx context.Context) (found []*asynq.TaskInfo, err er
 
 // deadLetters deletes the dead letters about the address.
 func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
-	err = f.DeadLetters.Each(ctx, func(letter deadletter.Entry) error {
+	err = f.DeadLetters.Each(ctx, deadletter.Filter{}, func(letter deadletter.Entry) error {
 		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
 			return nil
 		}

@@ -171,21 +171,30 @@ func (d *Desk) planRow(
 		p.fault(m, ColumnFailedAt, "is not as it was exported, such as 2026-11-28T06:34:20.023662573Z")
 		return nil
 	}
-	if letter, there := letters[m.Letter.ID]; there && letter.FailedAt.Equal(at) {
+	letter, there := letters[m.Letter.ID]
+	if there && letter.FailedAt.Equal(at) {
 		m.Letter = letter
 		p.apply(m, row, all)
 		return nil
-	} else if there {
-		p.fault(m, ColumnFailedAt, "it was retried since and died again at %s: export it anew",
-			letter.FailedAt.Format(time.RFC3339))
-		return nil
 	}
 	_, known, err := d.DeadLetters.Gone(ctx, m.Letter.ID, at)
+	end, once := deadletter.End(""), false
+	if err == nil && !there && !known {
+		end, once, err = d.DeadLetters.LastGone(ctx, m.Letter.ID)
+	}
+	failed := letter.FailedAt.Format(time.RFC3339Nano)
 	switch {
 	case err != nil:
 		return err
+	case there && known:
+		p.fault(m, ColumnFailedAt, "it was retried since and died again at %s: export it anew", failed)
+	case there:
+		p.fault(m, ColumnFailedAt, "is not when this dead letter failed, which is %s: put that there, or export it anew",
+			failed)
 	case known:
 		p.Gone = append(p.Gone, m)
+	case once:
+		p.fault(m, ColumnFailedAt, "is not when this dead letter failed, which was %s already: leave the row out", end)
 	default:
 		p.fault(m, ColumnID, "there is no such dead letter, and was none in the last 30 days")
 	}

@@ -240,7 +240,7 @@ func TestEverythingButAListEnds(t *testing.T) {
 func deleteLetters(t *testing.T, rdb redis.UniversalClient) {
 	t.Helper()
 	retrier := retry.New(rdb, "usher")
-	testkit.NoError(t, deadletter.NewStore(rdb, "usher").Each(t.Context(), func(e deadletter.Entry) error {
+	testkit.NoError(t, deadletter.NewStore(rdb, "usher").Each(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error {
 		_, err := retrier.Delete(t.Context(), e.ID)
 		return err
 	}))

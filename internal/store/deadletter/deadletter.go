@@ -288,12 +288,17 @@ func (s *Store) readChunk(
 	return nil
 }
 
-// Read calls do for every dead letter, the oldest first, until it returns an error, and gives that. It holds a page of
-// them at a time, and reads them together, so that what do is given may be a moment old: see Each. A letter that cannot
-// be read hides no other; the error, a *store.Partial, names it.
-func (s *Store) Read(ctx context.Context, do func(Entry) error) error {
+// Read calls do for every dead letter that may be chosen, the oldest first, until it returns an error, and gives that.
+// It holds a page of them at a time, and reads them together, so that what do is given may be a moment old: see Each.
+// do looks itself whether the letter is chosen: the filter only spares reading most others. A letter that cannot be
+// read hides no other; the error, a *store.Partial, names it.
+func (s *Store) Read(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
 	err := store.EachPage(ctx, s.db, s.db.Key.Letters(), false, func(ids []string) error {
+		ids, err := s.sift(ctx, chosen, ids)
+		if err != nil {
+			return err
+		}
 		found, unreadable, err := s.read(ctx, ids)
 		if err != nil {
 			return err
@@ -345,12 +350,15 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 	}), nil
 }
 
-// Each calls do for every dead letter, the oldest first, until it returns an error, and gives that. do may change and
-// delete: each letter is read just before. A letter that cannot be read hides no other; the error, a *store.Partial,
-// names it.
-func (s *Store) Each(ctx context.Context, do func(Entry) error) error {
+// Each calls do for every dead letter that may be chosen, as Read does, until it returns an error, and gives that. do
+// may change and delete: each letter is read just before. A letter that cannot be read hides no other; the error, a
+// *store.Partial, names it.
+func (s *Store) Each(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
 	ids, err := s.byAge(ctx)
+	if err == nil {
+		ids, err = s.sift(ctx, chosen, ids)
+	}
 	if err != nil {
 		return err
 	}

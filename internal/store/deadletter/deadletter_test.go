@@ -40,7 +40,7 @@ func letter(id string) deadletter.Entry {
 func (b bundle) ids(t *testing.T) []string {
 	t.Helper()
 	ids := []string{}
-	if err := b.Each(t.Context(), func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }); err != nil {
+	if err := b.Each(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return ids
@@ -136,7 +136,7 @@ func TestManyAreListedWholeWhileTheyAreDeleted(t *testing.T) {
 	}
 	writing.Wait()
 	n := 0
-	err := b.Each(t.Context(), func(e deadletter.Entry) error {
+	err := b.Each(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error {
 		n++
 		_, err := b.Delete(t.Context(), e.ID, "", deadletter.Deleted)
 		return err
@@ -177,11 +177,11 @@ func TestGarbageIsDeleted(t *testing.T) {
 	testkit.NoError(t, b.rdb.HSet(t.Context(), "test:{once}:d:e:text", "entry", "{garbage").Err())
 	testkit.NoError(t, b.rdb.HSet(t.Context(), "test:{once}:d:e:other", "entry", `{"id":"good"}`).Err())
 	testkit.NoError(t, b.rdb.Set(t.Context(), "test:{once}:d:e:type", "garbage", 0).Err())
-	for name, read := range map[string]func(context.Context, func(deadletter.Entry) error) error{
+	for name, read := range map[string]func(context.Context, deadletter.Filter, func(deadletter.Entry) error) error{
 		"each": b.Each, "read": b.Read,
 	} {
 		n := 0
-		err := read(t.Context(), func(deadletter.Entry) error { n++; return nil })
+		err := read(t.Context(), deadletter.Filter{}, func(deadletter.Entry) error { n++; return nil })
 		if partial, other := store.SplitPartial(err); n != 1 || other != nil || !errors.Is(partial, store.ErrGarbage) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}

@@ -69,8 +69,8 @@ func TestEveryReadingGivesTheIDOutside(t *testing.T) {
 			testkit.NoError(t, s.Put(ctx, other))
 			var ids []string
 			note := func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }
-			testkit.NoError(t, s.Each(ctx, note))
-			testkit.NoError(t, s.Read(ctx, note))
+			testkit.NoError(t, s.Each(ctx, deadletter.Filter{}, note))
+			testkit.NoError(t, s.Read(ctx, deadletter.Filter{}, note))
 			newest, next, err := s.Newest(ctx, deadletter.Cursor{}, 1)
 			testkit.NoError(t, err)
 			older, _, err := s.Newest(ctx, next, 1)
@@ -130,7 +130,7 @@ func TestLettersOfOneInstantArePagedWhole(t *testing.T) {
 		behind, err := b.Behind(t.Context(), deadletter.Cursor{At: at.UnixMilli(), ID: id})
 		testkit.NoError(t, err)
 		var rest []string
-		testkit.NoError(t, b.Read(t.Context(), func(e deadletter.Entry) error {
+		testkit.NoError(t, b.Read(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error {
 			if behind(e) {
 				rest = append(rest, e.ID)
 			}

@@ -50,7 +50,7 @@ func letter(id string) deadletter.Entry {
 func (b bundle) ids(t *testing.T) []string {
 	t.Helper()
 	ids := []string{}
-	if err := b.letters.Each(t.Context(),
+	if err := b.letters.Each(t.Context(), deadletter.Filter{},
 		func(e deadletter.Entry) error { ids = append(ids, e.ID); return nil }); err != nil {
 		t.Fatal(err)
 	}
