@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -18,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/internal/api"
+	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/tokens"
 )
@@ -104,13 +104,8 @@ func (c *serveCommand) read(a *app, addr string, loopback bool) (s serving, err 
 	if err = c.readTokens(&s, a.sandbox); err != nil {
 		return s, err
 	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return s, settings.Fault("USHER_API_TLS_CERT", c.TLSCert, "both it and USHER_API_TLS_KEY, or neither")
-	}
-	if c.TLSCert != "" {
-		if s.tls, err = api.TLS(c.TLSCert, c.TLSKey, s.warn); err != nil {
-			return s, err
-		}
+	if s.tls, err = httpd.TLS("USHER_API", c.TLSCert, c.TLSKey, s.warn); err != nil {
+		return s, err
 	}
 	if !loopback && s.tls == nil && !c.BehindProxy {
 		return s, settings.Fault("USHER_API_ADDR", addr, "a loopback address, or USHER_API_TLS_CERT and USHER_API_TLS_KEY, "+
@@ -150,7 +145,7 @@ func (s serving) serve(a *app, listener net.Listener) error {
 	})
 	server := api.HTTPServer(handler)
 	server.TLSConfig = s.tls
-	server.ErrorLog = log.New(netLog{s.log}, "", 0)
+	server.ErrorLog = httpd.ErrorLog(s.log)
 	a.work.serves(stopsWithin)
 	stopped := make(chan error, 1)
 	go func() {
@@ -182,16 +177,6 @@ func (s serving) serve(a *app, listener net.Listener) error {
 	handler.Wait()
 	s.log.Info().Msg("stopped")
 	return err
-}
-
-// netLog writes down what net/http complains of, which may quote a client: only how it begins.
-type netLog struct{ log zerolog.Logger }
-
-// Write is for [log.New].
-func (n netLog) Write(p []byte) (int, error) {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(p)), ":")
-	n.log.Debug().Str("cause", line).Msg("connection failed")
-	return len(p), nil
 }
 
 // healthTime is how long the running server may take to say whether it is ready.

@@ -1,18 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -162,34 +154,11 @@ func TestServeRefusesBadSettings(t *testing.T) {
 	}
 }
 
-// certify writes a new certificate for this machine.
-func certify(t *testing.T, dir string, serial int64) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	testkit.NoError(t, err)
-	of := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "usher"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, private.Public(), private)
-	testkit.NoError(t, err)
-	secret, err := x509.MarshalECPrivateKey(private)
-	testkit.NoError(t, err)
-	for name, block := range map[string]*pem.Block{
-		"key.pem": {Type: "EC PRIVATE KEY", Bytes: secret}, "cert.pem": {Type: "CERTIFICATE", Bytes: der},
-	} {
-		var b bytes.Buffer
-		testkit.NoError(t, pem.Encode(&b, block))
-		testkit.NoError(t, os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o600))
-	}
-	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-}
-
 // A certificate that is replaced in its files is used without a restart.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	cert, key := certify(t, s.dir, 1)
+	cert, key := testkit.Certify(t, s.dir, 1)
 	v := s.serve("--tokens-file", s.tokens("viewer: "+apiToken+" read\n"), "--tls-cert", cert, "--tls-key", key)
 	serial := func() (number int64) {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
@@ -207,7 +176,7 @@ func TestServeTLS(t *testing.T) {
 	if n := serial(); n != 1 {
 		t.Fatalf("the certificate is number %d", n)
 	}
-	certify(t, s.dir, 2)
+	testkit.Certify(t, s.dir, 2)
 	testkit.Eventually(t, "the new certificate is used", func() bool { return serial() == 2 })
 	testkit.NoError(t, os.WriteFile(key, []byte("no key"), 0o600))
 	testkit.Eventually(t, "the fault is told", func() bool { return serial() == 2 && strings.Contains(v.log.String(), "stays") })

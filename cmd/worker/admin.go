@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/page"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
@@ -36,6 +38,8 @@ type adminFlags struct {
 	AdminToken     string   `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz; on the pages, that of an operator named admin."`
 	AdminTokenFile string   `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
 	TokensFile     string   `name:"tokens-file" env:"USHER_API_TOKENS_FILE" placeholder:"PATH" help:"File of more tokens for the pages; that of enqueue serve."`
+	AdminTLSCert   string   `name:"admin-tls-cert" env:"USHER_ADMIN_TLS_CERT" placeholder:"PATH" help:"Certificate in PEM, to serve all of it by https. Read again when it changes."`
+	AdminTLSKey    string   `name:"admin-tls-key" env:"USHER_ADMIN_TLS_KEY" placeholder:"PATH" help:"Its key in PEM."`
 	BehindProxy    bool     `help:"Serve the pages beyond loopback without TLS: a proxy in front has it."`
 	PublicHost     []string `placeholder:"HOST" help:"Another name under which browsers reach the pages. Repeatable."`
 }
@@ -50,6 +54,8 @@ type adminConfig struct {
 	metrics  prometheus.Gatherer
 
 	tokens      *tokens.File
+	tls         *tls.Config // nil: none
+	log         *zerolog.Logger
 	behindProxy bool
 	hosts       []string
 	pages       http.Handler // nil: none are served
@@ -69,24 +75,34 @@ func (a *adminFlags) read() (c adminConfig, err error) {
 	}
 	c.loopback, c.behindProxy = loopback, a.BehindProxy
 	c.hosts = settings.Hosts(c.addr, a.PublicHost)
+	none := zerolog.Nop() // until the settings of the log are known
+	c.log = &none
+	warn := func(err error) { c.log.Warn().Err(err).Msg("a file cannot be used") }
+	if c.tls, err = httpd.TLS("USHER_ADMIN", a.AdminTLSCert, a.AdminTLSKey, warn); err != nil {
+		return c, err
+	}
 	if a.TokensFile != "" {
-		c.tokens, err = tokens.Open(a.TokensFile, nil)
+		c.tokens, err = tokens.Open(a.TokensFile, warn)
 	}
 	return c, err
 }
 
-// servePages adds the pages to what is served. Beyond loopback they need a proxy with TLS: a session must not be
-// readable on its way.
+// secure tells whether browsers reach the pages by https.
+func (c *adminConfig) secure() bool { return c.tls != nil || c.behindProxy }
+
+// servePages adds the pages to what is served. Beyond loopback they need TLS: a session must not be readable on its
+// way.
 func (c *adminConfig) servePages(
 	life context.Context, rdb redis.UniversalClient, clerk func() (settings.Instance, error), namespace string,
 	sandbox bool, log zerolog.Logger,
 ) error {
-	if !c.loopback && !c.behindProxy {
-		log.Warn().Str("addr", c.addr).Msg("no pages are served beyond loopback without --behind-proxy")
+	if !c.loopback && !c.secure() {
+		log.Warn().Str("addr", c.addr).
+			Msg("no pages are served beyond loopback without USHER_ADMIN_TLS_CERT or --behind-proxy")
 		return nil
 	}
 	config := page.Config{
-		Redis: rdb, Namespace: namespace, Tokens: c.tokens, AdminToken: c.token, Hosts: c.hosts, Secure: c.behindProxy,
+		Redis: rdb, Namespace: namespace, Tokens: c.tokens, AdminToken: c.token, Hosts: c.hosts, Secure: c.secure(),
 		Version: settings.Version(), Log: log, Clerk: clerk,
 	}
 	switch {
@@ -117,10 +133,15 @@ func (c adminConfig) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           c.handler(),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
+		TLSConfig: c.tls, ErrorLog: httpd.ErrorLog(*c.log),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	serve := server.Serve
+	if c.tls != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin address: %w", err)
 	}
 	return nil
@@ -184,12 +205,19 @@ func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams)
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	scheme := "http"
+	if flags.AdminTLSCert != "" {
+		scheme = "https"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+addr+"/readyz", nil)
 	if err != nil {
 		return err
 	}
 	// No proxy: an address that listens on every interface, such as 0.0.0.0:8080, is dialed on this machine.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is asked for its health, and told nothing
+	}}
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("no worker answers at %s: %w", addr, err)

@@ -88,6 +88,8 @@ func TestBadSettingsStopTheWorker(t *testing.T) {
 		"USHER_ADMIN_ADDR=nowhere":                "USHER_ADMIN_ADDR",
 		"USHER_ADMIN_ADDR=0.0.0.0:0":              "USHER_ADMIN_TOKEN",
 		"USHER_ADMIN_TOKEN_FILE=/no/such/file":    "USHER_ADMIN_TOKEN",
+		"USHER_ADMIN_TLS_CERT=/no/such/file":      "USHER_ADMIN_TLS_KEY",
+		"USHER_ADMIN_TLS_KEY=/no/such/file":       "USHER_ADMIN_TLS_CERT",
 		"USHER_NAMESPACE=a b":                     "USHER_NAMESPACE",
 		"USHER_LOG_LEVEL=loud":                    "USHER_LOG_LEVEL",
 		"USHER_LOG_FORMAT=xml":                    "USHER_LOG_FORMAT",

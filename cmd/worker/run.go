@@ -205,6 +205,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
 	if s.admin.addr != "" {
+		*s.admin.log = log
 		s.admin.notReady, s.admin.rests, s.admin.metrics = health.NotReady, budgets.Standstills, registry
 		seen, err := c.Open() // whose commands are counted
 		if err != nil {
@@ -223,7 +224,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 				cancel(err)
 			}
 		}()
-		log.Info().Str("addr", s.admin.addr).Msg("admin address")
+		log.Info().Str("addr", s.admin.addr).Bool("tls", s.admin.tls != nil).Msg("admin address")
 	}
 	go health.Watch(serving, rdb)
 	for {

@@ -34,6 +34,7 @@ func number(text string) int {
 func campaigns(v *visit) (any, error) {
 	list := campaignList{From: max(0, number(v.r.FormValue("from"))), Upload: listOrder{}.form("")}
 	list.FirstOfPage = list.From + 1
+	_, list.Upload.Waiting = v.kept()
 	at := 0
 	err := v.desk.EachCampaign(v.ctx, func(c tasks.Campaign) error {
 		if at++; at <= list.From {

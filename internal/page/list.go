@@ -47,6 +47,7 @@ type listForm struct {
 	Campaign         string
 	Options, Reading []field
 	Fault            string
+	Waiting          bool // this browser has uploaded one that waits
 }
 
 // form gives the form as it was filled in.

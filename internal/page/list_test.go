@@ -91,6 +91,7 @@ func TestAListIsCheckedRehearsedAndSent(t *testing.T) {
 	})
 	shown.must(t, http.StatusOK, "<dt>Would be sent</dt><dd>1</dd>", "<dt>Skipped</dt><dd>1</dd>",
 		"<dt>Refused</dt><dd>1</dd>", "1 × form_identifier_exists", "line 3: The address belongs to a user already.")
+	w.get("/campaigns").must(t, http.StatusOK, "A list waits to be confirmed")
 	before := b.actions()
 	w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, "Done: put a list into campaign spring",
 		"ada@example.com")

@@ -25,6 +25,7 @@ type overview struct {
 	Budgets   []budget
 	Campaigns []tasks.Campaign // those that are not over
 	More      bool
+	Charts    []chart
 }
 
 // budget is a limit, and how much of it is used.
@@ -61,7 +62,11 @@ func now(v *visit) (any, error) {
 		}
 		shown.Budgets = append(shown.Budgets, one)
 	}
-	shown.Campaigns, shown.More, err = openCampaigns(v.ctx, v.desk)
+	if shown.Campaigns, shown.More, err = openCampaigns(v.ctx, v.desk); err != nil {
+		return nil, err
+	}
+	hours, err := v.server.tally.Read(v.ctx, time.Now())
+	shown.Charts = charts(hours)
 	return shown, err
 }
 

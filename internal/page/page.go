@@ -67,6 +67,7 @@ type Server struct {
 	cost      *cost
 	audit     *store.Audit
 	kept      *kept.Lists
+	tally     *store.Tally
 	lists     chan struct{} // places for lists that are read
 	asks      chan struct{} // places for lists that Clerk is asked about
 	life      context.Context
@@ -92,7 +93,8 @@ func New(life context.Context, c Config) (*Server, error) {
 		Config: c, keys: newKeyring(c.Tokens, c.AdminToken), mux: http.NewServeMux(),
 		templates: map[string]*template.Template{}, desks: map[string]*desk.Desk{},
 		logins: rate.NewLimiter(loginsPerSecond, loginBurst), audit: store.NewAudit(c.Redis, c.Namespace),
-		kept: kept.New(c.Redis, c.Namespace), lists: make(chan struct{}, listPlaces), asks: make(chan struct{}, rehearsals),
+		tally: store.NewTally(c.Redis, c.Namespace), kept: kept.New(c.Redis, c.Namespace),
+		lists: make(chan struct{}, listPlaces), asks: make(chan struct{}, rehearsals),
 		life: life,
 	}
 	s.cost = &cost{}

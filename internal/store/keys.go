@@ -21,13 +21,14 @@ func Open(rdb redis.UniversalClient, namespace string) DB { return DB{rdb, Keys(
 
 // The hash tags of our keys. In a Redis Cluster a script may touch only keys that live on one node, and keys that
 // share a tag do. One settlement writes an intent and a record or a row, perhaps a dead letter, and reads the marks of
-// forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules, the directory and kept lists
-// each have scripts of their own. A key without a tag is never touched together with another.
+// forgotten addresses and of a Redis that lost its memory: these share a tag. Schedules, the directory, kept lists
+// and the tally each have scripts of their own. A key without a tag is never touched together with another.
 const (
 	onceTag      = ":{once}:"
 	scheduleTag  = ":{schedule}:"
 	directoryTag = ":{directory}:"
 	keptTag      = ":{kept}:"
+	tallyTag     = ":{tally}:"
 )
 
 // Keys makes the keys of one namespace, all but two kinds: asynq makes those of its queues, and package ratelimit,
@@ -129,6 +130,12 @@ func (k Keys) Kept(id, part string) string { return string(k) + keptTag + id + "
 
 // KeptLists is the hash of the lists that are kept: until when, and how large they are.
 func (k Keys) KeptLists() string { return string(k) + keptTag + "lists" }
+
+// Tally is how many were sent, refused and dead in each hour, a hash by day.
+func (k Keys) Tally() string { return string(k) + tallyTag + "days" }
+
+// TallyRequest is there for a minute after a request has been added to the tally.
+func (k Keys) TallyRequest(token string) string { return string(k) + tallyTag + "request:" + token }
 
 // Schedule is how a schedule stands.
 func (k Keys) Schedule(name string) string { return k.schedule("s:" + name) }

@@ -12,17 +12,19 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// announce says every few seconds that this worker lives and what it does, until it begins to stop.
+// announce says every few seconds that this worker lives, what it does and what became of recipients, until it begins
+// to stop.
 func (w *Worker) announce(keyKind string) {
 	host, _ := os.Hostname() // an unknown one is empty
 	self := store.Worker{
 		ID: uuid.NewString(), Host: host, PID: os.Getpid(), Version: settings.Version(), KeyKind: keyKind,
 		Since: time.Now().UTC(),
 	}
-	workers := store.NewWorkers(w.Redis, w.Namespace)
+	workers, tally := store.NewWorkers(w.Redis, w.Namespace), store.NewTally(w.Redis, w.Namespace)
 	say := func(ctx context.Context) {
 		self.Active = w.handler.Active()
 		_ = workers.Announce(ctx, self) // it is said again soon; Redis that cannot answer is told elsewhere
+		w.Metrics.tally.write(ctx, tally)
 	}
 	for say(w.accepting); policy.Sleep(w.accepting, store.WorkerSeen) == nil; {
 		say(w.accepting)

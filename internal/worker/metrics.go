@@ -12,6 +12,7 @@ import (
 	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/tasks"
 )
 
@@ -22,6 +23,7 @@ type Metrics struct {
 	stranded                  *prometheus.CounterVec
 	callSeconds, waitSeconds  *prometheus.HistogramVec
 
+	tally         tally
 	codes         codes
 	lookUps       prometheus.Observer
 	lookUpsFailed prometheus.Counter
@@ -80,11 +82,19 @@ func (m *Metrics) Called(kind policy.Call, outcome clerkclient.Outcome, t call.T
 // RecipientEnded counts a recipient that has its outcome. The code is that of one who is not sent.
 func (m *Metrics) RecipientEnded(kind string, outcome fate.Step, code string) {
 	m.recipients.WithLabelValues(kind, string(outcome), m.codes.bounded(code)).Inc()
+	if outcome == fate.Sent {
+		m.tally.add(store.Counts{Sent: 1})
+	}
 }
 
 // DeadLetterWritten counts a dead letter.
 func (m *Metrics) DeadLetterWritten(cause fate.Failure) {
 	m.deadLetters.WithLabelValues(string(cause.Reason), m.codes.bounded(cause.Code)).Inc()
+	if cause.Reason == fate.Rejected {
+		m.tally.add(store.Counts{Refused: 1})
+	} else {
+		m.tally.add(store.Counts{Dead: 1})
+	}
 }
 
 // mostCodes is how many different codes are labels: what answers in Clerk's place may say anything.

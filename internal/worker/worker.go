@@ -201,5 +201,8 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	w.cutFlight()
 	w.cutWriting()
 	close(w.abandoned)
+	last, end := context.WithTimeout(context.Background(), tallyGrace)
+	defer end()
+	w.Metrics.tally.write(last, store.NewTally(w.Redis, w.Namespace))
 	w.Log.Info().Msg("worker stopped")
 }

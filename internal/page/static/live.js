@@ -14,6 +14,10 @@
     var fresh = new DOMParser().parseFromString(html, "text/html").body;
     var active = document.activeElement;
     var way = live.contains(active) ? wayTo(active) : null;
+    live.querySelectorAll("details[open][id]").forEach(function (open) {
+      var same = fresh.querySelector("#" + open.id);
+      if (same) same.open = true;
+    });
     live.replaceChildren.apply(live, Array.from(fresh.childNodes));
     if (way) focusOn(way);
   }
