@@ -146,8 +146,10 @@ func TestAlertsFire(t *testing.T) {
 		w.fires("UsherNothingSent")
 		w.ok("campaign", "cancel", "spring", "--yes")
 		w.ends("UsherNothingSent")
-		w.ok("invite", "eve@example.com")
+		eve := w.ok("invite", "eve@example.com")["task_id"]
 		w.fires("UsherOldestInvite")
+		w.ok("task", "cancel", fmt.Sprint(eve), "--yes")
+		w.ends("UsherOldestInvite")
 	})
 	t.Run("dead letters", func(t *testing.T) {
 		t.Parallel()

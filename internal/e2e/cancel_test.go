@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 	"example.com/usher/tasks/operator"
@@ -32,6 +33,24 @@ func TestACancelledInviteIsNotSent(t *testing.T) {
 		t.Errorf("sent: %v", made)
 	}
 	testkit.Eventually(t, "nothing is left in the queues", func() bool { return len(s.list("task", "list")) == 0 })
+}
+
+// TestACancelledInviteLeavesItsQueue, although the window that it waits for opens in an hour.
+func TestACancelledInviteLeavesItsQueue(t *testing.T) {
+	t.Parallel()
+	s := start(t, clerktest.Config{}, "USHER_LIMIT_CREATE=1/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=0")
+	s.worker()
+	s.ok("bulk-invite", s.write("p.csv", csv("bulk", 40)), "--campaign", "spring")
+	testkit.Eventually(t, "the limits are used up", func() bool { return s.campaign("spring").Sent == 11 })
+	s.ok("invite", "waits@example.com", "--id", "waits")
+	testkit.Eventually(t, "the invite is at work", func() bool { return s.state("waits") == tasks.StateActive })
+	s.ok("task", "cancel", "waits", "--yes")
+	testkit.Eventually(t, "its queue is empty", func() bool {
+		w, err := policy.CountQueue(t.Context(), s.rdb, "usher", policy.Interactive)
+		testkit.NoError(t, err)
+		return w.Active+w.Pending+w.Retry == 0
+	})
+	want(t, s.ok("status", "waits"), map[string]any{"state": "cancelled"})
 }
 
 // TestACallOfACancelledInviteDecides: if it has invited, the task is done, and else it is cancelled when no late commit

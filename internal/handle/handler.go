@@ -112,7 +112,7 @@ func New(
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
-		invites: invites{runs: map[*inviteLife]store.AddressID{}}, active: active{n: map[string]int{}},
+		invites: invites{runs: map[*inviteLife]bool{}}, active: active{n: map[string]int{}},
 	}
 	h.intents.Memory, h.ledgers.Memory = memory, memory
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
@@ -274,7 +274,7 @@ func (r *run) adopt(found record.Record) {
 
 func (h *Handler) runTask(ctx context.Context, r *run) error {
 	do, known := map[string]func(context.Context, *run) error{
-		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.inviteUntilForgotten),
+		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.inviteUntilStopped),
 		tasks.TypeRevoke:     decoded(h, tasks.DecodeRevoke, h.revoke),
 		tasks.TypeDelete:     decoded(h, tasks.DecodeDelete, h.delete),
 		tasks.TypeBulkInvite: decoded(h, tasks.DecodeBulkInvite, h.drive),

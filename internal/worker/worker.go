@@ -129,7 +129,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	w.Health.started()
 	go w.announce(keyKind)
 	go w.sweep(w.accepting)
-	go w.handler.ObeyForget(w.accepting)
+	go w.handler.StopInvites(w.accepting)
 	if w.Schedules != nil {
 		go w.Schedules.Run(w.accepting)
 	}
