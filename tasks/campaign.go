@@ -142,6 +142,11 @@ func (c *Client) Cancel(ctx context.Context, name string) (Campaign, error) {
 	return c.campaign(ctx, c.ledgers.Cancel, name)
 }
 
+// campaignGone is an ErrNotFound that says that it is about a campaign.
+type campaignGone struct{ error }
+
+func (e *campaignGone) Unwrap() []error { return []error{ErrNotFound, e.error} }
+
 // campaign does something to one campaign, or only reads it, and tells how it stands.
 func (c *Client) campaign(
 	ctx context.Context, do func(context.Context, string) (ledger.Campaign, error), name string,
@@ -150,9 +155,9 @@ func (c *Client) campaign(
 	deleted, isDeleted := errors.AsType[*ledger.DeletedError](err)
 	switch {
 	case isDeleted:
-		return Campaign{}, fmt.Errorf("%w: campaign %w", ErrNotFound, deleted)
+		return Campaign{}, &campaignGone{fmt.Errorf("campaign %w", deleted)}
 	case errors.Is(err, ledger.ErrNotFound):
-		return Campaign{}, fmt.Errorf("campaign %s: %w", name, ErrNotFound)
+		return Campaign{}, &campaignGone{fmt.Errorf("campaign %s: %w", name, ledger.ErrNotFound)}
 	case err != nil:
 		return Campaign{}, err
 	}

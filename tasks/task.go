@@ -42,8 +42,8 @@ type Task struct {
 	State State  `json:"state"`
 	// EnqueuedAt is zero if it is not known: of a task that another program has enqueued.
 	EnqueuedAt time.Time `json:"enqueued_at"`
-	// ScheduledAt is when it runs, or runs again, or was to run before it was cancelled; zero for a task that may run at
-	// once.
+	// ScheduledAt is when it runs, or runs again, or was to run before it was cancelled; zero for a task that may run
+	// at once.
 	ScheduledAt time.Time `json:"scheduled_at"`
 	// CancelWanted is that a person has cancelled it, and that it ends as cancelled as soon as the outcome of its last
 	// call is known, unless that call has invited.

@@ -255,15 +255,18 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	c.unreadable = true
 	ask := !c.Yes && !c.DryRun
 	count := 0
-	if ask && terminal(a.stdin) && !a.out.json {
-		_, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error {
+	if ask {
+		unreadable, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error {
 			count++
 			return nil
 		}))
 		if err != nil {
 			return err
 		}
-		ask = count > 0
+		if count == 0 {
+			a.out.say("%s deleted.", plural(count, "dead letter"))
+			return unreadable
+		}
 	}
 	if err := a.confirm(!ask, "Delete "+plural(count, "dead letter")+" for good?"); err != nil {
 		return err

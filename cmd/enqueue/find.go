@@ -16,6 +16,10 @@ type findCommand struct {
 func (c *findCommand) Run(a *app) error {
 	story, err := a.desk.Find(a.ctx, c.What)
 	unreadable, err := store.SplitPartial(err)
+	if _, noAddress := errors.AsType[*tasks.InvalidError](err); noAddress {
+		err = usage("%s is no e-mail address, and no id or name of anything that is known: give the whole address, as in "+
+			"enqueue find ada@example.com", c.What)
+	}
 	if err != nil {
 		return errors.Join(err, unreadable)
 	}

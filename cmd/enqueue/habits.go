@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,12 +25,44 @@ type helpCommand struct {
 
 func (helpCommand) Run() error { return nil }
 
-// words makes "--help" of a leading "help", as kong understands it.
-func words(args []string) []string {
+// words makes "--help" of a leading "help", as kong understands it. It joins a flag with a number below zero, which
+// kong takes for a flag: whoever reads the number says what is wrong with it.
+func words(args []string) (joined []string) {
 	if len(args) > 0 && args[0] == "help" {
 		return append(append([]string{}, args[1:]...), "--help")
 	}
-	return args
+	for i, arg := range args {
+		if arg == "--" {
+			return append(joined, args[i:]...)
+		}
+		if last := len(joined) - 1; last >= 0 && negative.MatchString(arg) && bareFlag.MatchString(joined[last]) {
+			joined[last] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
+}
+
+var (
+	negative = regexp.MustCompile(`^-[0-9]`)
+	bareFlag = regexp.MustCompile(`^--[a-z-]+$`)
+)
+
+// plainly says what kong found wrong in the words of a person.
+func plainly(err error) error {
+	text := err.Error()
+	for _, of := range []struct{ kong, plain string }{
+		{`^(--[a-z-]+): expected a valid 64 bit int but got (".*")$`, `$1: got $2, want a whole number`},
+		{`^(--[a-z-]+): expected \w+ value but got "EOL" \(<EOL>\)$`, `$1 needs a value: none follows it`},
+		{`^(--[a-z-]+): expected \w+ value but got (".*") \(\w+ flag\).*$`,
+			`$1 needs a value, and $2 is taken for a flag: if it is the value, write $1=$2`},
+	} {
+		if plain := regexp.MustCompile(of.kong); plain.MatchString(text) {
+			return errors.New(plain.ReplaceAllString(text, of.plain))
+		}
+	}
+	return err
 }
 
 // completes answers a shell that asks how a line goes on, and tells whether that was asked.

@@ -390,3 +390,39 @@ func TestARevocationWithoutAKeyIsRehearsedFromTheDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestFaultsAreToldInPlainWords: what is wrong with which input, and what to do.
+func TestFaultsAreToldInPlainWords(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, test := range []struct {
+		says string
+		exit int
+		args []string
+	}{
+		{`--in: got "-5m", want a duration such as 90m`, 2, []string{"invite", "a@example.com", "--in", "-5m"}},
+		{"--limit -1 shows nothing: give 1 or more, or --all", 2, []string{"campaign", "list", "--limit", "-1"}},
+		{`--limit: got "x", want a whole number`, 2, []string{"campaign", "list", "--limit", "x"}},
+		{"expires_in_days: -3 is not between 1 and 365", 2, []string{"invite", "a@example.com", "--expires-in-days", "-3"}},
+		{"--older-than needs a value: none follows it", 2, []string{"task", "list", "--older-than"}},
+		{`--code needs a value, and "-x" is taken for a flag: if it is the value, write --code="-x"`, 2,
+			[]string{"dead-letter", "list", "--code", "-x"}},
+		{"@ is no e-mail address, and no id or name of anything that is known", 2, []string{"find", "@"}},
+		{"dead letter GONE: no such dead letter", 1, []string{"dead-letter", "delete", "GONE"}},
+		{"", 0, []string{"dead-letter", "delete", "--code", "nosuch"}},
+	} {
+		a := s.enqueue(test.args...)
+		if a.exit != test.exit || !strings.Contains(a.stderr, test.says) || strings.Contains(a.stderr, "--yes") {
+			t.Errorf("%q: exit %d, want %d\n%s\nwant %s", test.args, a.exit, test.exit, a.stderr, test.says)
+		}
+	}
+	for _, command := range []string{
+		"status nosuch", "watch nosuch", "pause nosuch", "resume nosuch", "cancel nosuch --yes", "export nosuch",
+		"delete nosuch --yes",
+	} {
+		a := s.enqueue(append([]string{"campaign"}, strings.Fields(command)...)...)
+		if a.exit != 1 || a.stderr != "enqueue: campaign nosuch: no such campaign\n" {
+			t.Errorf("campaign %s: exit %d\n%s", command, a.exit, a.stderr)
+		}
+	}
+}

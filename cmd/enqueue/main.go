@@ -99,7 +99,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 		stdout: stdout, stderr: stderr, work: w, json: g.JSON || err != nil && slices.Contains(args, "--json"),
 	}
 	if err != nil {
-		return out.fail(&usageError{error: err})
+		return out.fail(&usageError{error: plainly(err)})
 	}
 	w.begin(parsed)
 	warnings(out)

@@ -131,8 +131,8 @@ const (
 	narrowestFit = 8  // no column is made narrower so that the table fits
 )
 
-// fitting narrows the widest columns of a table until it is no wider than the terminal, if it can; 0: there is none. If
-// it cannot, the cells have no space beside their lines either.
+// fitting narrows the widest columns of a table until it is no wider than the terminal, if it can; 0: there is none.
+// If it cannot, the cells have no space beside their lines either.
 func fitting(widths []int, terminal int) (fit []int, space bool) {
 	const line, spaces = 1, 2
 	fit, width := narrowed(widths, line+spaces, terminal)
@@ -330,8 +330,8 @@ func (f rawFlag) csv(into io.Writer, header []string, each rows) error {
 	return errors.Join(err, w.Error())
 }
 
-// newFile tells whether a stream goes into a file of its own: -o or > makes one. What is written to a pipe or added to a
-// file goes on behind something else, and must not begin as a file does.
+// newFile tells whether a stream goes into a file of its own: -o or > makes one. What is written to a pipe or added to
+// a file goes on behind something else, and must not begin as a file does.
 func newFile(stream io.Writer) bool {
 	if around, ok := stream.(interface{ newFile() bool }); ok {
 		return around.newFile()

@@ -136,8 +136,8 @@ func TestNoExportHoldsAFormula(t *testing.T) {
 	want(t, s.ok("dead-letter", "retry", "--from", s.resaved(file, asUTF8)), map[string]any{"unchanged": 4, "retried": 0})
 }
 
-// TestAFileBeginsWithTheMark: a CSV in a file of its own begins with the mark of UTF-8, so that a spreadsheet reads it as
-// it is. What goes to another program or behind something else does not. Both come back.
+// TestAFileBeginsWithTheMark: a CSV in a file of its own begins with the mark of UTF-8, so that a spreadsheet reads it
+// as it is. What goes to another program or behind something else does not. Both come back.
 func TestAFileBeginsWithTheMark(t *testing.T) {
 	t.Parallel()
 	const mark = "\ufeff"
@@ -189,7 +189,8 @@ func TestAFileBeginsWithTheMark(t *testing.T) {
 	}
 }
 
-// TestWhatASpreadsheetMisreadIsRefused: nobody is sent what LibreOffice has made of a file whose encoding nobody told it.
+// TestWhatASpreadsheetMisreadIsRefused: nobody is sent what LibreOffice has made of a file whose encoding nobody told
+// it.
 func TestWhatASpreadsheetMisreadIsRefused(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

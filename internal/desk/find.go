@@ -27,8 +27,8 @@ import (
 // Event is something that happened, or will, to a person or a task.
 type Event struct {
 	At time.Time `json:"at"` // zero if it is not known
-	// What is enqueued, scheduled, started (a campaign), attempt (one that failed), done, dead, cancelled, campaign (the
-	// address is in it), waiting, open, sent, skipped, retried, mended, deleted (a dead letter), doubt, dead-letter,
+	// What is enqueued, scheduled, started (a campaign), attempt (one that failed), done, dead, cancelled, campaign
+	// (the address is in it), waiting, open, sent, skipped, retried, mended, deleted (a dead letter), doubt, dead-letter,
 	// invitation (made at Clerk by another than Usher, as far as is known), pending, accepted, expired, revoked, or
 	// forgotten.
 	What         string        `json:"what"`

@@ -29,6 +29,7 @@ type story struct {
 
 	begun   bool
 	state   ledger.State // as told last
+	resumes int          // that were told, or that an earlier driver has told
 	quarter int          // that was told last
 	window  bool         // that it waits for a window was told in this quarter
 
@@ -54,6 +55,7 @@ func (s *story) begin(head ledger.Campaign, first bool) {
 func (s *story) look(ctx context.Context, now time.Time, p ledger.Progress) {
 	if !s.begun { // what an earlier driver has told
 		s.begun, s.state, s.settled, s.quiet, s.quarter = true, p.State, p.Settled(), now, quarterOf(p)
+		s.resumes = p.Resumes
 		if s.state == ledger.Paused {
 			s.state = ledger.Running // that it is paused is told again
 		}
@@ -85,13 +87,18 @@ func (s *story) counts(p ledger.Progress) *zerolog.Event {
 		Int("skipped", p.Skipped).Int("remaining", p.Recipients-p.Settled())
 }
 
-// changed tells that the campaign was paused or resumed, and by whom.
+// changed tells that the campaign was paused or resumed, and by whom, or both since the last look.
 func (s *story) changed(p ledger.Progress) {
-	if p.State == s.state || p.State != ledger.Paused && p.State != ledger.Running {
+	between := p.Resumes > s.resumes && s.state == ledger.Running && p.State == ledger.Running
+	s.resumes = p.Resumes
+	if p.State == s.state && !between || p.State != ledger.Paused && p.State != ledger.Running {
 		return
 	}
 	message := "campaign is paused"
-	if p.State == ledger.Running {
+	switch {
+	case between:
+		message = "campaign was paused and is resumed"
+	case p.State == ledger.Running:
 		message = "campaign is resumed"
 	}
 	s.state = p.State

@@ -122,6 +122,30 @@ func TestANewDriverTellsOnlyWhatIsNew(t *testing.T) {
 	}
 }
 
+// TestAShortPauseIsToldToo: it began and ended between two looks.
+func TestAShortPauseIsToldToo(t *testing.T) {
+	t.Parallel()
+	s := newTeller()
+	s.begin(ledger.Campaign{Recipients: 100_000}, true)
+	look := func(state ledger.State, by string, resumes int) {
+		p := running(1, 0)
+		p.State, p.By, p.Resumes = state, by, resumes
+		s.after(time.Second, p)
+	}
+	look(ledger.Running, "", 2) // an earlier driver has told of these
+	look(ledger.Running, "ada@desk", 3)
+	look(ledger.Running, "ada@desk", 3)
+	look(ledger.Paused, "bob@desk", 3)
+	look(ledger.Running, "eve@desk", 4)
+	want := []string{
+		"campaign started", "campaign was paused and is resumed ada@desk", "campaign is paused bob@desk",
+		"campaign is resumed eve@desk",
+	}
+	if told := s.told(); !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
 // TestHowLongACampaignRan: what was before it was reopened does not count.
 func TestHowLongACampaignRan(t *testing.T) {
 	t.Parallel()

@@ -14,8 +14,8 @@ const ColumnFormat = "usher_format"
 // FormatHarmless is what stands in the column.
 const FormatHarmless = "1"
 
-// NewCSV gives a writer of a CSV file. The file begins with a byte order mark: without it, spreadsheets read é as Ã©, and
-// what they save is changed.
+// NewCSV gives a writer of a CSV file. The file begins with a byte order mark: without it, spreadsheets read é as Ã©,
+// and what they save is changed.
 func NewCSV(w io.Writer) *csv.Writer {
 	buffered := bufio.NewWriter(w)
 	_, _ = buffered.WriteString(bomUTF8) // an error stays until the end

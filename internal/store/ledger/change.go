@@ -156,6 +156,7 @@ elseif what == 'resume' then
   if redis.call('HGET', meta, 'after') == 'paused' then redis.call('HSET', meta, 'after', goes_on) end
   if state == 'paused' then
     redis.call('HSET', meta, 'by', ARGV[6])
+    redis.call('HINCRBY', meta, 'resumes', 1)
     become(uploads == '' and goes_on or 'uploading')
     started()
   end

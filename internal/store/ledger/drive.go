@@ -292,6 +292,8 @@ type Progress struct {
 
 	// By is who paused, resumed or cancelled the campaign last; empty if that is not known.
 	By string
+	// Resumes is how often the campaign was resumed: one that was paused in between two looks shows by it.
+	Resumes int
 }
 
 // Settled is how many recipients have their outcome.
@@ -305,8 +307,8 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 //
 // ARGV[5] -> the driver's generation
 // --
-// Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, by, and due: how long until the
-// next of later and open is (ms; -1: there is none).
+// Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, and due: how long
+// until the next of later and open is (ms; -1: there is none).
 var progressScript = redis.NewScript(prelude + `
 local generation, dropped = number('generation'), true
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
@@ -324,7 +326,7 @@ if state == 'running' or state == 'uploading' or state == 'paused' or state == '
 end
 local p = counts()
 p.state, p.generation, p.due = state or '', generation, -1
-for _, field in ipairs({ 'recipients', 'sent', 'dead', 'skipped' }) do p[field] = number(field) end
+for _, field in ipairs({ 'recipients', 'sent', 'dead', 'skipped', 'resumes' }) do p[field] = number(field) end
 p.by = redis.call('HGET', meta, 'by') or ''
 for _, key in ipairs({ later, open }) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
