@@ -117,7 +117,8 @@ func TestDeadLettersAreCountedByTheirCause(t *testing.T) {
 	}
 	put("other", "other")
 	for i := range 30 {
-		put(fate.Rejected, strings.Repeat("x", 99)+fmt.Sprint(i)+"\xff") // of which ten begin alike
+		put(fate.Rejected, strings.Repeat("x", 99)+fmt.Sprint(i)+"\xff") // of which three begin alike
+		put(fate.Rejected, fmt.Sprint("code", i))
 	}
 	if got := read(); got["duplicate_record rejected"] != 2 || len(got) != 2 {
 		t.Errorf("read again at once: %v", got)
