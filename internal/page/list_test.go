@@ -334,6 +334,13 @@ func TestForgettingErasesLists(t *testing.T) {
 	}
 	w.get("/list").must(t, http.StatusNotFound, "earlier when an address is forgotten")
 	w.post("/list/send", "list", id).must(t, http.StatusConflict)
+
+	later := w.upload("email_address\nhidden@example.com\nada@example.com\n", "campaign", "spring").
+		must(t, http.StatusOK, "<dt>Forgotten on request</dt><dd>1</dd>", "Invite 1 person")
+	w.post("/list/send", "list", later.value("list")).must(t, http.StatusOK)
+	if c := b.campaignOf("spring"); c.Recipients != 1 {
+		t.Errorf("%+v", c)
+	}
 }
 
 // TestAListIsThrownAway by its button, and by the next one.

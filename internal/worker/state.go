@@ -1,8 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +29,11 @@ const (
 	stateFresh = 5 * time.Second
 	// mostLabels bounds how many campaigns, and how many schedules, have figures of their own.
 	mostLabels = 100
+	// lettersLooked is how many of the newest dead letters are counted by their cause, and lettersFresh how long that is
+	// told while they change. mostCauses have figures of their own.
+	lettersLooked = 500
+	lettersFresh  = time.Minute
+	mostCauses    = 20
 )
 
 // everywhere ends the help of figures that every worker tells alike.
@@ -43,11 +52,21 @@ type State struct {
 	letters   *deadletter.Store
 	workers   *store.Workers
 
-	queued, oldest, remaining, unsure, deadLetters, alive, late, up *prometheus.Desc
+	queued, oldest, remaining, unsure, doubt, deadLetters, causes, alive, late, up *prometheus.Desc
 
 	mu   sync.Mutex
 	at   time.Time // when the figures were read
 	last []prometheus.Metric
+
+	byCause byCause
+}
+
+// byCause are the newest dead letters by their cause.
+type byCause struct {
+	asOf    int // how many there were
+	newest  deadletter.Cursor
+	read    time.Time
+	figures []prometheus.Metric
 }
 
 // NewState gives the state of a namespace.
@@ -64,8 +83,14 @@ func NewState(rdb redis.UniversalClient, namespace string) *State {
 			"Recipients of a running campaign that have no outcome yet.", "campaign"),
 		unsure: stateDesc("campaign_unsure_recipients",
 			"Recipients of a running campaign of whose last call nobody knows whether it has invited.", "campaign"),
+		doubt: stateDesc("campaign_oldest_doubt_seconds",
+			"Time since the first call of an unsure recipient of a running campaign, of the 50 that are asked about next; "+
+				"0: none is.", "campaign"),
 		deadLetters: stateDesc("dead_letters", "Dead letters that stand."),
-		alive:       stateDesc("workers", "Workers that live."),
+		causes: stateDesc("newest_dead_letters",
+			"Dead letters among the newest 500, by reason and code: the 20 most frequent causes, and other.",
+			"reason", "code"),
+		alive: stateDesc("workers", "Workers that live."),
 		late: stateDesc("schedule_late_seconds",
 			"Time since a tick of a schedule was due that was not taken; 0: none is.", "schedule"),
 		up: prometheus.NewDesc("usher_redis_up",
@@ -76,7 +101,7 @@ func NewState(rdb redis.UniversalClient, namespace string) *State {
 // Describe is for [prometheus.Collector].
 func (s *State) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		s.queued, s.oldest, s.remaining, s.unsure, s.deadLetters, s.alive, s.late, s.up,
+		s.queued, s.oldest, s.remaining, s.unsure, s.doubt, s.deadLetters, s.causes, s.alive, s.late, s.up,
 	} {
 		out <- desc
 	}
@@ -166,21 +191,86 @@ func (s *State) oldestIn(ctx context.Context, queue string) (age time.Duration, 
 
 func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric, err error) {
 	standings, err := s.ledgers.Outlook(ctx)
+	told := 0
 	for _, c := range standings {
 		if c.State != ledger.Running {
 			continue
 		}
-		if len(figures) >= 2*mostLabels {
+		if told++; told > mostLabels {
 			break
 		}
+		age := 0.0
+		if c.Unsure > 0 {
+			since, err := s.ledgers.OldestDoubt(ctx, c.Name)
+			if err != nil {
+				return nil, err
+			}
+			if !since.IsZero() {
+				age = max(0, time.Since(since).Seconds())
+			}
+		}
 		figures = append(figures, figure(s.remaining, float64(c.Remaining()), c.Name),
-			figure(s.unsure, float64(c.Unsure), c.Name))
+			figure(s.unsure, float64(c.Unsure), c.Name), figure(s.doubt, age, c.Name))
 	}
 	return figures, err
 }
 
+// readCauses counts the newest dead letters by their cause. As long as there are as many, and the newest is the same,
+// they are not read again.
+func (s *State) readCauses(ctx context.Context, letters int) ([]prometheus.Metric, error) {
+	first, newest, err := s.letters.Newest(ctx, deadletter.Cursor{}, 1)
+	if _, err = store.SplitPartial(err); err != nil {
+		return nil, err
+	}
+	same := s.byCause.asOf == letters && s.byCause.newest == newest
+	if same || len(first) > 0 && time.Since(s.byCause.read) < lettersFresh {
+		return s.byCause.figures, nil
+	}
+	found, _, err := s.letters.Newest(ctx, deadletter.Cursor{}, lettersLooked)
+	if _, err = store.SplitPartial(err); err != nil {
+		return nil, err
+	}
+	counts := map[[2]string]int{}
+	for _, e := range found {
+		counts[[2]string{label(string(e.Failure.Reason)), e.Failure.Code}]++
+	}
+	s.byCause = byCause{letters, newest, time.Now(), s.ofCauses(counts)}
+	return s.byCause.figures, nil
+}
+
+// ofCauses gives figures of the most frequent causes, and one of the others together.
+func (s *State) ofCauses(counts map[[2]string]int) (figures []prometheus.Metric) {
+	other := [2]string{"other", "other"}
+	others := counts[other]
+	delete(counts, other)
+	causes := slices.SortedFunc(maps.Keys(counts), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), slices.Compare(a[:], b[:]))
+	})
+	for i, cause := range causes {
+		if i >= mostCauses {
+			others += counts[cause]
+			continue
+		}
+		figures = append(figures, figure(s.causes, float64(counts[cause]), cause[0], cause[1]))
+	}
+	if others > 0 {
+		figures = append(figures, figure(s.causes, float64(others), other[0], other[1]))
+	}
+	return figures
+}
+
+// label bounds a text that stands in Redis, and may be anything.
+func label(text string) string {
+	const longest = 100
+	return strings.ToValidUTF8(text[:min(len(text), longest)], "")
+}
+
 func (s *State) readRest(ctx context.Context) (figures []prometheus.Metric, err error) {
 	letters, err := s.letters.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	causes, err := s.readCauses(ctx, letters)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +281,7 @@ func (s *State) readRest(ctx context.Context) (figures []prometheus.Metric, err 
 			alive++
 		}
 	}
-	return []prometheus.Metric{figure(s.deadLetters, float64(letters)), figure(s.alive, float64(alive))}, err
+	return append(slices.Clone(causes), figure(s.deadLetters, float64(letters)), figure(s.alive, float64(alive))), err
 }
 
 // errManyLabels ends the reading of schedules when enough have figures.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
@@ -61,6 +63,7 @@ func TestTheStateOfAllWorkIsAMetric(t *testing.T) {
 		"usher_queued_tasks interactive pending": 2, "usher_queued_tasks interactive scheduled": 1,
 		"usher_queued_tasks campaign pending": 1, "usher_queued_tasks housekeeping active": 0,
 		"usher_campaign_remaining_recipients spring": 2, "usher_campaign_unsure_recipients spring": 0,
+		"usher_campaign_oldest_doubt_seconds spring": 0, "usher_newest_dead_letters  ": 1,
 		"usher_dead_letters": 1, "usher_workers": 1, "usher_redis_up": 1,
 	} {
 		if value, there := got[name]; !there || value != want {
@@ -74,6 +77,71 @@ func TestTheStateOfAllWorkIsAMetric(t *testing.T) {
 	state.at = time.Time{}
 	if got := figures(t, registry); len(got) != 1 || got["usher_redis_up"] != 0 {
 		t.Errorf("without Redis: %v", got)
+	}
+}
+
+// TestDeadLettersAreCountedByTheirCause: of many causes the most frequent ones, and what a letter says may be anything.
+func TestDeadLettersAreCountedByTheirCause(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	letters := deadletter.NewStore(rdb, "usher")
+	n := 0
+	put := func(reason fate.Reason, code string) {
+		n++
+		testkit.NoError(t, letters.Put(t.Context(), deadletter.Entry{
+			ID: fmt.Sprint("id", n), Failure: fate.Failure{Reason: reason, Code: code},
+			FailedAt: time.Now().Add(time.Duration(n) * time.Millisecond),
+		}))
+	}
+	state, registry := NewState(rdb, "usher"), prometheus.NewRegistry()
+	registry.MustRegister(state)
+	read := func() map[string]float64 {
+		state.at = time.Time{}
+		found := map[string]float64{}
+		for name, value := range figures(t, registry) {
+			if cause, is := strings.CutPrefix(name, "usher_newest_dead_letters "); is {
+				found[cause] = value
+			}
+		}
+		return found
+	}
+	if got := read(); len(got) != 0 {
+		t.Errorf("of none: %v", got)
+	}
+	put(fate.Rejected, "duplicate_record")
+	put(fate.Rejected, "duplicate_record")
+	put(fate.Exhausted, "")
+	// Labels come in the order of their names: code, reason.
+	if got := read(); len(got) != 2 || got["duplicate_record rejected"] != 2 || got[" exhausted"] != 1 {
+		t.Errorf("%v", got)
+	}
+	put("other", "other")
+	for i := range 30 {
+		put(fate.Rejected, strings.Repeat("x", 99)+fmt.Sprint(i)+"\xff") // of which three begin alike
+		put(fate.Rejected, fmt.Sprint("code", i))
+	}
+	if got := read(); got["duplicate_record rejected"] != 2 || len(got) != 2 {
+		t.Errorf("read again at once: %v", got)
+	}
+	state.byCause.read = time.Time{}
+	got := read()
+	sum := 0.0
+	for cause, value := range got {
+		if sum += value; len(cause) > 100+len(" rejected") {
+			t.Errorf("a label of %d bytes", len(cause))
+		}
+	}
+	if sum != float64(n) || len(got) > mostCauses+1 || got["duplicate_record rejected"] != 2 {
+		t.Errorf("%d letters: %v", n, got)
+	}
+	testkit.NoError(t, rdb.Del(t.Context(), store.Keys("usher").Letter("id1")).Err()) // its place in the index stays
+	state.byCause.read = time.Time{}
+	if got := read(); got["duplicate_record rejected"] != 2 {
+		t.Errorf("read again, although nothing came or went: %v", got)
+	}
+	testkit.NoError(t, rdb.FlushAll(t.Context()).Err())
+	if got := read(); len(got) != 0 {
+		t.Errorf("when all are gone: %v", got)
 	}
 }
 

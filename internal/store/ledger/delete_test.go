@@ -173,11 +173,19 @@ func TestNothingIsDeletedThatMayGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuses(ledger.ErrUnsettled) // a call is under way
+	claimed := time.Now()
+	if doubt, err := b.OldestDoubt(t.Context(), "c"); err != nil || !doubt.IsZero() {
+		t.Errorf("in doubt since %s, %v", doubt, err)
+	}
 	b.settle(t, called, sentAs(called.Rows[0], fate.IntentMade, "inv_1", time.Now()),
 		waitFor(called.Rows[1], fate.IntentUnknown, ledger.Unsure, 0))
 	refuses(ledger.ErrUnsettled) // nobody knows what became of one
 	if left, err := b.Remains(t.Context(), "c"); err != nil || left.Unsettled != 1 {
 		t.Errorf("%+v, %v", left, err)
+	}
+	doubt, err := b.OldestDoubt(t.Context(), "c")
+	if early := claimed.Sub(doubt); err != nil || doubt.IsZero() || early < -time.Second || early > time.Minute {
+		t.Errorf("in doubt since %s, %v", doubt, err)
 	}
 	asked := b.askLost(t, 1)
 	b.settle(t, asked, deadOf(asked.Rows[0], "x"))

@@ -361,6 +361,36 @@ type Orphan struct {
 	Generation int
 }
 
+// doubtsLooked is how many unsure recipients are looked at for the oldest doubt.
+const doubtsLooked = 50
+
+// OldestDoubt is when the first call was claimed of which nobody knows what became, among the unsure recipients of a
+// campaign that are asked about next; zero if there are none.
+func (l *Ledgers) OldestDoubt(ctx context.Context, name string) (since time.Time, err error) {
+	defer store.Wrap(&err, "reading the doubts of campaign %s", name)
+	ids, err := l.db.LRange(ctx, l.db.Key.Ledger(name, "unsure"), 0, doubtsLooked-1).Result()
+	if err != nil || len(ids) == 0 {
+		return since, err
+	}
+	intents := make([]*redis.StringCmd, len(ids))
+	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, id := range ids {
+			intents[i] = pipe.HGet(ctx, l.db.Key.Intents(id), intent.CampaignOwner(name))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return since, err
+	}
+	for _, one := range intents {
+		standing, err := intent.Parse(one.Val())
+		if err == nil && !standing.Since.IsZero() && (since.IsZero() || standing.Since.Before(since)) {
+			since = standing.Since
+		}
+	}
+	return since, nil
+}
+
 // sweepScript finds running, paused and draining campaigns without a driver and begins a new generation of each. It
 // looks at some of them, another choice each time. A repeated request finds what it found the first time.
 //
