@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"encoding/csv"
 	"errors"
 	"net/http"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
@@ -160,7 +160,7 @@ func (s *Server) campaigns() {
 		OperationID: "export", Method: http.MethodGet, Path: "/v1/campaigns/{name}/export", Tags: []string{"operate"},
 		Summary: "Write what became of each recipient, as CSV",
 		Responses: map[string]*huma.Response{"200": {
-			Description: "One row for each recipient, behind a byte order mark. A CSV that lacks its last line broke off.",
+			Description: "One row for each recipient. A CSV that lacks its last line broke off.",
 			Content:     map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
 	}, operates, export)
@@ -266,7 +266,7 @@ func export(ctx context.Context, a *asker, in *CampaignPath) (*exportOutput, err
 		_, w := humago.Unwrap(ctx)
 		ctx.SetHeader("Content-Type", "text/csv; charset=utf-8")
 		ctx.SetHeader("Content-Disposition", `attachment; filename="`+in.Name+`.csv"`)
-		control, out, rows := http.NewResponseController(w), peoplefile.NewCSV(w), 0
+		control, out, rows := http.NewResponseController(w), csv.NewWriter(w), 0
 		_ = control.SetWriteDeadline(time.Now().Add(exportTime))
 		_ = out.Write(desk.RecipientColumns())
 		err := each(func(r desk.Recipient) error {

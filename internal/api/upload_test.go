@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/csv"
 	"fmt"
 	"strings"
@@ -178,10 +179,9 @@ func TestCampaigns(t *testing.T) {
 	}
 
 	exported := s.call(people, "GET", "/v1/campaigns/summer/export", nil).is(200)
-	body, marked := strings.CutPrefix(string(exported.body), "\ufeff") // or a spreadsheet would change what it saves
-	table, err := csv.NewReader(strings.NewReader(body)).ReadAll()
+	table, err := csv.NewReader(bytes.NewReader(exported.body)).ReadAll()
 	testkit.NoError(t, err)
-	if !marked || len(table) != 2 || table[0][0] != "email_address" || table[1][0] != "'=x@example.com" {
+	if len(table) != 2 || table[0][0] != "email_address" || table[1][0] != "'=x@example.com" {
 		t.Errorf("exported %q", table)
 	}
 	for _, c := range [][2]string{{"pause", "paused"}, {"resume", "running"}, {"cancel", "cancelled"}} {

@@ -232,7 +232,7 @@ func (s *State) readCauses(ctx context.Context, letters int) ([]prometheus.Metri
 	}
 	counts := map[[2]string]int{}
 	for _, e := range found {
-		counts[[2]string{label(string(e.Failure.Reason)), e.Failure.Code}]++
+		counts[[2]string{label(string(e.Failure.Reason)), label(e.Failure.Code)}]++
 	}
 	s.byCause = byCause{letters, newest, time.Now(), s.ofCauses(counts)}
 	return s.byCause.figures, nil
