@@ -258,7 +258,11 @@ func uploadList(v *visit) error {
 	if err := v.keep(data, check, file.Rows); err != nil {
 		return err
 	}
-	return v.done("/list", "checked a list for campaign "+check.Campaign+"; nobody is invited by that", check.Recipients)
+	what := "checked a list"
+	if check.Campaign != "" {
+		what += " for campaign " + check.Campaign
+	}
+	return v.done("/list", what+"; nobody is invited by that", check.Recipients)
 }
 
 // readList reads the form of an upload. The file is not written anywhere on its way.

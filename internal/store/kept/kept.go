@@ -166,6 +166,9 @@ func (l *Lists) Keep(ctx context.Context, who string, data []byte) (x *List, err
 	for i := 0; i < chunks && err == nil; i++ {
 		err = x.put(ctx, strconv.Itoa(i), packed[i*chunk:min(len(packed), (i+1)*chunk)])
 	}
+	if err != nil && room {
+		_, _ = x.Drop(context.WithoutCancel(ctx)) // or else it takes room until its time is over
+	}
 	return x, err
 }
 

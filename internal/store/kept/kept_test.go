@@ -148,3 +148,15 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 		t.Errorf("beyond the bytes that may be kept: %v", err)
 	}
 }
+
+// TestHalfAListTakesNoRoom: one that Redis could not take whole is not kept.
+func TestHalfAListTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction").Addr)
+	if _, err := New(rdb, "usher").Keep(t.Context(), "ada", noise(8<<20)); !store.IsFull(err) {
+		t.Fatalf("Redis is not full: %v", err)
+	}
+	if keys := rdb.Keys(t.Context(), "*").Val(); len(keys) != 0 {
+		t.Errorf("left are %s", keys)
+	}
+}
