@@ -59,7 +59,7 @@ func TestAListWithFaultsIsMended(t *testing.T) {
 	for _, e := range events {
 		kinds = append(kinds, e.(map[string]any)["what"].(string))
 	}
-	if !slices.Equal(kinds, []string{"campaign", "died", "mended", "sent", "accepted"}) {
+	if !slices.Equal(kinds, []string{"campaign", "dead", "mended", "sent", "accepted"}) {
 		t.Errorf("the story is %v", kinds)
 	}
 }
