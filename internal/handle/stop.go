@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -64,7 +65,8 @@ func (h *Handler) inviteUntilStopped(ctx context.Context, r *run, payload tasks.
 
 // StopInvites ends the runs of invites that wait and are to wait no longer, until the context ends.
 func (h *Handler) StopInvites(ctx context.Context) {
-	for policy.Sleep(ctx, policy.StoppedCheck) == nil {
+	looked := time.Now() // for cancelled ones
+	for policy.Sleep(ctx, policy.ForgottenCheck) == nil {
 		var lives []*inviteLife
 		var ids []string
 		var addresses []store.AddressID
@@ -80,9 +82,12 @@ func (h *Handler) StopInvites(ctx context.Context) {
 		if err != nil {
 			continue // it is asked again
 		}
-		ended, err := h.records.Ended(ctx, ids...)
-		if err != nil {
-			continue
+		ended := make([]bool, len(ids))
+		if time.Since(looked) >= policy.CancelledCheck {
+			looked = time.Now()
+			if ended, err = h.records.Ended(ctx, ids...); err != nil {
+				continue
+			}
 		}
 		for i, life := range lives {
 			switch {
