@@ -280,7 +280,7 @@ func (c *bulkCommand) rehearse(
 	if len(file.Rows) == 0 {
 		return nil, nil
 	}
-	return a.desk.RehearseBulk(a.ctx, clerk, campaign, file.Rows, c.at)
+	return a.desk.RehearseBulk(a.ctx, clerk, campaign, file.Rows, c.at, nil)
 }
 
 // rehearsalView is what a program is shown of a rehearsal.

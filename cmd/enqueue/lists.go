@@ -136,12 +136,7 @@ func understood(f peoplefile.File, name string, tell func(format string, args ..
 	for _, warning := range u.Warnings {
 		tell("Note: %s.", warning)
 	}
-	lines(f.Guesses, tell, func(g peoplefile.Guess) string {
-		if g.Line > 0 {
-			return fmt.Sprintf("Guess: in line %d %s", g.Line, g.What)
-		}
-		return "Guess: " + g.What
-	})
+	lines(f.Guesses, tell, func(g peoplefile.Guess) string { return "Guess: " + g.String() })
 	if len(f.Guesses) > 0 {
 		tell("To be certain, %s.", settle(f.Guesses))
 	}

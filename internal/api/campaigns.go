@@ -52,33 +52,27 @@ func cursor(parts ...string) *string {
 // errEnough ends the reading of a list.
 var errEnough = errors.New("the page is full")
 
-// read is how the reading of a list has ended.
-type read struct {
-	more       bool // the page is full
-	unreadable []string
-}
-
 // ended tells apart that a page is full, and that some entries cannot be read, from an error.
-func ended(err error) (read, error) {
-	partial, err := store.SplitPartial(err)
-	r := read{unreadable: unreadable(partial)}
+func ended(err error) (more bool, left Unreadable, _ error) {
+	left, err = readable(err)
 	if errors.Is(err, errEnough) {
-		r.more, err = true, nil
+		return true, left, nil
 	}
-	return r, err
-}
-
-// unreadable says what is left out of an answer, and why.
-func unreadable(partial error) []string {
-	if partial == nil {
-		return nil
-	}
-	return strings.Split(redactIn(partial.Error()), "\n")
+	return false, left, err
 }
 
 // Unreadable is what an answer leaves out.
 type Unreadable struct {
 	Unreadable []string `json:"unreadable,omitempty" doc:"What is left out because it cannot be read, and why."`
+}
+
+// readable tells what cannot be read apart from an error.
+func readable(err error) (left Unreadable, _ error) {
+	partial, err := store.SplitPartial(err)
+	if partial != nil {
+		left.Unreadable = strings.Split(redactIn(partial.Error()), "\n")
+	}
+	return left, err
 }
 
 // Campaigns is a page of campaigns, the newest first.
@@ -204,7 +198,7 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 	}
 	out := &campaignsOutput{Body: Campaigns{Campaigns: []Campaign{}}}
 	skipping := after != nil
-	page, err := ended(a.desk.EachCampaign(ctx, func(c tasks.Campaign) error {
+	more, left, err := ended(a.desk.EachCampaign(ctx, func(c tasks.Campaign) error {
 		switch {
 		case skipping:
 			skipping = c.Name != after[0]
@@ -219,8 +213,8 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 	if err == nil && skipping {
 		return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is at a campaign that is gone: begin again"}
 	}
-	out.Body.Unreadable.Unreadable = page.unreadable
-	if page.more {
+	out.Body.Unreadable = left
+	if more {
 		out.Body.NextCursor = cursor(out.Body.Campaigns[in.Limit-1].Campaign)
 	}
 	return out, err

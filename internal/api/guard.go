@@ -222,7 +222,7 @@ func (s *Server) needs(scopes []tokens.Scope) func(huma.Context, func(huma.Conte
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if !slices.ContainsFunc(scopes, askerOf(ctx.Context()).May) {
 			r, w := humago.Unwrap(ctx)
-			refuse(w, r, problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", scopeWords(scopes)))
+			refuse(w, r, needsScope(scopes...))
 			return
 		}
 		next(ctx)
@@ -265,6 +265,11 @@ func isJSON(header string) bool {
 	form, params, err := mime.ParseMediaType(header)
 	charset, given := params["charset"]
 	return err == nil && form == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
+}
+
+// needsScope refuses a token that has none of some scopes.
+func needsScope(scopes ...tokens.Scope) *Problem {
+	return problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", scopeWords(scopes))
 }
 
 func scopeWords(scopes []tokens.Scope) string {

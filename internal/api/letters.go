@@ -153,9 +153,9 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 		out.Body.DeadLetters = append(out.Body.DeadLetters, a.letter(e))
 		return nil
 	})
-	page, err := ended(err)
-	out.Body.Unreadable.Unreadable = page.unreadable
-	if page.more {
+	more, left, err := ended(err)
+	out.Body.Unreadable = left
+	if more {
 		out.Body.NextCursor = cursor(strconv.FormatInt(last.FailedAt.UnixMilli(), 10), last.ID)
 	}
 	return out, err

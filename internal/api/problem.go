@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -170,14 +169,9 @@ func faultAt(e *huma.ErrorDetail) Fault {
 	return Fault{Pointer: pointer, Field: field, Reason: e.Message}
 }
 
-// option is a flag of the command in an error's text.
-var option = regexp.MustCompile(`--([a-z][a-z-]*)`)
-
 // inHTTP gives a text that was written for users of the command with the names of parameters instead of flags.
 func inHTTP(text string) string {
-	return option.ReplaceAllStringFunc(text, func(flag string) string {
-		return strings.ReplaceAll(flag[2:], "-", "_")
-	})
+	return settings.ReplaceFlags(text, func(flag string) string { return strings.ReplaceAll(flag, "-", "_") })
 }
 
 // problemOf makes a problem of an error.

@@ -168,12 +168,11 @@ func (s *Server) readings() {
 		Description: "A POST, so that no address stands in a path or a log. To look for an address needs operate.",
 	}, reads, func(ctx context.Context, a *asker, in *findInput) (*findOutput, error) {
 		if strings.Contains(in.Body.What, "@") && !a.May(tokens.Operate) {
-			return nil, problem(http.StatusForbidden, forbidden, "this needs a token with the scope %s", tokens.Operate)
+			return nil, needsScope(tokens.Operate)
 		}
 		story, err := a.desk.Find(ctx, in.Body.What)
-		partial, err := store.SplitPartial(err)
 		out := &findOutput{a.story(story)}
-		out.Body.Unreadable.Unreadable = unreadable(partial)
+		out.Body.Unreadable, err = readable(err)
 		return out, err
 	})
 	register(s, huma.Operation{
@@ -203,7 +202,7 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 	}
 	out := &invitationsOutput{Body: Invitations{Invitations: []Listed{}, SyncedAt: instant(copy.SyncedAt)}}
 	var last clerkclient.Invitation
-	page, err := ended(copy.Each(ctx, directory.Filter{Status: in.Status}, func(inv clerkclient.Invitation) error {
+	more, left, err := ended(copy.Each(ctx, directory.Filter{Status: in.Status}, func(inv clerkclient.Invitation) error {
 		at := inv.CreatedAt.UnixMilli()
 		switch {
 		case parts != nil && (at > since || at == since && inv.ID >= parts[1]):
@@ -215,8 +214,8 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 		out.Body.Invitations = append(out.Body.Invitations, a.listed(inv, copy.SyncedAt))
 		return nil
 	}))
-	out.Body.Unreadable.Unreadable = page.unreadable
-	if page.more {
+	out.Body.Unreadable = left
+	if more {
 		out.Body.NextCursor = cursor(strconv.FormatInt(last.CreatedAt.UnixMilli(), 10), last.ID)
 	}
 	return out, err
@@ -240,7 +239,7 @@ func status(ctx context.Context, a *asker, _ *struct{}) (*statusOutput, error) {
 		return nil, err
 	}
 	campaigns, err := a.desk.Campaigns(ctx, campaignsShown)
-	partial, err := store.SplitPartial(err)
+	left, err := readable(err)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +247,7 @@ func status(ctx context.Context, a *asker, _ *struct{}) (*statusOutput, error) {
 		Standstill: standstill(o.Standstill), Workers: each(o.Workers, worker), Queues: each(o.Queues, queue),
 		Limits:  each(o.Limits, func(u ratelimit.Usage) Limit { return limit(u, o.Reserve) }),
 		Resting: each(o.Resting, rest), Campaigns: each(campaigns, campaignView), DeadLetters: o.DeadLetters,
-		Unreadable: Unreadable{unreadable(partial)},
+		Unreadable: left,
 	}}, nil
 }
 

@@ -97,7 +97,7 @@ func (s *Server) askClerk(a *asker, task Task, campaign string, file peoplefile.
 			}
 		}
 	}()
-	r, err := a.desk.RehearseBulk(ctx, s.Clerk, campaign, file.Rows, at)
+	r, err := a.desk.RehearseBulk(ctx, s.Clerk, campaign, file.Rows, at, nil)
 	cancel()
 	switch {
 	case s.life.Err() != nil:

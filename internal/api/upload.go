@@ -165,16 +165,9 @@ func understood(f peoplefile.File) Understood {
 		u.Columns = append(u.Columns, Use{c.Column, c.Field})
 	}
 	for _, g := range f.Guesses[:min(mostFaults, len(f.Guesses))] {
-		u.Guesses = append(u.Guesses, guessWords(g))
+		u.Guesses = append(u.Guesses, g.String())
 	}
 	return u
-}
-
-func guessWords(g peoplefile.Guess) string {
-	if g.Line > 0 {
-		return fmt.Sprintf("in line %d %s", g.Line, g.What)
-	}
-	return g.What
 }
 
 // upload answers an upload.

@@ -54,16 +54,10 @@ type RefusedRow struct {
 }
 
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
-// instant, or at once if that is zero. Without a key to ask Clerk with it gives nil. The error is that of enqueuing
-// the rows where the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
+// instant, or at once if that is zero. It tells of Clerk's answers as they come, unless told is nil. Without a key to
+// ask Clerk with it gives nil. The error is that of enqueuing the rows where the campaign takes none, ErrKeyRefused, or
+// policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
-	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
-) (*Rehearsal, error) {
-	return d.RehearseBulkTold(ctx, clerk, campaign, rows, start, nil)
-}
-
-// RehearseBulkTold is [Desk.RehearseBulk] that tells of Clerk's answers as they come.
-func (d *Desk) RehearseBulkTold(
 	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 	told func(ask.Progress),
 ) (*Rehearsal, error) {

@@ -117,26 +117,20 @@ func TestAlertsFire(t *testing.T) {
 		w.ends("UsherRedisAway")
 		w.ends("UsherNotReady")
 	})
-	t.Run("key", func(t *testing.T) {
-		t.Parallel()
-		w := watch(t)
-		w.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized})
-		w.worker()
-		w.ok("invite", "ada@example.com")
-		w.fires("UsherKeyRefused")
-		w.clerk.ClearFaults()
-		w.ends("UsherKeyRefused")
-	})
-	t.Run("maintenance", func(t *testing.T) {
-		t.Parallel()
-		w := watch(t)
-		w.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultMaintenance})
-		w.worker()
-		w.ok("invite", "ada@example.com")
-		w.fires("UsherCallsRest")
-		w.clerk.ClearFaults()
-		w.ends("UsherCallsRest")
-	})
+	for alert, fault := range map[string]clerktest.FaultKind{
+		"UsherKeyRefused": clerktest.FaultUnauthorized, "UsherCallsRest": clerktest.FaultMaintenance,
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			w := watch(t)
+			w.clerk.Inject(clerktest.Fault{Kind: fault})
+			w.worker()
+			w.ok("invite", "ada@example.com")
+			w.fires(alert)
+			w.clerk.ClearFaults()
+			w.ends(alert)
+		})
+	}
 	t.Run("limits", func(t *testing.T) {
 		t.Parallel()
 		w := watch(t, "USHER_LIMIT_CREATE=1/1h", "USHER_LIMIT_BULK=1/1h", "USHER_RESERVE=0")

@@ -50,16 +50,18 @@ func browse(t *testing.T, scripts bool, env ...string) *browser {
 		return err == nil
 	})
 
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)...)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	b.ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
 	testkit.NoError(t, chromedp.Do(b.ctx, chromedp.EmulateViewport(1440, 900))) // this context is the browser's life
+	complaints := []chromedp.ConsoleType{chromedp.ConsoleError, chromedp.ConsoleWarning, chromedp.ConsoleException}
 	messages, done := chromedp.Console(b.ctx), make(chan struct{})
 	go func() {
 		defer close(done)
 		for m, err := range messages {
-			if err == nil && (m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.Type == chromedp.ConsoleException) {
+			if err == nil && slices.Contains(complaints, m.Type) {
 				t.Errorf("the console says: %s %s", m.Text, m.URL)
 			}
 		}
@@ -202,7 +204,8 @@ func TestBrowserUploads(t *testing.T) {
 	drop := fmt.Sprintf(`(() => {
 		const data = new DataTransfer();
 		data.items.add(new File([%q], "people.csv", {type: "text/csv"}));
-		document.querySelector("form[data-drop]").dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true}));
+		const drop = new DragEvent("drop", {dataTransfer: data, cancelable: true});
+		document.querySelector("form[data-drop]").dispatchEvent(drop);
 		return document.querySelector("input[type=file]").files.length;
 	})()`, list)
 	for name, scripts := range map[string]bool{"with scripts": true, "without": false} {
@@ -300,10 +303,12 @@ func (b *browser) furnish() map[string]string {
 		b.enqueue("invite", fmt.Sprintf("user%d@example.com", i), "--wait", "--wait-timeout", "20s")
 	}
 	b.ok("bulk-invite", b.write("spring.csv", csv("p", 400)), "--campaign", "spring")
-	b.ok("bulk-invite", b.write("autumn.csv", csv("q", 40)), "--campaign", "a-campaign-with-a-long-name-that-has-to-fit-somewhere-on-a-phone")
+	const long = "a-campaign-with-a-long-name-that-has-to-fit-somewhere-on-a-phone"
+	b.ok("bulk-invite", b.write("autumn.csv", csv("q", 40)), "--campaign", long)
 	b.ok("sync-list", "--wait", "--wait-timeout", "20s")
 	b.open("/campaigns")
-	b.do(chromedp.SetUploadFiles("input[type=file]", []string{b.write("people.csv", "email\nada@example\n"+strings.TrimPrefix(csv("r", 30), "email\n"))}))
+	list := b.write("people.csv", csv("r", 30)+"ada@example\n")
+	b.do(chromedp.SetUploadFiles("input[type=file]", []string{list}))
 	b.click("Check the list")
 	b.shows("Would be sent")
 	letters := b.list("dead-letter", "list")

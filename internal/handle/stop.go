@@ -82,10 +82,10 @@ func (h *Handler) StopInvites(ctx context.Context) {
 		if err != nil {
 			continue // it is asked again
 		}
-		ended := make([]bool, len(ids))
+		records := make([]record.Record, len(ids))
 		if time.Since(looked) >= policy.CancelledCheck {
 			looked = time.Now()
-			if ended, err = h.records.Ended(ctx, ids...); err != nil {
+			if records, err = h.records.Several(ctx, ids); err != nil {
 				continue
 			}
 		}
@@ -93,7 +93,7 @@ func (h *Handler) StopInvites(ctx context.Context) {
 			switch {
 			case forgotten[i]:
 				life.end(errForgotten)
-			case ended[i]:
+			case records[i].State.Ended():
 				life.end(errCancelled)
 			}
 		}

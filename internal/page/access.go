@@ -139,8 +139,7 @@ func login(v *visit) error {
 			"A token needs the scope read or operate; see USHER_API_TOKENS_FILE and USHER_ADMIN_TOKEN."}
 	}
 	v.cookie(sessionCookie, session(i, time.Now()), sessionTime)
-	http.Redirect(v.w, v.r, "/", http.StatusSeeOther)
-	return nil
+	return v.gone("/")
 }
 
 func logout(v *visit) error {
@@ -151,8 +150,7 @@ func logout(v *visit) error {
 		v.cookie(listCookie, "", -1)
 	}
 	v.cookie(sessionCookie, "", -1)
-	http.Redirect(v.w, v.r, "/login", http.StatusSeeOther)
-	return nil
+	return v.gone("/login")
 }
 
 // cookie sets a cookie of this site alone; a time below 0 removes it.

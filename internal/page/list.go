@@ -10,13 +10,13 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/kept"
 	"example.com/usher/tasks"
 )
@@ -159,10 +159,7 @@ func (v *visit) check(order listOrder, file peoplefile.File) (listCheck, error) 
 		c.Faults = append(c.Faults, inForm(bad.String()))
 	}
 	for _, guess := range firstOf(file.Guesses, pageRows) {
-		text := guess.What
-		if guess.Line > 0 {
-			text = fmt.Sprintf("in line %d %s", guess.Line, guess.What)
-		}
+		text := guess.String()
 		for _, flag := range guess.Flags {
 			text += "; to be certain, " + inForm(flag.String())
 		}
@@ -182,18 +179,15 @@ func (v *visit) check(order listOrder, file peoplefile.File) (listCheck, error) 
 
 func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))] }
 
-// flagInText is a flag of the command in a text that was written for its users.
-var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
-
-// inForm gives such a text with the labels of the form instead.
+// inForm gives a text that was written for users of the command with the labels of the form instead of flags.
 func inForm(text string) string {
-	return flagInText.ReplaceAllStringFunc(text, func(flag string) string {
+	return settings.ReplaceFlags(text, func(flag string) string {
 		for _, f := range slices.Concat(readingFields(), fieldsOf(tasks.Recipient{})) {
-			if f.Name == flag[2:] || strings.ReplaceAll(f.Name, "_", "-") == flag[2:] {
+			if f.Name == flag || strings.ReplaceAll(f.Name, "_", "-") == flag {
 				return "“" + f.Label + "”"
 			}
 		}
-		return strings.ReplaceAll(flag[2:], "-", " ")
+		return strings.ReplaceAll(flag, "-", " ")
 	})
 }
 

@@ -109,7 +109,7 @@ func (s *Server) rehearsed(
 	var r *desk.Rehearsal
 	clerk, err := s.Clerk()
 	if err == nil {
-		r, err = d.RehearseBulkTold(ctx, clerk, campaign, rows, time.Time{}, told)
+		r, err = d.RehearseBulk(ctx, clerk, campaign, rows, time.Time{}, told)
 	}
 	if err == nil && r == nil {
 		err = errors.New("the worker has no key to ask Clerk with")

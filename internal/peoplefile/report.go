@@ -1,6 +1,7 @@
 package peoplefile
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +70,14 @@ type Guess struct {
 	Line  int // 0 if it is about no line
 	What  string
 	Flags []Flag
+}
+
+// String says what was guessed, and in which line.
+func (g Guess) String() string {
+	if g.Line > 0 {
+		return fmt.Sprintf("in line %d %s", g.Line, g.What)
+	}
+	return g.What
 }
 
 // Flag is an option of the command, or a key of a schedule, that settles a guess. A value of "" is a plain switch.

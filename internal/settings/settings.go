@@ -123,3 +123,12 @@ func ListenAddr(name, text string) (addr string, loopback bool, err error) {
 	ip, err := netip.ParseAddr(host)
 	return text, strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback(), nil
 }
+
+// flagInText is a flag of a command in a text that was written for its users.
+var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
+
+// ReplaceFlags gives a text that was written for users of a command with something else instead of each flag, whose
+// name comes without its dashes.
+func ReplaceFlags(text string, with func(flag string) string) string {
+	return flagInText.ReplaceAllStringFunc(text, func(flag string) string { return with(flag[2:]) })
+}

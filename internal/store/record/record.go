@@ -175,33 +175,6 @@ func (s *Store) Several(ctx context.Context, ids []string) (records []Record, er
 	return records, nil
 }
 
-// readScript reads records with one command.
-//
-// KEYS[1], … -> usher:{once}:t:ID
-// --
-// Returns each as it is stored, or an empty text.
-var readScript = redis.NewScript(`
-local records = {}
-for i, key in ipairs(KEYS) do records[i] = redis.call('GET', key) or '' end
-return records
-`)
-
-// Ended tells which of some tasks have ended. One whose record cannot be read has not.
-func (s *Store) Ended(ctx context.Context, ids ...string) (ended []bool, err error) {
-	defer store.Wrap(&err, "the records of %d tasks", len(ids))
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = s.db.Key.Record(id)
-	}
-	found, err := readScript.Run(ctx, s.db, keys).StringSlice()
-	ended = make([]bool, len(ids))
-	for i, data := range found {
-		r, err := Decode([]byte(data))
-		ended[i] = err == nil && r.State.Ended()
-	}
-	return ended, err
-}
-
 // Decode reads a record as it is stored.
 func Decode(data []byte) (Record, error) {
 	var r Record
