@@ -68,8 +68,8 @@ func (w waiting) cpuShare() float64    { return 100 * w.rest.cpu.Seconds() / w.r
 func (b *bench) wait(ctx context.Context, c contender, n int) waiting {
 	const (
 		limit = 90 * time.Second
-		quiet = 2 * time.Second
-		span  = 10 * time.Second
+		quiet = 6 * time.Second // a worker's first looks, which it takes in its first seconds, are no cost of waiting
+		span  = 20 * time.Second
 		first = 10 + 2*10 // recipients that the first window carries at most
 	)
 	var result waiting
