@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
@@ -65,8 +64,7 @@ func (h *Handler) inviteUntilStopped(ctx context.Context, r *run, payload tasks.
 
 // StopInvites ends the runs of invites that wait and are to wait no longer, until the context ends.
 func (h *Handler) StopInvites(ctx context.Context) {
-	looked := time.Now() // for cancelled ones
-	for policy.Sleep(ctx, policy.ForgottenCheck) == nil {
+	for policy.Sleep(ctx, policy.StoppedCheck) == nil {
 		var lives []*inviteLife
 		var ids []string
 		var addresses []store.AddressID
@@ -82,12 +80,9 @@ func (h *Handler) StopInvites(ctx context.Context) {
 		if err != nil {
 			continue // it is asked again
 		}
-		records := make([]record.Record, len(ids))
-		if time.Since(looked) >= policy.CancelledCheck {
-			looked = time.Now()
-			if records, err = h.records.Several(ctx, ids); err != nil {
-				continue
-			}
+		records, err := h.records.Several(ctx, ids)
+		if err != nil {
+			continue
 		}
 		for i, life := range lives {
 			switch {

@@ -143,11 +143,8 @@ const (
 	Unproven = time.Hour
 	// RedisRest is the wait before Redis is asked again after it could not answer.
 	RedisRest = 500 * time.Millisecond
-	// ForgottenCheck is how often a worker looks whether addresses of its invites were forgotten on request, and
-	// CancelledCheck whether the invites were cancelled. That reads the record of each: seldom, for it only empties the
-	// queue. A cancelled invite makes no call anyway.
-	ForgottenCheck = time.Second
-	CancelledCheck = 15 * time.Second
+	// StoppedCheck is how often a worker looks whether its invites were cancelled, or their addresses forgotten.
+	StoppedCheck = time.Second
 	// NewerRest is how long a worker leaves a task of a newer version alone.
 	NewerRest = 30 * time.Second
 

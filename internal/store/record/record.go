@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,21 +156,26 @@ func (s *Store) Stored(ctx context.Context, id string) (r Record, stored []byte,
 	return r, stored, err
 }
 
+// recordsAtOnce is how many records are read by one command.
+const recordsAtOnce = 250
+
 // Several gives the records of tasks. Of one without a record, or whose record cannot be read, that is a zero one.
 func (s *Store) Several(ctx context.Context, ids []string) (records []Record, err error) {
 	defer store.Wrap(&err, "the records of %d tasks", len(ids))
-	pipe := s.db.Pipeline()
-	answers := make([]*redis.StringCmd, len(ids))
+	keys := make([]string, len(ids))
 	for i, id := range ids {
-		answers[i] = pipe.Get(ctx, s.db.Key.Record(id))
+		keys[i] = s.db.Key.Record(id)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, err
-	}
-	records = make([]Record, len(ids))
-	for i, answer := range answers {
-		if data, err := answer.Bytes(); err == nil {
-			records[i], _ = Decode(data)
+	records = make([]Record, 0, len(ids))
+	for chunk := range slices.Chunk(keys, recordsAtOnce) {
+		found, err := s.db.MGet(ctx, chunk...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for _, stored := range found {
+			data, _ := stored.(string) // nil where there is none
+			r, _ := Decode([]byte(data))
+			records = append(records, r)
 		}
 	}
 	return records, nil
