@@ -302,6 +302,9 @@ func (l *load) handBack() error {
 
 // tell tells a waiter what became of its recipient, or lets it wait for another call and gives its claim back.
 func (l *load) tell(w *waiter) {
+	if w.result.Answer.Kind == fate.ForAnother && !l.d.caller.Policy.LooksUp() {
+		w.result.Answer.Alone = true // a call of its own costs no permit, and nobody's fault delays it again
+	}
 	if w.result.Answer.Kind != fate.NothingYet {
 		w.told <- w.result
 		return

@@ -46,20 +46,24 @@ func (d *Dispatcher) demandOfWaiters(
 		kind = policy.Create
 	}
 	calls[kind] = len(d.waiters)
-	if !d.queues[kind].isBlocked(now) || !d.caller.Policy.LooksUp() {
-		return 0, nil, 0
-	}
 	var sharing []*waiter
 	for _, w := range d.waiters {
 		if w.shares {
 			sharing = append(sharing, w)
 		}
 	}
+	full := len(sharing) / policy.BulkSize * policy.BulkSize
+	switch {
+	case !d.caller.Policy.LooksUp():
+		calls[kind] -= full
+		return full, nil, 0
+	case !d.queues[kind].isBlocked(now):
+		return 0, nil, 0
+	}
 	calls[policy.Create] = max(calls[policy.Create], len(d.waiters)-len(sharing))
 	if d.queues[policy.Bulk].isBlocked(now) {
 		calls[policy.Create] = len(d.waiters)
 	}
-	full := len(sharing) / policy.BulkSize * policy.BulkSize
 	switch {
 	case len(sharing) == 0:
 		return 0, nil, 0

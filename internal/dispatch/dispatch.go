@@ -65,10 +65,10 @@ type waiter struct {
 	since   time.Time
 	waited  time.Duration // until it was in a call
 	looking bool          // is being looked up
-	looked  bool
-	leaving bool        // its task has given up
-	result  Result      // of the call that it is in
-	told    chan Result // gets the result that its task waits for
+	looked  bool          // was looked up, or need not be
+	leaving bool          // its task has given up
+	result  Result        // of the call that it is in
+	told    chan Result   // gets the result that its task waits for
 }
 
 // queue is where calls of one kind wait for their permits.
@@ -101,8 +101,7 @@ func New(caller *call.Caller, clerk Clerk, questions *ask.Questions, intents Int
 // not be claimed for one, and how long it was in no call. The caller settles the claim. If ctx ends before the
 // recipient is in a call, the error is ctx's and nothing was sent.
 func (d *Dispatcher) Send(ctx context.Context, r Recipient, wish intent.Wish) (Result, time.Duration, error) {
-	w := &waiter{Recipient: r, wish: wish, since: time.Now(), told: make(chan Result, 1)}
-	w.shares = !w.alone && d.caller.Policy.LooksUp() && d.caller.Policy.RidesInBulk(w.HasMetadata(), false)
+	w := d.newWaiter(r, wish)
 	d.change(func() { d.waiters = append(d.waiters, w) })
 	var result Result
 	select {
@@ -120,6 +119,14 @@ func (d *Dispatcher) Send(ctx context.Context, r Recipient, wish intent.Wish) (R
 		return Result{}, w.waited, ctx.Err()
 	}
 	return result, w.waited, nil
+}
+
+// newWaiter gives a waiter that is in no call yet.
+func (d *Dispatcher) newWaiter(r Recipient, wish intent.Wish) *waiter {
+	w := &waiter{Recipient: r, wish: wish, since: time.Now(), told: make(chan Result, 1)}
+	w.looked = !d.caller.Policy.LooksUp() // while bulk permits are not scarce, a refused bulk wastes none
+	w.shares = !w.alone && d.caller.Policy.RidesInBulk(w.HasMetadata(), false) && !(w.looked && w.IgnoreExisting)
+	return w
 }
 
 // nothingYet is the result of a waiter whose task has given up.

@@ -3,7 +3,9 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +52,42 @@ func TestABurstOfInvitesFitsIntoBothBudgets(t *testing.T) {
 		if len(bulk) != policy.BulkSize {
 			t.Errorf("a bulk left with %d", len(bulk))
 		}
+	}
+}
+
+func TestWithoutALimitOfBulksTenThatWaitShareACall(t *testing.T) {
+	t.Parallel()
+	clerk := &fakeClerk{answer: func(addresses []string) error {
+		if slices.Contains(addresses, "p3@example.com") {
+			return &clerkclient.Error{Status: 422, Outcome: clerkclient.Rejected, Reach: clerkclient.ReachRequest}
+		}
+		return nil
+	}}
+	d := setup(t, clerk, 0, 0)
+	recipients := people(t, "p", 25)
+	apart := []Recipient{
+		person(t, tasks.Recipient{EmailAddress: "again@example.com", IgnoreExisting: true}),
+		person(t, tasks.Recipient{EmailAddress: "data@example.com", PublicMetadata: map[string]any{"plan": "pro"}}),
+	}
+	var waiters []*waiter
+	for _, r := range append(apart, recipients...) {
+		waiters = append(waiters, d.newWaiter(r, wish(r)))
+	}
+	d.change(func() { d.waiters = append(d.waiters, waiters...) })
+	kinds := map[fate.Kind]int{}
+	for _, w := range waiters {
+		result := <-w.told
+		kinds[result.Answer.Kind]++
+		if result.Answer.Kind == fate.ForAnother && !result.Answer.Alone {
+			t.Errorf("%s may share another call after one that was refused", w.folded)
+		}
+	}
+	if want := map[fate.Kind]int{fate.Created: 17, fate.ForAnother: 10}; !maps.Equal(kinds, want) {
+		t.Errorf("the answers are %v, want %v", kinds, want)
+	}
+	if len(clerk.bulks) != 2 || len(clerk.singles) != 7 || clerk.lookUps > 0 {
+		t.Errorf("%d bulks, %d singles and %d look-ups; want 2, 7 and none",
+			len(clerk.bulks), len(clerk.singles), clerk.lookUps)
 	}
 }
 
