@@ -240,7 +240,7 @@ func understoodView(f peoplefile.File) view {
 		"header_line": known(u.Header), "columns": views(u.Columns, use), "not_mapped": views(u.Options, use),
 		"passed_over":    append([]string{}, u.PassedOver...),
 		"preamble_lines": append([]int{}, u.Preamble...), "footer_lines": append([]int{}, u.Footer...),
-		"rows": u.Rows, "recipients": len(f.Rows), "left_out": counts, "further_addresses": u.Further,
+		"rows": u.Rows, "recipients": u.Recipients, "left_out": counts, "further_addresses": u.Further,
 		"left_out_rows": views(f.LeftOut, func(l peoplefile.LeftOut) view {
 			return view{"line": l.Line, "why": l.Why, "reason": l.Reason}
 		}),

@@ -62,7 +62,7 @@ type grammar struct {
 }
 
 func main() {
-	debug.SetGCPercent(50) // a file is held whole until it is checked: less memory is worth a few milliseconds
+	debug.SetGCPercent(25) // a file is held whole until it is checked: less memory is worth a few milliseconds
 	logging.Disable()      // Redis's errors reach the user as the command's own
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

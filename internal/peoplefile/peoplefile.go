@@ -165,6 +165,8 @@ func (rd *reader) read(data []byte) error {
 	if err != nil {
 		return err
 	}
+	lines := bytes.Count(text, []byte("\n")) + 1
+	rd.file.Rows = make([]Row, 0, min(lines, tasks.MaxRecipients)) // one that grows is there twice for a moment
 	switch bytes.TrimSpace(text)[0] {
 	case '[':
 		return rd.jsonArray(text)
@@ -338,7 +340,7 @@ func (rd *reader) settle() {
 		}
 		kept = append(kept, row)
 	}
-	f.Rows = kept
+	f.Rows, f.Understood.Recipients = kept, len(kept)
 	if len(rd.barred) > 0 {
 		f.Duplicates = slices.DeleteFunc(f.Duplicates, func(d Duplicate) bool {
 			_, found := slices.BinarySearchFunc(f.Rows, d.First, func(r Row, p Place) int { return r.compare(p) })

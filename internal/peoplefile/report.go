@@ -20,12 +20,13 @@ const (
 
 // Understood says how a file was read.
 type Understood struct {
-	Form       string   // CSV, JSON, JSON lines or .xlsx
-	Export     string   // the known program that wrote it, with the year; "" if it is none
-	Encoding   string   // as Options.Encoding asked; "" otherwise
-	Sheet      string   // of a workbook
-	Header     int      // its line; 0 if there is none
-	Rows       int      // of people, the bad ones and those left out among them
+	Form       string // CSV, JSON, JSON lines or .xlsx
+	Export     string // the known program that wrote it, with the year; "" if it is none
+	Encoding   string // as Options.Encoding asked; "" otherwise
+	Sheet      string // of a workbook
+	Header     int    // its line; 0 if there is none
+	Rows       int    // of people, the bad ones and those left out among them
+	Recipients int
 	Columns    []Use    // those that count
 	PassedOver []string // headings of the others; what stands under them is never shown
 	Options    []Use    // headings that look like options of an invitation; only Options.Map takes them
