@@ -132,6 +132,13 @@ func (r *restoreStage) sentTo(address string) (sent []clerktest.Sent) {
 	return sent
 }
 
+// statusOf is the status of an address's only invitation.
+func (r *restoreStage) statusOf(address string) string {
+	r.t.Helper()
+	inv, _ := r.clerk.Invitation(r.atClerk(address)[0])
+	return inv.Status
+}
+
 // TestAfterARestoreNobodyIsInvitedTwice: Redis is lost, and a copy is put back that knows nothing of what was sent,
 // revoked, forgotten and deleted since it was made.
 func TestAfterARestoreNobodyIsInvitedTwice(t *testing.T) {
@@ -156,6 +163,7 @@ func TestAfterARestoreNobodyIsInvitedTwice(t *testing.T) {
 		t.Errorf("the forgotten address is in %v", found)
 	}
 	r.ok("invite", "third@example.com")
+	r.ok("revoke", r.atClerk("p0@example.com")[0])
 	testkit.Eventually(t, "the standstill is told", func() bool {
 		standstill, _ := r.ok("campaign", "status", "spring")["standstill"].(map[string]any)
 		return standstill["reason"] == "restored"
@@ -167,12 +175,15 @@ func TestAfterARestoreNobodyIsInvitedTwice(t *testing.T) {
 	if now := len(r.clerk.Ledger()); now != before {
 		t.Fatalf("%d were sent while work rests", now-before)
 	}
+	if status := r.statusOf("p0@example.com"); status != "pending" {
+		t.Fatalf("an invitation is %s: it was changed while work rests", status)
+	}
 
 	answer := r.ok("restore", "--from-log", r.log, "--yes")
-	want(t, answer, map[string]any{"ended": true, "tasks": 5})
+	want(t, answer, map[string]any{"ended": true, "tasks": 6})
 	testkit.Eventually(t, "all has ended", func() bool {
 		return r.campaign("spring").State == tasks.CampaignFinished && len(r.sentTo("fourth@example.com")) == 1 &&
-			r.deadLetters() == 4
+			r.deadLetters() == 4 && r.statusOf("p0@example.com") == "revoked"
 	})
 	r.checkRestored()
 	if lines(w, "work goes on after Redis was restored") != 1 {

@@ -84,6 +84,9 @@ func rest(s policy.Standstill) *Standstill {
 	return stands
 }
 
+// Rested tells whether nothing is changed at Clerk because Redis was restored from a copy.
+func (o Outlook) Rested() bool { return o.Trouble != nil && o.Trouble.Reason == Restored }
+
 // Resting is the standstill of some kinds of calls, if one of them rests; else nil.
 func (o Outlook) Resting(calls ...policy.Call) *Standstill {
 	for _, s := range o.Rests {
