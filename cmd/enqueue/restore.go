@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/store"
@@ -39,6 +40,9 @@ func (a *app) readErasures(paths []string) ([]store.Erasure, error) {
 	if fault, ok := errors.AsType[*desk.LogError](err); ok {
 		return nil, &usageError{error: fault}
 	}
+	if missing, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, usage("%v; nothing was done", missing)
+	}
 	return erasures, err
 }
 
@@ -61,7 +65,7 @@ func (a *app) forgetAgain(paths []string, yes bool) error {
 // repeatErasures repeats erasures and says what has come of it.
 func (a *app) repeatErasures(erasures []store.Erasure) (desk.Repeated, error) {
 	r, err := a.desk.ForgetAgain(a.ctx, erasures, a.waiting("the addresses are kept out"))
-	if err == nil {
+	if err == nil && len(erasures) > 0 {
 		a.out.say("Addresses that are forgotten by the log: %d. Redis held something of %d. Removed: %s.",
 			r.Addresses, r.Held, removedWords(r.Removed))
 	}
