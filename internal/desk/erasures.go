@@ -179,8 +179,8 @@ type Repeated struct {
 }
 
 // ForgetAgain repeats erasures. It sets all tombstones first, and then removes every address that has one and of which
-// Redis still holds something. Repeating it is safe. What cannot be read may hold one of them: the error, a
-// *store.Partial, names it.
+// Redis still holds something. Lists that wait on the pages are removed: nobody can look into them. What cannot be read
+// may hold one of them, too: the error, a *store.Partial, names it. Repeating it is safe.
 func (d *Desk) ForgetAgain(
 	ctx context.Context, erasures []store.Erasure, waiting func(left string),
 ) (r Repeated, err error) {
@@ -194,6 +194,9 @@ func (d *Desk) ForgetAgain(
 		}
 	}
 	if err := d.tombstones.Replay(ctx, erasures); err != nil {
+		return r, err
+	}
+	if err := d.keptLists.DropAll(ctx); err != nil {
 		return r, err
 	}
 	held, err := d.heldAgainstWill(ctx)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
@@ -259,21 +258,22 @@ func TestABrokenErasureLogChangesNothing(t *testing.T) {
 		"long":        strings.Repeat("x", 5000) + "\n",
 	} {
 		path := s.write(strings.ReplaceAll(name, " ", "-")+".log", string(good)+broken)
-		for _, command := range [][]string{{"forget", "--from-log", path, "--yes"}, {"restore", "--from-log", path, "--yes"}} {
-			a := s.enqueue(command...)
+		for _, command := range []string{"forget", "restore"} {
+			a := s.enqueue(command, "--from-log", path, "--yes")
 			if a.Exit != 2 || !strings.Contains(a.Stderr, "line 2") || !strings.Contains(a.Stderr, "nothing was done") {
-				t.Errorf("%s, %s: exit %d, %s", name, command[0], a.Exit, a.Stderr)
+				t.Errorf("%s, %s: exit %d, %s", name, command, a.Exit, a.Stderr)
 			}
 		}
 	}
-	if found := s.traces("ada@example.com"); len(found) == 0 || s.rdb.Exists(t.Context(), "usher:{once}:restored").Val() > 0 {
+	rests := s.rdb.Exists(t.Context(), "usher:{once}:restored").Val()
+	if found := s.traces("ada@example.com"); len(found) == 0 || rests > 0 {
 		t.Errorf("something was done: the address is in %v", found)
 	}
-	began := time.Now()
 	for range 2 { // repeating it is safe
-		want(t, s.ok("forget", "--from-log", s.write("good.log", string(good)), "--yes"), map[string]any{"addresses": 1})
+		again := s.ok("forget", "--from-log", s.write("good.log", string(good)), "--yes")
+		want(t, again, map[string]any{"addresses": 1})
 	}
 	if found := s.traces("ada@example.com"); len(found) > 0 {
-		t.Errorf("after %s the address is in %v", time.Since(began), found)
+		t.Errorf("the address is in %v", found)
 	}
 }

@@ -8,8 +8,8 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // MemoryLua is what scripts begin with, after Clock, that must know whether Redis may have lost what it was given.
-// memory(run, lost, count, restored, sure, next) gives when it last may have (ms; 0: never). There are two ways to see it, and
-// either suffices:
+// memory(run, lost, count, restored, sure, next) gives when it last may have (ms; 0: never). There are two ways to see
+// it, and either suffices:
 //
 //   - The Redis that runs the script is another one than ran it last: it was started anew, or a replica took over. Only
 //     INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis that
@@ -17,8 +17,8 @@ local function stamp(n) return string.format('%.0f', n) end
 //   - The count of a process is lower than Redis has said it is: what was written since is lost. Other processes see
 //     the same loss a moment later; within loss_told of the first it is told once.
 //
-// The second result is for how long Redis has run (s; -1: it does not tell). The third tells whether a copy was put back
-// and work rests.
+// The second result is for how long Redis has run (s; -1: it does not tell). The third tells whether a copy was put
+// back and work rests.
 const MemoryLua = `
 local count_keep, loss_told = 3600000, 3000
 local function memory(run, lost, count, restored, sure, next)
