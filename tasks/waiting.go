@@ -13,8 +13,8 @@ import (
 )
 
 // Standstill is why a campaign or a task makes no call at present: a reason of a fixed set (window, reserve, endpoint,
-// key, doubt, paused, no_worker, redis, backoff, look_up, upload), since and until when as far as is known, and the
-// same in words.
+// key, doubt, paused, no_worker, redis, restored, backoff, look_up, upload), since and until when as far as is known,
+// and the same in words.
 type Standstill = forecast.Standstill
 
 // Waiting is why a task that has not ended makes no call at present, and when it should.
@@ -47,6 +47,9 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	}
 	if task.State == StateScheduled {
 		return Waiting{}, nil
+	}
+	if outlook.Rested() && (task.Type == TypeRevoke || task.Type == TypeDelete) {
+		return Waiting{Standstill: outlook.Trouble}, nil
 	}
 	if task.Type == TypeInvite {
 		return c.inviteWaiting(ctx, task, outlook, announced)

@@ -169,7 +169,7 @@ func howToRepeat(command string) (changes bool, again string) {
 		return true, "repeat it: what is gone already stays gone"
 	case "sync-list", "resume-calls", "campaign pause", "campaign resume", "campaign cancel", "campaign delete",
 		"dead-letter retry", "dead-letter delete", "task cancel", "schedule pause", "schedule resume", "schedule remove",
-		"forget":
+		"forget", "restore":
 		return true, harmless
 	}
 	return true, "enqueue status and enqueue find tell"

@@ -30,6 +30,7 @@ func everyCommand() map[string][]string {
 		"schedule list": nil, "schedule check": {"FILE"}, "schedule run": {"daily"}, "schedule pause": {"daily"},
 		"schedule resume": {"daily"}, "schedule remove": {"daily"}, "task list": nil,
 		"task cancel": {"one", "--yes"}, "completion": {"bash"}, "help": nil, "serve": {"--no-auth", "--addr", "127.0.0.1:0"}, "forget": {"ada@example.com", "--yes"},
+		"restore": {"--no-log", "--yes"},
 	}
 }
 

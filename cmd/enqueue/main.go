@@ -56,6 +56,7 @@ type grammar struct {
 	Schedule    scheduleCommand    `cmd:"" help:"List, check, run, pause, resume or remove tasks that repeat."`
 	Invitations invitationsCommand `cmd:"" help:"Show the directory: Clerk's invitations as last synced."`
 	Forget      forgetCommand      `cmd:"" help:"Remove an address from everything that is kept of it, for good."`
+	Restore     restoreCommand     `cmd:"" help:"Go on after Redis was restored from a copy: nobody is invited again."`
 	Serve       serveCommand       `cmd:"" help:"Serve HTTP, for programs in any language."`
 	Completion  completionCommand  `cmd:"" help:"Write what lets a shell complete commands and flags."`
 	Help        helpCommand        `cmd:"" help:"Show what a command does, and its flags."`

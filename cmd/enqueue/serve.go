@@ -33,6 +33,7 @@ type serveCommand struct {
 	RequestsPerSecond string   `default:"10000" placeholder:"N" help:"How many requests a second are served to one name."`
 	Healthcheck       bool     `help:"Ask the running server whether it is ready, and exit."`
 	LogLevel          string   `env:"USHER_LOG_LEVEL" default:"info" help:"debug, info, warn or error; debug has a line for each request."`
+	ErasureLog
 	settings.Clerk
 }
 
@@ -72,6 +73,7 @@ func (c *serveCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	a.desk.ErasureLog = c.ErasureLog.Path
 	listener, err := new(net.ListenConfig).Listen(a.ctx, "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return settings.Fault("USHER_API_ADDR", addr, "an address that can be listened on (%v)", errors.Unwrap(err))

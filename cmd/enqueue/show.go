@@ -267,13 +267,25 @@ func (c *invitationsCommand) Run(a *app) (err error) {
 }
 
 type forgetCommand struct {
-	Address string `arg:"" help:"The address to forget."`
-	AtClerk bool   `help:"Have a worker delete its invitations at Clerk first, for good and in any status."`
-	Lift    bool   `help:"Let the address be written down again. What was removed does not come back."`
-	Yes     bool   `help:"Do not ask."`
+	Address string `arg:"" optional:"" help:"The address to forget."`
+	ErasureLog
+	FromLog []string `placeholder:"FILE" help:"Repeat the erasures of a log: a copy of Redis was put back. Repeatable."`
+	AtClerk bool     `help:"Have a worker delete its invitations at Clerk first, for good and in any status."`
+	Lift    bool     `help:"Let the address be written down again. What was removed does not come back."`
+	Yes     bool     `help:"Do not ask."`
 }
 
 func (c *forgetCommand) Run(a *app) error {
+	if len(c.FromLog) > 0 {
+		if c.Address != "" || c.AtClerk || c.Lift {
+			return usage("--from-log goes without an address, --at-clerk and --lift")
+		}
+		return a.forgetAgain(c.FromLog, c.Yes)
+	}
+	if c.Address == "" {
+		return usage("give the address to forget, or --from-log FILE")
+	}
+	a.desk.ErasureLog = c.ErasureLog.Path
 	c.Address = tasks.CleanAddress(c.Address)
 	if err := (tasks.Recipient{EmailAddress: c.Address}).Validate(); err != nil {
 		return err
@@ -296,15 +308,7 @@ func (c *forgetCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	told := false
-	waiting := func(left string) {
-		a.work.begun("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
-		a.out.note("Waiting: %s.", left)
-		if !told {
-			told = true
-			a.warnIdle("this waits for one")
-		}
-	}
+	waiting := a.waiting("the address is kept out")
 	answer := view{"forgotten": true}
 	var r desk.Removed
 	var err error
@@ -320,9 +324,7 @@ func (c *forgetCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	a.out.say("Forgotten. Removed: from %s, %s, %s in queues, %s, %s of the directory's copies, %s.",
-		plural(r.Campaigns, "campaign"), plural(r.Uploads, "upload"), plural(r.Tasks, "task"),
-		plural(r.DeadLetters, "dead letter"), plural(r.Invitations, "row"), plural(r.Intents, "intent"))
+	a.out.say("Forgotten. Removed: %s.", removedWords(r))
 	a.out.say("%sRedis's own files keep what was removed until it rewrites them (BGREWRITEAOF).", atClerk)
 	answer["removed"] = r
 	a.out.object(answer)

@@ -115,7 +115,7 @@ func (s *stage) answerOf(words []string) string {
 	}
 	args := make([]string, 0, len(words))
 	for _, word := range words[1:] {
-		if strings.HasSuffix(word, ".csv") {
+		if strings.HasSuffix(word, ".csv") || strings.HasSuffix(word, ".log") {
 			word = filepath.Join(s.dir, word)
 		}
 		args = append(args, word)

@@ -139,14 +139,22 @@ func refused(status int, code, message string) Finding {
 	}}}
 }
 
-// users asks which addresses belong to users, in one call.
+// users asks which recipients belong to users, in one call.
 func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) ([]string, error) {
 	addresses := make([]string, len(recipients))
 	for i, r := range recipients {
 		addresses[i] = tasks.FoldAddress(r.EmailAddress)
 	}
-	var found []string
-	err := q.put(ctx, func(ctx context.Context) (err error) {
+	return q.Users(ctx, addresses)
+}
+
+// Users asks which of some addresses, folded, belong to users, in one call. There may be none, and at most
+// policy.LookupSize.
+func (q *Questions) Users(ctx context.Context, addresses []string) (found []string, err error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	err = q.put(ctx, func(ctx context.Context) (err error) {
 		found, _, err = q.clerk.UsersByEmail(ctx, addresses)
 		return err
 	})

@@ -20,9 +20,15 @@ type Lost struct {
 	Since   time.Time // of the first such call, on our clock
 }
 
-// FindLost asks Clerk which invitations were made for addresses since their first lost calls. It gives their ids by
-// folded address, the oldest first, revoked and accepted ones too. Absence is proved only without an error.
-func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]string, error) {
+// Found are the invitations that were made for one address.
+type Found struct {
+	IDs  []string // the oldest first, revoked and accepted ones too
+	Gone []string // those that are revoked or expired
+}
+
+// FindLost asks Clerk which invitations were made for addresses since their first lost calls, by folded address.
+// Absence is proved only without an error.
+func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string]Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, policy.LostPatience)
 	defer cancel()
 	since := make(map[string]time.Time, len(lost))
@@ -37,11 +43,15 @@ func (q *Questions) FindLost(ctx context.Context, lost []Lost) (map[string][]str
 	if err != nil {
 		return nil, fmt.Errorf("asking what became of %d calls: %w", len(lost), err)
 	}
-	found := map[string][]string{}
+	found := map[string]Found{}
 	for _, inv := range byAge(invitations) {
 		folded := tasks.FoldAddress(inv.EmailAddress)
 		if from, asked := since[folded]; asked && q.MadeSince(inv, from) {
-			found[folded] = append(found[folded], inv.ID)
+			f := found[folded]
+			if f.IDs = append(f.IDs, inv.ID); inv.Status == "revoked" || inv.Status == "expired" {
+				f.Gone = append(f.Gone, inv.ID)
+			}
+			found[folded] = f
 		}
 	}
 	return found, nil

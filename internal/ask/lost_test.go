@@ -58,7 +58,8 @@ func TestFindLostTakesOnlyWhatTheCallCanHaveMade(t *testing.T) {
 		{ID: "inv_first", EmailAddress: "ada@example.com", CreatedAt: called.Add(-9 * time.Second)},
 		{ID: "inv_before", EmailAddress: "ada@example.com", CreatedAt: called.Add(-30 * time.Second)},
 		{ID: "inv_other", EmailAddress: "canada@example.com", CreatedAt: called},
-		{ID: "inv_revoked", EmailAddress: "bob@example.com", CreatedAt: called, Revoked: true},
+		{ID: "inv_revoked", EmailAddress: "bob@example.com", CreatedAt: called, Revoked: true,
+			Status: "revoked"},
 	}}
 	q := once(t, clerk)
 	// both ways of asking
@@ -68,11 +69,14 @@ func TestFindLostTakesOnlyWhatTheCallCanHaveMade(t *testing.T) {
 		if err != nil || len(found) != 2 {
 			t.Fatalf("%v, %v", found, err)
 		}
-		if got := found["ada@example.com"]; !slices.Equal(got, []string{"inv_first", "inv_second"}) {
+		if got := found["ada@example.com"].IDs; !slices.Equal(got, []string{"inv_first", "inv_second"}) {
 			t.Errorf("%d asked: %v", len(asked), got)
 		}
-		if got := found["bob@example.com"]; !slices.Equal(got, []string{"inv_revoked"}) {
+		if got := found["bob@example.com"].IDs; !slices.Equal(got, []string{"inv_revoked"}) {
 			t.Errorf("%d asked: %v", len(asked), got)
+		}
+		if got := found["bob@example.com"].Gone; !slices.Equal(got, []string{"inv_revoked"}) {
+			t.Errorf("%d asked: %v are gone", len(asked), got)
 		}
 	}
 }

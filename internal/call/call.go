@@ -51,6 +51,7 @@ type Caller struct {
 	Policy   policy.Policy
 	Key      string // fingerprint of the key
 	Gate     *KeyGate
+	Restored *Gate           // holds back all calls but reads while Redis was restored and work rests; may be nil
 	Life     context.Context // ends when calls under way must end
 	Observer Observer
 	Log      zerolog.Logger
@@ -86,19 +87,33 @@ func (c *Caller) Probe(ctx context.Context, ask func(ctx context.Context) error)
 func (c *Caller) Begin(ctx context.Context, kind policy.Call, told func(next time.Time)) (*Flight, error) {
 	start := time.Now()
 	for {
-		if err := c.Gate.wait(ctx); err != nil {
+		if err := c.waitForGates(ctx, kind); err != nil {
 			return nil, err
 		}
 		flight, err := c.permitted(ctx, kind, told)
 		if err != nil {
 			return nil, err
 		}
-		if c.Gate.Open() {
+		if c.Gate.Open() && !c.Rests(kind) {
 			flight.timing.Permit = time.Since(start)
 			return flight, nil
 		}
-		flight.Land(ErrNothingSent) // the gate closed while it waited
+		flight.Land(ErrNothingSent) // a gate closed while it waited
 	}
+}
+
+// Rests tells whether calls of a kind wait because Redis was restored from a copy.
+func (c *Caller) Rests(kind policy.Call) bool {
+	return c.Restored != nil && kind != policy.Read && !c.Restored.Open()
+}
+
+func (c *Caller) waitForGates(ctx context.Context, kind policy.Call) error {
+	if c.Rests(kind) {
+		if err := c.Restored.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return c.Gate.wait(ctx)
 }
 
 // permitted asks until it has a permit. While Redis cannot answer nobody gets one, and it asks again.

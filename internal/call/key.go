@@ -5,46 +5,37 @@ import (
 	"sync"
 )
 
-// KeyGate holds a worker's calls back while Clerk refuses its key. Nothing is wrong with what waits; a probe now and
-// then finds out whether the key works again.
-type KeyGate struct {
-	mu      sync.Mutex
-	closed  chan struct{} // closed when calls may go on; nil while the gate is open
-	refused chan struct{} // told once when the gate closes
+// Gate holds calls back while it is closed. The zero Gate is open.
+type Gate struct {
+	mu     sync.Mutex
+	closed chan struct{} // closed when calls may go on; nil while the gate is open
 }
 
-// NewKeyGate gives an open gate.
-func NewKeyGate() *KeyGate { return &KeyGate{refused: make(chan struct{}, 1)} }
-
-// Refused tells when the gate has closed.
-func (g *KeyGate) Refused() <-chan struct{} { return g.refused }
-
-// answered notes whether Clerk took the key.
-func (g *KeyGate) answered(accepted bool) {
+// Set closes the gate, or opens it, and tells whether that has changed it.
+func (g *Gate) Set(closed bool) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case accepted && g.closed != nil:
+	case closed && g.closed == nil:
+		g.closed = make(chan struct{})
+		return true
+	case !closed && g.closed != nil:
 		close(g.closed)
 		g.closed = nil
-	case !accepted && g.closed == nil:
-		g.closed = make(chan struct{})
-		select {
-		case g.refused <- struct{}{}:
-		default:
-		}
+		return true
 	}
+	return false
 }
 
 // Open tells whether calls may go on.
-func (g *KeyGate) Open() bool {
+func (g *Gate) Open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.closed == nil
 }
 
 // wait returns when the gate is open, or with the context's error.
-func (g *KeyGate) wait(ctx context.Context) error {
+func (g *Gate) wait(ctx context.Context) error {
 	g.mu.Lock()
 	closed := g.closed
 	g.mu.Unlock()
@@ -56,5 +47,29 @@ func (g *KeyGate) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// KeyGate holds a worker's calls back while Clerk refuses its key. Nothing is wrong with what waits; a probe now and
+// then finds out whether the key works again.
+type KeyGate struct {
+	Gate
+	refused chan struct{} // told once when the gate closes
+}
+
+// NewKeyGate gives an open gate.
+func NewKeyGate() *KeyGate { return &KeyGate{refused: make(chan struct{}, 1)} }
+
+// Refused tells when the gate has closed.
+func (g *KeyGate) Refused() <-chan struct{} { return g.refused }
+
+// answered notes whether Clerk took the key.
+func (g *KeyGate) answered(accepted bool) {
+	if changed := g.Set(!accepted); !changed || accepted {
+		return
+	}
+	select {
+	case g.refused <- struct{}{}:
+	default:
 	}
 }

@@ -35,6 +35,7 @@ type Desk struct {
 	Retrier     *retry.Retrier
 	Directory   *directory.Directory // the copy of Clerk's list
 	Schedules   *schedule.Control
+	ErasureLog  string // the file to which erasures are added; empty: to none
 
 	actor      string
 	rdb        redis.UniversalClient

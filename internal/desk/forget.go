@@ -44,9 +44,23 @@ const (
 // the error is ErrLeft.
 func (d *Desk) Forget(ctx context.Context, address string, waiting func(left string)) (Removed, error) {
 	f := forgetting{Desk: d, folded: tasks.FoldAddress(address), id: store.IDOf(address)}
-	if _, err := d.tombstones.Set(ctx, f.id); err != nil {
+	if err := d.keepOut(ctx, f.id); err != nil {
 		return f.removed, err
 	}
+	err := f.untilGone(ctx, waiting)
+	return f.removed, err
+}
+
+// keepOut sets a tombstone, and adds the erasure to the log.
+func (d *Desk) keepOut(ctx context.Context, id store.AddressID) error {
+	if _, err := d.tombstones.Set(ctx, id); err != nil {
+		return err
+	}
+	return d.note(ctx, id, false)
+}
+
+// untilGone removes an address that has a tombstone until nothing holds it any more.
+func (f *forgetting) untilGone(ctx context.Context, waiting func(left string)) error {
 	patient, cancel := context.WithTimeout(ctx, forgetPatience)
 	defer cancel()
 	for told := ""; ; {
@@ -54,13 +68,13 @@ func (d *Desk) Forget(ctx context.Context, address string, waiting func(left str
 		left, err := f.pass(patient)
 		switch {
 		case ctx.Err() != nil:
-			return f.removed, ctx.Err()
+			return ctx.Err()
 		case patient.Err() != nil:
-			return f.removed, fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrLeft, told)
+			return fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrLeft, told)
 		case err != nil:
-			return f.removed, fmt.Errorf("forgetting an address: %w", err)
+			return fmt.Errorf("forgetting an address: %w", err)
 		case left == "" && f.removed.Tasks == before: // else one may have been on its way from one state to another
-			return f.removed, nil
+			return nil
 		case left != "" && left != told:
 			told = left
 			waiting(left)
@@ -77,7 +91,7 @@ var ErrAtClerk = errors.New("not all could be deleted at Clerk")
 func (d *Desk) ForgetAtClerk(
 	ctx context.Context, address string, waiting func(left string),
 ) (r Removed, deleted int, err error) {
-	if _, err := d.tombstones.Set(ctx, store.IDOf(address)); err != nil {
+	if err := d.keepOut(ctx, store.IDOf(address)); err != nil {
 		return r, 0, err
 	}
 	task, err := d.DeleteEmail(ctx, address)
@@ -101,13 +115,17 @@ func (d *Desk) ForgetAtClerk(
 
 // Lift takes the tombstone of an address away and tells whether there was one. What was removed does not come back.
 func (d *Desk) Lift(ctx context.Context, address string) (bool, error) {
-	return d.tombstones.Lift(ctx, store.IDOf(address))
+	lifted, err := d.tombstones.Lift(ctx, store.IDOf(address))
+	if err == nil {
+		err = d.note(ctx, store.IDOf(address), true)
+	}
+	return lifted, err
 }
 
 // forgetting is the work of forgetting one address.
 type forgetting struct {
 	*Desk
-	folded  string
+	folded  string // empty if only its id is known: then no text holds it
 	id      store.AddressID
 	removed Removed
 }
@@ -125,7 +143,7 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 		{&f.removed.Uploads, func() (int, error) { return f.ledgers.EraseStaged(ctx, f.id) }},
 		{&f.removed.Campaigns, func() (int, error) { return f.ledgers.Erase(ctx, f.id) }},
 		{&f.removed.DeadLetters, func() (int, error) { return f.deadLetters(ctx) }},
-		{&f.removed.Invitations, func() (int, error) { return f.Directory.Erase(ctx, f.folded) }},
+		{&f.removed.Invitations, func() (int, error) { return f.listed(ctx) }},
 	} {
 		n, err := step.erase()
 		if *step.removed += n; err != nil {
@@ -143,6 +161,14 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 		f.removed.Intents = 1
 	}
 	return left, err
+}
+
+// listed erases the address from the directory.
+func (f *forgetting) listed(ctx context.Context) (int, error) {
+	if f.folded == "" {
+		return 0, nil
+	}
+	return f.Directory.Erase(ctx, f.folded)
 }
 
 // tasks deletes the tasks about the address from the queues, and says what of them cannot be deleted yet. A revocation
@@ -223,6 +249,9 @@ func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
 
 // in tells whether a payload is about the address: it says so, or cannot be read and has it somewhere.
 func (f *forgetting) in(payload []byte) bool {
+	if f.folded == "" {
+		return false
+	}
 	var said struct {
 		EmailAddress *string `json:"email_address"`
 	}

@@ -198,8 +198,7 @@ func (l *load) claim() {
 	}
 	claims, err := l.d.intents.Claim(l.flight.Context(), "t"+uuid.NewString(), time.Until(l.flight.Deadline()), wishes)
 	if err != nil {
-		l.d.caller.Log.Warn().Err(err).Msg("no address claimed: Redis cannot answer")
-		l.failed = true
+		l.gaveNone(err, "no address claimed: Redis cannot answer")
 		return
 	}
 	for i, w := range l.waiters {
@@ -229,8 +228,7 @@ func (l *load) take(s *Delivery) {
 	ctx, within := l.flight.Context(), time.Until(l.flight.Deadline())
 	batch, err := l.d.ledgers.TakeForCall(ctx, s.feed.campaign, s.n, within, policy.SettleMargin, from...)
 	if err != nil {
-		l.d.caller.Log.Warn().Err(err).Str("campaign", s.feed.campaign).Msg("no recipients taken: Redis cannot answer")
-		l.failed = true
+		l.gaveNone(err, "no recipients taken: Redis cannot answer")
 		return
 	}
 	s.Batch = batch
@@ -246,6 +244,14 @@ func (l *load) take(s *Delivery) {
 		default:
 			l.add(r, &s.Answers[i])
 		}
+	}
+}
+
+// gaveNone notes that Redis has given nobody for the call. That work rests after a restoration is told elsewhere.
+func (l *load) gaveNone(err error, message string) {
+	l.failed = true
+	if !store.IsRestoring(err) {
+		l.d.caller.Log.Warn().Err(err).Msg(message)
 	}
 }
 

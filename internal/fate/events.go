@@ -181,7 +181,7 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 			k.Refusal = nil
 		}
 		return k.judge(rules, IntentUntold)
-	case k.Foreign: // nothing was lost
+	case k.Foreign && !k.Intent.Restored: // nothing was lost
 		return k.decide(Overcome, IntentUntold)
 	case len(k.Intent.Deleted) > 0:
 		k.found()
@@ -192,12 +192,35 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 	}
 	k.Unanswered = 0
 	for _, id := range found {
-		if !slices.Contains(k.Intent.Used, id) {
+		if !slices.Contains(k.Intent.Used, id) && !slices.Contains(k.Gone, id) {
 			k.found()
 			return k.sent(id, false, IntentFound)
 		}
 	}
+	if k.Intent.Restored {
+		k.Foreign = false
+		if why := k.unknowable(); why != "" {
+			d := k.dead(Failure{Code: CodeRestored, Message: why}, Rejected, IntentAbsent)
+			d.Revoked = k.Gone
+			return d
+		}
+	}
 	return k.absent(rules)
+}
+
+// unknowable says why nobody knows whether a recipient was invited since the copy of Redis was made that was put back;
+// empty if that is known, or if Clerk would refuse a second invitation.
+func (k Known) unknowable() string {
+	unused := func(id string) bool { return !slices.Contains(k.Intent.Used, id) }
+	switch {
+	case slices.ContainsFunc(k.Gone, unused):
+		return "Redis was restored from a copy, and since the recipient was enqueued an invitation for the address was " +
+			"made that is revoked or expired: whether it was this one nobody knows."
+	case k.User && k.IgnoresExisting():
+		return "Redis was restored from a copy, and the address belongs to a user: whether it was invited since nobody " +
+			"knows."
+	}
+	return ""
 }
 
 // found corrects the count: the lost call counted as failed.

@@ -11,6 +11,10 @@ package fate
 
 import "time"
 
+// CodeRestored is the cause of a dead letter that is a person's to judge: after Redis was restored from a copy nobody
+// knows whether the recipient was invited.
+const CodeRestored = "unknown_after_restore"
+
 // State is what a recipient's life has come to so far. It is kept in Redis between two steps, with these JSON names.
 type State struct {
 	// Attempts counts the calls that failed or were refused, as far as that is known to be about the recipient.
@@ -80,6 +84,8 @@ type Intent struct {
 	Until time.Time
 	// RecordLost means that Redis may have lost the records of calls that were made before Until.
 	RecordLost bool
+	// Restored means that Redis was restored from a copy, and that calls may have been made since the copy was made.
+	Restored bool
 	// Used are invitations for the address that belong to another recipient or an earlier task.
 	Used []string
 	// Deleted are invitations for the address that were deleted on request and that a call of the recipient's may have
@@ -97,6 +103,10 @@ type Known struct {
 	Intent         Intent
 	// First means that no call before the one under way has an unknown outcome.
 	First bool
+	// Gone are invitations that a question has found and that are revoked or expired. User means that the address
+	// belongs to a user. Both are known only if Intent.Restored is set.
+	Gone []string
+	User bool
 	// Service is how Clerk has served calls for others; nil if that is not known.
 	Service Service
 	// Cancel means that a person wants the life to end as Cancelled. It does once no call has an unknown outcome.

@@ -73,6 +73,15 @@ func TestEveryRow(t *testing.T) {
 		return func(k *Known) { k.Attempts, k.History = n, failedAt(history...) }
 	}
 	recordLost := func(k *Known) { k.Intent.RecordLost = true }
+	restored := func(gone ...string) func(*Known) {
+		return func(k *Known) { k.Intent.RecordLost, k.Intent.Restored, k.Gone = true, true, gone }
+	}
+	users := func(k *Known) { k.User = true }
+	unknown := func(why string) *Failure {
+		return because(Failure{Code: CodeRestored, Message: "Redis was restored from a copy, and " + why}, Rejected)
+	}
+	goneSince := unknown("since the recipient was enqueued an invitation for the address was made that is revoked or " +
+		"expired: whether it was this one nobody knows.")
 	justLost := func(k *Known) { k.Intent.Until = now.Add(-10 * second) }
 
 	minuteAgo := now.Add(-time.Minute)
@@ -318,6 +327,29 @@ func TestEveryRow(t *testing.T) {
 			Decision{Next: Overcome, Intent: IntentUntold}},
 		{"a duplicate in the way, no intent is left", with(noIntent, func(k *Known) { k.Foreign = true }),
 			question(nil), func(s *State) { s.Foreign = false }, Decision{Next: Send, Intent: IntentUntold}},
+		{"restored, pending or accepted since", restored(), question(nil, "inv_1"), nil,
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"restored, gone since", restored("inv_1"), question(nil, "inv_1"), nil,
+			Decision{Next: Dead, Intent: IntentAbsent, Cause: goneSince, Revoked: []string{"inv_1"}}},
+		{"restored, gone and resent since", restored("inv_1"), question(nil, "inv_1", "inv_2"), nil,
+			Decision{Next: Sent, InvitationID: "inv_2", Intent: IntentFound}},
+		{"restored, gone since, and a person has decided",
+			with(restored("inv_1"), func(k *Known) { k.Intent.Used = []string{"inv_1"} }), question(nil, "inv_1"), nil,
+			Decision{Next: Send, Intent: IntentAbsent}},
+		{"restored, a user whom Clerk refuses", with(restored(), users), question(nil), nil,
+			Decision{Next: Send, Intent: IntentAbsent}},
+		{"restored, a user whom Clerk may admit", with(restored(), users, ignores), question(nil), nil,
+			Decision{Next: Dead, Intent: IntentAbsent, Cause: unknown("the address belongs to a user: whether it was " +
+				"invited since nobody knows.")}},
+		{"restored, a duplicate in the way that was resent since",
+			with(restored(), refusedBy(duplicate), resends, func(k *Known) { k.Foreign = true }), question(nil, "inv_1"),
+			func(s *State) { s.Refusal, s.Foreign = nil, false },
+			Decision{Next: Sent, InvitationID: "inv_1", Intent: IntentFound}},
+		{"restored, a duplicate is in the way still",
+			with(restored(), refusedBy(duplicate), resends, func(k *Known) { k.Foreign = true }), question(nil), nil,
+			Decision{Next: Overcome, Intent: IntentUntold}},
+		{"restored, no whole answer", restored("inv_1"), question(errClerk, "inv_1"),
+			func(s *State) { s.Unanswered = 1 }, Decision{Next: Ask, In: 7 * second, Intent: IntentUntold}},
 		{"absent before the settling time", justLost, question(nil), nil,
 			Decision{Next: Ask, In: 20 * second, Intent: IntentUntold}},
 		{"absent before the settling time, ignores existing", with(justLost, ignores), question(nil), nil,

@@ -40,8 +40,15 @@ func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 		o.Trouble = &Standstill{Reason: NoWorker, Message: saysNeverRan}
 		return o, p, nil
 	}
+	restored, err := store.ReadRestoration(ctx, store.Open(rdb, namespace))
+	if err != nil {
+		return o, p, err
+	}
 	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
 		return o, p, err
+	}
+	if restored.Stands() {
+		o.Trouble = &Standstill{Reason: Restored, Since: restored.At, Message: saysRestored}
 	}
 	return o, p, o.readWorkers(ctx, rdb, namespace)
 }

@@ -21,6 +21,7 @@ const (
 	Paused       Reason = "paused"    // a person has paused it
 	NoWorker     Reason = "no_worker" // no worker runs
 	FullRedis    Reason = "redis"     // Redis takes no writes
+	Restored     Reason = "restored"  // Redis was restored from a copy, and nobody has let work go on yet
 	Backoff      Reason = "backoff"   // calls have failed, and the next attempt comes later
 	LookUp       Reason = "look_up"   // its recipients are being looked up
 	Uploading    Reason = "upload"    // recipients are being added
@@ -60,6 +61,7 @@ const (
 	saysNoWorker = "no worker runs"
 	saysKey      = "Clerk refuses the workers' key"
 	saysFull     = "Redis is full, and workers cannot work"
+	saysRestored = "Redis was restored from a copy, and work rests until enqueue restore has ended"
 )
 
 // Why recipients of a campaign are not ready for a call.
@@ -81,6 +83,9 @@ func rest(s policy.Standstill) *Standstill {
 	}
 	return stands
 }
+
+// Rested tells whether nothing is changed at Clerk because Redis was restored from a copy.
+func (o Outlook) Rested() bool { return o.Trouble != nil && o.Trouble.Reason == Restored }
 
 // Resting is the standstill of some kinds of calls, if one of them rests; else nil.
 func (o Outlook) Resting(calls ...policy.Call) *Standstill {

@@ -82,7 +82,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
 			campaign: fate.Campaign{Paused: state == ledger.Paused, Cancelled: state == ledger.Cancelled},
 			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
-			since: asked.Add(row.Intent.Since.Sub(taken.Now)),
+			since: asked.Add(row.Intent.Since.Sub(taken.Now)), first: firstOf(row.Intent),
 		}
 	}
 	decisions := d.h.askAbout(ctx, subjects)

@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
@@ -34,6 +35,7 @@ type subject struct {
 	known        fate.Known
 	owner, token string        // of its intent, as last seen
 	since        time.Time     // of its first call of unknown outcome, on our clock
+	first        time.Time     // the same on Redis's clock, unless a person has had it retried since
 	campaign     fate.Campaign // how its campaign stands
 }
 
@@ -87,19 +89,32 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 
 // askAbout asks Clerk what became of lost calls for recipients, and gives what follows for each.
 func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decision {
+	restored, err := store.ReadRestoration(ctx, store.Open(h.rdb, h.namespace))
 	var lost []ask.Lost
-	for _, s := range subjects {
-		if s.known.Intent.Open && !s.known.Foreign { // of others nothing was lost
+	var admitted []string // of whom Clerk might take a second invitation although they are users
+	for i := range subjects {
+		s := &subjects[i]
+		s.known.Intent.Restored = s.known.Intent.Open && restored.Before(s.first)
+		if s.known.Intent.Open && (!s.known.Foreign || s.known.Intent.Restored) { // of others nothing was lost
 			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
 		}
+		if s.known.Intent.Restored && s.known.IgnoresExisting() {
+			admitted = append(admitted, s.recipient.Folded())
+		}
 	}
-	found, err := h.questions.FindLost(ctx, lost)
+	found, err2 := h.questions.FindLost(ctx, lost)
+	users, err3 := h.questions.Users(ctx, admitted)
+	err = cmp.Or(err, err2, err3)
 	service := h.service(ctx, subjects)
 	decisions := make([]fate.Decision, len(subjects))
 	for i, s := range subjects {
+		of := found[s.recipient.Folded()]
 		s.known.Service = service
+		if s.known.Intent.Restored {
+			s.known.Gone, s.known.User = of.Gone, slices.Contains(users, s.recipient.Folded())
+		}
 		backoff := h.policy.Backoff(s.known.Unanswered + 1)
-		decisions[i] = s.known.AfterQuestion(found[s.recipient.Folded()], err, backoff, h.rules)
+		decisions[i] = s.known.AfterQuestion(of.IDs, err, backoff, h.rules)
 	}
 	return decisions
 }
@@ -174,9 +189,18 @@ func (i *inviteRun) readIntent(ctx context.Context) error {
 	return i.h.persist(ctx, func(ctx context.Context) error {
 		standing, now, err := i.h.intents.Standing(ctx, i.owner, i.wish.Address)
 		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
-		i.since = time.Now().Add(standing.Since.Sub(now))
+		i.since, i.first = time.Now().Add(standing.Since.Sub(now)), firstOf(standing)
 		return err
 	})
+}
+
+// firstOf gives the instant by which it is judged whether a call may have been made that a restored copy of Redis does
+// not know; zero if a person has decided since.
+func firstOf(standing intent.Standing) time.Time {
+	if standing.Reopened() {
+		return time.Time{}
+	}
+	return standing.Since
 }
 
 // carryOut writes a decision and waits as long as it says. The error is errEnded if it is an end.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/address"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/visible"
@@ -101,6 +102,9 @@ func advice(reason, code string) string {
 	case "not_allowed_access":
 		return "The allowlist or blocklist of the instance excludes the address. Change the list at Clerk and retry, " +
 			"or delete the letter."
+	case fate.CodeRestored:
+		return "Redis was restored from a copy, and nobody knows whether this recipient was invited since. Ask it, or " +
+			"look at Clerk. Retry the letter to send an invitation, or delete it."
 	case "dev_monthly_email_limit_exceeded":
 		return "A development instance may send no more e-mails this month. Retry next month, or use a production instance."
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 )
 
 // Runner has the tasks of schedules enqueued, together with the runners of other workers.
@@ -137,11 +138,17 @@ func (k *keeper) advance(ctx context.Context, at glance) error {
 func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, at.asked.Add(policy.TickHold))
 	defer cancel()
+	restored, err := store.ReadRestoration(ctx, k.states.db)
+	if err != nil {
+		return err
+	}
 	var id string
-	var err error
-	if late := at.now.Sub(tick); late > policy.MissedTick {
+	switch {
+	case at.now.Sub(tick) > policy.MissedTick:
 		err = &futile{fmt.Errorf("the tick could not be enqueued within %s", policy.MissedTick)}
-	} else {
+	case restored.Before(tick):
+		err = &futile{errors.New("Redis was restored from a copy after this tick, which may have happened already")}
+	default:
 		id, err = k.schedule.enqueue(ctx, k.to, tick)
 	}
 	_, over := errors.AsType[*futile](err)

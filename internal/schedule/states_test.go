@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -329,6 +330,22 @@ func (k *keeper) mustStep(t *testing.T) {
 
 // everyMinute leaves a slow machine time: a tick of every second may come amid a test.
 const everyMinute = "cron: '* * * * *', "
+
+// TestATickBeforeARestorationComesToNothing: it may have happened after the copy was made.
+func TestATickBeforeARestorationComesToNothing(t *testing.T) {
+	onBoth(t, func(t *testing.T, b bundle) {
+		var to recorder
+		k, tick := b.keeper(t, one(t, everyMinute+"task: sync-list"), &to)
+		if _, err := store.BeginRestoration(t.Context(), store.Open(b.rdb, "test")); err != nil {
+			t.Fatal(err)
+		}
+		k.mustStep(t)
+		got := b.standing(t)
+		if len(to.ids) != 0 || !got.Last.Equal(tick) || !strings.Contains(got.LastError, "restored from a copy") {
+			t.Errorf("%v was enqueued: %+v", to.ids, got)
+		}
+	})
+}
 
 func TestATickIsEnqueuedAndConfirmed(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {

@@ -64,6 +64,9 @@ func (k Keys) Run() string { return k.once("redis") }
 // Lost is the instant (ms) at which Redis may have lost its memory last.
 func (k Keys) Lost() string { return k.once("lost") }
 
+// Restored says when Redis was restored from a copy, and since when work goes on.
+func (k Keys) Restored() string { return k.once("restored") }
+
 // Count is how often a process has asked Redis whether it has lost its memory. It expires an hour after the last time.
 func (k Keys) Count(process string) string { return k.once("w:" + process) }
 

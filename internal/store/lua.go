@@ -8,8 +8,8 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // MemoryLua is what scripts begin with, after Clock, that must know whether Redis may have lost what it was given.
-// memory(run, lost, count, sure, next) gives when it last may have (ms; 0: never). There are two ways to see it, and
-// either suffices:
+// memory(run, lost, count, restored, sure, next) gives when it last may have (ms; 0: never). There are two ways to see
+// it, and either suffices:
 //
 //   - The Redis that runs the script is another one than ran it last: it was started anew, or a replica took over. Only
 //     INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis that
@@ -17,10 +17,11 @@ local function stamp(n) return string.format('%.0f', n) end
 //   - The count of a process is lower than Redis has said it is: what was written since is lost. Other processes see
 //     the same loss a moment later; within loss_told of the first it is told once.
 //
-// The second result is for how long Redis has run (s; -1: it does not tell).
+// The second result is for how long Redis has run (s; -1: it does not tell). The third tells whether a copy was put
+// back and work rests.
 const MemoryLua = `
 local count_keep, loss_told = 3600000, 3000
-local function memory(run, lost, count, sure, next)
+local function memory(run, lost, count, restored, sure, next)
   local told = redis.pcall('INFO', 'server')
   local id = type(told) == 'string' and string.match(told, 'run_id:(%x+)')
   local is, was = id and id .. ' master', redis.call('GET', run)
@@ -38,7 +39,8 @@ local function memory(run, lost, count, sure, next)
     redis.call('SET', lost, stamp(now))
   end
   local uptime = id and string.match(told, 'uptime_in_seconds:(%d+)')
-  return last, tonumber(uptime or '-1')
+  local rests = redis.call('HEXISTS', restored, 'at') == 1 and redis.call('HEXISTS', restored, 'ended') == 0
+  return last, tonumber(uptime or '-1'), rests
 end
 `
 

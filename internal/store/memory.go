@@ -16,10 +16,10 @@ type Memory struct {
 // NewMemory gives the memory of a process that has just begun.
 func NewMemory() *Memory { return &Memory{id: uuid.NewString()} }
 
-// Keys are the keys that memory takes in a script: which Redis it was, when it lost its memory, and the count of this
-// process.
+// Keys are the keys that memory takes in a script: which Redis it was, when it lost its memory, the count of this
+// process, and whether it was restored from a copy.
 func (m *Memory) Keys(of Keys) []string {
-	keys := []string{of.Run(), of.Lost(), of.Count("")}
+	keys := []string{of.Run(), of.Lost(), of.Count(""), of.Restored()}
 	if m != nil {
 		keys[2] = of.Count(m.id)
 	}

@@ -52,6 +52,9 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	case bound != kind:
 		return policy.OtherKind(w.Namespace, bound, kind)
 	}
+	if err := store.NewTombstones(w.Redis, w.Namespace).Prepare(ctx); err != nil {
+		return err
+	}
 	if err := w.caller.Limiter.Announce(ctx); err != nil {
 		return err
 	}
@@ -64,6 +67,8 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count)
+	if w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count); err == nil {
+		w.rest(w.memory.rest)
+	}
 	return err
 }

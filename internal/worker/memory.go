@@ -134,13 +134,16 @@ func isNew(version string) bool {
 // KEYS[1] -> usher:{once}:redis
 // KEYS[2] -> usher:{once}:lost
 // KEYS[3] -> usher:{once}:w:PROCESS
+// KEYS[4] -> usher:{once}:restored
 // --
 // ARGV[1] -> what the count of the process must be at least
 // ARGV[2] -> what it becomes
 // --
-// Returns now, when Redis may have lost its memory last (ms; 0: never), and for how long it has run (s).
+// Returns now, when Redis may have lost its memory last (ms; 0: never), for how long it has run (s), and 1 if it was
+// restored from a copy and work rests.
 var memoryScript = redis.NewScript(store.Clock + store.MemoryLua + `
-return { now, memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]) }
+local lost, run, rests = memory(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2])
+return { now, lost, run, rests and 1 or 0 }
 `)
 
 // memory is what a worker has seen of Redis's memory.
@@ -148,6 +151,7 @@ type memory struct {
 	lost time.Time     // when it may have been lost last; zero if never
 	run  time.Duration // for how long Redis has run; negative if it does not tell
 	at   time.Time     // when that was asked; all instants are on Redis's clock
+	rest bool          // Redis was restored from a copy, and work rests
 }
 
 // readMemory notes which Redis it is, and that it was asked. From the next claim on, whoever is unfinished is looked up
@@ -157,11 +161,11 @@ func readMemory(
 ) (memory, error) {
 	args, noted := count.Raise()
 	values, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Int64Slice()
-	if err != nil || len(values) != 3 {
+	if err != nil || len(values) != 4 {
 		return memory{}, cmp.Or(err, store.ErrGarbage)
 	}
 	noted()
-	m := memory{at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second}
+	m := memory{at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second, rest: values[3] == 1}
 	if values[1] > 0 {
 		m.lost = time.UnixMilli(values[1])
 	}
@@ -170,7 +174,7 @@ func readMemory(
 
 // pause is how long to wait before the next look.
 func (m memory) pause() time.Duration {
-	if m.run < 0 {
+	if m.run < 0 || m.rest {
 		return policy.CountCheck
 	}
 	return policy.MemoryCheck
@@ -221,6 +225,7 @@ func (w *Worker) watchMemory(ctx context.Context) {
 			unchecked = true
 		}
 		before = now
+		w.rest(now.rest)
 		if unchecked {
 			err := w.check(ctx)
 			if unchecked = err != nil && !errors.Is(err, ErrRedis); !unchecked && err != nil {
@@ -228,4 +233,16 @@ func (w *Worker) watchMemory(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// rest lets calls that change something at Clerk wait, or go on, and says so.
+func (w *Worker) rest(rests bool) {
+	if w.caller.Restored.Set(rests); rests == w.rests {
+		return
+	}
+	if w.rests = rests; rests {
+		w.Log.Warn().Msg("Redis was restored from a copy: nothing is changed at Clerk until enqueue restore has ended")
+		return
+	}
+	w.Log.Info().Msg("work goes on after Redis was restored")
 }

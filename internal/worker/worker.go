@@ -50,6 +50,7 @@ type Worker struct {
 	handler  *handle.Handler
 	asynqLog *asynqLog
 	memory   memory // as seen at the start
+	rests    bool   // Redis was restored from a copy, and that was told
 	count    *store.Memory
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
@@ -74,7 +75,7 @@ func New(c Config) (*Worker, error) {
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
 	w.caller = &call.Caller{
-		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Life: w.flight,
+		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Restored: new(call.Gate), Life: w.flight,
 		Observer: c.Metrics, Log: c.Log,
 	}
 	life := handle.Life{Accepting: w.accepting, Writing: w.writing, Abandoned: w.abandoned}

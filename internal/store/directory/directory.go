@@ -65,6 +65,9 @@ type Copy struct {
 	count     int
 }
 
+// Count is how many invitations the copy has.
+func (c Copy) Count() int { return c.count }
+
 // Copy returns the copy that counts. The error is ErrNoCopy if there is none.
 func (d *Directory) Copy(ctx context.Context) (Copy, error) {
 	meta, err := d.db.HGetAll(ctx, d.db.Key.Directory()).Result()

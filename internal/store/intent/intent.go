@@ -36,6 +36,9 @@ type Standing struct {
 	Since time.Time
 }
 
+// Reopened tells whether a person has had a dead letter retried since the first such call.
+func (s Standing) Reopened() bool { return strings.HasSuffix(s.Token, "reopened") }
+
 // Parse reads what the scripts say of a standing: state|token|till|since, and after it, a line each, the ids of used
 // invitations and, with |created behind it, of those that were deleted on request. Nothing is no intent.
 func Parse(text string) (Standing, error) {
@@ -103,7 +106,7 @@ func Over(stored string, before time.Time) bool {
 // (unknown), a (answered: nobody shows that it made anything, so its owner may call again, and nobody else), k
 // (claimed from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's
 // that is retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins
-// with lost-, and till is when that was.
+// with lost-, and till is when that was. That of an intent which was reopened ends with reopened.
 const Lua = `
 local intent, given = {}, {} -- given: claims that this run of the script has granted
 function intent.read(key, owner)
@@ -145,7 +148,8 @@ function intent.claim(key, owner, token, till, born, lost)
   if claimed and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
   if (until_ or born) < lost then
-    intent.write(key, owner, state == 'a' and 'u' or 'r', 'lost-' .. stamp(lost), lost, since or born)
+    local token = 'lost-' .. stamp(lost) .. (held == 'reopened' and '-reopened' or '')
+    intent.write(key, owner, state == 'a' and 'u' or 'r', token, lost, since or born)
     return 'unsure', 0
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now

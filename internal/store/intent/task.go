@@ -69,9 +69,10 @@ local function unwanted(text) return decoded(text).cancel == true end
 // KEYS[1] -> usher:{once}:redis
 // KEYS[2] -> usher:{once}:lost
 // KEYS[3] -> usher:{once}:w:PROCESS
-// KEYS[4] -> usher:{once}:forgotten
-// KEYS[5], [7] … -> usher:{once}:i:ADDRESS  of each wish
-// KEYS[6], [8] … -> usher:{once}:t:ID       of each wish
+// KEYS[4] -> usher:{once}:restored
+// KEYS[5] -> usher:{once}:forgotten
+// KEYS[6], [8] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[7], [9] … -> usher:{once}:t:ID       of each wish
 // --
 // ARGV[1] -> what the count of the process must be at least
 // ARGV[2] -> what it becomes
@@ -81,16 +82,18 @@ local function unwanted(text) return decoded(text).cancel == true end
 // ARGV[6], [9] … -> when its task was enqueued (ms)
 // ARGV[7], [10] … -> id of its address
 // --
-// Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record.
+// Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record; an error
+// while Redis was restored and work rests.
 var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + recordLua + `
 local answer = { stamp(now) }
-local lost = memory(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+local lost, _, rests = memory(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2])
+if rests then ` + store.RestoringLua + ` end
 local arg = 5
-for i = 5, #KEYS, 2 do
+for i = 6, #KEYS, 2 do
   local owner, born, address = unpack(ARGV, arg, arg + 2)
   local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
   if not ended(text) then
-    if forgotten(KEYS[4], address) then
+    if forgotten(KEYS[5], address) then
       verdict = 'erased'
     elseif unwanted(text) then
       verdict = 'unsure'

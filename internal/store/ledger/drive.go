@@ -36,6 +36,7 @@ type Batch struct {
 // KEYS[14] -> usher:{once}:redis
 // KEYS[15] -> usher:{once}:lost
 // KEYS[16] -> usher:{once}:w:PROCESS
+// KEYS[17] -> usher:{once}:restored
 // --
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
@@ -45,10 +46,15 @@ type Batch struct {
 // ARGV[10] -> what the count of the process must be at least
 // ARGV[11] -> what it becomes
 // --
-// Returns now and, for each, its id, its row, and its intent as intent.Parse reads it.
+// Returns now and, for each, its id, its row, and its intent as intent.Parse reads it; an error if it is for a call
+// while Redis was restored and work rests.
 var takeScript = redis.NewScript(prelude + store.MemoryLua + `
 local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
-local memory_lost = for_call and memory(KEYS[14], KEYS[15], KEYS[16], ARGV[10], ARGV[11])
+local memory_lost, _, rests
+if for_call then
+  memory_lost, _, rests = memory(KEYS[14], KEYS[15], KEYS[16], KEYS[17], ARGV[10], ARGV[11])
+  if rests then ` + store.RestoringLua + ` end
+end
 local taken = { stamp(now) }
 local function give(id, row)
   for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
@@ -313,6 +312,59 @@ func (l *Ledgers) Has(
 // campaignsAtOnce is how many campaigns are asked for a recipient in one round trip.
 const campaignsAtOnce = 250
 
+// EachID calls do for the ids of the recipients of all campaigns and uploads, and of addresses that were replaced by
+// others, some at a time, until it returns an error, and gives that. It may give one more than once.
+func (l *Ledgers) EachID(ctx context.Context, do func(ids []store.AddressID) error) (err error) {
+	defer store.Wrap(&err, "reading who is in campaigns")
+	names, err := l.db.ZRange(ctx, l.db.Key.Campaigns(), 0, -1).Result()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		for _, part := range []string{"rows", "mended"} {
+			if err := l.eachIDOf(ctx, l.db.Key.Ledger(name, part), do); err != nil {
+				return fmt.Errorf("campaign %s: %w", name, err)
+			}
+		}
+	}
+	stages, err := store.ScanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
+	for _, stage := range stages {
+		values, err := l.db.LRange(ctx, stage, 0, -1).Result()
+		if err == nil {
+			err = do(idsAmong(values))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// eachIDOf calls do for the ids among the fields and values of a hash.
+func (l *Ledgers) eachIDOf(ctx context.Context, key string, do func(ids []store.AddressID) error) error {
+	for cursor, more := uint64(0), true; more; more = cursor != 0 {
+		values, next, err := l.db.HScan(ctx, key, cursor, "", scanCount).Result()
+		if err == nil {
+			err = do(idsAmong(values))
+		}
+		if err != nil {
+			return err
+		}
+		cursor = next
+	}
+	return nil
+}
+
+// idsAmong gives those of some values that have the length of an id.
+func idsAmong(values []string) (ids []store.AddressID) {
+	for _, value := range values {
+		if len(value) == len(store.AddressID{}) {
+			ids = append(ids, store.AddressID([]byte(value)))
+		}
+	}
+	return ids
+}
+
 // Containing calls do for every campaign that has a recipient, the oldest first, until it returns an error.
 func (l *Ledgers) Containing(ctx context.Context, id store.AddressID, do func(Campaign, Entry) error) (err error) {
 	defer store.Wrap(&err, "looking for a recipient in all campaigns")
@@ -405,7 +457,7 @@ return redis.call('EXISTS', KEYS[2])
 // EraseStaged empties a recipient's row in uploads that are under way or were broken off, and says in how many.
 func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads int, err error) {
 	defer store.Wrap(&err, "erasing a recipient of uploads")
-	stages, err := scanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
+	stages, err := store.ScanKeys(ctx, l.db.UniversalClient, l.db.Key.Stage("*", "*"))
 	for _, stage := range stages {
 		keys := []string{stage, l.db.Key.Ledger("", request+uuid.NewString())}
 		n, err := eraseStagedScript.Run(ctx, l.db, keys, string(id[:])).Int()
@@ -415,33 +467,4 @@ func (l *Ledgers) EraseStaged(ctx context.Context, id store.AddressID) (uploads 
 		uploads += n
 	}
 	return uploads, err
-}
-
-// scanKeys returns the keys that match a pattern, each once, on every master of a cluster. Keys that come or go
-// meanwhile may be missing.
-func scanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) ([]string, error) {
-	var mu sync.Mutex
-	var keys []string
-	scan := func(ctx context.Context, rdb redis.Cmdable) error {
-		cursor := rdb.Scan(ctx, 0, pattern, scanCount).Iterator()
-		for cursor.Next(ctx) {
-			mu.Lock()
-			keys = append(keys, cursor.Val())
-			mu.Unlock()
-		}
-		return cursor.Err()
-	}
-	var err error
-	if cluster, ok := rdb.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
-			return scan(ctx, master)
-		})
-	} else {
-		err = scan(ctx, rdb)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("scanning keys: %w", err)
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys), nil
 }

@@ -27,6 +27,7 @@ import (
 
 // Retrier retries and deletes the dead letters of one namespace.
 type Retrier struct {
+	db      store.DB
 	letters *deadletter.Store
 	asynq   *asynq.Client
 	ledgers *ledger.Ledgers
@@ -41,7 +42,7 @@ type Retrier struct {
 // New gives the retrier of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Retrier {
 	return &Retrier{
-		letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
+		db: store.Open(rdb, namespace), letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
 		invites:   policy.Queue(namespace, policy.Interactive),
@@ -369,8 +370,16 @@ func (r *Retrier) invite(ctx context.Context, entry deadletter.Entry, sent reque
 	if err != nil {
 		return fmt.Errorf("encoding a payload: %w", err)
 	}
+	restored, err := store.ReadRestoration(ctx, r.db)
+	if err != nil {
+		return err
+	}
+	since := doubtSince(entry)
+	if since == 0 && restored.Before(entry.FailedAt) { // it may have been retried since the copy was made
+		since = entry.FailedAt.UnixMilli()
+	}
 	owner := intent.CampaignOwner(entry.Campaign)
-	if err := r.intents.Adopt(ctx, owner, entry.Next, *entry.Recipient, doubtSince(entry)); err != nil {
+	if err := r.intents.Adopt(ctx, owner, entry.Next, *entry.Recipient, since); err != nil {
 		return err
 	}
 	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(tasks.TypeInvite, data), r.invites, entry.Next, time.Time{})

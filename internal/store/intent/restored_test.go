@@ -1,0 +1,44 @@
+package intent_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/intent"
+)
+
+// TestNobodyIsClaimedUntilARestorationEnds, and whoever was there before it is asked about then.
+func TestNobodyIsClaimedUntilARestorationEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, db := t.Context(), store.Open(b.rdb, "test")
+	time.Sleep(2 * time.Millisecond) // born is before the restoration, by Redis's milliseconds
+	restored, err := store.BeginRestoration(ctx, db)
+	if err != nil || !restored.Stands() {
+		t.Fatalf("%+v, %v", restored, err)
+	}
+	if again, err := store.BeginRestoration(ctx, db); again != restored || err != nil {
+		t.Errorf("repeated: %+v, %v, want %+v", again, err, restored)
+	}
+	_, err = b.Claim(ctx, "1", time.Minute, []intent.Wish{b.wish("a")})
+	if !store.IsRestoring(err) {
+		t.Fatalf("a claim while work rests: %v", err)
+	}
+	if err := store.EndRestoration(ctx, db, store.Restoration{At: restored.At.Add(-time.Hour)}); err == nil {
+		t.Error("another restoration was ended")
+	}
+	for range 2 {
+		if err := store.EndRestoration(ctx, db, restored); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.want("a", "1", time.Minute, fate.Unsure)
+	young := b
+	young.born = time.Now().Add(time.Second).UnixMilli()
+	young.want("b", "1", time.Minute, fate.Granted)
+	if r, err := store.ReadRestoration(ctx, db); r.Stands() || !r.Before(time.UnixMilli(b.born)) || err != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -1,0 +1,34 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/ledger"
+)
+
+// TestNobodyIsTakenForACallUntilARestorationEnds; questions may be asked.
+func TestNobodyIsTakenForACallUntilARestorationEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 2))
+	db := store.Open(b.rdb, "test")
+	restored, err := store.BeginRestoration(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.TakeForCall(t.Context(), "c", 2, time.Minute, 0, ledger.InBulk); !store.IsRestoring(err) {
+		t.Errorf("taken while work rests: %v", err)
+	}
+	asked, err := b.TakeToAsk(t.Context(), "c", 1, time.Minute, ledger.InBulk)
+	if len(asked.Rows) != 1 || err != nil {
+		t.Errorf("to ask: %d, %v", len(asked.Rows), err)
+	}
+	if err := store.EndRestoration(t.Context(), db, restored); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.TakeForCall(t.Context(), "c", 2, time.Minute, 0, ledger.InBulk); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
