@@ -265,10 +265,10 @@ func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, info *asynq.T
 	}
 }
 
-// inQueue notes in a record what is known of its task only as long as that is in its queue.
+// inQueue notes in the record of a task that is to end what is known only as long as the task is in its queue.
 func inQueue(r *record.Record, info *asynq.TaskInfo) {
-	task := tasks.LiveTask(info, *r)
-	r.Type, r.Queue, r.EnqueuedAt = task.Type, task.Queue, task.EnqueuedAt
+	task := queuedTask(info, *r)
+	r.Type, r.Queue, r.EnqueuedAt, r.EmailAddress = task.Type, task.Queue, task.EnqueuedAt, task.EmailAddress
 	if task.State == tasks.StateScheduled {
 		r.ScheduledAt = task.ScheduledAt
 	}
@@ -288,7 +288,7 @@ func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool
 		return true, err
 	}
 	inQueue(&r, task)
-	return true, d.records.Put(ctx, task.ID, r.Cancelled(d.actor))
+	return true, d.records.End(ctx, task.ID, r.Cancelled(d.actor))
 }
 
 // unqueue deletes a task from its queue and tells whether it did. It leaves one that is gone, that is at work, or that

@@ -163,3 +163,43 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 	want(t, s.ok("forget", address, "--lift"), map[string]any{"lifted": true})
 	s.ok("invite", address, "--in", "1h")
 }
+
+// TestARevocationIsInTheStoryOfItsAddress, by address and by task, until the address is forgotten.
+func TestARevocationIsInTheStoryOfItsAddress(t *testing.T) {
+	t.Parallel()
+	const address = "ada@example.com"
+	s := start(t, clerktest.Config{})
+	s.worker()
+	s.ok("invite", address, "--id", "first", "--wait")
+	s.ok("revoke", "--email", address, "--id", "by-address", "--yes", "--wait")
+	second := s.ok("invite", address, "--id", "second", "--wait")
+	s.ok("revoke", fmt.Sprint(second["invitation_id"]), "--id", "by-id", "--yes", "--wait")
+	third := s.ok("invite", address, "--id", "third", "--wait")
+	s.ok("delete", fmt.Sprint(third["invitation_id"]), "--id", "deleted", "--yes", "--wait")
+	told := []string{
+		"enqueued first", "done first", "enqueued by-address", "done by-address", "enqueued second", "done second",
+		"enqueued by-id", "done by-id", "enqueued third", "done third", "enqueued deleted", "done deleted",
+	}
+	for _, what := range []string{address, "first", "by-address", "by-id", "deleted"} {
+		story := s.ok("find", what)
+		var got []string
+		for _, e := range story["events"].([]any) {
+			e := e.(map[string]any)
+			got = append(got, fmt.Sprintf("%v %v", e["what"], e["task_id"]))
+		}
+		if !slices.Equal(got, told) || story["email_address"] != address {
+			t.Errorf("%s: %v\n%v", what, got, story)
+		}
+	}
+	if found := s.traces(address); len(found) == 0 {
+		t.Error("nothing is kept that could be forgotten")
+	}
+	s.ok("forget", address, "--yes")
+	if found := s.traces(address); len(found) > 0 {
+		t.Errorf("the address is still in %v", found)
+	}
+	want(t, s.ok("find", "by-id"), map[string]any{"email_address": nil})
+	if a := s.enqueue("find", address); strings.Contains(a.Stdout, "by-id") {
+		t.Errorf("%s", a.Stdout)
+	}
+}
