@@ -171,7 +171,7 @@ var (
 // as done if the call has invited, and else as cancelled. The error is a tasks.ErrNotFound, ErrTaskOver, ErrTaskAtWork,
 // of a task that is no invite, or ErrTaskCampaign.
 func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
-	if err := d.Cancellable(ctx, id); err != nil {
+	if _, err := d.Cancellable(ctx, id); err != nil {
 		return tasks.Task{}, err
 	}
 	info, err := policy.FindTask(d.inspector, d.namespace, id)
@@ -193,20 +193,19 @@ func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
 	return d.Status(ctx, id)
 }
 
-// Cancellable gives the error with which CancelTask would refuse a task as it stands, or nil.
-func (d *Desk) Cancellable(ctx context.Context, id string) error {
+// Cancellable tells how a task stands, and gives the error with which CancelTask would refuse it.
+func (d *Desk) Cancellable(ctx context.Context, id string) (tasks.Task, error) {
 	task, err := d.Status(ctx, id)
 	switch {
 	case err != nil:
-		return err
 	case task.Bulk != nil:
-		return fmt.Errorf("task %s: %w (enqueue campaign cancel %s)", id, ErrTaskCampaign, task.Bulk.Campaign)
+		err = fmt.Errorf("task %s: %w (enqueue campaign cancel %s)", id, ErrTaskCampaign, task.Bulk.Campaign)
 	case task.State.Ended() && task.State != tasks.StateCancelled:
-		return fmt.Errorf("task %s is %s: %w", id, task.State, ErrTaskOver)
+		err = fmt.Errorf("task %s is %s: %w", id, task.State, ErrTaskOver)
 	case task.State == tasks.StateActive && task.Type != tasks.TypeInvite:
-		return fmt.Errorf("task %s: %w", id, ErrTaskAtWork)
+		err = fmt.Errorf("task %s: %w", id, ErrTaskAtWork)
 	}
-	return nil
+	return task, err
 }
 
 // Awaited gives the invites of an address that have not ended, and the campaigns that have it among those that they
