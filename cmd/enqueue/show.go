@@ -296,9 +296,12 @@ func (c *forgetCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	told := false
+	told, again := false, "repeat it"
+	if c.AtClerk {
+		again = "repeat it, with --at-clerk"
+	}
 	waiting := func(left string) {
-		a.work.begun("the address is kept out from now on, but not all of it is removed (%s): repeat it", left)
+		a.work.begun("the address is kept out from now on, but not all of it is removed (%s): %s", left, again)
 		a.out.note("Waiting: %s.", left)
 		if !told {
 			told = true
@@ -308,12 +311,13 @@ func (c *forgetCommand) Run(a *app) error {
 	answer := view{"forgotten": true}
 	var r desk.Removed
 	var err error
-	atClerk := "Clerk still has its invitations and users. "
+	atClerk := "What Clerk has of it, invitations or a user, stays there. "
 	if c.AtClerk {
 		var deleted int
 		r, deleted, err = a.desk.ForgetAtClerk(a.ctx, c.Address, waiting)
 		answer["deleted_at_clerk"] = deleted
-		atClerk = fmt.Sprintf("Deleted at Clerk: %s. Its users stay. ", plural(deleted, "invitation"))
+		atClerk = fmt.Sprintf("Clerk has no invitation of it any more: %s deleted now. A user stays there. ",
+			plural(deleted, "invitation"))
 	} else {
 		r, err = a.desk.Forget(a.ctx, c.Address, waiting)
 	}

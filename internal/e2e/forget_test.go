@@ -63,6 +63,28 @@ func TestForgetAtClerkLeavesNothingThere(t *testing.T) {
 	}
 }
 
+// TestARepeatedErasureSaysWhatClerkHas, and nothing that is wrong of what was deleted before.
+func TestARepeatedErasureSaysWhatClerkHas(t *testing.T) {
+	t.Parallel()
+	const address = "ada@example.com"
+	s := start(t, clerktest.Config{}, "USHER_TIMEOUT=1s", "USHER_SETTLE=1s")
+	s.worker()
+	s.clerk.AddInvitation(address)
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--at-clerk"}, "Clerk has no invitation of it any more: 1 invitation deleted now."},
+		{[]string{"--at-clerk"}, "Clerk has no invitation of it any more: 0 invitations deleted now."},
+		{nil, "What Clerk has of it, invitations or a user, stays there."},
+	} {
+		a := s.enqueue(append([]string{"forget", address, "--yes"}, test.args...)...)
+		if a.Exit != 0 || !strings.Contains(a.Stdout, test.says) {
+			t.Errorf("%q: exit %d, want %q\n%s%s", test.args, a.Exit, test.says, a.Stdout, a.Stderr)
+		}
+	}
+}
+
 // TestADeletionIsRepeatedAfterAKill: the worker dies between noting that an invitation is deleted and deleting it.
 func TestADeletionIsRepeatedAfterAKill(t *testing.T) {
 	t.Parallel()
