@@ -69,7 +69,7 @@ func (c *bulkCommand) Run(a *app) error {
 	if c.DryRun {
 		return c.dryRun(a, file, request)
 	}
-	file.Rows = nil // the request has them, and memory is bounded
+	file = file.Brief() // the request has the rows
 	task, err := a.desk.BulkInvite(a.ctx, request, c.options...)
 	exists := errors.Is(err, tasks.ErrExists)
 	if err != nil && !exists {
@@ -193,11 +193,16 @@ func (c *bulkCommand) deadOnes(
 			"enqueue dead-letter export --campaign %s shows why.", plural(dead, "dead letter"), name)
 		return dead, 0, nil
 	}
-	all, err := a.desk.CarryOut(a.ctx, plan, func(desk.Retried) {})
+	count := 0
+	all, err := a.desk.CarryOut(a.ctx, plan, func(desk.Retried) {
+		count++
+		a.work.parts(count, "dead letter", "retried")
+	})
 	if err != nil || len(all) == 0 {
 		return dead, len(all), err
 	}
 	a.out.say("%s of this list retried.", plural(len(all), "dead letter"))
+	a.work.did("%s of this list retried: enqueue campaign status %s", plural(len(all), "dead letter"), name)
 	b := *task.Bulk
 	now, err := a.desk.Status(a.ctx, all[len(all)-1].TaskID)
 	if err == nil {

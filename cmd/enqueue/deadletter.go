@@ -229,14 +229,17 @@ func (c *changeFlags) change(a *app, done string, do func(id string, answer view
 		each = c.read
 	}
 	err := each(a, func(e deadletter.Entry) error {
-		count++
 		answer := view{"id": e.ID, "dry_run": c.DryRun}
 		if c.DryRun {
 			a.out.say("%s  %s  %s", e.ID, aboutWhom(e), e.Failure.Code)
 		} else if err := do(e.ID, answer); err != nil {
 			return err
 		}
+		count++
 		a.out.object(answer)
+		if !c.DryRun {
+			a.work.parts(count, "dead letter", done)
+		}
 		return nil
 	})
 	if c.DryRun {

@@ -31,12 +31,15 @@ func (c *findCommand) Run(a *app) error {
 		rows = append(rows, view{"at": known(e.At), "what": e.What, "details": details(e)})
 	}
 	a.out.table("Nothing is known of it.", "at,what,details", rows)
+	for _, next := range story.GoesOn {
+		a.out.say("%s has taken its place; the story goes on there: enqueue find %s", next.Address, next.Address)
+	}
 	a.out.sayIf(!story.Forgotten.IsZero(), "It was forgotten on request at %s.", local(story.Forgotten))
 	a.out.sayIf(story.Address != "" && story.SyncedAt.IsZero(), "What Clerk says of it is not known: "+
 		"the directory was never synced (enqueue sync-list).")
 	a.out.sayIf(!story.SyncedAt.IsZero(), "What Clerk says of it is as synced at %s.", local(story.SyncedAt))
 	answer := viewOf(story)
-	answer["events"] = views(story.Events, viewOf)
+	answer["events"], answer["goes_on"] = views(story.Events, viewOf), views(story.GoesOn, viewOf)
 	a.out.object(answer)
 	return unreadable
 }
@@ -54,13 +57,18 @@ func details(e desk.Event) string {
 		text += prefix + value
 	}
 	add("campaign ", e.Campaign)
-	add("task ", e.TaskID)
+	add(map[string]string{
+		"": "task ", tasks.TypeRevoke: "revocation task ", tasks.TypeDelete: "deletion task ",
+	}[e.Type], e.TaskID)
 	add("invitation ", e.InvitationID)
 	add("dead letter ", e.DeadLetter)
 	add("other address ", e.Address)
 	add("by ", e.By)
 	if e.Recipients > 0 {
 		add("", plural(e.Recipients, "recipient"))
+	}
+	if e.Invitations > 0 && e.InvitationID == "" {
+		add("", plural(e.Invitations, "invitation"))
 	}
 	if f := e.Failure; f != nil && f.Message == "" {
 		add("", f.Code) // no more is kept of it

@@ -89,8 +89,9 @@ func TestFindTellsOfAllThatIsOpen(t *testing.T) {
 	}
 	s.list("dead-letter", "retry", "dies", "--set", "notify=no")
 	s.ended("dies:retry1", record.Record{State: record.Done, InvitationID: "inv_1"})
-	if kinds, _ = s.story("dies"); !slices.Equal(kinds, []string{"enqueued", "dead", "mended", "done"}) {
-		t.Errorf("the task that was retried: %v", kinds)
+	kinds, object = s.story("dies")
+	if person, _ := s.story("ada@example.com"); !slices.Equal(kinds, person) || !slices.Contains(kinds, "done") {
+		t.Errorf("the task that was retried: %v\n%v", kinds, object)
 	}
 	s.ok("forget", "gone@example.com", "--yes")
 	if kinds, _ = s.story("gone@example.com"); !slices.Equal(kinds, []string{"forgotten"}) {
@@ -183,11 +184,8 @@ func TestFindTellsWhereAMendedInviteGoes(t *testing.T) {
 			t.Errorf("repeated %s: %+v", when, a)
 		}
 		for _, id := range []string{"ada", "ada:retry1"} {
-			_, object := s.story(id)
-			for _, e := range object["events"].([]any) {
-				if e := e.(map[string]any); e["what"] == "mended" && e["email_address"] != "right@example.com" {
-					t.Errorf("%s, %s: %v", when, id, e)
-				}
+			if _, object := s.story(id); object["email_address"] != "right@example.com" {
+				t.Errorf("%s, %s: %v", when, id, object)
 			}
 		}
 	}
@@ -197,8 +195,100 @@ func TestFindTellsWhereAMendedInviteGoes(t *testing.T) {
 	s.synced(clerkclient.Invitation{ID: "inv_1", EmailAddress: "right@example.com", Status: "pending", CreatedAt: time.Now()})
 	told("when it is done")
 	s.synced()
+	told("when it was deleted at Clerk")
+	s.ok("forget", "right@example.com", "--yes")
 	if a := s.enqueue("invite", "ada@example.com", "--id", "ada"); !strings.Contains(a.stdout, "it goes to another address") {
 		t.Errorf("it goes nobody knows where: %+v", a)
+	}
+}
+
+// TestTheStoryOfAMendedInviteGoesOnToItsEnd by the id of each of its tasks, and the address that was replaced says
+// where.
+func TestTheStoryOfAMendedInviteGoesOnToItsEnd(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "first@example.com", "--id", "one")
+	s.dies("one", "first@example.com", s.queued("usher:interactive", "one"))
+	s.list("dead-letter", "retry", "one", "--set", "email_address=second@example.com")
+	s.dies("one:retry1", "second@example.com", s.queued("usher:interactive", "one:retry1"))
+	s.list("dead-letter", "retry", "one:retry1", "--set", "email_address=third@example.com")
+	s.ended("one:retry2", record.Record{State: record.Done, InvitationID: "inv_1"})
+	testkit.NoError(t, s.inspector().DeleteTask("usher:interactive", "one:retry2"))
+	told := func(what, address string, kinds ...string) {
+		t.Helper()
+		got, object := s.story(what)
+		if !slices.Equal(got, kinds) || object["email_address"] != address {
+			t.Errorf("%s: %v, want %v\n%v", what, got, kinds, object)
+		}
+	}
+	whole := []string{"enqueued", "dead", "mended", "dead", "mended", "done"}
+	told("one", "third@example.com", whole...) // although Clerk's list was never read
+	s.synced(clerkclient.Invitation{
+		ID: "inv_1", EmailAddress: "third@example.com", Status: "accepted", CreatedAt: time.Now(),
+		UpdatedAt: time.Now().Add(time.Millisecond),
+	})
+	for _, id := range []string{"one", "one:retry1", "one:retry2"} {
+		told(id, "third@example.com", append(whole, "accepted")...)
+	}
+	told("third@example.com", "third@example.com", "dead", "mended", "done", "accepted")
+	for was, is := range map[string][2]string{
+		"first@example.com": {"second@example.com", "one:retry1"}, "second@example.com": {"third@example.com", "one:retry2"},
+	} {
+		_, object := s.story(was)
+		next, _ := object["goes_on"].([]any)
+		if len(next) != 1 {
+			t.Fatalf("%s goes on in %v", was, next)
+		}
+		want(t, next[0].(map[string]any), map[string]any{"email_address": is[0], "id": is[1]})
+		if a := s.enqueue("find", was); !strings.Contains(a.stdout, "enqueue find "+is[0]) {
+			t.Errorf("%s", a.stdout)
+		}
+	}
+	s.ok("forget", "third@example.com", "--yes")
+	for _, what := range []string{"one", "one:retry2", "second@example.com"} {
+		if a := s.enqueue("find", what); strings.Contains(a.stdout, "third") {
+			t.Errorf("a forgotten address is told:\n%s", a.stdout)
+		}
+	}
+}
+
+// TestTheAddressOfARowThatWasReplacedSaysWhereItGoesOn, by an id too that tells no address.
+func TestTheAddressOfARowThatWasReplacedSaysWhereItGoesOn(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 1, 1)
+	letter := s.list("dead-letter", "list")[0]["id"]
+	s.list("dead-letter", "retry", "--all", "--set", "email_address=right@example.com")
+	_, object := s.story("spring0@example.com")
+	next, _ := object["goes_on"].([]any)
+	if len(next) != 1 {
+		t.Fatalf("it goes on in %v", next)
+	}
+	want(t, next[0].(map[string]any), map[string]any{"email_address": "right@example.com", "id": letter})
+	if _, object := s.story(letter.(string)); object["email_address"] != "right@example.com" {
+		t.Errorf("%v", object)
+	}
+}
+
+// TestATaskWithAnIdThatBecameFreeIsNotInTheStoryOfAnother, who had the id before.
+func TestATaskWithAnIdThatBecameFreeIsNotInTheStoryOfAnother(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("invite", "ada@example.com", "--id", "one")
+	s.dies("one", "ada@example.com", s.queued("usher:interactive", "one"))
+	s.list("dead-letter", "delete", "one", "--yes")
+	s.ok("invite", "bob@example.com", "--id", "one")
+	s.ended("one", record.Record{State: record.Done, InvitationID: "inv_1"})
+	testkit.NoError(t, s.inspector().DeleteTask("usher:interactive", "one"))
+	if kinds, _ := s.story("ada@example.com"); !slices.Equal(kinds, []string{"enqueued", "dead", "deleted"}) {
+		t.Errorf("%v", kinds)
+	}
+	if _, object := s.story("one"); object["email_address"] != "bob@example.com" {
+		t.Errorf("%v", object)
+	}
+	s.ok("forget", "ada@example.com", "--yes")
+	if _, object := s.story("one"); object["email_address"] != "bob@example.com" {
+		t.Errorf("after another was forgotten: %v", object)
 	}
 }
 

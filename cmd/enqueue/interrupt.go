@@ -77,15 +77,20 @@ func pathOf(n *kong.Node) string {
 func (w *work) did(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.done = fmt.Sprintf(format, args...)
+	w.done, w.left = fmt.Sprintf(format, args...), false
 }
 
 // begun notes what is certain to be done of something that repeating the command goes on with.
 func (w *work) begun(format string, args ...any) {
-	w.did(format, args...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.left = true
+	w.done, w.left = fmt.Sprintf(format, args...), true
+}
+
+// parts notes how many of several things are certain to be done, such as 2 dead letters that are retried.
+func (w *work) parts(n int, noun, done string) {
+	w.begun("%s %s for certain, and perhaps one more; repeat it for the rest: nothing is %s twice", plural(n, noun), done,
+		done)
 }
 
 // asks notes that a person is asked: what was asked of Redis before that has only read.

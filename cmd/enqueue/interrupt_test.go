@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -153,6 +154,59 @@ func TestAnInterruptTellsWhatIsKnown(t *testing.T) {
 			a := s.interrupt(strings.NewReader(""), due, test.args...)
 			if !strings.Contains(a.stderr, test.want) {
 				t.Errorf("%s\nwant %s", a.stderr, test.want)
+			}
+		})
+	}
+}
+
+// TestAnInterruptAmongManyTellsHowManyAreDone for certain: the answer about the third one is lost.
+func TestAnInterruptAmongManyTellsHowManyAreDone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		key  string // of a script about the third
+		done string
+	}{
+		"retry as they are": {[]string{"dead-letter", "retry", "--all"}, "{once}:d:e:dead2", "2 dead letters retried"},
+		"retry with a field": {[]string{"dead-letter", "retry", "--all", "--set", "notify=no"}, "{once}:d:e:dead2",
+			"2 dead letters retried"},
+		"retry from a file": {[]string{"dead-letter", "retry", "--from", "FILE", "--unchanged"}, "{once}:d:e:dead2",
+			"2 dead letters retried"},
+		"delete": {[]string{"dead-letter", "delete", "--all", "--yes"}, "{once}:d:e:dead2", "2 dead letters deleted"},
+		"cancel": {[]string{"task", "cancel", "later0", "later1", "later2", "--yes"}, "{once}:t:later2",
+			"2 tasks cancelled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			for i := range 3 {
+				dead, later := fmt.Sprint("dead", i), fmt.Sprint("later", i)
+				s.ok("invite", dead+"@example.com", "--id", dead)
+				s.dies(dead, dead+"@example.com", s.queued("usher:interactive", dead))
+				s.ok("invite", later+"@example.com", "--id", later, "--in", "2h")
+			}
+			file := filepath.Join(s.dir, "dead.csv")
+			if a := s.enqueue("dead-letter", "export", "-o", file); a.exit != 0 {
+				t.Fatal(a.stderr)
+			}
+			if i := slices.Index(test.args, "FILE"); i >= 0 {
+				test.args[i] = file
+			}
+			due, ended := make(chan struct{}), make(chan struct{})
+			t.Cleanup(func() { close(ended) })
+			var once sync.Once
+			s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+				if !isScript(cmd) || !slices.Contains(args, "usher:"+test.key) {
+					return false
+				}
+				once.Do(func() { close(due) })
+				<-ended
+				return true
+			})
+			a := s.interrupt(strings.NewReader(""), due, append(test.args, "--json")...)
+			if !strings.Contains(a.stderr, "interrupted; "+test.done+" for certain, and perhaps one more; repeat it") ||
+				!strings.Contains(a.stderr, `"outcome":"begun"`) {
+				t.Errorf("%s", a.stderr)
 			}
 		})
 	}

@@ -101,7 +101,10 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 		done, err := a.desk.CarryOut(a.ctx, desk.MendPlan{Retry: []desk.Mend{m}}, func(r desk.Retried) {
 			c.tell(a, r.Mend, r.TaskID)
 		})
-		if count += len(done); c.Wait {
+		if count += len(done); count > 0 {
+			a.work.parts(count, "dead letter", "retried")
+		}
+		if c.Wait {
 			retried = append(retried, done...)
 		}
 		if err == nil && len(done) == 0 {
@@ -176,7 +179,12 @@ func (c *deadRetryCommand) carryOut(
 		a.out.say("%s would be retried.", plural(len(plan.Retry), "dead letter"))
 		return nil, nil, nil
 	}
-	retried, err = a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) { told(r.Mend, r.TaskID) })
+	count := 0
+	retried, err = a.desk.CarryOut(a.ctx, plan, func(r desk.Retried) {
+		count++
+		a.work.parts(count, "dead letter", "retried")
+		told(r.Mend, r.TaskID)
+	})
 	a.out.say("%s retried.", plural(len(retried), "dead letter"))
 	if err != nil {
 		return retried, nil, err

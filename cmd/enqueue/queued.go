@@ -100,7 +100,7 @@ func (c *taskCancelCommand) AfterApply() error {
 }
 
 func (c *taskCancelCommand) Run(a *app) error {
-	chosen, campaigns, err := c.choose(a)
+	chosen, before, campaigns, err := c.choose(a)
 	if err = a.warnPartial(err); err != nil {
 		return err
 	}
@@ -121,16 +121,24 @@ func (c *taskCancelCommand) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("%w; cancelled before that: %d of %s", err, len(done.cancelled), plural(len(chosen), "task"))
 	}
-	done.tell(a)
+	again, err := a.cancelTasks(before) // it may have been broken off
+	if err != nil {
+		return err
+	}
+	if len(chosen) > 0 || len(before) == 0 {
+		done.tell(a)
+	}
+	a.out.sayIf(len(before) > 0, "%s cancelled already.", plural(len(before), "task"))
+	done.cancelled = append(done.cancelled, again.cancelled...)
 	answer := done.view()
-	answer["dry_run"] = false
+	answer["dry_run"], answer["cancelled_before"] = false, append([]string{}, before...)
 	a.out.object(answer)
 	return nil
 }
 
-// choose gives the ids of the tasks to cancel, and the scheduled campaigns that are not among them. Ids of which one
-// cannot be cancelled are an error that names them.
-func (c *taskCancelCommand) choose(a *app) (ids, campaigns []string, err error) {
+// choose gives the ids of the tasks to cancel, those that are cancelled already, and the scheduled campaigns that are
+// not among them. Ids of which one cannot be cancelled are an error that names them.
+func (c *taskCancelCommand) choose(a *app) (ids, before, campaigns []string, err error) {
 	if c.Scheduled {
 		c.filter.State = tasks.StateScheduled
 		err = a.desk.EachTask(a.ctx, c.filter, func(t desk.QueuedTask) error {
@@ -141,18 +149,24 @@ func (c *taskCancelCommand) choose(a *app) (ids, campaigns []string, err error) 
 			}
 			return nil
 		})
-		return ids, campaigns, err
+		return ids, nil, campaigns, err
 	}
 	var faults []error
-	for _, id := range c.IDs {
-		if err := a.desk.Cancellable(a.ctx, id); err != nil {
+	for _, id := range settings.Distinct(c.IDs) {
+		task, err := a.desk.Cancellable(a.ctx, id)
+		switch {
+		case err != nil:
 			faults = append(faults, err)
+		case task.State == tasks.StateCancelled:
+			before = append(before, id)
+		default:
+			ids = append(ids, id)
 		}
 	}
 	if len(faults) > 0 {
-		return nil, nil, fmt.Errorf("nothing was cancelled: %w", errors.Join(faults...))
+		return nil, nil, nil, fmt.Errorf("nothing was cancelled: %w", errors.Join(faults...))
 	}
-	return settings.Distinct(c.IDs), nil, nil
+	return ids, before, nil, nil
 }
 
 // cancellation is what became of tasks that were to be cancelled, by their ids.
@@ -169,6 +183,7 @@ func (a *app) cancelTasks(ids []string) (c cancellation, err error) {
 			return c, err
 		case task.State == tasks.StateCancelled:
 			c.cancelled = append(c.cancelled, id)
+			a.work.parts(len(c.cancelled), "task", "cancelled")
 		case task.State.Ended(): // while it was told to
 			c.begun = append(c.begun, id)
 		default:

@@ -80,6 +80,12 @@ func TestATaskIsCancelled(t *testing.T) {
 	for _, id := range []string{"now", "later", "revocation"} {
 		want(t, s.ok("status", id), map[string]any{"state": "cancelled"})
 	}
+	if a := s.enqueue("task", "cancel", "now", "later"); a.exit != 0 || a.stdout != "2 tasks cancelled already.\n" {
+		t.Errorf("repeated: %+v", a)
+	}
+	s.ok("invite", "cyd@example.com", "--id", "third")
+	want(t, s.ok("task", "cancel", "now", "third", "--yes"),
+		map[string]any{"cancelled": "[third now]", "cancelled_before": "[now]"})
 	if left := s.ids(); left != nil {
 		t.Errorf("left in the queues: %v", left)
 	}

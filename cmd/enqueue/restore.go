@@ -15,11 +15,12 @@ type ErasureLog struct {
 	Path string `name:"erasure-log" env:"USHER_ERASURE_LOG" placeholder:"PATH" help:"File to which each erasure is added before it is said to be done; for --from-log."`
 }
 
-// waiting gives what tells a person what a removal waits for. kept says what is certain already.
-func (a *app) waiting(kept string) func(left string) {
+// waiting gives what tells a person what a removal waits for: kept says what is certain already, again what to do if
+// the command is broken off.
+func (a *app) waiting(kept, again string) func(left string) {
 	told := false
 	return func(left string) {
-		a.work.begun("%s from now on, but not all of it is removed (%s): repeat it", kept, left)
+		a.work.begun("%s from now on, but not all of it is removed (%s): %s", kept, left, again)
 		a.out.note("Waiting: %s.", left)
 		if !told {
 			told = true
@@ -64,7 +65,7 @@ func (a *app) forgetAgain(paths []string, yes bool) error {
 
 // repeatErasures repeats erasures and says what has come of it.
 func (a *app) repeatErasures(erasures []store.Erasure) (desk.Repeated, error) {
-	r, err := a.desk.ForgetAgain(a.ctx, erasures, a.waiting("the addresses are kept out"))
+	r, err := a.desk.ForgetAgain(a.ctx, erasures, a.waiting("the addresses are kept out", "repeat it"))
 	if err == nil && len(erasures) > 0 {
 		a.out.say("Addresses that are forgotten by the log: %d. Redis held something of %d. Removed: %s.",
 			r.Addresses, r.Held, removedWords(r.Removed))

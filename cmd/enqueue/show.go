@@ -308,16 +308,21 @@ func (c *forgetCommand) Run(a *app) error {
 	if err := a.confirm(c.Yes, question); err != nil {
 		return err
 	}
-	waiting := a.waiting("the address is kept out")
+	again := "repeat it"
+	if c.AtClerk {
+		again = "repeat it, with --at-clerk"
+	}
+	waiting := a.waiting("the address is kept out", again)
 	answer := view{"forgotten": true}
 	var r desk.Removed
 	var err error
-	atClerk := "Clerk still has its invitations and users. "
+	atClerk := "What Clerk has of it, invitations or a user, stays there. "
 	if c.AtClerk {
 		var deleted int
 		r, deleted, err = a.desk.ForgetAtClerk(a.ctx, c.Address, waiting)
 		answer["deleted_at_clerk"] = deleted
-		atClerk = fmt.Sprintf("Deleted at Clerk: %s. Its users stay. ", plural(deleted, "invitation"))
+		atClerk = fmt.Sprintf("Clerk has no invitation of it any more: %s deleted now. A user stays there. ",
+			plural(deleted, "invitation"))
 	} else {
 		r, err = a.desk.Forget(a.ctx, c.Address, waiting)
 	}

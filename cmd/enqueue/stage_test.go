@@ -175,8 +175,13 @@ func (s *stage) ended(id string, r record.Record) {
 	r.Type, r.Queue, r.Digest, r.EndedAt = before.Type, before.Queue, before.Digest, time.Now().UTC()
 	if info, err := policy.FindTask(s.inspector(), tasks.DefaultNamespace, id); err == nil && info != nil {
 		r.Type, r.EnqueuedAt = info.Type, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers)
+		var about struct {
+			EmailAddress string `json:"email_address"`
+		}
+		_ = json.Unmarshal(info.Payload, &about)
+		r.EmailAddress = about.EmailAddress
 	}
-	testkit.NoError(s.t, s.records.Put(s.t.Context(), id, r))
+	testkit.NoError(s.t, s.records.End(s.t.Context(), id, r))
 }
 
 // settle ends up to n recipients of a running campaign, in the way that outcome says.

@@ -35,6 +35,22 @@ func (s *stage) die(id string, body object) {
 	testkit.NoError(s.t, records.Put(ctx, id, r))
 }
 
+// goesOn looks whether the story of an address says with which one it goes on, and the id of that story to those who
+// may see no address.
+func (s *stage) goesOn(was, is, task string) {
+	s.t.Helper()
+	next := func(token, what string) any {
+		return s.call(token, "POST", "/v1/find", object{"what": what}).is(200).object()["goes_on"].([]any)[0]
+	}
+	if told := next(people, was).(object); told["email_address"] != is || told["id"] != task {
+		s.t.Errorf("it goes on with %v", told)
+	}
+	story := s.call(viewer, "POST", "/v1/find", object{"what": task}).is(200)
+	if address := story.object()["email_address"]; address != "a***@example.org" || strings.Contains(string(story.body), is) {
+		s.t.Errorf("a viewer sees %s", story.body)
+	}
+}
+
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
@@ -74,6 +90,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	s.call(people, "POST", retry, mend).is(404, "not-found")
 	s.call(signup, "GET", "/v1/tasks/"+task, nil).is(200) // it is still one of theirs
+	s.goesOn("ada@example.com", "ada@example.org", task)
 
 	s.call(people, "POST", "/v1/dead-letters/"+ids[1]+"/retry", nil).is(202)
 	s.call(people, "DELETE", "/v1/dead-letters/"+ids[2], nil).is(204)

@@ -31,7 +31,14 @@ type Story struct {
 	ForgottenAt  *time.Time `json:"forgotten_at"`
 	SyncedAt     *time.Time `json:"synced_at"`
 	Events       []Event    `json:"events" nullable:"false" doc:"In the order of time."`
+	GoesOn       []Onward   `json:"goes_on" nullable:"false" doc:"Where the story goes on: other addresses have taken the place of this one."`
 	Unreadable
+}
+
+// Onward is where a story goes on.
+type Onward struct {
+	EmailAddress string `json:"email_address"`
+	ID           string `json:"id" doc:"To ask for that story."`
 }
 
 // Event is something that happened, or will.
@@ -39,6 +46,7 @@ type Event struct {
 	At           *time.Time   `json:"at"`
 	What         string       `json:"what"`
 	TaskID       *string      `json:"task_id"`
+	Type         *string      `json:"type" doc:"Of the task, if it revokes or deletes invitations."`
 	Campaign     *string      `json:"campaign"`
 	InvitationID *string      `json:"invitation_id"`
 	DeadLetter   *string      `json:"dead_letter"`
@@ -47,18 +55,23 @@ type Event struct {
 	Error        maybe[Cause] `json:"error"`
 	Until        *time.Time   `json:"until"`
 	Recipients   int          `json:"recipients" doc:"Of a campaign, how many it happened to; 0 in all other events."`
+	Invitations  int          `json:"invitations" doc:"How many the task has revoked or deleted; 0 in all other events."`
 }
 
 func (a *asker) story(s desk.Story) Story {
 	out := Story{
 		EmailAddress: known(a.address(s.Address)), ForgottenAt: instant(s.Forgotten), SyncedAt: instant(s.SyncedAt),
-		Events: []Event{},
+		Events: []Event{}, GoesOn: []Onward{},
+	}
+	for _, next := range s.GoesOn {
+		out.GoesOn = append(out.GoesOn, Onward{a.address(next.Address), next.ID})
 	}
 	for _, e := range s.Events {
 		event := Event{
 			At: instant(e.At), What: e.What, TaskID: known(e.TaskID), Campaign: known(e.Campaign),
 			InvitationID: known(e.InvitationID), DeadLetter: known(e.DeadLetter), EmailAddress: known(a.address(e.Address)),
-			By: known(e.By), Until: instant(e.Until), Recipients: e.Recipients,
+			By: known(e.By), Until: instant(e.Until), Recipients: e.Recipients, Type: known(e.Type),
+			Invitations: e.Invitations,
 		}
 		if e.Failure != nil {
 			event.Error = a.cause(tasks.FailureOf(*e.Failure))

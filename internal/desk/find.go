@@ -17,6 +17,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/record"
@@ -33,14 +34,22 @@ type Event struct {
 	// forgotten.
 	What         string        `json:"what"`
 	TaskID       string        `json:"task_id"`
+	Type         string        `json:"type"` // of the task, if it revokes or deletes invitations
 	Campaign     string        `json:"campaign"`
 	InvitationID string        `json:"invitation_id"`
 	DeadLetter   string        `json:"dead_letter"`
 	Address      string        `json:"email_address"` // another one: whose place was taken, or that took it
 	By           string        `json:"by"`            // who has cancelled a task, if that is known
 	Failure      *fate.Failure `json:"error"`
-	Until        time.Time     `json:"until"`      // of doubt: when asking makes sense; of a cancelled task: its time
-	Recipients   int           `json:"recipients"` // of a campaign that it happened to; 0 in all other events
+	Until        time.Time     `json:"until"`       // of doubt: when asking makes sense; of a cancelled task: its time
+	Recipients   int           `json:"recipients"`  // of a campaign that it happened to; 0 in all other events
+	Invitations  int           `json:"invitations"` // that a task has revoked or deleted; 0 in all other events
+}
+
+// Onward is where the story of an address goes on that another one has replaced.
+type Onward struct {
+	Address string `json:"email_address"`
+	ID      string `json:"id"` // by which Find tells the same, of a task or a dead letter
 }
 
 // Story is everything that is known of a person or a task.
@@ -49,6 +58,7 @@ type Story struct {
 	Forgotten time.Time `json:"forgotten_at"`
 	SyncedAt  time.Time `json:"synced_at"` // of the directory
 	Events    []Event   `json:"events"`    // in the order of time
+	GoesOn    []Onward  `json:"goes_on"`   // with the addresses that have taken its place
 }
 
 // Find tells everything about an address, or about a task, a dead letter or an invitation by its id, or about a
@@ -119,12 +129,20 @@ func (f *finder) unread(err error) error {
 	return err
 }
 
-// enqueued tells when a task was enqueued, once. The payload of a retry says when the first one was.
-func (f *finder) enqueued(id string, at time.Time) {
+// enqueued tells when a task of a type was enqueued, once. The payload of a retry says when the first one was.
+func (f *finder) enqueued(id, kind string, at time.Time) {
 	told := slices.ContainsFunc(f.story.Events, func(e Event) bool { return e.What == "enqueued" && e.TaskID == id })
 	if !at.IsZero() && !told && !retry.IsRetry(id) {
-		f.add(Event{At: at, What: "enqueued", TaskID: id})
+		f.add(Event{At: at, What: "enqueued", TaskID: id, Type: housekeeping(kind)})
 	}
+}
+
+// housekeeping is the type of a task that revokes or deletes invitations; empty for any other.
+func housekeeping(kind string) string {
+	if kind == tasks.TypeRevoke || kind == tasks.TypeDelete {
+		return kind
+	}
+	return ""
 }
 
 func (f *finder) add(e Event) {
@@ -139,7 +157,7 @@ func (f *finder) tell() {
 			created[e.InvitationID] = e.At
 		}
 	}
-	end := func(e Event) bool { return e.What == "sent" || e.What == "done" }
+	end := func(e Event) bool { return e.What == "sent" || e.What == "done" && e.Type == "" }
 	when := func(e Event) time.Time {
 		switch at, known := created[e.InvitationID]; {
 		case e.At.IsZero():
@@ -195,22 +213,50 @@ func (f *finder) remembered(ctx context.Context, id store.AddressID) error {
 		f.add(Event{
 			At: e.At, What: e.What, TaskID: e.TaskID, Campaign: e.Campaign, Address: e.Address, Failure: e.Failure,
 		})
-		if e.Campaign == "" || !e.Became {
+		if !e.Became {
 			continue
 		}
-		c, err := f.ledgers.Get(ctx, e.Campaign) // which has the other address in its place
-		if err == nil {
-			f.add(Event{At: c.CreatedAt, What: "campaign", Campaign: c.Name})
-		} else if err = f.unread(err); err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		if err := f.replaced(ctx, id, e); err != nil {
 			return err
 		}
 	}
-	for _, id := range ids {
-		if err := f.task(ctx, id); err != nil {
+	records, err := f.records.Several(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, task := range ids {
+		if other := records[i].EmailAddress; other != "" && store.IDOf(other) != id {
+			continue // the id became free, and another's task has it
+		}
+		if err := f.task(ctx, task); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replaced tells where the story of an address goes on that another one has replaced, and of the campaign in which that
+// has taken its place.
+func (f *finder) replaced(ctx context.Context, id store.AddressID, e history.Event) (err error) {
+	next := Onward{Address: e.Address, ID: e.TaskID}
+	if e.Campaign == "" {
+		f.story.GoesOn = append(f.story.GoesOn, next)
+		return nil
+	}
+	if next.ID == "" {
+		next.ID, err = f.DeadLetters.IDOf(ctx, e.Campaign, id)
+	}
+	if err != nil {
+		return err
+	}
+	f.story.GoesOn = append(f.story.GoesOn, next)
+	c, err := f.ledgers.Get(ctx, e.Campaign)
+	if err == nil {
+		f.add(Event{At: c.CreatedAt, What: "campaign", Campaign: c.Name})
+	} else if err = f.unread(err); errors.Is(err, ledger.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // task tells of a task that has ended or has a dead letter.
@@ -236,7 +282,7 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return nil
 	}
 	f.tasks[id] = r.State.Ended()
-	f.enqueued(id, r.EnqueuedAt)
+	f.enqueued(id, r.Type, r.EnqueuedAt)
 	for _, h := range r.History {
 		failure := h.Failure
 		f.add(Event{At: h.At, What: "attempt", TaskID: id, Failure: &failure})
@@ -245,7 +291,10 @@ func (f *finder) task(ctx context.Context, id string) error {
 		return (e.What == "dead" || e.What == "dead-letter") && e.TaskID == id && e.At.Equal(r.EndedAt)
 	})
 	if r.State.Ended() && !told {
-		e := Event{At: r.EndedAt, What: string(r.State), TaskID: id, InvitationID: r.InvitationID, Failure: r.Error}
+		e := Event{
+			At: r.EndedAt, What: string(r.State), TaskID: id, Type: housekeeping(r.Type), InvitationID: r.InvitationID,
+			Failure: r.Error, Invitations: r.Revoked + r.Deleted,
+		}
 		if r.State == record.Cancelled { // else the wish came too late
 			e.By, e.Until = r.By, r.ScheduledAt
 		}
@@ -266,11 +315,11 @@ func (f *finder) letter(l deadletter.Entry) {
 		}
 	}
 	if l.Recipient == nil {
-		f.enqueued(l.TaskID, tasks.EnqueuedAt(l.Type, l.Payload, nil))
+		f.enqueued(l.TaskID, l.Type, tasks.EnqueuedAt(l.Type, l.Payload, nil))
 	}
 	f.add(Event{
-		At: l.FailedAt, What: "dead-letter", TaskID: l.TaskID, Campaign: l.Campaign, DeadLetter: l.ID, Failure: &l.Failure,
-		InvitationID: l.InvitationID,
+		At: l.FailedAt, What: "dead-letter", TaskID: l.TaskID, Type: housekeeping(l.Type), Campaign: l.Campaign,
+		DeadLetter: l.ID, Failure: &l.Failure, InvitationID: l.InvitationID,
 	})
 }
 
@@ -336,19 +385,19 @@ func (f *finder) waiting(ctx context.Context, info *asynq.TaskInfo) error {
 	if err := f.task(ctx, info.ID); err != nil || f.tasks[info.ID] { // only its place in the queue is left
 		return err
 	}
-	f.enqueued(info.ID, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers))
+	f.enqueued(info.ID, info.Type, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers))
+	e := Event{What: "waiting", TaskID: info.ID, Type: housekeeping(info.Type)}
 	switch info.State {
 	case asynq.TaskStateScheduled, asynq.TaskStateRetry:
-		f.add(Event{At: info.NextProcessAt.UTC(), What: "scheduled", TaskID: info.ID})
+		e.At, e.What = info.NextProcessAt.UTC(), "scheduled"
 	case asynq.TaskStateActive:
 		calls, err := f.calls(ctx, info)
 		if err != nil {
 			return err
 		}
-		f.add(Event{What: map[bool]string{true: "open", false: "waiting"}[calls], TaskID: info.ID})
-	default:
-		f.add(Event{What: "waiting", TaskID: info.ID})
+		e.What = map[bool]string{true: "open", false: "waiting"}[calls]
 	}
+	f.add(e)
 	return nil
 }
 
@@ -408,14 +457,29 @@ func (f *finder) invitation(inv clerkclient.Invitation) {
 	}
 }
 
-// byID tells of a task, a dead letter, an invitation or a campaign. What is about an address is that address's story.
+// byID tells of a task, a dead letter, an invitation or a campaign. What is about an address is that address's story,
+// and if it is a task, also its own. That of a task whose invite was mended is about the address that it goes to.
 func (f *finder) byID(ctx context.Context, id string) error {
-	address, err := f.addressOf(ctx, id)
-	switch {
-	case err != nil:
+	base, known, err := f.records.Get(ctx, retry.BaseOf(id))
+	if err = f.unread(err); err != nil {
 		return err
-	case address != "":
-		return f.person(ctx, address)
+	}
+	last := id
+	for _, act := range base.Acts {
+		last = cmp.Or(act.Next, last)
+	}
+	address, err := f.addressOf(ctx, last)
+	if err != nil {
+		return err
+	}
+	if address != "" {
+		if err := f.person(ctx, address); err != nil {
+			return err
+		}
+		if info, err := policy.FindTask(f.inspector, f.namespace, id); info == nil && !known || err != nil {
+			return err
+		}
+		return f.chain(ctx, id)
 	}
 	task, err := f.Status(ctx, id)
 	if errors.Is(err, tasks.ErrNotFound) {
@@ -436,9 +500,40 @@ func (f *finder) byID(ctx context.Context, id string) error {
 	return f.chain(ctx, id)
 }
 
-// addressOf gives the address that a dead letter, one that was retried or deleted, or an invitation is about; empty if
-// it is about none, or is no such id.
+// addressOf gives the address that a task, a dead letter, one that was retried or deleted, or an invitation is about;
+// empty if it is about none, if nothing that is known of it tells, or if it is no such id.
 func (f *finder) addressOf(ctx context.Context, id string) (string, error) {
+	info, err := policy.FindTask(f.inspector, f.namespace, id)
+	if err != nil {
+		return "", err
+	}
+	r, _, err := f.records.Get(ctx, id)
+	if err = f.unread(err); err != nil {
+		return "", err
+	}
+	if info != nil && !r.State.Ended() {
+		task := queuedTask(info, r)
+		r.EmailAddress, r.InvitationID = task.EmailAddress, task.InvitationID
+	}
+	if r.EmailAddress != "" {
+		return r.EmailAddress, nil
+	}
+	if address, err := f.addressOfLetter(ctx, id); address != "" || err != nil {
+		return address, err
+	}
+	if strings.HasPrefix(id, "inv_") {
+		r.InvitationID = id
+	}
+	if r.InvitationID == "" {
+		return "", nil
+	}
+	found, syncedAt, err := f.Directory.Get(ctx, []string{r.InvitationID})
+	f.story.SyncedAt = syncedAt
+	return found[r.InvitationID].EmailAddress, f.unread(err)
+}
+
+// addressOfLetter is addressOf for the id of a dead letter.
+func (f *finder) addressOfLetter(ctx context.Context, id string) (string, error) {
 	letter, err := f.DeadLetters.Get(ctx, id)
 	switch {
 	case err == nil:
@@ -459,12 +554,7 @@ func (f *finder) addressOf(ctx context.Context, id string) (string, error) {
 			return address, err
 		}
 	}
-	if !strings.HasPrefix(id, "inv_") {
-		return "", nil
-	}
-	found, syncedAt, err := f.Directory.Get(ctx, []string{id})
-	f.story.SyncedAt = syncedAt
-	return found[id].EmailAddress, f.unread(err)
+	return "", nil
 }
 
 // addressIn gives the address of a recipient of a campaign or, if another one has taken its place, that one.
@@ -485,7 +575,7 @@ func (f *finder) addressIn(ctx context.Context, campaign string, id store.Addres
 	return "", err
 }
 
-// chain tells of a task, and of the tasks that have retried its dead letters.
+// chain tells of a task, and of the tasks that have retried its dead letters, what was not told yet.
 func (f *finder) chain(ctx context.Context, id string) error {
 	base := retry.BaseOf(id)
 	r, _, err := f.records.Get(ctx, base)
@@ -494,14 +584,17 @@ func (f *finder) chain(ctx context.Context, id string) error {
 	}
 	ids := []string{base}
 	for _, act := range r.Acts {
+		ids = append(ids, act.Next)
 		e := Event{At: act.At, What: act.What, TaskID: cmp.Or(act.Next, base)}
+		if f.did(act, e.TaskID) {
+			continue
+		}
 		if act.Moved {
-			if e.Address, err = f.goesTo(ctx, act.Next); err != nil {
+			if e.Address, err = f.addressOf(ctx, act.Next); err != nil {
 				return err
 			}
 		}
 		f.add(e)
-		ids = append(ids, act.Next)
 	}
 	for _, id := range append(ids, r.Retry, id) { // earlier versions noted the last one only
 		if _, told := f.tasks[id]; told || id == "" {
@@ -524,34 +617,21 @@ func (f *finder) chain(ctx context.Context, id string) error {
 	return nil
 }
 
-// goesTo gives the address of an invite; empty if nothing that is known of the task tells it.
-func (f *finder) goesTo(ctx context.Context, id string) (string, error) {
-	info, err := policy.FindTask(f.inspector, f.namespace, id)
-	if err != nil {
-		return "", err
-	}
-	if info != nil {
-		payload, _ := tasks.DecodeInvite(info.Payload) // garbage says nothing
-		return payload.EmailAddress, nil
-	}
-	if address, err := f.addressOf(ctx, id); address != "" || err != nil {
-		return address, err
-	}
-	r, known, err := f.records.Get(ctx, id)
-	if err = f.unread(err); !known || err != nil || r.InvitationID == "" {
-		return "", err
-	}
-	return f.addressOf(ctx, r.InvitationID)
-}
-
 // MovedTo tells whether an invite was mended to go to another address than its first task, and to which, if anything
 // that is known of the task tells it.
 func (d *Desk) MovedTo(ctx context.Context, id string) (moved bool, address string, err error) {
 	r, _, err := d.records.Get(ctx, retry.BaseOf(id))
 	if moved = slices.ContainsFunc(r.Acts, func(act record.Act) bool { return act.Moved }); moved && err == nil {
-		address, err = newFinder(d).goesTo(ctx, id)
+		address, err = newFinder(d).addressOf(ctx, id)
 	}
 	return moved, address, err
+}
+
+// did tells whether an act was told already: the history of the address has it too.
+func (f *finder) did(act record.Act, task string) bool {
+	return slices.ContainsFunc(f.story.Events, func(e Event) bool {
+		return e.What == act.What && (e.TaskID == task || e.At.Equal(act.At))
+	})
 }
 
 // head tells of a campaign as a whole, and how many of its recipients came to what. When each of them did only the

@@ -150,7 +150,7 @@ func (f *forgetting) pass(ctx context.Context) (left string, err error) {
 			return left, err
 		}
 	}
-	if err := f.histories.Erase(ctx, f.id); err != nil {
+	if err := f.ended(ctx); err != nil {
 		return left, err
 	}
 	if err := f.keptLists.DropAll(ctx); err != nil { // nobody can look which of them has the address
@@ -230,6 +230,21 @@ func (f *forgetting) about(ctx context.Context) (found []*asynq.TaskInfo, err er
 		return nil
 	})
 	return found, err
+}
+
+// ended takes the address out of the records of its ended tasks, and then forgets which they are.
+func (f *forgetting) ended(ctx context.Context) error {
+	ids, _, err := f.histories.Of(ctx, f.id)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		err := f.records.Forget(ctx, id, f.id)
+		if err != nil && !errors.Is(err, store.ErrGarbage) {
+			return err
+		}
+	}
+	return f.histories.Erase(ctx, f.id)
 }
 
 // deadLetters deletes the dead letters about the address.

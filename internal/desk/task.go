@@ -171,7 +171,7 @@ var (
 // as done if the call has invited, and else as cancelled. The error is a tasks.ErrNotFound, ErrTaskOver, ErrTaskAtWork,
 // of a task that is no invite, or ErrTaskCampaign.
 func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
-	if err := d.Cancellable(ctx, id); err != nil {
+	if _, err := d.Cancellable(ctx, id); err != nil {
 		return tasks.Task{}, err
 	}
 	info, err := policy.FindTask(d.inspector, d.namespace, id)
@@ -193,20 +193,19 @@ func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
 	return d.Status(ctx, id)
 }
 
-// Cancellable gives the error with which CancelTask would refuse a task as it stands, or nil.
-func (d *Desk) Cancellable(ctx context.Context, id string) error {
+// Cancellable tells how a task stands, and gives the error with which CancelTask would refuse it.
+func (d *Desk) Cancellable(ctx context.Context, id string) (tasks.Task, error) {
 	task, err := d.Status(ctx, id)
 	switch {
 	case err != nil:
-		return err
 	case task.Bulk != nil:
-		return fmt.Errorf("task %s: %w (enqueue campaign cancel %s)", id, ErrTaskCampaign, task.Bulk.Campaign)
+		err = fmt.Errorf("task %s: %w (enqueue campaign cancel %s)", id, ErrTaskCampaign, task.Bulk.Campaign)
 	case task.State.Ended() && task.State != tasks.StateCancelled:
-		return fmt.Errorf("task %s is %s: %w", id, task.State, ErrTaskOver)
+		err = fmt.Errorf("task %s is %s: %w", id, task.State, ErrTaskOver)
 	case task.State == tasks.StateActive && task.Type != tasks.TypeInvite:
-		return fmt.Errorf("task %s: %w", id, ErrTaskAtWork)
+		err = fmt.Errorf("task %s: %w", id, ErrTaskAtWork)
 	}
-	return nil
+	return task, err
 }
 
 // Awaited gives the invites of an address that have not ended, and the campaigns that have it among those that they
@@ -265,10 +264,10 @@ func (d *Desk) cancelInvite(ctx context.Context, wish intent.Wish, info *asynq.T
 	}
 }
 
-// inQueue notes in a record what is known of its task only as long as that is in its queue.
+// inQueue notes in the record of a task that is to end what is known only as long as the task is in its queue.
 func inQueue(r *record.Record, info *asynq.TaskInfo) {
-	task := tasks.LiveTask(info, *r)
-	r.Type, r.Queue, r.EnqueuedAt = task.Type, task.Queue, task.EnqueuedAt
+	task := queuedTask(info, *r)
+	r.Type, r.Queue, r.EnqueuedAt, r.EmailAddress = task.Type, task.Queue, task.EnqueuedAt, task.EmailAddress
 	if task.State == tasks.StateScheduled {
 		r.ScheduledAt = task.ScheduledAt
 	}
@@ -288,7 +287,7 @@ func (d *Desk) withdraw(ctx context.Context, task *asynq.TaskInfo) (deleted bool
 		return true, err
 	}
 	inQueue(&r, task)
-	return true, d.records.Put(ctx, task.ID, r.Cancelled(d.actor))
+	return true, d.records.End(ctx, task.ID, r.Cancelled(d.actor))
 }
 
 // unqueue deletes a task from its queue and tells whether it did. It leaves one that is gone, that is at work, or that

@@ -63,6 +63,28 @@ func TestForgetAtClerkLeavesNothingThere(t *testing.T) {
 	}
 }
 
+// TestARepeatedErasureSaysWhatClerkHas, and nothing that is wrong of what was deleted before.
+func TestARepeatedErasureSaysWhatClerkHas(t *testing.T) {
+	t.Parallel()
+	const address = "ada@example.com"
+	s := start(t, clerktest.Config{}, "USHER_TIMEOUT=1s", "USHER_SETTLE=1s")
+	s.worker()
+	s.clerk.AddInvitation(address)
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--at-clerk"}, "Clerk has no invitation of it any more: 1 invitation deleted now."},
+		{[]string{"--at-clerk"}, "Clerk has no invitation of it any more: 0 invitations deleted now."},
+		{nil, "What Clerk has of it, invitations or a user, stays there."},
+	} {
+		a := s.enqueue(append([]string{"forget", address, "--yes"}, test.args...)...)
+		if a.Exit != 0 || !strings.Contains(a.Stdout, test.says) {
+			t.Errorf("%q: exit %d, want %q\n%s%s", test.args, a.Exit, test.says, a.Stdout, a.Stderr)
+		}
+	}
+}
+
 // TestADeletionIsRepeatedAfterAKill: the worker dies between noting that an invitation is deleted and deleting it.
 func TestADeletionIsRepeatedAfterAKill(t *testing.T) {
 	t.Parallel()
@@ -162,4 +184,44 @@ func TestForgetLeavesNoTrace(t *testing.T) {
 		map[string]any{"recipients": 1, "sent": 1, "dead": 0, "remaining": 0, "forgotten": 1})
 	want(t, s.ok("forget", address, "--lift"), map[string]any{"lifted": true})
 	s.ok("invite", address, "--in", "1h")
+}
+
+// TestARevocationIsInTheStoryOfItsAddress, by address and by task, until the address is forgotten.
+func TestARevocationIsInTheStoryOfItsAddress(t *testing.T) {
+	t.Parallel()
+	const address = "ada@example.com"
+	s := start(t, clerktest.Config{})
+	s.worker()
+	s.ok("invite", address, "--id", "first", "--wait")
+	s.ok("revoke", "--email", address, "--id", "by-address", "--yes", "--wait")
+	second := s.ok("invite", address, "--id", "second", "--wait")
+	s.ok("revoke", fmt.Sprint(second["invitation_id"]), "--id", "by-id", "--yes", "--wait")
+	third := s.ok("invite", address, "--id", "third", "--wait")
+	s.ok("delete", fmt.Sprint(third["invitation_id"]), "--id", "deleted", "--yes", "--wait")
+	told := []string{
+		"enqueued first", "done first", "enqueued by-address", "done by-address", "enqueued second", "done second",
+		"enqueued by-id", "done by-id", "enqueued third", "done third", "enqueued deleted", "done deleted",
+	}
+	for _, what := range []string{address, "first", "by-address", "by-id", "deleted"} {
+		story := s.ok("find", what)
+		var got []string
+		for _, e := range story["events"].([]any) {
+			e := e.(map[string]any)
+			got = append(got, fmt.Sprintf("%v %v", e["what"], e["task_id"]))
+		}
+		if !slices.Equal(got, told) || story["email_address"] != address {
+			t.Errorf("%s: %v\n%v", what, got, story)
+		}
+	}
+	if found := s.traces(address); len(found) == 0 {
+		t.Error("nothing is kept that could be forgotten")
+	}
+	s.ok("forget", address, "--yes")
+	if found := s.traces(address); len(found) > 0 {
+		t.Errorf("the address is still in %v", found)
+	}
+	want(t, s.ok("find", "by-id"), map[string]any{"email_address": nil})
+	if a := s.enqueue("find", address); strings.Contains(a.Stdout, "by-id") {
+		t.Errorf("%s", a.Stdout)
+	}
 }

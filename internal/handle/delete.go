@@ -36,6 +36,7 @@ func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) 
 			err = d.round(ctx, left)
 		}
 		if err != nil || len(left) == 0 {
+			h.addressee(ctx, r, what.InvitationID)
 			r.record.Attempts, r.record.InvitationID = max(1, r.record.Attempts), what.InvitationID
 			r.detail = map[string]int{"deleted": r.record.Deleted}
 			return err
@@ -93,6 +94,7 @@ func (d *deletion) round(ctx context.Context, listed []clerkclient.Invitation) e
 func (d *deletion) delete(ctx context.Context, inv clerkclient.Invitation) error {
 	d.tried[inv.ID] = true
 	if inv.EmailAddress != "" {
+		d.r.about.EmailAddress = inv.EmailAddress
 		created := d.h.questions.OnOurClock(inv.CreatedAt)
 		err := d.h.persist(ctx, func(ctx context.Context) error {
 			return d.h.intents.NoteDeleted(ctx, store.IDOf(inv.EmailAddress), inv.ID, created)

@@ -393,7 +393,7 @@ func (h *Handler) end(r *run, cause *fate.Failure) error {
 				return err
 			}
 		}
-		return h.records.Put(ctx, r.id, r.record)
+		return h.records.End(ctx, r.id, r.record)
 	})
 	if err == nil {
 		h.logEnd(r)
@@ -408,6 +408,7 @@ func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
 	r.began, r.waitedInAll = r.record.StartedAt, r.record.Waited
 	r.record.StartedAt, r.record.Waited = time.Time{}, 0
 	r.record.EndedAt, r.record.Error, r.record.EnqueuedAt = time.Now().UTC(), cause, r.enqueued
+	r.record.EmailAddress = r.about.EmailAddress
 	switch {
 	case cause != nil:
 		r.record.State = record.Dead

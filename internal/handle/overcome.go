@@ -48,7 +48,7 @@ func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
 	var way fate.Way
 	for _, inv := range pending {
 		_, err := h.caller.Do(ctx, policy.Revoke, func(ctx context.Context) error {
-			_, err := h.revokeOne(ctx, inv.ID)
+			_, _, err := h.revokeOne(ctx, inv.ID)
 			return err
 		})
 		refusal, answered := errors.AsType[*clerkclient.Error](err)

@@ -33,6 +33,7 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 		return h.revokeAll(ctx, r, what)
 	}
 	did, err := h.revokeForGood(ctx, r, what.InvitationID)
+	h.addressee(ctx, r, what.InvitationID)
 	if did {
 		r.record.Revoked = 1
 	}
@@ -42,14 +43,22 @@ func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) 
 	return err
 }
 
-// revokeOne makes one call that revokes an invitation, and tells whether it did. One that is revoked already is no
-// error.
-func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, err error) {
-	_, _, err = h.clerk.Revoke(ctx, id)
-	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
-		return false, nil
+// addressee notes whose invitation a task is about, if Clerk has not told and the directory knows it.
+func (h *Handler) addressee(ctx context.Context, r *run, id string) {
+	if r.about.EmailAddress == "" {
+		found, _, _ := h.directory.Get(ctx, []string{id}) // without it the story of the address lacks the task
+		r.about.EmailAddress = found[id].EmailAddress
 	}
-	return err == nil, err
+}
+
+// revokeOne makes one call that revokes an invitation, and tells whether it did, and whose invitation Clerk says it is.
+// One that is revoked already is no error.
+func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, address string, err error) {
+	inv, _, err := h.clerk.Revoke(ctx, id)
+	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
+		return false, "", nil
+	}
+	return err == nil, inv.EmailAddress, err
 }
 
 // revokeForGood revokes an invitation, by as many calls as it takes, and tells whether it was this run that did. One
@@ -57,7 +66,7 @@ func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, err error
 func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did bool, err error) {
 	lost := false // a call may have revoked it without our knowing
 	err = h.untilAnswered(ctx, r, policy.Revoke, func(ctx context.Context) (err error) {
-		did, err = h.revokeOne(ctx, id)
+		did, r.about.EmailAddress, err = h.revokeOne(ctx, id)
 		refusal, refused := errors.AsType[*clerkclient.Error](err)
 		lost = lost || refused && refusal.Outcome == clerkclient.Transient && refusal.Sent
 		did = did || err == nil && lost

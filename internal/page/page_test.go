@@ -122,7 +122,7 @@ func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
 	if n := b.rdb.LLen(t.Context(), "asynq:{usher:interactive}:pending").Val(); n != 1 {
 		t.Errorf("%d tasks carry one letter", n)
 	}
-	w.post("/find", "what", "ada@example.com").must(t, http.StatusOK, "ada@example.com")
+	w.post("/find", "what", "ada@example.com").must(t, http.StatusOK, "<h2>ada@example.com", "other address adaexample.com@")
 
 	ask := w.get("/dead-letters/confirm?do=retry&code=duplicate_record").must(t, http.StatusOK, "That is 2 dead letters")
 	cut := ask.value("cut")
@@ -142,6 +142,19 @@ func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
 	if b.letters() != 0 {
 		t.Error("it was not deleted")
 	}
+}
+
+// TestTheStoryOfAnAddressThatWasReplacedSaysWhereItGoesOn.
+func TestTheStoryOfAnAddressThatWasReplacedSaysWhereItGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.letter("one", "old@example.com", "form_param_format_invalid", "is no address", time.Now())
+	w := b.browser()
+	failedAt := w.get("/dead-letters/one?id=one").value("failed_at")
+	w.post("/dead-letters/mend", "id", "one", "failed_at", failedAt, "email_address", "new@example.com").
+		must(t, http.StatusOK, "Done: mended")
+	w.post("/find", "what", "old@example.com").must(t, http.StatusOK, "<h2>old@example.com",
+		"new@example.com has taken its place", `name="what" value="new@example.com"`)
 }
 
 // TestTheListOfDeadLettersHasAllOfThem: many of one instant too, and one that cannot be read hides no other.

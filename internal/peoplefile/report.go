@@ -147,9 +147,13 @@ func Certain(guesses []Guess) (flags []Flag, all bool) {
 }
 
 // Sample is the first few recipients.
-func (f File) Sample() []tasks.Recipient {
+func (f File) Sample() []tasks.Recipient { return f.Brief().Recipients() }
+
+// Brief gives the file with no more rows than Sample shows: the others can be freed.
+func (f File) Brief() File {
 	const most = 3
-	return File{Rows: f.Rows[:min(most, len(f.Rows))]}.Recipients()
+	f.Rows = slices.Clone(f.Rows[:min(most, len(f.Rows))])
+	return f
 }
 
 // understood tells how the columns were read.

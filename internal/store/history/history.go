@@ -20,16 +20,24 @@ import (
 const keepMS = `2592000000`
 
 // Lua is what scripts begin with that end tasks. remember_task(key, id, at) remembers the id of a task that has ended
-// or is a dead letter. A history has bounds: it takes no more than 500 events, but for those that name another address.
-// One with such an event does not expire: who forgets that address finds it here.
+// or is a dead letter. remember_end(key, id, at, record, address) does so too, and gives the task's record with its
+// address, as with_address does: who forgets the address finds it by the id. A history has bounds: it takes no more than 500 events, but for
+// those that name another address. One with such an event does not expire: who forgets that address finds it here.
 const Lua = `
 local function remember(key, field, value, keep)
-  local n, lasts = redis.call('HLEN', key), keep or redis.call('PTTL', key) == -1
-  if n >= 500 and not keep then return end
-  redis.call('HSETNX', key, field, value)
+  local full, lasts = redis.call('HLEN', key) >= 500 and not keep, keep or redis.call('PTTL', key) == -1
+  if not full then redis.call('HSETNX', key, field, value) end
   if lasts then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ` + keepMS + `) end
+  return not full or redis.call('HEXISTS', key, field) == 1
 end
-local function remember_task(key, id, at) remember(key, 't:' .. id, at) end
+local function remember_task(key, id, at) return remember(key, 't:' .. id, at) end
+local function with_address(record, address)
+  if address == '' then return record end
+  return '{"email_address":' .. cjson.encode(address) .. ',' .. string.sub(record, 2)
+end
+local function remember_end(key, id, at, record, address)
+  return remember_task(key, id, at) and with_address(record, address) or record
+end
 `
 
 // Event is something that happened to a dead letter of the address.

@@ -229,6 +229,7 @@ type Settlement struct {
 // ARGV[9] -> its text
 // ARGV[10] -> its time (ms)
 // ARGV[11] -> id of the task
+// ARGV[12] -> its address, for the record of one that ends
 // --
 // Returns 1 if it was settled, 0 if the claim is another's, the invitation is used, or a task that has ended would end
 // otherwise.
@@ -245,9 +246,9 @@ if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
 elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
-  if tonumber(keep) > 0 then remember_task(KEYS[6], ARGV[11], stamp(now)) end
+  if tonumber(keep) > 0 then record = remember_end(KEYS[6], ARGV[11], stamp(now), record, ARGV[12]) end
 else
-  return record ~= '' and was == record and 1 or 0
+  return record ~= '' and (was == record or was == with_address(record, ARGV[12])) and 1 or 0
 end
 if record == '' then return 1 end
 if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
@@ -263,8 +264,9 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	defer store.Wrap(&err, "settling the intent of a task")
 	var text []byte
 	var keep time.Duration
+	var email string
 	if s.Record != nil {
-		text, keep, err = record.Encode(*s.Record)
+		text, keep, email, err = record.EncodeEnd(*s.Record)
 	}
 	letter, err2 := s.Letter.Args()
 	if err := errors.Join(err, err2); err != nil {
@@ -278,7 +280,7 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 	args := append([]any{
 		string(s.Wish.Address[:]), s.Wish.Owner(), s.Token, string(s.End), s.InvitationID + strings.Join(s.Used, ","),
 		text, keep.Milliseconds(),
-	}, append(letter, s.Wish.Task)...)
+	}, append(letter, s.Wish.Task, email)...)
 	settled, err := settleScript.Run(ctx, t.db, keys, args...).Bool()
 	if err == nil && !settled {
 		err = ErrTaken
@@ -301,18 +303,19 @@ func (t *Tasks) Settle(ctx context.Context, s Settlement) (err error) {
 // ARGV[5] -> the record of a task that is cancelled
 // ARGV[6] -> how long that is kept (ms)
 // ARGV[7] -> the record of a task that is to be cancelled
+// ARGV[8] -> the address, for the record of a task that is cancelled
 // --
 // Returns changed if the record is another one by now, else cancelled or wanted.
 var cancelScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + history.Lua + `
-local address, owner, id, was, cancelled, keep, wanted = unpack(ARGV)
+local address, owner, id, was, cancelled, keep, wanted, email = unpack(ARGV)
 if (redis.call('GET', KEYS[2]) or '') ~= was then return 'changed' end
 if intent.blocks((intent.read(KEYS[1], owner))) then
   redis.call('SET', KEYS[2], wanted)
   return 'wanted'
 end
+if not forgotten(KEYS[4], address) then cancelled = remember_end(KEYS[3], id, stamp(now), cancelled, email) end
 redis.call('SET', KEYS[2], cancelled, 'PX', keep)
 if redis.call('HDEL', KEYS[1], owner) == 1 then intent.tidy(KEYS[1]) end
-if not forgotten(KEYS[4], address) then remember_task(KEYS[3], id, stamp(now)) end
 return 'cancelled'
 `)
 
@@ -325,8 +328,8 @@ var ErrChanged = errors.New("the record of the task has changed")
 func (t *Tasks) Cancel(ctx context.Context, wish Wish, r record.Record, stored []byte) (ended bool, err error) {
 	defer store.Wrap(&err, "cancelling task %s", wish.Task)
 	r.State, r.Cancel = record.Open, true
-	wanted, _, err1 := record.Encode(r)
-	cancelled, keep, err2 := record.Encode(r.Cancelled(""))
+	wanted, _, _, err1 := record.EncodeEnd(r)
+	cancelled, keep, email, err2 := record.EncodeEnd(r.Cancelled(""))
 	if err := errors.Join(err1, err2); err != nil {
 		return false, err
 	}
@@ -334,7 +337,7 @@ func (t *Tasks) Cancel(ctx context.Context, wish Wish, r record.Record, stored [
 		t.key(wish.Address), t.db.Key.Record(wish.Task), t.db.Key.History(string(wish.Address[:])), t.db.Key.Tombstones(),
 	}
 	answer, err := cancelScript.Run(ctx, t.db, keys, string(wish.Address[:]), wish.Owner(), wish.Task, stored, cancelled,
-		keep.Milliseconds(), wanted).Text()
+		keep.Milliseconds(), wanted, email).Text()
 	if err == nil && answer == "changed" {
 		err = ErrChanged
 	}

@@ -15,6 +15,7 @@ import (
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/history"
 )
 
 // Keep is how long a task's id and outcome are kept after its end.
@@ -54,11 +55,15 @@ func OwnerOf(id string) string {
 
 // Record is what is known of one task.
 type Record struct {
-	Version      int            `json:"v"`
-	Type         string         `json:"type"`
-	Queue        string         `json:"queue"`
-	Digest       string         `json:"digest,omitempty"`   // of the payload, if the producer chose the id
-	Campaign     string         `json:"campaign,omitempty"` // a bulk-invite's
+	Version  int    `json:"v"`
+	Type     string `json:"type"`
+	Queue    string `json:"queue"`
+	Digest   string `json:"digest,omitempty"`   // of the payload, if the producer chose the id
+	Campaign string `json:"campaign,omitempty"` // a bulk-invite's
+	// EmailAddress is whom an ended task was about. It stands here only if the history of the address has the task's
+	// id: who forgets the address finds it there.
+	EmailAddress string `json:"email_address,omitempty"`
+
 	State        State          `json:"state"`
 	Attempts     int            `json:"attempts,omitempty"`
 	History      []fate.Attempt `json:"history,omitempty"`
@@ -92,7 +97,7 @@ type Act struct {
 	At   time.Time `json:"at"`
 	What string    `json:"what"`           // retried, mended or deleted
 	Next string    `json:"next,omitempty"` // the task that retries it
-	// Moved is that it goes to another address. Which one stands here nowhere: nobody would find it to forget it.
+	// Moved is that it goes to another address. Which one the record of the next task says.
 	Moved bool `json:"moved,omitempty"`
 }
 
@@ -224,19 +229,39 @@ func (s *Store) Claim(ctx context.Context, id string, r Record, at time.Time) (f
 // --
 // ARGV[1] -> the record as it was
 // ARGV[2] -> as it shall be
-// ARGV[3] -> how long it is kept (ms; 0: until the task ends)
+// ARGV[3] -> how long it is kept (ms; 0: until the task ends; -1: as long as it was)
 // --
 // Returns 1 if it was replaced.
 var changeScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local keep = tonumber(ARGV[3])
+if keep < 0 then keep = redis.call('PTTL', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[2])
-if tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+if keep > 0 then redis.call('PEXPIRE', KEYS[1], keep) end
 return 1
 `)
 
 // Change changes a record unless it is not there, or change says that it is to stay. It tells whether it did. change
 // may be called again if somebody else changes the record meanwhile.
 func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool) (changed bool, err error) {
+	return s.change(ctx, id, change, func(keep time.Duration) int64 { return keep.Milliseconds() })
+}
+
+// Forget takes the address out of the record of a task, if it is there.
+func (s *Store) Forget(ctx context.Context, id string, address store.AddressID) error {
+	_, err := s.change(ctx, id, func(r *Record) bool {
+		is := r.EmailAddress != "" && store.IDOf(r.EmailAddress) == address
+		if is {
+			r.EmailAddress = ""
+		}
+		return is
+	}, func(time.Duration) int64 { return -1 })
+	return err
+}
+
+func (s *Store) change(
+	ctx context.Context, id string, change func(*Record) bool, keepMS func(time.Duration) int64,
+) (changed bool, err error) {
 	defer store.Wrap(&err, "changing the record of task %s", id)
 	for range 10 {
 		was, err := s.db.Get(ctx, s.db.Key.Record(id)).Result()
@@ -254,7 +279,7 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool
 		if err != nil {
 			return false, err
 		}
-		changed, err := changeScript.Run(ctx, s.db, []string{s.db.Key.Record(id)}, was, data, keep.Milliseconds()).Bool()
+		changed, err := changeScript.Run(ctx, s.db, []string{s.db.Key.Record(id)}, was, data, keepMS(keep)).Bool()
 		if err != nil || changed {
 			return changed, err
 		}
@@ -266,6 +291,44 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool
 func (s *Store) Remove(ctx context.Context, id string) (err error) {
 	defer store.Wrap(&err, "removing the record of task %s", id)
 	return s.db.Del(ctx, s.db.Key.Record(id)).Err()
+}
+
+// endScript writes the record of a task that has ended. Unless the address that it was about was forgotten on request,
+// that remembers it.
+//
+// KEYS[1] -> usher:{once}:t:ID
+// KEYS[2] -> usher:{once}:forgotten
+// KEYS[3] -> usher:{once}:h:ADDRESS
+// --
+// ARGV[1] -> id of the address
+// ARGV[2] -> the address
+// ARGV[3] -> the record
+// ARGV[4] -> how long it is kept (ms)
+// ARGV[5] -> id of the task
+// ARGV[6] -> when it has ended (ms)
+// --
+// Returns 1.
+var endScript = redis.NewScript(store.TombstoneLua + history.Lua + `
+local address, email, record, keep, id, at = unpack(ARGV)
+if not forgotten(KEYS[2], address) then record = remember_end(KEYS[3], id, at, record, email) end
+redis.call('SET', KEYS[1], record, 'PX', keep)
+return 1
+`)
+
+// End writes the record of a task that has ended. The address that it was about remembers the task.
+func (s *Store) End(ctx context.Context, id string, r Record) (err error) {
+	if r.EmailAddress == "" {
+		return s.Put(ctx, id, r)
+	}
+	defer store.Wrap(&err, "writing the record of task %s", id)
+	data, keep, email, err := EncodeEnd(r)
+	if err != nil {
+		return err
+	}
+	address := store.IDOf(email)
+	keys := []string{s.db.Key.Record(id), s.db.Key.Tombstones(), s.db.Key.History(string(address[:]))}
+	return endScript.Run(ctx, s.db, keys, string(address[:]), email, data, keep.Milliseconds(), id,
+		r.EndedAt.UnixMilli()).Err()
 }
 
 // Put writes a record; that of an ended task is kept for a while and then forgotten.
@@ -287,4 +350,11 @@ func Encode(r Record) (data []byte, keep time.Duration, err error) {
 	}
 	data, err = json.Marshal(r)
 	return data, keep, err
+}
+
+// EncodeEnd is Encode without the address, which a script puts back once its history has the task.
+func EncodeEnd(r Record) (data []byte, keep time.Duration, email string, err error) {
+	email, r.EmailAddress = r.EmailAddress, ""
+	data, keep, err = Encode(r)
+	return data, keep, email, err
 }

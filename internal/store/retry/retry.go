@@ -42,7 +42,8 @@ type Retrier struct {
 // New gives the retrier of a namespace.
 func New(rdb redis.UniversalClient, namespace string) *Retrier {
 	return &Retrier{
-		db: store.Open(rdb, namespace), letters: deadletter.NewStore(rdb, namespace), asynq: asynq.NewClientFromRedisClient(rdb),
+		db: store.Open(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
+		asynq:   asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
 		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
 		invites:   policy.Queue(namespace, policy.Interactive),
