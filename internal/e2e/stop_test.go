@@ -65,10 +65,7 @@ func (p *path) carry(to io.Writer, from io.Reader) {
 		p.mu.Lock()
 		quiet := p.quiet
 		p.mu.Unlock()
-		if quiet {
-			continue
-		}
-		if n > 0 {
+		if n > 0 && !quiet {
 			_, err = to.Write(buffer[:n])
 		}
 		if err != nil {
