@@ -143,7 +143,7 @@ func (s serving) serve(a *app, listener net.Listener) error {
 	rdb, namespace := a.desk.Connection()
 	handler := api.New(life, api.Config{
 		Redis: rdb, Namespace: namespace, Clerk: s.clerk, Tokens: s.tokens, Hosts: s.hosts, PerSecond: s.perSecond,
-		Log: s.log,
+		ErasureLog: a.desk.ErasureLog, Log: s.log,
 	})
 	server := api.HTTPServer(handler)
 	server.TLSConfig = s.tls

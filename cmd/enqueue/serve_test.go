@@ -119,6 +119,26 @@ func TestServe(t *testing.T) {
 }
 
 // A bad setting stops the server at start.
+// TestServeNotesErasures in the log that is kept apart from Redis.
+func TestServeNotesErasures(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	log := filepath.Join(s.dir, "erasures.log")
+	v := s.serve("--tokens-file", s.tokens("ops: "+apiToken+" operate\n"), "--erasure-log", log)
+	body := strings.NewReader(`{"email_address":"ada@example.com"}`)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, v.url+"/v1/forgets", body)
+	testkit.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+apiToken)
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
+	testkit.NoError(t, err)
+	_ = answer.Body.Close()
+	noted, err := os.ReadFile(log)
+	if answer.StatusCode != http.StatusOK || strings.Count(string(noted), "\n") != 1 {
+		t.Errorf("status %d, the log has %q, %v", answer.StatusCode, noted, err)
+	}
+}
+
 func TestServeRefusesBadSettings(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -31,7 +31,9 @@ type Config struct {
 	Hosts []string
 	// PerSecond is how many requests a second are served to one name.
 	PerSecond int
-	Log       zerolog.Logger
+	// ErasureLog is the file to which erasures are added; empty: to none.
+	ErasureLog string
+	Log        zerolog.Logger
 }
 
 // Anybody is the name of who asks where no tokens are.
@@ -138,6 +140,7 @@ func (s *Server) callerOf(name string) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.ErasureLog = s.ErasureLog
 	c := &caller{
 		name: name, desk: d, limit: rate.NewLimiter(rate.Limit(s.PerSecond), s.PerSecond),
 		uploads: make(chan struct{}, mostUploadsEach),

@@ -81,6 +81,19 @@ func TestAnErasureThatCannotBeLoggedRemovesNothing(t *testing.T) {
 	}
 }
 
+// TestListsThatWaitAreGoneWhenErasuresAreRepeated: nobody can look into them.
+func TestListsThatWaitAreGoneWhenErasuresAreRepeated(t *testing.T) {
+	t.Parallel()
+	d, server := setup(t)
+	_, err := d.keptLists.Keep(t.Context(), "ops", []byte(address))
+	must(t, err)
+	_, err = d.ForgetAgain(t.Context(), nil, func(string) {})
+	must(t, err)
+	if kept := server.Keys(); strings.Contains(strings.Join(kept, " "), "{kept}") {
+		t.Errorf("left: %q", kept)
+	}
+}
+
 // TestErasuresAreRepeatedWhereverAnAddressStands, also where only its id does, or its text in what cannot be read. Who
 // was lifted stays.
 func TestErasuresAreRepeatedWhereverAnAddressStands(t *testing.T) {

@@ -55,7 +55,7 @@ func (d *Desk) SyncOnce(
 }
 
 // ErrNotSynced means that Clerk's list could not be copied whole.
-var ErrNotSynced = errors.New("Clerk's list could not be copied whole")
+var ErrNotSynced = errors.New("the list of Clerk could not be copied whole")
 
 // whyNot says why a task has not done what it should.
 func whyNot(task tasks.Task) string {

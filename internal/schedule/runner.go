@@ -147,7 +147,7 @@ func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
 	case at.now.Sub(tick) > policy.MissedTick:
 		err = &futile{fmt.Errorf("the tick could not be enqueued within %s", policy.MissedTick)}
 	case restored.Before(tick):
-		err = &futile{errors.New("Redis was restored from a copy after this tick, which may have happened already")}
+		err = &futile{errors.New("the tick may have happened already: after it Redis was restored from a copy")}
 	default:
 		id, err = k.schedule.enqueue(ctx, k.to, tick)
 	}

@@ -82,8 +82,8 @@ redis.call('HSETNX', KEYS[1], 'ended', stamp(now))
 return 1
 `)
 
-// ErrOtherRestoration means that Redis was restored once more meanwhile.
-var ErrOtherRestoration = errors.New("Redis was restored once more meanwhile")
+// ErrOtherRestoration means that another restoration has begun meanwhile.
+var ErrOtherRestoration = errors.New("another restoration has begun meanwhile")
 
 // EndRestoration lets work go on after a restoration.
 func EndRestoration(ctx context.Context, db DB, r Restoration) (err error) {

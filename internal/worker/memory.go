@@ -211,7 +211,8 @@ func (w *Worker) watchMemory(ctx context.Context) {
 		if err != nil {
 			continue // whether Redis can be reached is told elsewhere
 		}
-		if !now.lost.Equal(before.lost) {
+		restoring := now.rest && !before.rest // that is told by itself
+		if !now.lost.Equal(before.lost) && !restoring {
 			what := "Redis was started anew"
 			switch {
 			case now.run < 0:

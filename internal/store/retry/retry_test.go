@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,30 @@ func TestDeletingALetterForgetsItsOwner(t *testing.T) {
 	if standing, _, err := intents.Standing(ctx, wish.Owner(), wish.Address); err != nil || standing.Open {
 		t.Errorf("%+v, %v", standing, err)
 	}
+}
+
+// TestALetterOfACopyIsAskedAbout although Clerk has refused it: it may have been retried since the copy was made.
+func TestALetterOfACopyIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	address := store.IDOf("ada@example.com")
+	dead := deadletter.Entry{
+		ID: deadletter.RecipientID("spring", address), Type: "bulk-invite", Queue: "test:campaign", Campaign: "spring",
+		Recipient: &address, Payload: []byte(`{"email_address":"ada@example.com"}`),
+		Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now().Add(-time.Minute).UTC(),
+	}
+	testkit.NoError(t, b.letters.Put(ctx, dead))
+	_, err := store.BeginRestoration(ctx, store.Open(b.rdb, "test"))
+	testkit.NoError(t, err)
+	_, err = b.RetryAlone(ctx, dead.ID)
+	testkit.NoError(t, err)
+	want := fmt.Sprintf("r|reopened|%d|%[1]d", dead.FailedAt.UnixMilli())
+	for _, intent := range b.rdb.HGetAll(ctx, store.Keys("test").Intents(string(address[:]))).Val() {
+		if intent == want {
+			return
+		}
+	}
+	t.Error("its invite calls without a question")
 }
 
 // TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn: the invite takes the recipient's intent over, and asks Clerk
