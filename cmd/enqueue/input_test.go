@@ -38,8 +38,11 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no command":             {nil, "expected one of"},
-		"unknown command":        {[]string{"invit"}, "unexpected argument"},
+		"no command":      {nil, "expected one of"},
+		"unknown command": {[]string{"invit"}, `no command invit, did you mean one of "invite", "invitations"?`},
+		"no such subcommand": {[]string{"campaign", "nope"},
+			"there is no command campaign nope (enqueue help campaign lists them)"},
+		"one argument too many":  {[]string{"invite", ada, "more"}, "unexpected argument more"},
 		"unknown flag":           {[]string{"invite", ada, "--frobnicate"}, "--frobnicate"},
 		"no address":             {[]string{"invite"}, "address"},
 		"not an address":         {[]string{"invite", "ada"}, "email_address"},
