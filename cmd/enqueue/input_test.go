@@ -186,6 +186,7 @@ func TestAFileThatWasNotEnqueuedCanBeGivenAgain(t *testing.T) {
 	}
 	s.mini.SetError("")
 	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 1, "invalid": 1})
+	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 0, "known": 1, "invalid": 1}) // repeated
 }
 
 func TestVersionAndHelp(t *testing.T) {
