@@ -300,7 +300,7 @@ func (s *Store) readChunk(
 // read hides no other; the error, a *store.Partial, names it.
 func (s *Store) Read(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
-	err := s.eachLikely(ctx, chosen, func(ids []string, _ []bool) error {
+	err := s.eachLikely(ctx, chosen, func(ids []string) error {
 		found, unreadable, err := s.read(ctx, ids)
 		if err != nil {
 			return err
@@ -358,7 +358,7 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 func (s *Store) Each(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
 	var ids []string
-	err := s.eachLikely(ctx, chosen, func(page []string, _ []bool) error {
+	err := s.eachLikely(ctx, chosen, func(page []string) error {
 		ids = append(ids, page...)
 		return nil
 	})

@@ -55,12 +55,14 @@ const siftPage = 500
 // ARGV[6] -> reason, or empty for any
 // ARGV[7] -> campaign in JSON, or empty for any
 // ARGV[8] -> what the keys of letters begin with
+// ARGV[9] -> 1: those that are chosen are only counted
 // --
 // Returns where the next page begins (empty: there is none) and how many of that time are behind us then, for each
-// letter that is chosen + and its id, for each whose text must be read to know ? and its id, and for each code for which
-// alone some are left out how many these are, and the code.
+// letter that is chosen + and its id, or for all of them = and how many they are, for each whose text must be read to
+// know ? and its id, and for each code for which alone some are left out how many these are, and the code.
 var siftScript = redis.NewScript(factsLua + `
-local from, offset, to, count, code, reason, campaign, letters = unpack(ARGV)
+local from, offset, to, count, code, reason, campaign, letters, counts = unpack(ARGV)
+local counted = 0
 local page = redis.call('ZRANGE', KEYS[1], from, to, 'BYSCORE', 'LIMIT', offset, count, 'WITHSCORES')
 local n, next, behind = #page / 2, '', 0
 if n == tonumber(count) then -- those of the last time may go on behind the page
@@ -91,10 +93,16 @@ for i = 1, n do
     chosen = (code == '' or code == its_code) and '+'
     if not chosen then others[its_code] = (others[its_code] or 0) + 1 end
   end
-  if chosen then
+  if chosen == '+' and counts == '1' then
+    counted = counted + 1
+  elseif chosen then
     answer[#answer + 1] = chosen
     answer[#answer + 1] = ids[i]
   end
+end
+if counted > 0 then
+  answer[#answer + 1] = '='
+  answer[#answer + 1] = tostring(counted)
 end
 for its_code, times in pairs(others) do
   answer[#answer + 1] = tostring(times)
@@ -104,13 +112,19 @@ return answer
 `)
 
 // eachLikely calls do for the ids of the letters that a filter may choose, page by page, the oldest first, until it
-// returns an error, and gives that. unread tells of each whether the letter must be read to know. Letters that come or
-// go meanwhile hide no others, and none is given twice. Those that come at the end meanwhile are left out.
-func (s *Store) eachLikely(ctx context.Context, f Filter, do func(ids []string, unread []bool) error) error {
-	index := s.db.Key.Letters()
+// returns an error, and gives that. Letters that come or go meanwhile hide no others, and none is given twice. Those
+// that come at the end meanwhile are left out.
+func (s *Store) eachLikely(ctx context.Context, f Filter, do func(ids []string) error) error {
 	if f.all() {
-		return store.EachPage(ctx, s.db, index, false, func(ids []string) error { return do(ids, make([]bool, len(ids))) })
+		return store.EachPage(ctx, s.db, s.db.Key.Letters(), false, do)
 	}
+	return s.eachSifted(ctx, f, false, func(ids []string, _ int) error { return do(ids) })
+}
+
+// eachSifted is eachLikely for a filter that leaves letters out. With counts, do is given how many letters of a page
+// are chosen, and only the ids of those that must be read to know.
+func (s *Store) eachSifted(ctx context.Context, f Filter, counts bool, do func(ids []string, n int) error) error {
+	index := s.db.Key.Letters()
 	campaign := ""
 	if f.Campaign != "" {
 		name, err := json.Marshal(f.Campaign)
@@ -126,7 +140,7 @@ func (s *Store) eachLikely(ctx context.Context, f Filter, do func(ids []string, 
 	from, behind, end := "-inf", "0", strconv.FormatFloat(last[0].Score, 'f', -1, 64)
 	for from != "" {
 		said, err := siftScript.Run(ctx, s.db, []string{index, s.db.Key.LetterFacts()}, from, behind, end, siftPage, f.Code,
-			f.Reason, campaign, s.db.Key.Letter("")).StringSlice()
+			f.Reason, campaign, s.db.Key.Letter(""), counts).StringSlice()
 		if err == nil && (len(said) < 2 || len(said)%2 != 0) {
 			err = store.ErrGarbage
 		}
@@ -134,15 +148,20 @@ func (s *Store) eachLikely(ctx context.Context, f Filter, do func(ids []string, 
 			return err
 		}
 		var likely []string
-		var unread []bool
+		chosen := 0
 		for i := 2; i < len(said); i += 2 {
-			if said[i] == "+" || said[i] == "?" {
-				likely, unread = append(likely, said[i+1]), append(unread, said[i] == "?")
-			} else if n, err := strconv.Atoi(said[i]); err == nil && f.Other != nil {
-				f.Other(said[i+1], n)
+			switch what := said[i+1]; said[i] {
+			case "+", "?":
+				likely = append(likely, what)
+			case "=":
+				chosen, _ = strconv.Atoi(what)
+			default:
+				if n, err := strconv.Atoi(said[i]); err == nil && f.Other != nil {
+					f.Other(what, n)
+				}
 			}
 		}
-		if err := do(likely, unread); err != nil {
+		if err := do(likely, chosen); err != nil {
 			return err
 		}
 		from, behind = said[0], said[1]
@@ -162,16 +181,9 @@ func (s *Store) CountChosen(ctx context.Context, f Filter) (count int, err error
 		return s.Count(ctx)
 	}
 	defer store.Wrap(&err, "counting dead letters")
-	err = s.eachLikely(ctx, f, func(ids []string, unread []bool) error {
-		var odd []string
-		for i, id := range ids {
-			if unread[i] {
-				odd = append(odd, id)
-			} else {
-				count++
-			}
-		}
-		found, _, err := s.read(ctx, odd) // what cannot be read is not chosen
+	err = s.eachSifted(ctx, f, true, func(ids []string, n int) error {
+		count += n
+		found, _, err := s.read(ctx, ids) // what cannot be read is not chosen
 		for _, e := range found {
 			if f.Matches(e) {
 				count++
