@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/record"
 )
 
@@ -46,10 +47,10 @@ type Option func(*Options)
 func ID(id string) Option { return func(o *Options) { o.ID = id } }
 
 // At runs the task at an instant, or at once if that has passed.
-func At(t time.Time) Option { return func(o *Options) { o.At = t } }
+func At(t time.Time) Option { return func(o *Options) { o.At = policy.WholeSecond(t) } }
 
 // In runs the task after a while.
-func In(d time.Duration) Option { return func(o *Options) { o.At = time.Now().Add(d) } }
+func In(d time.Duration) Option { return At(time.Now().Add(d)) }
 
 // Resolve applies options and checks them: an *InvalidError says which is wrong.
 func Resolve(opts ...Option) (Options, error) {

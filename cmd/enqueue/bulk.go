@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -126,17 +127,34 @@ func (c *bulkCommand) judgeInvalid(a *app, file peoplefile.File) error {
 		return nil
 	}
 	path := cmp.Or(c.InvalidTo, c.File+".invalid.csv")
-	aside, err := create(path)
-	if err != nil {
-		return err
-	}
-	c.aside = path
-	a.work.makes(path)
-	if err := errors.Join(peoplefile.WriteInvalid(aside, file), aside.Close()); err != nil {
+	var rows bytes.Buffer
+	if err := peoplefile.WriteInvalid(&rows, file); err != nil {
 		return fmt.Errorf("writing bad rows to %s: %w", path, err)
+	}
+	if !holds(path, rows.Bytes()) { // else the command is repeated
+		aside, err := create(path)
+		if err != nil {
+			return err
+		}
+		c.aside = path
+		a.work.makes(path)
+		_, err = aside.Write(rows.Bytes())
+		if err := errors.Join(err, aside.Close()); err != nil {
+			return fmt.Errorf("writing bad rows to %s: %w", path, err)
+		}
 	}
 	a.out.note("%s left out, see %s.", bad, path)
 	return nil
+}
+
+// holds tells whether a file is there and has a content.
+func holds(path string, content []byte) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() != int64(len(content)) {
+		return false
+	}
+	was, err := os.ReadFile(path)
+	return err == nil && bytes.Equal(was, content)
 }
 
 // badRows is an error that names all bad rows of a file.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -259,16 +260,16 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	ask := !c.Yes && !c.DryRun
 	count := 0
 	if ask {
-		unreadable, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error {
-			count++
-			return nil
-		}))
-		if err != nil {
+		n, err := a.desk.CountLetters(a.ctx, c.letters())
+		if _, err = store.SplitPartial(err); err != nil {
 			return err
 		}
-		if count == 0 {
-			a.out.say("%s deleted.", plural(count, "dead letter"))
-			return unreadable
+		if count = n; count == 0 {
+			unreadable, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error { return nil }))
+			if err == nil {
+				a.out.say("%s deleted.", plural(count, "dead letter"))
+			}
+			return errors.Join(err, unreadable)
 		}
 	}
 	if err := a.confirm(!ask, "Delete "+plural(count, "dead letter")+" for good?"); err != nil {

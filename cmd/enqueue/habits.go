@@ -49,9 +49,21 @@ var (
 	bareFlag = regexp.MustCompile(`^--[a-z-]+$`)
 )
 
+// unexpected is what kong says of an argument that it has no place for.
+const unexpected = "unexpected argument "
+
 // plainly says what kong found wrong in the words of a person.
 func plainly(err error) error {
 	text := err.Error()
+	if parse, ok := errors.AsType[*kong.ParseError](err); ok && strings.HasPrefix(text, unexpected) {
+		at := parse.Context.Selected()
+		if at == nil || len(at.Children) > 0 { // what stands there is no command
+			path := strings.TrimSuffix(pathOf(at)+" ", " ")
+			name, similar, _ := strings.Cut(strings.TrimPrefix(text, unexpected), ",")
+			return fmt.Errorf("there is no command %s%s (%s lists them)", strings.TrimSpace(path+" "+name),
+				strings.TrimSuffix(","+similar, ","), strings.TrimSpace("enqueue help "+path))
+		}
+	}
 	for _, of := range []struct{ kong, plain string }{
 		{`^(--[a-z-]+): expected a valid 64 bit int but got (".*")$`, `$1: got $2, want a whole number`},
 		{`^(--[a-z-]+): expected \w+ value but got "EOL" \(<EOL>\)$`, `$1 needs a value: none follows it`},

@@ -282,3 +282,18 @@ func TestAListInAFileIsForPrograms(t *testing.T) {
 		t.Errorf("%v\n%s", err, data)
 	}
 }
+
+// TestHelpOfNoCommandSaysSo.
+func TestHelpOfNoCommandSaysSo(t *testing.T) {
+	t.Parallel()
+	for args, says := range map[string]string{
+		"help nope":          "enqueue: there is no command nope (enqueue help lists them)\n",
+		"help campaign nope": "enqueue: there is no command campaign nope (enqueue help campaign lists them)\n",
+	} {
+		var stdout, stderr bytes.Buffer
+		exit := run(t.Context(), strings.Fields(args), strings.NewReader(""), &stdout, &stderr)
+		if exit != 2 || stderr.String() != says {
+			t.Errorf("%s: exit %d\n%s%s", args, exit, stdout.String(), stderr.String())
+		}
+	}
+}

@@ -38,8 +38,11 @@ func TestBadInputLeavesNothing(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no command":             {nil, "expected one of"},
-		"unknown command":        {[]string{"invit"}, "unexpected argument"},
+		"no command":      {nil, "expected one of"},
+		"unknown command": {[]string{"invit"}, `no command invit, did you mean one of "invite", "invitations"?`},
+		"no such subcommand": {[]string{"campaign", "nope"},
+			"there is no command campaign nope (enqueue help campaign lists them)"},
+		"one argument too many":  {[]string{"invite", ada, "more"}, "unexpected argument more"},
 		"unknown flag":           {[]string{"invite", ada, "--frobnicate"}, "--frobnicate"},
 		"no address":             {[]string{"invite"}, "address"},
 		"not an address":         {[]string{"invite", "ada"}, "email_address"},
@@ -183,6 +186,11 @@ func TestAFileThatWasNotEnqueuedCanBeGivenAgain(t *testing.T) {
 	}
 	s.mini.SetError("")
 	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 1, "invalid": 1})
+	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 0, "known": 1, "invalid": 1}) // repeated
+	s.write("people.csv.invalid.csv", "something else\n")
+	if a := s.enqueue("bulk-invite", file, "--skip-invalid"); a.exit != 2 || !strings.Contains(a.stderr, "is not overwritten") {
+		t.Errorf("another file of that name: %+v", a)
+	}
 }
 
 func TestVersionAndHelp(t *testing.T) {

@@ -98,6 +98,16 @@ func TestATaskIsCancelled(t *testing.T) {
 	}
 }
 
+// TestATimeIsToldAsItIsKept: asynq keeps whole seconds, and what was asked has fractions.
+func TestATimeIsToldAsItIsKept(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	told := s.ok("invite", "ada@example.com", "--id", "ada", "--in", "2h")["scheduled_at"]
+	want(t, s.list("task", "list")[0], map[string]any{"scheduled_at": told})
+	told = s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring", "--in", "3h")["scheduled_at"]
+	want(t, s.list("task", "list", "--type", "bulk-invite")[0], map[string]any{"scheduled_at": told})
+}
+
 // TestNothingIsCancelledIfOneCannotBe: every fault is named before anything happens.
 func TestNothingIsCancelledIfOneCannotBe(t *testing.T) {
 	t.Parallel()

@@ -38,8 +38,7 @@ func (d *Desk) Deletable(ctx context.Context, name string) (c Deletable, err err
 	case r.Unsettled > 0:
 		return c, fmt.Errorf("campaign %s, %d of its recipients: %w", name, r.Unsettled, ledger.ErrUnsettled)
 	}
-	letters, err := d.DeadLetters.Campaigns(ctx)
-	c.DeadLetters = letters[name]
+	c.DeadLetters, err = d.DeadLetters.CountChosen(ctx, deadletter.Filter{Campaign: name})
 	return c, err
 }
 

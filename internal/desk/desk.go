@@ -148,24 +148,25 @@ type FoundLetters struct {
 // mostCodes bounds how many codes are counted.
 const mostCodes = 1000
 
-// count counts a code.
-func (f *FoundLetters) count(code string) {
+// count counts letters with a code.
+func (f *FoundLetters) count(code string, n int) {
 	if _, known := f.Codes[code]; known || len(f.Codes) < mostCodes {
-		f.Codes[code]++
+		f.Codes[code] += n
 	}
 }
 
 // matching gives a function that calls do for a letter if it is chosen, and counts it.
 func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) func(deadletter.Entry) error {
 	found.Codes = map[string]int{}
-	same := func(want, got string) bool { return want == "" || want == got }
+	chosen := l.filter()
+	butForCode := chosen
+	butForCode.Code = ""
 	return func(e deadletter.Entry) error {
-		if !same(l.Campaign, e.Campaign) || !same(l.Reason, string(e.Failure.Reason)) {
+		if !butForCode.Matches(e) {
 			return nil
 		}
-		code := e.Failure.Code
-		found.count(code)
-		if !same(l.Code, code) {
+		found.count(e.Failure.Code, 1)
+		if !chosen.Matches(e) {
 			return nil
 		}
 		found.Matched++
@@ -240,15 +241,28 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 	})
 }
 
+// CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read.
+func (d *Desk) CountLetters(ctx context.Context, chosen Letters) (int, error) {
+	if len(chosen.IDs) == 0 {
+		return d.DeadLetters.CountChosen(ctx, chosen.filter())
+	}
+	found, err := d.ReadLetters(ctx, chosen, func(deadletter.Entry) error { return nil })
+	return found.Matched, err
+}
+
+// filter is the choice as the store of dead letters knows it.
+func (l Letters) filter() deadletter.Filter {
+	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason}
+}
+
 func (d *Desk) letters(
 	ctx context.Context, chosen Letters,
 	each func(context.Context, deadletter.Filter, func(deadletter.Entry) error) error, do func(deadletter.Entry) error,
 ) (found FoundLetters, err error) {
 	matching := chosen.matching(&found, do)
 	if len(chosen.IDs) == 0 {
-		filter := deadletter.Filter{
-			Code: chosen.Code, Campaign: chosen.Campaign, Reason: chosen.Reason, Other: found.count,
-		}
+		filter := chosen.filter()
+		filter.Other = found.count
 		err = each(ctx, filter, matching)
 		return found, err
 	}

@@ -105,7 +105,7 @@ func (d *Desk) ForgetAtClerk(
 	if task.State != tasks.StateDone {
 		why := "task " + task.ID + " was stopped"
 		if task.Error != nil {
-			why = task.Error.Message
+			why = strings.TrimSuffix(task.Error.Message, ".")
 		}
 		return r, task.Deleted, fmt.Errorf("%w: %s; the tombstone stays, so repeat it", ErrAtClerk, why)
 	}

@@ -67,6 +67,8 @@ func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 		c.Held = &Standstill{Reason: LookUp, Message: saysLookUp}
 	case s.Waiting == 0 && s.Unsure > 0:
 		c.Held = &Standstill{Reason: Doubt, Message: saysDoubt}
+	case s.Waiting == 0 && s.Later > 0 && s.Doubted:
+		c.Held, c.HeldUntil = &Standstill{Reason: Doubt, Message: saysDoubt}, s.NextDue.Sub(o.At)
 	case s.Waiting == 0 && s.Later > 0:
 		c.Held, c.HeldUntil = &Standstill{Reason: Backoff, Message: saysBackoff}, s.NextDue.Sub(o.At)
 	}

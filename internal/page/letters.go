@@ -280,11 +280,7 @@ func confirmLetters(v *visit) (any, error) {
 		return nil, err
 	}
 	cut := time.Now().UTC()
-	n := 0
-	_, err = v.desk.ReadLetters(v.ctx, chosen, func(deadletter.Entry) error {
-		n++
-		return nil
-	})
+	n, err := v.desk.CountLetters(v.ctx, chosen)
 	if _, err := store.SplitPartial(err); err != nil {
 		return nil, err
 	}

@@ -68,12 +68,17 @@ const (
 func TaskOptions(queue, id string, at time.Time) []asynq.Option {
 	opts := []asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(timeout)}
 	if !at.IsZero() {
-		if whole := at.Truncate(time.Second); whole.Before(at) {
-			at = whole.Add(time.Second)
-		}
-		opts = append(opts, asynq.ProcessAt(at))
+		opts = append(opts, asynq.ProcessAt(WholeSecond(at)))
 	}
 	return opts
+}
+
+// WholeSecond is an instant, or the first whole second after it: asynq keeps no fractions, and nothing runs too early.
+func WholeSecond(at time.Time) time.Time {
+	if whole := at.Truncate(time.Second); whole.Before(at) {
+		return whole.Add(time.Second)
+	}
+	return at
 }
 
 // Enqueue enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an

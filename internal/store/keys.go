@@ -76,6 +76,10 @@ func (k Keys) Letter(id string) string { return k.once("d:e:" + id) }
 // Letters is the index of the dead letters, by time.
 func (k Keys) Letters() string { return k.once("d:index") }
 
+// LetterFacts is the hash of what a list of letters asks of each: its reason, code and campaign. Scripts that have the
+// index make this key themselves.
+func (k Keys) LetterFacts() string { return k.Letters() + ":facts" }
+
 // Gone is what became of the dead letters of an id that are there no more, by when each failed.
 func (k Keys) Gone(id string) string { return k.once("d:g:" + id) }
 

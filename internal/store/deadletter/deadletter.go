@@ -81,13 +81,19 @@ func (e *Entry) Args() ([]any, error) {
 
 // Lua is what scripts begin with that write dead letters. write_letter(key, index, id, text, at) writes one and its
 // place in time, or nothing if it has no id. Writing one twice makes one. One that died again before its retry was
-// finished is a new one.
-const Lua = `
+// finished is a new one. unlist_letter(index, id) takes one out of the index.
+const Lua = factsLua + `
 local function write_letter(key, index, id, text, at)
   if id == '' then return end
   redis.call('HSET', key, 'entry', text)
   redis.call('HDEL', key, 'next', 'mended')
   redis.call('ZADD', index, at, id)
+  local facts = facts_of(text)
+  if facts then redis.call('HSET', index .. ':facts', id, at .. '|' .. facts) end
+end
+local function unlist_letter(index, id)
+  redis.call('ZREM', index, id)
+  redis.call('HDEL', index .. ':facts', id)
 end
 `
 
@@ -294,11 +300,7 @@ func (s *Store) readChunk(
 // read hides no other; the error, a *store.Partial, names it.
 func (s *Store) Read(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
-	err := store.EachPage(ctx, s.db, s.db.Key.Letters(), false, func(ids []string) error {
-		ids, err := s.sift(ctx, chosen, ids)
-		if err != nil {
-			return err
-		}
+	err := s.eachLikely(ctx, chosen, func(ids []string) error {
 		found, unreadable, err := s.read(ctx, ids)
 		if err != nil {
 			return err
@@ -355,12 +357,13 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 // *store.Partial, names it.
 func (s *Store) Each(ctx context.Context, chosen Filter, do func(Entry) error) error {
 	var partial store.Partial
-	ids, err := s.byAge(ctx)
-	if err == nil {
-		ids, err = s.sift(ctx, chosen, ids)
-	}
+	var ids []string
+	err := s.eachLikely(ctx, chosen, func(page []string) error {
+		ids = append(ids, page...)
+		return nil
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("listing dead letters: %w", err)
 	}
 	for _, id := range ids {
 		found, unreadable, err := s.read(ctx, []string{id})
@@ -500,7 +503,7 @@ const (
 // ARGV[4] -> for how long the end is remembered (s)
 // --
 // Returns 1 if it was removed.
-var deleteScript = redis.NewScript(failedLua + store.RequestKeep + `
+var deleteScript = redis.NewScript(failedLua + Lua + store.RequestKeep + `
 if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
 local text, next = unpack(redis.pcall('HMGET', KEYS[1], 'entry', 'next')) -- garbage may be of another type
 if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
@@ -510,7 +513,7 @@ elseif text then
   redis.call('HSET', KEYS[3], failed_at(text), ARGV[3])
   redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
-redis.call('ZREM', KEYS[2], ARGV[1])
+unlist_letter(KEYS[2], ARGV[1])
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 redis.call('SET', KEYS[4], 1, 'PX', request_keep)
 return 1

@@ -42,11 +42,14 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	// The outcome of the call that is in flight is written to the task's record and nowhere else.
 	err := b.Settle(t.Context(), intent.Settlement{
 		Wish: b.wish("flying"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1",
-		Record: &record.Record{State: record.Done},
+		Record: &record.Record{State: record.Done, EmailAddress: "ada@example.com"},
 		Letter: &deadletter.Entry{ID: "flying", EmailAddress: "ada@example.com"},
 	})
 	if err != nil {
 		t.Error(err)
+	}
+	if text := b.rdb.Get(t.Context(), "test:{once}:t:flying").Val(); strings.Contains(text, "ada") {
+		t.Errorf("the record is %s", text)
 	}
 	keys := b.rdb.Keys(t.Context(), "*").Val()
 	slices.Sort(keys)

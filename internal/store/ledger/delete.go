@@ -191,7 +191,7 @@ local function clear(id, row)
   if letters_too == '1' and string.sub(row, 1, 1) == 'd' then
     local letter = name .. ':' .. string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
     redis.call('UNLINK', letter_keys .. letter)
-    redis.call('ZREM', letters, letter)
+    unlist_letter(letters, letter)
   end
 end
 if cursor ~= 'end' then

@@ -234,15 +234,19 @@ type Standing struct {
 	Counts
 	InCalls int       // recipients whose call is under way
 	NextDue time.Time // when the first of Later is due; zero if there is none
+	Doubted bool      // what is due then is a question to Clerk: nobody knows what became of that recipient's call
 }
 
 // standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at
 // 10,000 holds at most; there are no more than the calls and questions of all workers hold.
 //
-// Returns JSON: incalls, what counts gives, and due: when the first of later is (ms; 0: there is none).
+// Returns JSON: incalls, what counts gives, due: when the first of later is (ms; 0: there is none), and doubted: that
+// one is asked about then.
 var standingScript = redis.NewScript(prelude + `
 local s = counts()
-s.incalls, s.due = 0, tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2] or '0')
+local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+s.incalls, s.due = 0, tonumber(first[2] or '0')
+s.doubted = #first > 0 and list_of(redis.call('HGET', rows, first[1]) or '') == unsure
 for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
   if string.sub(member, 17, 17) == 'c' then s.incalls = s.incalls + 1 end
 end

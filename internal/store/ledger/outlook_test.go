@@ -49,3 +49,22 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestOutlookTellsWhoWaitsToBeAskedAbout from those whose calls have failed.
+func TestOutlookTellsWhoWaitsToBeAskedAbout(t *testing.T) {
+	t.Parallel()
+	for travel, doubted := range map[ledger.Travel]bool{ledger.Unsure: true, ledger.InBulk: false} {
+		b, ctx := setup(t), t.Context()
+		b.add(t, "c", people(0, 1))
+		if _, err := b.Start(ctx, "c"); err != nil {
+			t.Fatal(err)
+		}
+		batch := b.take(t, 1, ledger.InBulk, time.Minute)
+		if n := b.settle(t, batch, waitFor(batch.Rows[0], fate.IntentUntold, travel, time.Minute)); n != 1 {
+			t.Fatal(n)
+		}
+		if c, err := b.Standing(ctx, "c"); err != nil || c.Later != 1 || c.Doubted != doubted {
+			t.Errorf("%+v, %v, want doubted: %t", c, err, doubted)
+		}
+	}
+}
