@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"example.com/usher/tasks"
 )
 
 // The columns that WriteInvalid adds at the end. Read ignores them there, so a corrected file can be given again.
@@ -102,11 +104,11 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 	at := Place{Line: row.line}
 	if t.cut && number == len(t.rows)-1 && len(cells) < l.width {
 		const format = "has %d cells, where the header has %d, and no line end: the file may have been cut off here"
-		return rd.reject(at, l.raw(raw), fmt.Sprintf(format, len(cells), l.width))
+		return rd.misfit(at, l, raw, fmt.Sprintf(format, len(cells), l.width))
 	}
 	if len(cells) > l.width && (l.header >= 0 || !blank(cells[l.width:])) || len(cells) < l.width && l.exact {
 		reason := fmt.Sprintf("has a wrong number of cells: %d, where the header has %d", len(cells), l.width)
-		return rd.reject(at, l.raw(raw), reason)
+		return rd.misfit(at, l, raw, reason)
 	}
 	cells = l.fit(cells)
 	d := rd.draft()
@@ -130,7 +132,10 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 		if h.used() || h.forbids != never {
 			t.sheet.judge(d, h, row.line, i+1)
 		}
-		further = further || h.further && another(cell, cells[l.address])
+		if h.further {
+			d.others += " " + cell
+			further = further || another(cell, cells[l.address])
+		}
 	}
 	if further && d.aside == "" {
 		rd.file.Understood.Further++
@@ -143,6 +148,18 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 		}
 		return l.raw(raw)
 	})
+}
+
+// misfit refuses a row whose cells are not under the headings that they belong to. If a column tells who must not be
+// written to, nobody knows whether the row says so.
+func (rd *reader) misfit(at Place, l *layout, raw []string, reason string) error {
+	forbids := func(h heading) bool { return h.forbids != never }
+	if slices.ContainsFunc(l.columns, forbids) && !rd.opts.IncludeOptedOut {
+		for _, found := range addressPattern.FindAllString(strings.Join(raw, " "), -1) {
+			rd.doubtful[tasks.FoldAddress(found)] = at
+		}
+	}
+	return rd.reject(at, l.raw(raw), reason)
 }
 
 // fit gives a row as many cells as there are columns.

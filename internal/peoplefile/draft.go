@@ -23,6 +23,7 @@ type draft struct {
 	recipient tasks.Recipient // begins as the defaults, without an address
 	cell      string          // the address as it stands in the row
 	link      string          // an address that the cell leads to
+	others    string          // what columns with further addresses of the person hold
 	own       map[string]any  // the row's own public_metadata; nil leaves the default's
 	keys      map[string]any  // of public_metadata.KEY
 	rawKeys   string          // what metadata was made of; "" if it is not known

@@ -218,8 +218,10 @@ type reader struct {
 	seen   map[string]int   // numbers in file.Rows, by folded address
 	barred map[string]Place // folded addresses that must not be written to
 	unseen map[string]Place // those of rows that are hidden or struck through
-	shared map[string]map[string]any
-	texts  map[string]string
+	// doubtful are folded addresses in rows that are refused, and that may say that they must not be written to.
+	doubtful map[string]Place
+	shared   map[string]map[string]any
+	texts    map[string]string
 
 	unknown []string // names of columns, each once; one more than are shown, if there are so many
 }
@@ -227,7 +229,7 @@ type reader struct {
 func newReader(opts Options) *reader {
 	rd := &reader{
 		opts: opts, seen: map[string]int{}, barred: map[string]Place{}, unseen: map[string]Place{},
-		shared: map[string]map[string]any{}, texts: map[string]string{},
+		doubtful: map[string]Place{}, shared: map[string]map[string]any{}, texts: map[string]string{},
 	}
 	rd.opts.Defaults.EmailAddress = ""
 	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
@@ -318,7 +320,7 @@ func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 	for _, p := range people {
 		into[tasks.FoldAddress(p.address)] = at
 	}
-	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link, -1) {
+	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link+" "+d.others, -1) {
 		into[tasks.FoldAddress(other)] = at
 	}
 }
@@ -328,11 +330,16 @@ func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 func (rd *reader) settle() {
 	f := &rd.file
 	f.Understood.Rows = rd.rows
-	kept := f.Rows[:0]
+	read, kept := len(f.Rows), f.Rows[:0]
 	for _, row := range f.Rows {
 		folded := tasks.FoldAddress(row.Recipient.EmailAddress)
 		if at, barred := rd.barred[folded]; barred {
 			f.LeftOut = append(f.LeftOut, LeftOut{row.Place, OptedOut, "is left out, as " + at.String() + " says"})
+			continue
+		}
+		if at, doubtful := rd.doubtful[folded]; doubtful {
+			because := "is left out, as " + at.String() + " is refused and may say that it must not be written to"
+			f.LeftOut = append(f.LeftOut, LeftOut{row.Place, OptedOut, because})
 			continue
 		}
 		if at, unseen := rd.unseen[folded]; unseen {
@@ -341,7 +348,7 @@ func (rd *reader) settle() {
 		kept = append(kept, row)
 	}
 	f.Rows, f.Understood.Recipients = kept, len(kept)
-	if len(rd.barred) > 0 {
+	if len(kept) < read {
 		f.Duplicates = slices.DeleteFunc(f.Duplicates, func(d Duplicate) bool {
 			_, found := slices.BinarySearchFunc(f.Rows, d.First, func(r Row, p Place) int { return r.compare(p) })
 			if !found {

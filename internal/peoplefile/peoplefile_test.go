@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/text/encoding/unicode"
 
+	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
 
@@ -222,6 +223,33 @@ func TestReadColumns(t *testing.T) {
 	// A file without rows has no fault.
 	for _, content := range []string{"email\n", "[]", " [ ] "} {
 		want(t, describe(read(t, content, Options{})), "")
+	}
+}
+
+// TestWhoIsInARowThatMustNotBeWrittenToIsLeftOut: in other rows too, whichever address the row has of the person, and
+// where the row is refused so that nobody knows what it says.
+func TestWhoIsInARowThatMustNotBeWrittenToIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"the address": "email,unsubscribed\nada@example.com,yes\nADA@example.com,\n",
+		"a further address": "First Name,Last Name,E-mail Address,E-mail 2 Address,Unsubscribed\n" +
+			"Ada,Lovelace,lovelace@example.com,ada@example.com,yes\nAda,Lovelace,ada@example.com,,\n",
+		"a surplus cell": "email,unsubscribed\nada@example.com,,yes\nada@example.com,\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file, err := Read(strings.NewReader(content), Options{})
+			testkit.NoError(t, err)
+			last := file.LeftOut[len(file.LeftOut)-1]
+			if len(file.Rows) != 0 || last.Line != 3 || last.Why != OptedOut {
+				t.Errorf("rows %v, left out %v; want line 3 left out", file.Rows, file.LeftOut)
+			}
+			file, err = Read(strings.NewReader(content), Options{IncludeOptedOut: true})
+			testkit.NoError(t, err)
+			if len(file.Rows) == 0 {
+				t.Error("with IncludeOptedOut nobody is a recipient")
+			}
+		})
 	}
 }
 
