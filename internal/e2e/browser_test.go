@@ -326,11 +326,25 @@ func (b *browser) furnish() map[string]string {
 	}
 }
 
+// brokenHeadings gives the words in the headings of tables that stand on more than one line.
+const brokenHeadings = `[...document.querySelectorAll("thead th")].flatMap(heading => {
+	const text = heading.firstChild
+	return [...(text?.data ?? "").matchAll(/\S+/g)].filter(word => {
+		const range = document.createRange()
+		range.setStart(text, word.index)
+		range.setEnd(text, word.index + word[0].length)
+		return range.getClientRects().length > 1
+	}).map(word => word[0])
+})`
+
 // judge looks at the page that is open.
 func (b *browser) judge(name, axe string) {
 	b.t.Helper()
 	if ask(b, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
 		b.t.Errorf("%s scrolls sideways", name)
+	}
+	if words := ask(b, chromedp.Evaluate[[]string](brokenHeadings)); len(words) > 0 {
+		b.t.Errorf("%s: words of a table's headings are broken: %q", name, words)
 	}
 	ask(b, chromedp.Evaluate[int](axe+"; 0"))
 	run := `axe.run().then(r => JSON.stringify({violations: r.violations, passes: r.passes.map(p => p.id)}))`
