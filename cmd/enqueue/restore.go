@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/store"
@@ -56,17 +57,20 @@ func (a *app) forgetAgain(paths []string, yes bool) error {
 	if err := a.confirm(yes, "Remove every address that is forgotten by the log, for good?"); err != nil {
 		return err
 	}
-	r, err := a.repeatErasures(erasures)
+	r, err := a.repeatErasures(erasures, true)
 	if err == nil {
 		a.out.object(view{"addresses": r.Addresses, "held": r.Held, "removed": r.Removed})
 	}
 	return err
 }
 
-// repeatErasures repeats erasures and says what has come of it.
-func (a *app) repeatErasures(erasures []store.Erasure) (desk.Repeated, error) {
+// repeatErasures repeats erasures and says what has come of it, if they are those of a log.
+func (a *app) repeatErasures(erasures []store.Erasure, logged bool) (desk.Repeated, error) {
 	r, err := a.desk.ForgetAgain(a.ctx, erasures, a.waiting("the addresses are kept out", "repeat it"))
-	if err == nil && len(erasures) > 0 {
+	if err == nil && logged {
+		if len(erasures) == 0 {
+			a.out.note("The log is empty: look whether it is the right file.")
+		}
 		a.out.say("Addresses that are forgotten by the log: %d. Redis held something of %d. Removed: %s.",
 			r.Addresses, r.Held, removedWords(r.Removed))
 	}
@@ -76,8 +80,10 @@ func (a *app) repeatErasures(erasures []store.Erasure) (desk.Repeated, error) {
 type restoreCommand struct {
 	FromLog     []string `placeholder:"FILE" help:"Erasure log: what was forgotten since the copy was made is forgotten again. Repeatable."`
 	NoLog       bool     `help:"Nobody was forgotten since the copy was made."`
-	WithoutList bool     `help:"Go on although Clerk's list was not copied since."`
-	Yes         bool     `help:"Let work go on without asking."`
+	Again       bool     `help:"A copy was put back once more, after the last restore had ended."`
+	ErasureLog  `hidden:""`
+	WithoutList bool `help:"Go on although Clerk's list was not copied since."`
+	Yes         bool `help:"Let work go on without asking."`
 }
 
 // errRests means that work rests, because nobody has said that it may go on.
@@ -87,9 +93,23 @@ func (c *restoreCommand) Run(a *app) error {
 	if c.NoLog == (len(c.FromLog) > 0) {
 		return usage("give --from-log FILE, or --no-log if nobody was forgotten since the copy was made")
 	}
+	if info, err := os.Stat(c.Path); c.NoLog && err == nil && info.Size() > 0 {
+		return usage("--no-log, although %s has erasures: give --from-log %[1]s; nothing was done", c.Path)
+	}
 	erasures, err := a.readErasures(c.FromLog)
 	if err != nil {
 		return err
+	}
+	last, bound, err := a.desk.LastRestore(a.ctx)
+	switch {
+	case err != nil:
+		return err
+	case !bound:
+		return usage("no worker has ever worked in namespace %s of this Redis: was the copy read, and is --namespace "+
+			"right? Nothing was done", a.namespace)
+	case !last.Ended.IsZero() && !c.Again:
+		return usage("a restore ended at %s: --again begins another one, if a copy was put back since; nothing was done",
+			local(last.Ended))
 	}
 	restored, err := a.desk.BeginRestore(a.ctx)
 	if err != nil {
@@ -97,7 +117,7 @@ func (c *restoreCommand) Run(a *app) error {
 	}
 	a.work.begun("work rests, and nobody is invited: repeat it")
 	a.out.say("Work rests since %s: nothing is changed at Clerk.", local(restored.At))
-	repeated, err := a.repeatErasures(erasures)
+	repeated, err := a.repeatErasures(erasures, len(c.FromLog) > 0)
 	if err != nil {
 		return err
 	}

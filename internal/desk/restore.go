@@ -17,6 +17,17 @@ func (d *Desk) BeginRestore(ctx context.Context) (store.Restoration, error) {
 	return store.BeginRestoration(ctx, store.Open(d.rdb, d.namespace))
 }
 
+// LastRestore gives the last restoration, which may stand still, and whether a worker has ever worked in the namespace.
+func (d *Desk) LastRestore(ctx context.Context) (r store.Restoration, bound bool, err error) {
+	db := store.Open(d.rdb, d.namespace)
+	n, err := db.Exists(ctx, db.Key.KeyKind()).Result()
+	if err != nil {
+		return r, false, fmt.Errorf("reading whose the namespace is: %w", err)
+	}
+	r, err = store.ReadRestoration(ctx, db)
+	return r, n > 0, err
+}
+
 // Synced tells how many invitations the directory has, if it is a copy of Clerk's list that was begun after Redis was
 // restored.
 func (d *Desk) Synced(ctx context.Context, r store.Restoration) (invitations int, synced bool, err error) {
