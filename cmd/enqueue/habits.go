@@ -58,7 +58,7 @@ func plainly(err error) error {
 	if parse, ok := errors.AsType[*kong.ParseError](err); ok && strings.HasPrefix(text, unexpected) {
 		at := parse.Context.Selected()
 		if at == nil || len(at.Children) > 0 { // what stands there is no command
-			path := strings.TrimSuffix(pathOf(at)+" ", " ")
+			path := pathOf(at)
 			name, similar, _ := strings.Cut(strings.TrimPrefix(text, unexpected), ",")
 			return fmt.Errorf("there is no command %s%s (%s lists them)", strings.TrimSpace(path+" "+name),
 				strings.TrimSuffix(","+similar, ","), strings.TrimSpace("enqueue help "+path))

@@ -188,7 +188,8 @@ func TestAFileThatWasNotEnqueuedCanBeGivenAgain(t *testing.T) {
 	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 1, "invalid": 1})
 	want(t, s.ok("bulk-invite", file, "--skip-invalid"), map[string]any{"added": 0, "known": 1, "invalid": 1}) // repeated
 	s.write("people.csv.invalid.csv", "something else\n")
-	if a := s.enqueue("bulk-invite", file, "--skip-invalid"); a.exit != 2 || !strings.Contains(a.stderr, "is not overwritten") {
+	a := s.enqueue("bulk-invite", file, "--skip-invalid")
+	if a.exit != 2 || !strings.Contains(a.stderr, "is not overwritten") {
 		t.Errorf("another file of that name: %+v", a)
 	}
 }

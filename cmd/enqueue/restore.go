@@ -81,9 +81,9 @@ type restoreCommand struct {
 	FromLog     []string `placeholder:"FILE" help:"Erasure log: what was forgotten since the copy was made is forgotten again. Repeatable."`
 	NoLog       bool     `help:"Nobody was forgotten since the copy was made."`
 	Again       bool     `help:"A copy was put back once more, after the last restore had ended."`
-	ErasureLog  `hidden:""`
-	WithoutList bool `help:"Go on although Clerk's list was not copied since."`
-	Yes         bool `help:"Let work go on without asking."`
+	ErasureLog  string   `env:"USHER_ERASURE_LOG" placeholder:"PATH" help:"With --no-log: the erasure log, which must be empty."`
+	WithoutList bool     `help:"Go on although Clerk's list was not copied since."`
+	Yes         bool     `help:"Let work go on without asking."`
 }
 
 // errRests means that work rests, because nobody has said that it may go on.
@@ -93,8 +93,8 @@ func (c *restoreCommand) Run(a *app) error {
 	if c.NoLog == (len(c.FromLog) > 0) {
 		return usage("give --from-log FILE, or --no-log if nobody was forgotten since the copy was made")
 	}
-	if info, err := os.Stat(c.Path); c.NoLog && err == nil && info.Size() > 0 {
-		return usage("--no-log, although %s has erasures: give --from-log %[1]s; nothing was done", c.Path)
+	if info, err := os.Stat(c.ErasureLog); c.NoLog && err == nil && info.Size() > 0 {
+		return usage("--no-log, although %s has erasures: give --from-log %[1]s; nothing was done", c.ErasureLog)
 	}
 	erasures, err := a.readErasures(c.FromLog)
 	if err != nil {
@@ -145,17 +145,14 @@ func (a *app) showUnfinished(answer view) error {
 	if err != nil {
 		return err
 	}
-	var rows []view
-	for _, c := range u.Campaigns {
-		rows = append(rows, view{"campaign": c.Name, "state": c.State, "remaining": c.Remaining()})
-	}
+	rows := views(u.Campaigns, func(c ledger.Campaign) view {
+		return view{"campaign": c.Name, "state": c.State, "remaining": c.Remaining()}
+	})
 	a.out.say("This goes on when work does. If something of it was cancelled or paused since the copy was made, do " +
 		"that again first.")
 	a.out.table("No campaign goes on.", "campaign,state,remaining", rows)
 	a.out.say("Other tasks that have not ended: %d (enqueue task list). Dead letters: %d.", u.Tasks, u.DeadLetters)
-	answer["campaigns"], answer["tasks"], answer["dead_letters"] = views(u.Campaigns, func(c ledger.Campaign) view {
-		return view{"campaign": c.Name, "state": c.State, "remaining": c.Remaining()}
-	}), u.Tasks, u.DeadLetters
+	answer["campaigns"], answer["tasks"], answer["dead_letters"] = rows, u.Tasks, u.DeadLetters
 	return nil
 }
 

@@ -266,6 +266,9 @@ func (d *Desk) heldAgainstWill(ctx context.Context) (held map[store.AddressID]st
 	return held, partial.With(nil)
 }
 
+// someAtOnce is how many addresses are looked up in one go.
+const someAtOnce = 500
+
 // eachKeyedID gives the ids of addresses that have intents or a history.
 func (d *Desk) eachKeyedID(ctx context.Context, do func([]store.AddressID) error) error {
 	keys := store.Keys(d.namespace)
@@ -274,13 +277,10 @@ func (d *Desk) eachKeyedID(ctx context.Context, do func([]store.AddressID) error
 		if err != nil {
 			return err
 		}
-		var ids []store.AddressID
-		for _, key := range found {
-			if id := strings.TrimPrefix(key, prefix); len(id) == len(store.AddressID{}) {
-				ids = append(ids, store.AddressID([]byte(id)))
-			}
+		for i, key := range found {
+			found[i] = strings.TrimPrefix(key, prefix)
 		}
-		for chunk := range slices.Chunk(ids, 500) {
+		for chunk := range slices.Chunk(store.IDsAmong(found), someAtOnce) {
 			if err := do(chunk); err != nil {
 				return err
 			}
@@ -291,11 +291,7 @@ func (d *Desk) eachKeyedID(ctx context.Context, do func([]store.AddressID) error
 
 // eachAddressQueued gives the addresses in the payloads of all tasks.
 func (d *Desk) eachAddressQueued(ctx context.Context, do func([]string) error) error {
-	states := []asynq.TaskState{
-		asynq.TaskStateScheduled, asynq.TaskStateRetry, asynq.TaskStatePending, asynq.TaskStateArchived,
-		asynq.TaskStateCompleted, asynq.TaskStateActive,
-	}
-	return d.eachQueued(ctx, states, func(page []*asynq.TaskInfo) error {
+	return d.eachQueued(ctx, everyState(), func(page []*asynq.TaskInfo) error {
 		var found []string
 		for _, task := range page {
 			found = append(found, addressesIn(task.Payload)...)
@@ -333,7 +329,7 @@ func (d *Desk) eachAddressListed(ctx context.Context, do func([]string) error) e
 	}
 	var some []string
 	err = c.Each(ctx, directory.Filter{}, func(inv clerkclient.Invitation) error {
-		if some = append(some, inv.EmailAddress); len(some) < 500 {
+		if some = append(some, inv.EmailAddress); len(some) < someAtOnce {
 			return nil
 		}
 		defer func() { some = nil }()
@@ -351,11 +347,8 @@ var addressLike = regexp.MustCompile("[A-Za-z0-9.!#$%&*+/=?^_`|~-]+@[A-Za-z0-9.-
 // addressesIn gives the addresses that a payload is about: the one that it names, or, if it cannot be read, whatever in
 // it looks like one.
 func addressesIn(payload []byte) []string {
-	var said struct {
-		EmailAddress *string `json:"email_address"`
-	}
-	if err := json.Unmarshal(payload, &said); err == nil && said.EmailAddress != nil {
-		return []string{*said.EmailAddress}
+	if address, named := addressNamed(payload); named {
+		return []string{address}
 	}
 	return addressLike.FindAllString(string(payload), -1)
 }

@@ -220,11 +220,7 @@ func (f *forgetting) erase(ctx context.Context, task *asynq.TaskInfo) error {
 // about gives the tasks about the address, from all queues. Those at work come after the others of their queue. Of
 // tasks that cannot be read nobody knows; the error names them.
 func (f *forgetting) about(ctx context.Context) (found []*asynq.TaskInfo, err error) {
-	states := []asynq.TaskState{
-		asynq.TaskStateScheduled, asynq.TaskStateRetry, asynq.TaskStatePending, asynq.TaskStateArchived,
-		asynq.TaskStateCompleted, asynq.TaskStateActive,
-	}
-	err = f.eachQueued(ctx, states, func(page []*asynq.TaskInfo) error {
+	err = f.eachQueued(ctx, everyState(), func(page []*asynq.TaskInfo) error {
 		other := func(task *asynq.TaskInfo) bool { return !f.in(task.Payload) }
 		found = append(found, slices.DeleteFunc(page, other)...)
 		return nil
@@ -267,14 +263,22 @@ func (f *forgetting) in(payload []byte) bool {
 	if f.folded == "" {
 		return false
 	}
-	var said struct {
-		EmailAddress *string `json:"email_address"`
-	}
-	if err := json.Unmarshal(payload, &said); err == nil && said.EmailAddress != nil {
-		return tasks.FoldAddress(*said.EmailAddress) == f.folded
+	if address, named := addressNamed(payload); named {
+		return tasks.FoldAddress(address) == f.folded
 	}
 	text := strings.ToLower(string(payload))
 	return strings.Contains(text, f.folded) && whole(f.folded).MatchString(text)
+}
+
+// addressNamed gives the address that a payload names, if it can be read and names one.
+func addressNamed(payload []byte) (address string, named bool) {
+	var said struct {
+		EmailAddress *string `json:"email_address"`
+	}
+	if err := json.Unmarshal(payload, &said); err != nil || said.EmailAddress == nil {
+		return "", false
+	}
+	return *said.EmailAddress, true
 }
 
 // whole matches an address, folded, that is not a part of a longer one.

@@ -95,6 +95,14 @@ func queuedTask(info *asynq.TaskInfo, r record.Record) QueuedTask {
 // taskPage is how many tasks of a queue are looked at together.
 const taskPage = 500
 
+// everyState are all states in which asynq has tasks. Those at work come last: a task that goes on meanwhile is seen.
+func everyState() []asynq.TaskState {
+	return []asynq.TaskState{
+		asynq.TaskStateScheduled, asynq.TaskStateRetry, asynq.TaskStatePending, asynq.TaskStateArchived,
+		asynq.TaskStateCompleted, asynq.TaskStateActive,
+	}
+}
+
 // eachQueued calls do for pages of the tasks that asynq has in some states, from all queues, until it returns an
 // error. A task that cannot be read hides no other; the error, a *store.Partial, names it.
 func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func(page []*asynq.TaskInfo) error) error {

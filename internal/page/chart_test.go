@@ -30,7 +30,8 @@ func TestTheChartsShowEveryCount(t *testing.T) {
 	if len(byHour.Bars) != 48 || byHour.Total != (store.Counts{Sent: 360, Refused: 21, Dead: 31}) || byHour.Most != 352 {
 		t.Errorf("%d hours, %+v, %d", len(byHour.Bars), byHour.Total, byHour.Most)
 	}
-	if len(byDay.Bars) != 30 || byDay.Total != (store.Counts{Sent: 365, Refused: 21, Dead: 31}) || len(byDay.Some()) != 3 ||
+	if len(byDay.Bars) != 30 || byDay.Total != (store.Counts{Sent: 365, Refused: 21, Dead: 31}) ||
+		len(byDay.Some()) != 3 ||
 		byDay.First() != "Mar 2" || byDay.Last() != "Mar 31" {
 		t.Errorf("%d days, %+v, %s to %s", len(byDay.Bars), byDay.Total, byDay.First(), byDay.Last())
 	}
@@ -67,7 +68,8 @@ func TestTheFirstPageHasTheCharts(t *testing.T) {
 	tally := store.NewTally(b.rdb, "usher")
 	testkit.NoError(t, tally.Add(t.Context(), "one", store.Counts{Sent: 1234, Refused: 5, Dead: 6}))
 	p := w.get("/").must(t, http.StatusOK, "at most 1\u202f245 in an hour", "As a table",
-		`aria-label="Last 48 hours: 1`+"\u202f"+`234 sent, 5 refused by Clerk, 6 dead for another cause"`, `<td class="n">6</td>`)
+		`aria-label="Last 48 hours: 1`+"\u202f"+`234 sent, 5 refused by Clerk, 6 dead for another cause"`,
+		`<td class="n">6</td>`)
 	drawings := regexp.MustCompile(`(?s)<svg viewBox="0 0 \d+ 100".*?</svg>`).FindAllString(p.body, -1)
 	if len(drawings) != 2 {
 		t.Fatalf("%d drawings", len(drawings))

@@ -122,7 +122,8 @@ func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
 	if n := b.rdb.LLen(t.Context(), "asynq:{usher:interactive}:pending").Val(); n != 1 {
 		t.Errorf("%d tasks carry one letter", n)
 	}
-	w.post("/find", "what", "ada@example.com").must(t, http.StatusOK, "<h2>ada@example.com", "other address adaexample.com@")
+	w.post("/find", "what", "ada@example.com").
+		must(t, http.StatusOK, "<h2>ada@example.com", "other address adaexample.com@")
 
 	ask := w.get("/dead-letters/confirm?do=retry&code=duplicate_record").must(t, http.StatusOK, "That is 2 dead letters")
 	cut := ask.value("cut")

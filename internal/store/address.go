@@ -32,3 +32,13 @@ func (id *AddressID) UnmarshalText(text []byte) error {
 	*id = AddressID(raw)
 	return nil
 }
+
+// IDsAmong gives those of some values that have the length of an id.
+func IDsAmong(values []string) (ids []AddressID) {
+	for _, value := range values {
+		if len(value) == len(AddressID{}) {
+			ids = append(ids, AddressID([]byte(value)))
+		}
+	}
+	return ids
+}

@@ -75,7 +75,8 @@ func New(c Config) (*Worker, error) {
 	w.flight, w.cutFlight = context.WithCancel(context.Background())
 	w.writing, w.cutWriting = context.WithCancel(context.Background())
 	w.caller = &call.Caller{
-		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(), Restored: new(call.Gate), Life: w.flight,
+		Limiter: limiter, Policy: c.Policy, Key: c.KeyFingerprint, Gate: call.NewKeyGate(),
+		Restored: new(call.Gate), Life: w.flight,
 		Observer: c.Metrics, Log: c.Log,
 	}
 	life := handle.Life{Accepting: w.accepting, Writing: w.writing, Abandoned: w.abandoned}

@@ -21,8 +21,9 @@ const keepMS = `2592000000`
 
 // Lua is what scripts begin with that end tasks. remember_task(key, id, at) remembers the id of a task that has ended
 // or is a dead letter. remember_end(key, id, at, record, address) does so too, and gives the task's record with its
-// address, as with_address does: who forgets the address finds it by the id. A history has bounds: it takes no more than 500 events, but for
-// those that name another address. One with such an event does not expire: who forgets that address finds it here.
+// address, as with_address does: who forgets the address finds it by the id. A history has bounds: it takes no more
+// than 500 events, but for those that name another address. One with such an event does not expire: who forgets that
+// address finds it here.
 const Lua = `
 local function remember(key, field, value, keep)
   local full, lasts = redis.call('HLEN', key) >= 500 and not keep, keep or redis.call('PTTL', key) == -1

@@ -1,8 +1,8 @@
 // Package kept keeps lists of recipients that were uploaded on the pages until somebody confirms them.
 //
-// A list holds addresses, so it is kept for half an hour at most, and encrypted. The key is in the cookie of the browser
-// that has uploaded it, and nowhere else: Redis, its files and its copies hold nothing that can be read. Forgetting an
-// address deletes every list that is kept, whatever is in it, since nobody else can look.
+// A list holds addresses, so it is kept for half an hour at most, and encrypted. The key is in the cookie of the
+// browser that has uploaded it, and nowhere else: Redis, its files and its copies hold nothing that can be read.
+// Forgetting an address deletes every list that is kept, whatever is in it, since nobody else can look.
 package kept
 
 import (

@@ -331,7 +331,7 @@ func (l *Ledgers) EachID(ctx context.Context, do func(ids []store.AddressID) err
 	for _, stage := range stages {
 		values, err := l.db.LRange(ctx, stage, 0, -1).Result()
 		if err == nil {
-			err = do(idsAmong(values))
+			err = do(store.IDsAmong(values))
 		}
 		if err != nil {
 			return err
@@ -345,7 +345,7 @@ func (l *Ledgers) eachIDOf(ctx context.Context, key string, do func(ids []store.
 	for cursor, more := uint64(0), true; more; more = cursor != 0 {
 		values, next, err := l.db.HScan(ctx, key, cursor, "", scanCount).Result()
 		if err == nil {
-			err = do(idsAmong(values))
+			err = do(store.IDsAmong(values))
 		}
 		if err != nil {
 			return err
@@ -353,16 +353,6 @@ func (l *Ledgers) eachIDOf(ctx context.Context, key string, do func(ids []store.
 		cursor = next
 	}
 	return nil
-}
-
-// idsAmong gives those of some values that have the length of an id.
-func idsAmong(values []string) (ids []store.AddressID) {
-	for _, value := range values {
-		if len(value) == len(store.AddressID{}) {
-			ids = append(ids, store.AddressID([]byte(value)))
-		}
-	}
-	return ids
 }
 
 // Containing calls do for every campaign that has a recipient, the oldest first, until it returns an error.

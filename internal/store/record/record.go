@@ -244,7 +244,7 @@ return 1
 // Change changes a record unless it is not there, or change says that it is to stay. It tells whether it did. change
 // may be called again if somebody else changes the record meanwhile.
 func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool) (changed bool, err error) {
-	return s.change(ctx, id, change, func(keep time.Duration) int64 { return keep.Milliseconds() })
+	return s.change(ctx, id, change, false)
 }
 
 // Forget takes the address out of the record of a task, if it is there.
@@ -255,12 +255,13 @@ func (s *Store) Forget(ctx context.Context, id string, address store.AddressID) 
 			r.EmailAddress = ""
 		}
 		return is
-	}, func(time.Duration) int64 { return -1 })
+	}, true)
 	return err
 }
 
+// change is Change, or what changes a record that is kept only as long as it was.
 func (s *Store) change(
-	ctx context.Context, id string, change func(*Record) bool, keepMS func(time.Duration) int64,
+	ctx context.Context, id string, change func(*Record) bool, asBefore bool,
 ) (changed bool, err error) {
 	defer store.Wrap(&err, "changing the record of task %s", id)
 	for range 10 {
@@ -279,7 +280,11 @@ func (s *Store) change(
 		if err != nil {
 			return false, err
 		}
-		changed, err := changeScript.Run(ctx, s.db, []string{s.db.Key.Record(id)}, was, data, keepMS(keep)).Bool()
+		ms := keep.Milliseconds()
+		if asBefore {
+			ms = -1
+		}
+		changed, err := changeScript.Run(ctx, s.db, []string{s.db.Key.Record(id)}, was, data, ms).Bool()
 		if err != nil || changed {
 			return changed, err
 		}
