@@ -165,7 +165,7 @@ func TestHealth(t *testing.T) {
 	testkit.Eventually(t, "it is not ready", func() bool { status, _ := get("/readyz", ""); return status == 503 })
 	testkit.NoError(t, s.redis.Restart(t.Context()))
 	s.rdb.Ping(t.Context())
-	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized, Times: 1})
+	s.clerk.Inject(clerktest.Fault{Kind: clerktest.FaultUnauthorized})
 	s.ok("invite", "bob@example.com")
 	testkit.Eventually(t, "the key is refused", func() bool {
 		status, body := get("/readyz", "")
