@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -25,6 +26,8 @@ import (
 // which puts the task that would be next back to where it was: it changes nothing, and Redis answers at the moment at
 // which there is a task, whoever enqueued it and however. Nobody has to announce tasks, and no wake can be missed.
 // asynq itself may then ask again at once after an empty answer.
+//
+// While tasks are always ready it takes several at once, and answers the next dequeues with them (taken.go).
 //
 // It also knows the script that makes tasks pending whose time has come, and leaves out those calls for which
 // nothing is due; and the one that tells what a server does, which it puts into fewer commands.
@@ -71,7 +74,9 @@ func newWake(w *Worker) *wake {
 	for _, l := range lanes {
 		queue := policy.Queue(w.Namespace, l.name)
 		pending := policy.QueueKey(queue, "pending")
-		k.lookouts[pending] = &lookout{wake: k, key: pending, pickup: l.pickup}
+		k.lookouts[pending] = &lookout{
+			wake: k, key: pending, pickup: l.pickup, room: l.room, next: w.handler, taken: taken{redis: k.once},
+		}
 		if cluster { // queues are on different nodes
 			all = &delays{redis: w.Redis}
 		}
@@ -80,6 +85,18 @@ func newWake(w *Worker) *wake {
 		}
 	}
 	return k
+}
+
+// handler counts the handlers of a lane that run.
+func (k *wake) handler(namespace string, lane policy.Lane) asynq.Handler {
+	return k.lookouts[policy.QueueKey(policy.Queue(namespace, lane), "pending")]
+}
+
+// putBack puts back the tasks that wait for their handlers. The servers must have stopped.
+func (k *wake) putBack(ctx context.Context) {
+	for _, l := range k.lookouts {
+		l.taken.putBack(ctx)
+	}
 }
 
 // servers is the Redis that asynq's servers get.
@@ -109,7 +126,7 @@ func (k *wake) run(
 	switch scriptOf(keys, args) {
 	case dequeues:
 		if l := k.lookouts[keys[0]]; l != nil {
-			return l.dequeue(ctx, func() *redis.Cmd { return send(k.once) })
+			return l.dequeue(ctx, keys, args, func() *redis.Cmd { return send(k.once) })
 		}
 	case forwards:
 		if d := k.delays[keys[0]]; d != nil && !d.due(ctx, keys[0]) {
@@ -204,14 +221,28 @@ type lookout struct {
 	*wake
 	key       string
 	pickup    time.Duration // how often it asks where it may not wait
+	room      int64         // with fewer handlers at work it may take several tasks at once
 	ready     int           // how many looks in a row did not have to wait
 	failures  int           // in a row
 	forbidden time.Time     // until when it polls
+	next      asynq.Handler
+	working   atomic.Int64 // handlers that run
+	taken     taken
+}
+
+// ProcessTask counts the handlers that run.
+func (l *lookout) ProcessTask(ctx context.Context, task *asynq.Task) error {
+	l.working.Add(1)
+	defer l.working.Add(-1)
+	return l.next.ProcessTask(ctx, task)
 }
 
 // dequeue answers a dequeue. It returns late while there is no task, and after an error, after which asynq would ask
-// again at once. While tasks are always ready it does not look.
-func (l *lookout) dequeue(ctx context.Context, send func() *redis.Cmd) *redis.Cmd {
+// again at once. While tasks are always ready it does not look, and takes several if there is room for all.
+func (l *lookout) dequeue(ctx context.Context, keys []string, args []any, send func() *redis.Cmd) *redis.Cmd {
+	if message := l.taken.next(ctx); message != "" {
+		return redis.NewCmdResult(message, nil)
+	}
 	looks := l.ready < enoughReady
 	if looks {
 		began := time.Now()
@@ -225,6 +256,9 @@ func (l *lookout) dequeue(ctx context.Context, send func() *redis.Cmd) *redis.Cm
 		if !there {
 			return redis.NewCmdResult(nil, redis.Nil)
 		}
+	}
+	if !looks && l.working.Load() < l.room {
+		send = func() *redis.Cmd { return l.taken.take(ctx, keys, args) }
 	}
 	answer := send()
 	switch err := answer.Err(); {

@@ -73,7 +73,9 @@ func watch(t *testing.T, test func(t *testing.T, f *fakeRedis, l *lookout, stop 
 func dequeue(t *testing.T, l *lookout) (took time.Duration, err error) {
 	t.Helper()
 	began := time.Now()
-	answer := l.dequeue(t.Context(), func() *redis.Cmd { return l.once.EvalSha(t.Context(), "sha", []string{l.key}) })
+	answer := l.dequeue(t.Context(), nil, nil, func() *redis.Cmd {
+		return l.once.EvalSha(t.Context(), "sha", []string{l.key})
+	})
 	return time.Since(began), answer.Err()
 }
 

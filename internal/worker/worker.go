@@ -90,12 +90,13 @@ type lane struct {
 	name        policy.Lane
 	concurrency int
 	pickup      time.Duration // how often an idle lane looks for a task
+	room        int64         // with fewer handlers at work several tasks are taken at once; 0: never
 }
 
 var lanes = []lane{
-	{policy.Interactive, 200, 200 * time.Millisecond},
-	{policy.Campaign, 500, 500 * time.Millisecond},
-	{policy.Housekeeping, 20, 500 * time.Millisecond},
+	{policy.Interactive, 200, 200 * time.Millisecond, 100},
+	{policy.Campaign, 500, 500 * time.Millisecond, 0},
+	{policy.Housekeeping, 20, 500 * time.Millisecond, 0},
 }
 
 // delayedCheck is how often tasks are looked for whose time has come.
@@ -112,7 +113,8 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.checkBase(ctx, basePause); err != nil {
 		return err
 	}
-	rdb := servers{unheard{w.Redis}, newWake(w)}
+	wake := newWake(w)
+	rdb := servers{unheard{w.Redis}, wake}
 	known := checkShape(ctx)
 	if known != nil {
 		w.Log.Warn().Err(known).Msg("tasks are asked for several times a second")
@@ -123,7 +125,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 			l.pickup = quickCheck
 		}
 		server := w.server(rdb, l)
-		if err := server.Start(w.handler); err != nil {
+		if err := server.Start(wake.handler(w.Namespace, l.name)); err != nil {
 			return err
 		}
 		servers = append(servers, server)
@@ -147,7 +149,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 		Stringer("limit_bulk", w.Policy.Bulk).Stringer("limit_overall", w.Policy.Overall).
 		Int("reserve", w.Policy.Reserve).Msg("worker runs")
 	<-ctx.Done()
-	w.stop(servers)
+	w.stop(servers, wake)
 	if errors.Is(context.Cause(ctx), ErrKeyChanged) {
 		return ErrKeyChanged
 	}
@@ -179,7 +181,7 @@ func (l *asynqLog) Error(args ...any) { l.log.Error().Str("from", "asynq").Msg(f
 // Fatal does not end the process: that is the command's to decide.
 func (l *asynqLog) Fatal(args ...any) { l.Error(args...) }
 
-func (w *Worker) stop(servers []*asynq.Server) {
+func (w *Worker) stop(servers []*asynq.Server, wake *wake) {
 	w.Log.Info().Msg("worker stops")
 	w.Health.stopping.Store(true)
 	w.stopAccepting()
@@ -192,6 +194,7 @@ func (w *Worker) stop(servers []*asynq.Server) {
 	stopped := make(chan struct{})
 	go func() {
 		stopping.Wait()
+		wake.putBack(w.writing)
 		close(stopped)
 	}()
 	select {
