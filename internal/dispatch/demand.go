@@ -52,11 +52,13 @@ func (d *Dispatcher) demandOfWaiters(
 			sharing = append(sharing, w)
 		}
 	}
+	if !d.caller.Policy.LooksUp() {
+		together, gathering, again := gather(sharing, now)
+		calls[kind] -= together + gathering
+		return together, nil, again
+	}
 	full := len(sharing) / policy.BulkSize * policy.BulkSize
 	switch {
-	case !d.caller.Policy.LooksUp():
-		calls[kind] -= full
-		return full, nil, 0
 	case !d.queues[kind].isBlocked(now):
 		return 0, nil, 0
 	}
@@ -86,4 +88,16 @@ func (d *Dispatcher) demandOfWaiters(
 		}
 	}
 	return together, lookUp, 0
+}
+
+// gather tells how many waiters share calls where bulks have no limit, which are every ten, how many of the others
+// still wait for company, and when to look again. The oldest come first.
+func gather(sharing []*waiter, now time.Time) (together, gathering int, again time.Duration) {
+	together = len(sharing) / policy.BulkSize * policy.BulkSize
+	for i, w := range sharing[together:] {
+		if left := policy.Company - now.Sub(w.since); left > 0 {
+			return together, len(sharing) - together - i, left
+		}
+	}
+	return together, 0, 0
 }

@@ -91,6 +91,39 @@ func TestWithoutALimitOfBulksTenThatWaitShareACall(t *testing.T) {
 	}
 }
 
+// TestWithoutALimitOfBulksInvitesWaitAMomentForCompany: not those that may not share a call.
+func TestWithoutALimitOfBulksInvitesWaitAMomentForCompany(t *testing.T) {
+	t.Parallel()
+	d := setup(t, &fakeClerk{}, 0, 0)
+	came := time.Now()
+	come := func(recipients ...Recipient) {
+		for _, r := range recipients {
+			w := d.newWaiter(r, wish(r))
+			w.since = came
+			d.waiters = append(d.waiters, w)
+		}
+	}
+	come(person(t, tasks.Recipient{EmailAddress: "alone@example.com", IgnoreExisting: true}))
+	come(people(t, "p", policy.BulkSize-1)...)
+	for _, at := range []struct {
+		after, again  time.Duration
+		singles, bulk int
+	}{
+		{0, policy.Company, 1, 0},
+		{policy.Company - 1, 1, 1, 0},
+		{policy.Company, 0, policy.BulkSize, 0},
+	} {
+		calls, _, again := d.demand(came.Add(at.after))
+		if calls[policy.Create] != at.singles || calls[policy.Bulk] != at.bulk || again != at.again {
+			t.Errorf("after %v: %v, and again after %v", at.after, calls, again)
+		}
+	}
+	come(people(t, "last", 1)...)
+	if calls, _, again := d.demand(came); calls[policy.Create] != 1 || calls[policy.Bulk] != 1 || again != 0 {
+		t.Errorf("with ten: %v, and again after %v", calls, again)
+	}
+}
+
 func TestWhoMayNotShareACallTravelsAlone(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"user@example.com"}}

@@ -95,6 +95,8 @@ const (
 	// Gather is how long an invite waits for company when single permits are short. Then it takes one of the last
 	// ones.
 	Gather = 100 * time.Millisecond
+	// Company is how long an invite waits for company where bulks have no limit.
+	Company = 2 * time.Millisecond
 	// ShortWait is the longest wait for a single permit that an invite accepts rather than spend a bulk permit on
 	// fewer than BulkSize invites.
 	ShortWait = 5 * time.Second
