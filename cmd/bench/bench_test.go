@@ -60,6 +60,63 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestParsePeak(t *testing.T) {
+	t.Parallel()
+	const status = "Name:\tenqueue\nVmPeak:\t 1234567 kB\nVmHWM:\t  102400 kB\nVmRSS:\t     12 kB\n"
+	if peak, err := parsePeak(status); peak != 100<<20 || err != nil {
+		t.Errorf("got %d, %v; want 100 MiB", peak, err)
+	}
+	for _, bad := range []string{"", "Name:\tenqueue\nState:\tZ (zombie)\n", "VmHWM:\tmuch kB\n"} {
+		if peak, err := parsePeak(bad); err == nil {
+			t.Errorf("%q gives %d, want an error", bad, peak)
+		}
+	}
+}
+
+// TestTheLongestStopIsTheLongestCommand also when a short one came after it, and without the log's own reading.
+func TestTheLongestStopIsTheLongestCommand(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server, err := startRedis(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.close)
+	if got, err := server.slowest(ctx); got != slowIs || err != nil {
+		t.Errorf("of nothing it is %s, %v; want the bound %s", got, err, slowIs)
+	}
+	const loop = "for i = 1, tonumber(ARGV[1]) do redis.call('TIME') end return 1"
+	for _, n := range []int{100_000, 10_000} {
+		if err := server.rdb.Eval(ctx, loop, nil, n).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long, err := server.slowest(ctx)
+	if long < 5*time.Millisecond || err != nil {
+		t.Errorf("the longest command took %s, %v", long, err)
+	}
+	if err := server.forgetSlow(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := server.slowest(ctx); again >= long || err != nil {
+		t.Errorf("after it was forgotten: %s, %v", again, err)
+	}
+}
+
+// TestWhatTheBaselineDoesNotDoIsNotMissing in the table.
+func TestWhatTheBaselineDoesNotDoIsNotMissing(t *testing.T) {
+	t.Parallel()
+	r := report{rows: []row{{answer: answer{
+		usher: figure{value: 1}, before: figure{err: errNoEarlier}, baseline: figure{err: errNoBaseline},
+	}}}}
+	if !r.complete() || r.rows[0].remarks() != "" {
+		t.Errorf("complete: %t, remarks: %q", r.complete(), r.rows[0].remarks())
+	}
+	if r.rows[0].usher = (figure{err: errNoFigure}); r.complete() {
+		t.Error("a figure that is missing of Usher is not noticed")
+	}
+}
+
 func TestParseCPUInfo(t *testing.T) {
 	t.Parallel()
 	const info = "processor\t: 0\nmodel name\t: Example 3000\n\nprocessor\t: 1\nmodel name\t: Example 3000\n"

@@ -18,8 +18,14 @@ const (
 	baselineWorker = "baseline"
 )
 
-// errNoEarlier is why the earlier build has no figure when -old names none.
-var errNoEarlier = errors.New("there is no earlier build")
+// Why a side has no figure although nothing went wrong.
+var (
+	errNoEarlier  = errors.New("there is no earlier build") // -old names none
+	errNoBaseline = errors.New("the baseline does nothing like it")
+)
+
+// absent tells whether a side has no figure because there is nothing to measure.
+func absent(err error) bool { return errors.Is(err, errNoEarlier) || errors.Is(err, errNoBaseline) }
 
 func (b *bench) build(ctx context.Context) (err error) {
 	if testkit.Race {
@@ -28,13 +34,21 @@ func (b *bench) build(ctx context.Context) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("looking for the baseline's program: %w", err)
 	}
-	if err := testkit.Build(ctx, b.dir, "example.com/usher/cmd/worker"); err != nil {
-		return fmt.Errorf("building the worker: %w", err)
+	if err := testkit.Build(ctx, b.dir, "example.com/usher/cmd/worker", "example.com/usher/cmd/enqueue"); err != nil {
+		return fmt.Errorf("building Usher's commands: %w", err)
 	}
 	return nil
 }
 
 func (b *bench) usher() string { return filepath.Join(b.dir, usherWorker) }
+
+// enqueue is the command that enqueues for a worker of Usher's.
+func (b *bench) enqueue(worker string) string {
+	if worker == earlierWorker {
+		return filepath.Join(b.old, "enqueue")
+	}
+	return filepath.Join(b.dir, "enqueue")
+}
 
 // worker says how to run a worker.
 func (b *bench) worker(name string, env []string) testkit.Command {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -59,7 +58,7 @@ func enqueueBefore(ctx context.Context, s *stage, people []tasks.Recipient) erro
 		fmt.Fprintln(&file, person.EmailAddress)
 	}
 	out, err := testkit.Run(ctx, testkit.Command{
-		Name: "enqueue-before", Path: filepath.Join(s.bench.old, "enqueue"), Dir: s.bench.dir, Stdin: file.String(),
+		Name: "enqueue-before", Path: s.bench.enqueue(earlierWorker), Dir: s.bench.dir, Stdin: file.String(),
 		Args: []string{"bulk-invite", "-", "--campaign", "bench"}, Env: []string{"REDIS_URL=" + s.redis.URL()},
 	})
 	if err == nil && out.Exit != 0 {

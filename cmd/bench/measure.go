@@ -40,6 +40,7 @@ func measurements() []measurement {
 		latencyMeasurement("during a campaign of 2,000", trial{usherCampaign(), 2000, reserve}),
 		speedMeasurement(),
 		memoryMeasurement(50_000),
+		largeMeasurement(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,4 +38,29 @@ func parseStat(text string) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * tick, nil
+}
+
+// peakMemory is the most memory that a running process has had so far, in bytes.
+func peakMemory(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("a process's memory is told by Linux only: %w", err)
+	}
+	return parsePeak(string(text))
+}
+
+// parsePeak finds the line VmHWM, which is in kB of 1,024 bytes.
+func parsePeak(text string) (int64, error) {
+	for line := range strings.Lines(text) {
+		value, found := strings.CutPrefix(line, "VmHWM:")
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/PID/status: VmHWM: %w", err)
+		}
+		return n << 10, nil
+	}
+	return 0, errors.New("/proc/PID/status has no VmHWM: the process has ended")
 }

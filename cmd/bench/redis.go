@@ -19,8 +19,13 @@ type redisServer struct {
 	rdb *redis.Client
 }
 
+// slowIs is from what time on a command is in the slow log: long enough to leave out nearly all.
+const slowIs = 200 * time.Microsecond
+
 func startRedis(ctx context.Context, dir string) (*redisServer, error) {
-	args := append(testkit.Durable(), "--auto-aof-rewrite-percentage", "0") // no rewrite amid a measurement
+	args := append(testkit.Durable(),
+		"--auto-aof-rewrite-percentage", "0", // no rewrite amid a measurement
+		"--slowlog-max-len", "100000", "--slowlog-log-slower-than", strconv.FormatInt(slowIs.Microseconds(), 10))
 	server, err := testkit.StartRedis(ctx, dir, args...)
 	if err != nil {
 		return nil, err
@@ -33,6 +38,30 @@ func (s *redisServer) close() {
 	_ = s.rdb.Close()
 	s.Kill()
 	_ = os.RemoveAll(s.Dir)
+}
+
+// forgetSlow empties the slow log.
+func (s *redisServer) forgetSlow(ctx context.Context) error {
+	if err := s.rdb.Do(ctx, "SLOWLOG", "RESET").Err(); err != nil {
+		return fmt.Errorf("emptying Redis's slow log: %w", err)
+	}
+	return nil
+}
+
+// slowest is the longest time that a command or a script has held Redis up since forgetSlow. Of shorter ones than
+// slowIs it gives that.
+func (s *redisServer) slowest(ctx context.Context) (time.Duration, error) {
+	all, err := s.rdb.SlowLogGet(ctx, -1).Result()
+	if err != nil {
+		return 0, fmt.Errorf("reading Redis's slow log: %w", err)
+	}
+	longest := slowIs
+	for _, one := range all {
+		if len(one.Args) > 0 && !strings.EqualFold(one.Args[0], "slowlog") {
+			longest = max(longest, one.Duration)
+		}
+	}
+	return longest, nil
 }
 
 // commands is how many commands were processed so far, those of scripts included. Asking is one of them.

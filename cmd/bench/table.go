@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -54,7 +53,7 @@ func (r row) remarks() string {
 		name string
 		figure
 	}{{"Usher", r.usher}, {"before", r.before}, {"baseline", r.baseline}} {
-		if side.err != nil && !errors.Is(side.err, errNoEarlier) {
+		if side.err != nil && !absent(side.err) {
 			all = append(all, side.name+" not measured: "+side.err.Error())
 		}
 	}
@@ -71,9 +70,10 @@ type report struct {
 // complete tells whether every figure was measured.
 func (r report) complete() bool {
 	for _, row := range r.rows {
-		missing := row.before.err != nil && !errors.Is(row.before.err, errNoEarlier)
-		if missing || row.usher.err != nil || row.baseline.err != nil {
-			return false
+		for _, side := range []figure{row.usher, row.before, row.baseline} {
+			if side.err != nil && !absent(side.err) {
+				return false
+			}
 		}
 	}
 	return true
