@@ -28,6 +28,7 @@ type stage struct {
 	redis   *redisServer
 	clerk   *testkit.Sandbox
 	workers []*testkit.Process
+	api     string        // address of the server for HTTP; empty while none runs
 	usher   *tasks.Client // enqueues for Usher
 	plain   *asynq.Client // enqueues for the baseline
 }
