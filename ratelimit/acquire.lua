@@ -80,7 +80,7 @@ if not known then
 end
 local probe, party = 0, ''
 for _, w in ipairs(wants) do
-  if redis.call('EXISTS', w.state.key) == 1 then keepState(w.state, now) end
+  keepState(w.state, now)
   if w.state.probe == id then probe = math.max(probe, 1) end
   if w.state.probe == id and (w.state.out or w.state.failing) then
     probe, party = 2, redis.call('HGET', w.state.key, 'party') or ''

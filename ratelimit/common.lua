@@ -63,12 +63,12 @@ local function readState(key)
   return s
 end
 
--- keep lets a key live for at least a span more. It never shortens its life.
+-- keep lets a key, if it is there, live for at least a span more, and up to a minute longer, so that it has to be told
+-- seldom. It never shortens its life.
+local SELDOM = 60000
 local function keep(key, span)
-  local ms = math.ceil(span / 1000) + 1
-  if redis.call('PTTL', key) < ms then
-    redis.call('PEXPIRE', key, text(ms))
-  end
+  local ms, left = math.ceil(span / 1000) + 1, redis.call('PTTL', key)
+  if left ~= -2 and left < ms then redis.call('PEXPIRE', key, text(ms + SELDOM)) end
 end
 
 -- The state must outlive its rest, the time for which a longer window is remembered, and an idle day.

@@ -103,12 +103,13 @@ local function reject(s)
 end
 
 local function log(i, s)
-  local window = tonumber(ARGV[FIRST_WANT + 4 * (i - 1) + 1])
-  for _, log in ipairs({ KEYS[3 * i - 1], KEYS[3 * i] }) do
+  local n, window, share = unpack(ARGV, FIRST_WANT + 4 * (i - 1), FIRST_WANT + 4 * (i - 1) + 2)
+  if n == '0' then return end
+  for _, log in ipairs({ KEYS[3 * i - 1], share ~= '' and KEYS[3 * i] or nil }) do
     if what == 'unsent' then
       redis.call('ZREM', log, id)
     elseif redis.call('ZADD', log, 'XX', 'CH', text(now), id) == 1 then
-      keep(log, math.max(window, s.window or 0))
+      keep(log, math.max(tonumber(window), s.window or 0))
     end
   end
 end

@@ -49,7 +49,7 @@ end
 const TombstoneLua = `
 local salt
 local function forgotten(key, id)
-  salt = salt or redis.call('HGET', key, 'salt') or ''
+  salt = salt or redis.call('HLEN', key) > 1 and redis.call('HGET', key, 'salt') or '' -- alone it is nobody's
   return salt ~= '' and redis.call('HEXISTS', key, redis.sha1hex(salt .. id)) == 1
 end
 `

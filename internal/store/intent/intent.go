@@ -91,8 +91,8 @@ func Over(stored string, before time.Time) bool {
 
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
-//	claim(key, owner, token, till, born, lost): 'ok', 'busy' (with the instant at which asking again makes sense) or
-//	  'unsure'; and since. An owner that was born before Redis may have lost its memory, and of whom it has known
+//	claim(key, owner, token, till, born, lost): 'ok', with since and how it stands now as Parse reads it; 'busy', with
+//	  the instant at which asking again makes sense; or 'unsure'. An owner that was born before Redis may have lost its memory, and of whom it has known
 //	  no call since, is unsure: the record of one may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
@@ -127,23 +127,37 @@ function intent.tidy(key)
   redis.call('PEXPIRE', key, 600000)
 end
 function intent.blocks(state) return state and string.find('cuak', state, 1, true) ~= nil end
-function intent.busy(key, owner)
-  for _, other in ipairs(redis.call('HKEYS', key)) do
+function intent.busy(key, owner, fields)
+  for _, other in ipairs(fields or redis.call('HKEYS', key)) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
       local state, _, until_ = intent.read(key, other)
       if intent.blocks(state) then return math.max(until_, now + 1000) end
     end
   end
 end
+function intent.told(key, fields, ...)
+  local value = intent.text(...)
+  for _, field in ipairs(fields) do
+    if string.sub(field, 1, 1) == '=' then
+      local created = string.match(redis.call('HGET', key, field), '|(%d+)$')
+      value = value .. '\n' .. string.sub(field, 2) .. (created and '|' .. created or '')
+    end
+  end
+  return value
+end
 function intent.claim(key, owner, token, till, born, lost)
-  local again = intent.busy(key, owner)
+  local fields = redis.call('HKEYS', key)
+  local again = intent.busy(key, owner, fields)
   if again then return 'busy', again end
-  local state, held, until_, since = intent.read(key, owner)
-  redis.call('PERSIST', key)
+  local state, held, until_, since
+  if #fields > 0 then
+    state, held, until_, since = intent.read(key, owner)
+    redis.call('PERSIST', key)
+  end
   local claimed = state == 'c' or state == 'k'
   if claimed and held == token and not given[key .. owner] then -- a repeated request
     given[key .. owner] = true
-    return 'ok', since
+    return 'ok', since, intent.told(key, fields, state, token, until_, since)
   end
   if claimed and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
@@ -153,9 +167,10 @@ function intent.claim(key, owner, token, till, born, lost)
     return 'unsure', 0
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now
-  intent.write(key, owner, state == 'a' and 'k' or 'c', token, till, since)
+  state = state == 'a' and 'k' or 'c'
+  intent.write(key, owner, state, token, till, since)
   given[key .. owner] = true
-  return 'ok', since
+  return 'ok', since, intent.told(key, fields, state, token, till, since)
 end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'untold' and token == '' then return true end
@@ -201,14 +216,6 @@ function intent.drop(key, owner)
 end
 function intent.standing(key, owner)
   local head = { intent.read(key, owner) }
-  if not head[1] then return '' end
-  local value = intent.text(unpack(head))
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(field, 1, 1) == '=' then
-      local created = string.match(redis.call('HGET', key, field), '|(%d+)$')
-      value = value .. '\n' .. string.sub(field, 2) .. (created and '|' .. created or '')
-    end
-  end
-  return value
+  return head[1] and intent.told(key, redis.call('HKEYS', key), unpack(head)) or ''
 end
 `

@@ -56,8 +56,8 @@ if for_call then
   if rests then ` + store.RestoringLua + ` end
 end
 local taken = { stamp(now) }
-local function give(id, row)
-  for _, value in ipairs({ id, row, intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
+local function give(id, row, standing)
+  for _, value in ipairs({ id, row, standing or intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
 end
 for _, id in ipairs(redis.call('LRANGE', KEYS[13], 1, -1)) do
   if redis.call('ZSCORE', open, id .. token) then give(id, 'w' .. string.sub(redis.call('HGET', rows, id), 2)) end
@@ -65,19 +65,20 @@ end
 if redis.call('EXISTS', KEYS[13]) == 1 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
 redis.call('RPUSH', KEYS[13], '')
 move_due()
-local born = number('created_at')
-local function take(id)
-  local row = redis.call('HGET', rows, id)
-  if not row or string.sub(row, 1, 1) ~= 'w' or forgotten(tombstones, id) and erase(id) then return end
+local born, until_ = number('created_at'), stamp(now + tonumber(ARGV[7]))
+local held, holds, marked = {}, {}, {}
+local function take(id, row)
+  if not row or string.sub(row, 1, 1) ~= 'w' or held[id] or forgotten(tombstones, id) and erase(id) then return end
+  local standing
   if for_call then
-    local verdict, at = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
+    local verdict, at
+    verdict, at, standing = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
     if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
     if verdict == 'unsure' then return wait_again(id, true) end
   end
-  redis.call('HSET', rows, id, 'o' .. string.sub(row, 2))
-  redis.call('ZADD', open, stamp(now + tonumber(ARGV[7])), id .. token)
-  redis.call('RPUSH', KEYS[13], id)
-  give(id, row)
+  held[id], held[#held + 1], holds[#holds + 1], holds[#holds + 2] = true, id, until_, id .. token
+  marked[#marked + 1], marked[#marked + 2] = id, 'o' .. string.sub(row, 2)
+  give(id, row, standing)
 end
 local left = tonumber(ARGV[5]) + slice
 for travel in string.gmatch(ARGV[8], '.') do
@@ -86,8 +87,14 @@ for travel in string.gmatch(ARGV[8], '.') do
     left = left - n
     local ids = n > 0 and redis.call('LPOP', lists[travel], n)
     if not ids or #ids == 0 then break end
-    for _, id in ipairs(ids) do take(id) end
+    local found = redis.call('HMGET', rows, unpack(ids))
+    for i, id in ipairs(ids) do take(id, found[i]) end
   end
+end
+if #held > 0 then
+  redis.call('RPUSH', KEYS[13], unpack(held))
+  redis.call('HSET', rows, unpack(marked))
+  redis.call('ZADD', open, unpack(holds))
 end
 redis.call('PEXPIRE', KEYS[13], request_keep)
 return taken
@@ -203,6 +210,7 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // --
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
+local written, sent, done = {}, 0, {}
 local function settle(id, row, delay, ending, token, invitation, letter, text, at)
   if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return redis.call('SISMEMBER', KEYS[13], id) end
   if forgotten(tombstones, id) then
@@ -215,9 +223,9 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
     return 0
   end
   write_letter(letter_keys .. letter, letters, letter, text, at)
-  redis.call('HSET', rows, id, row)
+  written[#written + 1], written[#written + 2] = id, row
   if string.sub(row, 1, 1) == 's' then
-    redis.call('HINCRBY', meta, 'sent', 1)
+    sent = sent + 1
   elseif string.sub(row, 1, 1) == 'k' then
     redis.call('HINCRBY', meta, 'skipped', 1)
   elseif string.sub(row, 1, 1) == 'd' then
@@ -231,10 +239,13 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
 end
 local recorded = {}
 for i = 6, #ARGV, 9 do
-  local done = settle(unpack(ARGV, i, i + 8))
-  if done == 1 then redis.call('SADD', KEYS[13], ARGV[i]) end
-  recorded[#recorded + 1] = done
+  local answer = settle(unpack(ARGV, i, i + 8))
+  if answer == 1 then done[#done + 1] = ARGV[i] end
+  recorded[#recorded + 1] = answer
 end
+if #written > 0 then redis.call('HSET', rows, unpack(written)) end
+if sent > 0 then redis.call('HINCRBY', meta, 'sent', sent) end
+if #done > 0 then redis.call('SADD', KEYS[13], unpack(done)) end
 redis.call('PEXPIRE', KEYS[13], request_keep)
 return recorded
 `)
