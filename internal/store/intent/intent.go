@@ -99,6 +99,7 @@ func Over(stored string, before time.Time) bool {
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
 //	  intent)
+//	all(key): the hash, for parse, busy, tidy and told
 //	drop(key, owner): forgets an owner that has made nothing, as far as is known, and will never call again
 //	standing(key, owner): as Parse reads it
 //
@@ -109,55 +110,56 @@ func Over(stored string, before time.Time) bool {
 // with lost-, and till is when that was. That of an intent which was reopened ends with reopened.
 const Lua = `
 local intent, given = {}, {} -- given: claims that this run of the script has granted
-function intent.read(key, owner)
-  local value = redis.call('HGET', key, owner)
+function intent.all(key)
+  local all, flat = {}, redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do all[flat[i]] = flat[i + 1] end
+  return all
+end
+function intent.parse(value)
   if not value then return nil end
   local state, token, till, since = string.match(value, '^(%a)|([^|]+)|(%d+)|(%d+)$')
   if not state then return 'u', 'garbage', now, now end -- Clerk is asked, and it is written anew
   return state, token, tonumber(till), tonumber(since)
 end
+function intent.read(key, owner) return intent.parse(redis.call('HGET', key, owner)) end
 function intent.text(state, token, till, since)
   return state .. '|' .. token .. '|' .. stamp(till) .. '|' .. stamp(since)
 end
 function intent.write(key, owner, ...) redis.call('HSET', key, owner, intent.text(...)) end
-function intent.tidy(key)
-  for _, field in ipairs(redis.call('HKEYS', key)) do
+function intent.tidy(key, all)
+  for field in pairs(all or intent.all(key)) do
     if string.sub(field, 1, 1) ~= '=' then return end
   end
   redis.call('PEXPIRE', key, 600000)
 end
 function intent.blocks(state) return state and string.find('cuak', state, 1, true) ~= nil end
-function intent.busy(key, owner, fields)
-  for _, other in ipairs(fields or redis.call('HKEYS', key)) do
+function intent.busy(all, owner)
+  for other, value in pairs(all) do
     if other ~= owner and string.sub(other, 1, 1) ~= '=' then
-      local state, _, until_ = intent.read(key, other)
+      local state, _, until_ = intent.parse(value)
       if intent.blocks(state) then return math.max(until_, now + 1000) end
     end
   end
 end
-function intent.told(key, fields, ...)
-  local value = intent.text(...)
-  for _, field in ipairs(fields) do
+function intent.told(all, value)
+  for field, used in pairs(all) do
     if string.sub(field, 1, 1) == '=' then
-      local created = string.match(redis.call('HGET', key, field), '|(%d+)$')
+      local created = string.match(used, '|(%d+)$')
       value = value .. '\n' .. string.sub(field, 2) .. (created and '|' .. created or '')
     end
   end
   return value
 end
 function intent.claim(key, owner, token, till, born, lost)
-  local fields = redis.call('HKEYS', key)
-  local again = intent.busy(key, owner, fields)
+  local all = intent.all(key)
+  local again = intent.busy(all, owner)
   if again then return 'busy', again end
-  local state, held, until_, since
-  if #fields > 0 then
-    state, held, until_, since = intent.read(key, owner)
-    redis.call('PERSIST', key)
-  end
+  local state, held, until_, since = intent.parse(all[owner])
+  if next(all) then redis.call('PERSIST', key) end
   local claimed = state == 'c' or state == 'k'
   if claimed and held == token and not given[key .. owner] then -- a repeated request
     given[key .. owner] = true
-    return 'ok', since, intent.told(key, fields, state, token, until_, since)
+    return 'ok', since, intent.told(all, all[owner])
   end
   if claimed and until_ > now then return 'busy', until_ end
   if state and state ~= 'p' and state ~= 'a' then return 'unsure', 0 end
@@ -167,16 +169,17 @@ function intent.claim(key, owner, token, till, born, lost)
     return 'unsure', 0
   end
   since = since and math.min(since, now - 1) or now -- only a first call's time is now
-  state = state == 'a' and 'k' or 'c'
-  intent.write(key, owner, state, token, till, since)
+  local value = intent.text(state == 'a' and 'k' or 'c', token, till, since)
+  redis.call('HSET', key, owner, value)
   given[key .. owner] = true
-  return 'ok', since, intent.told(key, fields, state, token, till, since)
+  return 'ok', since, intent.told(all, value)
 end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'untold' and token == '' then return true end
-  local state, held, till, since = intent.read(key, owner)
+  local all = intent.all(key)
+  local state, held, till, since = intent.parse(all[owner])
   if ending == 'opened' then
-    if intent.busy(key, owner) then return true end
+    if intent.busy(all, owner) then return true end
     intent.write(key, owner, 'u', token, now, since or now)
     redis.call('PERSIST', key)
     return true
@@ -184,8 +187,8 @@ function intent.settle(key, owner, token, ending, id)
   if held ~= token then return false end
   if ending == 'untold' then return true end
   if ending == 'found' then -- it may be another owner's, whose call is under way
-    local known = redis.call('HGET', key, '=' .. id)
-    if known and not string.find(known, '|', 1, true) or intent.busy(key, owner) then return false end
+    local known = all['=' .. id]
+    if known and not string.find(known, '|', 1, true) or intent.busy(all, owner) then return false end
   end
   if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
   for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
@@ -197,7 +200,8 @@ function intent.settle(key, owner, token, ending, id)
     intent.write(key, owner, 'u', token, math.min(till, now), since)
   else
     redis.call('HDEL', key, owner)
-    intent.tidy(key)
+    all[owner] = nil
+    intent.tidy(key, all)
   end
   return true
 end
@@ -215,7 +219,7 @@ function intent.drop(key, owner)
   end
 end
 function intent.standing(key, owner)
-  local head = { intent.read(key, owner) }
-  return head[1] and intent.told(key, redis.call('HKEYS', key), unpack(head)) or ''
+  local all = intent.all(key)
+  return all[owner] and intent.told(all, intent.text(intent.parse(all[owner]))) or ''
 end
 `

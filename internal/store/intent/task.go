@@ -171,10 +171,10 @@ func (t *Tasks) Standing(
 // Returns now and, for each owner, the owner and its standing as Parse reads it.
 var openScript = redis.NewScript(store.Clock + Lua + `
 local answer = { stamp(now) }
-for _, owner in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(owner, 1, 1) ~= '=' and intent.blocks((intent.read(KEYS[1], owner))) then
+for owner, value in pairs(intent.all(KEYS[1])) do
+  if string.sub(owner, 1, 1) ~= '=' and intent.blocks((intent.parse(value))) then
     answer[#answer + 1] = owner
-    answer[#answer + 1] = intent.text(intent.read(KEYS[1], owner))
+    answer[#answer + 1] = intent.text(intent.parse(value))
   end
 end
 return answer

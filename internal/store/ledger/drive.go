@@ -59,10 +59,12 @@ local taken = { stamp(now) }
 local function give(id, row, standing)
   for _, value in ipairs({ id, row, standing or intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
 end
-for _, id in ipairs(redis.call('LRANGE', KEYS[13], 1, -1)) do
+local before = redis.call('LRANGE', KEYS[13], 0, -1)
+for i = 2, #before do
+  local id = before[i]
   if redis.call('ZSCORE', open, id .. token) then give(id, 'w' .. string.sub(redis.call('HGET', rows, id), 2)) end
 end
-if redis.call('EXISTS', KEYS[13]) == 1 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
+if #before > 0 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then return taken end
 redis.call('RPUSH', KEYS[13], '')
 move_due()
 local born, until_ = number('created_at'), stamp(now + tonumber(ARGV[7]))
@@ -210,9 +212,12 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // --
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
-local written, sent, done = {}, 0, {}
-local function settle(id, row, delay, ending, token, invitation, letter, text, at)
-  if redis.call('ZREM', open, id .. ARGV[5]) == 0 then return redis.call('SISMEMBER', KEYS[13], id) end
+local held, written, sent, done = {}, {}, 0, {}
+for i = 6, #ARGV, 9 do held[#held + 1] = ARGV[i] .. ARGV[5] end
+local until_ = redis.call('ZMSCORE', open, unpack(held))
+redis.call('ZREM', open, unpack(held))
+local function settle(n, id, row, delay, ending, token, invitation, letter, text, at)
+  if not until_[n] then return redis.call('SISMEMBER', KEYS[13], id) end
   if forgotten(tombstones, id) then
     erase(id)
     redis.call('DEL', intents .. id)
@@ -239,7 +244,7 @@ local function settle(id, row, delay, ending, token, invitation, letter, text, a
 end
 local recorded = {}
 for i = 6, #ARGV, 9 do
-  local answer = settle(unpack(ARGV, i, i + 8))
+  local answer = settle(#recorded + 1, unpack(ARGV, i, i + 8))
   if answer == 1 then done[#done + 1] = ARGV[i] end
   recorded[#recorded + 1] = answer
 end
@@ -255,6 +260,9 @@ func (l *Ledgers) Settle(
 	ctx context.Context, name string, batch Batch, outcomes []Outcome,
 ) (recorded []Outcome, err error) {
 	defer store.Wrap(&err, "settling recipients of campaign %s", name)
+	if len(outcomes) == 0 {
+		return nil, nil
+	}
 	args := []any{batch.token}
 	for _, o := range outcomes {
 		row, delay, err := o.encode()
