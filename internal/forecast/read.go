@@ -48,7 +48,7 @@ func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 		return o, p, err
 	}
 	if restored.Stands() {
-		o.Trouble = &Standstill{Reason: Restored, Since: restored.At, Message: saysRestored}
+		o.Trouble = &Standstill{Reason: Restored, Since: restored.At, Message: store.SaysRestored}
 	}
 	return o, p, o.readWorkers(ctx, rdb, namespace)
 }
