@@ -96,7 +96,7 @@ func whyNot(task tasks.Task) string {
 // Unfinished is what goes on when a restoration ends. A person looks whether something of it was cancelled or paused
 // since the copy was made.
 type Unfinished struct {
-	Campaigns   []ledger.Campaign // that have not ended
+	Campaigns   []ledger.Campaign // that have not ended; those that are paused stay so
 	Tasks       int               // that have not ended, but for those of campaigns
 	DeadLetters int
 }
