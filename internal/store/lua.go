@@ -22,7 +22,7 @@ local function stamp(n) return string.format('%.0f', n) end
 // was emptied holds none. What a failover or a crash loses is not copy_age old: by their defaults neither Sentinel nor
 // a Cluster promotes a replica that has been without its master for five minutes, and seen_every comes on top.
 //
-// It also gives for how long Redis has run (run, s; -1: it does not tell), whether a copy was put back and work rests
+// It also gives which Redis it is (id; empty: it does not tell) and for how long it has run (run, s; -1), whether a copy was put back and work rests
 // (rests), when that was told last (restored, ms; 0: never), how much older than what a process had seen the copy is
 // (behind, ms; 0: a person has told it), and seen.
 const MemoryLua = `
@@ -65,7 +65,7 @@ local function memory(key, arg)
   local at, ended, behind = unpack(redis.call('HMGET', restored, 'at', 'ended', 'behind'))
   local uptime = id and string.match(told, 'uptime_in_seconds:(%d+)')
   return {
-    lost = last, run = tonumber(uptime or '-1'), seen = seen_at,
+    lost = last, id = id or '', run = tonumber(uptime or '-1'), seen = seen_at,
     rests = at and not ended, restored = tonumber(at or '0'), behind = tonumber(behind or '0'),
   }
 end

@@ -142,19 +142,20 @@ func isNew(version string) bool {
 // ARGV[3] -> when the process knows that Redis was seen (ms)
 // ARGV[4] -> 1 if the process is a newcomer, who notes nothing about what others have seen
 // --
-// Returns now, and of what memory gives: lost, run, rests (1 or 0), restored, behind and seen.
+// Returns which Redis it is; now; and of what memory gives: lost, run, rests (1 or 0), restored, behind and seen.
 var memoryScript = redis.NewScript(store.Clock + store.MemoryLua + `
 local mind = memory(1, 1)
 if mind.seen == 0 or ARGV[4] == '0' and now - mind.seen >= seen_every then
   mind.seen = now
   redis.call('SET', KEYS[5], stamp(now))
 end
-return { now, mind.lost, mind.run, mind.rests and 1 or 0, mind.restored, mind.behind, mind.seen }
+return { mind.id, now, mind.lost, mind.run, mind.rests and 1 or 0, mind.restored, mind.behind, mind.seen }
 `)
 
 // memory is what a worker has seen of Redis's memory.
 type memory struct {
 	lost time.Time     // when it may have been lost last; zero if never
+	id   string        // of this run of Redis; empty if it does not tell
 	run  time.Duration // for how long Redis has run; negative if it does not tell
 	at   time.Time     // when that was asked; all instants are on Redis's clock
 
@@ -170,14 +171,19 @@ func readMemory(
 ) (memory, error) {
 	args, noted := count.Raise()
 	args = append(args, newcomer)
-	values, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Int64Slice()
-	if err != nil || len(values) != 7 {
+	answer, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Slice()
+	if err != nil || len(answer) != 8 {
 		return memory{}, cmp.Or(err, store.ErrGarbage)
 	}
 	noted()
+	values := make([]int64, len(answer)-1)
+	for i := range values {
+		values[i], _ = answer[i+1].(int64)
+	}
 	count.Saw(values[6])
+	id, _ := answer[0].(string)
 	m := memory{
-		at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second,
+		id: id, at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second,
 		rest: values[3] == 1, behind: time.Duration(values[5]) * time.Millisecond,
 	}
 	if values[1] > 0 {
@@ -197,8 +203,22 @@ func (m memory) pause() time.Duration {
 	return policy.MemoryCheck
 }
 
-// takenOver tells whether another Redis has taken over since before, and not the same one been started anew. How long
-// it has run is the difference of two instants without their fractions, so that it may be a second too long.
+// lossSince says what has cost Redis its memory since before.
+func (m memory) lossSince(before memory) string {
+	switch {
+	case m.lost.Equal(m.restored):
+		return "Redis was restored from a copy"
+	case m.id == before.id:
+		return "Redis has lost what was written last"
+	case m.takenOver(before):
+		return "another Redis has taken over, and may lack what was written last"
+	}
+	return "Redis was started anew"
+}
+
+// takenOver tells whether the other Redis that there is since before has taken over, and is not the same one that was
+// started anew. How long it has run is the difference of two instants without their fractions, so that it may be a
+// second too long.
 func (m memory) takenOver(before memory) bool { return m.run-time.Second > m.at.Sub(before.at) }
 
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
@@ -233,18 +253,11 @@ func (w *Worker) watchMemory(ctx context.Context) {
 		pause = now.pause()
 		restoring := now.rest && !before.rest // that is told by itself
 		if !now.lost.Equal(before.lost) && !restoring {
-			what := "Redis was started anew"
-			switch {
-			case now.run < 0:
-				what = "Redis has lost what was written last"
-			case now.takenOver(before):
-				what = "another Redis has taken over, and may lack what was written last"
-			}
 			w.Log.Warn().Time("at", now.lost.UTC()).
 				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.Settle).Seconds()).
-				Msg(what + "; whoever is unfinished is looked up before the next call")
-			unchecked = true
+				Msg(now.lossSince(before) + "; whoever is unfinished is looked up before the next call")
 		}
+		unchecked = unchecked || !now.lost.Equal(before.lost)
 		before = now
 		w.rest(now)
 		if unchecked {
