@@ -41,9 +41,11 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	if err != nil {
 		return Waiting{}, err
 	}
-	if trouble := outlook.Trouble; trouble != nil && (trouble.Reason == forecast.NoWorker ||
-		trouble.Reason == forecast.FullRedis || trouble.Reason == forecast.RefusedKey) {
-		return Waiting{Standstill: trouble}, nil // whatever the task does
+	switch trouble := outlook.Trouble; { // whatever the task does
+	case outlook.Idle != nil && task.Type == TypeSyncList: // that does not wait for work to go on
+		return Waiting{Standstill: outlook.Idle}, nil
+	case outlook.Idle != nil, trouble != nil && trouble.Reason == forecast.RefusedKey:
+		return Waiting{Standstill: trouble}, nil
 	}
 	if task.State == StateScheduled {
 		return Waiting{}, nil

@@ -145,12 +145,24 @@ func (a *app) showUnfinished(answer view) error {
 	if err != nil {
 		return err
 	}
-	rows := views(u.Campaigns, func(c ledger.Campaign) view {
-		return view{"campaign": c.Name, "state": c.State, "remaining": c.Remaining()}
-	})
+	rows, goOn, stay := []view{}, []view{}, []view{}
+	for _, c := range u.Campaigns {
+		row := view{"campaign": c.Name, "state": c.State, "remaining": c.Remaining()}
+		rows = append(rows, row)
+		if c.State == ledger.Paused {
+			stay = append(stay, row)
+		} else {
+			goOn = append(goOn, row)
+		}
+	}
+	const fields = "campaign,state,remaining"
 	a.out.say("This goes on when work does. If something of it was cancelled or paused since the copy was made, do " +
 		"that again first.")
-	a.out.table("No campaign goes on.", "campaign,state,remaining", rows)
+	a.out.table("No campaign goes on.", fields, goOn)
+	if len(stay) > 0 {
+		a.out.say("These campaigns stay paused until enqueue campaign resume:")
+		a.out.table("", fields, stay)
+	}
 	a.out.say("Other tasks that have not ended: %d (enqueue task list). Dead letters: %d.", u.Tasks, u.DeadLetters)
 	answer["campaigns"], answer["tasks"], answer["dead_letters"] = rows, u.Tasks, u.DeadLetters
 	return nil

@@ -237,6 +237,8 @@ func steps() map[string]func(s *stage, args ...string) {
 			testkit.NoError(s.t, limiter.Announce(s.t.Context()))
 			testkit.NoError(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
 		},
+		// idle: the worker is gone.
+		"idle": func(s *stage, _ ...string) { s.idle() },
 		// suspended CALLS: Clerk has just refused such a call to everybody.
 		"suspended": func(s *stage, args ...string) {
 			limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, policy.Default("test").Limits("k")...)

@@ -117,10 +117,7 @@ func (d *Desk) Idle(ctx context.Context) (*tasks.Standstill, error) {
 		return nil, err
 	}
 	outlook, _, err := forecast.ReadLimits(ctx, d.rdb, d.namespace)
-	if t := outlook.Trouble; t != nil && (t.Reason == forecast.NoWorker || t.Reason == forecast.FullRedis) {
-		return t, err
-	}
-	return nil, err
+	return outlook.Idle, err
 }
 
 // EachSchedule calls do for each schedule in the workers' files, by name, until it returns an error, and gives that.

@@ -42,7 +42,8 @@ func (d *Desk) Synced(ctx context.Context, r store.Restoration) (invitations int
 }
 
 // SyncOnce has a worker copy Clerk's list, unless the directory is a copy that was begun after Redis was restored. It
-// gives how many invitations that has, and tells waiting which task it waits for.
+// gives how many invitations that has, and tells waiting which task it waits for: that of a restore that was broken
+// off, if it has not ended.
 func (d *Desk) SyncOnce(
 	ctx context.Context, r store.Restoration, waiting func(task string),
 ) (invitations int, err error) {
@@ -50,7 +51,10 @@ func (d *Desk) SyncOnce(
 	if synced || err != nil {
 		return n, err
 	}
-	task, err := d.SyncList(ctx)
+	task, err := d.syncUnderWay(ctx, r)
+	if err == nil && task.ID == "" {
+		task, err = d.SyncList(ctx)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -63,6 +67,19 @@ func (d *Desk) SyncOnce(
 		err = fmt.Errorf("%w: %s", ErrNotSynced, whyNot(task))
 	}
 	return n, err
+}
+
+// syncUnderWay gives a task that will copy Clerk's list, or does since Redis was restored; a zero one if there is none.
+func (d *Desk) syncUnderWay(ctx context.Context, r store.Restoration) (task tasks.Task, err error) {
+	err = d.EachTask(ctx, TaskFilter{Type: tasks.TypeSyncList}, func(t QueuedTask) error {
+		began := t.State == tasks.StateActive && t.EnqueuedAt.Before(r.At)
+		if !began && t.State != tasks.StateScheduled {
+			task = t.Task
+		}
+		return nil
+	})
+	_, err = store.SplitPartial(err)
+	return task, err
 }
 
 // ErrNotSynced means that Clerk's list could not be copied whole.
@@ -79,7 +96,7 @@ func whyNot(task tasks.Task) string {
 // Unfinished is what goes on when a restoration ends. A person looks whether something of it was cancelled or paused
 // since the copy was made.
 type Unfinished struct {
-	Campaigns   []ledger.Campaign // that have not ended
+	Campaigns   []ledger.Campaign // that have not ended; those that are paused stay so
 	Tasks       int               // that have not ended, but for those of campaigns
 	DeadLetters int
 }

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -239,6 +241,62 @@ func (r *restoreStage) checkRestored() {
 		if n := len(r.sentTo(address)); n != 2 {
 			t.Errorf("%s was invited %d times after a person has decided, want 2", address, n)
 		}
+	}
+}
+
+// TestAWorkerThatRunsNoticesThatACopyWasPutBack, before its first call from it, and lets work rest. What was cancelled
+// since the copy was made a person can cancel again.
+func TestAWorkerThatRunsNoticesThatACopyWasPutBack(t *testing.T) {
+	t.Parallel()
+	admin, err := testkit.FreeAddr()
+	testkit.NoError(t, err)
+	s := start(t, clerktest.Config{}, "USHER_ADMIN_ADDR="+admin)
+	ctx, seen := t.Context(), store.Keys("usher").Seen()
+	w := s.worker()
+	s.ok("invite", "first@example.com", "--wait")
+	was := s.rdb.Get(ctx, seen).Val()
+	testkit.NoError(t, s.rdb.Set(ctx, seen, s.rdb.Time(ctx).Val().Add(2*time.Hour).UnixMilli(), 0).Err())
+	counts := func() (sum int) {
+		for _, key := range s.rdb.Keys(ctx, store.Keys("usher").Count("*")).Val() {
+			n, _ := s.rdb.Get(ctx, key).Int()
+			sum += n
+		}
+		return sum
+	}
+	before := counts()
+	testkit.Eventually(t, "the worker has seen two hours more", func() bool { return counts() >= before+2 })
+	testkit.NoError(t, w.Signal(syscall.SIGSTOP))
+	testkit.NoError(t, s.rdb.Set(ctx, seen, was, 0).Err())
+	s.ok("invite", "ada@example.com", "--id", "ada")
+	s.ok("invite", "grace@example.com", "--id", "grace")
+	copied := s.copyRedis()
+	s.ok("task", "cancel", "ada", "--yes")
+	s.putBack(copied)
+	testkit.NoError(t, w.Signal(syscall.SIGCONT))
+	testkit.Eventually(t, "the worker says it", func() bool {
+		return lines(w, "a copy was put back", "enqueue restore") == 1
+	})
+	if sent := len(s.clerk.Ledger()); sent != 1 {
+		t.Fatalf("%d were sent", sent)
+	}
+	standstill, _ := s.ok("status")["standstill"].(map[string]any)
+	want(t, standstill, map[string]any{"reason": "restored"})
+	const rests = "ready, but Redis was restored from a copy, and work rests until enqueue restore has ended\n"
+	if a := s.run("", "worker", nil, "healthcheck"); a.Exit != 0 || a.Stdout != rests {
+		t.Errorf("while work rests the worker is %+v", a)
+	}
+
+	s.ok("task", "cancel", "ada", "--yes")
+	want(t, s.ok("restore", "--no-log", "--yes"), map[string]any{"ended": true})
+	testkit.Eventually(t, "work goes on", func() bool { return s.state("grace") == tasks.StateDone })
+	if sent := len(s.clerk.Ledger()); sent != 2 || s.state("ada") != tasks.StateCancelled {
+		t.Errorf("%d were sent, and who was cancelled again is %s", sent, s.state("ada"))
+	}
+	testkit.Eventually(t, "the worker is ready without a but", func() bool {
+		return s.run("", "worker", nil, "healthcheck").Stdout == "ready\n"
+	})
+	if said := lines(w, "was put back"); said != 1 {
+		t.Errorf("one copy is told %d times", said)
 	}
 }
 

@@ -28,6 +28,8 @@ type Outlook struct {
 	Campaigns []Campaign
 	// Trouble is why nobody creates an invitation, so that nothing can be predicted; nil if there is no trouble.
 	Trouble *Standstill
+	// Idle is why nobody does anything: no worker works. Nil if one does. Trouble tells it too, beside what else it is.
+	Idle *Standstill
 	// Rests are the calls that rest because Clerk serves nobody.
 	Rests []policy.Standstill
 }

@@ -33,24 +33,30 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, policy.Policy, error) {
 	o := Outlook{At: time.Now()}
 	p, known, err := policy.Announced(ctx, rdb, namespace)
-	switch {
-	case err != nil:
+	if err != nil {
 		return o, p, err
-	case !known:
-		o.Trouble = &Standstill{Reason: NoWorker, Message: saysNeverRan}
-		return o, p, nil
 	}
 	restored, err := store.ReadRestoration(ctx, store.Open(rdb, namespace))
 	if err != nil {
 		return o, p, err
 	}
-	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
+	if !known {
+		o.Idle = &Standstill{Reason: NoWorker, Message: saysNeverRan}
+	} else if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
+		return o, p, err
+	} else if err := o.readWorkers(ctx, rdb, namespace); err != nil {
 		return o, p, err
 	}
-	if restored.Stands() {
-		o.Trouble = &Standstill{Reason: Restored, Since: restored.At, Message: saysRestored}
+	switch {
+	case restored.Stands():
+		o.Trouble = &Standstill{Reason: Restored, Since: restored.At, Message: store.SaysRestored}
+		if o.Idle != nil {
+			o.Trouble.Message = o.Idle.Message + "; " + store.SaysRestored
+		}
+	case o.Idle != nil:
+		o.Trouble = o.Idle
 	}
-	return o, p, o.readWorkers(ctx, rdb, namespace)
+	return o, p, nil
 }
 
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
@@ -156,14 +162,14 @@ func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, na
 			return nil
 		}
 	}
-	o.Trouble = &Standstill{Reason: NoWorker, Message: saysNoWorker}
+	o.Idle = &Standstill{Reason: NoWorker, Message: saysNoWorker}
 	for _, w := range workers {
-		if w.SeenAt.After(o.Trouble.Since) {
-			o.Trouble.Since = w.SeenAt
+		if w.SeenAt.After(o.Idle.Since) {
+			o.Idle.Since = w.SeenAt
 		}
 	}
 	if full(ctx, rdb) {
-		o.Trouble.Reason, o.Trouble.Message = FullRedis, saysFull
+		o.Idle.Reason, o.Idle.Message = FullRedis, saysFull
 	}
 	return nil
 }

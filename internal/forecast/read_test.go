@@ -231,3 +231,29 @@ func TestAFullRedisIsNoLackOfWorkers(t *testing.T) {
 		t.Errorf("full: %+v", o.Trouble)
 	}
 }
+
+// TestARestorationIsToldThoughNoWorkerRuns, and what is missing besides.
+func TestARestorationIsToldThoughNoWorkerRuns(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	restored, err := store.BeginRestoration(t.Context(), store.Open(s.rdb, namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(idle string) {
+		t.Helper()
+		o, message := s.read(), store.SaysRestored
+		if idle != "" {
+			message = idle + "; " + message
+		}
+		if o.Trouble == nil || o.Trouble.Reason != Restored || o.Trouble.Message != message ||
+			!o.Trouble.Since.Equal(restored.At) || (o.Idle != nil) != (idle != "") {
+			t.Errorf("%+v, %+v", o.Trouble, o.Idle)
+		}
+	}
+	told(saysNeverRan)
+	s.announce()
+	told(saysNoWorker)
+	s.work()
+	told("")
+}

@@ -61,7 +61,6 @@ const (
 	saysNoWorker = "no worker runs"
 	saysKey      = "Clerk refuses the workers' key"
 	saysFull     = "Redis is full, and workers cannot work"
-	saysRestored = "Redis was restored from a copy, and work rests until enqueue restore has ended"
 )
 
 // Why recipients of a campaign are not ready for a call.

@@ -172,6 +172,9 @@ const (
 	// Redis does not tell that it was restarted: then what a worker has seen since is all that tells.
 	MemoryCheck = 5 * time.Second
 	CountCheck  = time.Second
+	// Newcomer is for how long a process does not say that it has seen Redis. Others that know more of it look first,
+	// and may find that it is a copy.
+	Newcomer = 30 * time.Second
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 4 * time.Second
 

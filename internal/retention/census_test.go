@@ -34,7 +34,7 @@ var permanent = []string{
 	"usher:{limits}:figures",
 	"usher:{directory}:meta", "usher:{directory}:copies", "usher:{directory}:copy:2-*",
 	"usher:{schedule}:names",
-	"usher:{once}:redis", "usher:{once}:lost", "usher:{once}:restored", "usher:{once}:forgotten",
+	"usher:{once}:redis", "usher:{once}:lost", "usher:{once}:seen", "usher:{once}:restored", "usher:{once}:forgotten",
 	"usher:{once}:keeping:since",
 	"usher:{once}:running", "usher:{once}:moving", "usher:{once}:deleting",
 	"usher:{once}:deleted:*", "usher:{once}:d:index",

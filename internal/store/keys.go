@@ -67,6 +67,9 @@ func (k Keys) Lost() string { return k.once("lost") }
 // Restored says when Redis was restored from a copy, and since when work goes on.
 func (k Keys) Restored() string { return k.once("restored") }
 
+// Seen is the instant (ms) at which a worker saw Redis last, to a minute.
+func (k Keys) Seen() string { return k.once("seen") }
+
 // Count is how often a process has asked Redis whether it has lost its memory. It expires an hour after the last time.
 func (k Keys) Count(process string) string { return k.once("w:" + process) }
 

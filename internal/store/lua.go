@@ -8,8 +8,8 @@ local function stamp(n) return string.format('%.0f', n) end
 `
 
 // MemoryLua is what scripts begin with, after Clock, that must know whether Redis may have lost what it was given.
-// memory(run, lost, count, restored, sure, next) gives when it last may have (ms; 0: never). There are two ways to see
-// it, and either suffices:
+// memory(key, arg) takes the keys of [Memory.Keys] and the arguments of [Memory.Raise], which begin at those places. It
+// gives when Redis last may have (lost, ms; 0: never). There are two ways to see it, and either suffices:
 //
 //   - The Redis that runs the script is another one than ran it last: it was started anew, or a replica took over. Only
 //     INFO in a script is sure to ask the Redis that has the keys; in a Cluster each node is another one. A Redis that
@@ -17,30 +17,57 @@ local function stamp(n) return string.format('%.0f', n) end
 //   - The count of a process is lower than Redis has said it is: what was written since is lost. Other processes see
 //     the same loss a moment later; within loss_told of the first it is told once.
 //
-// The second result is for how long Redis has run (s; -1: it does not tell). The third tells whether a copy was put
-// back and work rests.
+// If Redis was last seen (seen, ms) much longer ago than the process knows, a copy was put back: then work rests. Only
+// values that Redis has held are compared, so that no clock counts, nor for how long nobody has seen it. A Redis that
+// was emptied holds none. What a failover or a crash loses is not copy_age old: by their defaults neither Sentinel nor
+// a Cluster promotes a replica that has been without its master for five minutes, and seen_every comes on top.
+//
+// It also gives which Redis it is (id; empty: it does not tell) and for how long it has run (run, s; -1), whether a copy
+// was put back and work rests (rests), when that was told last (restored, ms; 0: never), how much older than what a
+// process had seen the copy is (behind, ms; 0: a person has told it), and seen.
 const MemoryLua = `
-local count_keep, loss_told = 3600000, 3000
-local function memory(run, lost, count, restored, sure, next)
+local count_keep, loss_told, copy_age, seen_every = 3600000, 3000, 600000, 60000
+
+local function begin_rest(restored, lost, seen, latest, behind)
+  local at = math.max(now, latest, tonumber(redis.call('GET', seen) or '0'))
+  redis.call('SET', seen, stamp(at))
+  if redis.call('HEXISTS', restored, 'at') == 1 and redis.call('HEXISTS', restored, 'ended') == 0 then return at end
+  redis.call('DEL', restored)
+  redis.call('HSET', restored, 'at', stamp(now), 'behind', stamp(behind))
+  redis.call('SET', lost, stamp(now))
+  return at
+end
+
+local function memory(key, arg)
+  local run, lost, count, restored, seen = unpack(KEYS, key, key + 4)
+  local sure, next, latest = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
   local told = redis.pcall('INFO', 'server')
   local id = type(told) == 'string' and string.match(told, 'run_id:(%x+)')
-  local is, was = id and id .. ' master', redis.call('GET', run)
-  local last = tonumber(redis.call('GET', lost) or '0')
+  local was, last, seen_at = unpack(redis.call('MGET', run, lost, seen))
+  last, seen_at = tonumber(last or '0'), tonumber(seen_at or '0')
+  local is = id and id .. ' master'
   local another = is and is ~= was
   if another then redis.call('SET', run, is) end
   local less = false
-  if tonumber(next) > 0 then
+  if next > 0 then
     local had = tonumber(redis.call('GET', count) or '0')
-    less = had < tonumber(sure) and now - last > loss_told
-    redis.call('SET', count, stamp(math.max(had, tonumber(next))), 'PX', count_keep)
+    less = had < sure and now - last > loss_told
+    redis.call('SET', count, stamp(math.max(had, next)), 'PX', count_keep)
   end
   if another and was or less then
     last = now
     redis.call('SET', lost, stamp(now))
   end
+  if seen_at > 0 and latest - seen_at > copy_age then
+    seen_at = begin_rest(restored, lost, seen, latest, latest - seen_at)
+    last = tonumber(redis.call('GET', lost) or '0')
+  end
+  local at, ended, behind = unpack(redis.call('HMGET', restored, 'at', 'ended', 'behind'))
   local uptime = id and string.match(told, 'uptime_in_seconds:(%d+)')
-  local rests = redis.call('HEXISTS', restored, 'at') == 1 and redis.call('HEXISTS', restored, 'ended') == 0
-  return last, tonumber(uptime or '-1'), rests
+  return {
+    lost = last, id = id or '', run = tonumber(uptime or '-1'), seen = seen_at,
+    rests = at and not ended, restored = tonumber(at or '0'), behind = tonumber(behind or '0'),
+  }
 end
 `
 

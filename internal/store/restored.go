@@ -9,8 +9,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Restoration says that a copy of Redis was put back. What was done since the copy was made Redis does not know. All
-// instants are on Redis's clock.
+// SaysRestored tells a person that a copy of Redis was put back, and what ends it.
+const SaysRestored = "Redis was restored from a copy, and work rests until enqueue restore has ended"
+
+// Restoration says that a copy of Redis was put back, as a person has told, or a worker has noticed. What was done
+// since the copy was made Redis does not know. All instants are on Redis's clock.
 type Restoration struct {
 	At    time.Time // zero: never, as far as is known
 	Ended time.Time // when work went on; zero: it rests still
@@ -46,24 +49,23 @@ func ReadRestoration(ctx context.Context, db DB) (r Restoration, err error) {
 }
 
 // beginRestoreScript notes that Redis was restored, unless that stands already, and that its memory is lost: whoever
-// was there before is looked up before the next call.
+// was there before is looked up before the next call. No worker begins it once more for the same copy.
 //
 // KEYS[1] -> usher:{once}:restored
 // KEYS[2] -> usher:{once}:lost
+// KEYS[3] -> usher:{once}:seen
 // --
 // Returns 1.
-var beginRestoreScript = redis.NewScript(Clock + `
-if redis.call('HEXISTS', KEYS[1], 'at') == 1 and redis.call('HEXISTS', KEYS[1], 'ended') == 0 then return 1 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'at', stamp(now))
-redis.call('SET', KEYS[2], stamp(now))
+var beginRestoreScript = redis.NewScript(Clock + MemoryLua + `
+begin_rest(KEYS[1], KEYS[2], KEYS[3], now, 0)
 return 1
 `)
 
 // BeginRestoration notes that Redis was restored from a copy. One that stands already goes on.
 func BeginRestoration(ctx context.Context, db DB) (r Restoration, err error) {
 	defer Wrap(&err, "noting that Redis was restored")
-	if err := beginRestoreScript.Run(ctx, db, []string{db.Key.Restored(), db.Key.Lost()}).Err(); err != nil {
+	keys := []string{db.Key.Restored(), db.Key.Lost(), db.Key.Seen()}
+	if err := beginRestoreScript.Run(ctx, db, keys).Err(); err != nil {
 		return r, err
 	}
 	return ReadRestoration(ctx, db)

@@ -67,8 +67,8 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := w.check(ctx); err != nil {
 		return err
 	}
-	if w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count); err == nil {
-		w.rest(w.memory.rest)
+	if w.memory, err = readMemory(ctx, w.Redis, w.Namespace, w.count, true); err == nil {
+		w.rest(w.memory)
 	}
 	return err
 }

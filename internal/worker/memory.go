@@ -129,45 +129,68 @@ func isNew(version string) bool {
 	return err == nil && (major > 6 || major == 6 && minor >= 2)
 }
 
-// memoryScript notes which Redis it is.
+// memoryScript notes which Redis it is, and that it was seen. What is seen for the first time is noted at once.
 //
 // KEYS[1] -> usher:{once}:redis
 // KEYS[2] -> usher:{once}:lost
 // KEYS[3] -> usher:{once}:w:PROCESS
 // KEYS[4] -> usher:{once}:restored
+// KEYS[5] -> usher:{once}:seen
 // --
 // ARGV[1] -> what the count of the process must be at least
 // ARGV[2] -> what it becomes
+// ARGV[3] -> when the process knows that Redis was seen (ms)
+// ARGV[4] -> 1 if the process is a newcomer, who notes nothing about what others have seen
 // --
-// Returns now, when Redis may have lost its memory last (ms; 0: never), for how long it has run (s), and 1 if it was
-// restored from a copy and work rests.
+// Returns which Redis it is; now; and of what memory gives: lost, run, rests (1 or 0), restored, behind and seen.
 var memoryScript = redis.NewScript(store.Clock + store.MemoryLua + `
-local lost, run, rests = memory(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2])
-return { now, lost, run, rests and 1 or 0 }
+local mind = memory(1, 1)
+if mind.seen == 0 or ARGV[4] == '0' and now - mind.seen >= seen_every then
+  mind.seen = now
+  redis.call('SET', KEYS[5], stamp(now))
+end
+return { mind.id, now, mind.lost, mind.run, mind.rests and 1 or 0, mind.restored, mind.behind, mind.seen }
 `)
 
 // memory is what a worker has seen of Redis's memory.
 type memory struct {
 	lost time.Time     // when it may have been lost last; zero if never
+	id   string        // of this run of Redis; empty if it does not tell
 	run  time.Duration // for how long Redis has run; negative if it does not tell
 	at   time.Time     // when that was asked; all instants are on Redis's clock
-	rest bool          // Redis was restored from a copy, and work rests
+
+	rest     bool          // Redis was restored from a copy, and work rests
+	restored time.Time     // when that was told last, or noticed; zero if never
+	behind   time.Duration // how much older than what a worker had seen the copy is; zero if a person has told it
 }
 
 // readMemory notes which Redis it is, and that it was asked. From the next claim on, whoever is unfinished is looked up
-// if Redis has lost what it was given.
+// if Redis has lost what it was given. If a copy was put back that lacks what the process has seen, work rests.
 func readMemory(
-	ctx context.Context, rdb redis.UniversalClient, namespace string, count *store.Memory,
+	ctx context.Context, rdb redis.UniversalClient, namespace string, count *store.Memory, newcomer bool,
 ) (memory, error) {
 	args, noted := count.Raise()
-	values, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Int64Slice()
-	if err != nil || len(values) != 4 {
+	args = append(args, newcomer)
+	answer, err := memoryScript.Run(ctx, rdb, count.Keys(store.Keys(namespace)), args...).Slice()
+	if err != nil || len(answer) != 8 {
 		return memory{}, cmp.Or(err, store.ErrGarbage)
 	}
 	noted()
-	m := memory{at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second, rest: values[3] == 1}
+	values := make([]int64, len(answer)-1)
+	for i := range values {
+		values[i], _ = answer[i+1].(int64)
+	}
+	count.Saw(values[6])
+	id, _ := answer[0].(string)
+	m := memory{
+		id: id, at: time.UnixMilli(values[0]), run: time.Duration(values[2]) * time.Second,
+		rest: values[3] == 1, behind: time.Duration(values[5]) * time.Millisecond,
+	}
 	if values[1] > 0 {
 		m.lost = time.UnixMilli(values[1])
+	}
+	if values[4] > 0 {
+		m.restored = time.UnixMilli(values[4])
 	}
 	return m, nil
 }
@@ -180,8 +203,22 @@ func (m memory) pause() time.Duration {
 	return policy.MemoryCheck
 }
 
-// takenOver tells whether another Redis has taken over since before, and not the same one been started anew. How long
-// it has run is the difference of two instants without their fractions, so that it may be a second too long.
+// lossSince says what has cost Redis its memory since before.
+func (m memory) lossSince(before memory) string {
+	switch {
+	case m.lost.Equal(m.restored):
+		return "Redis was restored from a copy"
+	case m.id == before.id:
+		return "Redis has lost what was written last"
+	case m.takenOver(before):
+		return "another Redis has taken over, and may lack what was written last"
+	}
+	return "Redis was started anew"
+}
+
+// takenOver tells whether the other Redis that there is since before has taken over, and is not the same one that was
+// started anew. How long it has run is the difference of two instants without their fractions, so that it may be a
+// second too long.
 func (m memory) takenOver(before memory) bool { return m.run-time.Second > m.at.Sub(before.at) }
 
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
@@ -193,7 +230,7 @@ func (w *Worker) check(ctx context.Context) error {
 	for _, fault := range faults {
 		w.Log.Warn().Str("fault", fault).Msg("Redis is not set up to keep everything")
 	}
-	if now, err := readMemory(ctx, w.Redis, w.Namespace, nil); err == nil && now.run < 0 {
+	if now, err := readMemory(ctx, w.Redis, w.Namespace, nil, true); err == nil && now.run < 0 {
 		w.Log.Warn().Msg("Redis refuses INFO, so that a loss of its memory is noticed only by workers that have seen " +
 			"what was lost; if none of them is left, an invitation may be sent twice")
 	}
@@ -205,28 +242,24 @@ func (w *Worker) check(ctx context.Context) error {
 
 // watchMemory says so when Redis may have lost its memory, until the context ends.
 func (w *Worker) watchMemory(ctx context.Context) {
-	unchecked := false
-	for before := w.memory; policy.Sleep(ctx, before.pause()) == nil; {
-		now, err := readMemory(ctx, w.Redis, w.Namespace, w.count)
-		if err != nil {
-			continue // whether Redis can be reached is told elsewhere
+	unchecked, began := false, time.Now()
+	pause := w.memory.pause()
+	for before := w.memory; policy.Sleep(ctx, pause) == nil; {
+		now, err := readMemory(ctx, w.Redis, w.Namespace, w.count, time.Since(began) < policy.Newcomer)
+		if err != nil { // whether Redis can be reached is told elsewhere; it may be a copy when it can
+			pause = policy.CountCheck
+			continue
 		}
+		pause = now.pause()
 		restoring := now.rest && !before.rest // that is told by itself
 		if !now.lost.Equal(before.lost) && !restoring {
-			what := "Redis was started anew"
-			switch {
-			case now.run < 0:
-				what = "Redis has lost what was written last"
-			case now.takenOver(before):
-				what = "another Redis has taken over, and may lack what was written last"
-			}
 			w.Log.Warn().Time("at", now.lost.UTC()).
 				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.Settle).Seconds()).
-				Msg(what + "; whoever is unfinished is looked up before the next call")
-			unchecked = true
+				Msg(now.lossSince(before) + "; whoever is unfinished is looked up before the next call")
 		}
+		unchecked = unchecked || !now.lost.Equal(before.lost)
 		before = now
-		w.rest(now.rest)
+		w.rest(now)
 		if unchecked {
 			err := w.check(ctx)
 			if unchecked = err != nil && !errors.Is(err, ErrRedis); !unchecked && err != nil {
@@ -237,13 +270,19 @@ func (w *Worker) watchMemory(ctx context.Context) {
 }
 
 // rest lets calls that change something at Clerk wait, or go on, and says so.
-func (w *Worker) rest(rests bool) {
-	if w.caller.Restored.Set(rests); rests == w.rests {
+func (w *Worker) rest(now memory) {
+	w.Health.restored.Store(now.rest)
+	if w.caller.Restored.Set(now.rest); now.rest == w.rests {
 		return
 	}
-	if w.rests = rests; rests {
+	switch w.rests = now.rest; {
+	case !now.rest:
+		w.Log.Info().Msg("work goes on after Redis was restored")
+	case now.behind > 0:
+		w.Log.Warn().Time("at", now.restored.UTC()).Float64("behind_seconds", now.behind.Seconds()).
+			Msg("a copy was put back into Redis, which lacks what a worker has seen: " +
+				"nothing is changed at Clerk until enqueue restore has ended; run it now")
+	default:
 		w.Log.Warn().Msg("Redis was restored from a copy: nothing is changed at Clerk until enqueue restore has ended")
-		return
 	}
-	w.Log.Info().Msg("work goes on after Redis was restored")
 }

@@ -42,3 +42,21 @@ func TestNobodyIsClaimedUntilARestorationEnds(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestNobodyIsClaimedFromACopy: the claim itself notices that the copy is older than what the process knows.
+func TestNobodyIsClaimedFromACopy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, seen := t.Context(), time.Now()
+	b.Memory = store.NewMemory()
+	b.Memory.Saw(seen.UnixMilli())
+	b.rdb.Set(ctx, store.Keys("test").Seen(), seen.UnixMilli(), 0)
+	b.want("a", "1", time.Minute, fate.Granted)
+	b.rdb.Set(ctx, store.Keys("test").Seen(), seen.Add(-time.Hour).UnixMilli(), 0)
+	if _, err := b.Claim(ctx, "2", time.Minute, []intent.Wish{b.wish("b")}); !store.IsRestoring(err) {
+		t.Errorf("a claim: %v", err)
+	}
+	if r, err := store.ReadRestoration(ctx, store.Open(b.rdb, "test")); !r.Stands() || err != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -70,35 +70,37 @@ local function unwanted(text) return decoded(text).cancel == true end
 // KEYS[2] -> usher:{once}:lost
 // KEYS[3] -> usher:{once}:w:PROCESS
 // KEYS[4] -> usher:{once}:restored
-// KEYS[5] -> usher:{once}:forgotten
-// KEYS[6], [8] … -> usher:{once}:i:ADDRESS  of each wish
-// KEYS[7], [9] … -> usher:{once}:t:ID       of each wish
+// KEYS[5] -> usher:{once}:seen
+// KEYS[6] -> usher:{once}:forgotten
+// KEYS[7], [9] … -> usher:{once}:i:ADDRESS  of each wish
+// KEYS[8], [10] … -> usher:{once}:t:ID      of each wish
 // --
 // ARGV[1] -> what the count of the process must be at least
 // ARGV[2] -> what it becomes
-// ARGV[3] -> token
-// ARGV[4] -> how long the call may last (ms)
-// ARGV[5], [8] … -> owner of each wish
-// ARGV[6], [9] … -> when its task was enqueued (ms)
-// ARGV[7], [10] … -> id of its address
+// ARGV[3] -> when the process knows that Redis was seen (ms)
+// ARGV[4] -> token
+// ARGV[5] -> how long the call may last (ms)
+// ARGV[6], [9] … -> owner of each wish
+// ARGV[7], [10] … -> when its task was enqueued (ms)
+// ARGV[8], [11] … -> id of its address
 // --
 // Returns now, and for each wish its verdict, an instant (since, or when to ask again) and the task's record; an error
 // while Redis was restored and work rests.
 var claimScript = redis.NewScript(store.Clock + store.MemoryLua + Lua + store.TombstoneLua + recordLua + `
 local answer = { stamp(now) }
-local lost, _, rests = memory(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2])
-if rests then ` + store.RestoringLua + ` end
-local arg = 5
-for i = 6, #KEYS, 2 do
+local mind = memory(1, 1)
+if mind.rests then ` + store.RestoringLua + ` end
+local arg = 6
+for i = 7, #KEYS, 2 do
   local owner, born, address = unpack(ARGV, arg, arg + 2)
   local verdict, at, text = 'ended', 0, redis.call('GET', KEYS[i + 1]) or ''
   if not ended(text) then
-    if forgotten(KEYS[5], address) then
+    if forgotten(KEYS[6], address) then
       verdict = 'erased'
     elseif unwanted(text) then
       verdict = 'unsure'
     else
-      verdict, at = intent.claim(KEYS[i], owner, ARGV[3], now + tonumber(ARGV[4]), tonumber(born), lost)
+      verdict, at = intent.claim(KEYS[i], owner, ARGV[4], now + tonumber(ARGV[5]), tonumber(born), mind.lost)
     end
   end
   arg = arg + 3

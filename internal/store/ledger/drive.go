@@ -37,6 +37,7 @@ type Batch struct {
 // KEYS[15] -> usher:{once}:lost
 // KEYS[16] -> usher:{once}:w:PROCESS
 // KEYS[17] -> usher:{once}:restored
+// KEYS[18] -> usher:{once}:seen
 // --
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
@@ -45,15 +46,16 @@ type Batch struct {
 // ARGV[9] -> how long the call may last (ms)
 // ARGV[10] -> what the count of the process must be at least
 // ARGV[11] -> what it becomes
+// ARGV[12] -> when the process knows that Redis was seen (ms)
 // --
 // Returns now and, for each, its id, its row, and its intent as intent.Parse reads it; an error if it is for a call
 // while Redis was restored and work rests.
 var takeScript = redis.NewScript(prelude + store.MemoryLua + `
 local token, for_call = ARGV[6], string.sub(ARGV[6], 1, 1) == 'c'
-local memory_lost, _, rests
+local mind
 if for_call then
-  memory_lost, _, rests = memory(KEYS[14], KEYS[15], KEYS[16], KEYS[17], ARGV[10], ARGV[11])
-  if rests then ` + store.RestoringLua + ` end
+  mind = memory(14, 10)
+  if mind.rests then ` + store.RestoringLua + ` end
 end
 local taken = { stamp(now) }
 local function give(id, row, standing)
@@ -74,7 +76,7 @@ local function take(id, row)
   local standing
   if for_call then
     local verdict, at
-    verdict, at, standing = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, memory_lost)
+    verdict, at, standing = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, mind.lost)
     if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
     if verdict == 'unsure' then return wait_again(id, true) end
   end

@@ -32,3 +32,21 @@ func TestNobodyIsTakenForACallUntilARestorationEnds(t *testing.T) {
 		t.Errorf("after it: %v", err)
 	}
 }
+
+// TestNobodyIsTakenFromACopyForACall: the take itself notices that the copy is older than what the process knows.
+func TestNobodyIsTakenFromACopyForACall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 2))
+	seen := time.Now()
+	b.Memory = store.NewMemory()
+	b.Memory.Saw(seen.UnixMilli())
+	b.rdb.Set(t.Context(), store.Keys("test").Seen(), seen.UnixMilli(), 0)
+	if taken := b.take(t, 1, ledger.InBulk, time.Minute); len(taken.Rows) != 1 {
+		t.Fatalf("%+v", taken)
+	}
+	b.rdb.Set(t.Context(), store.Keys("test").Seen(), seen.Add(-time.Hour).UnixMilli(), 0)
+	if _, err := b.TakeForCall(t.Context(), "c", 1, time.Minute, 0, ledger.InBulk); !store.IsRestoring(err) {
+		t.Errorf("taken from a copy: %v", err)
+	}
+}
