@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -37,15 +38,20 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, err
 	}
-	rows, name, err := request.prepare()
+	list, err := request.prepare()
 	if err != nil {
 		return Task{}, err
 	}
+	name := list.name
 	queue := policy.Queue(c.namespace, policy.Campaign)
 	exists, own := false, ""
 	if options.ID != "" || options.Owner != "" {
 		own = options.id()
-		asked := string(options.asked([]byte(rowsDigest(name, rows))))
+		digest, err := list.digest(name)
+		if err != nil {
+			return Task{}, err
+		}
+		asked := string(options.asked([]byte(digest)))
 		r := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: asked}
 		found, err := c.claim(ctx, own, r, options.At)
 		if err != nil {
@@ -57,7 +63,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if !start.After(time.Now()) {
 		start = time.Time{}
 	}
-	upload, err := c.ledgers.Add(ctx, name, start, rows)
+	upload, err := c.ledgers.AddSome(ctx, name, start, list.rows())
 	if err != nil {
 		err = uploadError(err)
 		if len(Faults(err)) > 0 && own != "" && !exists { // what is refused takes no id
@@ -78,7 +84,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	id := cmp.Or(own, driver)
 	task := bulkTask(id, queue, upload.Campaign)
 	task.Bulk.Added, task.Bulk.Known, task.Bulk.Forgotten = upload.Added, upload.Known, upload.Forgotten
-	task.Bulk.Duplicates = len(request.Recipients) - len(rows)
+	task.Bulk.Duplicates = list.duplicates
 	if exists {
 		return task, fmt.Errorf("%s: %w", id, ErrExists)
 	}
@@ -114,8 +120,17 @@ func uploadError(err error) error {
 	return err
 }
 
-// prepare checks the whole list, drops repeated addresses (the first one stays) and finds the campaign's name.
-func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
+// list is a request that was checked. Its rows are made when they are needed, and each time anew: all together they
+// would take as much memory as the recipients.
+type list struct {
+	name       string // of the campaign
+	recipients []Recipient
+	repeated   []bool // those whose address an earlier one has; nil if there are none
+	duplicates int    // how many those are
+}
+
+// prepare checks the whole list, finds repeated addresses (the first one stays) and the campaign's name.
+func (r BulkRequest) prepare() (list, error) {
 	var errs []error
 	if r.Campaign != "" {
 		errs = append(errs, ValidateCampaign(r.Campaign))
@@ -124,9 +139,9 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 		errs = append(errs, invalid("recipients", "there are %d; a list has 1 to %d", n, MaxRecipients))
 	}
 	if len(r.Recipients) > MaxRecipients {
-		return nil, "", errors.Join(errs...)
+		return list{}, errors.Join(errs...)
 	}
-	rows := make([]ledger.Recipient, 0, len(r.Recipients))
+	l := list{name: r.Campaign, recipients: r.Recipients}
 	seen := make(map[string]bool, len(r.Recipients))
 	for i, recipient := range r.Recipients {
 		recipient = recipient.Normalize()
@@ -136,30 +151,66 @@ func (r BulkRequest) prepare() ([]ledger.Recipient, string, error) {
 		}
 		folded := FoldAddress(recipient.EmailAddress)
 		if seen[folded] {
-			continue
+			l.repeat(i)
 		}
 		seen[folded] = true
-		data, err := json.Marshal(recipient)
-		if err != nil {
-			return nil, "", fmt.Errorf("encoding recipient %d: %w", i, err)
-		}
-		rows = append(rows, ledger.Recipient{Folded: folded, Data: data, Version: VersionOf(recipient)})
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, "", err
+		return list{}, err
 	}
-	name := r.Campaign
-	if name == "" {
-		name = "bulk-" + rowsDigest("", rows)
+	if l.name == "" {
+		digest, err := l.digest("")
+		if err != nil {
+			return list{}, err
+		}
+		l.name = "bulk-" + digest
 	}
-	return rows, name, nil
+	return l, nil
+}
+
+func (l *list) repeat(i int) {
+	if l.repeated == nil {
+		l.repeated = make([]bool, len(l.recipients))
+	}
+	l.repeated[i] = true
+	l.duplicates++
+}
+
+// rows are the rows of the campaign, as many at a time as are sent together.
+func (l list) rows() iter.Seq2[[]ledger.Recipient, error] {
+	return func(yield func([]ledger.Recipient, error) bool) {
+		rows := make([]ledger.Recipient, 0, min(len(l.recipients), ledger.RoundTrip))
+		for i, recipient := range l.recipients {
+			if l.repeated != nil && l.repeated[i] {
+				continue
+			}
+			recipient = recipient.Normalize()
+			data, err := json.Marshal(recipient)
+			if err != nil {
+				yield(nil, fmt.Errorf("encoding recipient %d: %w", i, err))
+				return
+			}
+			rows = append(rows, ledger.Recipient{
+				Folded: FoldAddress(recipient.EmailAddress), Data: data, Version: VersionOf(recipient),
+			})
+			if len(rows) == cap(rows) {
+				if !yield(rows, nil) {
+					return
+				}
+				rows = rows[:0]
+			}
+		}
+		if len(rows) > 0 {
+			yield(rows, nil)
+		}
+	}
 }
 
 // Name is the campaign's name: the one that was given, or the one that derives from the list. It checks the whole
 // list, as BulkInvite does.
 func (r BulkRequest) Name() (string, error) {
-	_, name, err := r.prepare()
-	return name, err
+	l, err := r.prepare()
+	return l.name, err
 }
 
 // atIndex gives the faults of one recipient its place in the list.
@@ -170,14 +221,20 @@ func atIndex(err error, index int) (placed []error) {
 	return placed
 }
 
-func rowsDigest(name string, rows []ledger.Recipient) string {
+// digest stands for the name and the rows.
+func (l list) digest(name string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, name)
-	for _, row := range rows {
-		hash.Write(row.Data)
-		hash.Write([]byte{'\n'})
+	for some, err := range l.rows() {
+		if err != nil {
+			return "", err
+		}
+		for _, row := range some {
+			hash.Write(row.Data)
+			hash.Write([]byte{'\n'})
+		}
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:10])
+	return hex.EncodeToString(hash.Sum(nil)[:10]), nil
 }
 
 func bulkTask(id, queue string, c ledger.Campaign) Task {

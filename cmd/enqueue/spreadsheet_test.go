@@ -76,9 +76,9 @@ func TestCellsComeBackFromASpreadsheet(t *testing.T) {
 		}
 		for i, row := range read.Rows {
 			want := strings.TrimSpace(notes[i]) // as cells are read
-			got, _ := row.Recipient.PublicMetadata["note"].(string)
-			if got != want || row.Recipient.EmailAddress != fmt.Sprintf("+x%dx@example.com", i) {
-				t.Errorf("%s: %q came back as %q, of %s", path, notes[i], got, row.Recipient.EmailAddress)
+			got, _ := row.Recipient().PublicMetadata["note"].(string)
+			if got != want || row.Recipient().EmailAddress != fmt.Sprintf("+x%dx@example.com", i) {
+				t.Errorf("%s: %q came back as %q, of %s", path, notes[i], got, row.Recipient().EmailAddress)
 			}
 		}
 	}

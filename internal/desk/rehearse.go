@@ -104,7 +104,7 @@ func (d *Desk) sift(
 ) (fresh []peoplefile.Row, err error) {
 	ids := make([]store.AddressID, len(rows))
 	for i, row := range rows {
-		ids[i] = store.IDOf(row.Recipient.EmailAddress)
+		ids[i] = store.IDOf(row.Recipient().EmailAddress)
 	}
 	var has map[store.AddressID]bool
 	head, err := d.ledgers.Get(ctx, campaign)
@@ -140,12 +140,12 @@ func (d *Desk) sift(
 func (r *Rehearsal) count(row peoplefile.Row, f ask.Finding) {
 	var wants tasks.OnDuplicate
 	if f.Refusal != nil && f.Refusal.Code == fate.CodeDuplicate {
-		wants = row.Recipient.OnDuplicate
+		wants = row.Recipient().OnDuplicate
 	}
 	switch {
 	case wants == tasks.AcceptDuplicate:
 		r.Accepted++
-	case f.Refusal != nil && f.Refusal.Code == fate.CodeUser && row.Recipient.OnExistingUser == tasks.SkipUser:
+	case f.Refusal != nil && f.Refusal.Code == fate.CodeUser && row.Recipient().OnExistingUser == tasks.SkipUser:
 		r.Users++
 	case f.Refusal != nil && wants != tasks.ResendDuplicate:
 		r.Refused = append(r.Refused, RefusedRow{row.Line, f.Refusal.Code, f.Refusal.Message})

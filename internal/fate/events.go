@@ -243,7 +243,7 @@ func (k Known) absent(rules Rules) Decision {
 	switch {
 	case wait <= 0 || k.ForAnother && !lost:
 		return k.judge(rules, IntentAbsent)
-	case (k.Answered || lost && !k.IgnoresExisting()) && k.Refusal == nil:
+	case !k.Stopped && (k.Answered || lost && !k.IgnoresExisting()) && k.Refusal == nil:
 		if d := k.judge(rules, IntentAnswered); d.Next == Send {
 			return d
 		}

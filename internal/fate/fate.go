@@ -111,6 +111,8 @@ type Known struct {
 	Service Service
 	// Cancel means that a person wants the life to end as Cancelled. It does once no call has an unknown outcome.
 	Cancel bool
+	// Stopped means that no call follows, because the recipient's campaign was cancelled.
+	Stopped bool
 	// Now is Redis's clock.
 	Now time.Time
 }
@@ -162,6 +164,8 @@ const (
 	// IntentAnswered is IntentAbsent as far as Clerk shows now: the owner may make one call more, which Clerk refuses
 	// if an earlier one did work.
 	IntentAnswered End = "answered"
+	// IntentReleased means that the call under way created nothing: the intent is what it was before.
+	IntentReleased End = "released"
 	IntentUnknown  End = "unknown" // nobody knows whether the call created one
 	IntentUntold   End = "untold"  // the intent stays as it is
 	IntentOpened   End = "opened"  // there was no call; an intent is opened to keep others from calling
@@ -258,7 +262,7 @@ func Release(first bool) End {
 	if first {
 		return IntentRefused
 	}
-	return IntentAbsent
+	return IntentReleased
 }
 
 // release is what becomes of the intent when the call under way created nothing.

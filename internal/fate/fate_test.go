@@ -186,7 +186,7 @@ func TestEveryRow(t *testing.T) {
 		{"throttled, first call", first, answer(Answer{Kind: NothingYet}), nil,
 			Decision{Next: Send, Intent: IntentRefused}},
 		{"throttled, later call", nothing, answer(Answer{Kind: NothingYet}), nil,
-			Decision{Next: Send, Intent: IntentAbsent}},
+			Decision{Next: Send, Intent: IntentReleased}},
 		{"may not share a call", first, answer(Answer{Kind: NothingYet, Alone: true}),
 			func(s *State) { s.Alone = true },
 			Decision{Next: Send, Intent: IntentRefused}},
@@ -234,7 +234,7 @@ func TestEveryRow(t *testing.T) {
 		{"never sent", first, answer(Answer{Kind: NotSent, Failure: down}), unproven(1, down),
 			Decision{Next: Ask, In: 7 * second, Intent: IntentRefused}},
 		{"never sent, earlier outcome open", attempts(2, down, down), answer(Answer{Kind: NotSent, Failure: down}),
-			unproven(1, down, down, down), Decision{Next: Ask, In: 7 * second, Intent: IntentAbsent}},
+			unproven(1, down, down, down), Decision{Next: Ask, In: 7 * second, Intent: IntentReleased}},
 		{"lost", first, answer(Answer{Kind: Lost, Failure: down}), unproven(1, down),
 			Decision{Next: Ask, In: 7 * second, Intent: IntentUnknown}},
 		{"lost, last attempt", with(first, attempts(2, down, down)), answer(Answer{Kind: Lost, Failure: down}),
@@ -502,5 +502,29 @@ func TestADecisionSharesNothingWithWhatWasKnown(t *testing.T) {
 	k.AfterQuestion(nil, nil, 0, rules)
 	if len(k.History) != 3 {
 		t.Errorf("the history that was known has %d attempts", len(k.History))
+	}
+}
+
+// TestNothingIsProvisionalOnceNoCallFollows: an intent that only its owner may use would keep all others away.
+func TestNothingIsProvisionalOnceNoCallFollows(t *testing.T) {
+	t.Parallel()
+	rules := Rules{MaxAttempts: 3, Settle: time.Minute, Timeout: time.Second}
+	now := time.Now()
+	for name, k := range map[string]Known{
+		"answered": {State: State{Answered: true}, Intent: Intent{Open: true, Until: now}, Now: now},
+		"lost":     {Intent: Intent{Open: true, Until: now, RecordLost: true}, Now: now},
+	} {
+		if d := k.AfterQuestion(nil, nil, time.Second, rules); d.Next != Send || d.Intent != IntentAnswered {
+			t.Errorf("%s, running: %+v", name, d)
+		}
+		k.Stopped = true
+		d := k.AfterQuestion(nil, nil, time.Second, rules)
+		if d.Next != Ask || d.Intent != IntentUntold || d.In < time.Minute {
+			t.Errorf("%s, cancelled: %+v", name, d)
+		}
+		k.Now = now.Add(time.Hour)
+		if d := k.AfterQuestion(nil, nil, time.Second, rules); d.Intent != IntentAbsent {
+			t.Errorf("%s, settled: %+v", name, d)
+		}
 	}
 }

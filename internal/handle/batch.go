@@ -84,6 +84,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
 			since: asked.Add(row.Intent.Since.Sub(taken.Now)), first: firstOf(row.Intent),
 		}
+		subjects[i].known.Stopped = subjects[i].campaign.Cancelled
 	}
 	decisions := d.h.askAbout(ctx, subjects)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))

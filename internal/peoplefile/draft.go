@@ -229,8 +229,8 @@ func (d *draft) conflicts(rd *reader, recipients []tasks.Recipient, people []per
 			continue
 		}
 		first := rd.file.Rows[number]
-		recipient.EmailAddress = first.Recipient.EmailAddress
-		if (first.cleaned || people[i].cleaned) && !reflect.DeepEqual(first.Recipient, recipient) {
+		recipient.EmailAddress = first.address
+		if (first.cleaned || people[i].cleaned) && !reflect.DeepEqual(first.Recipient(), recipient) {
 			d.bad(fieldEmail, "is the address of %s, once it is cleaned, with other options", first.Place)
 		}
 	}

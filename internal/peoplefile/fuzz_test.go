@@ -97,12 +97,12 @@ func checkFile(t *testing.T, file File, opts Options, maxLine int) {
 	}
 	for _, row := range file.Rows {
 		use(row.Place, false)
-		if err := row.Recipient.Validate(); err != nil {
+		if err := row.Recipient().Validate(); err != nil {
 			t.Fatalf("%s: %v", row.Place, err)
 		}
-		folded := tasks.FoldAddress(row.Recipient.EmailAddress)
-		if addresses[folded] || row.Recipient.EmailAddress != address.Trim(row.Recipient.EmailAddress) {
-			t.Fatalf("%s: %q", row.Place, row.Recipient.EmailAddress)
+		folded := tasks.FoldAddress(row.Recipient().EmailAddress)
+		if addresses[folded] || row.Recipient().EmailAddress != address.Trim(row.Recipient().EmailAddress) {
+			t.Fatalf("%s: %q", row.Place, row.Recipient().EmailAddress)
 		}
 		addresses[folded] = true
 	}
@@ -142,9 +142,9 @@ func checkNobodyIsInvented(t *testing.T, file File, data []byte) {
 		return r
 	}, string(data))
 	for _, row := range file.Rows {
-		if !strings.Contains(text, strings.ReplaceAll(row.Recipient.EmailAddress, `"`, `""`)) &&
-			!strings.Contains(text, row.Recipient.EmailAddress) {
-			t.Fatalf("%q is invited, and stands nowhere", row.Recipient.EmailAddress)
+		if !strings.Contains(text, strings.ReplaceAll(row.Recipient().EmailAddress, `"`, `""`)) &&
+			!strings.Contains(text, row.Recipient().EmailAddress) {
+			t.Fatalf("%q is invited, and stands nowhere", row.Recipient().EmailAddress)
 		}
 	}
 }

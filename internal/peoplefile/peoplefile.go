@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -75,12 +76,20 @@ func (p Place) compare(q Place) int {
 	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Element, q.Element))
 }
 
-// Row is a valid recipient. Do not change its metadata: rows share one map.
+// Row is a valid recipient. There may be 200,000, so rows that say the same share it.
 type Row struct {
 	Place
-	Recipient tasks.Recipient
+	address  string
+	metadata map[string]any
+	options  *tasks.Recipient // all else
+	cleaned  bool
+}
 
-	cleaned bool
+// Recipient is the row as it is enqueued. Do not change its metadata: rows share one map.
+func (r Row) Recipient() tasks.Recipient {
+	recipient := *r.options
+	recipient.EmailAddress, recipient.PublicMetadata = r.address, r.metadata
+	return recipient
 }
 
 // Invalid is one reason why a row is refused.
@@ -195,7 +204,7 @@ func ReadFile(path string, opts Options) (File, error) {
 func (f File) Recipients() []tasks.Recipient {
 	recipients := make([]tasks.Recipient, len(f.Rows))
 	for i, row := range f.Rows {
-		recipients[i] = row.Recipient
+		recipients[i] = row.Recipient()
 	}
 	return recipients
 }
@@ -221,6 +230,7 @@ type reader struct {
 	// doubtful are folded addresses in rows that are refused, and that may say that they must not be written to.
 	doubtful map[string]Place
 	shared   map[string]map[string]any
+	last     *tasks.Recipient // the options of the last row
 	texts    map[string]string
 
 	unknown []string // names of columns, each once; one more than are shown, if there are so many
@@ -306,7 +316,19 @@ func (rd *reader) keep(at Place, recipient tasks.Recipient, p person) {
 		return
 	}
 	rd.seen[folded] = len(rd.file.Rows)
-	rd.file.Rows = append(rd.file.Rows, Row{Place: at, Recipient: recipient, cleaned: p.cleaned})
+	rd.file.Rows = append(rd.file.Rows, Row{
+		Place: at, address: recipient.EmailAddress, metadata: recipient.PublicMetadata,
+		options: rd.options(recipient), cleaned: p.cleaned,
+	})
+}
+
+// options gives what a recipient says besides its address and metadata: mostly the same as the row before.
+func (rd *reader) options(recipient tasks.Recipient) *tasks.Recipient {
+	recipient.EmailAddress, recipient.PublicMetadata = "", nil
+	if rd.last == nil || !reflect.DeepEqual(*rd.last, recipient) {
+		rd.last = &recipient
+	}
+	return rd.last
 }
 
 // leaveOut takes a row that is no recipient, and notes every address in it: of one with several nobody knows which
@@ -332,7 +354,7 @@ func (rd *reader) settle() {
 	f.Understood.Rows = rd.rows
 	read, kept := len(f.Rows), f.Rows[:0]
 	for _, row := range f.Rows {
-		folded := tasks.FoldAddress(row.Recipient.EmailAddress)
+		folded := tasks.FoldAddress(row.address)
 		if at, barred := rd.barred[folded]; barred {
 			f.LeftOut = append(f.LeftOut, LeftOut{row.Place, OptedOut, "is left out, as " + at.String() + " says"})
 			continue

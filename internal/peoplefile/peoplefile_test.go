@@ -31,7 +31,7 @@ func read(t *testing.T, content string, opts Options) File {
 func describe(f File) string {
 	var b strings.Builder
 	for _, row := range f.Rows {
-		encoded, _ := json.Marshal(row.Recipient)
+		encoded, _ := json.Marshal(row.Recipient())
 		fmt.Fprintf(&b, "%s: %s\n", row.Place, encoded)
 	}
 	for _, i := range f.Invalid {

@@ -45,7 +45,7 @@ func TestOnlyMarkedFilesAreUndone(t *testing.T) {
 		if mark != "" {
 			address, note = "+ada@example.com", "=1"
 		}
-		r := read.Rows[0].Recipient
+		r := read.Rows[0].Recipient()
 		if r.EmailAddress != address || r.PublicMetadata["note"] != note {
 			t.Errorf("%q: %+v", mark, r)
 		}
@@ -63,7 +63,7 @@ func TestOnlyMarkedFilesAreUndone(t *testing.T) {
 			note = "'-2"
 		}
 		again, err := Read(strings.NewReader(corrected), Options{})
-		if err != nil || len(again.Rows) != 1 || again.Rows[0].Recipient.PublicMetadata["note"] != note {
+		if err != nil || len(again.Rows) != 1 || again.Rows[0].Recipient().PublicMetadata["note"] != note {
 			t.Errorf("%q: the bad row, corrected: %+v, %v", mark, again, err)
 		}
 	}

@@ -192,9 +192,9 @@ function intent.settle(key, owner, token, ending, id)
   end
   if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
   for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
-  if ending == 'answered' or (ending == 'absent' and state == 'k') then
+  if ending == 'answered' or (ending == 'released' and state == 'k') then
     intent.write(key, owner, 'a', token, math.min(till, now), since)
-  elseif ending == 'absent' then
+  elseif ending == 'absent' or ending == 'released' then
     intent.write(key, owner, 'p', token, math.min(till, now), since)
   elseif ending == 'unknown' then
     intent.write(key, owner, 'u', token, math.min(till, now), since)

@@ -109,11 +109,33 @@ func TestAnUnknownOutcomeIsAskedAboutBeforeTheNextCall(t *testing.T) {
 	}
 	b.mustSettle("a", "1", fate.IntentAbsent, "")
 	if again := b.want("a", "4", time.Minute, fate.Granted); again.First || again.Since.After(first.Since) ||
-		fate.Release(again.First) != fate.IntentAbsent {
+		fate.Release(again.First) != fate.IntentReleased {
 		t.Errorf("%+v does not keep the first call's time, %s", again, first.Since)
 	}
 	if ttl := b.rdb.PTTL(t.Context(), b.key()).Val(); ttl > 0 {
 		t.Errorf("an open intent expires in %s", ttl)
+	}
+}
+
+// TestASecondCallThatMadeNothingLeavesTheIntentAsItWas: provisional, and in everybody's way but its owner's. When
+// Clerk was asked again, it is in nobody's.
+func TestASecondCallThatMadeNothingLeavesTheIntentAsItWas(t *testing.T) {
+	t.Parallel()
+	for _, asked := range []bool{false, true} {
+		b := setup(t)
+		b.want("a", "1", time.Minute, fate.Granted)
+		b.mustSettle("a", "1", fate.IntentUnknown, "")
+		b.mustSettle("a", "1", fate.IntentAnswered, "")
+		b.want("b", "2", time.Minute, fate.Busy)
+		b.want("a", "3", time.Minute, fate.Granted)
+		if asked { // its worker had died
+			b.mustSettle("a", "3", fate.IntentAbsent, "")
+			b.want("b", "4", time.Minute, fate.Granted)
+			continue
+		}
+		b.mustSettle("a", "3", fate.IntentReleased, "")
+		b.want("b", "4", time.Minute, fate.Busy)
+		b.want("a", "5", time.Minute, fate.Granted)
 	}
 }
 

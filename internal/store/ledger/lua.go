@@ -65,8 +65,9 @@ const request = "request:"
 //	wait_again(id, doubted): puts a recipient at the head of its list, or a doubted one at the end of the unsure
 //	let_go(member): ends a hold; who was in a call is unsure
 //	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
-//	drop(): empties a cancelled campaign of some who are in no call; who is unsure stays until Clerk was asked. It
-//	  tells whether it has looked at all of them
+//	drop(): empties a cancelled campaign of some who are in no call; who is unsure stays until Clerk was asked. So
+//	  does who waits for a call while an earlier one may have made an invitation: nobody else may call for the address
+//	  before that is known. It tells whether it has looked at all of them
 //	count_dead(row, n): counts a dead recipient, in all and by its code
 //	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
 //	erase(id): removes a recipient that was forgotten on request, and what tells that it was another one's address; a
@@ -141,14 +142,30 @@ local function move_due()
   for _, held in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', stamp(now), 'LIMIT', 0, slice)) do let_go(held) end
 end
 local function drop()
-  redis.call('UNLINK', waiting, singles, ready)
+  local left = 4 * slice
+  local function doubtful(id) return intent.blocks(intent.read(intents .. id, owner)) end
+  local function doubt(id)
+    wait_again(id, true)
+    redis.call('SADD', running, name) -- so that it gets a driver, which asks
+  end
+  for travel, list in pairs({ s = singles, r = ready, b = waiting }) do
+    local ids = left > 0 and redis.call('LPOP', list, left) or {}
+    left = left - #ids
+    for _, id in ipairs(ids) do
+      if doubtful(id) and string.sub(redis.call('HGET', rows, id) or '', 1, 2) == 'w' .. travel then doubt(id) end
+    end
+  end
   local scan = redis.call('ZSCAN', later, redis.call('HGET', meta, 'dropping') or '0', 'COUNT', slice)
   for i = 1, #scan[2], 2 do
     local id = scan[2][i]
-    if string.sub(redis.call('HGET', rows, id) or '', 2, 2) ~= 'u' then redis.call('ZREM', later, id) end
+    if string.sub(redis.call('HGET', rows, id) or '', 2, 2) ~= 'u' then
+      redis.call('ZREM', later, id)
+      if doubtful(id) then doubt(id) end
+    end
   end
-  if scan[1] ~= '0' then redis.call('HSET', meta, 'dropping', scan[1]) else redis.call('HDEL', meta, 'dropping') end
-  return scan[1] == '0'
+  local all = scan[1] == '0' and redis.call('EXISTS', singles, ready, waiting) == 0
+  if all then redis.call('HDEL', meta, 'dropping') else redis.call('HSET', meta, 'dropping', scan[1]) end
+  return all
 end
 local function count_dead(row, n)
   local known, fields = pcall(cjson.decode, string.sub(row, 3))

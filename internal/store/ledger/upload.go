@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
@@ -14,6 +15,9 @@ import (
 
 	"example.com/usher/internal/store"
 )
+
+// RoundTrip is how many recipients are staged in one.
+const RoundTrip = stageAtOnce * stageChunk
 
 const (
 	stageChunk  = 250       // recipients to one script
@@ -57,9 +61,25 @@ type Upload struct {
 func (l *Ledgers) Add(
 	ctx context.Context, name string, start time.Time, recipients []Recipient,
 ) (u Upload, err error) {
+	return l.AddSome(ctx, name, start, func(yield func([]Recipient, error) bool) { yield(recipients, nil) })
+}
+
+// AddSome is Add for recipients that are made while they are staged, some at a time, so that they need not be in
+// memory together. An error among them means that nothing was added.
+func (l *Ledgers) AddSome(
+	ctx context.Context, name string, start time.Time, recipients iter.Seq2[[]Recipient, error],
+) (u Upload, err error) {
 	defer store.Wrap(&err, "uploading to campaign %s", name)
 	stage := l.Stage()
-	if err = stage.Add(ctx, recipients); err == nil {
+	for some, failed := range recipients {
+		if err = failed; err == nil {
+			err = stage.Add(ctx, some)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err == nil {
 		err = stage.Enter(ctx, name, start)
 	}
 	if err != nil {
@@ -112,7 +132,7 @@ return 1
 
 // Add stages recipients.
 func (s *Stage) Add(ctx context.Context, recipients []Recipient) error {
-	for several := range slices.Chunk(recipients, stageAtOnce*stageChunk) {
+	for several := range slices.Chunk(recipients, RoundTrip) {
 		_, err := s.l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for chunk := range slices.Chunk(several, stageChunk) {
 				if err := s.add(ctx, pipe, chunk); err != nil {

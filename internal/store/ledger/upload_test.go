@@ -426,3 +426,26 @@ func TestASliceIsSmall(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestAnUploadWhoseRecipientsEndInAnErrorAddsNobody, and what was staged of it is gone.
+func TestAnUploadWhoseRecipientsEndInAnErrorAddsNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	broken := errors.New("broken")
+	_, err := b.AddSome(t.Context(), "c", time.Time{}, func(yield func([]ledger.Recipient, error) bool) {
+		if yield(people(0, ledger.RoundTrip), nil) {
+			yield(nil, broken)
+		}
+	})
+	if !errors.Is(err, broken) || errors.Is(err, ledger.ErrUnsure) {
+		t.Errorf("%v", err)
+	}
+	if _, err := b.Get(t.Context(), "c"); !errors.Is(err, ledger.ErrNotFound) {
+		t.Errorf("the campaign: %v", err)
+	}
+	for _, key := range b.rdb.Keys(t.Context(), "*").Val() {
+		if strings.Contains(key, ":stage:") {
+			t.Errorf("%q stays", key)
+		}
+	}
+}
