@@ -43,14 +43,14 @@ local function memory(key, arg)
   local sure, next, latest = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
   local told = redis.pcall('INFO', 'server')
   local id = type(told) == 'string' and string.match(told, 'run_id:(%x+)')
-  local was, last, seen_at = unpack(redis.call('MGET', run, lost, seen))
+  local was, last, seen_at, had = unpack(redis.call('MGET', run, lost, seen, count))
   last, seen_at = tonumber(last or '0'), tonumber(seen_at or '0')
   local is = id and id .. ' master'
   local another = is and is ~= was
   if another then redis.call('SET', run, is) end
   local less = false
   if next > 0 then
-    local had = tonumber(redis.call('GET', count) or '0')
+    had = tonumber(had or '0')
     less = had < sure and now - last > loss_told
     redis.call('SET', count, stamp(math.max(had, next)), 'PX', count_keep)
   end
