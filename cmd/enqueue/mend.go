@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
@@ -209,7 +210,11 @@ func (c *deadRetryCommand) begun(a *app, n int) {
 func (c *deadRetryCommand) await(a *app, retried []desk.Retried) (*desk.Ended, error) {
 	ctx, cancel := context.WithTimeoutCause(a.ctx, c.longest, errTimeout)
 	defer cancel()
-	e, err := a.desk.AwaitRetried(ctx, retried)
+	var waits atomic.Value // the id of the task that is waited for
+	waits.Store("")
+	stop := a.tellStandstills(ctx, func() string { return waits.Load().(string) })
+	defer stop()
+	e, err := a.desk.AwaitRetried(ctx, retried, func(task string) { waits.Store(task) })
 	return &e, err
 }
 

@@ -319,7 +319,11 @@ func (c *forgetCommand) Run(a *app) error {
 	atClerk := "What Clerk has of it, invitations or a user, stays there. "
 	if c.AtClerk {
 		var deleted int
-		r, deleted, err = a.desk.ForgetAtClerk(a.ctx, c.Address, waiting)
+		deletes := func(task string) (ended func()) {
+			waiting("task " + task + " deletes at Clerk")
+			return a.tellStandstills(a.ctx, func() string { return task })
+		}
+		r, deleted, err = a.desk.ForgetAtClerk(a.ctx, c.Address, deletes, waiting)
 		answer["deleted_at_clerk"] = deleted
 		atClerk = fmt.Sprintf("Clerk has no invitation of it any more: %s deleted now. A user stays there. ",
 			plural(deleted, "invitation"))

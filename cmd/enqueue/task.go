@@ -126,15 +126,9 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 			return task, err
 		}
 	}
-	telling, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		a.tellStandstills(telling, task.ID)
-		close(told)
-	}()
+	stop := a.tellStandstills(ctx, func() string { return task.ID })
 	ended, err := a.desk.Wait(ctx, task.ID)
 	stop()
-	<-told
 	if err != nil {
 		ended = task
 	}

@@ -64,20 +64,30 @@ func (a *app) warnPartial(err error) error {
 // standstillCheck is how often it is looked why a task waits.
 const standstillCheck = 2 * time.Second
 
-// tellStandstills says why a task waits, whenever that has changed, until the context ends.
-func (a *app) tellStandstills(ctx context.Context, id string) {
-	for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
-		task, err := a.desk.Status(ctx, id)
-		if err != nil {
-			continue // the wait bears with it, or tells it
+// tellStandstills says why a task waits, whenever that has changed, until stop is called or the context ends. of gives
+// the id of the task that is waited for at present.
+func (a *app) tellStandstills(ctx context.Context, of func() string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for last := ""; policy.Sleep(ctx, standstillCheck) == nil; {
+			task, err := a.desk.Status(ctx, of())
+			if err != nil {
+				continue // the wait bears with it, or tells it
+			}
+			w, err := a.desk.Waiting(ctx, task)
+			if err != nil || w.Standstill == nil {
+				continue
+			}
+			if w.Standstill.Message != last {
+				a.out.note("Waiting: %s.", standstillWords(w.Standstill))
+			}
+			last = w.Standstill.Message
 		}
-		w, err := a.desk.Waiting(ctx, task)
-		if err != nil || w.Standstill == nil {
-			continue
-		}
-		if w.Standstill.Message != last {
-			a.out.note("Waiting: %s.", standstillWords(w.Standstill))
-		}
-		last = w.Standstill.Message
+	}()
+	return func() {
+		cancel()
+		<-told
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +255,43 @@ func TestWhatWaitsForAWorkerSaysSoAtOnce(t *testing.T) {
 			next(t, lines, func(line string) bool {
 				return strings.Contains(line, "interrupted; ") && strings.Contains(line, test.known)
 			})
+		})
+	}
+}
+
+// TestWhoeverWaitsWhileWorkRestsIsToldWhy: all commands that wait for what changes something at Clerk.
+func TestWhoeverWaitsWhileWorkRestsIsToldWhy(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"erasure at Clerk":     {"forget", "ada@example.com", "--at-clerk", "--yes"},
+		"retry":                {"dead-letter", "retry", "dead", "--wait"},
+		"mend":                 {"dead-letter", "retry", "dead", "--set", "notify=no", "--wait"},
+		"retry in a campaign":  {"dead-letter", "retry", "--campaign", "spring", "--wait"},
+		"invite":               {"invite", "ada@example.com", "--wait"},
+		"revocation":           {"revoke", "inv_1", "--yes", "--wait"},
+		"deletion":             {"delete", "inv_1", "--yes", "--wait"},
+		"recipients of a list": {"bulk-invite", "people.csv", "--wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.limited()
+			s.ok("invite", "dead@example.com", "--id", "dead")
+			s.dies("dead", "dead@example.com", s.queued("usher:interactive", "dead"))
+			s.ok("bulk-invite", s.write("people.csv", people("bulk", 2)), "--campaign", "spring")
+			s.dead("spring", 1, "form_param_format_invalid")
+			_, err := store.BeginRestoration(t.Context(), store.Open(s.rdb, tasks.DefaultNamespace))
+			testkit.NoError(t, err)
+			for i, arg := range args {
+				if arg == "people.csv" {
+					args[i] = filepath.Join(s.dir, arg)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			lines, ended := s.watched(ctx, onStderr, args...)
+			next(t, lines, has("Redis was restored from a copy, and work rests until enqueue restore has ended"))
+			cancel()
+			exits(t, ended, exitInterrupted)
 		})
 	}
 }

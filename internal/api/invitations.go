@@ -281,7 +281,8 @@ func (a *asker) forget(ctx context.Context, in Forget) (done Forgotten, err erro
 	var removed desk.Removed
 	if in.AtClerk {
 		var deleted int
-		removed, deleted, err = a.desk.ForgetAtClerk(ctx, in.EmailAddress, func(string) {})
+		removed, deleted, err = a.desk.ForgetAtClerk(ctx, in.EmailAddress,
+			func(string) func() { return func() {} }, func(string) {})
 		done.DeletedAtClerk = &deleted
 	} else {
 		removed, err = a.desk.Forget(ctx, in.EmailAddress, func(string) {})

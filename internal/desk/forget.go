@@ -87,9 +87,10 @@ func (f *forgetting) untilGone(ctx context.Context, waiting func(left string)) e
 var ErrAtClerk = errors.New("not all could be deleted at Clerk")
 
 // ForgetAtClerk is [Desk.Forget] that first has a worker delete the invitations of the address at Clerk. It gives how
-// many. That takes a minute or more: a call that was made before the tombstone was set may create one yet.
+// many. That takes a minute or more: a call that was made before the tombstone was set may create one yet. It calls
+// deletes with the task that does it, and what that gives when the task has ended.
 func (d *Desk) ForgetAtClerk(
-	ctx context.Context, address string, waiting func(left string),
+	ctx context.Context, address string, deletes func(task string) (ended func()), waiting func(left string),
 ) (r Removed, deleted int, err error) {
 	if err := d.keepOut(ctx, store.IDOf(address)); err != nil {
 		return r, 0, err
@@ -98,8 +99,9 @@ func (d *Desk) ForgetAtClerk(
 	if err != nil {
 		return r, 0, err
 	}
-	waiting("task " + task.ID + " deletes at Clerk")
-	if task, err = d.Wait(ctx, task.ID); err != nil {
+	ended := deletes(task.ID)
+	task, err = d.Wait(ctx, task.ID)
+	if ended(); err != nil {
 		return r, 0, err
 	}
 	if task.State != tasks.StateDone {

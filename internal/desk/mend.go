@@ -368,10 +368,13 @@ func (e *Ended) note(letter, state, dead string) {
 	}
 }
 
-// AwaitRetried waits until letters that were sent again have their outcome. It bears with a Redis that is away for a
-// while.
-func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, err error) {
+// AwaitRetried waits until letters that were sent again have their outcome, and tells waiting which task it waits for.
+// It bears with a Redis that is away for a while.
+func (d *Desk) AwaitRetried(
+	ctx context.Context, retried []Retried, waiting func(task string),
+) (e Ended, err error) {
 	e.States = map[string]string{}
+	carriers := map[string]string{}                      // the tasks that drive campaigns
 	campaigns := map[string]map[store.AddressID]string{} // the letters of addresses
 	for _, r := range retried {
 		if name := r.Letter.Campaign; r.Letter.Recipient != nil {
@@ -379,9 +382,10 @@ func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, er
 			if campaigns[name] == nil {
 				campaigns[name] = map[store.AddressID]string{}
 			}
-			campaigns[name][in.id] = r.Letter.ID
+			campaigns[name][in.id], carriers[name] = r.Letter.ID, r.TaskID
 			continue
 		}
+		waiting(r.TaskID)
 		task, err := d.Wait(ctx, r.TaskID)
 		if err != nil {
 			return e, err
@@ -396,6 +400,7 @@ func (d *Desk) AwaitRetried(ctx context.Context, retried []Retried) (e Ended, er
 		e.note(r.Letter.ID, state, task.ID)
 	}
 	for _, campaign := range slices.Sorted(maps.Keys(campaigns)) {
+		waiting(carriers[campaign])
 		if err := d.awaitRows(ctx, campaign, campaigns[campaign], &e); err != nil {
 			return e, err
 		}

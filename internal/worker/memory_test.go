@@ -159,7 +159,8 @@ func TestInAClusterOnlyTheNodeThatKeepsOutcomesCounts(t *testing.T) {
 		after, err = readMemory(t.Context(), rdb, "test", nil, true)
 		return err == nil
 	})
-	if after.lost.IsZero() || after.lossSince(before) != "another Redis has taken over, and may lack what was written last" {
+	const takenOver = "another Redis has taken over, and may lack what was written last"
+	if after.lost.IsZero() || after.lossSince(before) != takenOver {
 		t.Errorf("that a replica has taken over is not noticed: %+v after %+v", after, before)
 	}
 }
