@@ -23,6 +23,7 @@ import (
 	"example.com/usher/internal/page"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/tokens"
 )
 
@@ -51,6 +52,7 @@ type adminConfig struct {
 	token    string                     // asked for by everything but /healthz and /readyz; empty asks for none
 	notReady func() string              // the reason why the worker is not ready, or nothing
 	rests    func() []policy.Standstill // which calls Clerk serves nobody
+	restored func() bool                // Redis was restored from a copy, and work rests
 	metrics  prometheus.Gatherer
 
 	tokens      *tokens.File
@@ -150,30 +152,41 @@ func (c adminConfig) serve(ctx context.Context, listener net.Listener) error {
 func (c adminConfig) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reason := c.notReady(); reason != "" {
-			http.Error(w, reason, http.StatusServiceUnavailable)
-			return
-		}
-		rests := c.rests()
-		var words []string
-		for _, s := range rests {
-			words = append(words, s.String())
-		}
-		switch why := "Clerk serves nobody at present: " + strings.Join(words, ", "); {
-		case slices.ContainsFunc(rests, policy.Standstill.NoRight):
-			http.Error(w, why, http.StatusServiceUnavailable)
-		case len(rests) > 0:
-			fmt.Fprintln(w, "ready, but "+why)
-		default:
-			fmt.Fprintln(w, "ready")
-		}
-	})
+	mux.HandleFunc("GET /readyz", c.readiness)
 	mux.Handle("GET /metrics", c.guard(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{})))
 	if c.pages != nil {
 		mux.Handle("/", c.pages)
 	}
 	return mux
+}
+
+// readiness answers whether the worker is ready, and what holds calls back all the same.
+func (c adminConfig) readiness(w http.ResponseWriter, _ *http.Request) {
+	if reason := c.notReady(); reason != "" {
+		http.Error(w, reason, http.StatusServiceUnavailable)
+		return
+	}
+	var words, buts []string
+	if c.restored() {
+		buts = append(buts, store.SaysRestored)
+	}
+	rests := c.rests()
+	for _, s := range rests {
+		words = append(words, s.String())
+	}
+	why := "Clerk serves nobody at present: " + strings.Join(words, ", ")
+	if slices.ContainsFunc(rests, policy.Standstill.NoRight) {
+		http.Error(w, why, http.StatusServiceUnavailable)
+		return
+	}
+	if len(rests) > 0 {
+		buts = append(buts, why)
+	}
+	if len(buts) > 0 {
+		fmt.Fprintln(w, "ready, but "+strings.Join(buts, "; "))
+		return
+	}
+	fmt.Fprintln(w, "ready")
 }
 
 // guard asks for the token, if there is one.

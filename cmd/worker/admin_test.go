@@ -21,19 +21,23 @@ func TestReadyzSaysWhoIsNotServed(t *testing.T) {
 	for name, c := range map[string]struct {
 		notReady string
 		rests    []policy.Standstill
+		restored bool
 		status   int
 		body     string
 	}{
-		"all is well":          {"", nil, 200, "ready\n"},
-		"stopping":             {"the worker is stopping", rests("create", "500 x"), 503, "the worker is stopping"},
-		"maintenance":          {"", rests("writes", "503 maintenance_mode"), 200, "ready, but"},
-		"may not create":       {"", rests("create", "403 authorization_invalid (trace t)"), 503, "create: 403"},
-		"may not revoke":       {"", rests("revoke", "403 authorization_invalid"), 200, "revoke: 403"},
-		"takes no invitations": {"", rests("create", "400 invitations_not_supported"), 200, "create: 400"},
+		"all is well":          {"", nil, false, 200, "ready\n"},
+		"stopping":             {"the worker is stopping", rests("create", "500 x"), true, 503, "the worker is stopping"},
+		"maintenance":          {"", rests("writes", "503 maintenance_mode"), false, 200, "ready, but"},
+		"may not create":       {"", rests("create", "403 authorization_invalid (trace t)"), true, 503, "create: 403"},
+		"may not revoke":       {"", rests("revoke", "403 authorization_invalid"), false, 200, "revoke: 403"},
+		"takes no invitations": {"", rests("create", "400 invitations_not_supported"), false, 200, "create: 400"},
+		"restored":             {"", nil, true, 200, "ready, but Redis was restored from a copy, and work rests until "},
+		"both":                 {"", rests("writes", "503 x"), true, 200, "enqueue restore has ended; Clerk serves nobody"},
 	} {
 		config := adminConfig{
 			metrics: prometheus.NewRegistry(), notReady: func() string { return c.notReady },
-			rests: func() []policy.Standstill { return c.rests },
+			rests:    func() []policy.Standstill { return c.rests },
+			restored: func() bool { return c.restored },
 		}
 		got := httptest.NewRecorder()
 		config.handler().ServeHTTP(got, httptest.NewRequest(http.MethodGet, "/readyz", nil))

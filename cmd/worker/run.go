@@ -206,7 +206,8 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 	defer stopServing() // /readyz answers that the worker is stopping until it has stopped
 	if s.admin.addr != "" {
 		*s.admin.log = log
-		s.admin.notReady, s.admin.rests, s.admin.metrics = health.NotReady, budgets.Standstills, registry
+		s.admin.notReady, s.admin.restored = health.NotReady, health.Restored
+		s.admin.rests, s.admin.metrics = budgets.Standstills, registry
 		seen, err := c.Open() // whose commands are counted
 		if err != nil {
 			return err

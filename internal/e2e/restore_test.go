@@ -248,7 +248,9 @@ func (r *restoreStage) checkRestored() {
 // since the copy was made a person can cancel again.
 func TestAWorkerThatRunsNoticesThatACopyWasPutBack(t *testing.T) {
 	t.Parallel()
-	s := start(t, clerktest.Config{})
+	admin, err := testkit.FreeAddr()
+	testkit.NoError(t, err)
+	s := start(t, clerktest.Config{}, "USHER_ADMIN_ADDR="+admin)
 	ctx, seen := t.Context(), store.Keys("usher").Seen()
 	w := s.worker()
 	s.ok("invite", "first@example.com", "--wait")
@@ -279,6 +281,10 @@ func TestAWorkerThatRunsNoticesThatACopyWasPutBack(t *testing.T) {
 	}
 	standstill, _ := s.ok("status")["standstill"].(map[string]any)
 	want(t, standstill, map[string]any{"reason": "restored"})
+	const rests = "ready, but Redis was restored from a copy, and work rests until enqueue restore has ended\n"
+	if a := s.run("", "worker", nil, "healthcheck"); a.Exit != 0 || a.Stdout != rests {
+		t.Errorf("while work rests the worker is %+v", a)
+	}
 
 	s.ok("task", "cancel", "ada", "--yes")
 	want(t, s.ok("restore", "--no-log", "--yes"), map[string]any{"ended": true})
@@ -286,6 +292,9 @@ func TestAWorkerThatRunsNoticesThatACopyWasPutBack(t *testing.T) {
 	if sent := len(s.clerk.Ledger()); sent != 2 || s.state("ada") != tasks.StateCancelled {
 		t.Errorf("%d were sent, and who was cancelled again is %s", sent, s.state("ada"))
 	}
+	testkit.Eventually(t, "the worker is ready without a but", func() bool {
+		return s.run("", "worker", nil, "healthcheck").Stdout == "ready\n"
+	})
 	if said := lines(w, "was put back"); said != 1 {
 		t.Errorf("one copy is told %d times", said)
 	}

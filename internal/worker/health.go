@@ -19,6 +19,7 @@ const (
 // Health knows whether a worker is ready for work.
 type Health struct {
 	running, stopping, keyRefused atomic.Bool
+	restored                      atomic.Bool
 	redisSeen                     atomic.Pointer[time.Time]
 	refusals                      refusals
 }
@@ -67,6 +68,9 @@ func (h *Health) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(ready, prometheus.GaugeValue, value)
 }
+
+// Restored tells whether work rests because Redis was restored from a copy. The worker is ready all the same.
+func (h *Health) Restored() bool { return h.restored.Load() }
 
 // NotReady gives the reason why the worker is not ready, or nothing. Waiting for a permit, 429 and 5xx are no reasons.
 func (h *Health) NotReady() string {

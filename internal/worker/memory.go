@@ -271,6 +271,7 @@ func (w *Worker) watchMemory(ctx context.Context) {
 
 // rest lets calls that change something at Clerk wait, or go on, and says so.
 func (w *Worker) rest(now memory) {
+	w.Health.restored.Store(now.rest)
 	if w.caller.Restored.Set(now.rest); now.rest == w.rests {
 		return
 	}
