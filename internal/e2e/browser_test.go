@@ -213,13 +213,16 @@ func TestBrowserUploads(t *testing.T) {
 			t.Parallel()
 			b := browse(t, scripts)
 			b.clerk.AddUser("bob@example.com")
-			b.open("/campaigns")
-			if !scripts {
-				b.do(chromedp.SetUploadFiles("input[type=file]", []string{b.write("people.csv", list)}))
-			} else if n := ask(b, chromedp.Evaluate[int](drop)); n != 1 {
-				t.Fatalf("%d files are on the form after the drop", n)
+			fill := func(campaign string) {
+				b.open("/campaigns")
+				if !scripts {
+					b.do(chromedp.SetUploadFiles("input[type=file]", []string{b.write("people.csv", list)}))
+				} else if n := ask(b, chromedp.Evaluate[int](drop)); n != 1 {
+					t.Fatalf("%d files are on the form after the drop", n)
+				}
+				b.do(chromedp.SendKeys("#campaign", campaign))
 			}
-			b.do(chromedp.SendKeys("#campaign", "spring"))
+			fill("spring")
 			b.click("Check the list")
 			b.shows("List for campaign spring")
 			if !scripts {
@@ -237,6 +240,25 @@ func TestBrowserUploads(t *testing.T) {
 			testkit.Eventually(t, "the list is worked off", func() bool {
 				c, err := b.client.Campaign(t.Context(), "spring")
 				return err == nil && c.Sent == 1 && c.Dead == 1
+			})
+
+			const sending = `//summary[starts-with(., "When it starts")]`
+			fill("spring")
+			b.do(chromedp.Click(sending), chromedp.SendKeys("#retry-dead", "yes"))
+			b.click("Check the list")
+			b.shows("1 of the list is dead in the campaign, and retried")
+			b.do(chromedp.Click("#skip"))
+			b.click("Retry 1 dead letter")
+			b.shows("retried 1 dead letter")
+			fill("later")
+			b.do(chromedp.Click(sending), chromedp.SendKeys("#at", "2099-12-01 09:00"))
+			b.click("Check the list")
+			b.shows("It starts at 2099-12-01 09:00:00 UTC")
+			b.do(chromedp.Click("#skip"))
+			b.click("Invite 2 people")
+			testkit.Eventually(t, "the list waits for its time", func() bool {
+				c, err := b.client.Campaign(t.Context(), "later")
+				return err == nil && c.State == tasks.CampaignScheduled && c.ScheduledAt.Year() == 2099
 			})
 		})
 	}

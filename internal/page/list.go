@@ -14,9 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/kept"
 	"example.com/usher/tasks"
 )
@@ -44,16 +46,19 @@ type listOrder struct {
 
 // listForm is the form with which a list is uploaded.
 type listForm struct {
-	Campaign         string
-	Options, Reading []field
-	Fault            string
-	Waiting          bool // this browser has uploaded one that waits
+	Campaign                  string
+	Options, Reading, Sending []field
+	Fault                     string
+	Waiting                   bool // this browser has uploaded one that waits
 }
 
 // form gives the form as it was filled in.
 func (o listOrder) form(fault string) listForm {
-	f := listForm{Campaign: o.Campaign, Options: fieldsOf(tasks.Recipient{})[1:], Reading: readingFields(), Fault: fault}
-	for _, fields := range [][]field{f.Options, f.Reading} {
+	f := listForm{
+		Campaign: o.Campaign, Options: fieldsOf(tasks.Recipient{})[1:], Reading: readingFields(),
+		Sending: sendingFields(), Fault: fault,
+	}
+	for _, fields := range [][]field{f.Options, f.Reading, f.Sending} {
 		for i := range fields {
 			if value, given := o.Fields[fields[i].Name]; given {
 				fields[i].Value = value
@@ -79,6 +84,28 @@ func readingFields() []field {
 		},
 	}
 }
+
+// sendingFields are what bulk-invite takes beside how the list is read, under the names of its flags.
+func sendingFields() []field {
+	return []field{
+		{Name: "at", Label: "Start", Hint: "2026-12-01 09:00 in UTC, or 2026-12-01T09:00:00+01:00; empty for at once"},
+		{
+			Name: "retry-dead", Label: "Retry those of the list who are dead in the campaign",
+			Choices: []string{"no", "yes"}, Value: "no",
+		},
+	}
+}
+
+// start is when the campaign shall start; zero for at once. The error is for the person.
+func (o listOrder) start() (time.Time, error) {
+	if o.Fields["at"] == "" {
+		return time.Time{}, nil
+	}
+	return settings.Instant(o.Fields["at"], time.Now(), time.UTC)
+}
+
+// RetriesDead tells whether those of the list who are dead in the campaign are sent again.
+func (o listOrder) RetriesDead() bool { return o.Fields["retry-dead"] == "yes" }
 
 // options gives the order as the reader takes it. The error is for the person.
 func (o listOrder) options() (peoplefile.Options, error) {
@@ -144,14 +171,52 @@ type listCheck struct {
 	Faults     []string              `json:"faults"`
 	Guesses    []string              `json:"guesses"`
 	KeptUntil  time.Time             `json:"kept_until"`
+	CheckedAt  time.Time             `json:"checked_at"`
+	StartsAt   time.Time             `json:"starts_at"` // zero: at once
+	Scheduled  bool                  `json:"scheduled"` // the campaign is, whatever was ordered
+	Dead       int                   `json:"dead"`      // of the list, in the campaign
 }
 
-// check says what a file that was read comes to. The error may be that of putting it into its campaign.
-func (v *visit) check(order listOrder, file peoplefile.File) (listCheck, error) {
+// Retry is how many dead letters are sent again.
+func (c listCheck) Retry() int {
+	if !c.Order.RetriesDead() {
+		return 0
+	}
+	return c.Dead
+}
+
+// Button says what sending the list does; nothing if that is nothing.
+func (c listCheck) Button() string {
+	people, letters := count(c.Fresh)+" people", letterCount(c.Retry())
+	if c.Fresh == 1 {
+		people = "1 person"
+	}
+	switch retries := c.Retry() > 0; {
+	case c.Fresh > 0 && retries:
+		return "Invite " + people + " and retry " + letters
+	case c.Fresh > 0:
+		return "Invite " + people
+	case retries:
+		return "Retry " + letters
+	}
+	return ""
+}
+
+// start is until when the campaign still waits; zero for at once.
+func (c listCheck) start() time.Time {
+	if c.StartsAt.After(time.Now()) {
+		return c.StartsAt
+	}
+	return time.Time{}
+}
+
+// check says what a file that was read comes to, in a campaign that shall start at an instant. The error may be that
+// of putting it into its campaign.
+func (v *visit) check(order listOrder, start time.Time, file peoplefile.File) (listCheck, error) {
 	c := listCheck{
 		Order: order, Campaign: order.Campaign, Recipients: len(file.Rows), BadRows: file.BadRows(),
 		Duplicates: len(file.Duplicates), LeftOut: len(file.LeftOut), Understood: file.Understood,
-		KeptUntil: time.Now().Add(kept.For).UTC(),
+		KeptUntil: time.Now().Add(kept.For).UTC(), CheckedAt: time.Now().UTC(), StartsAt: start,
 	}
 	c.Understood.Columns = firstOf(c.Understood.Columns, pageRows)
 	c.Understood.PassedOver = firstOf(c.Understood.PassedOver, pageRows)
@@ -172,9 +237,37 @@ func (v *visit) check(order listOrder, file peoplefile.File) (listCheck, error) 
 	if c.Campaign, err = (tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}).Name(); err != nil {
 		return c, err
 	}
-	r, fresh, err := v.desk.CheckBulk(v.ctx, c.Campaign, file.Rows, time.Time{})
+	r, fresh, err := v.desk.CheckBulk(v.ctx, c.Campaign, file.Rows, start)
 	c.Fresh, c.Known, c.Forgotten = fresh, r.Known, r.Forgotten
+	if err != nil {
+		return c, err
+	}
+	campaign, err := v.desk.Campaign(v.ctx, c.Campaign)
+	switch {
+	case errors.Is(err, tasks.ErrNotFound):
+		return c, nil
+	case err != nil:
+		return c, err
+	case campaign.State == tasks.CampaignScheduled:
+		c.StartsAt, c.Scheduled = campaign.ScheduledAt, true
+	}
+	if c.Known > 0 && campaign.Dead > 0 {
+		var plan desk.MendPlan
+		plan, err = v.deadOf(c.Campaign, file.Recipients(), c.CheckedAt)
+		c.Dead = len(plan.Retry)
+	}
 	return c, err
+}
+
+// deadOf gives how those of a list are sent again who were dead in a campaign at an instant. Dead letters that cannot
+// be read are left as they are.
+func (v *visit) deadOf(
+	campaign string, recipients []tasks.Recipient, cut time.Time,
+) (plan desk.MendPlan, err error) {
+	plan, err = v.desk.DeadOf(v.ctx, campaign, recipients)
+	plan.Retry = slices.DeleteFunc(plan.Retry, func(m desk.Mend) bool { return m.Letter.FailedAt.After(cut) })
+	_, err = store.SplitPartial(err)
+	return plan, err
 }
 
 func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))] }
@@ -182,7 +275,7 @@ func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))]
 // inForm gives a text that was written for users of the command with the labels of the form instead of flags.
 func inForm(text string) string {
 	return settings.ReplaceFlags(text, func(flag string) string {
-		for _, f := range slices.Concat(readingFields(), fieldsOf(tasks.Recipient{})) {
+		for _, f := range slices.Concat(readingFields(), sendingFields(), fieldsOf(tasks.Recipient{})) {
 			if f.Name == flag || strings.ReplaceAll(f.Name, "_", "-") == flag {
 				return "“" + f.Label + "”"
 			}
@@ -238,11 +331,15 @@ func uploadList(v *visit) error {
 			return refuse(sentence(err.Error()))
 		}
 	}
+	start, err := order.start()
+	if err != nil {
+		return refuse(sentence(inForm(err.Error())))
+	}
 	file, err := order.read(data)
 	if err != nil {
 		return refuse(sentence(inForm(err.Error())))
 	}
-	check, err := v.check(order, file)
+	check, err := v.check(order, start, file)
 	if err != nil && statusOf(err) != 0 {
 		return refuse(sentence(inForm(err.Error())))
 	}
@@ -330,7 +427,7 @@ func (v *visit) keep(data []byte, check listCheck, rows []peoplefile.Row) error 
 		return err
 	}
 	v.cookie(listCookie, list.Secret(), kept.For)
-	v.server.askAbout(list, v.desk, check.Campaign, rows)
+	v.server.askAbout(list, v.desk, check, rows)
 	return nil
 }
 
@@ -402,10 +499,11 @@ func listTask(id string) string { return "page-list-" + id }
 var errOtherList = &problem{http.StatusConflict, "This list is not the one that was shown",
 	"Another one was uploaded in this browser since, or it is kept no longer. Look at the list before it is sent."}
 
-// sendList puts the list into its campaign: the bytes that were checked, once.
+// sendList puts the list into its campaign, the bytes that were checked, once, and sends those again who were shown as
+// dead there.
 func sendList(v *visit) error {
 	id := v.r.PostFormValue("list")
-	list, request, err := v.confirmed(id)
+	list, check, request, err := v.confirmed(id)
 	if errors.Is(err, errNoList) {
 		task, err := v.desk.Status(v.ctx, listTask(id))
 		if err != nil || task.Bulk == nil {
@@ -416,40 +514,66 @@ func sendList(v *visit) error {
 	if err != nil {
 		return err
 	}
-	task, err := v.desk.BulkInvite(v.ctx, request, tasks.ID(listTask(list.ID)))
+	task, err := v.desk.BulkInvite(v.ctx, request, tasks.ID(listTask(list.ID)), tasks.At(check.StartsAt))
 	exists := errors.Is(err, tasks.ErrExists)
 	if err != nil && !exists {
 		return err
+	}
+	what, n := "put a list into campaign "+request.Campaign, task.Bulk.Added
+	if exists {
+		what, n = "sent a list once more to campaign "+request.Campaign, 0
+	}
+	retried, err := v.retryDead(check, request)
+	if retried > 0 {
+		what, n = what+" and retried "+letterCount(retried), n+retried
+	}
+	if err != nil {
+		return errors.Join(err, v.server.audit.Note(v.ctx, v.actor, what, n))
 	}
 	if _, err := list.Drop(v.ctx); err != nil {
 		v.server.Log.Warn().Err(err).Msg("a list was sent, and is kept until its time is over")
 	}
 	v.cookie(listCookie, "", -1)
 	to := "/campaigns/" + url.PathEscape(request.Campaign)
-	if exists {
+	if exists && retried == 0 {
 		return v.gone(to)
 	}
-	return v.done(to, "put a list into campaign "+request.Campaign, task.Bulk.Added)
+	return v.done(to, what, n)
+}
+
+// retryDead sends those of a list again who were dead in its campaign when it was checked, if that was ordered.
+func (v *visit) retryDead(check listCheck, request tasks.BulkRequest) (retried int, err error) {
+	if check.Retry() == 0 {
+		return 0, nil
+	}
+	plan, err := v.deadOf(request.Campaign, request.Recipients, check.CheckedAt)
+	if err != nil {
+		return 0, err
+	}
+	all, err := v.desk.CarryOut(v.ctx, plan, func(desk.Retried) {})
+	return len(all), err
 }
 
 // confirmed gives the list of this browser and what it asks for, as it was shown to who confirms it. The error is
 // errNoList if it is another one, or kept no longer.
-func (v *visit) confirmed(id string) (list *kept.List, request tasks.BulkRequest, err error) {
-	list, check, err := v.checked()
+func (v *visit) confirmed(
+	id string,
+) (list *kept.List, check listCheck, request tasks.BulkRequest, err error) {
+	list, check, err = v.checked()
 	if err == nil && list.ID != id {
 		err = errNoList
 	}
 	if err != nil {
-		return nil, request, err
+		return nil, check, request, err
 	}
 	for field, n := range map[string]int{"skip_invalid": check.BadRows, "accept_guesses": len(check.Guesses)} {
 		if n > 0 && v.r.PostFormValue(field) == "" {
-			return nil, request, &problem{http.StatusUnprocessableEntity, "The list is not as it should be",
+			return nil, check, request, &problem{http.StatusUnprocessableEntity, "The list is not as it should be",
 				"Nothing was sent. Correct it and upload it again, or tick that it is meant so."}
 		}
 	}
 	file, err := v.readAgain(list, check.Order)
-	return list, tasks.BulkRequest{Campaign: check.Campaign, Recipients: file.Recipients()}, err
+	return list, check, tasks.BulkRequest{Campaign: check.Campaign, Recipients: file.Recipients()}, err
 }
 
 // readAgain reads a list that is kept once more.
@@ -496,6 +620,6 @@ func askAgain(v *visit) error {
 	if err != nil {
 		return err
 	}
-	v.server.askAbout(list, v.desk, check.Campaign, file.Rows)
+	v.server.askAbout(list, v.desk, check, file.Rows)
 	return v.gone("/list")
 }

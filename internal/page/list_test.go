@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/kept"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -399,5 +400,80 @@ func TestWhatAListSaysStaysText(t *testing.T) {
 	p.must(t, http.StatusOK, "&lt;script&gt;")
 	if strings.Contains(p.body, evil) || strings.Contains(p.body, "\u202e") {
 		t.Error(p.body)
+	}
+}
+
+// TestAListStartsWhenItIsAsked: as the command's --at says it, and the page that asks shows it.
+func TestAListStartsWhenItIsAsked(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	at := time.Now().UTC().AddDate(0, 0, 2).Truncate(time.Minute)
+	w.get("/campaigns").must(t, http.StatusOK, `name="at"`, `name="retry-dead"`)
+	shown := w.upload(threePeople, "campaign", "spring", "at", at.Format("2006-01-02 15:04")).
+		must(t, http.StatusOK, "It starts at "+instant(at), "Invite 3 people")
+	w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, "spring")
+	if c := b.campaignOf("spring"); c.State != tasks.CampaignScheduled || !c.ScheduledAt.Equal(at) {
+		t.Errorf("%+v, want at %s", c, at)
+	}
+	berlin := at.Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)
+	w.upload("email_address\ndan@example.com\n", "campaign", "spring", "at", berlin).
+		must(t, http.StatusOK, "The campaign starts at "+instant(at)+", as it was scheduled before", "Invite 1 person")
+
+	b.campaign("summer", 1)
+	for text, says := range map[string]string{
+		"yesterday":        "“Start”",
+		"2020-01-01 09:00": "a time to come",
+	} {
+		w.upload(threePeople, "campaign", "later", "at", text).
+			must(t, http.StatusUnprocessableEntity, says, `value="`+text+`"`, `role="alert"`)
+	}
+	w.upload(threePeople, "campaign", "summer", "at", berlin).
+		must(t, http.StatusUnprocessableEntity, "has begun already")
+}
+
+// TestAListRetriesItsDead if that is asked, once, with the options that are given now, and not who dies after it was
+// shown.
+func TestAListRetriesItsDead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	b.campaign("spring", 3)
+	b.dead("spring", 2)
+	list := "email_address\nbulk0@example.com\nbulk1@example.com\nbulk2@example.com\n"
+	w.upload(list, "campaign", "spring").
+		must(t, http.StatusOK, "2 of the list are dead in the campaign, and not sent again", "there is nothing to send")
+	shown := w.upload(list+"new@example.com\n", "campaign", "spring", "retry-dead", "yes", "expires_in_days", "5").
+		must(t, http.StatusOK, "2 of the list are dead in the campaign, and retried with the options given here",
+			"Invite 1 person and retry 2 dead letters")
+	b.dead("spring", 1)
+	before := b.actions()
+	var both sync.WaitGroup
+	for range 3 {
+		both.Go(func() { w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, "spring") })
+	}
+	both.Wait()
+	if c := b.campaignOf("spring"); c.Recipients != 4 || c.Dead != 1 || b.letters() != 1 {
+		t.Errorf("%+v, and %d dead letters", c, b.letters())
+	}
+	if n := b.actions() - before; n < 1 || n > 3 { // each that has done something is noted
+		t.Errorf("%d actions are noted", n)
+	}
+	again, err := ledger.New(b.rdb, tasks.DefaultNamespace).TakeToAsk(t.Context(), "spring", 9, time.Minute, ledger.Unsure)
+	testkit.NoError(t, err)
+	for _, row := range again.Rows {
+		if !strings.Contains(string(row.Recipient), `"expires_in_days":5`) {
+			t.Errorf("%s is to be sent", row.Recipient)
+		}
+	}
+	if len(again.Rows) != 2 {
+		t.Errorf("%d are sent again", len(again.Rows))
+	}
+
+	only := w.upload(list, "campaign", "spring", "retry-dead", "yes").must(t, http.StatusOK, "Retry 1 dead letter<")
+	w.post("/list/send", "list", only.value("list")).must(t, http.StatusOK, "Done: put a list into campaign spring and "+
+		"retried 1 dead letter")
+	if n := b.letters(); n != 0 {
+		t.Errorf("%d dead letters are left", n)
 	}
 }

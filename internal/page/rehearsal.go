@@ -56,7 +56,7 @@ func (a *answers) settle() {
 }
 
 // askAbout asks Clerk about the rows of a list, and notes the answers with the list. It goes on after the visit.
-func (s *Server) askAbout(list *kept.List, d *desk.Desk, campaign string, rows []peoplefile.Row) {
+func (s *Server) askAbout(list *kept.List, d *desk.Desk, check listCheck, rows []peoplefile.Row) {
 	if len(rows) == 0 || s.Clerk == nil {
 		return
 	}
@@ -69,12 +69,12 @@ func (s *Server) askAbout(list *kept.List, d *desk.Desk, campaign string, rows [
 	s.note(s.life, list, answers{State: asking})
 	s.work.Go(func() {
 		defer func() { <-s.asks }()
-		s.rehearse(list, d, campaign, rows)
+		s.rehearse(list, d, check, rows)
 	})
 }
 
 // rehearse asks, and tells every moment how far it has come.
-func (s *Server) rehearse(list *kept.List, d *desk.Desk, campaign string, rows []peoplefile.Row) {
+func (s *Server) rehearse(list *kept.List, d *desk.Desk, check listCheck, rows []peoplefile.Row) {
 	ctx, cancel := context.WithTimeout(s.life, kept.For)
 	defer cancel()
 	var mu sync.Mutex
@@ -90,7 +90,7 @@ func (s *Server) rehearse(list *kept.List, d *desk.Desk, campaign string, rows [
 			}
 		}
 	})
-	a := s.rehearsed(ctx, d, campaign, rows, func(p ask.Progress) {
+	a := s.rehearsed(ctx, d, check, rows, func(p ask.Progress) {
 		mu.Lock()
 		defer mu.Unlock()
 		now.Progress = p
@@ -104,12 +104,12 @@ func (s *Server) rehearse(list *kept.List, d *desk.Desk, campaign string, rows [
 
 // rehearsed gives what Clerk says in the end.
 func (s *Server) rehearsed(
-	ctx context.Context, d *desk.Desk, campaign string, rows []peoplefile.Row, told func(ask.Progress),
+	ctx context.Context, d *desk.Desk, check listCheck, rows []peoplefile.Row, told func(ask.Progress),
 ) answers {
 	var r *desk.Rehearsal
 	clerk, err := s.Clerk()
 	if err == nil {
-		r, err = d.RehearseBulk(ctx, clerk, campaign, rows, time.Time{}, told)
+		r, err = d.RehearseBulk(ctx, clerk, check.Campaign, rows, check.start(), told)
 	}
 	if err == nil && r == nil {
 		err = errors.New("the worker has no key to ask Clerk with")

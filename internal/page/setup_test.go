@@ -26,6 +26,7 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
@@ -248,4 +249,33 @@ func (w *browser) follow(ctx context.Context, path string) <-chan string {
 		}
 	}()
 	return messages
+}
+
+// dead lets n recipients of a campaign die, each with a dead letter.
+func (b *bundle) dead(campaign string, n int) {
+	b.t.Helper()
+	ctx, ledgers := b.t.Context(), ledger.New(b.rdb, tasks.DefaultNamespace)
+	batch, err := ledgers.TakeForCall(ctx, campaign, n, time.Minute, 0, ledger.InBulk)
+	if testkit.NoError(b.t, err); len(batch.Rows) != n {
+		b.t.Fatalf("%d can die, want %d", len(batch.Rows), n)
+	}
+	var outcomes []ledger.Outcome
+	for _, row := range batch.Rows {
+		cause, now := fate.Failure{Reason: fate.Rejected, Code: "boom"}, time.Now().UTC()
+		var recipient tasks.Recipient
+		testkit.NoError(b.t, json.Unmarshal(row.Recipient, &recipient))
+		outcomes = append(outcomes, ledger.Outcome{
+			Row: row, At: now,
+			Decision: fate.Decision{State: row.State, Next: fate.Dead, Intent: fate.IntentRefused, Cause: &cause},
+			Letter: &deadletter.Entry{
+				ID: deadletter.RecipientID(campaign, row.ID), TaskID: ledger.TaskID(campaign, 1),
+				Type: tasks.TypeBulkInvite, Campaign: campaign, Recipient: &row.ID,
+				EmailAddress: recipient.EmailAddress, Failure: cause, FailedAt: now, Payload: row.Recipient,
+			},
+		})
+	}
+	settled, err := ledgers.Settle(ctx, campaign, batch, outcomes)
+	if testkit.NoError(b.t, err); len(settled) != n {
+		b.t.Fatalf("%d have died, want %d", len(settled), n)
+	}
 }
