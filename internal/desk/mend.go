@@ -374,7 +374,7 @@ func (d *Desk) AwaitRetried(
 	ctx context.Context, retried []Retried, waiting func(task string),
 ) (e Ended, err error) {
 	e.States = map[string]string{}
-	carriers := map[string]string{} // the tasks that drive campaigns
+	carriers := map[string]string{}                      // the tasks that drive campaigns
 	campaigns := map[string]map[store.AddressID]string{} // the letters of addresses
 	for _, r := range retried {
 		if name := r.Letter.Campaign; r.Letter.Recipient != nil {
