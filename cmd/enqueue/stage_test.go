@@ -69,14 +69,21 @@ func setup(t *testing.T) *stage {
 	s.rdb = redis.NewClient(&redis.Options{Addr: s.mini.Addr()})
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	s.clerk, s.clerkURL = clerktest.NewServer(t, clerktest.Config{Key: testKey})
+	s.furnish()
+	return s
+}
+
+// furnish puts what a worker would have put into the Redis of the stage.
+func (s *stage) furnish() {
+	s.t.Helper()
 	const namespace = tasks.DefaultNamespace
+	ctx, key := s.t.Context(), store.Keys(namespace)
 	worker := fmt.Sprintf(`%d|{"host":"host","pid":1,"version":"v1","key_kind":"test"}`,
 		time.Now().Add(time.Hour).UnixMilli())
-	s.mini.HSet(store.Keys(namespace).Workers(), "id", worker) // as if one ran
-	testkit.NoError(t, s.mini.Set(store.Keys(namespace).Secret(), strings.Repeat("s", 32)))
+	testkit.NoError(s.t, s.rdb.HSet(ctx, key.Workers(), "id", worker).Err()) // as if one ran
+	testkit.NoError(s.t, s.rdb.Set(ctx, key.Secret(), strings.Repeat("s", 32), 0).Err())
 	s.ledgers, s.letters = ledger.New(s.rdb, namespace), deadletter.NewStore(s.rdb, namespace)
 	s.records, s.directory = record.NewStore(s.rdb, namespace), directory.New(s.rdb, namespace)
-	return s
 }
 
 // idle lets the worker of setup be gone.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,5 +62,38 @@ func TestAListWithFaultsIsMended(t *testing.T) {
 	}
 	if !slices.Equal(kinds, []string{"campaign", "dead", "mended", "sent", "accepted"}) {
 		t.Errorf("the story is %v", kinds)
+	}
+}
+
+// TestTheDeadOfAListAreSentWhenItIsGivenAgain with options that mend them, and those of a deleted campaign as invites
+// of their own. Nobody is sent twice.
+func TestTheDeadOfAListAreSentWhenItIsGivenAgain(t *testing.T) {
+	t.Parallel()
+	const n = 12
+	s := start(t, clerktest.Config{})
+	for _, i := range []int{3, 7, 9} { // somebody else's invitations stand in the way
+		s.clerk.AddInvitation(fmt.Sprintf("bulk%d@example.com", i))
+	}
+	s.worker()
+	list := s.write("list.csv", csv("bulk", n))
+	again := []string{"bulk-invite", s.write("some.csv", csv("bulk", 8)), "--campaign", "spring", "--ignore-existing"}
+	want(t, s.ok("bulk-invite", list, "--campaign", "spring", "--wait"), map[string]any{"sent": n - 3, "dead": 3})
+	want(t, s.ok(again...), map[string]any{"added": 0, "known": 8, "known_dead": 2, "retried": 0})
+	s.onceEachOf(t, n-3)
+	want(t, s.ok(append(again, "--retry-dead", "--wait")...), map[string]any{"retried": 2, "sent": n - 1, "dead": 1})
+	s.onceEachOf(t, n-1)
+	want(t, s.ok(append(again, "--retry-dead")...), map[string]any{"known_dead": 0, "retried": 0})
+
+	for _, inv := range s.clerk.Invitations() {
+		if inv.EmailAddress == "bulk9@example.com" {
+			testkit.NoError(t, s.clerk.Expire(inv.ID)) // now it stands in nobody's way
+		}
+	}
+	s.ok("campaign", "delete", "spring", "--yes", "--retry-dead-letters")
+	testkit.Eventually(t, "the last one is sent", func() bool { return len(s.clerk.Ledger()) >= n })
+	s.ok("sync-list", "--wait")
+	s.onceEachOf(t, n)
+	if dead := s.deadLetters(); dead != 0 {
+		t.Errorf("%d dead letters are left", dead)
 	}
 }

@@ -507,13 +507,13 @@ var deleteScript = redis.NewScript(failedLua + Lua + store.RequestKeep + `
 if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
 local text, next = unpack(redis.pcall('HMGET', KEYS[1], 'entry', 'next')) -- garbage may be of another type
 if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
+unlist_letter(KEYS[2], ARGV[1]) -- needs no memory: Redis takes the others after it also when it is full
 if ARGV[3] == '' then
   redis.call('DEL', KEYS[3])
 elseif text then
   redis.call('HSET', KEYS[3], failed_at(text), ARGV[3])
   redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
-unlist_letter(KEYS[2], ARGV[1])
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 redis.call('SET', KEYS[4], 1, 'PX', request_keep)
 return 1

@@ -239,15 +239,15 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	case err != nil && !errors.Is(err, store.ErrGarbage): // garbage is deleted too
 		return false, err
 	}
-	if owner, address, ok := ownerOf(entry); ok {
-		if err := r.intents.Forget(ctx, owner, address); err != nil {
+	act := record.Act{At: time.Now().UTC(), What: string(deadletter.Deleted)}
+	if own, about := entry.Address(); about { // it needs memory, so it comes first: Redis may be full
+		gone := history.Event{At: act.At, What: act.What, TaskID: entry.TaskID, Campaign: entry.Campaign}
+		if err := r.remember(ctx, own, entry, gone); err != nil {
 			return false, err
 		}
 	}
-	act := record.Act{At: time.Now().UTC(), What: string(deadletter.Deleted)}
-	if own, about := entry.Address(); about {
-		gone := history.Event{At: act.At, What: act.What, TaskID: entry.TaskID, Campaign: entry.Campaign}
-		if err := r.remember(ctx, own, entry, gone); err != nil {
+	if owner, address, ok := ownerOf(entry); ok {
+		if err := r.intents.Forget(ctx, owner, address); err != nil {
 			return false, err
 		}
 	}
