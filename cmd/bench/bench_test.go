@@ -112,6 +112,16 @@ func TestBestSpan(t *testing.T) {
 	}
 }
 
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	list := people("person", 101)
+	out, rest := split(list, 50)
+	if len(out) != 3 || out[1].EmailAddress != list[50].EmailAddress || len(rest) != 98 ||
+		rest[0].EmailAddress != list[1].EmailAddress {
+		t.Errorf("got %d out and %d that remain; want numbers 0, 50 and 100, and the other 98", len(out), len(rest))
+	}
+}
+
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[float64]string{
