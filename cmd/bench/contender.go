@@ -101,7 +101,7 @@ func (s *stage) put(ctx context.Context, task *asynq.Task, err error) error {
 		return err
 	}
 	if _, err := s.plain.EnqueueContext(ctx, task); err != nil {
-		return fmt.Errorf("enqueuing for the baseline: %w", err)
+		return fmt.Errorf("enqueuing with asynq: %w", err)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ func measurements() []measurement {
 		waitingMeasurement(50_000),
 		latencyMeasurement("on an idle system", trial{usherInvites(), 1, 60}),
 		latencyMeasurement("during a campaign of 2,000", trial{usherCampaign(), 2000, reserve}),
+		producerMeasurement(),
 		speedMeasurement(),
 		speedRefusedMeasurement(),
 		memoryMeasurement(50_000),

@@ -29,7 +29,7 @@ type stage struct {
 	clerk   *testkit.Sandbox
 	workers []*testkit.Process
 	usher   *tasks.Client // enqueues for Usher
-	plain   *asynq.Client // enqueues for the baseline
+	plain   *asynq.Client // enqueues for the baseline, and what asynq itself enqueues for Usher
 }
 
 // on plays a contender's run on a stage of its own, which is gone afterwards.
