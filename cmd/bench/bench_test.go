@@ -47,6 +47,20 @@ func TestParseInfo(t *testing.T) {
 	}
 }
 
+func TestParseCalls(t *testing.T) {
+	t.Parallel()
+	const stats = "# Commandstats\r\ncmdstat_rpoplpush:calls=812,usec=900,usec_per_call=1.11\r\n" +
+		"cmdstat_config|get:calls=3,usec=9\r\ncmdstat_rpop:calls=many,usec=9\r\n"
+	for command, want := range map[string]int64{"rpoplpush": 812, "config|get": 3, "blmove": 0} {
+		if n, err := parseCalls(stats, command); n != want || err != nil {
+			t.Errorf("%s was called %d times, %v; want %d", command, n, err, want)
+		}
+	}
+	if n, err := parseCalls(stats, "rpop"); err == nil {
+		t.Errorf("%q calls are %d, want an error", "many", n)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	t.Parallel()
 	const stat = "4711 (a (bad) name) S 1 4711 4711 0 -1 4194304 1200 0 3 0 150 50 0 0 20 0 9 0 12345 1000 200\n"

@@ -39,6 +39,7 @@ func measurements() []measurement {
 		latencyMeasurement("on an idle system", trial{usherInvites(), 1, 60}),
 		latencyMeasurement("during a campaign of 2,000", trial{usherCampaign(), 2000, reserve}),
 		producerMeasurement(),
+		crowdMeasurement(),
 		speedMeasurement(),
 		speedRefusedMeasurement(),
 		memoryMeasurement(50_000),
