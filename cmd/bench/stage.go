@@ -27,9 +27,9 @@ type stage struct {
 	setup   setup
 	redis   *redisServer
 	clerk   *testkit.Sandbox
-	workers []*testkit.Process
-	usher   *tasks.Client // enqueues for Usher
-	plain   *asynq.Client // enqueues for the baseline, and what asynq itself enqueues for Usher
+	workers []*testkit.Process // and what a contender has begun with
+	usher   *tasks.Client      // enqueues for Usher
+	plain   *asynq.Client      // enqueues for the baseline, and what asynq itself enqueues for Usher
 }
 
 // on plays a contender's run on a stage of its own, which is gone afterwards.
@@ -55,6 +55,11 @@ func (b *bench) on(ctx context.Context, c contender, setup setup, play func(s *s
 	defer s.usher.Close()
 	s.plain = asynq.NewClient(asynq.RedisClientOpt{Addr: redis.Addr})
 	defer s.plain.Close()
+	if c.begin != nil {
+		if err := c.begin(ctx, s); err != nil {
+			return err
+		}
+	}
 	return play(s)
 }
 

@@ -68,12 +68,13 @@ type report struct {
 	compared bool // with an earlier build
 }
 
-// complete tells whether every figure was measured.
+// complete tells whether every figure was measured for which there is a program.
 func (r report) complete() bool {
 	for _, row := range r.rows {
-		missing := row.before.err != nil && !errors.Is(row.before.err, errNoEarlier)
-		if missing || row.usher.err != nil || row.baseline.err != nil {
-			return false
+		for _, err := range []error{row.usher.err, row.before.err, row.baseline.err} {
+			if err != nil && !errors.Is(err, errNoEarlier) && !errors.Is(err, errNoNode) {
+				return false
+			}
 		}
 	}
 	return true
