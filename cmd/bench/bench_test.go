@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"math"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
+	"example.com/usher/tasks"
 )
 
 func TestPercentile(t *testing.T) {
@@ -44,6 +46,20 @@ func TestParseInfo(t *testing.T) {
 		if n, err := parseInfo(info, name); err == nil {
 			t.Errorf("%s is %d, want an error", name, n)
 		}
+	}
+}
+
+func TestParseCalls(t *testing.T) {
+	t.Parallel()
+	const stats = "# Commandstats\r\ncmdstat_rpoplpush:calls=812,usec=900,usec_per_call=1.11\r\n" +
+		"cmdstat_config|get:calls=3,usec=9\r\ncmdstat_rpop:calls=many,usec=9\r\n"
+	for command, want := range map[string]int64{"rpoplpush": 812, "config|get": 3, "blmove": 0} {
+		if n, err := parseCalls(stats, command); n != want || err != nil {
+			t.Errorf("%s was called %d times, %v; want %d", command, n, err, want)
+		}
+	}
+	if n, err := parseCalls(stats, "rpop"); err == nil {
+		t.Errorf("%q calls are %d, want an error", "many", n)
 	}
 }
 
@@ -166,6 +182,49 @@ func TestBestSpan(t *testing.T) {
 		if got := bestSpan(n); got != want {
 			t.Errorf("bestSpan(%d) = %s, want %s", n, got, want)
 		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	list := people("person", 101)
+	out, rest := split(list, 50)
+	if len(out) != 3 || out[1].EmailAddress != list[50].EmailAddress || len(rest) != 98 ||
+		rest[0].EmailAddress != list[1].EmailAddress {
+		t.Errorf("got %d out and %d that remain; want numbers 0, 50 and 100, and the other 98", len(out), len(rest))
+	}
+}
+
+func TestBullJobs(t *testing.T) {
+	t.Parallel()
+	tens, ones := bullJobs(people("person", 25), bulkSize), bullJobs(people("person", 2), 1)
+	if len(tens) != 3 || len(ones) != 2 {
+		t.Fatalf("%d jobs for ten and %d for one, want 3 and 2", len(tens), len(ones))
+	}
+	if last, ok := tens[2].Data.([]tasks.Recipient); !ok || len(last) != 5 {
+		t.Errorf("the last job for ten has %v, want the 5 that remain", tens[2].Data)
+	}
+	if one, ok := ones[1].Data.(tasks.Recipient); !ok || one.EmailAddress != "person00001@example.com" {
+		t.Errorf("the second job for one has %v", ones[1].Data)
+	}
+}
+
+func TestWithoutNodeNothingElseIsMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	b := &bench{dir: t.TempDir()}
+	if err := b.installBull(t.Context()); !errors.Is(err, errNoNode) {
+		t.Fatalf("got %v, want that node is not installed", err)
+	}
+	without := row{answer: answer{before: figure{err: errNoEarlier}, baseline: measured(0, b.bull.err)}}
+	if got := without.remarks(); got != "baseline not measured: node is not installed" {
+		t.Errorf("the row remarks %q", got)
+	}
+	if !(report{rows: []row{without}}).complete() {
+		t.Error("the report is not complete; want it to be: there is nothing to measure")
+	}
+	without.baseline.err = errNoFigure
+	if (report{rows: []row{without}}).complete() {
+		t.Error("the report is complete without a figure")
 	}
 }
 

@@ -58,6 +58,8 @@ func (b *bench) worker(name string, env []string) testkit.Command {
 		c.Path, c.Args = b.self, []string{baselineWorker}
 	case earlierWorker:
 		c.Path = filepath.Join(b.old, usherWorker)
+	case bullWorker:
+		c.Path, c.Args = b.bull.node, []string{b.bull.script, "work"}
 	}
 	return c
 }

@@ -16,7 +16,8 @@ import (
 type contender struct {
 	name    string
 	worker  string
-	list    bool // it enqueues all recipients at once
+	list    bool                                      // it enqueues all recipients at once
+	begin   func(ctx context.Context, s *stage) error // starts what it enqueues with; may be nil
 	enqueue func(ctx context.Context, s *stage, people []tasks.Recipient) error
 }
 
@@ -78,12 +79,14 @@ func plainInvites() contender {
 	return contender{name: "baseline, a task each", worker: baselineWorker, enqueue: enqueue}
 }
 
+// bulkSize is how many Clerk takes at once.
+const bulkSize = 10
+
 // plainBulks is the baseline with a task for ten, which is a call.
 func plainBulks() contender {
-	const size = 10 // that Clerk takes at once
 	enqueue := func(ctx context.Context, s *stage, people []tasks.Recipient) error {
 		for len(people) > 0 {
-			n := min(size, len(people))
+			n := min(bulkSize, len(people))
 			task, err := bulkTask(people[:n])
 			if err := s.put(ctx, task, err); err != nil {
 				return err
@@ -100,7 +103,7 @@ func (s *stage) put(ctx context.Context, task *asynq.Task, err error) error {
 		return err
 	}
 	if _, err := s.plain.EnqueueContext(ctx, task); err != nil {
-		return fmt.Errorf("enqueuing for the baseline: %w", err)
+		return fmt.Errorf("enqueuing with asynq: %w", err)
 	}
 	return nil
 }

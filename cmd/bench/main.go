@@ -1,6 +1,6 @@
 // Command bench measures Usher against a plain asynq worker, both in one run and on one machine, and prints a table
-// in which every figure stands beside its baseline. It starts what it needs (redis-server, the sandbox Clerk, the
-// workers) and ends it.
+// in which every figure stands beside its baseline. Where node is installed, BullMQ is the baseline of some. It starts
+// what it needs (redis-server, the sandbox Clerk, the workers) and ends it.
 package main
 
 import (

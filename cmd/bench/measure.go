@@ -38,8 +38,12 @@ func measurements() []measurement {
 		waitingMeasurement(50_000),
 		latencyMeasurement("on an idle system", trial{usherInvites(), 1, 60}),
 		latencyMeasurement("during a campaign of 2,000", trial{usherCampaign(), 2000, reserve}),
+		producerMeasurement(),
+		bullLatencyMeasurement(),
+		crowdMeasurement(),
 		speedMeasurement(),
 		apiMeasurement(),
+		speedRefusedMeasurement(),
 		memoryMeasurement(50_000),
 		largeMeasurement(),
 	}
@@ -70,9 +74,10 @@ func list(out io.Writer, chosen []measurement) {
 
 // bench is one run of the benchmark.
 type bench struct {
-	dir      string // of Usher's worker, and of what the processes write
-	self     string // path of this program
-	old      string // folder of an earlier build; empty if there is none
+	dir      string            // of Usher's worker, and of what the processes write
+	self     string            // path of this program
+	old      string            // folder of an earlier build; empty if there is none
+	bull     *bullInstallation // nil until it is asked for
 	progress io.Writer
 }
 

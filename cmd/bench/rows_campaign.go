@@ -31,10 +31,10 @@ const (
 // campaignMeasurement sends a campaign through Clerk's limits, with two workers.
 func campaignMeasurement() measurement {
 	return measurement{
-		questions: []question{
+		questions: append([]question{
 			{"send a campaign of 1,390: time from first to last call", "× best", "lower"},
 			{"the same: calls refused with 429", "calls", "lower"},
-		},
+		}, bullQuestions()...),
 		run: func(ctx context.Context, b *bench) []answer {
 			usher := b.sendAll(ctx, usherCampaign(), campaignSize)
 			before := b.sendAll(ctx, usherCampaign().before(), campaignSize)
@@ -48,10 +48,10 @@ func campaignMeasurement() measurement {
 				number(campaignSize),
 				number(plainSize),
 			)
-			return []answer{
+			return append([]answer{
 				{usher.times(), before.times(), plain.times(), took},
 				{usher.refusals(), before.refusals(), plain.refusals(), size},
-			}
+			}, b.bullAnswers(ctx, usher, before)...)
 		},
 	}
 }

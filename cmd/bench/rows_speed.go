@@ -16,7 +16,7 @@ const (
 func speedMeasurement() measurement {
 	return measurement{
 		questions: []question{
-			{"no limits: invite tasks", "calls/s", "higher"},
+			{"no limits: invite tasks", "recipients/s", "higher"},
 			{"no limits: a list", "recipients/s", "higher"},
 		},
 		run: func(ctx context.Context, b *bench) []answer {
@@ -30,7 +30,7 @@ func speedMeasurement() measurement {
 			}
 			runs := fmt.Sprintf("median of %d alternating runs of %s", speedRuns, number(speedInvites))
 			lists := fmt.Sprintf(
-				"the same of a bulk-invite of %s; the baseline and Usher's invite tasks (%s) make a call for each",
+				"the same of a bulk-invite of %s (Usher's invite tasks: %s); the baseline makes a call for each",
 				number(speedList),
 				singles.median(),
 			)

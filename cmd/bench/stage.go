@@ -27,10 +27,10 @@ type stage struct {
 	setup   setup
 	redis   *redisServer
 	clerk   *testkit.Sandbox
-	workers []*testkit.Process
-	api     string        // address of the server for HTTP; empty while none runs
-	usher   *tasks.Client // enqueues for Usher
-	plain   *asynq.Client // enqueues for the baseline
+	workers []*testkit.Process // and what a contender has begun with
+	api     string             // address of the server for HTTP; empty while none runs
+	usher   *tasks.Client      // enqueues for Usher
+	plain   *asynq.Client      // enqueues for the baseline, and what asynq itself enqueues for Usher
 }
 
 // on plays a contender's run on a stage of its own, which is gone afterwards.
@@ -56,6 +56,11 @@ func (b *bench) on(ctx context.Context, c contender, setup setup, play func(s *s
 	defer s.usher.Close()
 	s.plain = asynq.NewClient(asynq.RedisClientOpt{Addr: redis.Addr})
 	defer s.plain.Close()
+	if c.begin != nil {
+		if err := c.begin(ctx, s); err != nil {
+			return err
+		}
+	}
 	return play(s)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -67,11 +68,11 @@ type report struct {
 	compared bool // with an earlier build
 }
 
-// complete tells whether every figure was measured.
+// complete tells whether every figure was measured for which there is a program.
 func (r report) complete() bool {
 	for _, row := range r.rows {
 		for _, side := range []figure{row.usher, row.before, row.baseline} {
-			if side.err != nil && !absent(side.err) {
+			if side.err != nil && !absent(side.err) && !errors.Is(side.err, errNoNode) {
 				return false
 			}
 		}

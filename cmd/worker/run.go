@@ -69,15 +69,17 @@ type checked struct {
 const sandboxSettle = time.Second
 
 // memoryLimit is how much memory may be in use before garbage is collected more often.
-const memoryLimit = 96 << 20
+const memoryLimit = 64 << 20
 
 type runCommand struct{}
 
 // Run is called by kong.
 func (*runCommand) Run(ctx context.Context, c *workerFlags, out *streams) error {
-	// A call leaves much garbage, and little lives long: collecting it less often saves a tenth of the work.
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(memoryLimit)
+	if os.Getenv("GOGC") == "" {
+		// A call leaves much garbage, and little lives long: collecting it less often saves a tenth of the work.
+		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	if c.Sandbox {
 		c.Redis.UseSandbox()
 		c.Clerk.UseSandbox()

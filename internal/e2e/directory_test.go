@@ -209,7 +209,7 @@ func TestAListOfAnyLengthTakesLittleMemory(t *testing.T) {
 	clock := &pastClock{}
 	s := start(t, clerktest.Config{Now: clock.now}, "USHER_LIMIT_OVERALL=0", "USHER_LOG_LEVEL=info")
 	s.seed(clock, few, 2*time.Hour, time.Second)
-	w := s.worker()
+	w := s.worker("GOGC=100") // so that little is garbage
 	s.ok("sync-list", "--wait")
 	synced, exported := memory(t, w.PID()), s.exportMemory(few)
 	s.seed(clock, many-few, time.Hour, time.Millisecond)

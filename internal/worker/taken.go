@@ -33,9 +33,8 @@ const (
 var takeScript = redis.NewScript(`
 local taken = {}
 if redis.call('EXISTS', KEYS[2]) == 1 then return taken end
-for _ = 1, tonumber(ARGV[3]) do
+for _ = 1, math.min(tonumber(ARGV[3]), redis.call('LLEN', KEYS[1])) do
   local id = redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
-  if not id then break end
   local task = ARGV[2] .. id
   redis.call('HSET', task, 'state', 'active')
   redis.call('HDEL', task, 'pending_since')
@@ -88,18 +87,19 @@ func (t *taken) next(ctx context.Context) (message string) {
 	return message
 }
 
-// take answers a dequeue of asynq's with the first of the tasks that it takes. The others wait.
-func (t *taken) take(ctx context.Context, keys []string, args []any) *redis.Cmd {
+// take answers a dequeue of asynq's with the first of the tasks that it takes. The others wait. It tells whether there
+// may be more tasks.
+func (t *taken) take(ctx context.Context, keys []string, args []any) (answer *redis.Cmd, more bool) {
 	t.since, t.keys, t.lease, t.prefix = time.Now(), keys, args[0], args[1]
 	found, err := takeScript.Run(ctx, t.redis, keys, t.lease, t.prefix, takenAtOnce).StringSlice()
 	switch {
 	case err != nil:
-		return redis.NewCmdResult(nil, err)
+		return redis.NewCmdResult(nil, err), false
 	case len(found) < 2:
-		return redis.NewCmdResult(nil, redis.Nil)
+		return redis.NewCmdResult(nil, redis.Nil), false
 	}
 	t.waiting = found[2:]
-	return redis.NewCmdResult(found[1], nil)
+	return redis.NewCmdResult(found[1], nil), len(found) == 2*takenAtOnce
 }
 
 // putBack puts back the tasks that wait. Those that it cannot put back asynq does when their leases have run out.

@@ -38,7 +38,7 @@ const (
 	lookGrace = time.Second
 	// lookAgain is how soon a worker looks again after another one took the task. All workers that wait see each task,
 	// and one of them gets it. So one that gets tasks sees them all, and the others ask for few in vain.
-	lookAgain = 350 * time.Millisecond
+	lookAgain = 450 * time.Millisecond
 	// A lookout that found tasks so many times in a row, each in such a time, does not look before it takes the next.
 	enoughReady = 3
 	readyAtOnce = 5 * time.Millisecond
@@ -258,7 +258,13 @@ func (l *lookout) dequeue(ctx context.Context, keys []string, args []any, send f
 		}
 	}
 	if !looks && l.working.Load() < l.room {
-		send = func() *redis.Cmd { return l.taken.take(ctx, keys, args) }
+		send = func() *redis.Cmd {
+			answer, more := l.taken.take(ctx, keys, args)
+			if !more {
+				l.ready = 0
+			}
+			return answer
+		}
 	}
 	answer := send()
 	switch err := answer.Err(); {
