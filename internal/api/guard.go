@@ -25,9 +25,6 @@ import (
 	"example.com/usher/internal/tokens"
 )
 
-// bodyTime is how long the body of a request may take that is no upload.
-const bodyTime = 10 * time.Second
-
 // Handler gives what answers requests.
 func (s *Server) Handler() http.Handler {
 	outer := http.NewServeMux()
@@ -241,9 +238,6 @@ func (s *Server) body(ctx huma.Context, next func(huma.Context)) {
 	if wanted != nil && !isJSON(r.Header.Get("Content-Type")) {
 		refuse(w, r, problem(http.StatusUnsupportedMediaType, mediaType, "the body must be application/json in UTF-8"))
 		return
-	}
-	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostBody))
 	switch {

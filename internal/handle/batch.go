@@ -2,6 +2,7 @@ package handle
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"example.com/usher/internal/dispatch"
@@ -155,9 +156,20 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	return o
 }
 
+// settledAtOnce is how many outcomes are written in one step. Dead ones take the longest: 100 of them stop Redis for
+// two milliseconds.
+const settledAtOnce = 100
+
 // write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
 func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
+	for some := range slices.Chunk(outcomes, settledAtOnce) {
+		d.writeSome(taken, some)
+	}
+	d.change()
+}
+
+func (d *driver) writeSome(taken ledger.Batch, outcomes []ledger.Outcome) {
 	recorded, err := persisted(d.h.life.Writing, d.h, func(ctx context.Context) ([]ledger.Outcome, error) {
 		return d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
 	})
@@ -173,5 +185,4 @@ func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
 			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)
 		}
 	}
-	d.change()
 }
