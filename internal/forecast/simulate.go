@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -205,17 +206,26 @@ func (p *play) lookUp(recipients int) {
 	}
 }
 
-// extrapolate ends the campaigns that are left at the pace so far.
+// extrapolate ends the campaigns that are left at the pace so far. Those of which one begins before another has ended
+// end together.
 func (p *play) extrapolate() {
-	left := 0
-	for _, r := range p.turns {
-		left += r.left()
-	}
-	rest := float64(left) / float64(max(1, p.sent)) * float64(p.now)
-	if rest > float64(horizon-p.now) {
-		return
-	}
-	for _, r := range p.turns {
-		r.end, r.extrapolated = p.now+time.Duration(rest), true
+	pace := float64(p.now) / float64(max(1, p.sent)) // time for one recipient
+	turns := slices.SortedFunc(slices.Values(p.turns), func(a, b *runner) int { return cmp.Compare(a.start, b.start) })
+	end, together := p.now, 0
+	for i, r := range turns {
+		if r.start > end {
+			end, together = r.start, i
+		}
+		rest := float64(r.left()) * pace
+		if rest > float64(horizon-end) {
+			return
+		}
+		end += time.Duration(rest)
+		if i+1 < len(turns) && turns[i+1].start <= end {
+			continue
+		}
+		for _, ends := range turns[together : i+1] {
+			ends.end, ends.extrapolated = end, true
+		}
 	}
 }

@@ -214,8 +214,14 @@ func TestManyRecipientsAreForetold(t *testing.T) {
 	for i := range 100 { // more than is played
 		o.Campaigns = append(o.Campaigns, running(string(rune('A'+i)), 200_000))
 	}
-	want := 101 * 200_000 / 330 * time.Hour
-	for name, f := range o.Foresee() {
+	want, later := 101*200_000/330*time.Hour, 9*365*24*time.Hour
+	o.Campaigns = append(o.Campaigns, Campaign{Name: "later", Remaining: 3300, Start: later})
+	foreseen := o.Foresee()
+	if got := foreseen["later"].ETA.Sub(now); got < later || got > later+24*time.Hour {
+		t.Errorf("one that begins after %s ends after %s", later, got)
+	}
+	delete(foreseen, "later")
+	for name, f := range foreseen {
 		if got := f.ETA.Sub(now); math.Abs(float64(got-want)) > float64(want)/20 {
 			t.Errorf("%s ends after %s, want about %s", name, got, want)
 		}

@@ -113,6 +113,9 @@ func confirmCancel(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.State.Over() {
+		return nil, &problem{http.StatusConflict, "The campaign is " + string(c.State), "There is nothing to cancel."}
+	}
 	path := "/campaigns/" + url.PathEscape(c.Name)
 	return question{
 		Title:       "Cancel campaign " + c.Name + "?",

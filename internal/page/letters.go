@@ -133,10 +133,10 @@ func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
 // letterRow shows a letter. A viewer gets nothing that may hold an address, and no id: there is nothing to do with it.
 func (v *visit) letterRow(e deadletter.Entry) letterRow {
 	row := letterRow{Entry: e, Who: v.address(e.EmailAddress)}
-	if row.Who == "" {
+	switch {
+	case v.operates() && row.Who == "":
 		row.Who = e.InvitationID
-	}
-	if !v.operates() {
+	case !v.operates():
 		row.ID, row.TaskID, row.Failure.Message, row.Payload = "", "", "", nil
 	}
 	return row

@@ -416,6 +416,7 @@ func TestAListStartsWhenItIsAsked(t *testing.T) {
 	if c := b.campaignOf("spring"); c.State != tasks.CampaignScheduled || !c.ScheduledAt.Equal(at) {
 		t.Errorf("%+v, want at %s", c, at)
 	}
+	w.get("/campaigns/spring").must(t, http.StatusOK, "Starts", instant(at))
 	berlin := at.Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)
 	w.upload("email_address\ndan@example.com\n", "campaign", "spring", "at", berlin).
 		must(t, http.StatusOK, "The campaign starts at "+instant(at)+", as it was scheduled before", "Invite 1 person")

@@ -49,6 +49,7 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	w.get("/campaigns/spring/cancel").must(t, http.StatusOK, "3 of 3 will not be invited", "Cancel the campaign")
 	w.post("/campaigns/spring/cancel").must(t, http.StatusOK, "Done: cancelled campaign spring", "cancelled")
 	w.post("/campaigns/spring/cancel").must(t, http.StatusOK)
+	w.get("/campaigns/spring/cancel").must(t, http.StatusConflict, "is cancelled", "nothing to cancel")
 	w.post("/campaigns/spring/resume").must(t, http.StatusConflict)
 	w.post("/campaigns/spring/burn").must(t, http.StatusNotFound)
 	for _, did := range []string{"paused", "resumed", "cancelled"} {
