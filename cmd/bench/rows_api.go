@@ -124,7 +124,8 @@ type apiConn struct {
 
 // invite sends one request, which must be accepted.
 func (c *apiConn) invite(addr string, person tasks.Recipient) error {
-	const head = "POST /v1/invitations HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+	const head = "POST /v1/invitations HTTP/1.1\r\nHost: %s\r\n" +
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 	body := `{"email_address":"` + person.EmailAddress + `"}`
 	c.request = append(fmt.Appendf(c.request[:0], head, addr, len(body)), body...)
 	if _, err := c.Write(c.request); err != nil {

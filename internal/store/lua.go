@@ -22,13 +22,14 @@ local function stamp(n) return string.format('%.0f', n) end
 // was emptied holds none. What a failover or a crash loses is not copy_age old: by their defaults neither Sentinel nor
 // a Cluster promotes a replica that has been without its master for five minutes, and seen_every comes on top.
 //
-// It also gives which Redis it is (id; empty: it does not tell) and for how long it has run (run, s; -1), whether a copy
-// was put back and work rests (rests), when that was told last (restored, ms; 0: never), how much older than what a
-// process had seen the copy is (behind, ms; 0: a person has told it), and seen.
+// It also gives which Redis it is (id; empty: it does not tell) and for how long it has run (run, s; -1), whether a
+// copy was put back and work rests (rests), when that was told last (restored, ms; 0: never), how much older than what
+// a process had seen the copy is (behind, ms; 0: a person has told it), and seen.
 const MemoryLua = `
 local count_keep, loss_told, copy_age, seen_every = 3600000, 3000, 600000, 60000
 
 local function begin_rest(restored, lost, seen, latest, behind)
+  redis.call('PERSIST', restored) -- it needs no memory: then Redis takes the rest too when it is full
   local at = math.max(now, latest, tonumber(redis.call('GET', seen) or '0'))
   redis.call('SET', seen, stamp(at))
   if redis.call('HEXISTS', restored, 'at') == 1 and redis.call('HEXISTS', restored, 'ended') == 0 then return at end

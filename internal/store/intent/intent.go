@@ -92,8 +92,8 @@ func Over(stored string, before time.Time) bool {
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', with since and how it stands now as Parse reads it; 'busy', with
-//	  the instant at which asking again makes sense; or 'unsure'. An owner that was born before Redis may have lost its memory, and of whom it has known
-//	  no call since, is unsure: the record of one may be lost
+//	  the instant at which asking again makes sense; or 'unsure'. An owner that was born before Redis may have lost
+//	  its memory, and of whom it has known no call since, is unsure: the record of one may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent

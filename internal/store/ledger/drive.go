@@ -59,7 +59,8 @@ if for_call then
 end
 local taken = { stamp(now) }
 local function give(id, row, standing)
-  for _, value in ipairs({ id, row, standing or intent.standing(intents .. id, owner) }) do taken[#taken + 1] = value end
+  taken[#taken + 1], taken[#taken + 2] = id, row
+  taken[#taken + 1] = standing or intent.standing(intents .. id, owner)
 end
 local before = redis.call('LRANGE', KEYS[13], 0, -1)
 for i = 2, #before do
