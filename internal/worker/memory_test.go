@@ -310,5 +310,9 @@ func TestWhatHasCostRedisItsMemoryIsSaid(t *testing.T) {
 	says("Redis was started anew")
 	testkit.NoError(t, rdb.Set(t.Context(), db.Key.Lost(), 1, 0).Err()) // too long ago to be the same loss
 	testkit.NoError(t, rdb.Set(t.Context(), count.Keys("test")[2], 0, 0).Err())
+	testkit.Eventually(t, "the next loss has an instant of its own", func() bool {
+		now, err := rdb.Time(t.Context()).Result()
+		return err == nil && now.UnixMilli() > before.lost.UnixMilli()
+	})
 	says("Redis has lost what was written last")
 }
