@@ -28,16 +28,13 @@ func (b *bench) bullAnswers(ctx context.Context, usher, before sending) []answer
 func bullLatencyMeasurement() measurement {
 	const invite = "against BullMQ: an invite on an idle system, from enqueued to its call at Clerk"
 	return measurement{
-		questions: []question{{invite + ": p50", "ms", "lower"}, {invite + ": p95", "ms", "lower"}},
+		questions: latencyQuestions(invite),
 		run: func(ctx context.Context, b *bench) []answer {
 			of := func(c contender) latencies { return b.latencies(ctx, c, trial{c, 1, producerInvites}) }
 			usher, before, bull := of(usherInvites()), of(usherInvites().before()), of(bullInvites())
 			note := fmt.Sprintf("%d invites, one each %s; baseline: BullMQ %s, a job each; that its producer tells when it has "+
 				"added one favours it by some 0.3 ms", producerInvites, inviteEvery, bullVersion)
-			return []answer{
-				{usher.percentile(50), before.percentile(50), bull.percentile(50), note},
-				{usher.percentile(95), before.percentile(95), bull.percentile(95), ""},
-			}
+			return latencyAnswers(usher, before, bull, note)
 		},
 	}
 }

@@ -26,7 +26,7 @@ type trial struct {
 func latencyMeasurement(when string, t trial) measurement {
 	invite := "an invite " + when + ", from enqueued to its call at Clerk"
 	return measurement{
-		questions: []question{{invite + ": p50", "ms", "lower"}, {invite + ": p95", "ms", "lower"}},
+		questions: latencyQuestions(invite),
 		run: func(ctx context.Context, b *bench) []answer {
 			usher := b.latencies(ctx, usherInvites(), t)
 			before := b.latencies(ctx, usherInvites().before(), trial{t.other.before(), t.backlog, t.invites})
@@ -35,11 +35,21 @@ func latencyMeasurement(when string, t trial) measurement {
 			if t.backlog > 1 {
 				note += fmt.Sprintf("; Usher keeps a reserve of %d, the baseline has one queue", reserve)
 			}
-			return []answer{
-				{usher.percentile(50), before.percentile(50), plain.percentile(50), note},
-				{usher.percentile(95), before.percentile(95), plain.percentile(95), plain.missingNote()},
-			}
+			return latencyAnswers(usher, before, plain, note)
 		},
+	}
+}
+
+// latencyQuestions are two rows about how long something takes.
+func latencyQuestions(what string) []question {
+	return []question{{what + ": p50", "ms", "lower"}, {what + ": p95", "ms", "lower"}}
+}
+
+// latencyAnswers answer latencyQuestions.
+func latencyAnswers(usher, before, baseline latencies, note string) []answer {
+	return []answer{
+		{usher.percentile(50), before.percentile(50), baseline.percentile(50), note},
+		{usher.percentile(95), before.percentile(95), baseline.percentile(95), baseline.missingNote()},
 	}
 }
 

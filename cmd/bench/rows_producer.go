@@ -18,16 +18,13 @@ const producerInvites = 40
 func producerMeasurement() measurement {
 	const invite = "an invite of a plain asynq producer on an idle system, from enqueued to its call at Clerk"
 	return measurement{
-		questions: []question{{invite + ": p50", "ms", "lower"}, {invite + ": p95", "ms", "lower"}},
+		questions: latencyQuestions(invite),
 		run: func(ctx context.Context, b *bench) []answer {
 			of := func(c contender) latencies { return b.latencies(ctx, c, trial{c, 1, producerInvites}) }
 			usher, before, plain := of(usherPlainProducer()), of(usherPlainProducer().before()), of(plainInvites())
 			note := fmt.Sprintf("%d invites, one each %s; asynq's own client puts Usher's payload into Usher's queue",
 				producerInvites, inviteEvery)
-			return []answer{
-				{usher.percentile(50), before.percentile(50), plain.percentile(50), note},
-				{usher.percentile(95), before.percentile(95), plain.percentile(95), plain.missingNote()},
-			}
+			return latencyAnswers(usher, before, plain, note)
 		},
 	}
 }

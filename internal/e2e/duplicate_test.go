@@ -90,10 +90,7 @@ func (s *system) old(id string) {
 // resent wants n invitations made, one for each address, and the old ones revoked.
 func (s *system) resent(old map[string]string, n int) {
 	s.t.Helper()
-	made := map[string]int{}
-	for _, sent := range s.clerk.Ledger() {
-		made[sent.Folded]++
-	}
+	made := s.invited()
 	for address, times := range made {
 		if times != 1 {
 			s.t.Errorf("%s was invited %d times", address, times)

@@ -86,10 +86,7 @@ func TestACampaignIsDeletedWhenItWasKeptForLongEnough(t *testing.T) {
 // onceEachOf wants n addresses in the sandbox's ledger, each of them once.
 func (s *system) onceEachOf(t *testing.T, n int) {
 	t.Helper()
-	times := map[string]int{}
-	for _, sent := range s.clerk.Ledger() {
-		times[sent.Address]++
-	}
+	times := s.invited()
 	if total := len(s.clerk.Ledger()); len(times) != n || total != n {
 		t.Errorf("%d invitations to %d addresses, want %d: %v", total, len(times), n, times)
 	}

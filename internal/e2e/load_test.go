@@ -27,13 +27,19 @@ func (s *system) finished(recipients, singles int) bool {
 	return len(s.clerk.Ledger()) >= recipients+singles && s.state("bulk:load:1") == tasks.StateDone
 }
 
+// invited counts how often each address, folded, was invited.
+func (s *system) invited() map[string]int {
+	times := map[string]int{}
+	for _, sent := range s.clerk.Ledger() {
+		times[sent.Folded]++
+	}
+	return times
+}
+
 // onceEach checks the sandbox's ledger: everybody exactly once, and no request refused by a limit.
 func (s *system) onceEach(recipients, singles int) {
 	s.t.Helper()
-	seen := map[string]int{}
-	for _, sent := range s.clerk.Ledger() {
-		seen[sent.Folded]++
-	}
+	seen := s.invited()
 	for i := range recipients {
 		if n := seen[fmt.Sprintf("bulk%d@example.com", i)]; n != 1 {
 			s.t.Errorf("bulk%d was invited %d times", i, n)

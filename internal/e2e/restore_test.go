@@ -197,10 +197,7 @@ func TestAfterARestoreNobodyIsInvitedTwice(t *testing.T) {
 func (r *restoreStage) checkRestored() {
 	t := r.t
 	t.Helper()
-	times := map[string]int{}
-	for _, sent := range r.clerk.Ledger() {
-		times[sent.Address]++
-	}
+	times := r.invited()
 	for address, n := range times {
 		if n > 1 {
 			t.Errorf("%s was invited %d times", address, n)

@@ -157,7 +157,7 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 }
 
 // settledAtOnce is how many outcomes are written in one step. Dead ones take the longest: 100 of them stop Redis for
-// two milliseconds.
+// two to four milliseconds.
 const settledAtOnce = 100
 
 // write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out

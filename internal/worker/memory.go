@@ -272,10 +272,10 @@ func (w *Worker) watchMemory(ctx context.Context) {
 // rest lets calls that change something at Clerk wait, or go on, and says so.
 func (w *Worker) rest(now memory) {
 	w.Health.restored.Store(now.rest)
-	if w.caller.Restored.Set(now.rest); now.rest == w.rests {
+	if changed := w.caller.Restored.Set(now.rest); !changed {
 		return
 	}
-	switch w.rests = now.rest; {
+	switch {
 	case !now.rest:
 		w.Log.Info().Msg("work goes on after Redis was restored")
 	case now.behind > 0:

@@ -50,7 +50,6 @@ type Worker struct {
 	handler  *handle.Handler
 	asynqLog *asynqLog
 	memory   memory // as seen at the start
-	rests    bool   // Redis was restored from a copy, and that was told
 	count    *store.Memory
 
 	accepting context.Context // ends when the worker begins to stop: nothing waits any longer
