@@ -64,8 +64,9 @@ type Limiter struct {
 	limits map[string]Limit
 	now    func() time.Time
 
-	mu     sync.Mutex
-	queues map[string]*queue // by request.queue
+	mu        sync.Mutex
+	queues    map[string]*queue  // by request.queue
+	successes map[string]*shared // by request.queue and the limit that they are about
 }
 
 // New returns a limiter. The prefix separates sets of limits on one Redis. Each process obeys its own figures over the
@@ -74,7 +75,10 @@ func New(rdb redis.UniversalClient, prefix string, limits ...Limit) (*Limiter, e
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
-	l := &Limiter{rdb: rdb, prefix: prefix, limits: map[string]Limit{}, now: time.Now, queues: map[string]*queue{}}
+	l := &Limiter{
+		rdb: rdb, prefix: prefix, limits: map[string]Limit{}, now: time.Now,
+		queues: map[string]*queue{}, successes: map[string]*shared{},
+	}
 	for _, limit := range limits {
 		if err := limit.check(); err != nil {
 			return nil, err

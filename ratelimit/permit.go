@@ -170,13 +170,19 @@ func (p *Permit) spend(ctx context.Context, s spending) (answer int, err error) 
 		return 0, errors.New("ratelimit: the permit was given back before its call was reported")
 	}
 	p.state = spent
-	if p.req.counted || p.probe != probesNothing || s.what != "done" {
+	tell := func() (int, error) {
 		args := append(append([]any{p.id}, s.args(about)...), p.req.args...)
 		keys := append(slices.Clone(p.req.keys), toldKey(p.limiter.prefix, p.id))
-		answer, err = run(ctx, p.limiter.rdb, spendScript, keys, args...).Int()
-		if err != nil {
-			return 0, unavailable("settling a permit of "+strings.Join(p.req.names, ", "), err)
-		}
+		return run(ctx, p.limiter.rdb, spendScript, keys, args...).Int()
+	}
+	switch plain := !p.req.counted && p.probe == probesNothing; {
+	case plain && s.what == "succeeded": // it is as good as any other that has succeeded by now
+		answer, err = p.limiter.success(p.req.queue + " " + s.limit).do(tell)
+	case !plain || s.what != "done":
+		answer, err = tell()
+	}
+	if err != nil {
+		return 0, unavailable("settling a permit of "+strings.Join(p.req.names, ", "), err)
 	}
 	p.state = settled
 	if p.probe != probesNothing || s.what == "unsent" {
