@@ -437,7 +437,7 @@ func TestARetryIsWaitedFor(t *testing.T) {
 		cause := refusal("boom")
 		o := ledger.Outcome{Row: batch.Rows[0], At: time.Now(), Decision: fate.Decision{Next: ending, Cause: &cause}}
 		o.Decision.Intent = fate.IntentUntold
-		_, err = s.ledgers.Settle(t.Context(), "spring", batch, []ledger.Outcome{o})
+		_, err = s.ledgers.Settle(t.Context(), "spring", []ledger.Outcome{o})
 		testkit.NoError(t, err)
 		exits(t, exited, exit)
 	}

@@ -200,7 +200,7 @@ func (s *stage) settle(campaign string, n int, outcome func(ledger.Row) ledger.O
 	for _, row := range batch.Rows {
 		outcomes = append(outcomes, outcome(row))
 	}
-	settled, err := s.ledgers.Settle(s.t.Context(), campaign, batch, outcomes)
+	settled, err := s.ledgers.Settle(s.t.Context(), campaign, outcomes)
 	if testkit.NoError(s.t, err); len(settled) != len(batch.Rows) || len(settled) == 0 {
 		s.t.Fatalf("%d of %d recipients were settled", len(settled), len(batch.Rows))
 	}

@@ -167,7 +167,7 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 		}
 		outcomes = append(outcomes, ledger.Outcome{Row: row, Decision: decided, At: time.Now()})
 	}
-	_, err = d.ledgers.Settle(t.Context(), "spring", batch, outcomes)
+	_, err = d.ledgers.Settle(t.Context(), "spring", outcomes)
 	must(t, err)
 	draft, err := d.Directory.Begin(t.Context())
 	must(t, err)

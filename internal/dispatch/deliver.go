@@ -15,7 +15,6 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
-	"example.com/usher/internal/store/ledger"
 )
 
 // deliver makes one call, as soon as it has a permit. After a panic it lands the call and hands back who is left, so
@@ -218,22 +217,18 @@ func (l *load) claim() {
 // bulk, is not in the call.
 func (l *load) take(s *Delivery) {
 	defer s.endTaking()
-	from := []ledger.Travel{ledger.Ready}
-	switch {
-	case s.Alone:
-		from = []ledger.Travel{ledger.Singly}
-	case !l.d.caller.Policy.LooksUp():
-		from = append(from, ledger.InBulk)
+	takes := s.feed.together
+	if s.Alone {
+		takes = s.feed.alone
 	}
-	ctx, within := l.flight.Context(), time.Until(l.flight.Deadline())
-	batch, err := l.d.ledgers.TakeForCall(ctx, s.feed.campaign, s.n, within, policy.SettleMargin, from...)
-	if err != nil {
+	t := &taking{ctx: l.flight.Context(), deadline: l.flight.Deadline(), n: s.n}
+	if err := takes.Do(t, t.n); err != nil {
 		l.gaveNone(err, "no recipients taken: Redis cannot answer")
 		return
 	}
-	s.Batch = batch
-	s.Recipients, s.Answers = make([]Recipient, len(batch.Rows)), make([]fate.Answer, len(batch.Rows))
-	for i, row := range batch.Rows {
+	s.Batch = t.batch
+	s.Recipients, s.Answers = make([]Recipient, len(t.batch.Rows)), make([]fate.Answer, len(t.batch.Rows))
+	for i, row := range t.batch.Rows {
 		r, err := ReadRow(row)
 		s.Recipients[i], s.Answers[i] = r, nothingYet.Answer
 		switch {

@@ -5,13 +5,18 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/intent"
@@ -255,7 +260,8 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	big, small := newList(d, "big", people(t, "big", 200)), newList(d, "small", people(t, "small", 30))
 	d.mu.Lock() // both offer before the first call leaves
 	for name, l := range map[string]*list{"big": big, "small": small} {
-		l.feed = &Feed{d: d, campaign: name, finish: l.finish, waiting: Waiting{Ready: len(l.ready)}}
+		l.feed = d.newFeed(name, l.finish)
+		l.feed.waiting.Ready = len(l.ready)
 	}
 	d.feeds = []*Feed{big.feed, small.feed}
 	d.balance()
@@ -274,6 +280,58 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	}
 	big.feed.Close()
 	small.close(t)
+}
+
+// slowLedgers hold each taking until the test lets it go on, and note how many it takes and how long the calls may last.
+type slowLedgers struct {
+	ready  int // so many wait
+	hold   chan struct{}
+	taken  []int
+	within []time.Duration
+}
+
+func (s *slowLedgers) TakeForCall(_ context.Context, _ string, n int, within, _ time.Duration, _ ...ledger.Travel) (
+	batch ledger.Batch, err error,
+) {
+	s.taken, s.within = append(s.taken, n), append(s.within, within)
+	<-s.hold
+	for range min(n, s.ready) {
+		batch.Rows = append(batch.Rows, ledger.Row{Place: s.ready})
+		s.ready--
+	}
+	return batch, nil
+}
+
+// TestCallsThatComeTogetherTakeTogether: each gets its own recipients, and the claims last until the last one's end.
+func TestCallsThatComeTogetherTakeTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowLedgers{ready: 90, hold: make(chan struct{})}
+		d := &Dispatcher{caller: &call.Caller{Log: zerolog.Nop()}, ledgers: slow}
+		feed := d.newFeed("c", func(*Delivery) {})
+		calls := make([]*taking, 12)
+		var takes sync.WaitGroup
+		for i := range calls {
+			lasts := time.Hour - (time.Duration(i-5) * time.Second).Abs() // the sixth the longest
+			calls[i] = &taking{ctx: t.Context(), deadline: time.Now().Add(lasts), n: 10}
+			takes.Go(func() { testkit.NoError(t, feed.together.Do(calls[i], 10)) })
+			synctest.Wait() // they come in this order
+		}
+		close(slow.hold)
+		takes.Wait()
+		places := map[int]bool{}
+		for i, c := range calls {
+			if want := min(10, max(0, 90-10*i)); len(c.batch.Rows) != want {
+				t.Errorf("call %d got %d recipients, want %d", i, len(c.batch.Rows), want)
+			}
+			for _, row := range c.batch.Rows {
+				places[row.Place] = true
+			}
+		}
+		if len(places) != 90 || !slices.Equal(slow.taken, []int{10, 100, 10}) || slow.within[1] != time.Hour {
+			t.Errorf("%d were taken, in steps of %v for %v", len(places), slow.taken, slow.within)
+		}
+	})
 }
 
 // TestAProbeIsForWhomItTellsMost: after a refusal that may be about the options of a request, for one with others, and
@@ -519,7 +577,7 @@ func TestWhoIsInNoCallIsHandedBack(t *testing.T) {
 	}
 	deliveries := make(chan *Delivery, 1)
 	l.feed = d.Open("c", func(delivery *Delivery) { deliveries <- delivery })
-	l.offer()
+	l.feed.Offer(Waiting{Ready: 3})
 	delivery := <-deliveries
 	l.close(t)
 	results := delivery.Answers

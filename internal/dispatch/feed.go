@@ -1,9 +1,13 @@
 package dispatch
 
 import (
+	"context"
 	"sync"
+	"time"
 
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
 )
 
@@ -13,6 +17,8 @@ type Feed struct {
 	campaign string
 	finish   func(*Delivery)
 	calls    sync.WaitGroup // for which the dispatcher takes recipients, until they are finished
+	alone    *call.Batcher[*taking]
+	together *call.Batcher[*taking]
 
 	// Guarded by the dispatcher.
 	waiting Waiting
@@ -51,8 +57,18 @@ type Delivery struct {
 // Open lets a campaign take its turn. After each call finish settles the batch, in a goroutine of its own that it may
 // not let panic.
 func (d *Dispatcher) Open(campaign string, finish func(*Delivery)) *Feed {
-	f := &Feed{d: d, campaign: campaign, finish: finish}
+	f := d.newFeed(campaign, finish)
 	d.change(func() { d.feeds = append(d.feeds, f) })
+	return f
+}
+
+func (d *Dispatcher) newFeed(campaign string, finish func(*Delivery)) *Feed {
+	f := &Feed{d: d, campaign: campaign, finish: finish}
+	together := []ledger.Travel{ledger.Ready}
+	if !d.caller.Policy.LooksUp() {
+		together = append(together, ledger.InBulk)
+	}
+	f.alone, f.together = f.taker(ledger.Singly), f.taker(together...)
 	return f
 }
 
@@ -80,6 +96,38 @@ func (f *Feed) Close() {
 		f.d.feeds = without(f.d.feeds, f)
 	})
 	f.calls.Wait()
+}
+
+// takenAtOnce is how many recipients are taken in one step for several calls. It stops Redis for a millisecond.
+const takenAtOnce = 100
+
+// taking takes recipients from a campaign's ledger for one call.
+type taking struct {
+	ctx      context.Context
+	deadline time.Time // of the call
+	n        int
+	batch    ledger.Batch // what was taken
+}
+
+// taker takes recipients from some lists of the ledger, in one step for all calls that wait for theirs. The claims
+// last until the last of these calls must have ended.
+func (f *Feed) taker(from ...ledger.Travel) *call.Batcher[*taking] {
+	return call.NewBatcher(f.d.caller.Log, takenAtOnce, func(calls []*taking) error {
+		last, n := calls[0], 0
+		for _, c := range calls {
+			if n += c.n; c.deadline.After(last.deadline) {
+				last = c
+			}
+		}
+		within := time.Until(last.deadline)
+		all, err := f.d.ledgers.TakeForCall(last.ctx, f.campaign, n, within, policy.SettleMargin, from...)
+		for _, c := range calls {
+			c.batch = all
+			c.batch.Rows = all.Rows[:min(c.n, len(all.Rows))]
+			all.Rows, all.Garbage = all.Rows[len(c.batch.Rows):], nil
+		}
+		return err
+	})
 }
 
 // choose lets a campaign give n of its recipients to a call. The dispatcher is locked.

@@ -526,7 +526,7 @@ func (p *ledgerPlace) write(t *rapid.T, d fate.Decision) bool {
 	if d.Next == fate.Dead {
 		outcome.Letter = &deadletter.Entry{ID: "letter", Campaign: campaign, Recipient: &outcome.Row.ID}
 	}
-	recorded, err := p.ledgers.Settle(context.Background(), campaign, p.batch, []ledger.Outcome{outcome})
+	recorded, err := p.ledgers.Settle(context.Background(), campaign, []ledger.Outcome{outcome})
 	if err != nil {
 		t.Fatal(err)
 	}

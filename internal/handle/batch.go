@@ -47,7 +47,7 @@ func (d *driver) finish(of *dispatch.Delivery) {
 		d.change()
 		return
 	}
-	d.write(of.Batch, outcomes)
+	d.write(outcomes)
 }
 
 // lookUp has some recipients looked up.
@@ -67,7 +67,7 @@ func (d *driver) lookUp(ctx context.Context) {
 		outcomes[i] = d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, taken).AfterLookUp(found))
 		outcomes[i].Behind = true
 	}
-	d.write(taken, outcomes)
+	d.write(outcomes)
 }
 
 // askLost asks Clerk about recipients of whom nobody knows what became of their last call, and deals with duplicates.
@@ -99,7 +99,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 		outcomes[i] = d.outcome(row, recipients[i].EmailAddress, decision)
 		outcomes[i].Behind = decision.Next != fate.Send
 	}
-	d.write(taken, outcomes)
+	d.write(outcomes)
 }
 
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
@@ -122,7 +122,7 @@ func (d *driver) take(
 		taken.Rows, recipients = append(taken.Rows, row), append(recipients, recipient)
 	}
 	if len(outcomes) > 0 {
-		d.write(taken, outcomes)
+		d.write(outcomes)
 	}
 	if err != nil || len(recipients) == 0 {
 		_ = policy.Sleep(ctx, policy.RedisRest)
@@ -135,7 +135,7 @@ func (d *driver) garbage(taken ledger.Batch) (outcomes []ledger.Outcome) {
 	for id, data := range taken.Garbage {
 		answer := fate.UnreadableAnswer("the ledger's entry cannot be read")
 		decision := fate.Known{}.AfterAnswer(answer, 0, d.h.rules)
-		outcome := d.outcome(ledger.Row{ID: id}, "", decision) // no row can hold what cannot be read
+		outcome := d.outcome(ledger.Row{ID: id, Hold: taken.Hold}, "", decision) // no row can hold what cannot be read
 		outcome.Letter.Payload = data
 		outcomes = append(outcomes, outcome)
 	}
@@ -162,16 +162,18 @@ const settledAtOnce = 100
 
 // write writes outcomes. Where Redis stays away until the worker's last grace, the ledger gives the recipients out
 // again when their hold has passed.
-func (d *driver) write(taken ledger.Batch, outcomes []ledger.Outcome) {
+func (d *driver) write(outcomes []ledger.Outcome) {
 	for some := range slices.Chunk(outcomes, settledAtOnce) {
-		d.writeSome(taken, some)
+		_ = d.settling.Do(some, len(some)) // the log has its error
 	}
 	d.change()
 }
 
-func (d *driver) writeSome(taken ledger.Batch, outcomes []ledger.Outcome) {
+// settle writes outcomes of several batches in one step.
+func (d *driver) settle(batches [][]ledger.Outcome) error {
+	outcomes := slices.Concat(batches...)
 	recorded, err := persisted(d.h.life.Writing, d.h, func(ctx context.Context) ([]ledger.Outcome, error) {
-		return d.h.ledgers.Settle(ctx, d.campaign, taken, outcomes)
+		return d.h.ledgers.Settle(ctx, d.campaign, outcomes)
 	})
 	if err != nil || len(recorded) < len(outcomes) {
 		d.h.log.Error().Err(err).Str("campaign", d.campaign).Int("recipients", len(outcomes)).
@@ -185,4 +187,5 @@ func (d *driver) writeSome(taken ledger.Batch, outcomes []ledger.Outcome) {
 			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)
 		}
 	}
+	return err
 }

@@ -25,9 +25,10 @@ type driver struct {
 	campaign   string
 	generation int
 
-	changed chan struct{} // something happened in the ledger
-	story   story
-	dead    atomic.Int32 // that were told
+	changed  chan struct{} // something happened in the ledger
+	settling *call.Batcher[[]ledger.Outcome]
+	story    story
+	dead     atomic.Int32 // that were told
 
 	asking  sync.WaitGroup
 	looking atomic.Int32 // look-ups under way
@@ -58,6 +59,7 @@ func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePay
 			},
 		},
 	}
+	d.settling = call.NewBatcher(d.story.log, settledAtOnce, d.settle)
 	if state == ledger.Running {
 		d.story.begin(head, head.StartedAt.IsZero())
 	}

@@ -274,7 +274,7 @@ func (b *bundle) dead(campaign string, n int) {
 			},
 		})
 	}
-	settled, err := ledgers.Settle(ctx, campaign, batch, outcomes)
+	settled, err := ledgers.Settle(ctx, campaign, outcomes)
 	if testkit.NoError(b.t, err); len(settled) != n {
 		b.t.Fatalf("%d have died, want %d", len(settled), n)
 	}

@@ -61,7 +61,7 @@ func (b bundle) campaign(t *testing.T, name string, at time.Time, days int) ledg
 		decision := fate.Decision{State: row.State, Next: fate.Sent, Intent: fate.IntentMade, InvitationID: "inv"}
 		outcomes = append(outcomes, ledger.Outcome{Row: row, Decision: decision, At: at})
 	}
-	recorded, err := b.Settle(t.Context(), name, batch, outcomes)
+	recorded, err := b.Settle(t.Context(), name, outcomes)
 	if err != nil || len(recorded) != 3 {
 		t.Fatal(recorded, err)
 	}

@@ -170,7 +170,7 @@ func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead, skipped int
 		}
 		outcomes[i] = ledger.Outcome{Row: row, Decision: decision, At: batch.Now}
 	}
-	_, err3 := ledgers.Settle(ctx, bulk.Campaign, batch, outcomes)
+	_, err3 := ledgers.Settle(ctx, bulk.Campaign, outcomes)
 	_, err4 := ledgers.Progress(ctx, bulk.Campaign, 0)
 	return errors.Join(err1, err2, err3, err4)
 }

@@ -37,7 +37,7 @@ func (b bundle) claims(t *testing.T, n int) (granted bool) {
 	for _, row := range batch.Rows {
 		outcomes = append(outcomes, waitFor(row, fate.IntentRefused, ledger.Ready, 0))
 	}
-	_, err = b.Settle(t.Context(), other, batch, outcomes)
+	_, err = b.Settle(t.Context(), other, outcomes)
 	testkit.NoError(t, err)
 	return granted && len(batch.Rows) == n
 }
@@ -55,7 +55,7 @@ func (b bundle) drained(t *testing.T, rules fate.Rules) {
 			known := fate.Known{State: row.State, Intent: row.Intent.Intent, Now: batch.Now, Stopped: true}
 			outcomes = append(outcomes, ledger.Outcome{Row: row, Decision: known.AfterQuestion(nil, nil, 0, rules)})
 		}
-		b.settle(t, batch, outcomes...)
+		b.settle(t, outcomes...)
 		return p.Open+p.Unsure+p.Later == 0
 	})
 }
@@ -91,7 +91,7 @@ func (b bundle) live(t *testing.T, n int, moves []move, amid bool) {
 		for _, row := range batch.Rows {
 			outcomes = append(outcomes, waitFor(row, m.end, m.travel, m.delay))
 		}
-		b.settle(t, batch, outcomes...)
+		b.settle(t, outcomes...)
 	}
 	b.cancel(t)
 }

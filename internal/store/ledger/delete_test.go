@@ -34,7 +34,7 @@ func (b bundle) over(t *testing.T, n int) ledger.Campaign {
 				outcomes[i].Decision.Intent = fate.IntentAbsent
 			}
 		}
-		done += b.settle(t, batch, outcomes...)
+		done += b.settle(t, outcomes...)
 	}
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
@@ -177,7 +177,7 @@ func TestNothingIsDeletedThatMayGoOn(t *testing.T) {
 	if doubt, err := b.OldestDoubt(t.Context(), "c"); err != nil || !doubt.IsZero() {
 		t.Errorf("in doubt since %s, %v", doubt, err)
 	}
-	b.settle(t, called, sentAs(called.Rows[0], fate.IntentMade, "inv_1", time.Now()),
+	b.settle(t, sentAs(called.Rows[0], fate.IntentMade, "inv_1", time.Now()),
 		waitFor(called.Rows[1], fate.IntentUnknown, ledger.Unsure, 0))
 	refuses(ledger.ErrUnsettled) // nobody knows what became of one
 	if left, err := b.Remains(t.Context(), "c"); err != nil || left.Unsettled != 1 {
@@ -188,7 +188,7 @@ func TestNothingIsDeletedThatMayGoOn(t *testing.T) {
 		t.Errorf("in doubt since %s, %v", doubt, err)
 	}
 	asked := b.askLost(t, 1)
-	b.settle(t, asked, deadOf(asked.Rows[0], "x"))
+	b.settle(t, deadOf(asked.Rows[0], "x"))
 	left, err := b.Remains(t.Context(), "c")
 	if err != nil || left.Unsettled != 0 || time.Until(left.ExpiresAt) < 29*24*time.Hour {
 		t.Errorf("%+v, %v", left, err)

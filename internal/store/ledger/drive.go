@@ -23,8 +23,9 @@ type Batch struct {
 	// Garbage are those that cannot be read: their bytes, by id.
 	Garbage map[store.AddressID][]byte
 	// Now is Redis's clock when they were taken.
-	Now   time.Time
-	token string
+	Now time.Time
+	// Hold is the token of what holds them.
+	Hold string
 }
 
 // takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one
@@ -124,7 +125,7 @@ func (l *Ledgers) take(
 	ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel,
 ) (batch Batch, err error) {
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
-	batch = Batch{Garbage: map[store.AddressID][]byte{}, token: token}
+	batch = Batch{Garbage: map[store.AddressID][]byte{}, Hold: token}
 	count, noted := l.Memory.Raise()
 	args := append([]any{n, token, hold.Milliseconds(), string(from), call.Milliseconds()}, count...)
 	more := append([]string{l.db.Key.Ledger(name, request+token)}, l.Memory.Keys(l.db.Key)...)
@@ -148,6 +149,7 @@ func (l *Ledgers) take(
 			batch.Garbage[store.AddressID([]byte(of[0]))] = []byte(of[1])
 			continue
 		}
+		row.Hold = token
 		batch.Rows = append(batch.Rows, row)
 	}
 	return batch, nil
@@ -200,27 +202,27 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its
 // holder's, whatever became of the intent. A repeated request records nothing and gets the same answer.
 //
-// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  set of ids that were recorded
+// KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  set of ids with their tokens, of those that were recorded
 // --
-// ARGV[5] -> token of the hold
-// ARGV[6], [15] … -> id of each recipient
-// ARGV[7], [16] … -> row as it shall be
-// ARGV[8], [17] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
-// ARGV[9], [18] … -> end of its intent; untold: none
-// ARGV[10], [19] … -> token of its intent
-// ARGV[11], [20] … -> invitation, or those that are used
-// ARGV[12], [21] … -> id of its dead letter; empty: none
-// ARGV[13], [22] … -> text of the letter
-// ARGV[14], [23] … -> time of the letter (ms)
+// ARGV[5], [15] … -> id of each recipient
+// ARGV[6], [16] … -> token of its hold
+// ARGV[7], [17] … -> row as it shall be
+// ARGV[8], [18] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
+// ARGV[9], [19] … -> end of its intent; untold: none
+// ARGV[10], [20] … -> token of its intent
+// ARGV[11], [21] … -> invitation, or those that are used
+// ARGV[12], [22] … -> id of its dead letter; empty: none
+// ARGV[13], [23] … -> text of the letter
+// ARGV[14], [24] … -> time of the letter (ms)
 // --
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
 local held, written, sent, done = {}, {}, 0, {}
-for i = 6, #ARGV, 9 do held[#held + 1] = ARGV[i] .. ARGV[5] end
+for i = 5, #ARGV, 10 do held[#held + 1] = ARGV[i] .. ARGV[i + 1] end
 local until_ = redis.call('ZMSCORE', open, unpack(held))
 redis.call('ZREM', open, unpack(held))
-local function settle(n, id, row, delay, ending, token, invitation, letter, text, at)
-  if not until_[n] then return redis.call('SISMEMBER', KEYS[13], id) end
+local function settle(n, id, _, row, delay, ending, token, invitation, letter, text, at)
+  if not until_[n] then return redis.call('SISMEMBER', KEYS[13], held[n]) end
   if forgotten(tombstones, id) then
     erase(id)
     redis.call('DEL', intents .. id)
@@ -246,10 +248,10 @@ local function settle(n, id, row, delay, ending, token, invitation, letter, text
   return 1
 end
 local recorded = {}
-for i = 6, #ARGV, 9 do
-  local answer = settle(#recorded + 1, unpack(ARGV, i, i + 8))
-  if answer == 1 then done[#done + 1] = ARGV[i] end
+for i = 5, #ARGV, 10 do
+  local answer = settle(#recorded + 1, unpack(ARGV, i, i + 9))
   recorded[#recorded + 1] = answer
+  if answer == 1 then done[#done + 1] = held[#recorded] end
 end
 if #written > 0 then redis.call('HSET', rows, unpack(written)) end
 if sent > 0 then redis.call('HINCRBY', meta, 'sent', sent) end
@@ -258,15 +260,14 @@ redis.call('PEXPIRE', KEYS[13], request_keep)
 return recorded
 `)
 
-// Settle records outcomes of a batch and gives those that it recorded: fewer than were given if its hold had passed.
-func (l *Ledgers) Settle(
-	ctx context.Context, name string, batch Batch, outcomes []Outcome,
-) (recorded []Outcome, err error) {
+// Settle records outcomes of recipients that were taken, in one step, and gives those that it recorded: not those
+// whose hold has passed.
+func (l *Ledgers) Settle(ctx context.Context, name string, outcomes []Outcome) (recorded []Outcome, err error) {
 	defer store.Wrap(&err, "settling recipients of campaign %s", name)
 	if len(outcomes) == 0 {
 		return nil, nil
 	}
-	args := []any{batch.token}
+	var args []any
 	for _, o := range outcomes {
 		row, delay, err := o.encode()
 		letter, err2 := o.Letter.Args()
@@ -275,10 +276,10 @@ func (l *Ledgers) Settle(
 		}
 		token := o.Row.Intent.Token
 		if o.Decision.Intent == fate.IntentOpened {
-			token = batch.token
+			token = o.Row.Hold
 		}
 		invitation := o.Decision.InvitationID + strings.Join(o.Decision.Revoked, ",")
-		args = append(args, string(o.Row.ID[:]), row, delay, string(o.Decision.Intent), token, invitation)
+		args = append(args, string(o.Row.ID[:]), o.Row.Hold, row, delay, string(o.Decision.Intent), token, invitation)
 		args = append(args, letter...)
 	}
 	more := []string{l.db.Key.Ledger(name, request+uuid.NewString())}

@@ -60,9 +60,9 @@ func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Durati
 	return batch
 }
 
-func (b bundle) settle(t *testing.T, batch ledger.Batch, outcomes ...ledger.Outcome) int {
+func (b bundle) settle(t *testing.T, outcomes ...ledger.Outcome) int {
 	t.Helper()
-	recorded, err := b.Settle(t.Context(), "c", batch, outcomes)
+	recorded, err := b.Settle(t.Context(), "c", outcomes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestTheWayOfACampaign(t *testing.T) {
 			}
 			seen[row.ID] = true
 		}
-		if n := b.settle(t, batch, sent(batch)...); n != len(batch.Rows) {
+		if n := b.settle(t, sent(batch)...); n != len(batch.Rows) {
 			t.Fatalf("%d settled of %d", n, len(batch.Rows))
 		}
 	}
@@ -170,7 +170,7 @@ func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 	asked := b.askLost(t, 2)
 	if other := b.take(t, 3, ledger.InBulk, time.Minute); len(other.Rows) != 1 {
 		t.Fatalf("%d were given out for a call, want the one that was in none", len(other.Rows))
-	} else if n := b.settle(t, other, sent(other)...); n != 1 {
+	} else if n := b.settle(t, sent(other)...); n != 1 {
 		t.Errorf("%d settled", n)
 	}
 	for _, row := range asked.Rows {
@@ -178,20 +178,20 @@ func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 			t.Errorf("intent %+v", row.Intent)
 		}
 	}
-	b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_found", time.Now()),
+	b.settle(t, sentAs(asked.Rows[0], fate.IntentFound, "inv_found", time.Now()),
 		waitFor(asked.Rows[1], fate.IntentAbsent, ledger.Ready, 0))
 	again := b.take(t, 3, ledger.Ready, time.Minute)
 	if len(again.Rows) != 1 || again.Rows[0].ID != asked.Rows[1].ID ||
 		again.Rows[0].Intent.Since.UnixMilli() != asked.Rows[1].Intent.Since.UnixMilli() {
 		t.Fatalf("%+v: the absent one waits for a call again, and keeps its first call's time", again.Rows)
 	}
-	if n := b.settle(t, lost, sent(lost)...); n != 0 {
+	if n := b.settle(t, sent(lost)...); n != 0 {
 		t.Errorf("%d outcomes of a lost batch were recorded", n)
 	}
-	if n := b.settle(t, again, sent(again)...); n != 1 {
+	if n := b.settle(t, sent(again)...); n != 1 {
 		t.Errorf("%d outcomes were recorded, want 1", n)
 	}
-	if n := b.settle(t, again, sent(again)...); n != 0 {
+	if n := b.settle(t, sent(again)...); n != 0 {
 		t.Errorf("repeating a settlement recorded %d more", n)
 	}
 	if c, err := b.Get(t.Context(), "c"); err != nil || c.Sent != 3 {
@@ -207,8 +207,8 @@ func TestWaitingAgain(t *testing.T) {
 	failed := batch.Rows[0]
 	failed.Attempts, failed.History = 1, fate.Remember(nil, time.Now(), fate.Failure{HTTPStatus: 503})
 	looked := b.take(t, 1, ledger.InBulk, time.Minute)
-	b.settle(t, looked, goOn(looked.Rows[0], fate.IntentRefused, ledger.Ready))
-	b.settle(t, batch, waitFor(failed, fate.IntentRefused, ledger.Ready, time.Hour),
+	b.settle(t, goOn(looked.Rows[0], fate.IntentRefused, ledger.Ready))
+	b.settle(t, waitFor(failed, fate.IntentRefused, ledger.Ready, time.Hour),
 		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singly, 0),
 		waitFor(batch.Rows[2], fate.IntentRefused, ledger.Ready, 0))
 	if p := b.progress(t); p.Waiting != 8 || p.Ready != 2 || p.Singles != 1 || p.Later != 1 || p.Open != 0 ||
@@ -241,7 +241,7 @@ func TestRevive(t *testing.T) {
 	batch := b.take(t, 2, ledger.InBulk, time.Minute)
 	batch.Rows[0].Attempts = 7
 	dead := batch.Rows[0]
-	b.settle(t, batch, deadOf(dead, "duplicate_record"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
+	b.settle(t, deadOf(dead, "duplicate_record"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Fatalf("%+v", p)
 	}
@@ -260,7 +260,7 @@ func TestRevive(t *testing.T) {
 	if !asked.Rows[0].Alone || !asked.Rows[0].Intent.Open {
 		t.Errorf("revived: %+v", asked.Rows)
 	}
-	b.settle(t, asked, waitFor(asked.Rows[0], fate.IntentAbsent, ledger.Singly, 0))
+	b.settle(t, waitFor(asked.Rows[0], fate.IntentAbsent, ledger.Singly, 0))
 	revived := b.take(t, 2, ledger.Singly, time.Minute)
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)
@@ -339,7 +339,7 @@ func TestANewDriverTakesBackWhatItsPredecessorAskedAbout(t *testing.T) {
 	if err != nil || p.Open != 1 || p.Waiting != 4 {
 		t.Errorf("%+v, %v; want only the call open", p, err)
 	}
-	if n := b.settle(t, called, sent(called)...); n != 1 {
+	if n := b.settle(t, sent(called)...); n != 1 {
 		t.Error("the predecessor's call could not be settled")
 	}
 }
@@ -385,7 +385,7 @@ func TestTheSweepFindsACampaignWhoseDriverIsGone(t *testing.T) {
 		t.Errorf("a replaced driver keeps the campaign: %v", orphans)
 	}
 	batch := b.take(t, 1, ledger.InBulk, time.Minute)
-	b.settle(t, batch, sent(batch)...)
+	b.settle(t, sent(batch)...)
 	b.progress(t)
 	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1)
 	if orphans := sweep(); len(orphans) != 0 {

@@ -45,6 +45,8 @@ type Row struct {
 	Place int `json:"l,omitempty"`
 	// Intent is how its intent stands, if it was taken for a call or is unsure.
 	Intent intent.Standing `json:"-"`
+	// Hold is the token of the call or question that holds it, if it was taken.
+	Hold string `json:"-"`
 }
 
 // encode gives a row as it is stored: its state and way of travel as one byte each, then JSON.

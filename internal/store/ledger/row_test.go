@@ -23,7 +23,7 @@ func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
 		sentAs(row[0], fate.IntentMade, "inv_1", time.Now()), sentAs(row[1], fate.IntentFound, "inv_2", time.Now()),
 		deadOf(row[2], "odd"),
 	}
-	if n := b.settle(t, batch, outcomes...); n != 3 {
+	if n := b.settle(t, outcomes...); n != 3 {
 		t.Fatalf("%d were recorded", n)
 	}
 	states, attempts := map[ledger.RowState]int{}, map[ledger.RowState]int{}

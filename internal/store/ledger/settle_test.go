@@ -54,7 +54,7 @@ func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 		b.add(t, "c", people(0, 3))
 		batch := b.take(t, 3, ledger.InBulk, time.Minute)
 		for range 2 { // the hold has passed when it is repeated
-			b.settle(t, batch, deadOf(batch.Rows[0], "odd"),
+			b.settle(t, deadOf(batch.Rows[0], "odd"),
 				sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 		}
 		entry, there := b.letter(t, batch.Rows[0])
@@ -84,7 +84,7 @@ func TestALetterThatWasWrittenBeforeStaysOne(t *testing.T) {
 		if err := letters.Put(t.Context(), *outcome.Letter); err != nil {
 			t.Fatal(err)
 		}
-		if n := b.settle(t, batch, outcome); n != 1 {
+		if n := b.settle(t, outcome); n != 1 {
 			t.Errorf("%d recorded", n)
 		}
 		if n, err := letters.Count(t.Context()); n != 1 || err != nil || b.head(t).Dead != 1 {
@@ -98,13 +98,13 @@ func TestWhoIsNoLongerHeldGetsNoLetter(t *testing.T) {
 		b.add(t, "c", people(0, 1))
 		lost := b.take(t, 1, ledger.InBulk, time.Nanosecond)
 		asked := b.askLost(t, 1)
-		if n := b.settle(t, lost, deadOf(lost.Rows[0], "odd")); n != 0 {
+		if n := b.settle(t, deadOf(lost.Rows[0], "odd")); n != 0 {
 			t.Errorf("%d recorded", n)
 		}
 		if entry, there := b.letter(t, lost.Rows[0]); there {
 			t.Errorf("%+v", entry)
 		}
-		b.settle(t, asked, sentAs(asked.Rows[0], fate.IntentFound, "inv_1", time.Now()))
+		b.settle(t, sentAs(asked.Rows[0], fate.IntentFound, "inv_1", time.Now()))
 		if c := b.head(t); c.Sent != 1 || c.Dead != 0 {
 			t.Errorf("%+v", c)
 		}
@@ -118,7 +118,7 @@ func TestAForgottenRecipientGetsNoLetter(t *testing.T) {
 		if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), batch.Rows[0].ID); err != nil {
 			t.Fatal(err)
 		}
-		if n := b.settle(t, batch, deadOf(batch.Rows[0], "odd")); n != 1 {
+		if n := b.settle(t, deadOf(batch.Rows[0], "odd")); n != 1 {
 			t.Errorf("%d recorded: that is no fault of the call's", n)
 		}
 		if entry, there := b.letter(t, batch.Rows[0]); there {
@@ -138,12 +138,28 @@ func TestAnInvitationThatHasSettledAnotherIntentSettlesNothing(t *testing.T) {
 		asked := b.askLost(t, 1)
 		row := asked.Rows[0]
 		b.rdb.HSet(t.Context(), store.Keys("test").Intents(string(row.ID[:])), "=inv_used", 1)
-		if n := b.settle(t, asked, sentAs(row, fate.IntentFound, "inv_used", time.Now())); n != 0 {
+		if n := b.settle(t, sentAs(row, fate.IntentFound, "inv_used", time.Now())); n != 0 {
 			t.Errorf("%d recorded", n)
 		}
 		again := b.askLost(t, 1)
 		if got := again.Rows[0].Intent.Used; len(got) != 1 || got[0] != "inv_used" {
 			t.Errorf("used: %v", got)
+		}
+	})
+}
+
+// TestRecipientsOfSeveralCallsAreSettledInOneStep: each by the token of its own hold.
+func TestRecipientsOfSeveralCallsAreSettledInOneStep(t *testing.T) {
+	onBoth(t, func(t *testing.T, b bundle) {
+		b.add(t, "c", people(0, 3))
+		lost := b.take(t, 1, ledger.InBulk, time.Nanosecond)
+		held := b.take(t, 2, ledger.InBulk, time.Minute)
+		asked := b.askLost(t, 1) // about the lost one: who called holds it no more
+		n := b.settle(t, deadOf(lost.Rows[0], "odd"),
+			sentAs(held.Rows[0], fate.IntentMade, "inv_1", time.Now()), deadOf(held.Rows[1], "odd"),
+			sentAs(asked.Rows[0], fate.IntentFound, "inv_2", time.Now()))
+		if c := b.head(t); n != 3 || c.Sent != 2 || c.Dead != 1 {
+			t.Errorf("%d recorded: %+v", n, c)
 		}
 	})
 }

@@ -40,7 +40,7 @@ func TestASkippedRecipientHasItsOutcome(t *testing.T) {
 	b := setup(t)
 	b.add(t, "c", newer(0, 3))
 	batch := b.take(t, 3, ledger.InBulk, time.Minute)
-	b.settle(t, batch, skippedOf(batch.Rows[0]), deadOf(batch.Rows[1], "x"),
+	b.settle(t, skippedOf(batch.Rows[0]), deadOf(batch.Rows[1], "x"),
 		sentAs(batch.Rows[2], fate.IntentMade, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
 		t.Errorf("%+v", p)
@@ -104,7 +104,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 			b := setup(t)
 			b.add(t, "c", people(0, 3))
 			batch := b.take(t, 1, ledger.InBulk, time.Minute)
-			b.settle(t, batch, deadOf(batch.Rows[0], "x"))
+			b.settle(t, deadOf(batch.Rows[0], "x"))
 			began := time.Now()
 			c, err := change(b, batch.Rows[0])
 			if err != nil || c.State != ledger.Scheduled || c.Generation != 2 ||

@@ -380,7 +380,7 @@ func TestWhoIsForgottenAndComesBackIsSentOnce(t *testing.T) {
 		t.Errorf("%+v", upload)
 	}
 	batch := b.take(t, 10, ledger.InBulk, time.Minute)
-	if n := b.settle(t, batch, sent(batch)...); n != 3 || len(batch.Rows) != 3 {
+	if n := b.settle(t, sent(batch)...); n != 3 || len(batch.Rows) != 3 {
 		t.Errorf("%d of %d", n, len(batch.Rows))
 	}
 	if p := b.progress(t); p.State != ledger.Finished {

@@ -69,7 +69,7 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	id := batch.Rows[0].ID
 	l := invite(deadletter.RecipientID("c", id), "wrong@example.com")
 	l.Type, l.Campaign, l.Recipient, l.Payload = tasks.TypeBulkInvite, "c", &id, rows[0].Data
-	_, err = b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{{
+	_, err = b.ledgers.Settle(ctx, "c", []ledger.Outcome{{
 		Row: batch.Rows[0], Letter: &l, At: time.Now(),
 		Decision: fate.Decision{Next: fate.Dead, Intent: fate.IntentRefused, Cause: &l.Failure},
 	}})
@@ -99,7 +99,7 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	testkit.NoError(t, err)
 	batch, err = b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.InBulk)
 	testkit.NoError(t, err)
-	_, err = b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{{
+	_, err = b.ledgers.Settle(ctx, "c", []ledger.Outcome{{
 		Row: batch.Rows[0], At: time.Now(),
 		Decision: fate.Decision{Next: fate.Dead, Intent: fate.IntentRefused, Cause: &l.Failure},
 	}})

@@ -142,7 +142,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		}
 		entry := letter(deadletter.RecipientID("c", id))
 		entry.Campaign, entry.Recipient = "c", &id
-		if _, err := b.ledgers.Settle(ctx, "c", batch, []ledger.Outcome{{
+		if _, err := b.ledgers.Settle(ctx, "c", []ledger.Outcome{{
 			Row: batch.Rows[0], Letter: &entry, At: entry.FailedAt,
 			Decision: fate.Decision{State: batch.Rows[0].State, Next: fate.Dead, Intent: fate.IntentRefused,
 				Cause: &entry.Failure},
@@ -160,10 +160,9 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
 	}
-	if _, err := b.ledgers.Settle(ctx, "c", asked,
-		[]ledger.Outcome{{Row: asked.Rows[0],
-			Decision: fate.Decision{State: asked.Rows[0].State, Next: fate.Send,
-				Intent: fate.IntentAbsent}}}); err != nil {
+	if _, err := b.ledgers.Settle(ctx, "c", []ledger.Outcome{{Row: asked.Rows[0],
+		Decision: fate.Decision{State: asked.Rows[0].State, Next: fate.Send,
+			Intent: fate.IntentAbsent}}}); err != nil {
 		t.Fatal(err)
 	}
 	die(ledger.Singly) // and before it deletes the letter, the recipient dies again
