@@ -238,8 +238,9 @@ func (p Policy) RidesInBulk(metadata, fromCampaign bool) bool {
 // LooksUp reports whether recipients are looked up before they ride in a bulk: only while bulk permits are scarce.
 func (p Policy) LooksUp() bool { return p.Bulk.N > 0 }
 
-// Ahead is how many recipients of a campaign are looked up before their permits come: as many as one window carries.
-func (p Policy) Ahead() int { return min(max(p.Bulk.N*BulkSize, LookupSize), 500) }
+// Ahead is how many recipients of a campaign are looked up before their permits come: as many as one window carries, in
+// bulks and alone, and no more than 500.
+func (p Policy) Ahead() int { return min(max(p.Bulk.N*BulkSize+p.Create.N, LookupSize), 500) }
 
 // Sleep waits, or returns the context's error.
 func Sleep(ctx context.Context, d time.Duration) error {

@@ -94,6 +94,17 @@ func TestAnnouncedPolicyIsReadBack(t *testing.T) {
 	}
 }
 
+// TestAsManyAreLookedUpAheadAsAWindowCarries: so that none of its calls waits for a look-up when it opens.
+func TestAsManyAreLookedUpAheadAsAWindowCarries(t *testing.T) {
+	t.Parallel()
+	for limits, want := range map[[2]int]int{{100, 25}: 350, {20, 1}: LookupSize, {1000, 250}: 500} {
+		p := Policy{Create: settings.Rate{N: limits[0]}, Bulk: settings.Rate{N: limits[1]}}
+		if got := p.Ahead(); got != want {
+			t.Errorf("with %d single and %d bulk calls %d are looked up ahead, want %d", limits[0], limits[1], got, want)
+		}
+	}
+}
+
 func TestALookUpIsOneCallForUsers(t *testing.T) {
 	t.Parallel()
 	if LookupSize != clerkclient.MaxUserAddresses {
