@@ -113,7 +113,8 @@ func (v *visit) check(order listOrder, start time.Time, file peoplefile.File) (l
 		return c, nil
 	}
 	var err error
-	if c.Campaign, err = (tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}).Name(); err != nil {
+	request := tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}
+	if c.Campaign, err = v.desk.MakeName(v.ctx, request); err != nil {
 		return c, err
 	}
 	r, fresh, err := v.desk.CheckBulk(v.ctx, c.Campaign, file.Rows, start)

@@ -186,5 +186,5 @@ func BaseID(url string) string {
 // KeyKind is the kind of Clerk key, test or live, that the namespace belongs to.
 func (k Keys) KeyKind() string { return string(k) + ":key-kind" }
 
-// Secret is the secret of the namespace, by which ids that leave it tell nothing.
+// Secret is the secret of the namespace, by which ids and names that leave it tell nothing.
 func (k Keys) Secret() string { return string(k) + ":secret" }
