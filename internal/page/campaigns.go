@@ -73,6 +73,12 @@ type campaignSheet struct {
 	Loading  bool
 }
 
+// Letters leads to the dead letters of the campaign with a code, or without one.
+func (c campaignSheet) Letters(code string) string {
+	of := choice{desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
+	return of.Link("/dead-letters", "", "")
+}
+
 func campaign(v *visit) (any, error) {
 	c, err := v.desk.Campaign(v.ctx, v.r.PathValue("name"))
 	if err != nil {
