@@ -150,6 +150,9 @@ func changeCampaign(v *visit) error {
 // exportCampaign writes what became of each recipient, as enqueue campaign export does.
 func exportCampaign(v *visit) error {
 	name := v.r.PathValue("name")
+	if _, err := (screen{load: campaign}).read(v); err != nil { // a Redis that hangs is told in time
+		return err
+	}
 	each, err := v.desk.Recipients(v.ctx, name)
 	if err != nil {
 		return err

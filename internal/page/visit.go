@@ -60,13 +60,23 @@ func (s *Server) show(path string, needs Access, one screen) {
 		if one.live && v.r.Header.Get("Accept") == "text/event-stream" {
 			return s.feeds.follow(v, one)
 		}
-		body, err := one.load(v)
+		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(showTime + formTime))
+		body, err := one.read(v)
 		if err != nil {
 			return err
 		}
 		v.render(http.StatusOK, one.name, one.live, body)
 		return nil
 	}))
+}
+
+// read loads what a screen shows, unless that takes too long: Redis may hang.
+func (one screen) read(v *visit) (any, error) {
+	bounded := *v
+	ctx, cancel := context.WithTimeout(v.ctx, showTime)
+	defer cancel()
+	bounded.ctx = ctx
+	return one.load(&bounded)
 }
 
 // act serves an action. It goes on if the browser leaves.
