@@ -73,10 +73,17 @@ type campaignSheet struct {
 	Loading  bool
 }
 
-// Letters leads to the dead letters of the campaign with a code, or without one.
-func (c campaignSheet) Letters(code string) string {
-	of := choice{desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
-	return of.Link("/dead-letters", "", "")
+// mostCauses is how many causes of dead letters a page shows.
+const mostCauses = 15
+
+// Causes are the dead letters of the campaign by their codes, the most first.
+func (c campaignSheet) Causes() (causes []letterGroup) {
+	for code, n := range c.DeadByCode {
+		of := choice{desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
+		causes = append(causes, letterGroup{choice: of, Count: n})
+	}
+	slices.SortFunc(causes, byCount)
+	return firstOf(causes, mostCauses)
 }
 
 func campaign(v *visit) (any, error) {

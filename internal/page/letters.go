@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -121,6 +120,7 @@ type letterList struct {
 	All        int // dead letters in all
 	Grouped    int // the newest ones, which are grouped
 	Groups     []letterGroup
+	MoreCauses int // that are not shown
 	Chosen     choice
 	Filtered   bool
 	Rows       []letterRow
@@ -166,10 +166,15 @@ func (l *letterList) group(v *visit) error {
 		groups[key] = one
 	}
 	l.Grouped = len(newest)
-	l.Groups = slices.SortedFunc(maps.Values(groups), func(a, b letterGroup) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
-	})
+	all := slices.SortedFunc(maps.Values(groups), byCount)
+	l.Groups = firstOf(all, mostCauses)
+	l.MoreCauses = len(all) - len(l.Groups)
 	return nil
+}
+
+// byCount orders groups, the largest first.
+func byCount(a, b letterGroup) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Reason, b.Reason))
 }
 
 // fill reads letters behind a cursor until the page is full or enough were looked at.
@@ -248,7 +253,13 @@ func letterSheetOf(e deadletter.Entry) letterSheet {
 		sheet.Broken = err.Error()
 		return sheet
 	}
-	sheet.Fields = fieldsOf(r)
+	sheet.Fields = slices.DeleteFunc(fieldsOf(r), func(f field) bool {
+		if len(f.Value) <= tasks.MaxMetadataBytes { // earlier versions took more
+			return false
+		}
+		sheet.Broken = f.Name + " is too long for this page; enqueue dead-letter retry --set changes it"
+		return true
+	})
 	return sheet
 }
 
@@ -256,7 +267,7 @@ func letterSheetOf(e deadletter.Entry) letterSheet {
 func fieldsOf(r tasks.Recipient) []field {
 	metadata := ""
 	if len(r.PublicMetadata) > 0 {
-		if data, err := json.Marshal(r.PublicMetadata); err == nil {
+		if data, err := r.MetadataJSON(); err == nil {
 			metadata = string(data)
 		}
 	}

@@ -145,11 +145,11 @@ func (s *Server) routes() {
 	s.act("/dead-letters/retry", Operator, retryLetters)
 	s.act("/dead-letters/delete", Operator, deleteLetters)
 	s.act("/dead-letters/mend", Operator, mendLetter)
-	s.act("/invitations", Operator, searchInvitations)
+	s.ask("/invitations", Operator, searchInvitations)
 	s.act("/invitations/revoke", Operator, revokeInvitation)
 	s.act("/schedules/{name}/{verb}", Operator, changeSchedule)
 	s.act("/resume-calls", Operator, resumeCalls)
-	s.act("/find", Operator, findStory)
+	s.ask("/find", Operator, findStory)
 	s.act("/login", Nobody, login)
 	s.act("/logout", Nobody, logout)
 
