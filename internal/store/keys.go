@@ -165,6 +165,9 @@ func (k Keys) Copy(name string) string { return k.directory("copy:" + name) }
 // CopyOrder is the order of a copy's rows.
 func (k Keys) CopyOrder(name string) string { return k.Copy(name) + ":order" }
 
+// CopyAddresses is the index of a copy's addresses.
+func (k Keys) CopyAddresses(name string) string { return k.Copy(name) + ":addresses" }
+
 // CopyRevoked is the revoked rows of a draft.
 func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked" }
 
