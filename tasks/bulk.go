@@ -3,6 +3,7 @@ package tasks
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,8 +24,8 @@ const MaxRecipients = 200_000
 
 // BulkRequest is a list of recipients to invite.
 type BulkRequest struct {
-	// Campaign names the list. Without a name it gets one that derives from its recipients and their options, so that
-	// asking for the same list again adds nothing.
+	// Campaign names the list. Without a name it gets one that derives from its recipients and their options, under a
+	// key of the namespace, so that asking for the same list again adds nothing.
 	Campaign   string
 	Recipients []Recipient
 }
@@ -42,12 +43,15 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, err
 	}
-	name := list.name
+	name, err := c.nameOf(ctx, list, c.secret.DeriveToWrite)
+	if err != nil {
+		return Task{}, err
+	}
 	queue := policy.Queue(c.namespace, policy.Campaign)
 	exists, own := false, ""
 	if options.ID != "" || options.Owner != "" {
 		own = options.id()
-		digest, err := list.digest(name)
+		digest, err := list.digest(cmp.Or(list.name, list.plain))
 		if err != nil {
 			return Task{}, err
 		}
@@ -58,6 +62,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 			return Task{}, err
 		}
 		exists = found.State != ""
+		name = cmp.Or(found.Campaign, name) // an earlier version may have taken the id, and named it otherwise
 	}
 	start := options.At
 	if !start.After(time.Now()) {
@@ -123,7 +128,8 @@ func uploadError(err error) error {
 // list is a request that was checked. Its rows are made when they are needed, and each time anew: all together they
 // would take as much memory as the recipients.
 type list struct {
-	name       string // of the campaign
+	name       string // of the campaign, as it was given; empty: it derives from the rows
+	plain      string // of a list without a name: what earlier versions called it
 	recipients []Recipient
 	repeated   []bool // those whose address an earlier one has; nil if there are none
 	duplicates int    // how many those are
@@ -163,9 +169,37 @@ func (r BulkRequest) prepare() (list, error) {
 		if err != nil {
 			return list{}, err
 		}
-		l.name = "bulk-" + digest
+		l.plain = derived + digest
 	}
 	return l, nil
+}
+
+// derived begins the names that derive from rows.
+const derived = "bulk-"
+
+// nameOf gives the name of a list's campaign; nothing if derive gives no key for it. A name that derives from nothing
+// but the rows tells who sees it whether an address that he tries is the one of the list. Such a name counts only if an
+// earlier version has given it to a campaign.
+func (c *Client) nameOf(
+	ctx context.Context, l list, derive func(ctx context.Context, purpose string) (key []byte, err error),
+) (string, error) {
+	if l.name != "" {
+		return l.name, nil
+	}
+	stands, err := c.ledgers.Stands(ctx, l.plain)
+	switch {
+	case err != nil:
+		return "", err
+	case stands:
+		return l.plain, nil
+	}
+	key, err := derive(ctx, "names of campaigns")
+	if err != nil || key == nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(l.plain))
+	return derived + hex.EncodeToString(mac.Sum(nil)[:digestBytes]), nil
 }
 
 func (l *list) repeat(i int) {
@@ -206,11 +240,24 @@ func (l list) rows() iter.Seq2[[]ledger.Recipient, error] {
 	}
 }
 
-// Name is the campaign's name: the one that was given, or the one that derives from the list. It checks the whole
-// list, as BulkInvite does.
-func (r BulkRequest) Name() (string, error) {
-	l, err := r.prepare()
-	return l.name, err
+// Name gives the name of the campaign that BulkInvite would put a list into. It checks the whole list, as BulkInvite
+// does, and writes nothing. The name is empty if it would derive from the list and the namespace has no key for that
+// yet: the first BulkInvite makes one.
+func (c *Client) Name(ctx context.Context, request BulkRequest) (string, error) {
+	l, err := request.prepare()
+	if err != nil {
+		return "", err
+	}
+	return c.nameOf(ctx, l, c.secret.Known)
+}
+
+// MakeName is [Client.Name] that makes the key if the namespace has none.
+func (c *Client) MakeName(ctx context.Context, request BulkRequest) (string, error) {
+	l, err := request.prepare()
+	if err != nil {
+		return "", err
+	}
+	return c.nameOf(ctx, l, c.secret.DeriveToWrite)
 }
 
 // atIndex gives the faults of one recipient its place in the list.
@@ -220,6 +267,9 @@ func atIndex(err error, index int) (placed []error) {
 	}
 	return placed
 }
+
+// digestBytes is how much of a hash stands for a list.
+const digestBytes = 10
 
 // digest stands for the name and the rows.
 func (l list) digest(name string) (string, error) {
@@ -234,7 +284,7 @@ func (l list) digest(name string) (string, error) {
 			hash.Write([]byte{'\n'})
 		}
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:10]), nil
+	return hex.EncodeToString(hash.Sum(nil)[:digestBytes]), nil
 }
 
 func bulkTask(id, queue string, c ledger.Campaign) Task {

@@ -36,6 +36,7 @@ type Client struct {
 	records   *record.Store
 	ledgers   *ledger.Ledgers
 	erased    *store.Tombstones
+	secret    *store.Secret // from which names of campaigns derive
 }
 
 type clientConfig struct {
@@ -90,6 +91,7 @@ func NewClient(opts ...ClientOption) (*Client, error) {
 		records:   record.NewStore(config.rdb, config.namespace),
 		ledgers:   ledgers,
 		erased:    store.NewTombstones(config.rdb, config.namespace),
+		secret:    store.NewSecret(store.Open(config.rdb, config.namespace)),
 	}, nil
 }
 

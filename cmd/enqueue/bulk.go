@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -233,17 +234,14 @@ func (c *bulkCommand) deadOnes(
 
 // dryRun tells what enqueuing a file would come to, and enqueues nothing.
 func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkRequest) error {
-	name := request.Campaign
-	if len(file.Rows) > 0 {
-		var err error
-		if name, err = request.Name(); err != nil {
-			return err
-		}
-	}
 	if !c.at.After(time.Now()) {
 		c.at = time.Time{}
 	}
 	clerk, err := clerkOf(c.Clerk)
+	if err != nil {
+		return err
+	}
+	name, err := c.campaignOf(a, clerk, file, request)
 	if err != nil {
 		return err
 	}
@@ -256,8 +254,11 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		return err
 	}
 	campaign := ""
-	if name != "" {
+	switch {
+	case name != "":
 		campaign = " Campaign: " + name + "."
+	case len(file.Rows) > 0:
+		campaign = " The campaign is named when the list is uploaded."
 	}
 	a.out.say("%s: %s to invite, %s, %s.%s Nothing was enqueued.", c.name, recipients,
 		plural(len(file.Duplicates), "duplicate"), plural(file.BadRows(), "bad row"), campaign)
@@ -286,6 +287,27 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 		return fmt.Errorf("unknown: %d: %w: %w", r.Unknown, errNotRehearsed, r.Why)
 	}
 	return nil
+}
+
+// campaignOf gives the name of the campaign of a dry run; nothing if it is not known yet. Without a key of Clerk's a file
+// can be checked where there is no Redis: what fails there is no failure then.
+func (c *bulkCommand) campaignOf(
+	a *app, clerk settings.Instance, file peoplefile.File, request tasks.BulkRequest,
+) (string, error) {
+	switch {
+	case len(file.Rows) == 0:
+		return request.Campaign, nil
+	case clerk.Key != "":
+		return a.desk.Name(a.ctx, request)
+	}
+	const patience = 2 * time.Second
+	ctx, cancel := context.WithTimeout(a.ctx, patience)
+	defer cancel()
+	name, err := a.desk.Name(ctx, request)
+	if len(tasks.Faults(err)) == 0 {
+		err = a.ctx.Err()
+	}
+	return name, err
 }
 
 // errNotRehearsed means that a rehearsal does not tell of all what would become of them.

@@ -12,6 +12,7 @@ import (
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -96,6 +97,45 @@ func TestADryRunWithoutAKeyAsksNobody(t *testing.T) {
 	}
 	if n := len(s.clerk.Requests()); n != 0 {
 		t.Errorf("Clerk was asked %d times", n)
+	}
+}
+
+// TestADryRunOfAListWithoutANameWritesNothing, not even the key from which the name derives.
+func TestADryRunOfAListWithoutANameWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.onReal()
+	testkit.NoError(t, s.rdb.Del(t.Context(), store.Keys(tasks.DefaultNamespace).Secret()).Err())
+	file := s.write("p.csv", people("bulk", 3))
+	before := s.held()
+	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{"campaign": nil})
+	if a := s.enqueue("bulk-invite", file, "--dry-run"); !strings.Contains(a.stdout, "named when the list is uploaded") {
+		t.Errorf("%+v", a)
+	}
+	want(t, s.rehearse(file), map[string]any{"campaign": nil, "known": 0, "would_send": 3})
+	for key := range s.held() {
+		if _, was := before[key]; !was && !strings.Contains(key, "{limits}") {
+			t.Errorf("a dry run has written %s", key)
+		}
+	}
+	name := s.ok("bulk-invite", file)["campaign"]
+	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{"campaign": name})
+	want(t, s.rehearse(file), map[string]any{"campaign": name, "known": 3, "would_send": 0})
+}
+
+// TestADryRunWithoutAKeyDoesNotWaitForARedisThatHangs.
+func TestADryRunWithoutAKeyDoesNotWaitForARedisThatHangs(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	server := testkit.RunRedis(t)
+	s.url = server.URL()
+	file := s.write("p.csv", people("bulk", 3))
+	testkit.NoError(t, server.Hang())
+	defer func() { testkit.NoError(t, server.GoOn()) }()
+	began := time.Now()
+	want(t, s.ok("bulk-invite", file, "--dry-run"), map[string]any{"campaign": nil, "recipients": 3})
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

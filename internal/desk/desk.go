@@ -129,6 +129,7 @@ func (d *Desk) EachSchedule(ctx context.Context, do func(schedule.Standing) erro
 type Letters struct {
 	IDs                    []string
 	Code, Campaign, Reason string
+	NoCode                 bool // those without a code
 	// Unreadable gives those too that cannot be read, if all that is chosen are ids: an Entry with nothing but its id.
 	Unreadable bool
 	// InOrder gives those of one campaign in the order of its list, and then what else is about it.
@@ -155,9 +156,9 @@ func (f *FoundLetters) count(code string, n int) {
 // matching gives a function that calls do for a letter if it is chosen, and counts it.
 func (l Letters) matching(found *FoundLetters, do func(deadletter.Entry) error) func(deadletter.Entry) error {
 	found.Codes = map[string]int{}
-	chosen := l.filter()
+	chosen := l.Filter()
 	butForCode := chosen
-	butForCode.Code = ""
+	butForCode.Code, butForCode.NoCode = "", false
 	return func(e deadletter.Entry) error {
 		if !butForCode.Matches(e) {
 			return nil
@@ -241,15 +242,15 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 // CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read.
 func (d *Desk) CountLetters(ctx context.Context, chosen Letters) (int, error) {
 	if len(chosen.IDs) == 0 {
-		return d.DeadLetters.CountChosen(ctx, chosen.filter())
+		return d.DeadLetters.CountChosen(ctx, chosen.Filter())
 	}
 	found, err := d.ReadLetters(ctx, chosen, func(deadletter.Entry) error { return nil })
 	return found.Matched, err
 }
 
-// filter is the choice as the store of dead letters knows it.
-func (l Letters) filter() deadletter.Filter {
-	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason}
+// Filter is the choice as the store of dead letters knows it, but for ids.
+func (l Letters) Filter() deadletter.Filter {
+	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason, NoCode: l.NoCode}
 }
 
 func (d *Desk) letters(
@@ -258,7 +259,7 @@ func (d *Desk) letters(
 ) (found FoundLetters, err error) {
 	matching := chosen.matching(&found, do)
 	if len(chosen.IDs) == 0 {
-		filter := chosen.filter()
+		filter := chosen.Filter()
 		filter.Other = found.count
 		err = each(ctx, filter, matching)
 		return found, err
@@ -268,7 +269,7 @@ func (d *Desk) letters(
 		e, err := d.Letter(ctx, id)
 		garbage := errors.Is(err, store.ErrGarbage)
 		switch {
-		case garbage && chosen.Unreadable && chosen.Code+chosen.Campaign+chosen.Reason == "":
+		case garbage && chosen.Unreadable && chosen.Filter().All():
 			err = matching(deadletter.Entry{ID: id})
 		case garbage, errors.Is(err, deadletter.ErrNotFound):
 			partial.Add(err)

@@ -62,7 +62,7 @@ type Story struct {
 // Find tells everything about an address, or about a task, a dead letter or an invitation by its id, or about a
 // campaign by its name. The error is a tasks.ErrNotFound if nothing is known of an id, and a *tasks.InvalidError if
 // what may be an address is none. What cannot be read hides nothing else: it is a *store.Partial, beside the story.
-// Find asks by key wherever it can: only tasks that wait, and the directory, are read through.
+// Find asks by key wherever it can: only tasks that wait are read through.
 func (d *Desk) Find(ctx context.Context, what string) (Story, error) {
 	f := newFinder(d)
 	var noAddress error
@@ -435,11 +435,8 @@ func (f *finder) directory(ctx context.Context, _ store.AddressID) error {
 		return err
 	}
 	f.story.SyncedAt = copy.SyncedAt
-	folded := tasks.FoldAddress(f.story.Address)
-	return copy.Each(ctx, directory.Filter{Query: folded}, func(inv clerkclient.Invitation) error {
-		if tasks.FoldAddress(inv.EmailAddress) == folded {
-			f.invitation(inv)
-		}
+	return copy.About(ctx, f.story.Address, func(inv clerkclient.Invitation) error {
+		f.invitation(inv)
 		return nil
 	})
 }

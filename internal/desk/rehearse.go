@@ -54,7 +54,7 @@ type RefusedRow struct {
 }
 
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
-// instant, or at once if that is zero. It tells of Clerk's answers as they come, unless told is nil. Without a key to
+// instant, or at once if that is zero. A campaign without a name is a new one. It tells of Clerk's answers as they come, unless told is nil. Without a key to
 // ask Clerk with it gives nil. The error is that of enqueuing the rows where the campaign takes none, ErrKeyRefused, or
 // policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
@@ -236,15 +236,19 @@ func (d *Desk) asSynced(ctx context.Context, status string, of tasks.RevokePaylo
 	if err != nil {
 		return r, err
 	}
-	folded, now := tasks.FoldAddress(of.EmailAddress), time.Now()
-	filter := directory.Filter{Status: status, Query: folded + of.InvitationID}
-	err = copy.Each(ctx, filter, func(inv clerkclient.Invitation) error {
-		mine := folded == "" || tasks.FoldAddress(inv.EmailAddress) == folded
-		if mine && (status == "" || inv.ExpiresAt.IsZero() || inv.ExpiresAt.After(now)) {
+	now := time.Now()
+	take := func(inv clerkclient.Invitation) error {
+		lives := inv.Status == status && (inv.ExpiresAt.IsZero() || inv.ExpiresAt.After(now))
+		if status == "" || lives {
 			r.Invitations = append(r.Invitations, inv)
 		}
 		return nil
-	})
+	}
+	if of.EmailAddress != "" {
+		err = copy.About(ctx, of.EmailAddress, take)
+	} else {
+		err = copy.Each(ctx, directory.Filter{Status: status, Query: of.InvitationID}, take)
+	}
 	if err == nil && of.Campaign != "" {
 		r.Invitations, err = ask.SentBy(ctx, d.ledgers, of.Campaign, r.Invitations)
 	}

@@ -73,6 +73,19 @@ type campaignSheet struct {
 	Loading  bool
 }
 
+// mostCauses is how many causes of dead letters a page shows.
+const mostCauses = 15
+
+// Causes are the dead letters of the campaign by their codes, the most first.
+func (c campaignSheet) Causes() (causes []letterGroup) {
+	for code, n := range c.DeadByCode {
+		of := choice{desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
+		causes = append(causes, letterGroup{choice: of, Count: n})
+	}
+	slices.SortFunc(causes, byCount)
+	return firstOf(causes, mostCauses)
+}
+
 func campaign(v *visit) (any, error) {
 	c, err := v.desk.Campaign(v.ctx, v.r.PathValue("name"))
 	if err != nil {
@@ -144,6 +157,9 @@ func changeCampaign(v *visit) error {
 // exportCampaign writes what became of each recipient, as enqueue campaign export does.
 func exportCampaign(v *visit) error {
 	name := v.r.PathValue("name")
+	if _, err := (screen{load: campaign}).read(v); err != nil { // a Redis that hangs is told in time
+		return err
+	}
 	each, err := v.desk.Recipients(v.ctx, name)
 	if err != nil {
 		return err

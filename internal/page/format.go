@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"example.com/usher/internal/address"
 	"example.com/usher/internal/fate"
@@ -19,9 +20,30 @@ import (
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
-		"percent": percent, "plain": visible.Text, "exact": exact, "advice": advice, "failure": failureOf,
+		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": failureOf,
 		"standstill": standstill,
 	}
+}
+
+// brief writes a text of others in which nothing hides, and cuts it where it would take more bytes of the page: a page
+// stays small, whatever stands in it.
+func brief(most int, text string) string {
+	text = visible.Text(text)
+	takes := 0
+	for i, r := range text {
+		if takes += escapedBytes(r); takes > most {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// escapedBytes is how many bytes a template writes for a rune.
+func escapedBytes(r rune) int {
+	if strings.ContainsRune("\"'&<>+", r) {
+		return len("&amp;")
+	}
+	return utf8.RuneLen(r)
 }
 
 // count writes a number with its thousands apart.

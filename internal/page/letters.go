@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,11 +26,87 @@ const (
 	lettersLooked = 2000
 )
 
+// choice is which dead letters a page or a form is about.
+type choice struct{ desk.Letters }
+
+// chosen reads which dead letters a visit is about.
+func (v *visit) chosen() (c choice) {
+	c.Code, c.Campaign, c.Reason = v.r.FormValue("code"), v.r.FormValue("campaign"), v.r.FormValue("reason")
+	c.NoCode = v.r.FormValue("no_code") != ""
+	if id := v.r.FormValue("id"); id != "" {
+		c.IDs = []string{id}
+	}
+	return c
+}
+
+// fields are the fields of a form, or of a link, by which chosen reads the choice again.
+func (c choice) fields() map[string]string {
+	fields := map[string]string{"code": c.Code, "campaign": c.Campaign, "reason": c.Reason}
+	if c.NoCode {
+		fields["no_code"] = "yes"
+	}
+	if len(c.IDs) > 0 {
+		fields["id"] = c.IDs[0]
+	}
+	maps.DeleteFunc(fields, func(_, value string) bool { return value == "" })
+	return fields
+}
+
+// Link leads to a page about the choice, with one more field unless that is empty.
+func (c choice) Link(path, field, value string) string {
+	query := url.Values{}
+	for name, value := range c.fields() {
+		query.Set(name, value)
+	}
+	if value != "" {
+		query.Set(field, value)
+	}
+	if len(query) == 0 {
+		return path
+	}
+	return path + "?" + query.Encode()
+}
+
+// Which is a word for what is chosen.
+func (c choice) Which() string {
+	if c.Filter().All() {
+		return "all"
+	}
+	return "these"
+}
+
+// Words say what is chosen.
+func (c choice) Words() string {
+	words := "all dead letters"
+	switch {
+	case len(c.IDs) > 0:
+		words = "this dead letter"
+	case c.Reason != "":
+		words = "all " + c.Reason + " dead letters"
+	}
+	switch {
+	case c.Code != "":
+		words += " with the code " + c.Code
+	case c.NoCode:
+		words += " without a code"
+	}
+	if c.Campaign != "" {
+		words += " of campaign " + c.Campaign
+	}
+	return words
+}
+
+// Title is Words as a title.
+func (c choice) Title() string {
+	words := c.Words()
+	return strings.ToUpper(words[:1]) + words[1:]
+}
+
 // letterGroup is the dead letters of one cause.
 type letterGroup struct {
-	Reason, Code string
-	Count        int
-	Example      string // what Clerk said to one of them
+	choice
+	Count   int
+	Example string // what Clerk said to one of them
 }
 
 // letterRow is a dead letter as a list shows it.
@@ -42,24 +117,23 @@ type letterRow struct {
 
 // letterList is a page of dead letters, the newest first.
 type letterList struct {
-	All            int // dead letters in all
-	Grouped        int // the newest ones, which are grouped
-	Groups         []letterGroup
-	Code, Campaign string
-	Filtered       bool
-	Rows           []letterRow
-	Looked         int
-	Next           string
-	Begun          bool
-	Unreadable     string
-	Cut            time.Time
+	All        int // dead letters in all
+	Grouped    int // the newest ones, which are grouped
+	Groups     []letterGroup
+	MoreCauses int // that are not shown
+	Chosen     choice
+	Filtered   bool
+	Rows       []letterRow
+	Looked     int
+	Next       string
+	Begun      bool
+	Unreadable string
 }
 
 func letters(v *visit) (any, error) {
-	list := letterList{
-		Code: v.r.FormValue("code"), Campaign: v.r.FormValue("campaign"), Cut: time.Now().UTC(),
-	}
-	list.Filtered = list.Code != "" || list.Campaign != ""
+	list := letterList{Chosen: v.chosen()}
+	list.Chosen.IDs = nil
+	list.Filtered = !list.Chosen.Filter().All()
 	from := deadletter.ParseCursor(v.r.FormValue("from"))
 	list.Begun = from != (deadletter.Cursor{})
 	var err error
@@ -74,25 +148,33 @@ func letters(v *visit) (any, error) {
 
 // group groups the newest letters.
 func (l *letterList) group(v *visit) error {
-	groups := map[[2]string]letterGroup{}
+	groups := map[string]letterGroup{}
 	newest, _, err := v.desk.DeadLetters.Newest(v.ctx, deadletter.Cursor{}, groupLook)
 	if _, err := store.SplitPartial(err); err != nil {
 		return err
 	}
 	for _, e := range newest {
-		key := [2]string{string(e.Failure.Reason), e.Failure.Code}
+		cause := choice{desk.Letters{
+			Reason: string(e.Failure.Reason), Code: e.Failure.Code, NoCode: e.Failure.Code == "",
+		}}
+		key := cause.Words()
 		one := groups[key]
-		one.Reason, one.Code = key[0], key[1]
+		one.choice = cause
 		if one.Count++; one.Example == "" && v.operates() {
 			one.Example = failureOf(e)
 		}
 		groups[key] = one
 	}
 	l.Grouped = len(newest)
-	l.Groups = slices.SortedFunc(maps.Values(groups), func(a, b letterGroup) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
-	})
+	all := slices.SortedFunc(maps.Values(groups), byCount)
+	l.Groups = firstOf(all, mostCauses)
+	l.MoreCauses = len(all) - len(l.Groups)
 	return nil
+}
+
+// byCount orders groups, the largest first.
+func byCount(a, b letterGroup) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Reason, b.Reason))
 }
 
 // fill reads letters behind a cursor until the page is full or enough were looked at.
@@ -108,7 +190,7 @@ func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
 		}
 		l.Looked += len(page)
 		for i, e := range page {
-			if l.Code != "" && e.Failure.Code != l.Code || l.Campaign != "" && e.Campaign != l.Campaign {
+			if !l.Chosen.Filter().Matches(e) {
 				continue
 			}
 			if len(l.Rows) == pageRows {
@@ -171,7 +253,13 @@ func letterSheetOf(e deadletter.Entry) letterSheet {
 		sheet.Broken = err.Error()
 		return sheet
 	}
-	sheet.Fields = fieldsOf(r)
+	sheet.Fields = slices.DeleteFunc(fieldsOf(r), func(f field) bool {
+		if len(f.Value) <= tasks.MaxMetadataBytes { // earlier versions took more
+			return false
+		}
+		sheet.Broken = f.Name + " is too long for this page; enqueue dead-letter retry --set changes it"
+		return true
+	})
 	return sheet
 }
 
@@ -179,7 +267,7 @@ func letterSheetOf(e deadletter.Entry) letterSheet {
 func fieldsOf(r tasks.Recipient) []field {
 	metadata := ""
 	if len(r.PublicMetadata) > 0 {
-		if data, err := json.Marshal(r.PublicMetadata); err == nil {
+		if data, err := r.MetadataJSON(); err == nil {
 			metadata = string(data)
 		}
 	}
@@ -257,38 +345,21 @@ func mendLetter(v *visit) error {
 var errGone = &problem{http.StatusConflict, "Somebody was faster",
 	"This dead letter was retried or deleted meanwhile. Nothing was done now."}
 
-// chosenLetters reads which letters a form is about.
-func (v *visit) chosenLetters() (chosen desk.Letters, words string, err error) {
-	chosen.Code, chosen.Campaign = v.r.FormValue("code"), v.r.FormValue("campaign")
-	words = "all dead letters"
-	if id := v.r.FormValue("id"); id != "" {
-		chosen.IDs, words = []string{id}, "this dead letter"
-	}
-	if chosen.Code != "" {
-		words += " with the code " + chosen.Code
-	}
-	if chosen.Campaign != "" {
-		words += " of campaign " + chosen.Campaign
-	}
-	return chosen, words, nil
-}
-
 // confirmLetters asks before letters are retried or deleted. It counts those that are there now.
 func confirmLetters(v *visit) (any, error) {
-	chosen, words, err := v.chosenLetters()
-	if err != nil {
-		return nil, err
-	}
+	chosen := v.chosen()
+	words := chosen.Words()
 	cut := time.Now().UTC()
-	n, err := v.desk.CountLetters(v.ctx, chosen)
+	n, err := v.desk.CountLetters(v.ctx, chosen.Letters)
 	if _, err := store.SplitPartial(err); err != nil {
 		return nil, err
 	}
 	q := question{
-		Title: "Delete " + words + "?", Button: "Delete", Action: "/dead-letters/delete", Back: "/dead-letters", Count: n,
-		Cut: cut, Consequence: "What is deleted is gone for good, and nobody is invited by it.",
-		Fields: map[string]string{"code": chosen.Code, "campaign": chosen.Campaign, "id": v.r.FormValue("id")},
+		Title: "Delete " + words + "?", Button: "Delete", Action: "/dead-letters/delete", Count: n, Cut: cut,
+		Consequence: "What is deleted is gone for good, and nobody is invited by it.", Fields: chosen.fields(),
 	}
+	chosen.IDs = nil
+	q.Back = chosen.Link("/dead-letters", "", "")
 	if v.r.FormValue("do") == "retry" {
 		q.Title, q.Button, q.Action = "Retry "+words+"?", "Retry", "/dead-letters/retry"
 		q.Consequence = "They are sent again through the same limits. What fails for the same cause comes back."
@@ -320,16 +391,14 @@ func deleteLetters(v *visit) error {
 // eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
 // are passed over.
 func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) error {
-	chosen, words, err := v.chosenLetters()
-	if err != nil {
-		return err
-	}
+	chosen := v.chosen()
+	words := chosen.Words()
 	cut, err := cutOff(v.r.PostFormValue("cut"))
 	if err != nil {
 		return err
 	}
 	n := 0
-	_, err = v.desk.EachLetter(v.ctx, chosen, func(e deadletter.Entry) error {
+	_, err = v.desk.EachLetter(v.ctx, chosen.Letters, func(e deadletter.Entry) error {
 		if e.FailedAt.After(cut) {
 			return nil
 		}
@@ -348,5 +417,6 @@ func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) 
 		}
 		return err
 	}
-	return v.done("/dead-letters?"+url.Values{"campaign": {chosen.Campaign}}.Encode(), did+" "+words, n)
+	back := choice{desk.Letters{Campaign: chosen.Campaign}}
+	return v.done(back.Link("/dead-letters", "", ""), did+" "+words, n)
 }

@@ -22,12 +22,13 @@ import (
 )
 
 const (
-	// mostList bounds a list, as the command does; mostField a field beside it, and mostParts how many there are.
+	// mostList bounds a list, as the command does; mostField the fields beside it, all together: the page shows them
+	// again where one is wrong. mostParts is how many there are.
 	mostList  = peoplefile.DefaultMaxBytes
 	mostField = 16 << 10
 	mostParts = 50
 	// mostFaults is how many faults of a list are kept, and faultRows how many a page shows.
-	mostFaults, faultRows = 1000, 200
+	mostFaults, faultRows = 1000, 100
 	// listPlaces is how many lists a worker reads at a time: each may take a few hundred megabytes.
 	listPlaces = 2
 )
@@ -99,6 +100,7 @@ func (v *visit) check(order listOrder, start time.Time, file peoplefile.File) (l
 	}
 	c.Understood.Columns = firstOf(c.Understood.Columns, pageRows)
 	c.Understood.PassedOver = firstOf(c.Understood.PassedOver, pageRows)
+	c.Understood.Warnings = firstOf(c.Understood.Warnings, pageRows/2)
 	for _, bad := range firstOf(file.Invalid, mostFaults) {
 		c.Faults = append(c.Faults, inForm(bad.String()))
 	}
@@ -113,7 +115,8 @@ func (v *visit) check(order listOrder, start time.Time, file peoplefile.File) (l
 		return c, nil
 	}
 	var err error
-	if c.Campaign, err = (tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}).Name(); err != nil {
+	request := tasks.BulkRequest{Campaign: order.Campaign, Recipients: file.Recipients()}
+	if c.Campaign, err = v.desk.MakeName(v.ctx, request); err != nil {
 		return c, err
 	}
 	r, fresh, err := v.desk.CheckBulk(v.ctx, c.Campaign, file.Rows, start)
@@ -155,7 +158,7 @@ func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))]
 func (s *Server) take(path string, needs Access, do func(*visit) error) {
 	s.mux.HandleFunc("POST "+path, s.guarded(needs, func(v *visit) error {
 		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(actTime + formTime))
-		v.r.Body = httpd.Body(v.w, v.r, mostList+mostParts*mostField)
+		v.r.Body = httpd.Body(v.w, v.r, mostList+mostForm)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), actTime)
 		defer cancel()
 		v.ctx = ctx
@@ -230,7 +233,7 @@ func (v *visit) readList() (order listOrder, data []byte, err error) {
 	if err != nil {
 		return order, nil, errForm
 	}
-	for n := 0; n < mostParts; n++ {
+	for n, left := 0, mostField; n < mostParts; n++ {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
 			return order, data, nil
@@ -238,7 +241,7 @@ func (v *visit) readList() (order listOrder, data []byte, err error) {
 		if err != nil {
 			return order, nil, unreadForm(err)
 		}
-		most := int64(mostField)
+		most := int64(left)
 		if part.FormName() == "list" {
 			most = mostList
 		}
@@ -248,6 +251,9 @@ func (v *visit) readList() (order listOrder, data []byte, err error) {
 		}
 		if int64(len(value)) > most {
 			return order, nil, errTooLarge
+		}
+		if part.FormName() != "list" {
+			left -= len(value)
 		}
 		switch name, text := part.FormName(), strings.TrimSpace(string(value)); name {
 		case "list":
@@ -262,7 +268,8 @@ func (v *visit) readList() (order listOrder, data []byte, err error) {
 }
 
 var errTooLarge = &problem{http.StatusRequestEntityTooLarge, "The list is too large",
-	fmt.Sprintf("A list has at most %d MiB. Split it.", mostList>>20)}
+	fmt.Sprintf("A list has at most %d MiB, and what is filled in beside it at most %d KiB. Split it.", mostList>>20,
+		mostField>>10)}
 
 // unreadForm tells of a form that did not come.
 func unreadForm(err error) error {

@@ -108,6 +108,29 @@ func TestAListIsCheckedRehearsedAndSent(t *testing.T) {
 	}
 }
 
+// TestAListWithoutANameGetsTheOneThatProducersGiveIt, or that of a campaign which an earlier version has made of it.
+func TestAListWithoutANameGetsTheOneThatProducersGiveIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	const list, earlier = "email\nlate0@example.com\n", "bulk-d32e09076dd8b0411489"
+	shown := w.upload(list).must(t, http.StatusOK, "List for campaign bulk-", "Invite 1 person")
+	name, err := b.desk.Name(t.Context(), tasks.BulkRequest{Recipients: []tasks.Recipient{{
+		EmailAddress: "late0@example.com",
+	}}})
+	if err != nil || name == "" || name == earlier {
+		t.Fatalf("%q, %v", name, err)
+	}
+	shown.must(t, http.StatusOK, "List for campaign "+name)
+	w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, "Done: put a list into campaign "+name)
+	if c := b.campaignOf(name); c.Recipients != 1 {
+		t.Errorf("%+v", c)
+	}
+	w.upload(list, "campaign", earlier).must(t, http.StatusOK)
+	w.post("/list/send", "list", w.get("/list").value("list")).must(t, http.StatusOK)
+	w.upload(list).must(t, http.StatusOK, "List for campaign "+earlier, "<dt>In it already</dt><dd>1</dd>")
+}
+
 // TestConfirmingTwiceSendsOnce at the same time and later, and what is noted is one action.
 func TestConfirmingTwiceSendsOnce(t *testing.T) {
 	t.Parallel()

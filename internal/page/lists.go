@@ -29,6 +29,12 @@ type invitationList struct {
 	Looked     int
 }
 
+// mostAsked is how long what is looked for may be, in bytes.
+const mostAsked = 512
+
+var errLong = &problem{http.StatusUnprocessableEntity, "That is too long",
+	fmt.Sprintf("An address, an id and a name have fewer than %d bytes.", mostAsked)}
+
 // directoryLooked bounds how many invitations a request looks at.
 const directoryLooked = 20_000
 
@@ -39,8 +45,11 @@ func invitations(v *visit) (any, error) {
 }
 
 func searchInvitations(v *visit) error {
-	from := max(0, number(v.r.PostFormValue("from")))
-	list, err := v.directory(v.r.PostFormValue("status"), strings.TrimSpace(v.r.PostFormValue("query")), from)
+	from, query := max(0, number(v.r.PostFormValue("from"))), strings.TrimSpace(v.r.PostFormValue("query"))
+	if len(query) > mostAsked {
+		return errLong
+	}
+	list, err := v.directory(v.r.PostFormValue("status"), query, from)
 	if err == nil {
 		v.render(http.StatusOK, "invitations", false, list)
 	}
@@ -108,19 +117,30 @@ func revokeInvitation(v *visit) error {
 	return v.done("/invitations", "enqueued task "+task.ID+", which revokes an invitation", 1)
 }
 
+// scheduleList is a page of schedules, by name.
+type scheduleList struct {
+	Rows       []schedule.Standing
+	From, Next int // Next is 0 at the end
+}
+
 func schedules(v *visit) (any, error) {
-	var all []schedule.Standing
+	list := scheduleList{From: max(0, number(v.r.FormValue("from")))}
+	at := 0
 	err := v.desk.EachSchedule(v.ctx, func(s schedule.Standing) error {
-		if len(all) == 4*pageRows {
+		if at++; at <= list.From {
+			return nil
+		}
+		if len(list.Rows) == pageRows {
+			list.Next = list.From + pageRows
 			return errEnough
 		}
-		all = append(all, s)
+		list.Rows = append(list.Rows, s)
 		return nil
 	})
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return all, err
+	return list, err
 }
 
 func changeSchedule(v *visit) (err error) {
@@ -149,14 +169,22 @@ func changeSchedule(v *visit) (err error) {
 type storySheet struct {
 	What       string
 	Story      *desk.Story
+	Earlier    int    // events that are not shown
 	Unreadable string // what could not be read
 }
+
+// mostEvents is how many events of a story a page shows, the latest ones, and mostOnward with how many addresses it
+// goes on.
+const mostEvents, mostOnward = 50, 5
 
 func emptyStory(*visit) (any, error) { return storySheet{}, nil }
 
 func findStory(v *visit) error {
 	what := strings.TrimSpace(v.r.PostFormValue("what"))
-	if what == "" {
+	switch {
+	case len(what) > mostAsked:
+		return errLong
+	case what == "":
 		return &problem{http.StatusBadRequest, "Nothing to look for", "Enter an e-mail address, or an id."}
 	}
 	story, err := v.desk.Find(v.ctx, what)
@@ -168,7 +196,8 @@ func findStory(v *visit) error {
 	if err != nil {
 		return err
 	}
-	sheet := storySheet{What: what, Story: &story}
+	sheet := storySheet{What: what, Story: &story, Earlier: max(0, len(story.Events)-mostEvents)}
+	story.Events, story.GoesOn = story.Events[sheet.Earlier:], firstOf(story.GoesOn, mostOnward)
 	if unreadable != nil {
 		sheet.Unreadable = unreadable.Error()
 	}

@@ -175,7 +175,7 @@ func (v *visit) live(one screen) []byte {
 	var html bytes.Buffer
 	s := v.sheet(one.name, true, nil)
 	var err error
-	if s.Body, err = one.load(v); err == nil {
+	if s.Body, err = one.read(v); err == nil {
 		err = v.server.templates["templates/"+one.name+".html"].ExecuteTemplate(&html, "live", s)
 	}
 	if err != nil {

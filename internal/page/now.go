@@ -16,6 +16,9 @@ import (
 // pageRows is how many rows a list shows.
 const pageRows = 50
 
+// openRows is how many campaigns that are not over the first page shows, above its charts.
+const openRows = 20
+
 // errEnough ends the reading of a list when the page is full.
 var errEnough = errors.New("the page is full")
 
@@ -25,7 +28,9 @@ type overview struct {
 	Budgets   []budget
 	Campaigns []tasks.Campaign // those that are not over
 	More      bool
-	Charts    []chart
+
+	MoreWorkers int // that are not shown
+	Charts      []chart
 }
 
 // budget is a limit, and how much of it is used.
@@ -52,6 +57,8 @@ func now(v *visit) (any, error) {
 		return nil, err
 	}
 	shown := overview{Overview: o}
+	shown.Workers = firstOf(o.Workers, pageRows)
+	shown.MoreWorkers = len(o.Workers) - len(shown.Workers)
 	for _, usage := range o.Limits {
 		one := budget{Title: budgetTitles[usage.Name], Usage: usage}
 		if one.Title == "" {
@@ -74,7 +81,7 @@ func now(v *visit) (any, error) {
 func openCampaigns(ctx context.Context, d *desk.Desk) (open []tasks.Campaign, more bool, err error) {
 	looked := 0
 	err = d.EachCampaign(ctx, func(c tasks.Campaign) error {
-		if looked++; looked > 4*pageRows || len(open) == pageRows {
+		if looked++; looked > 4*pageRows || len(open) == openRows {
 			more = true
 			return errEnough
 		}

@@ -83,6 +83,8 @@ const (
 	// mostForm bounds a form, and formTime how long its sender may take.
 	mostForm = 64 << 10
 	formTime = 10 * time.Second
+	// showTime is how long reading what a page shows may take.
+	showTime = 5 * time.Second
 	// actTime is how long an action may take. It goes on if the browser leaves.
 	actTime = 10 * time.Minute
 )
@@ -143,11 +145,11 @@ func (s *Server) routes() {
 	s.act("/dead-letters/retry", Operator, retryLetters)
 	s.act("/dead-letters/delete", Operator, deleteLetters)
 	s.act("/dead-letters/mend", Operator, mendLetter)
-	s.act("/invitations", Operator, searchInvitations)
+	s.ask("/invitations", Operator, searchInvitations)
 	s.act("/invitations/revoke", Operator, revokeInvitation)
 	s.act("/schedules/{name}/{verb}", Operator, changeSchedule)
 	s.act("/resume-calls", Operator, resumeCalls)
-	s.act("/find", Operator, findStory)
+	s.ask("/find", Operator, findStory)
 	s.act("/login", Nobody, login)
 	s.act("/logout", Nobody, logout)
 
@@ -210,6 +212,10 @@ func asProblem(err error) *problem {
 	}
 	if status := statusOf(err); status != 0 {
 		return &problem{status, "This could not be done", sentence(err.Error())}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &problem{http.StatusServiceUnavailable, "Redis does not answer",
+			"Nothing is lost. Try again in a moment, and look whether Redis runs."}
 	}
 	return &problem{http.StatusServiceUnavailable, "Redis does not answer as it should",
 		"Nothing is lost. Try again in a moment. " + sentence(err.Error())}

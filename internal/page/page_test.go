@@ -3,16 +3,20 @@ package page
 import (
 	"context"
 	"fmt"
+	"html"
 	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"example.com/usher/clerkclient"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
+	"example.com/usher/tasks"
 )
 
 func TestAnEmptySystemHasEveryPage(t *testing.T) {
@@ -143,6 +147,77 @@ func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
 	w.post("/dead-letters/delete", "cut", cut, "id", "later").must(t, http.StatusOK, "Done: deleted")
 	if b.letters() != 0 {
 		t.Error("it was not deleted")
+	}
+}
+
+// TestButtonsActOnWhatTheListShows: on one group of causes, with a code or without, or on what else was chosen.
+func TestButtonsActOnWhatTheListShows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	put := func(id, campaign, reason, code string, at time.Time) {
+		testkit.NoError(t, b.desk.DeadLetters.Put(t.Context(), deadletter.Entry{
+			ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: id + "@example.com",
+			Campaign: campaign, FailedAt: at.UTC(), Failure: fate.Failure{Reason: fate.Reason(reason), Code: code},
+			Payload: []byte(`{"v":1,"email_address":"` + id + `@example.com"}`),
+		}))
+	}
+	of := map[string][3]string{ // campaign, reason, code
+		"e1": {"spring", "exhausted", ""}, "e2": {"autumn", "exhausted", ""}, "i1": {"", "invalid", ""},
+		"r1": {"spring", "rejected", "taken"}, "r2": {"autumn", "rejected", "taken"}, "x1": {"", "exhausted", "taken"},
+	}
+	for _, c := range []struct {
+		link, words string // of the group on the list of all, or the address of a list
+		chosen      []string
+	}{
+		{`1 × without a code</a> <small>invalid`, "all invalid dead letters without a code", []string{"i1"}},
+		{`2 × without a code</a> <small>exhausted`, "all exhausted dead letters without a code", []string{"e1", "e2"}},
+		{`2 × taken</a> <small>rejected`, "all rejected dead letters with the code taken", []string{"r1", "r2"}},
+		{"/dead-letters?campaign=spring", "all dead letters of campaign spring", []string{"e1", "r1"}},
+		{"/dead-letters?code=taken&campaign=autumn", "all dead letters with the code taken of campaign autumn",
+			[]string{"r2"}},
+		{"/dead-letters?no_code=yes&campaign=autumn", "all dead letters without a code of campaign autumn",
+			[]string{"e2"}},
+		{"/dead-letters", "all dead letters", []string{"e1", "e2", "i1", "r1", "r2", "x1"}},
+	} {
+		for _, do := range []string{"Retry", "Delete"} {
+			for id, what := range of {
+				put(id, what[0], what[1], what[2], time.Now().Add(-time.Minute))
+			}
+			path := c.link
+			if !strings.HasPrefix(path, "/") {
+				all := w.get("/dead-letters").must(t, http.StatusOK, c.link).body
+				link := regexp.MustCompile(`href="([^"]+)">` + regexp.QuoteMeta(c.link)).FindStringSubmatch(all)
+				path = html.UnescapeString(link[1])
+			}
+			list := w.get(path).must(t, http.StatusOK)
+			_, below, _ := strings.Cut(list.body, `<section aria-labelledby="letters">`)
+			for id := range of {
+				if shown := strings.Contains(below, id+"@"); shown != slices.Contains(c.chosen, id) {
+					t.Errorf("%s shows %s: %t", path, id, shown)
+				}
+			}
+			button := regexp.MustCompile(`href="([^"]+)">` + do).FindStringSubmatch(below)
+			ask := w.get(html.UnescapeString(button[1])).must(t, http.StatusOK, do+" "+c.words+"?",
+				"That is "+letterCount(len(c.chosen)))
+			put("later", "spring", "exhausted", "", time.Now().Add(time.Second))
+			var fields []string
+			for _, f := range regexp.MustCompile(`name="(\w+)" value="([^"]*)"`).FindAllStringSubmatch(ask.body, -1) {
+				fields = append(fields, f[1], html.UnescapeString(f[2]))
+			}
+			w.post("/dead-letters/"+strings.ToLower(do), fields...).must(t, http.StatusOK, "ed "+c.words)
+			for id := range of {
+				_, err := b.desk.DeadLetters.Get(t.Context(), id)
+				if gone := err != nil; gone != slices.Contains(c.chosen, id) {
+					t.Errorf("%s of %s: %s is gone: %t", do, path, id, gone)
+				}
+			}
+			if _, err := b.desk.DeadLetters.Get(t.Context(), "later"); err != nil {
+				t.Errorf("%s of %s: what died afterwards is gone", do, path)
+			}
+			_, err := b.desk.Retrier.Delete(t.Context(), "later")
+			testkit.NoError(t, err)
+		}
 	}
 }
 

@@ -60,7 +60,8 @@ func (s *Server) show(path string, needs Access, one screen) {
 		if one.live && v.r.Header.Get("Accept") == "text/event-stream" {
 			return s.feeds.follow(v, one)
 		}
-		body, err := one.load(v)
+		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(showTime + formTime))
+		body, err := one.read(v)
 		if err != nil {
 			return err
 		}
@@ -69,8 +70,27 @@ func (s *Server) show(path string, needs Access, one screen) {
 	}))
 }
 
+// read loads what a screen shows, unless that takes too long: Redis may hang.
+func (one screen) read(v *visit) (any, error) {
+	bounded := *v
+	ctx, cancel := context.WithTimeout(v.ctx, showTime)
+	defer cancel()
+	bounded.ctx = ctx
+	return one.load(&bounded)
+}
+
 // act serves an action. It goes on if the browser leaves.
 func (s *Server) act(path string, needs Access, do func(*visit) error) {
+	s.post(path, needs, actTime, do)
+}
+
+// ask serves a question whose words stand in no URL.
+func (s *Server) ask(path string, needs Access, do func(*visit) error) {
+	s.post(path, needs, showTime, do)
+}
+
+// post serves a form. What it asks for may take a while.
+func (s *Server) post(path string, needs Access, within time.Duration, do func(*visit) error) {
 	s.mux.HandleFunc("POST "+path, s.guarded(needs, func(v *visit) error {
 		control := http.NewResponseController(v.w)
 		_ = control.SetReadDeadline(time.Now().Add(formTime))
@@ -78,8 +98,8 @@ func (s *Server) act(path string, needs Access, do func(*visit) error) {
 		if err := v.r.ParseForm(); err != nil {
 			return &problem{http.StatusBadRequest, "The form could not be read", sentence(err.Error())}
 		}
-		_ = control.SetWriteDeadline(time.Now().Add(actTime + formTime))
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), actTime)
+		_ = control.SetWriteDeadline(time.Now().Add(within + formTime))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), within)
 		defer cancel()
 		v.ctx = ctx
 		return do(v)
@@ -105,8 +125,14 @@ func (s *Server) guarded(needs Access, do func(*visit) error) http.HandlerFunc {
 	}
 }
 
+// mostAddress is how long the address of a page may be: it stands in the page again.
+const mostAddress = 1024
+
 // enter opens the desk, or says why the page is not for this person.
 func (v *visit) enter(needs Access) (err error) {
+	if len(v.r.URL.RequestURI()) > mostAddress {
+		return &problem{http.StatusRequestURITooLong, "The address is too long", "No page of Usher has such an address."}
+	}
 	if v.person.Access < needs {
 		if v.person.Name == "" && v.r.Method == http.MethodGet && v.r.Header.Get("Authorization") == "" &&
 			!v.server.keys.empty() {

@@ -165,6 +165,9 @@ func (k Keys) Copy(name string) string { return k.directory("copy:" + name) }
 // CopyOrder is the order of a copy's rows.
 func (k Keys) CopyOrder(name string) string { return k.Copy(name) + ":order" }
 
+// CopyAddresses is the index of a copy's addresses.
+func (k Keys) CopyAddresses(name string) string { return k.Copy(name) + ":addresses" }
+
 // CopyRevoked is the revoked rows of a draft.
 func (k Keys) CopyRevoked(name string) string { return k.Copy(name) + ":revoked" }
 
@@ -186,5 +189,5 @@ func BaseID(url string) string {
 // KeyKind is the kind of Clerk key, test or live, that the namespace belongs to.
 func (k Keys) KeyKind() string { return string(k) + ":key-kind" }
 
-// Secret is the secret of the namespace, by which ids that leave it tell nothing.
+// Secret is the secret of the namespace, by which ids and names that leave it tell nothing.
 func (k Keys) Secret() string { return string(k) + ":secret" }

@@ -13,12 +13,13 @@ import (
 // Filter chooses letters: those that match all that is given. A zero one chooses all.
 type Filter struct {
 	Code, Campaign, Reason string
+	NoCode                 bool // those without a code; then there is no Code
 	// Other is told how many letters are left out for nothing but their code.
 	Other func(code string, n int)
 }
 
-// all tells whether the filter chooses all letters.
-func (f Filter) all() bool { return f.Code == "" && f.Campaign == "" && f.Reason == "" }
+// All tells whether the filter chooses all letters.
+func (f Filter) All() bool { return f.Code == "" && f.Campaign == "" && f.Reason == "" && !f.NoCode }
 
 // factsLua defines facts_of(text), which gives the reason, the code and the campaign of a letter as it is written; nil
 // if it does not understand that. The facts of all letters stand in one hash beside their index, each behind the time
@@ -38,6 +39,9 @@ local function facts_of(text)
 end
 `
 
+// noCode is no code of a letter.
+const noCode = "|"
+
 // siftPage is how many letters one script looks at.
 const siftPage = 500
 
@@ -51,7 +55,7 @@ const siftPage = 500
 // ARGV[2] -> how many letters of that time are behind us
 // ARGV[3] -> where all ends (ms)
 // ARGV[4] -> how many are looked at, at most
-// ARGV[5] -> code, or empty for any
+// ARGV[5] -> code, or empty for any; noCode for none: such a letter has no facts, so that its text is read
 // ARGV[6] -> reason, or empty for any
 // ARGV[7] -> campaign in JSON, or empty for any
 // ARGV[8] -> what the keys of letters begin with
@@ -115,7 +119,7 @@ return answer
 // returns an error, and gives that. Letters that come or go meanwhile hide no others, and none is given twice. Those
 // that come at the end meanwhile are left out.
 func (s *Store) eachLikely(ctx context.Context, f Filter, do func(ids []string) error) error {
-	if f.all() {
+	if f.All() {
 		return store.EachPage(ctx, s.db, s.db.Key.Letters(), false, do)
 	}
 	return s.eachSifted(ctx, f, false, func(ids []string, _ int) error { return do(ids) })
@@ -137,9 +141,13 @@ func (s *Store) eachSifted(ctx context.Context, f Filter, counts bool, do func(i
 	if err != nil || len(last) == 0 {
 		return err
 	}
+	code := f.Code
+	if f.NoCode {
+		code = noCode
+	}
 	from, behind, end := "-inf", "0", strconv.FormatFloat(last[0].Score, 'f', -1, 64)
 	for from != "" {
-		said, err := siftScript.Run(ctx, s.db, []string{index, s.db.Key.LetterFacts()}, from, behind, end, siftPage, f.Code,
+		said, err := siftScript.Run(ctx, s.db, []string{index, s.db.Key.LetterFacts()}, from, behind, end, siftPage, code,
 			f.Reason, campaign, s.db.Key.Letter(""), counts).StringSlice()
 		if err == nil && (len(said) < 2 || len(said)%2 != 0) {
 			err = store.ErrGarbage
@@ -172,12 +180,13 @@ func (s *Store) eachSifted(ctx context.Context, f Filter, counts bool, do func(i
 // Matches tells whether a filter chooses a letter.
 func (f Filter) Matches(e Entry) bool {
 	same := func(want, got string) bool { return want == "" || want == got }
-	return same(f.Code, e.Failure.Code) && same(f.Campaign, e.Campaign) && same(f.Reason, string(e.Failure.Reason))
+	code := same(f.Code, e.Failure.Code) && !(f.NoCode && e.Failure.Code != "")
+	return code && same(f.Campaign, e.Campaign) && same(f.Reason, string(e.Failure.Reason))
 }
 
 // CountChosen is how many letters a filter chooses. It reads hardly any of them.
 func (s *Store) CountChosen(ctx context.Context, f Filter) (count int, err error) {
-	if f.all() {
+	if f.All() {
 		return s.Count(ctx)
 	}
 	defer store.Wrap(&err, "counting dead letters")

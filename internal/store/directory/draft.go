@@ -42,10 +42,10 @@ func (d *Directory) Begin(ctx context.Context) (_ *Draft, err error) {
 	return &Draft{directory: d, name: layout + uuid.NewString(), BegunAt: now.UTC()}, err
 }
 
-// keys are those of its rows, its order and its revoked invitations.
+// keys are those of its rows, its order, its revoked invitations and its addresses.
 func (w *Draft) keys() []string {
 	k := w.directory.db.Key
-	return []string{k.Copy(w.name), k.CopyOrder(w.name), k.CopyRevoked(w.name)}
+	return []string{k.Copy(w.name), k.CopyOrder(w.name), k.CopyRevoked(w.name), k.CopyAddresses(w.name)}
 }
 
 // addScript writes rows into a draft. It is the only way into a copy.
@@ -53,27 +53,35 @@ func (w *Draft) keys() []string {
 // KEYS[1] -> usher:{directory}:copy:NAME          of the draft
 // KEYS[2] -> usher:{directory}:copy:NAME:order
 // KEYS[3] -> usher:{directory}:copy:NAME:revoked
-// KEYS[4] -> usher:{directory}:copies
+// KEYS[4] -> usher:{directory}:copy:NAME:addresses
+// KEYS[5] -> usher:{directory}:copies
 // --
 // ARGV[1] -> the draft's name
 // ARGV[2] -> when it was begun (ms)
 // ARGV[3] -> how long it is kept (s)
 // ARGV[4] -> 1 if it has rows already
-// ARGV[5], [9] … -> id of each invitation
-// ARGV[6], [10] … -> when it was created (ms)
-// ARGV[7], [11] … -> 1 if it is revoked
-// ARGV[8], [12] … -> its text
+// ARGV[5], [11] … -> id of each invitation
+// ARGV[6], [12] … -> when it was created (ms)
+// ARGV[7], [13] … -> 1 if it is revoked
+// ARGV[8], [14] … -> its text
+// ARGV[9], [15] … -> the bucket of its address
+// ARGV[10], [16] … -> its record there, or only the hash in it if the address was forgotten on request
 // --
 // Returns 1, or 0 if the draft is gone.
-var addScript = redis.NewScript(`
+var addScript = redis.NewScript(addressesLua + `
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
-for i = 5, #ARGV, 4 do
+redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
+for i = 5, #ARGV, 6 do
 	redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 3])
 	redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i])
 	if ARGV[i + 2] == '1' then redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i]) end
+	if #ARGV[i + 5] == record_bytes then
+		note_address(KEYS[4], ARGV[i + 4], ARGV[i + 5])
+	else
+		drop_address(KEYS[4], ARGV[i + 4], ARGV[i + 5])
+	end
 end
-for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return 1
 `)
 
@@ -104,14 +112,17 @@ func (w *Draft) Add(ctx context.Context, invitations []clerkclient.Invitation) (
 func (w *Draft) write(ctx context.Context, invitations []clerkclient.Invitation, forgotten []bool) error {
 	args := []any{w.name, w.BegunAt.UnixMilli(), int(draftKeep.Seconds()), w.rows}
 	for i, inv := range invitations {
+		bucket, record := placeOf(inv.EmailAddress)
 		if forgotten[i] {
 			inv = anonymous(inv)
+		} else {
+			record = recordOf(record, inv.CreatedAt)
 		}
 		text, err := encode(inv)
 		if err != nil {
 			return fmt.Errorf("encoding invitation %s: %w", inv.ID, err)
 		}
-		args = append(args, inv.ID, inv.CreatedAt.UnixMilli(), inv.Revoked || inv.Status == "revoked", text)
+		args = append(args, inv.ID, inv.CreatedAt.UnixMilli(), inv.Revoked || inv.Status == "revoked", text, bucket, record)
 	}
 	there, err := addScript.Run(ctx, w.directory.db, append(w.keys(), w.directory.db.Key.Copies()), args...).Bool()
 	if err == nil && !there {
@@ -142,12 +153,14 @@ func (w *Draft) Count(ctx context.Context, revoked bool) (count int, err error) 
 // KEYS[3] -> usher:{directory}:copy:NAME          of the draft
 // KEYS[4] -> usher:{directory}:copy:NAME:order
 // KEYS[5] -> usher:{directory}:copy:NAME:revoked
+// KEYS[6] -> usher:{directory}:copy:NAME:addresses
 // --
 // ARGV[1] -> the draft's name
 // ARGV[2] -> when it was begun (ms)
 // ARGV[3] -> 1 if it has rows
 // ARGV[4] -> how long the copy before can be read (s)
 // ARGV[5] -> what the keys of copies begin with
+// ARGV[6] -> how long its addresses are kept (s)
 // --
 // Returns how many rows it has, -1 if a later one counts, -2 if it is gone.
 var publishScript = redis.NewScript(`
@@ -155,7 +168,7 @@ local head = redis.call('HMGET', KEYS[1], 'copy', 'synced_at')
 local old = head[1]
 if old == ARGV[1] then return redis.call('ZCARD', KEYS[4]) end
 if (tonumber(head[2] or '') or 0) > tonumber(ARGV[2]) then
-	redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5])
+	redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 	redis.call('ZREM', KEYS[2], ARGV[1])
 	return -1
 end
@@ -163,12 +176,14 @@ if ARGV[3] == '1' and redis.call('EXISTS', KEYS[4]) == 0 then return -2 end
 redis.call('UNLINK', KEYS[5])
 redis.call('PERSIST', KEYS[3])
 redis.call('PERSIST', KEYS[4])
+redis.call('EXPIRE', KEYS[6], ARGV[6])
 local count = redis.call('ZCARD', KEYS[4])
 redis.call('HSET', KEYS[1], 'copy', ARGV[1], 'synced_at', ARGV[2], 'full_at', ARGV[2], 'count', count)
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 if old then
 	redis.call('EXPIRE', ARGV[5] .. old, ARGV[4])
 	redis.call('EXPIRE', ARGV[5] .. old .. ':order', ARGV[4])
+	redis.call('EXPIRE', ARGV[5] .. old .. ':addresses', ARGV[4])
 end
 for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
 	if name ~= ARGV[1] and redis.call('EXISTS', ARGV[5] .. name) == 0 then redis.call('ZREM', KEYS[2], name) end
@@ -183,7 +198,8 @@ func (w *Draft) Publish(ctx context.Context) (count int, published bool, err err
 	d := w.directory
 	keys := append([]string{d.db.Key.Directory(), d.db.Key.Copies()}, w.keys()...)
 	count, err = publishScript.Run(ctx, d.db, keys,
-		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.db.Key.Copy("")).Int()
+		w.name, w.BegunAt.UnixMilli(), w.rows, int(readersKeep.Seconds()), d.db.Key.Copy(""),
+		int(addressesKeep.Seconds())).Int()
 	if count == -2 {
 		err = ErrGone
 	}

@@ -57,8 +57,12 @@ func (d *Directory) Erase(ctx context.Context, folded string) (erased int, err e
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, err
 	}
+	bucket, hash := placeOf(folded)
 	for _, name := range names {
 		n, err := d.eraseFrom(ctx, d.db.Key.Copy(name), folded)
+		if err == nil {
+			err = dropScript.Run(ctx, d.db, []string{d.db.Key.CopyAddresses(name)}, bucket, hash).Err()
+		}
 		if erased += n; err != nil {
 			return erased, err
 		}

@@ -132,6 +132,21 @@ func (l *Ledgers) Get(ctx context.Context, name string) (Campaign, error) {
 	return campaigns[0], nil
 }
 
+// Stands tells whether there is a campaign of a name, or what stays of one that was deleted.
+func (l *Ledgers) Stands(ctx context.Context, name string) (bool, error) {
+	var head *redis.IntCmd
+	var stub *redis.BoolCmd
+	_, err := l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		head = pipe.Exists(ctx, l.db.Key.Ledger(name, "meta"))
+		stub = pipe.HExists(ctx, l.stubs(name), name)
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("looking whether there is a campaign already: %w", err)
+	}
+	return head.Val() > 0 || stub.Val(), nil
+}
+
 // List calls do for all campaigns, the newest first, a page at a time, until it returns an error, and gives that. Those
 // that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
