@@ -171,6 +171,6 @@ func (b *bundle) killAll(campaign string, cause func(i int) fate.Failure) {
 			},
 		})
 	}
-	_, err = ledgers.Settle(ctx, campaign, batch, outcomes)
+	_, err = ledgers.Settle(ctx, campaign, outcomes)
 	testkit.NoError(b.t, err)
 }

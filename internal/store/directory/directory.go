@@ -42,7 +42,8 @@ const pageRows = 500
 // Its head is the hash "meta": copy is the name of the copy that counts, synced_at that of Copy in Unix
 // milliseconds, count the number of its rows. Workers of earlier versions also read full_at, which is the same as
 // synced_at. A copy is a hash of rows by id, a sorted set of ids by creation, "order", and an index, "addresses". A
-// draft has one more, "revoked". "copies" is a sorted set of the names of all copies and drafts that may exist, by when they were begun.
+// draft has one more, "revoked". "copies" is a sorted set of the names of all copies and drafts that may exist, by when
+// they were begun.
 type Directory struct {
 	db         store.DB
 	tombstones *store.Tombstones
