@@ -36,7 +36,8 @@ func TestTheStoryOfAnAddressIsToldInOrder(t *testing.T) {
 	batch, err := s.ledgers.TakeToAsk(t.Context(), "spring", 1, time.Minute, ledger.Unsure)
 	testkit.NoError(t, err)
 	decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUntold, InvitationID: "inv_1"}
-	settled, err := s.ledgers.Settle(t.Context(), "spring", []ledger.Outcome{{Row: batch.Rows[0], Decision: decision, At: time.Now()}})
+	outcome := ledger.Outcome{Row: batch.Rows[0], Decision: decision, At: time.Now()}
+	settled, err := s.ledgers.Settle(t.Context(), "spring", []ledger.Outcome{outcome})
 	if testkit.NoError(t, err); len(settled) != 1 {
 		t.Fatal("not settled")
 	}

@@ -55,8 +55,8 @@ type RefusedRow struct {
 
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
 // instant, or at once if that is zero. A campaign without a name is a new one. It tells of Clerk's answers as they
-// come, unless told is nil. Without a key to ask Clerk with it gives nil. The error is that of enqueuing the rows where the campaign takes none, ErrKeyRefused, or
-// policy.ErrNamespace.
+// come, unless told is nil. Without a key to ask Clerk with it gives nil. The error is that of enqueuing the rows where
+// the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
 	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 	told func(ask.Progress),
