@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,25 +73,16 @@ func letters(v *visit) (any, error) {
 
 // group groups the newest letters.
 func (l *letterList) group(v *visit) error {
-	groups := map[[2]string]letterGroup{}
-	newest, _, err := v.desk.DeadLetters.Newest(v.ctx, deadletter.Cursor{}, groupLook)
-	if _, err := store.SplitPartial(err); err != nil {
-		return err
-	}
-	for _, e := range newest {
-		key := [2]string{string(e.Failure.Reason), e.Failure.Code}
-		one := groups[key]
-		one.Reason, one.Code = key[0], key[1]
-		if one.Count++; one.Example == "" && v.operates() {
-			one.Example = failureOf(e)
+	causes, looked, err := v.desk.DeadLetters.Causes(v.ctx, groupLook)
+	l.Grouped = looked
+	for _, cause := range causes {
+		group := letterGroup{Reason: string(cause.Reason), Code: cause.Code, Count: cause.Count}
+		if v.operates() && !cause.Example.FailedAt.IsZero() {
+			group.Example = failureOf(cause.Example)
 		}
-		groups[key] = one
+		l.Groups = append(l.Groups, group)
 	}
-	l.Grouped = len(newest)
-	l.Groups = slices.SortedFunc(maps.Values(groups), func(a, b letterGroup) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
-	})
-	return nil
+	return err
 }
 
 // fill reads letters behind a cursor until the page is full or enough were looked at.

@@ -99,7 +99,7 @@ func New(life context.Context, c Config) (*Server, error) {
 	}
 	s.cost = &cost{}
 	c.Redis.AddHook(s.cost)
-	s.feeds.open, s.feeds.pace = map[string]*feed{}, rate.NewLimiter(commandsPerSecond, commandsBurst)
+	s.feeds.open = map[string]*feed{}
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
@@ -60,6 +61,7 @@ func (s *Server) show(path string, needs Access, one screen) {
 		if one.live && v.r.Header.Get("Accept") == "text/event-stream" {
 			return s.feeds.follow(v, one)
 		}
+		v.ctx = forecast.Keeping(v.ctx, &forecast.Kept{}) // what this page asks for twice is read once
 		body, err := one.load(v)
 		if err != nil {
 			return err
