@@ -203,14 +203,22 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Title + ": " + p.What }
 
-// asProblem tells an error to a person.
+// asProblem tells an error to a person, in the words that the command has for it.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
+	kind, words := desk.Explain(err)
+	words = sentence(words)
 	if status := statusOf(err); status != 0 {
-		return &problem{status, "This could not be done", sentence(err.Error())}
+		return &problem{status, "This could not be done", words}
+	}
+	switch kind {
+	case desk.Unsure:
+		return &problem{http.StatusServiceUnavailable, "Nobody knows whether this was done", words}
+	case desk.FullRedis:
+		return &problem{http.StatusServiceUnavailable, "Redis is full", words}
 	}
 	return &problem{http.StatusServiceUnavailable, "Redis does not answer as it should",
-		"Nothing is lost. Try again in a moment. " + sentence(err.Error())}
+		"Nothing is lost. Try again in a moment. " + words}
 }

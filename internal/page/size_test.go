@@ -23,13 +23,18 @@ import (
 	"example.com/usher/tasks"
 )
 
+// limits are those by which the worker of these tests sends.
+func (*bundle) limits() policy.Policy {
+	return policy.Policy{
+		Create: settings.Rate{N: 10, Window: time.Hour}, Bulk: settings.Rate{N: 3, Window: time.Hour},
+		Overall: settings.Rate{N: 50, Window: 10 * time.Second}, Reserve: 2, Timeout: time.Minute,
+	}
+}
+
 // work lets Redis look as a worker leaves it that has limits, and runs.
 func (b *bundle) work() *ratelimit.Limiter {
 	b.t.Helper()
-	p := policy.Policy{
-		Create: settings.Rate{N: 100, Window: time.Hour}, Bulk: settings.Rate{N: 25, Window: time.Hour},
-		Overall: settings.Rate{N: 50, Window: 10 * time.Second}, Reserve: 20, Timeout: time.Minute,
-	}
+	p := b.limits()
 	limiter, err := ratelimit.New(b.rdb, tasks.DefaultNamespace, p.Limits("k")...)
 	testkit.NoError(b.t, err)
 	testkit.NoError(b.t, p.Announce(b.t.Context(), b.rdb, tasks.DefaultNamespace))
