@@ -53,6 +53,16 @@ func TestNowSaysWhatStandsInTheWay(t *testing.T) {
 	says("No invitation is sent at present")
 	b.spend(limiter, policy.Revoke, 1) // nothing that these limits count
 	says("No invitation is sent at present")
+
+	const note = `<p class="note" role="status">It makes no call at present: `
+	w.get("/campaigns/spring").must(t, http.StatusOK, note+"the limits are used up", "At no more than 38 an hour;")
+	_, err := b.desk.Pause(t.Context(), "spring")
+	testkit.NoError(t, err)
+	w.get("/campaigns/spring").must(t, http.StatusOK, note+"it is paused")
+	_, err = b.desk.Cancel(t.Context(), "spring")
+	testkit.NoError(t, err)
+	b.campaign("summer", 3, tasks.At(time.Now().Add(time.Hour)))
+	w.get("/campaigns").must(t, http.StatusOK, `data-label="Ended"`, "<small>starts ")
 }
 
 // TestARedisThatIsFullIsTold in the words of the command, whatever a person does.
@@ -83,7 +93,7 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 			t.Errorf("%s: status %d: %s", name, p.status, p.body)
 		}
 	}
-	w.get("/").must(t, http.StatusOK, "No invitation is sent at present:</strong> Redis is full, and workers cannot work")
+	w.get("/").must(t, http.StatusOK, "No invitation is sent at present:</strong> Redis is full, and workers cannot work", `<p class="alarm"`)
 	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning ||
 		!strings.Contains(c.Standstill.Message, "Redis is full, and workers cannot work") {
 		t.Errorf("%+v, %v", c, err)
