@@ -20,6 +20,8 @@ const (
 	commandsPerSecond = 10
 	// mostFeeds bounds how many different pages are followed at once, and mostFollowers how many browsers.
 	mostFeeds, mostFollowers = 100, 500
+	// payEvery is the shortest step in which a page pays.
+	payEvery = 10 * time.Millisecond
 	// pingEvery is how often a browser is told that the connection lives.
 	pingEvery = 15 * time.Second
 )
@@ -174,7 +176,8 @@ func (f *feeds) pay(ctx context.Context, cost int) error {
 		if owed -= share * pause.Seconds(); owed <= 0 {
 			return nil
 		}
-		pause = min(refreshEvery, time.Duration(owed/share*float64(time.Second)))
+		pause = time.Duration(owed / share * float64(time.Second))
+		pause = min(max(pause, payEvery), refreshEvery) // what is left by rounding is paid in one step, too
 	}
 }
 
