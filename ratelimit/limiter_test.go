@@ -402,4 +402,8 @@ func TestUsageOfWhatIsAnnounced(t *testing.T) {
 	if u := all[2]; u.Used != 0 || !u.NextFree.IsZero() {
 		t.Errorf("usage of overall is %+v, want a place free now", u)
 	}
+	few, err := readAll(t.Context(), v.rdb, "test", 1) // the script ends after the first, and is run again
+	if testkit.NoError(t, err); len(few) != 3 || len(few[0].Frees) != 1 || few[2].Name != "overall" {
+		t.Errorf("read in parts it is %+v", few)
+	}
 }

@@ -18,8 +18,6 @@ var (
 	releaseLua string
 	//go:embed announce.lua
 	announceLua string
-	//go:embed figures.lua
-	figuresLua string
 	//go:embed usage.lua
 	usageLua string
 	//go:embed resume.lua
@@ -29,7 +27,6 @@ var (
 	spendScript    = redis.NewScript(commonLua + spendLua)
 	releaseScript  = redis.NewScript(commonLua + releaseLua)
 	announceScript = redis.NewScript(commonLua + announceLua)
-	figuresScript  = redis.NewScript(commonLua + figuresLua)
 	usageScript    = redis.NewScript(commonLua + usageLua)
 	resumeScript   = redis.NewScript(commonLua + resumeLua)
 )

@@ -81,26 +81,29 @@ func readAll(
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
-	names, err := figuresScript.Run(ctx, rdb, []string{figuresKey(prefix)}, maxLimits).StringSlice()
-	if err != nil {
-		return nil, cmp.Or(ctx.Err(), unavailable("reading the announced limits", err))
-	}
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		u, err := readUsage(ctx, rdb, prefix, name, frees)
-		if err != nil {
-			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of "+name, err))
+	for after, more := "", true; more; more = after != "" {
+		read, err := usageScript.Run(ctx, rdb, []string{figuresKey(prefix)}, limitKey(prefix, ""), maxLimits, maxShares,
+			frees, after).StringSlice()
+		if err == nil && len(read)%2 == 0 {
+			err = fmt.Errorf("unexpected answer of %d values", len(read))
 		}
-		usages = append(usages, u)
+		if err != nil {
+			return nil, cmp.Or(ctx.Err(), unavailable("reading the usage of limits", err))
+		}
+		for i := 1; i < len(read); i += 2 {
+			u, err := usageOf(read[i], read[i+1])
+			if err != nil {
+				return nil, unavailable("reading the usage of "+read[i], err)
+			}
+			usages = append(usages, u)
+		}
+		after = read[0]
 	}
 	return usages, nil
 }
 
-func readUsage(ctx context.Context, rdb redis.UniversalClient, prefix, name string, frees int) (Usage, error) {
-	keys := []string{stateKey(prefix, name), logKey(prefix, name), figuresKey(prefix)}
-	text, err := usageScript.Run(ctx, rdb, keys, name, sharesKey(prefix, name), maxShares, frees).Text()
-	if err != nil {
-		return Usage{}, err
-	}
+// usageOf reads what the script says of a limit.
+func usageOf(name, text string) (Usage, error) {
 	var read struct {
 		N                            int
 		Window, Now, NotBefore, Wait int64 `json:",string"`

@@ -14,6 +14,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
 )
 
 const (
@@ -188,7 +190,7 @@ func (e *interruptedError) Error() string { return "interrupted; " + e.told }
 // Is tells that it is the end of a context.
 func (e *interruptedError) Is(target error) bool { return target == context.Canceled }
 
-// reading are commands of Redis that change nothing. Scripts may change something.
+// reading are commands of Redis that change nothing.
 var reading = []string{
 	"hello", "auth", "client", "select", "ping", "info", "time", "cluster", "command", "config", "exists", "get", "mget",
 	"hget", "hmget", "hgetall", "hkeys", "hvals", "hlen", "hexists", "hscan", "zrange", "zrangebyscore", "zrevrange",
@@ -217,6 +219,16 @@ func (w *work) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 }
 
+// mayChange tells whether a command of Redis may change something.
+func mayChange(cmd redis.Cmder) bool {
+	name := strings.ToLower(cmd.Name())
+	if strings.HasPrefix(name, "eval") && len(cmd.Args()) > 1 {
+		script, _ := cmd.Args()[1].(string)
+		return !store.OnlyReads(script)
+	}
+	return !slices.Contains(reading, name)
+}
+
 // request notes a request, and gives what notes its answer.
 func (w *work) request(cmds ...redis.Cmder) (answered func()) {
 	w.mu.Lock()
@@ -224,9 +236,7 @@ func (w *work) request(cmds ...redis.Cmder) (answered func()) {
 	if w.open++; w.open == 1 {
 		w.since = time.Now()
 	}
-	w.asked = w.asked || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
-		return !slices.Contains(reading, strings.ToLower(cmd.Name()))
-	})
+	w.asked = w.asked || slices.ContainsFunc(cmds, mayChange)
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/alicebob/miniredis/v2/server"
 
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 )
 
@@ -159,12 +160,26 @@ func TestAnInterruptTellsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// TestAScriptThatOnlyReadsChangesNothing, so that who is interrupted while it reads is told so.
+func TestAScriptThatOnlyReadsChangesNothing(t *testing.T) {
+	t.Parallel()
+	w, rdb := &work{}, testkit.MiniRedis(t)
+	rdb.AddHook(w)
+	_, err := store.ReadHashes(t.Context(), rdb, []string{"a", "b"})
+	if testkit.NoError(t, err); w.asked {
+		t.Error("it counts as a change")
+	}
+	if _, _, err := store.NewWorkers(rdb, "usher").List(t.Context()); err != nil || !w.asked {
+		t.Errorf("what may change something does not: %v", err)
+	}
+}
+
 // TestAnInterruptAmongManyTellsHowManyAreDone for certain: the answer about the third one is lost.
 func TestAnInterruptAmongManyTellsHowManyAreDone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		args []string
-		key  string // of a script about the third
+		key  string // of a script that changes the third
 		done string
 	}{
 		"retry as they are": {[]string{"dead-letter", "retry", "--all"}, "{once}:d:e:dead2", "2 dead letters retried"},
@@ -196,7 +211,7 @@ func TestAnInterruptAmongManyTellsHowManyAreDone(t *testing.T) {
 			t.Cleanup(func() { close(ended) })
 			var once sync.Once
 			s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
-				if !isScript(cmd) || !slices.Contains(args, "usher:"+test.key) {
+				if !isScript(cmd) || !slices.Contains(args, "usher:"+test.key) || store.OnlyReads(args[0]) {
 					return false
 				}
 				once.Do(func() { close(due) })

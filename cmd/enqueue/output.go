@@ -12,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"reflect"
 	"slices"
@@ -21,16 +20,12 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/term"
 
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
-	"example.com/usher/internal/policy"
-	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
-	"example.com/usher/internal/store/deadletter"
-	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
@@ -421,64 +416,33 @@ func usage(format string, args ...any) error { return &usageError{error: fmt.Err
 
 // verdict turns an error into an exit code, a word for programs and a line for people.
 func verdict(err error) (exit int, code, message string) {
-	const (
-		noRedis     = "redis_unavailable"
-		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
-		full        = "Redis is full (its maxmemory is used up): "
-		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
-	)
-	is := func(targets ...error) bool {
-		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
-	}
-	bad, isUsage := errors.AsType[*usageError](err)
-	message = strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	kind, message := desk.Explain(err)
 	switch {
-	case is(deadletter.ErrBegun), is(deadletter.ErrChanged):
-		return settings.ExitFailed, "changed", message
-	case is(errNotRehearsed):
+	case errors.Is(err, errNotRehearsed):
 		return settings.ExitFailed, "unknown", message
-	case is(errDead):
+	case errors.Is(err, errDead):
 		return exitDead, "dead", message
-	case is(errTimeout):
+	case errors.Is(err, errTimeout):
 		return exitTimeout, "timeout", message
-	case is(context.Canceled):
+	case errors.Is(err, context.Canceled):
 		return exitInterrupted, "interrupted", message
-	case is(tasks.ErrUnsure) && store.IsFull(err):
-		return settings.ExitFailed, "unsure", full + message
-	case store.IsFull(err):
-		return settings.ExitFailed, "redis_full", full + "nothing was enqueued. Raise its maxmemory, or make " +
-			"room: enqueue campaign delete works all the same"
-	case is(tasks.ErrUnsure):
-		return settings.ExitFailed, "unsure", message
-	case is(tasks.ErrHeld):
-		return settings.ExitFailed, "held", message
-	case is(tasks.ErrConflict):
-		return settings.ExitUsage, "conflict", message
-	case is(tasks.ErrForgotten):
-		return settings.ExitUsage, "forgotten", message
-	case isA[*settings.Error](err):
-		return settings.ExitUsage, "setting", message
-	case isA[*tasks.InvalidError](err), isUsage && len(bad.rows) > 0:
-		return settings.ExitUsage, "invalid", message
-	case isUsage, is(policy.ErrNamespace):
-		return settings.ExitUsage, "usage", message
-	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound):
-		return settings.ExitFailed, "not_found", message
-	case is(ledger.ErrNotOver), is(ledger.ErrUnsettled), is(ledger.ErrChanged):
-		return settings.ExitFailed, "not_deletable", message
-	case is(ledger.ErrOver):
-		return settings.ExitFailed, "over", message
-	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		return settings.ExitFailed, noRedis, refused + message
-	case isA[net.Error](err) && !isA[*fs.PathError](err), is(redis.ErrPoolTimeout, io.EOF): // a PathError is both
-		return settings.ExitFailed, noRedis, unreachable + message
 	}
-	return settings.ExitFailed, "failed", message
-}
-
-func isA[T error](err error) bool {
-	_, ok := errors.AsType[T](err)
-	return ok
+	if bad, isUsage := errors.AsType[*usageError](err); isUsage {
+		switch {
+		case slices.Contains([]desk.Kind{
+			desk.Changed, desk.Unsure, desk.FullRedis, desk.Held, desk.Conflict, desk.Forgotten, desk.Setting, desk.Invalid,
+		}, kind):
+		case len(bad.rows) > 0:
+			kind = desk.Invalid
+		default:
+			kind = desk.Usage
+		}
+	}
+	switch kind {
+	case desk.Conflict, desk.Forgotten, desk.Setting, desk.Invalid, desk.Usage:
+		return settings.ExitUsage, string(kind), message
+	}
+	return settings.ExitFailed, string(kind), message
 }
 
 // local shows a time as the person's clock has it, with its offset.

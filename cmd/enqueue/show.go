@@ -40,7 +40,7 @@ func (c *statusCommand) Run(a *app) error {
 		return err
 	}
 	if o.Standstill != nil {
-		a.out.say("No invitation is sent at present: %s.\n", standstillWords(o.Standstill))
+		a.out.say("%s: %s.\n", o.Standstill.Stops(), standstillWords(o.Standstill))
 	}
 	workers := views(o.Workers, workerView)
 	a.out.table("No worker runs.", "host,pid,version,key_kind,since,active,seen_at,state", workers)

@@ -115,7 +115,7 @@ type invitationsOutput struct{ Body Invitations }
 
 // Status is how the whole system stands.
 type Status struct {
-	Standstill  maybe[Standstill] `json:"standstill" doc:"Why no invitation is sent at present."`
+	Standstill  maybe[Standstill] `json:"standstill" doc:"Why no invitation, or (reserve) none of campaigns, is sent."`
 	Workers     []Worker          `json:"workers" nullable:"false"`
 	Queues      []Queue           `json:"queues" nullable:"false"`
 	Limits      []Limit           `json:"limits" nullable:"false"`

@@ -68,7 +68,7 @@ func New(rdb redis.UniversalClient, namespace, actor string) (*Desk, error) {
 
 // Overview is how the whole system stands.
 type Overview struct {
-	Standstill  *tasks.Standstill // of all invitations; nil if they can be sent
+	Standstill  *tasks.Standstill // of all invitations, or of campaigns; nil if nothing stands in their way
 	Workers     []store.Worker    // those that live, and those that were lost of late
 	Reserve     int               // single calls in a window that only invites may use
 	Queues      []policy.Waiting  // of each lane
@@ -83,28 +83,29 @@ func (d *Desk) Overview(ctx context.Context) (o Overview, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.Standstill, o.Reserve = outlook.Trouble, announced.Reserve
-	workers, _, err := store.NewWorkers(d.rdb, d.namespace).List(ctx)
-	if err != nil {
-		return o, err
+	o.Standstill, o.Reserve, o.Resting = outlook.Standstill(), announced.Reserve, outlook.Rests
+	for _, w := range outlook.Workers {
+		if !w.Stopped {
+			o.Workers = append(o.Workers, w)
+		}
 	}
-	o.Workers = slices.DeleteFunc(workers, func(w store.Worker) bool { return w.Stopped })
 	slices.SortFunc(o.Workers, func(a, b store.Worker) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 	})
+	for _, u := range outlook.Usages {
+		if !policy.OnlyRests(u.Name) {
+			o.Limits = append(o.Limits, u)
+		}
+	}
 	for _, lane := range policy.Lanes() {
-		waiting, err := policy.CountQueue(ctx, d.rdb, d.namespace, lane)
-		if err != nil {
-			return o, err
+		waiting := outlook.Interactive
+		if lane != policy.Interactive {
+			if waiting, err = policy.CountQueue(ctx, d.rdb, d.namespace, lane); err != nil {
+				return o, err
+			}
 		}
 		o.Queues = append(o.Queues, waiting)
 	}
-	usages, err := ratelimit.ReadUsage(ctx, d.rdb, d.namespace)
-	if err != nil {
-		return o, err
-	}
-	o.Resting = outlook.Rests
-	o.Limits = slices.DeleteFunc(usages, func(u ratelimit.Usage) bool { return policy.OnlyRests(u.Name) })
 	o.DeadLetters, err = d.DeadLetters.Count(ctx)
 	return o, err
 }

@@ -299,8 +299,12 @@ func TestBrowserSeesEveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatalf("USHER_AXE must name axe.min.js, see .ci/browser: %v", err)
 	}
-	b := browse(t, true, "USHER_LIMIT_CREATE=30/1s", "USHER_LIMIT_BULK=1/10s")
+	b := browse(t, true, "USHER_LIMIT_CREATE=30/1h", "USHER_LIMIT_BULK=12/1h")
 	paths := b.furnish()
+	shows := map[string]string{ // what would be missing on a picture
+		"now": "No invitation is sent at present", "running": "Pause", "paused": "Resume", "scheduled": "Starts",
+		"finished": "finished", "campaigns": "starts ",
+	}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{390, 1440} {
 			media := emulation.SetEmulatedMediaParams{
@@ -311,6 +315,7 @@ func TestBrowserSeesEveryPage(t *testing.T) {
 			b.do(chromedp.EmulateViewport(width, 900))
 			for name, path := range paths {
 				b.open(path)
+				b.shows(shows[name])
 				b.judge(fmt.Sprintf("%s-%s-%d", name, scheme, width), string(axe))
 			}
 		}
@@ -324,9 +329,16 @@ func (b *browser) furnish() map[string]string {
 		b.clerk.AddUser(fmt.Sprintf("user%d@example.com", i))
 		b.enqueue("invite", fmt.Sprintf("user%d@example.com", i), "--wait", "--wait-timeout", "20s")
 	}
-	b.ok("bulk-invite", b.write("spring.csv", csv("p", 400)), "--campaign", "spring")
 	const long = "a-campaign-with-a-long-name-that-has-to-fit-somewhere-on-a-phone"
-	b.ok("bulk-invite", b.write("autumn.csv", csv("q", 40)), "--campaign", long)
+	b.ok("bulk-invite", b.write("winter.csv", csv("w", 10)), "--campaign", "winter", "--wait")
+	b.ok("bulk-invite", b.write("autumn.csv", csv("q", 4000)), "--campaign", long)
+	b.ok("campaign", "pause", long)
+	b.ok("bulk-invite", b.write("summer.csv", csv("s", 40)), "--campaign", "summer", "--in", "20d")
+	b.ok("bulk-invite", b.write("spring.csv", csv("p", 400)), "--campaign", "spring")
+	testkit.Eventually(b.t, "the limits are used up", func() bool {
+		c := b.campaign("spring")
+		return c.Sent > 0 && c.Standstill.Usual() && !c.ETA.IsZero()
+	})
 	b.ok("sync-list", "--wait", "--wait-timeout", "20s")
 	b.open("/campaigns")
 	list := b.write("people.csv", csv("r", 30)+"ada@example\n")
@@ -338,7 +350,9 @@ func (b *browser) furnish() map[string]string {
 		b.t.Fatalf("%d dead letters", len(letters))
 	}
 	return map[string]string{
-		"now": "/", "campaigns": "/campaigns", "campaign": "/campaigns/spring", "cancel": "/campaigns/spring/cancel",
+		"now": "/", "campaigns": "/campaigns", "cancel": "/campaigns/spring/cancel",
+		"running": "/campaigns/spring", "paused": "/campaigns/" + long, "scheduled": "/campaigns/summer",
+		"finished":  "/campaigns/winter",
 		"none-dead": "/campaigns/spring?outcome=dead", "letters": "/dead-letters",
 		"letter":       fmt.Sprint("/dead-letters/one?id=", letters[0]["id"]),
 		"retry":        "/dead-letters/confirm?do=retry",

@@ -58,7 +58,11 @@ func TestAUserIsSkipped(t *testing.T) {
 				}
 			}
 			metrics := scrape(t, admin)
+			looksUp := bulkLimit != "0"
 			for _, line := range []string{
+				fmt.Sprintf("usher_look_ups_saved_permits_total %d", map[bool]int{true: 2}[looksUp]),
+				fmt.Sprintf(`usher_attempts_sum{outcome="dead",type="bulk-invite"} %d`, map[bool]int{false: 1}[looksUp]),
+				`usher_attempts_sum{outcome="sent",type="bulk-invite"} 1`, `usher_redis_stops_total 0`,
 				`usher_recipients_ended_total{code="form_identifier_exists",outcome="skipped",type="invite"} 1`,
 				`usher_recipients_ended_total{code="form_identifier_exists",outcome="skipped",type="bulk-invite"} 1`,
 				`usher_recipients_ended_total{code="form_identifier_exists",outcome="dead",type="bulk-invite"} 1`,

@@ -12,6 +12,8 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
+	"example.com/usher/ratelimit"
 )
 
 // Outlook is what a forecast is made from, as it was when it was read. All its spans count from At.
@@ -32,6 +34,10 @@ type Outlook struct {
 	Idle *Standstill
 	// Rests are the calls that rest because Clerk serves nobody.
 	Rests []policy.Standstill
+	// Usages, Interactive and Workers are what the rest was made of.
+	Usages      []ratelimit.Usage
+	Interactive policy.Waiting
+	Workers     []store.Worker
 }
 
 // Campaign is a campaign that has calls to make.

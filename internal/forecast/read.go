@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -16,21 +17,87 @@ import (
 	"example.com/usher/ratelimit"
 )
 
+// Kept keeps what was read last for whoever asks soon afterwards: a page and those that are open beside it ask for the
+// same. The zero one is ready.
+type Kept struct {
+	mu     sync.Mutex
+	limits kept[withPolicy]
+	all    kept[Outlook]
+}
+
+type withPolicy struct {
+	outlook Outlook
+	policy  policy.Policy
+}
+
+// keep is for how long a reading is kept.
+const keep = time.Second
+
+// kept is one reading. Failures are not kept.
+type kept[T any] struct {
+	value T
+	until time.Time
+}
+
+func (k *kept[T]) read(read func() (T, error)) (T, error) {
+	if time.Now().Before(k.until) {
+		return k.value, nil
+	}
+	value, err := read()
+	if err == nil {
+		k.value, k.until = value, time.Now().Add(keep)
+	}
+	return value, err
+}
+
+type keptKey struct{}
+
+// Keeping gives a context in which Read and ReadLimits of one namespace give for a second what they have read.
+func Keeping(ctx context.Context, in *Kept) context.Context {
+	return context.WithValue(ctx, keptKey{}, in)
+}
+
 // Read reads what the forecasts of a namespace are made from, once for all its campaigns.
 func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, error) {
-	o, p, err := ReadLimits(ctx, rdb, namespace)
-	if err != nil {
-		return o, err
+	in, keeps := ctx.Value(keptKey{}).(*Kept)
+	if !keeps {
+		in = &Kept{}
 	}
-	standings, err := ledger.New(rdb, namespace).Outlook(ctx)
-	for _, s := range standings {
-		o.Campaigns = append(o.Campaigns, o.campaign(s, p.LooksUp()))
-	}
-	return o, err
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.all.read(func() (Outlook, error) {
+		read, err := in.readLimits(ctx, rdb, namespace)
+		if err != nil {
+			return read.outlook, err
+		}
+		standings, err := ledger.New(rdb, namespace).Outlook(ctx)
+		for _, s := range standings {
+			read.outlook.Campaigns = append(read.outlook.Campaigns, read.outlook.campaign(s, read.policy.LooksUp()))
+		}
+		return read.outlook, err
+	})
 }
 
 // ReadLimits reads all but the campaigns, and gives what the workers have announced of their policy.
 func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, policy.Policy, error) {
+	in, keeps := ctx.Value(keptKey{}).(*Kept)
+	if !keeps {
+		in = &Kept{}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	read, err := in.readLimits(ctx, rdb, namespace)
+	return read.outlook, read.policy, err
+}
+
+func (k *Kept) readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string) (withPolicy, error) {
+	return k.limits.read(func() (read withPolicy, err error) {
+		read.outlook, read.policy, err = readLimits(ctx, rdb, namespace)
+		return read, err
+	})
+}
+
+func readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string) (Outlook, policy.Policy, error) {
 	o := Outlook{At: time.Now()}
 	p, known, err := policy.Announced(ctx, rdb, namespace)
 	if err != nil {
@@ -40,11 +107,13 @@ func ReadLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 	if err != nil {
 		return o, p, err
 	}
-	if !known {
-		o.Idle = &Standstill{Reason: NoWorker, Message: saysNeverRan}
-	} else if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
+	if err := o.readLimits(ctx, rdb, namespace, p); err != nil {
 		return o, p, err
-	} else if err := o.readWorkers(ctx, rdb, namespace); err != nil {
+	}
+	if err := o.readInvites(ctx, rdb, namespace); err != nil {
+		return o, p, err
+	}
+	if err := o.readWorkers(ctx, rdb, namespace, known); err != nil {
 		return o, p, err
 	}
 	switch {
@@ -99,7 +168,7 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	limits := map[string]*Places{
 		policy.LimitCreate: &o.Create, policy.LimitBulk: &o.Bulk, policy.LimitOverall: &o.Overall,
 	}
-	o.Rests = policy.Standstills(usages)
+	o.Usages, o.Rests = usages, policy.Standstills(usages)
 	for _, s := range o.Rests {
 		if s.KeyRefused() || s.StopsCreates() {
 			o.Trouble = rest(s)
@@ -137,48 +206,64 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 }
 
 // readInvites reads how many invites wait.
-func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
-	invites, err := policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
-	o.Invites = max(0, o.Invites+invites.Pending+invites.Active)
+func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) (err error) {
+	o.Interactive, err = policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
+	o.Invites = max(0, o.Invites+o.Interactive.Pending+o.Interactive.Active)
 	return err
 }
 
-// readWorkers reads how many invites wait, and whether a worker runs.
-func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
-	if err := o.readInvites(ctx, rdb, namespace); err != nil {
-		return err
-	}
+// readWorkers reads whether a worker runs that can work. It tells it if none ever has.
+func (o *Outlook) readWorkers(ctx context.Context, rdb redis.UniversalClient, namespace string, ever bool) error {
 	workers, _, err := store.NewWorkers(rdb, namespace).List(ctx)
-	if err != nil || slices.ContainsFunc(workers, store.Worker.Lives) {
+	if err != nil {
 		return err
 	}
-	// One of an earlier version says nothing of itself.
-	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
+	if o.Workers = workers; !ever {
+		o.Idle = &Standstill{Reason: NoWorker, Message: saysNeverRan}
+		return nil
+	}
+	lives, err := anyLives(rdb, namespace, workers)
 	if err != nil {
-		return fmt.Errorf("reading which workers run: %w", err)
+		return err
 	}
-	for _, server := range servers {
-		if _, drives := server.Queues[policy.Queue(namespace, policy.Campaign)]; drives && server.Status == "active" {
-			return nil
+	if !lives {
+		o.Idle = &Standstill{Reason: NoWorker, Message: saysNoWorker}
+		for _, w := range workers {
+			if w.SeenAt.After(o.Idle.Since) {
+				o.Idle.Since = w.SeenAt
+			}
 		}
 	}
-	o.Idle = &Standstill{Reason: NoWorker, Message: saysNoWorker}
-	for _, w := range workers {
-		if w.SeenAt.After(o.Idle.Since) {
-			o.Idle.Since = w.SeenAt
+	if full(ctx, rdb) { // then no worker can say that it lives, either
+		if o.Idle == nil {
+			o.Idle = &Standstill{}
 		}
-	}
-	if full(ctx, rdb) {
 		o.Idle.Reason, o.Idle.Message = FullRedis, saysFull
 	}
 	return nil
 }
 
-// full tells whether Redis takes no writes because its memory is used up: then no worker can say that it lives. A
-// Redis that does not tell is taken to have room.
+// anyLives tells whether a worker runs. One of an earlier version says nothing of itself.
+func anyLives(rdb redis.UniversalClient, namespace string, workers []store.Worker) (bool, error) {
+	if slices.ContainsFunc(workers, store.Worker.Lives) {
+		return true, nil
+	}
+	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
+	if err != nil {
+		return false, fmt.Errorf("reading which workers run: %w", err)
+	}
+	return slices.ContainsFunc(servers, func(s *asynq.ServerInfo) bool {
+		_, drives := s.Queues[policy.Queue(namespace, policy.Campaign)]
+		return drives && s.Status == "active"
+	}), nil
+}
+
+// full tells whether Redis takes no writes because its memory is used up. A Redis that does not tell is taken to have
+// room.
 func full(ctx context.Context, rdb redis.UniversalClient) bool {
 	info := rdb.InfoMap(ctx, "memory").Item
 	used, err1 := strconv.ParseInt(info("Memory", "used_memory"), 10, 64)
 	most, err2 := strconv.ParseInt(info("Memory", "maxmemory"), 10, 64)
-	return err1 == nil && err2 == nil && most > 0 && used >= most
+	beside, _ := strconv.ParseInt(info("Memory", "mem_not_counted_for_evict"), 10, 64)
+	return err1 == nil && err2 == nil && most > 0 && used-beside > most
 }

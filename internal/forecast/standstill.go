@@ -145,6 +145,24 @@ func (o Outlook) Invite(ahead int) Forecast {
 	return f
 }
 
+// Standstill is why no invitation is sent at present, or if single ones can be, why no campaign makes a call. It is nil
+// if nothing stands in the way of either.
+func (o Outlook) Standstill() *Standstill {
+	if stands := o.Invite(0).Standstill; stands != nil {
+		return stands
+	}
+	o.Campaigns, o.Invites = nil, 0
+	return o.Hypothetical(1, o.At).Standstill
+}
+
+// Stops says what a standstill of everything stops, to a person.
+func (s *Standstill) Stops() string {
+	if s.Reason == OnlyInvites {
+		return "No campaign makes a call at present"
+	}
+	return "No invitation is sent at present"
+}
+
 // Overdrawn is the standstill of calls that only the limit of all calls counts, if it is used up; else nil.
 func (o Outlook) Overdrawn() *Standstill {
 	o = o.sane()

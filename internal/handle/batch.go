@@ -60,13 +60,17 @@ func (d *driver) lookUp(ctx context.Context) {
 	for i, r := range recipients {
 		people[i] = r.Recipient
 	}
-	outcomes := make([]ledger.Outcome, len(recipients))
+	outcomes, saved := make([]ledger.Outcome, len(recipients)), 0
 	for i, finding := range d.h.questions.LookUp(ctx, people) {
 		row, recipient, found := taken.Rows[i], recipients[i], finding.LookUp
 		found.Alone = found.Alone || !d.h.policy.RidesInBulk(recipient.HasMetadata(), true)
 		outcomes[i] = d.outcome(row, recipient.EmailAddress, knownOfRow(row, recipient, taken).AfterLookUp(found))
 		outcomes[i].Behind = true
+		if outcomes[i].Decision.Next.Ends() {
+			saved++
+		}
 	}
+	d.h.observer.SavedByLookUp(saved)
 	d.write(outcomes)
 }
 
@@ -156,6 +160,14 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	return o
 }
 
+// attemptsOf is how many attempts a recipient has needed whose life has ended, with the one that created its invitation.
+func attemptsOf(end fate.Decision) int {
+	if end.Next == fate.Sent && !end.State.Foreign {
+		return end.State.Attempts + 1
+	}
+	return end.State.Attempts
+}
+
 // settledAtOnce is how many outcomes are written in one step. Dead ones take the longest: 100 of them stop Redis for
 // two to four milliseconds.
 const settledAtOnce = 100
@@ -181,7 +193,7 @@ func (d *driver) settle(batches [][]ledger.Outcome) error {
 	}
 	for _, outcome := range recorded {
 		if outcome.Decision.Next.Ends() {
-			d.h.recipientEnded(tasks.TypeBulkInvite, outcome.Decision.Next, outcome.Decision.Cause)
+			d.h.recipientEnded(tasks.TypeBulkInvite, outcome.Decision.Next, outcome.Decision.Cause, attemptsOf(outcome.Decision))
 		}
 		if outcome.Letter != nil {
 			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)

@@ -41,8 +41,9 @@ type Clerk interface {
 // Observer is told what became of tasks, of dead letters that were written, and of look-ups.
 type Observer interface {
 	ask.Observer
-	TaskEnded(kind, outcome string)
-	RecipientEnded(kind string, end fate.Step, code string)
+	TaskEnded(kind, outcome string, attempts int)
+	RecipientEnded(kind string, end fate.Step, code string, attempts int)
+	SavedByLookUp(recipients int)
 	DeadLetterWritten(cause fate.Failure)
 }
 

@@ -243,9 +243,8 @@ func (i *inviteRun) write(d fate.Decision) error {
 			r.record.State = record.Cancelled
 		case d.Next == fate.Skipped:
 			r.record.Skipped, d.Cause = d.Cause, nil
-		case d.Next == fate.Sent && !d.State.Foreign:
-			r.record.Attempts++ // the call that created the invitation
 		}
+		r.record.Attempts = attemptsOf(d)
 		s.Letter = r.conclude(d.Cause)
 	}
 	return i.settle(s)

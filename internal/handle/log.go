@@ -25,7 +25,7 @@ func (h *Handler) logEnd(r *run) {
 		r.story()
 		level = zerolog.DebugLevel
 	}
-	h.observer.TaskEnded(r.kind, outcome)
+	h.observer.TaskEnded(r.kind, outcome, r.record.Attempts)
 	line := r.log.WithLevel(level).Str("outcome", outcome).Int("attempts", r.record.Attempts).
 		Float64("duration_seconds", time.Since(r.began).Seconds()).Float64("wait_seconds", r.waitedInAll.Seconds())
 	if r.about.EmailAddress != "" {
@@ -45,7 +45,7 @@ func (h *Handler) logEnd(r *run) {
 		line = line.Bool("skipped", true).Str("code", r.record.Skipped.Code)
 	}
 	if r.kind == tasks.TypeInvite {
-		h.recipientEnded(r.kind, endOf(r.record), cmp.Or(cause, r.record.Skipped))
+		h.recipientEnded(r.kind, endOf(r.record), cmp.Or(cause, r.record.Skipped), r.record.Attempts)
 	}
 	line.Msg("task ended")
 }
@@ -64,12 +64,12 @@ func endOf(r record.Record) fate.Step {
 }
 
 // recipientEnded tells the observer of a recipient that has its outcome. The cause is that of one who is not sent.
-func (h *Handler) recipientEnded(kind string, end fate.Step, cause *fate.Failure) {
+func (h *Handler) recipientEnded(kind string, end fate.Step, cause *fate.Failure, attempts int) {
 	code := ""
 	if cause != nil {
 		code = cause.Code
 	}
-	h.observer.RecipientEnded(kind, end, code)
+	h.observer.RecipientEnded(kind, end, code, attempts)
 }
 
 // logDead writes the line of a recipient of a campaign that became a dead letter, at level debug if there are many.

@@ -38,8 +38,9 @@ type nobody struct{}
 
 func (nobody) Called(policy.Call, clerkclient.Outcome, call.Timing) {}
 func (nobody) LookedUp(time.Duration, bool)                         {}
-func (nobody) TaskEnded(string, string)                             {}
-func (nobody) RecipientEnded(string, fate.Step, string)             {}
+func (nobody) TaskEnded(string, string, int)                        {}
+func (nobody) RecipientEnded(string, fate.Step, string, int)        {}
+func (nobody) SavedByLookUp(int)                                    {}
 func (nobody) DeadLetterWritten(fate.Failure)                       {}
 
 // idle is a handler on a Redis in memory.

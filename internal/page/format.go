@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/internal/address"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/visible"
@@ -21,7 +22,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
 		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": failureOf,
-		"standstill": standstill,
+		"standstill": standstill, "quiet": quiet, "sentence": sentence,
 	}
 }
 
@@ -90,6 +91,9 @@ func percent(part, whole int) int {
 	}
 	return min(100, max(0, part*100/whole))
 }
+
+// quiet tells whether a standstill is nothing to worry about: a window is closed, or a person wanted it.
+func quiet(s *tasks.Standstill) bool { return s.Usual() || s.Reason == forecast.Paused }
 
 // standstill says why something stands still.
 func standstill(s *tasks.Standstill) string { return s.Words(clock) }

@@ -148,28 +148,18 @@ func letters(v *visit) (any, error) {
 
 // group groups the newest letters.
 func (l *letterList) group(v *visit) error {
-	groups := map[string]letterGroup{}
-	newest, _, err := v.desk.DeadLetters.Newest(v.ctx, deadletter.Cursor{}, groupLook)
-	if _, err := store.SplitPartial(err); err != nil {
-		return err
-	}
-	for _, e := range newest {
-		cause := choice{desk.Letters{
-			Reason: string(e.Failure.Reason), Code: e.Failure.Code, NoCode: e.Failure.Code == "",
-		}}
-		key := cause.Words()
-		one := groups[key]
-		one.choice = cause
-		if one.Count++; one.Example == "" && v.operates() {
-			one.Example = failureOf(e)
+	causes, looked, err := v.desk.DeadLetters.Causes(v.ctx, groupLook)
+	l.Grouped, l.MoreCauses = looked, max(0, len(causes)-mostCauses)
+	for _, cause := range firstOf(causes, mostCauses) {
+		group := letterGroup{Count: cause.Count, choice: choice{desk.Letters{
+			Reason: string(cause.Reason), Code: cause.Code, NoCode: cause.Code == "",
+		}}}
+		if v.operates() && !cause.Example.FailedAt.IsZero() {
+			group.Example = failureOf(cause.Example)
 		}
-		groups[key] = one
+		l.Groups = append(l.Groups, group)
 	}
-	l.Grouped = len(newest)
-	all := slices.SortedFunc(maps.Values(groups), byCount)
-	l.Groups = firstOf(all, mostCauses)
-	l.MoreCauses = len(all) - len(l.Groups)
-	return nil
+	return err
 }
 
 // byCount orders groups, the largest first.

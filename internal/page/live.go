@@ -8,19 +8,20 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/policy"
 )
 
 const (
 	// refreshEvery is how often an open page is drawn anew at most.
 	refreshEvery = 2 * time.Second
-	// commandsPerSecond is what all open pages together cost Redis, however many there are: many pages, or those of many
-	// campaigns, are drawn less often. A burst of commandsBurst lets a single page follow at once.
-	commandsPerSecond, commandsBurst = 10, 200
+	// commandsPerSecond is what all open pages together cost Redis, however many there are. Each has an equal share: a
+	// dear page is drawn less often, and keeps no other one waiting.
+	commandsPerSecond = 10
 	// mostFeeds bounds how many different pages are followed at once, and mostFollowers how many browsers.
 	mostFeeds, mostFollowers = 100, 500
+	// payEvery is the shortest step in which a page pays.
+	payEvery = 10 * time.Millisecond
 	// pingEvery is how often a browser is told that the connection lives.
 	pingEvery = 15 * time.Second
 )
@@ -32,7 +33,7 @@ type feeds struct {
 	followers int
 
 	drawing sync.Mutex // one page is drawn at a time
-	pace    *rate.Limiter
+	kept    forecast.Kept
 }
 
 // feed is one page that is followed.
@@ -107,6 +108,7 @@ func (f *feeds) enter(key string, v *visit, one screen) error {
 	if f.open[key] == nil {
 		ctx, stop := context.WithCancel(context.WithoutCancel(v.ctx))
 		f.open[key] = &feed{stop: stop, changed: make(chan struct{})}
+		ctx = forecast.Keeping(ctx, &f.kept)
 		drawn := &visit{server: v.server, r: v.r.Clone(ctx), ctx: ctx, desk: v.desk, actor: v.actor, person: v.person}
 		go f.draw(key, drawn, one)
 	}
@@ -145,7 +147,7 @@ func (f *feeds) draw(key string, v *visit, one screen) {
 			feed.changed = make(chan struct{})
 		}
 		f.mu.Unlock()
-		if policy.Sleep(v.ctx, refreshEvery) != nil || f.pay(v.ctx, cost) != nil {
+		if f.pay(v.ctx, cost) != nil {
 			return
 		}
 	}
@@ -160,14 +162,23 @@ func (f *feeds) drawn(v *visit, one screen) (html []byte, cost int) {
 	return html, int(v.server.cost.commands.Load() - before)
 }
 
-// pay waits until all open pages together may have cost as much. The error is that of the context.
+// pay waits until a page may be drawn again that has cost some commands: until its share of what all may cost has paid
+// for them, which changes when pages are opened or left. The error is that of the context.
 func (f *feeds) pay(ctx context.Context, cost int) error {
-	for ; cost > 0; cost -= commandsBurst {
-		if err := f.pace.WaitN(ctx, min(cost, commandsBurst)); err != nil {
+	owed, pause := float64(cost), refreshEvery
+	for {
+		if err := policy.Sleep(ctx, pause); err != nil {
 			return err
 		}
+		f.mu.Lock()
+		share := commandsPerSecond / float64(max(1, len(f.open)))
+		f.mu.Unlock()
+		if owed -= share * pause.Seconds(); owed <= 0 {
+			return nil
+		}
+		pause = time.Duration(owed / share * float64(time.Second))
+		pause = min(max(pause, payEvery), refreshEvery) // what is left by rounding is paid in one step, too
 	}
-	return nil
 }
 
 // live draws the part of a page that changes.

@@ -101,7 +101,7 @@ func New(life context.Context, c Config) (*Server, error) {
 	}
 	s.cost = &cost{}
 	c.Redis.AddHook(s.cost)
-	s.feeds.open, s.feeds.pace = map[string]*feed{}, rate.NewLimiter(commandsPerSecond, commandsBurst)
+	s.feeds.open = map[string]*feed{}
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		return nil, err
@@ -205,18 +205,26 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Title + ": " + p.What }
 
-// asProblem tells an error to a person.
+// asProblem tells an error to a person, in the words that the command has for it.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
+	kind, words := desk.Explain(err)
+	words = sentence(words)
 	if status := statusOf(err); status != 0 {
-		return &problem{status, "This could not be done", sentence(err.Error())}
+		return &problem{status, "This could not be done", words}
+	}
+	switch kind {
+	case desk.Unsure:
+		return &problem{http.StatusServiceUnavailable, "Nobody knows whether this was done", words}
+	case desk.FullRedis:
+		return &problem{http.StatusServiceUnavailable, "Redis is full", words}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &problem{http.StatusServiceUnavailable, "Redis does not answer",
 			"Nothing is lost. Try again in a moment, and look whether Redis runs."}
 	}
 	return &problem{http.StatusServiceUnavailable, "Redis does not answer as it should",
-		"Nothing is lost. Try again in a moment. " + sentence(err.Error())}
+		"Nothing is lost. Try again in a moment. " + words}
 }

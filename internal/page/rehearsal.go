@@ -115,7 +115,8 @@ func (s *Server) rehearsed(
 		err = errors.New("the worker has no key to ask Clerk with")
 	}
 	if err != nil {
-		return answers{State: failed, Why: sentence(err.Error())}
+		_, words := desk.Explain(err)
+		return answers{State: failed, Why: sentence(words)}
 	}
 	a := answers{
 		State: done, Send: r.Send, Skipped: r.Skipped(), Refused: len(r.Refused), Unknown: r.Unknown,
@@ -123,7 +124,8 @@ func (s *Server) rehearsed(
 		Assumption: r.Forecast.Assumption,
 	}
 	if r.Why != nil {
-		a.Why = sentence(r.Why.Error())
+		_, words := desk.Explain(r.Why)
+		a.Why = sentence(words)
 	}
 	return a
 }

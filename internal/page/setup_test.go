@@ -166,7 +166,7 @@ func (p page) next() string {
 }
 
 // campaign makes a campaign of n recipients, bulk0@example.com and so on.
-func (b *bundle) campaign(name string, n int) {
+func (b *bundle) campaign(name string, n int, opts ...tasks.Option) {
 	b.t.Helper()
 	request := tasks.BulkRequest{Campaign: name}
 	for i := range n {
@@ -174,7 +174,7 @@ func (b *bundle) campaign(name string, n int) {
 			EmailAddress: fmt.Sprintf("bulk%d@example.com", i), PublicMetadata: map[string]any{"plan": "secretplan"},
 		})
 	}
-	_, err := b.desk.BulkInvite(b.t.Context(), request)
+	_, err := b.desk.BulkInvite(b.t.Context(), request, opts...)
 	testkit.NoError(b.t, err)
 }
 

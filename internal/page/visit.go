@@ -12,11 +12,9 @@ import (
 	"unicode/utf8"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/schedule"
-	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
-	"example.com/usher/internal/store/ledger"
-	"example.com/usher/tasks"
 )
 
 // visit is one request for a page.
@@ -61,6 +59,7 @@ func (s *Server) show(path string, needs Access, one screen) {
 			return s.feeds.follow(v, one)
 		}
 		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(showTime + formTime))
+		v.ctx = forecast.Keeping(v.ctx, &forecast.Kept{}) // what this page asks for twice is read once
 		body, err := one.read(v)
 		if err != nil {
 			return err
@@ -213,23 +212,21 @@ func (v *visit) write(status int, s sheet) {
 
 // statusOf is the status of what a person may have asked wrongly; 0 for anything else.
 func statusOf(err error) int {
-	for _, missing := range []error{
-		tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound,
-	} {
-		if errors.Is(err, missing) {
-			return http.StatusNotFound
-		}
+	switch kind, _ := desk.Explain(err); kind {
+	case desk.NotFound:
+		return http.StatusNotFound
+	case desk.Invalid, desk.Setting:
+		return http.StatusUnprocessableEntity
+	case desk.Changed, desk.Conflict, desk.Forgotten, desk.Held, desk.NotDeletable, desk.Over, desk.Usage:
+		return http.StatusConflict
 	}
 	for _, refused := range []error{
-		tasks.ErrCampaignOver, desk.ErrUploading, deadletter.ErrChanged, deadletter.ErrBegun, directory.ErrNoCopy,
-		directory.ErrReplaced, schedule.ErrAbandoned, schedule.ErrUnderWay, schedule.ErrNotYet, desk.ErrNoRest,
+		desk.ErrUploading, desk.ErrNoRest, directory.ErrNoCopy, directory.ErrReplaced, schedule.ErrAbandoned,
+		schedule.ErrUnderWay, schedule.ErrNotYet,
 	} {
 		if errors.Is(err, refused) {
 			return http.StatusConflict
 		}
-	}
-	if _, invalid := errors.AsType[*tasks.InvalidError](err); invalid {
-		return http.StatusUnprocessableEntity
 	}
 	return 0
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
 )
 
 // Lane is a kind of work that has its own queue and its own workers, so that it can wait without stopping another
@@ -37,20 +39,37 @@ type Waiting struct {
 	Pending, Active, Scheduled, Retry int
 }
 
+// countScript counts the tasks of a queue.
+//
+// KEYS[1] -> asynq:{QUEUE}:pending
+// KEYS[2] -> asynq:{QUEUE}:active
+// KEYS[3] -> asynq:{QUEUE}:scheduled
+// KEYS[4] -> asynq:{QUEUE}:retry
+// --
+// Returns how many are in each.
+var countScript = redis.NewScript(`
+return {
+  redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('ZCARD', KEYS[4]),
+}
+`)
+
 // CountQueue counts the tasks of a lane. asynq's own count also asks for the memory that they take, which a Redis may
 // forbid.
 func CountQueue(ctx context.Context, rdb redis.UniversalClient, namespace string, lane Lane) (w Waiting, err error) {
 	w.Queue = Queue(namespace, lane)
-	pipe := rdb.Pipeline()
-	counts := []*redis.IntCmd{
-		pipe.LLen(ctx, QueueKey(w.Queue, "pending")), pipe.LLen(ctx, QueueKey(w.Queue, "active")),
-		pipe.ZCard(ctx, QueueKey(w.Queue, "scheduled")), pipe.ZCard(ctx, QueueKey(w.Queue, "retry")),
+	var keys []string
+	for _, part := range []string{"pending", "active", "scheduled", "retry"} {
+		keys = append(keys, QueueKey(w.Queue, part))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	counts, err := countScript.Run(ctx, rdb, keys).Int64Slice()
+	if err == nil && len(counts) != len(keys) {
+		err = store.ErrGarbage
+	}
+	if err != nil {
 		return w, fmt.Errorf("counting the tasks of queue %s: %w", w.Queue, err)
 	}
 	for i, count := range []*int{&w.Pending, &w.Active, &w.Scheduled, &w.Retry} {
-		*count = int(counts[i].Val())
+		*count = int(counts[i])
 	}
 	return w, nil
 }

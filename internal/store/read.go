@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -56,15 +57,15 @@ const membersPage = 250
 func EachPage(
 	ctx context.Context, rdb redis.Cmdable, key string, newest bool, do func(members []string) error,
 ) error {
-	last, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: key, Start: 0, Stop: 0, Rev: true}).Result()
-	if err != nil || len(last) == 0 {
-		return err
-	}
 	const exact = 'f'
 	score := func(z redis.Z) string { return strconv.FormatFloat(z.Score, exact, -1, 64) }
-	border, end := "-inf", score(last[0]) // where the next page begins, and the last one ends
-	if newest {
-		border, end = end, border
+	border, end := "+inf", "-inf" // where the next page begins, and the last one ends
+	if !newest {
+		last, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: key, Start: 0, Stop: 0, Rev: true}).Result()
+		if err != nil || len(last) == 0 {
+			return err
+		}
+		border, end = "-inf", score(last[0])
 	}
 	for given := map[string]bool{}; ; { // those at the border
 		page, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
@@ -96,4 +97,67 @@ func EachPage(
 			return err
 		}
 	}
+}
+
+// hashesAtOnce is how many hashes one script reads. It bounds for how long Redis does nothing else: a campaign's head
+// or a dead letter takes it a few microseconds.
+const hashesAtOnce = 200
+
+// hashesText is a script that reads hashes.
+//
+// KEYS -> the hashes, all under one tag
+// --
+// Returns for each its fields and values; nil for what is no hash.
+const hashesText = `
+local answer = {}
+for i, key in ipairs(KEYS) do
+  local hash = redis.pcall('HGETALL', key)
+  if hash.err and string.sub(hash.err, 1, 9) ~= 'WRONGTYPE' then return hash end
+  answer[i] = not hash.err and hash
+end
+return answer
+`
+
+var hashesScript = redis.NewScript(hashesText)
+
+// ReadHashes gives the fields of hashes that share a tag, in their order: empty for one that is not there, and nil for
+// what is no hash.
+func ReadHashes(ctx context.Context, rdb redis.Cmdable, keys []string) (hashes []map[string]string, err error) {
+	if len(keys) == 1 { // the command itself is cheaper
+		hash, err := rdb.HGetAll(ctx, keys[0]).Result()
+		if errors.Is(Garbage(err), ErrGarbage) {
+			return []map[string]string{nil}, nil
+		}
+		return []map[string]string{hash}, err
+	}
+	for chunk := range slices.Chunk(keys, hashesAtOnce) {
+		answer, err := hashesScript.Run(ctx, rdb, chunk).Slice()
+		if err == nil && len(answer) != len(chunk) {
+			err = ErrGarbage
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range answer {
+			hashes = append(hashes, hashOf(one))
+		}
+	}
+	return hashes, nil
+}
+
+// OnlyReads tells whether a script, which EVAL and EVALSHA name by its text or its SHA-1, is the one of ReadHashes.
+// Any other one may change something.
+func OnlyReads(script string) bool { return script == hashesText || script == hashesScript.Hash() }
+
+func hashOf(answer any) map[string]string {
+	values, ok := answer.([]any)
+	if !ok {
+		return nil
+	}
+	hash := make(map[string]string, len(values)/2)
+	for i := 0; i+1 < len(values); i += 2 {
+		field, _ := values[i].(string)
+		hash[field], _ = values[i+1].(string)
+	}
+	return hash
 }

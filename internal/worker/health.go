@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,40 @@ type Health struct {
 	running, stopping, keyRefused atomic.Bool
 	restored                      atomic.Bool
 	redisSeen                     atomic.Pointer[time.Time]
+	stops                         stops
 	refusals                      refusals
+}
+
+// stops are the times in which Redis did not answer.
+type stops struct {
+	mu     sync.Mutex
+	count  int
+	before time.Duration // all that are over together
+	since  time.Time     // of the one that lasts; zero: Redis answers
+}
+
+// note notes whether Redis has answered a question that was put at an instant.
+func (s *stops) note(asked time.Time, answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !answered && s.since.IsZero():
+		s.count++
+		s.since = asked
+	case answered && !s.since.IsZero():
+		s.before += time.Since(s.since)
+		s.since = time.Time{}
+	}
+}
+
+// all gives how many there were, and how long they have lasted together.
+func (s *stops) all() (count int, lasted time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since.IsZero() {
+		return s.count, s.before
+	}
+	return s.count, s.before + time.Since(s.since)
 }
 
 // NewHealth gives the health of a worker that has just begun.
@@ -45,20 +79,35 @@ func (h *Health) Observe(rdb redis.UniversalClient) { rdb.AddHook(&h.refusals) }
 // Watch asks Redis again and again until the context ends.
 func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 	for ctx.Err() == nil {
+		asked := time.Now()
 		ping, cancel := context.WithTimeout(ctx, redisPing)
-		if rdb.Ping(ping).Err() == nil {
+		answered := rdb.Ping(ping).Err() == nil
+		cancel()
+		if answered {
 			h.seeRedis()
 		}
-		cancel()
+		if ctx.Err() == nil {
+			h.stops.note(asked, answered)
+		}
 		_ = policy.Sleep(ctx, redisPing)
 	}
 }
 
-// ready is told by every worker of itself.
-var ready = prometheus.NewDesc("usher_ready", "1 if this worker is ready, as /readyz says, and 0 if not.", nil, nil)
+// What every worker tells of itself.
+var (
+	ready   = prometheus.NewDesc("usher_ready", "1 if this worker is ready, as /readyz says, and 0 if not.", nil, nil)
+	stopped = prometheus.NewDesc("usher_redis_stops_total",
+		"Times in which Redis did not answer this worker. It is asked every 2 s, and has 2 s to answer.", nil, nil)
+	stoppedSeconds = prometheus.NewDesc("usher_redis_stopped_seconds_total",
+		"How long Redis did not answer this worker, in all, from a question without an answer to the next answer.", nil, nil)
+)
 
 // Describe is for [prometheus.Collector].
-func (h *Health) Describe(out chan<- *prometheus.Desc) { out <- ready }
+func (h *Health) Describe(out chan<- *prometheus.Desc) {
+	out <- ready
+	out <- stopped
+	out <- stoppedSeconds
+}
 
 // Collect is for [prometheus.Collector].
 func (h *Health) Collect(out chan<- prometheus.Metric) {
@@ -67,6 +116,9 @@ func (h *Health) Collect(out chan<- prometheus.Metric) {
 		value = 1
 	}
 	out <- prometheus.MustNewConstMetric(ready, prometheus.GaugeValue, value)
+	count, lasted := h.stops.all()
+	out <- prometheus.MustNewConstMetric(stopped, prometheus.CounterValue, float64(count))
+	out <- prometheus.MustNewConstMetric(stoppedSeconds, prometheus.CounterValue, lasted.Seconds())
 }
 
 // Restored tells whether work rests because Redis was restored from a copy. The worker is ready all the same.

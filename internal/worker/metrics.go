@@ -22,11 +22,13 @@ type Metrics struct {
 	recipients                *prometheus.CounterVec
 	stranded                  *prometheus.CounterVec
 	callSeconds, waitSeconds  *prometheus.HistogramVec
+	attempts                  *prometheus.HistogramVec
 
 	tally         tally
 	codes         codes
 	lookUps       prometheus.Observer
 	lookUpsFailed prometheus.Counter
+	lookUpsSaved  prometheus.Counter
 }
 
 // NewMetrics registers a worker's metrics.
@@ -54,6 +56,14 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 			"Time of a look-up before bulk calls, its waits for permits included.", callBuckets).WithLabelValues(),
 		lookUpsFailed: counter("look_ups_failed_total",
 			"Look-ups before bulk calls that Clerk did not answer in time.").WithLabelValues(),
+		lookUpsSaved: counter("look_ups_saved_permits_total",
+			"Recipients whom a look-up before bulk calls has ended, so that none of their calls took a permit.").
+			WithLabelValues(),
+		attempts: metric.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "usher_attempts", Buckets: []float64{0, 1, 2, 3, 5, 10, 20, 50},
+			Help: "Attempts that recipients of invites and campaigns, and other tasks, needed until they ended, by the type " +
+				"of task and the outcome.",
+		}, []string{"type", "outcome"}),
 		recipients: counter("recipients_ended_total",
 			"Recipients that have their outcome, by the type of task, the outcome and the code of its cause.",
 			"type", "outcome", "code"),
@@ -67,9 +77,13 @@ func NewMetrics(registry prometheus.Registerer, version string) *Metrics {
 	return m
 }
 
-// TaskEnded counts a task that ended.
-func (m *Metrics) TaskEnded(kind, outcome string) {
-	m.tasks.WithLabelValues(knownKind(kind), outcome).Inc()
+// TaskEnded counts a task that ended. The attempts of one that has recipients are told with those.
+func (m *Metrics) TaskEnded(kind, outcome string, attempts int) {
+	kind = knownKind(kind)
+	m.tasks.WithLabelValues(kind, outcome).Inc()
+	if kind != tasks.TypeInvite && kind != tasks.TypeBulkInvite {
+		m.attempts.WithLabelValues(kind, outcome).Observe(float64(attempts))
+	}
 }
 
 // Called counts a call that was answered.
@@ -80,7 +94,8 @@ func (m *Metrics) Called(kind policy.Call, outcome clerkclient.Outcome, t call.T
 }
 
 // RecipientEnded counts a recipient that has its outcome. The code is that of one who is not sent.
-func (m *Metrics) RecipientEnded(kind string, outcome fate.Step, code string) {
+func (m *Metrics) RecipientEnded(kind string, outcome fate.Step, code string, attempts int) {
+	m.attempts.WithLabelValues(kind, string(outcome)).Observe(float64(attempts))
 	m.recipients.WithLabelValues(kind, string(outcome), m.codes.bounded(code)).Inc()
 	if outcome == fate.Sent {
 		m.tally.add(store.Counts{Sent: 1})
@@ -130,6 +145,9 @@ func (m *Metrics) LookedUp(took time.Duration, failed bool) {
 		m.lookUpsFailed.Inc()
 	}
 }
+
+// SavedByLookUp counts recipients whom a look-up has ended.
+func (m *Metrics) SavedByLookUp(recipients int) { m.lookUpsSaved.Add(float64(recipients)) }
 
 // mended counts tasks that asynq had stranded.
 func (m *Metrics) mended(found mended) {

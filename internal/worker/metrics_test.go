@@ -1,15 +1,19 @@
 package worker
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
 )
 
 func TestFailedLookUpsAreCounted(t *testing.T) {
@@ -29,6 +33,75 @@ func TestFailedLookUpsAreCounted(t *testing.T) {
 	}
 	if got["usher_look_ups_failed_total"] != 1 || got["usher_look_up_duration_seconds"] != 2 {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestAttemptsAreAMetric of recipients, and of tasks that have none.
+func TestAttemptsAreAMetric(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry, "test")
+	m.RecipientEnded(tasks.TypeInvite, fate.Sent, "", 3)
+	m.TaskEnded(tasks.TypeInvite, "done", 3)
+	m.TaskEnded(tasks.TypeBulkInvite, "done", 1)
+	m.RecipientEnded(tasks.TypeBulkInvite, fate.Dead, "taken", 0)
+	m.TaskEnded(tasks.TypeRevoke, "dead", 20)
+	m.TaskEnded("garbage", "dead", 1)
+	m.SavedByLookUp(2)
+	families, err := registry.Gather()
+	testkit.NoError(t, err)
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			switch family.GetName() {
+			case "usher_look_ups_saved_permits_total":
+				got["saved"] = metric.GetCounter().GetValue()
+			case "usher_attempts":
+				labels := metric.GetLabel()
+				got[labels[0].GetValue()+" "+labels[1].GetValue()] = metric.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	want := map[string]float64{"saved": 2, "sent invite": 3, "dead bulk-invite": 0, "dead revoke": 20, "dead unknown": 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestStopsOfRedisAreAMetric: how many, and how long.
+func TestStopsOfRedisAreAMetric(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	h, registry := NewHealth(), prometheus.NewRegistry()
+	registry.MustRegister(h)
+	go h.Watch(t.Context(), redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1}))
+	figure := func(name string) float64 {
+		families, err := registry.Gather()
+		testkit.NoError(t, err)
+		for _, family := range families {
+			if family.GetName() == name {
+				return family.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		return -1
+	}
+	const count, seconds = "usher_redis_stops_total", "usher_redis_stopped_seconds_total"
+	if figure(count) != 0 || figure(seconds) != 0 {
+		t.Errorf("before: %v, %v s", figure(count), figure(seconds))
+	}
+	began := time.Now()
+	testkit.NoError(t, server.Hang())
+	testkit.Eventually(t, "it has stopped for three seconds", func() bool { return figure(seconds) > 3 })
+	testkit.NoError(t, server.GoOn())
+	over := func() bool {
+		_, lasted := h.stops.all()
+		h.stops.mu.Lock()
+		defer h.stops.mu.Unlock()
+		return h.stops.since.IsZero() && lasted > 0
+	}
+	testkit.Eventually(t, "it is over", over)
+	if got := figure(seconds); figure(count) != 1 || got > time.Since(began).Seconds() {
+		t.Errorf("afterwards: %v, %v s", figure(count), got)
 	}
 }
 

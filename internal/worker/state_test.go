@@ -11,7 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"example.com/usher/clerkclient"
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
@@ -151,7 +154,12 @@ func TestMetricsHaveGoodNames(t *testing.T) {
 	rdb := testkit.MiniRedis(t)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(NewState(rdb, "test"), NewBudgets(rdb, "test"), NewHealth())
-	NewMetrics(registry, "test")
+	m := NewMetrics(registry, "test")
+	m.TaskEnded(tasks.TypeRevoke, "done", 1) // what has no value yet is not looked at
+	m.RecipientEnded(tasks.TypeInvite, fate.Sent, "", 1)
+	m.DeadLetterWritten(fate.Failure{Reason: fate.Rejected})
+	m.Called(policy.Create, clerkclient.Created, call.Timing{})
+	m.mended(mended{})
 	problems, err := testutil.GatherAndLint(registry)
 	testkit.NoError(t, err)
 	for _, p := range problems {
@@ -176,7 +184,7 @@ func TestAlertsAreAboutWhatIsThere(t *testing.T) {
 	NewBudgets(rdb, "test").Describe(descriptions)
 	NewHealth().Describe(descriptions)
 	m := NewMetrics(prometheus.NewRegistry(), "test")
-	for _, one := range []prometheus.Collector{m.recipients, m.calls, m.deadLetters, m.callSeconds} {
+	for _, one := range []prometheus.Collector{m.recipients, m.calls, m.deadLetters, m.callSeconds, m.attempts} {
 		one.Describe(descriptions)
 	}
 	close(descriptions)

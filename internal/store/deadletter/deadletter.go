@@ -159,11 +159,10 @@ func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
 }
 
 // entryOf reads a letter that has an id inside.
-func (s *Store) entryOf(ctx context.Context, id string, answer *redis.MapStringStringCmd) (e Entry, err error) {
-	fields, err := answer.Result()
+func (s *Store) entryOf(ctx context.Context, id string, fields map[string]string) (e Entry, err error) {
 	switch {
-	case err != nil:
-		return Entry{}, store.Garbage(err)
+	case fields == nil:
+		return Entry{}, store.ErrGarbage
 	case fields["entry"] == "":
 		return Entry{}, ErrNotFound
 	case json.Unmarshal([]byte(fields["entry"]), &e) != nil, e.ID != id, e.Inside() != id:
@@ -175,7 +174,7 @@ func (s *Store) entryOf(ctx context.Context, id string, answer *redis.MapStringS
 }
 
 // readAtOnce is how many letters are read in one round trip.
-const readAtOnce = 250
+const readAtOnce = 200
 
 // Several gives those of some dead letters that are there, by the ids as they are given, which may be of an earlier
 // version, and why others cannot be read.
@@ -266,14 +265,12 @@ func (s *Store) readChunk(
 	ctx context.Context, ids []string, found map[string]Entry, unreadable map[string]error,
 ) (err error) {
 	defer store.Wrap(&err, "reading dead letters")
-	answers := make([]*redis.MapStringStringCmd, len(ids))
-	_, err = s.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, id := range ids {
-			answers[i] = pipe.HGetAll(ctx, s.db.Key.Letter(id))
-		}
-		return nil
-	})
-	if passable(err) != nil {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = s.db.Key.Letter(id)
+	}
+	answers, err := store.ReadHashes(ctx, s.db, keys)
+	if err != nil {
 		return err
 	}
 	for i, answer := range answers {

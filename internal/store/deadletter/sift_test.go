@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,17 +24,26 @@ func (n *lettersRead) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
-func (n *lettersRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-func (n *lettersRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if cmd.Name() == "hgetall" {
-				n.Add(1)
+func (n *lettersRead) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "hgetall" {
+			n.Add(1)
+		}
+		if strings.HasPrefix(cmd.Name(), "eval") && err == nil { // it is sent again if Redis does not know the script
+			keys, _ := cmd.Args()[2].(int)
+			for _, key := range cmd.Args()[3 : 3+keys] {
+				if strings.Contains(fmt.Sprint(key), "{once}:d:e:") {
+					n.Add(1)
+				}
 			}
 		}
-		return next(ctx, cmds)
+		return err
 	}
+}
+
+func (n *lettersRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // TestOnlyWhatMayBeChosenIsRead: all that is chosen is given, whatever stands in it, and little else is read.

@@ -147,17 +147,25 @@ func (l *Ledgers) Stands(ctx context.Context, name string) (bool, error) {
 	return head.Val() > 0 || stub.Val(), nil
 }
 
+// listed is how many campaigns List reads at a time.
+const listed = 200
+
 // List calls do for all campaigns, the newest first, a page at a time, until it returns an error, and gives that. Those
 // that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
 	var partial store.Partial
 	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), true, func(names []string) error {
-		campaigns, garbage, err := l.heads(ctx, names...)
-		if err != nil {
-			return err
+		for some := range slices.Chunk(names, listed) { // who wants few reads no more
+			campaigns, garbage, err := l.heads(ctx, some...)
+			if err != nil {
+				return err
+			}
+			partial.Add(garbage...)
+			if err := do(campaigns); err != nil {
+				return err
+			}
 		}
-		partial.Add(garbage...)
-		return do(campaigns)
+		return nil
 	})
 	return partial.With(err)
 }
@@ -173,25 +181,23 @@ func (l *Ledgers) heads(
 	ctx context.Context, names ...string,
 ) (campaigns []Campaign, unreadable []error, err error) {
 	defer store.Wrap(&err, "reading campaigns")
-	heads := make([]*redis.MapStringStringCmd, len(names))
-	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, name := range names {
-			heads[i] = pipe.HGetAll(ctx, l.db.Key.Ledger(name, "meta"))
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(store.Garbage(err), store.ErrGarbage) {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = l.db.Key.Ledger(name, "meta")
+	}
+	heads, err := store.ReadHashes(ctx, l.db, keys)
+	if err != nil {
 		return nil, nil, err
 	}
 	for i, head := range heads {
-		if err := store.Garbage(head.Err()); err != nil {
-			unreadable = append(unreadable, fmt.Errorf("campaign %s: %w", names[i], err))
+		if head == nil {
+			unreadable = append(unreadable, fmt.Errorf("campaign %s: %w", names[i], store.ErrGarbage))
 			continue
 		}
-		if len(head.Val()) == 0 || head.Val()["state"] == string(deleting) {
+		if len(head) == 0 || head["state"] == string(deleting) {
 			continue // indexed just before its upload was committed, or never
 		}
-		c, err := campaignOf(names[i], head.Val())
+		c, err := campaignOf(names[i], head)
 		if err != nil {
 			unreadable = append(unreadable, err)
 			continue
@@ -252,20 +258,38 @@ type Standing struct {
 	Doubted bool      // what is due then is a question to Clerk: nobody knows what became of that recipient's call
 }
 
-// standingScript tells how many of a campaign's recipients are in calls, and how many wait for what. It looks at
-// 10,000 holds at most; there are no more than the calls and questions of all workers hold.
+// standingParts are the parts of a ledger that tell how its campaign stands.
+func standingParts() []string {
+	return []string{"rows", "waiting", "singles", "later", "open", "ready", "unsure"}
+}
+
+// standingScript tells how many recipients of campaigns are in calls, and how many wait for what. It looks at 10,000
+// holds of each at most; there are no more than the calls and questions of all workers hold.
 //
-// Returns JSON: incalls, what counts gives, due: when the first of later is (ms; 0: there is none), and doubted: that
-// one is asked about then.
-var standingScript = redis.NewScript(prelude + `
-local s = counts()
-local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
-s.incalls, s.due = 0, tonumber(first[2] or '0')
-s.doubted = #first > 0 and list_of(redis.call('HGET', rows, first[1]) or '') == unsure
-for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
-  if string.sub(member, 17, 17) == 'c' then s.incalls = s.incalls + 1 end
+// KEYS -> for each campaign its standingParts
+// --
+// Returns JSON, a list of: the length of each part, incalls, due: when the first of later is (ms; 0: there is none),
+// and doubted: that one is asked about then.
+var standingScript = redis.NewScript(`
+local answer = {}
+for i = 1, #KEYS, 7 do
+  local rows, waiting, singles, later, open, ready, unsure = unpack(KEYS, i, i + 6)
+  local s = { later = redis.call('ZCARD', later), open = redis.call('ZCARD', open), incalls = 0, due = 0 }
+  for part, list in pairs({ waiting = waiting, singles = singles, ready = ready, unsure = unsure }) do
+    s[part] = redis.call('LLEN', list)
+  end
+  if s.later > 0 then
+    local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+    s.due, s.doubted = tonumber(first[2]), string.sub(redis.call('HGET', rows, first[1]) or '', 2, 2) == 'u'
+  end
+  if s.open > 0 then
+    for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
+      if string.sub(member, 17, 17) == 'c' then s.incalls = s.incalls + 1 end
+    end
+  end
+  answer[#answer + 1] = s
 end
-return cjson.encode(s)
+return cjson.encode(answer)
 `)
 
 // Standing tells how a campaign stands, and what is left of it.
@@ -274,21 +298,41 @@ func (l *Ledgers) Standing(ctx context.Context, name string) (Standing, error) {
 	if err != nil {
 		return Standing{}, err
 	}
-	return l.standing(ctx, head)
+	standings, err := l.standings(ctx, []Campaign{head})
+	if err != nil {
+		return Standing{}, fmt.Errorf("campaign %s: %w", name, err)
+	}
+	return standings[0], nil
 }
 
-func (l *Ledgers) standing(ctx context.Context, head Campaign) (Standing, error) {
-	s := struct {
-		Standing
-		Due int64
-	}{Standing: Standing{Campaign: head}}
-	if err := read(l.run(ctx, standingScript, head.Name, nil), &s); err != nil {
-		return Standing{}, fmt.Errorf("campaign %s: %w", head.Name, err)
+// standings tells how some campaigns stand.
+func (l *Ledgers) standings(ctx context.Context, heads []Campaign) (standings []Standing, err error) {
+	for chunk := range slices.Chunk(heads, listed) {
+		var keys []string
+		for _, head := range chunk {
+			for _, part := range standingParts() {
+				keys = append(keys, l.db.Key.Ledger(head.Name, part))
+			}
+		}
+		var answer []struct {
+			Standing
+			Due int64
+		}
+		err := read(standingScript.Run(ctx, l.db, keys), &answer)
+		if err == nil && len(answer) != len(chunk) {
+			err = store.ErrGarbage
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, s := range answer {
+			if s.Campaign = chunk[i]; s.Due > 0 {
+				s.NextDue = time.UnixMilli(s.Due)
+			}
+			standings = append(standings, s.Standing)
+		}
 	}
-	if s.Due > 0 {
-		s.NextDue = time.UnixMilli(s.Due)
-	}
-	return s.Standing, nil
+	return standings, nil
 }
 
 // Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the
@@ -302,16 +346,7 @@ func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error)
 	if err = errors.Join(err, err2, err3); err != nil {
 		return nil, err
 	}
+	heads = slices.DeleteFunc(heads, func(c Campaign) bool { return c.State != Running && c.State != Scheduled })
 	slices.SortFunc(heads, func(a, b Campaign) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	for _, c := range heads {
-		if c.State != Running && c.State != Scheduled {
-			continue
-		}
-		s, err := l.standing(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		standings = append(standings, s)
-	}
-	return standings, nil
+	return l.standings(ctx, heads)
 }

@@ -1,0 +1,93 @@
+package desk
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/ledger"
+	"example.com/usher/tasks"
+)
+
+// Kind is a kind of error, by which programs tell errors apart.
+type Kind string
+
+// The kinds of errors.
+const (
+	Changed      Kind = "changed"           // it is not any more what it was when it was chosen
+	Unsure       Kind = "unsure"            // nobody knows whether it was done
+	FullRedis    Kind = "redis_full"        // Redis takes no writes
+	NoRedis      Kind = "redis_unavailable" // Redis does not answer, or lets nobody in
+	Held         Kind = "held"
+	Conflict     Kind = "conflict"
+	Forgotten    Kind = "forgotten"
+	Setting      Kind = "setting"
+	Invalid      Kind = "invalid"
+	Usage        Kind = "usage"
+	NotFound     Kind = "not_found"
+	NotDeletable Kind = "not_deletable"
+	Over         Kind = "over"
+	Failed       Kind = "failed" // anything else
+)
+
+// Explain tells an error to a person: what kind it is, and what to do where the error itself does not say.
+func Explain(err error) (kind Kind, words string) {
+	const (
+		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
+		full        = "Redis is full (its maxmemory is used up): "
+		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
+		makeRoom    = "nothing was enqueued. Raise its maxmemory, or make room: enqueue campaign delete works all the same"
+	)
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
+	words = strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	switch {
+	case is(deadletter.ErrBegun, deadletter.ErrChanged):
+		return Changed, words
+	case is(tasks.ErrUnsure) && store.IsFull(err):
+		return Unsure, full + words
+	case store.IsFull(err):
+		return FullRedis, full + makeRoom
+	case is(tasks.ErrUnsure):
+		return Unsure, words
+	case is(tasks.ErrHeld):
+		return Held, words
+	case is(tasks.ErrConflict):
+		return Conflict, words
+	case is(tasks.ErrForgotten):
+		return Forgotten, words
+	case isA[*settings.Error](err):
+		return Setting, words
+	case isA[*tasks.InvalidError](err):
+		return Invalid, words
+	case is(policy.ErrNamespace):
+		return Usage, words
+	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound, schedule.ErrNotFound):
+		return NotFound, words
+	case is(ledger.ErrNotOver, ledger.ErrUnsettled, ledger.ErrChanged):
+		return NotDeletable, words
+	case is(ledger.ErrOver):
+		return Over, words
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+		return NoRedis, refused + words
+	case isA[net.Error](err) && !isA[*fs.PathError](err), is(redis.ErrPoolTimeout, io.EOF): // a PathError is both
+		return NoRedis, unreachable + words
+	}
+	return Failed, words
+}
+
+func isA[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}

@@ -1,0 +1,113 @@
+package page
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/usher/internal/policy"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
+)
+
+// spend makes n calls of a kind, all of which were answered.
+func (b *bundle) spend(limiter *ratelimit.Limiter, call policy.Call, n int) {
+	b.t.Helper()
+	wants, _ := b.limits().Wants(call, "k")
+	for range n {
+		permit, wait, err := limiter.Try(b.t.Context(), time.Minute, wants...)
+		if err != nil || permit == nil {
+			b.t.Fatalf("no permit, wait %s, %v", wait, err)
+		}
+		testkit.NoError(b.t, permit.Done(b.t.Context()))
+	}
+}
+
+// TestNowSaysWhatStandsInTheWay, in the words of a campaign that stands still for the same reason.
+func TestNowSaysWhatStandsInTheWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	limiter := b.work()
+	b.campaign("spring", 3)
+	w := b.browser()
+	w.get("/").must(t, http.StatusOK, "Nothing stands in the way of invitations")
+	says := func(before string) {
+		t.Helper()
+		b.lives()
+		c, err := b.desk.Campaign(t.Context(), "spring")
+		testkit.NoError(t, err)
+		if c.Standstill == nil {
+			t.Fatal("the campaign does not stand still")
+		}
+		if c.Standstill.Until.IsZero() {
+			t.Errorf("it does not say until when: %+v", c.Standstill)
+		}
+		w.get("/").must(t, http.StatusOK, before+":</strong> "+c.Standstill.Words(clock))
+	}
+	b.spend(limiter, policy.Bulk, 3)
+	b.spend(limiter, policy.CreateCampaign, 8)
+	says("No campaign makes a call at present")
+	b.spend(limiter, policy.Create, 2)
+	says("No invitation is sent at present")
+	b.spend(limiter, policy.Revoke, 1) // nothing that these limits count
+	says("No invitation is sent at present")
+
+	const note = `<p class="note" role="status">It makes no call at present: `
+	w.get("/campaigns/spring").must(t, http.StatusOK, note+"the limits are used up", "At no more than 38 an hour;")
+	_, err := b.desk.Pause(t.Context(), "spring")
+	testkit.NoError(t, err)
+	w.get("/campaigns/spring").must(t, http.StatusOK, note+"it is paused")
+	_, err = b.desk.Cancel(t.Context(), "spring")
+	testkit.NoError(t, err)
+	b.campaign("summer", 3, tasks.At(time.Now().Add(time.Hour)))
+	w.get("/campaigns").must(t, http.StatusOK, `data-label="Ended"`, "<small>starts ")
+}
+
+// TestARedisThatIsFullIsTold in the words of the command, whatever a person does.
+func TestARedisThatIsFullIsTold(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.work()
+	b.campaign("spring", 3)
+	b.campaign("summer", 3)
+	at := time.Now().Add(-time.Hour)
+	b.letter("one", "one@example.com", "duplicate_record", "is pending", at)
+	b.letter("two", "two@example.com", "duplicate_record", "is pending", at)
+	b.publish(invitation(1, "p1@example.com"))
+	w := b.browser()
+	mend := w.get("/dead-letters/one?id=one").value("failed_at")
+	testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	cut := exact(time.Now())
+	const words = "Redis is full (its maxmemory is used up): nothing was enqueued. Raise its maxmemory"
+	for name, p := range map[string]page{
+		"pause":  w.post("/campaigns/spring/pause"),
+		"cancel": w.post("/campaigns/summer/cancel"),
+		"retry":  w.post("/dead-letters/retry", "cut", cut),
+		"mend":   w.post("/dead-letters/mend", "id", "one", "failed_at", mend, "email_address", "new@example.com"),
+		"revoke": w.post("/invitations/revoke", "id", invitation(1, "").ID),
+		"upload": w.upload("email\nada@example.com\n"),
+	} {
+		if p.status != http.StatusServiceUnavailable || !strings.Contains(p.body, words) || strings.Contains(p.body, "OOM") {
+			t.Errorf("%s: status %d: %s", name, p.status, p.body)
+		}
+	}
+	w.get("/").must(t, http.StatusOK, "No invitation is sent at present:</strong> Redis is full, and workers cannot work", `<p class="alarm"`)
+	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning ||
+		!strings.Contains(c.Standstill.Message, "Redis is full, and workers cannot work") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	w.get("/").must(t, http.StatusOK, "Nothing stands in the way of invitations")
+	w.post("/campaigns/spring/pause").must(t, http.StatusOK, "Done: paused campaign spring")
+}
+
+// TestARedisThatIsAwayIsTold in the words of the command, too.
+func TestARedisThatIsAwayIsTold(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	_ = b.rdb.ShutdownNoSave(t.Context()) // it gives no answer
+	b.browser().post("/campaigns/spring/pause").
+		must(t, http.StatusServiceUnavailable, "Redis cannot be reached (is it running, and REDIS_URL right?)")
+}
