@@ -145,8 +145,8 @@ func (o Outlook) Invite(ahead int) Forecast {
 	return f
 }
 
-// Standstill is why no invitation is sent at present, or if single ones can be, why no campaign makes a call. It is nil
-// if nothing stands in the way of either.
+// Standstill is why no invitation is sent at present or, if single ones can be sent, why no campaign makes a call. It
+// is nil if nothing stands in the way of either.
 func (o Outlook) Standstill() *Standstill {
 	if stands := o.Invite(0).Standstill; stands != nil {
 		return stands

@@ -160,7 +160,7 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	return o
 }
 
-// attemptsOf is how many attempts a recipient has needed whose life has ended, with the one that created its invitation.
+// attemptsOf is how many attempts a recipient needed until its end, with the one that created its invitation.
 func attemptsOf(end fate.Decision) int {
 	if end.Next == fate.Sent && !end.State.Foreign {
 		return end.State.Attempts + 1
@@ -193,7 +193,8 @@ func (d *driver) settle(batches [][]ledger.Outcome) error {
 	}
 	for _, outcome := range recorded {
 		if outcome.Decision.Next.Ends() {
-			d.h.recipientEnded(tasks.TypeBulkInvite, outcome.Decision.Next, outcome.Decision.Cause, attemptsOf(outcome.Decision))
+			end := outcome.Decision
+			d.h.recipientEnded(tasks.TypeBulkInvite, end.Next, end.Cause, attemptsOf(end))
 		}
 		if outcome.Letter != nil {
 			d.h.logDead(*outcome.Letter, d.dead.Add(1) <= deadTold)

@@ -82,7 +82,8 @@ func (b *bundle) grow(letters, million int) {
 		if i%200 == 0 {
 			code = "form_identifier_exists"
 		}
-		b.letter(fmt.Sprintf("id%d", i), fmt.Sprintf("p%d@example.com", i), code, "is not allowed", at.Add(time.Duration(i)*time.Millisecond))
+		died := at.Add(time.Duration(i) * time.Millisecond)
+		b.letter(fmt.Sprintf("id%d", i), fmt.Sprintf("p%d@example.com", i), code, "is not allowed", died)
 	}
 	b.lives()
 }

@@ -93,7 +93,8 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 			t.Errorf("%s: status %d: %s", name, p.status, p.body)
 		}
 	}
-	w.get("/").must(t, http.StatusOK, "No invitation is sent at present:</strong> Redis is full, and workers cannot work", `<p class="alarm"`)
+	w.get("/").must(t, http.StatusOK, `<p class="alarm"`,
+		"No invitation is sent at present:</strong> Redis is full, and workers cannot work")
 	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning ||
 		!strings.Contains(c.Standstill.Message, "Redis is full, and workers cannot work") {
 		t.Errorf("%+v, %v", c, err)
