@@ -169,7 +169,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	if err != nil || n != 1800 {
 		t.Errorf("%d rows in the copy, %v", n, err)
 	}
-	if keys := h.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 4 { // head, names, rows and order
+	if keys := h.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 5 { // head, names, rows, order and addresses
 		t.Errorf("drafts were left: %v", keys)
 	}
 	c.Lie = 0
