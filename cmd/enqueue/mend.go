@@ -120,7 +120,7 @@ func (c *deadRetryCommand) asTheyAre(a *app) error {
 	a.out.say("%s retried.", plural(count, "dead letter"))
 	a.retriedAlready(gone)
 	if err != nil {
-		return errors.Join(err, unreadable)
+		return errors.Join(desk.PartlyDone(count, err), unreadable)
 	}
 	c.begun(a, count)
 	if !c.Wait {

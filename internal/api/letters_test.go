@@ -24,9 +24,12 @@ func (s *stage) die(id string, body object) {
 	address := body["email_address"].(string)
 	payload, err := json.Marshal(tasks.NewInvitePayload(tasks.Recipient{EmailAddress: address}, 1))
 	testkit.NoError(s.t, err)
+	before, err := s.desk.DeadLetters.Count(ctx)
+	testkit.NoError(s.t, err)
+	at := time.Now().Add(time.Duration(before) * time.Millisecond) // one after the other
 	testkit.NoError(s.t, s.desk.DeadLetters.Put(ctx, deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: queue, EmailAddress: address, Failure: failure, Attempts: 1,
-		FailedAt: time.Now(), Payload: payload,
+		FailedAt: at, Payload: payload,
 	}))
 	records := record.NewStore(s.rdb, tasks.DefaultNamespace)
 	r, _, err := records.Get(ctx, id)

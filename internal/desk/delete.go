@@ -85,8 +85,10 @@ func (d *Desk) RetryAlone(ctx context.Context, campaign string) (retried int, er
 		if errors.Is(err, deadletter.ErrNotFound) {
 			return nil // somebody else was faster
 		}
-		retried++
+		if err == nil {
+			retried++
+		}
 		return err
 	})
-	return retried, err
+	return retried, PartlyDone(retried, err)
 }

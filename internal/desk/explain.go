@@ -2,6 +2,7 @@ package desk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -40,13 +41,31 @@ const (
 	Failed       Kind = "failed" // anything else
 )
 
+// PartlyDoneError is the error at which something that is done for several broke off.
+type PartlyDoneError struct {
+	Done int // for so many it was done
+	Err  error
+}
+
+func (e *PartlyDoneError) Error() string { return e.Err.Error() }
+
+func (e *PartlyDoneError) Unwrap() error { return e.Err }
+
+// PartlyDone gives an error that came when something had been done for so many already.
+func PartlyDone(done int, err error) error {
+	if err == nil || done == 0 {
+		return err
+	}
+	return &PartlyDoneError{done, err}
+}
+
 // Explain tells an error to a person: what kind it is, and what to do where the error itself does not say.
 func Explain(err error) (kind Kind, words string) {
 	const (
 		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
 		full        = "Redis is full (its maxmemory is used up): "
 		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
-		makeRoom    = "nothing was enqueued. Raise its maxmemory, or make room: enqueue campaign delete works all the same"
+		makeRoom    = "Raise its maxmemory, or make room: enqueue campaign delete works all the same"
 	)
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
@@ -58,7 +77,11 @@ func Explain(err error) (kind Kind, words string) {
 	case is(tasks.ErrUnsure) && store.IsFull(err):
 		return Unsure, full + words
 	case store.IsFull(err):
-		return FullRedis, full + makeRoom
+		did := "nothing was enqueued. "
+		if p, ok := errors.AsType[*PartlyDoneError](err); ok && p.Done > 0 {
+			did = fmt.Sprintf("it was done for %d, and not for the others. ", p.Done)
+		}
+		return FullRedis, full + did + makeRoom
 	case is(tasks.ErrUnsure):
 		return Unsure, words
 	case is(tasks.ErrHeld):

@@ -335,7 +335,7 @@ func (d *Desk) CarryOut(ctx context.Context, p MendPlan, told func(Retried)) (re
 		case errors.Is(err, deadletter.ErrNotFound):
 			continue
 		case err != nil:
-			return retried, err
+			return retried, PartlyDone(len(retried), err)
 		}
 		one := Retried{Mend: m, TaskID: carrier}
 		retried = append(retried, one)

@@ -405,7 +405,7 @@ func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) 
 		if n > 0 {
 			_ = v.server.audit.Note(v.ctx, v.actor, did+" some of "+words, n)
 		}
-		return err
+		return desk.PartlyDone(n, err)
 	}
 	back := choice{desk.Letters{Campaign: chosen.Campaign}}
 	return v.done(back.Link("/dead-letters", "", ""), did+" "+words, n)
