@@ -18,15 +18,18 @@ func (d *Dispatcher) demand(now time.Time) (calls map[policy.Call]int, lookUp []
 	for _, w := range d.waiters {
 		coming = coming || w.looking
 	}
-	ready := 0
+	ready, behind := 0, 0
 	for _, f := range d.feeds {
 		ready += f.waiting.Ready
+		behind += f.waiting.Behind
 		coming = coming || f.waiting.Coming
 		calls[policy.CreateCampaign] += f.waiting.Alone
 	}
 	bulk, single := d.queues[policy.Bulk], d.queues[policy.CreateCampaign]
 	if bulk.isBlocked(now) && single.blocked.Add(policy.SinglesFirst).Before(bulk.blocked) {
 		calls[policy.CreateCampaign] += ready
+	} else if d.caller.Policy.LooksUp() { // those whom no bulk of a whole window can take go at the same time
+		calls[policy.CreateCampaign] += min(ready, max(0, ready+behind-d.caller.Policy.Bulk.N*policy.BulkSize))
 	}
 	together += ready
 	calls[policy.Bulk] = together / policy.BulkSize

@@ -129,6 +129,41 @@ func TestWithoutALimitOfBulksInvitesWaitAMomentForCompany(t *testing.T) {
 	}
 }
 
+// TestWhomNoBulkOfAWindowCanTakeGoesAlone at the same time. All others wait for bulks while there may be some.
+func TestWhomNoBulkOfAWindowCanTakeGoesAlone(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, c := range map[string]struct {
+		ready, behind int
+		blocked       bool // bulks
+		singles       int
+	}{
+		"bulks can take all":               {50, 200, false, 0},
+		"they cannot":                      {250, 7, false, 7},
+		"few of those are looked up":       {5, 300, false, 5},
+		"bulks are used up":                {50, 200, true, 50},
+		"they are, and could not take all": {100, 200, true, 100},
+	} {
+		d := setup(t, &fakeClerk{}, 100, 25)
+		feed := d.newFeed("c", nil)
+		feed.waiting = Waiting{Ready: c.ready, Behind: c.behind, Coming: c.behind > 0}
+		d.feeds = []*Feed{feed}
+		if c.blocked {
+			d.queues[policy.Bulk].blocked = now.Add(time.Minute)
+		}
+		if calls, _, _ := d.demand(now); calls[policy.CreateCampaign] != c.singles {
+			t.Errorf("%s: %d go alone, want %d", name, calls[policy.CreateCampaign], c.singles)
+		}
+	}
+	d := setup(t, &fakeClerk{}, 100, 0)
+	feed := d.newFeed("c", nil)
+	feed.waiting.Ready = 1000
+	d.feeds = []*Feed{feed}
+	if calls, _, _ := d.demand(now); calls[policy.CreateCampaign] != 0 || calls[policy.Bulk] != 100 {
+		t.Errorf("where bulks have no limit: %v", calls)
+	}
+}
+
 func TestWhoMayNotShareACallTravelsAlone(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{users: []string{"user@example.com"}}

@@ -31,6 +31,7 @@ type Waiting struct {
 	Ready  int  // to share a bulk, or to go alone
 	Alone  int  // to go alone
 	Coming bool // more are being looked up
+	Behind int  // wait until they are looked up, beside those
 }
 
 // of gives how many wait to go alone, or how many that may share a bulk.
@@ -83,7 +84,8 @@ func (f *Feed) Reading() {
 func (f *Feed) Offer(w Waiting) {
 	f.d.change(func() {
 		f.waiting = Waiting{
-			Ready: max(0, w.Ready-f.taken.Ready), Alone: max(0, w.Alone-f.taken.Alone), Coming: w.Coming,
+			Ready: max(0, w.Ready-f.taken.Ready), Alone: max(0, w.Alone-f.taken.Alone),
+			Coming: w.Coming, Behind: w.Behind,
 		}
 	})
 }

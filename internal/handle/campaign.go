@@ -163,7 +163,9 @@ func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waitin
 		looking++
 		d.ask(&d.looking, func() { d.lookUp(ctx) })
 	}
-	return dispatch.Waiting{Ready: p.Ready, Alone: p.Singles, Coming: looking > 0 || left > 0}
+	return dispatch.Waiting{
+		Ready: p.Ready, Alone: p.Singles, Coming: looking > 0 || left > 0, Behind: max(0, left),
+	}
 }
 
 // change wakes the driver.
