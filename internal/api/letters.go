@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -124,18 +125,21 @@ func (s *Server) letters() {
 }
 
 func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutput, error) {
-	parts, err := in.after(2)
+	parts, err := in.after(3)
 	if err != nil {
 		return nil, err
 	}
 	var from deadletter.Cursor
 	if parts != nil {
-		from.ID = parts[1]
+		from.Seal, from.ID = parts[1], parts[2]
 		if from.At, err = strconv.ParseInt(parts[0], 10, 64); err != nil {
 			return nil, errCursor()
 		}
 	}
 	behind, err := a.desk.DeadLetters.Behind(ctx, from)
+	if errors.Is(err, deadletter.ErrCursor) {
+		return nil, errCursor()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +160,11 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 	more, left, err := ended(err)
 	out.Body.Unreadable = left
 	if more {
-		out.Body.NextCursor = cursor(strconv.FormatInt(last.FailedAt.UnixMilli(), 10), last.ID)
+		next, err := a.desk.DeadLetters.CursorOf(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.NextCursor = cursor(strconv.FormatInt(next.At, 10), next.Seal, next.ID)
 	}
 	return out, err
 }

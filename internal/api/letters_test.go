@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -76,6 +77,10 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("the second page is %v", rest)
 	}
 	s.call(viewer, "GET", "/v1/dead-letters?cursor=abc", nil).is(422, "validation")
+	forged := base64.RawURLEncoding.EncodeToString([]byte("1764400000000||spring:4"))
+	s.call(viewer, "GET", "/v1/dead-letters?cursor="+forged, nil).is(422, "validation")
+	forged = base64.RawURLEncoding.EncodeToString([]byte("1764400000000|0123456789abcdef|spring:4"))
+	s.call(viewer, "GET", "/v1/dead-letters?cursor="+forged, nil).is(422, "validation")
 
 	retry := "/v1/dead-letters/" + ids[0] + "/retry"
 	s.call(people, "POST", retry, object{"set": object{"email_address": "no address"}}).is(422, "validation")

@@ -171,6 +171,9 @@ func byCount(a, b letterGroup) int {
 func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
 	for l.Looked < lettersLooked {
 		page, next, err := v.desk.DeadLetters.Newest(v.ctx, from, pageRows)
+		if errors.Is(err, deadletter.ErrCursor) {
+			return &problem{http.StatusBadRequest, "The link is none of these pages'", "Begin with the newest ones."}
+		}
 		unreadable, err := store.SplitPartial(err)
 		if err != nil {
 			return err
@@ -184,9 +187,9 @@ func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
 				continue
 			}
 			if len(l.Rows) == pageRows {
-				before := page[i-1]
-				l.Next = deadletter.Cursor{At: before.FailedAt.UnixMilli(), ID: before.ID}.String()
-				return nil
+				before, err := v.desk.DeadLetters.CursorOf(v.ctx, page[i-1])
+				l.Next = before.String()
+				return err
 			}
 			l.Rows = append(l.Rows, v.letterRow(e))
 		}

@@ -265,6 +265,7 @@ func TestTheListOfDeadLettersHasAllOfThem(t *testing.T) {
 		t.Errorf("%d of 129 are given", len(seen))
 	}
 	w := b.browser()
+	w.get("/dead-letters?from=1764400000000:spring:4").must(t, http.StatusBadRequest, "Begin with the newest ones.")
 	shown := 0
 	for path := "/dead-letters?code=duplicate_record"; path != ""; {
 		p := w.get(path).must(t, http.StatusOK)

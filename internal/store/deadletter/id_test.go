@@ -127,7 +127,9 @@ func TestLettersOfOneInstantArePagedWhole(t *testing.T) {
 	}
 	all := b.ids(t)
 	for i, id := range all {
-		behind, err := b.Behind(t.Context(), deadletter.Cursor{At: at.UnixMilli(), ID: id})
+		from, err := b.CursorOf(t.Context(), deadletter.Entry{ID: id, FailedAt: at})
+		testkit.NoError(t, err)
+		behind, err := b.Behind(t.Context(), from)
 		testkit.NoError(t, err)
 		var rest []string
 		testkit.NoError(t, b.Read(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error {
@@ -139,6 +141,32 @@ func TestLettersOfOneInstantArePagedWhole(t *testing.T) {
 		if !slices.Equal(rest, all[i+1:]) {
 			t.Errorf("behind %d: %v of %v", i, rest, all)
 		}
+	}
+}
+
+// TestACursorThatNobodyWasGivenIsNone: by how many letters lie behind it, it would tell what their ids are inside, where
+// anybody can try addresses with them.
+func TestACursorThatNobodyWasGivenIsNone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := ofRecipient("spring", "ada@example.com")
+	testkit.NoError(t, b.Put(t.Context(), l))
+	given, err := b.CursorOf(t.Context(), deadletter.Entry{ID: b.ids(t)[0], FailedAt: l.FailedAt})
+	testkit.NoError(t, err)
+	later, other, unsealed := given, given, given
+	later.At++
+	other.ID = given.ID[:len("spring:")+4]
+	unsealed.Seal = ""
+	for _, forged := range []deadletter.Cursor{later, other, unsealed} {
+		if page, _, err := b.Newest(t.Context(), forged, 10); !errors.Is(err, deadletter.ErrCursor) || len(page) > 0 {
+			t.Errorf("behind %v: %d letters, %v", forged, len(page), err)
+		}
+		if _, err := b.Behind(t.Context(), forged); !errors.Is(err, deadletter.ErrCursor) {
+			t.Errorf("behind %v: %v", forged, err)
+		}
+	}
+	if _, _, err := b.Newest(t.Context(), deadletter.ParseCursor(given.String()), 10); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,7 +3,11 @@ package deadletter
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -16,25 +20,46 @@ import (
 // Cursor is a place in the list of dead letters, the newest first: behind the letter of that time and id. The zero
 // Cursor is the beginning.
 type Cursor struct {
-	At int64 // Unix milliseconds
-	ID string
+	At   int64  // Unix milliseconds
+	ID   string // of the letter, outside
+	Seal string // tells that it was given by CursorOf
 }
 
+// ErrCursor means that a cursor is none that was given. One that anybody could make would tell, bit by bit, between
+// which ids inside those of others lie.
+var ErrCursor = errors.New("no such place in the list of dead letters was ever given")
+
 // String writes a cursor as ParseCursor reads it.
-func (c Cursor) String() string { return strconv.FormatInt(c.At, 10) + ":" + c.ID }
+func (c Cursor) String() string { return strconv.FormatInt(c.At, 10) + ":" + c.Seal + ":" + c.ID }
 
 // ParseCursor reads a cursor. What is none is the beginning.
 func ParseCursor(text string) Cursor {
-	at, id, _ := strings.Cut(text, ":")
+	at, rest, _ := strings.Cut(text, ":")
+	seal, id, _ := strings.Cut(rest, ":")
 	ms, err := strconv.ParseInt(at, 10, 64)
 	if err != nil || ms <= 0 || ms > math.MaxInt32*1000 {
 		return Cursor{}
 	}
-	return Cursor{ms, id}
+	return Cursor{ms, id, seal}
+}
+
+// CursorOf gives the place of a letter that was read.
+func (s *Store) CursorOf(ctx context.Context, e Entry) (Cursor, error) {
+	return s.sealed(ctx, e.FailedAt.UnixMilli(), e.ID)
+}
+
+// sealBytes is how much of a hash seals a cursor.
+const sealBytes = 8
+
+func (s *Store) sealed(ctx context.Context, at int64, id string) (Cursor, error) {
+	key, err := s.secret.Derive(ctx, "cursors of dead letters")
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprint(mac, at, " ", id)
+	return Cursor{at, id, hex.EncodeToString(mac.Sum(nil)[:sealBytes])}, err
 }
 
 // Newest reads at most n dead letters behind a cursor, the newest first, and gives the place behind them: zero if there
-// are no more. A letter that cannot be read hides no other; the error, a *store.Partial, names it.
+// are no more. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be ErrCursor.
 func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, next Cursor, err error) {
 	behind, err := s.placeOf(ctx, from)
 	if err != nil {
@@ -60,15 +85,20 @@ func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, n
 		partial.Add(unreadable[id])
 	}
 	if len(places) == n {
-		next = places[n-1]
-		if next.ID, err = s.outside(ctx, next.ID); err != nil {
+		last := places[n-1]
+		id, err := s.outside(ctx, last.ID)
+		if err != nil {
+			return nil, Cursor{}, err
+		}
+		if next, err = s.sealed(ctx, last.At, id); err != nil {
 			return nil, Cursor{}, err
 		}
 	}
 	return page, next, partial.With(nil)
 }
 
-// Behind gives a function that tells whether a letter comes behind a cursor where the oldest is first, as in Read.
+// Behind gives a function that tells whether a letter comes behind a cursor where the oldest is first, as in Read. The
+// error may be ErrCursor.
 func (s *Store) Behind(ctx context.Context, from Cursor) (func(Entry) bool, error) {
 	place, err := s.placeOf(ctx, from)
 	return func(e Entry) bool {
@@ -78,16 +108,28 @@ func (s *Store) Behind(ctx context.Context, from Cursor) (func(Entry) bool, erro
 
 // placeOf gives the place in Redis's order that a cursor means: letters of one instant are in the order of their ids
 // inside.
-func (s *Store) placeOf(ctx context.Context, c Cursor) (Cursor, error) {
+func (s *Store) placeOf(ctx context.Context, c Cursor) (place, error) {
+	if c == (Cursor{}) {
+		return place{}, nil
+	}
+	if given, err := s.sealed(ctx, c.At, c.ID); err != nil || !hmac.Equal([]byte(given.Seal), []byte(c.Seal)) {
+		return place{}, cmp.Or(err, ErrCursor)
+	}
 	ids, err := s.inside(ctx, c.ID)
-	return Cursor{c.At, ids[0]}, err
+	return place{c.At, ids[0]}, err
+}
+
+// place is a place in Redis's order.
+type place struct {
+	At int64  // Unix milliseconds
+	ID string // of the letter, inside
 }
 
 // places gives the places of at most n letters behind a cursor.
-func (s *Store) places(ctx context.Context, from Cursor, n int) (places []Cursor, err error) {
+func (s *Store) places(ctx context.Context, from place, n int) (places []place, err error) {
 	defer store.Wrap(&err, "listing dead letters")
 	end := "+inf"
-	if from != (Cursor{}) {
+	if from != (place{}) {
 		end = strconv.FormatInt(from.At, 10)
 	}
 	for offset := int64(0); len(places) < n; offset += int64(n) { // letters of one instant may lie before the cursor
@@ -102,11 +144,11 @@ func (s *Store) places(ctx context.Context, from Cursor, n int) (places []Cursor
 			if !isText {
 				return nil, errors.New("an id is no text")
 			}
-			place := Cursor{int64(z.Score), id}
-			if from != (Cursor{}) && place.At == from.At && place.ID >= from.ID || len(places) == n {
+			at := place{int64(z.Score), id}
+			if from != (place{}) && at.At == from.At && at.ID >= from.ID || len(places) == n {
 				continue
 			}
-			places = append(places, place)
+			places = append(places, at)
 		}
 		if len(rows) < n {
 			break
