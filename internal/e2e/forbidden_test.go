@@ -63,6 +63,33 @@ func TestACampaignRunsWhateverRedisForbids(t *testing.T) {
 	}
 }
 
+// TestAWorkerThatMayNotDoAllDoesNothing: a script that is refused in its middle would lose recipients. It works as soon
+// as it may.
+func TestAWorkerThatMayNotDoAllDoesNothing(t *testing.T) {
+	t.Parallel()
+	all := []string{"~*", "&*", "+@all"}
+	l := startLimited(t, all, clerktest.Config{}, "USHER_LIMIT_BULK=0", "USHER_LOG_LEVEL=info")
+	list := l.write("bulk.csv", csv("bulk", 120))
+	l.ok("bulk-invite", list, "--campaign=spring")
+	l.allow(append(all, "-zadd"))
+	refusal := "Redis refuses ZADD"
+	if a := l.enqueue("bulk-invite", list, "--campaign=summer"); a.Exit != 1 || !strings.Contains(a.Stderr, refusal) {
+		t.Errorf("an upload: %+v", a)
+	}
+	addr, err := testkit.FreeAddr()
+	testkit.NoError(t, err)
+	l.worker("USHER_ADMIN_ADDR=" + addr)
+	testkit.Eventually(t, "it is not ready, and says why", func() bool {
+		asked := l.run("", "worker", []string{"USHER_ADMIN_ADDR=" + addr}, "healthcheck")
+		return asked.Exit == 1 && strings.Contains(asked.Stdout+asked.Stderr, refusal)
+	})
+	l.allow(all)
+	testkit.Eventually(t, "the campaign has ended", func() bool {
+		return l.campaign("spring").State == tasks.CampaignFinished
+	})
+	l.onceEach(120, 0)
+}
+
 // connections counts those of a user.
 func (l *limited) connections(user string) int {
 	l.t.Helper()

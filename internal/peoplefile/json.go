@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -234,6 +235,9 @@ func (o *objects) person(l *layout, row object) error {
 			d.bad(h.column.String(), "is given twice")
 		default:
 			given[h.column] = true
+			if h.column.field == fieldMetadata {
+				d.rawKeys += strconv.Quote(h.column.key) + string(value)
+			}
 			var decoded any
 			decoder := json.NewDecoder(bytes.NewReader(value))
 			decoder.UseNumber()

@@ -67,6 +67,9 @@ func (k Keys) Lost() string { return k.once("lost") }
 // Restored says when Redis was restored from a copy, and since when work goes on.
 func (k Keys) Restored() string { return k.once("restored") }
 
+// Rights is there while a script tries its commands on it.
+func (k Keys) Rights() string { return k.once("rights") }
+
 // Seen is the instant (ms) at which a worker saw Redis last, to a minute.
 func (k Keys) Seen() string { return k.once("seen") }
 

@@ -131,10 +131,10 @@ func (h *Health) NotReady() string {
 		return "the worker is stopping"
 	case time.Since(*h.redisSeen.Load()) > redisPatience:
 		return "Redis cannot be reached"
-	case !h.running.Load():
-		return "the worker waits for Redis"
 	case h.refusals.why() != "":
 		return "Redis refuses what a worker needs: " + h.refusals.why()
+	case !h.running.Load():
+		return "the worker waits for Redis"
 	case h.keyRefused.Load():
 		return "Clerk refuses the secret key"
 	}

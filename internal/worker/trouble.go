@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"example.com/usher/internal/policy"
 )
 
 const (
 	// troubleAgain is how often trouble that lasts is told again.
 	troubleAgain = time.Minute
-	// troubleOver is after how long without trouble it is over.
-	troubleOver = 10 * time.Second
+	// troubleOver is after how long without trouble it is over. Who looks seldom and waits for Redis meanwhile meets
+	// the same trouble again sooner than this.
+	troubleOver = 3 * policy.MendInterval
 )
 
 // Troubles keeps the log short while trouble with Redis lasts. It is a hook of a logger: the same trouble is one line

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/testkit"
 )
@@ -41,6 +42,27 @@ func TestTroubleThatLastsIsToldOnceAMinute(t *testing.T) {
 		time.Sleep(troubleOver)
 		if more := strings.TrimPrefix(buffer.String(), text); strings.Count(more, "\n") != 1 {
 			t.Errorf("trouble of a moment is told by %s", more)
+		}
+	})
+}
+
+// TestTroubleIsNotOverBetweenTwoLooks: who looks for stranded tasks waits in between, and then for a Redis that hangs.
+func TestTroubleIsNotOverBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var buffer testkit.Buffer
+		base := zerolog.New(&buffer)
+		log := base.Hook(NewTroubles(base))
+		const hangs = 12 * time.Second
+		for range 10 {
+			log.Warn().Msg("no stranded tasks looked for: Redis cannot answer")
+			time.Sleep(policy.MendInterval + hangs)
+		}
+		time.Sleep(troubleOver)
+		text := buffer.String()
+		if told, over := strings.Count(text, "no stranded tasks looked for: "), strings.Count(text, "is over"); told != 4 ||
+			over != 1 {
+			t.Errorf("it is told %d times, and over %d times:\n%s", told, over, text)
 		}
 	})
 }

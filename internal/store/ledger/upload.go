@@ -70,6 +70,9 @@ func (l *Ledgers) AddSome(
 	ctx context.Context, name string, start time.Time, recipients iter.Seq2[[]Recipient, error],
 ) (u Upload, err error) {
 	defer store.Wrap(&err, "uploading to campaign %s", name)
+	if err := store.CheckRights(ctx, l.db); err != nil {
+		return Upload{}, err
+	}
 	stage := l.Stage()
 	for some, failed := range recipients {
 		if err = failed; err == nil {

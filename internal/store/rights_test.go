@@ -1,0 +1,69 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
+	"example.com/usher/internal/testkit"
+)
+
+// ofScripts finds the commands that scripts name, in our sources.
+func ofScripts(t *testing.T) []string {
+	t.Helper()
+	names := map[string]bool{}
+	call := regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`)
+	for _, root := range []string{"../../internal", "../../ratelimit", "../../tasks"} {
+		testkit.NoError(t, filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, found := range call.FindAllSubmatch(text, -1) {
+				names[string(found[1])] = true
+			}
+			return err
+		}))
+	}
+	delete(names, "INFO") // optional
+	delete(names, "SCAN") // without it, no stranded tasks are looked for; a warning says so
+	var all []string
+	for name := range names {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestEachRefusedCommandOfAScriptIsNamed: every command of our scripts is tried, and its refusal alone is told.
+func TestEachRefusedCommandOfAScriptIsNamed(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	ctx := t.Context()
+	names := append(ofScripts(t), "INCR", "EXPIREAT", "LPUSH") // asynq's
+	rules := []any{"ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all"}
+	testkit.NoError(t, rdb.Do(ctx, rules...).Err())
+	app := redis.NewClient(&redis.Options{Addr: rdb.Options().Addr, Username: "app", Password: "secret"})
+	t.Cleanup(func() { _ = app.Close() })
+	db := store.Open(app, "usher")
+	if err := store.CheckRights(ctx, db); err != nil || rdb.DBSize(ctx).Val() != 0 {
+		t.Errorf("with all rights: %v, %d keys", err, rdb.DBSize(ctx).Val())
+	}
+	for _, name := range names {
+		testkit.NoError(t, rdb.Do(ctx, append(rules, "-"+name)...).Err())
+		if err := store.CheckRights(ctx, db); err == nil || !strings.HasSuffix(err.Error(), "Redis refuses "+name) {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+	testkit.NoError(t, rdb.Do(ctx, rules...).Err())
+	testkit.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "1").Err())
+	if err := store.CheckRights(ctx, db); err != nil {
+		t.Errorf("when Redis is full: %v", err)
+	}
+}
