@@ -21,7 +21,8 @@ func ofScripts(t *testing.T) []string {
 	call := regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`)
 	for _, root := range []string{"../../internal", "../../ratelimit", "../../tasks"} {
 		testkit.NoError(t, filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			script := strings.HasSuffix(path, ".lua") || strings.HasSuffix(path, ".go")
+			if err != nil || !script || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			text, err := os.ReadFile(path)

@@ -37,9 +37,9 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 	}
 }
 
-// claimNamespace wants that Redis carries out all that scripts need. Then it makes the namespace one for test or for live keys, unless it is already: a test worker must not
-// send a live system's invitations, nor the other way round. Then it announces by which limits this worker sends,
-// and checks Redis.
+// claimNamespace looks whether Redis carries out all that scripts need. Then it makes the namespace one for test or for
+// live keys, unless it is already: a test worker must not send a live system's invitations, nor the other way round.
+// Then it announces by which limits this worker sends, and checks Redis.
 func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := store.CheckRights(ctx, store.Open(w.Redis, w.Namespace)); err != nil {
 		return err
