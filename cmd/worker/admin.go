@@ -30,6 +30,7 @@ import (
 const (
 	headerTimeout = 5 * time.Second
 	answerTimeout = 10 * time.Second
+	finishGrace   = 300 * time.Millisecond
 	healthTimeout = 3 * time.Second
 )
 
@@ -60,7 +61,7 @@ type adminConfig struct {
 	log         *zerolog.Logger
 	behindProxy bool
 	hosts       []string
-	pages       http.Handler // nil: none are served
+	pages       *page.Server // nil: none are served
 }
 
 func (a *adminFlags) read() (c adminConfig, err error) {
@@ -147,6 +148,20 @@ func (c adminConfig) serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("admin address: %w", err)
 	}
 	return nil
+}
+
+// finish waits a moment for actions on the pages. The end of their life has cut them short, and they note how far they
+// came.
+func (c adminConfig) finish() {
+	if c.pages == nil {
+		return
+	}
+	finished := make(chan struct{})
+	go func() { c.pages.Wait(); close(finished) }()
+	select {
+	case <-finished:
+	case <-time.After(finishGrace):
+	}
 }
 
 func (c adminConfig) handler() http.Handler {

@@ -225,6 +225,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 		if err := s.admin.servePages(ctx, seen, c.Instance, c.Namespace, c.Sandbox, log); err != nil {
 			return err
 		}
+		defer s.admin.finish()
 		listener, err := s.admin.listen(ctx)
 		if err != nil {
 			return err

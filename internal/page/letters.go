@@ -2,6 +2,7 @@ package page
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -381,6 +382,9 @@ func deleteLetters(v *visit) error {
 	})
 }
 
+// noteTime is how long an action that broke off has to note how far it came.
+const noteTime = time.Second
+
 // eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
 // are passed over.
 func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) error {
@@ -406,7 +410,9 @@ func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) 
 	})
 	if _, err := store.SplitPartial(err); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
 		if n > 0 {
-			_ = v.server.audit.Note(v.ctx, v.actor, did+" some of "+words, n)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), noteTime) // v's may have ended
+			defer cancel()
+			_ = v.server.audit.Note(ctx, v.actor, did+" some of "+words, n)
 		}
 		return desk.PartlyDone(n, err)
 	}

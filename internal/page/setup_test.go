@@ -46,6 +46,7 @@ type bundle struct {
 	server *Server
 	url    string
 	file   string // of the tokens
+	end    func() // ends the life of the pages
 }
 
 func setup(t *testing.T, change func(*Config)) *bundle {
@@ -65,6 +66,7 @@ func setup(t *testing.T, change func(*Config)) *bundle {
 		testkit.NoError(t, err)
 	}
 	life, end := context.WithCancel(context.Background())
+	b.end = end
 	b.server, err = New(life, config)
 	testkit.NoError(t, err)
 	t.Cleanup(func() {

@@ -1,10 +1,14 @@
 package page
 
 import (
+	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/testkit"
@@ -102,6 +106,47 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 	testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	w.get("/").must(t, http.StatusOK, "Nothing stands in the way of invitations")
 	w.post("/campaigns/spring/pause").must(t, http.StatusOK, "Done: paused campaign spring")
+}
+
+// stopsAt lets the worker stop when a letter is about to be deleted.
+type stopsAt struct {
+	key  string
+	stop func()
+}
+
+func (h stopsAt) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h stopsAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if slices.Contains(cmd.Args(), any(h.key)) && strings.HasPrefix(cmd.Name(), "eval") {
+			h.stop()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h stopsAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestAnActionThatAStopBreaksOffIsNoted with what it has done.
+func TestAnActionThatAStopBreaksOffIsNoted(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	at := time.Now().Add(-time.Hour)
+	for i, name := range []string{"one", "two", "three", "four"} {
+		b.letter(name, name+"@example.com", "duplicate_record", "is pending", at.Add(time.Duration(i)*time.Second))
+	}
+	b.rdb.AddHook(stopsAt{"usher:{once}:d:e:three", b.end})
+	b.browser().post("/dead-letters/delete", "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable)
+	b.server.Wait()
+	done, err := b.server.audit.List(t.Context())
+	testkit.NoError(t, err)
+	if len(done) != 1 || done[0].What != "deleted some of all dead letters" || done[0].N < 2 || done[0].N > 3 {
+		t.Errorf("%+v", done)
+	}
+	b.browser().post("/dead-letters/delete", "cut", exact(time.Now())).
+		must(t, http.StatusServiceUnavailable, "This worker stops")
 }
 
 // TestARedisThatIsAwayIsTold in the words of the command, too.

@@ -78,7 +78,7 @@ func (one screen) read(v *visit) (any, error) {
 	return one.load(&bounded)
 }
 
-// act serves an action. It goes on if the browser leaves.
+// act serves an action. It goes on if the browser leaves, and breaks off when the worker stops.
 func (s *Server) act(path string, needs Access, do func(*visit) error) {
 	s.post(path, needs, actTime, do)
 }
@@ -98,8 +98,14 @@ func (s *Server) post(path string, needs Access, within time.Duration, do func(*
 			return &problem{http.StatusBadRequest, "The form could not be read", sentence(err.Error())}
 		}
 		_ = control.SetWriteDeadline(time.Now().Add(within + formTime))
+		if s.life.Err() != nil {
+			return &problem{http.StatusServiceUnavailable, "This worker stops", "Nothing was done. Try again in a moment."}
+		}
+		s.work.Add(1)
+		defer s.work.Done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), within)
 		defer cancel()
+		defer context.AfterFunc(s.life, cancel)()
 		v.ctx = ctx
 		return do(v)
 	}))

@@ -37,13 +37,10 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 	}
 }
 
-// claimNamespace looks whether Redis carries out all that scripts need. Then it makes the namespace one for test or for
-// live keys, unless it is already: a test worker must not send a live system's invitations, nor the other way round.
-// Then it announces by which limits this worker sends, and checks Redis.
+// claimNamespace makes the namespace one for test or for live keys, unless it is already: a test worker must not send a
+// live system's invitations, nor the other way round. If Redis carries out all that scripts need, it announces by which
+// limits this worker sends, and checks Redis.
 func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
-	if err := store.CheckRights(ctx, store.Open(w.Redis, w.Namespace)); err != nil {
-		return err
-	}
 	key := store.Keys(w.Namespace).KeyKind()
 	if err := w.Redis.SetNX(ctx, key, kind, 0).Err(); err != nil {
 		return err
@@ -54,6 +51,9 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 		return err
 	case bound != kind:
 		return policy.OtherKind(w.Namespace, bound, kind)
+	}
+	if err := store.CheckRights(ctx, store.Open(w.Redis, w.Namespace)); err != nil {
+		return err
 	}
 	if err := store.NewTombstones(w.Redis, w.Namespace).Prepare(ctx); err != nil {
 		return err
