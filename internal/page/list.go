@@ -423,7 +423,7 @@ func sendList(v *visit) error {
 	return v.done(to, what, n)
 }
 
-// alone takes the list of this browser, once no other confirmation has it: one adds all recipients, and knows how many.
+// alone takes the list of this browser, once no other confirmation has it: one adds all recipients, and can say so.
 func (v *visit) alone() (release func(), err error) {
 	list, is := v.kept()
 	if !is {

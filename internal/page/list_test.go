@@ -130,7 +130,8 @@ func TestAListConfirmedTwiceIsNotedOnce(t *testing.T) {
 		both.Wait()
 		done, err := b.server.audit.List(t.Context())
 		testkit.NoError(t, err)
-		if done = done[:len(done)-before]; len(done) != 1 || done[0].What != "put a list into campaign "+name || done[0].N != n {
+		done = done[:len(done)-before]
+		if len(done) != 1 || done[0].What != "put a list into campaign "+name || done[0].N != n {
 			t.Errorf("noted are %+v", done)
 		}
 	}

@@ -39,6 +39,35 @@ func TestAnEmptySystemHasEveryPage(t *testing.T) {
 	w.post("/find", "what", "nobody@example.com").must(t, http.StatusOK, "Nothing is known of this address")
 }
 
+// TestTheFirstPageShowsWhatRunsFirst: then what is paused, then what starts soonest, however many are newer.
+func TestTheFirstPageShowsWhatRunsFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	for _, name := range []string{"runs", "rests", "over"} {
+		b.campaign(name, 1)
+	}
+	_, err := b.desk.Pause(t.Context(), "rests")
+	testkit.NoError(t, err)
+	_, err = b.desk.Cancel(t.Context(), "over")
+	testkit.NoError(t, err)
+	const later = 205
+	for i := range later {
+		b.campaign(fmt.Sprintf("later-%d", i), 1, tasks.At(time.Now().Add(time.Duration(later-i)*time.Hour)))
+	}
+	p := b.browser().get("/").must(t, http.StatusOK, "All campaigns")
+	var shown []string
+	for _, m := range regexp.MustCompile(`href="/campaigns/([^"]+)"`).FindAllStringSubmatch(p.body, -1) {
+		shown = append(shown, m[1])
+	}
+	want := []string{"runs", "rests"}
+	for i := range openRows - len(want) {
+		want = append(want, fmt.Sprintf("later-%d", later-1-i))
+	}
+	if !slices.Equal(shown, want) {
+		t.Errorf("shown are %s, want %s", shown, want)
+	}
+}
+
 func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
