@@ -305,6 +305,38 @@ func TestTheListOfDeadLettersHasAllOfThem(t *testing.T) {
 	}
 }
 
+// TestAWholeAddressIsFoundAtOnce, however many newer invitations there are, and all its invitations are shown.
+func TestAWholeAddressIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const often = pageRows + 10
+	var list []clerkclient.Invitation
+	for i := range often + directoryLooked {
+		address := "ada@example.com"
+		if i >= often {
+			address = fmt.Sprintf("p%d.ada@example.com", i)
+		}
+		list = append(list, invitation(i, address))
+	}
+	b.publish(list...)
+	w := b.browser()
+	seen := 0
+	for from := "0"; from != ""; {
+		p := w.post("/invitations", "query", "ada@example.com", "from", from).must(t, http.StatusOK)
+		seen += strings.Count(p.body, "/invitations/revoke?id=")
+		if from = ""; strings.Contains(p.body, `name="from"`) {
+			from = p.value("from")
+		}
+	}
+	if seen != often {
+		t.Errorf("%d of %d are seen", seen, often)
+	}
+	none := w.post("/invitations", "query", "bob@example.com").must(t, http.StatusOK, "No invitation has this address.")
+	if strings.Contains(none.body, "Go on") {
+		t.Error(none.body)
+	}
+}
+
 func TestTheDirectoryIsSearchedAndRevokedFrom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -327,6 +359,9 @@ func TestTheDirectoryIsSearchedAndRevokedFrom(t *testing.T) {
 	if strings.Contains(found.body, "p78@example.com") || strings.Contains(found.path, "p77") {
 		t.Errorf("%s: %s", found.path, found.body)
 	}
+	w.post("/invitations", "query", "P77@example.com ").must(t, http.StatusOK, "p77@example.com", list[77].ID)
+	w.post("/invitations", "query", "p77@example.com", "status", "accepted").
+		must(t, http.StatusOK, "No accepted invitation has this address.")
 	id := list[77].ID
 	w.get("/invitations/revoke?id="+id).must(t, http.StatusOK, "That is 1 invitation")
 	for range 2 {
