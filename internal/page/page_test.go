@@ -234,7 +234,10 @@ func TestButtonsActOnWhatTheListShows(t *testing.T) {
 			for _, f := range regexp.MustCompile(`name="(\w+)" value="([^"]*)"`).FindAllStringSubmatch(ask.body, -1) {
 				fields = append(fields, f[1], html.UnescapeString(f[2]))
 			}
-			w.post("/dead-letters/"+strings.ToLower(do), fields...).must(t, http.StatusOK, "ed "+c.words)
+			w.post("/dead-letters/"+strings.ToLower(do), fields...).
+				must(t, http.StatusOK, "ed "+c.words+fmt.Sprintf(": %d.", len(c.chosen)))
+			w.post("/dead-letters/"+strings.ToLower(do), fields...).
+				must(t, http.StatusOK, "ed 0 dead letters: nothing was there any more.")
 			for id := range of {
 				_, err := b.desk.DeadLetters.Get(t.Context(), id)
 				if gone := err != nil; gone != slices.Contains(c.chosen, id) {
