@@ -253,6 +253,26 @@ func TestButtonsActOnWhatTheListShows(t *testing.T) {
 	}
 }
 
+// TestAStoryIsToldInWords, and a letter without a code without a gap.
+func TestAStoryIsToldInWords(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 1)
+	b.letter("one", "bulk0@example.com", "", "email_address was refused.", time.Now())
+	b.publish(invitation(1, "bulk0@example.com"))
+	_, err := b.desk.Revoke(t.Context(), invitation(1, "").ID, tasks.ID("revoke-1"))
+	testkit.NoError(t, err)
+	w := b.browser()
+	p := w.post("/find", "what", "bulk0@example.com").must(t, http.StatusOK,
+		`<strong>is a recipient</strong> in campaign <a href="/campaigns/spring">spring</a>`,
+		"<strong>became a dead letter</strong> task one", "not by Usher as far as is known:</strong> invitation inv_")
+	if strings.Contains(p.body, "<strong>dead-letter") || strings.Contains(p.body, "<strong>campaign") {
+		t.Error(p.body)
+	}
+	w.post("/find", "what", "revoke-1").must(t, http.StatusOK, "revocation task revoke-1")
+	w.get("/dead-letters").must(t, http.StatusOK, "422: email_address was refused.")
+}
+
 // TestTheStoryOfAnAddressThatWasReplacedSaysWhereItGoesOn.
 func TestTheStoryOfAnAddressThatWasReplacedSaysWhereItGoesOn(t *testing.T) {
 	t.Parallel()
