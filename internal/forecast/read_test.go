@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +157,9 @@ func TestARefusedKeyIsTold(t *testing.T) {
 	}
 	if err := permit.Refuse(t.Context(), policy.KeyLimit("k"), time.Minute); err != nil {
 		t.Fatal(err)
+	}
+	if says := s.read().Standstill().Message; !strings.Contains(says, "replace it") {
+		t.Errorf("it does not say what to do: %s", says)
 	}
 	if f := s.read().Foresee()["c"]; f.Standstill == nil || f.Standstill.Reason != RefusedKey || !f.ETA.IsZero() {
 		t.Errorf("%+v", f)

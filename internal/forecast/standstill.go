@@ -59,8 +59,8 @@ func (s *Standstill) Words(clock func(time.Time) string) string {
 const (
 	saysNeverRan = "no worker has run yet, so its limits are unknown"
 	saysNoWorker = "no worker runs"
-	saysKey      = "Clerk refuses the workers' key"
-	saysFull     = "Redis is full, and workers cannot work"
+	saysKey      = "Clerk refuses the workers' key (replace it, or see Clerk's dashboard)"
+	saysFull     = "Redis is full, and workers cannot work (raise its maxmemory, or delete campaigns)"
 )
 
 // Why recipients of a campaign are not ready for a call.

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/usher/internal/address"
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/settings"
@@ -22,7 +24,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
 		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": failureOf,
-		"standstill": standstill, "quiet": quiet, "sentence": sentence,
+		"standstill": standstill, "quiet": quiet, "sentence": sentence, "happened": happened, "taskOf": taskOf,
 	}
 }
 
@@ -101,10 +103,28 @@ func standstill(s *tasks.Standstill) string { return s.Words(clock) }
 // failureOf says what Clerk, or a check of ours, said.
 func failureOf(e deadletter.Entry) string {
 	f := e.Failure
+	answer := f.Code
 	if f.HTTPStatus != 0 {
-		return fmt.Sprintf("%d %s: %s", f.HTTPStatus, f.Code, f.Message)
+		answer = strings.TrimSpace(fmt.Sprintf("%d %s", f.HTTPStatus, f.Code))
 	}
-	return strings.TrimPrefix(f.Code+": "+f.Message, ": ")
+	return strings.TrimPrefix(answer+": "+f.Message, ": ")
+}
+
+// happened says in words what an event of a story is. What is not named here is a word already.
+func happened(e desk.Event) string {
+	words := map[string]string{
+		"attempt": "attempt failed", "campaign": "is a recipient", "waiting": "waits", "open": "call is under way",
+		"doubt": "outcome of a call is not known", "dead-letter": "became a dead letter",
+		"deleted": "dead letter was deleted", "invitation": "made at Clerk, not by Usher as far as is known:",
+	}
+	return cmp.Or(words[e.What], e.What)
+}
+
+// taskOf says in words what kind of task an event is about.
+func taskOf(e desk.Event) string {
+	return map[string]string{
+		"": "task", tasks.TypeRevoke: "revocation task", tasks.TypeDelete: "deletion task",
+	}[e.Type]
 }
 
 // address is an address as the person may see it.

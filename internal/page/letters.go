@@ -417,5 +417,9 @@ func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) 
 		return desk.PartlyDone(n, err)
 	}
 	back := choice{desk.Letters{Campaign: chosen.Campaign}}
-	return v.done(back.Link("/dead-letters", "", ""), did+" "+words, n)
+	says := did + " " + words + ": " + count(n)
+	if n == 0 {
+		says = did + " 0 dead letters: nothing was there any more"
+	}
+	return v.doneSaying(back.Link("/dead-letters", "", ""), did+" "+words, n, says)
 }

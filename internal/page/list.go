@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/kept"
 	"example.com/usher/tasks"
@@ -31,6 +32,8 @@ const (
 	mostFaults, faultRows = 1000, 100
 	// listPlaces is how many lists a worker reads at a time: each may take a few hundred megabytes.
 	listPlaces = 2
+	// alonePause is how long a second confirmation waits before it asks again whether the first one has ended.
+	alonePause = 200 * time.Millisecond
 )
 
 // listCookie has what opens the list that this browser has uploaded. There is one at a time.
@@ -377,6 +380,11 @@ var errOtherList = &problem{http.StatusConflict, "This list is not the one that 
 // dead there.
 func sendList(v *visit) error {
 	id := v.r.PostFormValue("list")
+	release, err := v.alone()
+	if err != nil {
+		return err
+	}
+	defer release()
 	list, check, request, err := v.confirmed(id)
 	if errors.Is(err, errNoList) {
 		task, err := v.desk.Status(v.ctx, listTask(id))
@@ -389,10 +397,10 @@ func sendList(v *visit) error {
 		return err
 	}
 	task, err := v.desk.BulkInvite(v.ctx, request, tasks.ID(listTask(list.ID)), tasks.At(check.StartsAt))
-	exists := errors.Is(err, tasks.ErrExists)
-	if err != nil && !exists {
+	if err != nil && !errors.Is(err, tasks.ErrExists) {
 		return err
 	}
+	exists := err != nil && task.Bulk.Added == 0 // else the first confirmation broke off, and this one has finished it
 	what, n := "put a list into campaign "+request.Campaign, task.Bulk.Added
 	if exists {
 		what, n = "sent a list once more to campaign "+request.Campaign, 0
@@ -413,6 +421,24 @@ func sendList(v *visit) error {
 		return v.gone(to)
 	}
 	return v.done(to, what, n)
+}
+
+// alone takes the list of this browser, once no other confirmation has it: one adds all recipients, and can say so.
+func (v *visit) alone() (release func(), err error) {
+	list, is := v.kept()
+	if !is {
+		return func() {}, nil
+	}
+	db := store.Open(v.server.Redis, v.server.Namespace)
+	for {
+		release, err = db.Take(v.ctx, listTask(list.ID))
+		if !errors.Is(err, store.ErrBusy) {
+			return release, err
+		}
+		if err := policy.Sleep(v.ctx, alonePause); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // retryDead sends those of a list again who were dead in its campaign when it was checked, if that was ordered.

@@ -108,6 +108,50 @@ func TestAListIsCheckedRehearsedAndSent(t *testing.T) {
 	}
 }
 
+// TestAListConfirmedTwiceIsNotedOnce with all that was added, though both confirmations come together.
+func TestAListConfirmedTwiceIsNotedOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	const rounds, n = 4, 5000
+	for round := range rounds {
+		var list strings.Builder
+		list.WriteString("email_address\n")
+		for i := range n {
+			fmt.Fprintf(&list, "p%d@example.com\n", i)
+		}
+		name := fmt.Sprintf("spring-%d", round)
+		shown := w.upload(list.String(), "campaign", name).must(t, http.StatusOK)
+		before := b.actions()
+		var both sync.WaitGroup
+		for range 3 {
+			both.Go(func() { w.post("/list/send", "list", shown.value("list")).must(t, http.StatusOK, name) })
+		}
+		both.Wait()
+		done, err := b.server.audit.List(t.Context())
+		testkit.NoError(t, err)
+		done = done[:len(done)-before]
+		if len(done) != 1 || done[0].What != "put a list into campaign "+name || done[0].N != n {
+			t.Errorf("noted are %+v", done)
+		}
+	}
+}
+
+// TestAListThatBrokeOffIsFinished by confirming it again, which is noted with what that has added.
+func TestAListThatBrokeOffIsFinished(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	id := w.upload(threePeople, "campaign", "spring").must(t, http.StatusOK).value("list")
+	b.rdb.Set(t.Context(), "usher:{once}:forgotten", "garbage", 0) // ends it behind the claim of its id
+	w.post("/list/send", "list", id).must(t, http.StatusServiceUnavailable)
+	b.rdb.Del(t.Context(), "usher:{once}:forgotten")
+	w.post("/list/send", "list", id).must(t, http.StatusOK, "Done: put a list into campaign spring")
+	if done, err := b.server.audit.List(t.Context()); err != nil || done[0].N != 3 {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
 // TestAListWithoutANameGetsTheOneThatProducersGiveIt, or that of a campaign which an earlier version has made of it.
 func TestAListWithoutANameGetsTheOneThatProducersGiveIt(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +25,7 @@ type invitationList struct {
 	Statuses   []string
 	Status     string
 	Query      string // only after a search, which is posted: no address stands in a URL
+	Whole      bool   // the query is a whole address: all its invitations are known
 	Rows       []clerkclient.Invitation
 	From, Next int
 	Looked     int
@@ -71,7 +73,6 @@ func (v *visit) directory(status, query string, from int) (any, error) {
 		return nil, err
 	}
 	list.SyncedAt = copy.SyncedAt
-	filter := directory.Filter{Status: list.Status, Query: query}
 	at := 0
 	take := func(place int, inv clerkclient.Invitation) error {
 		if len(list.Rows) == pageRows {
@@ -86,7 +87,13 @@ func (v *visit) directory(status, query string, from int) (any, error) {
 		list.Rows = append(list.Rows, inv)
 		return nil
 	}
-	list.Looked, err = copy.From(v.ctx, from, directoryLooked, filter, take)
+	if address := tasks.CleanAddress(query); (tasks.Recipient{EmailAddress: address}).Validate() == nil {
+		list.Whole = true
+		err = eachOf(v.ctx, copy, address, list.Status, from, take)
+	} else {
+		filter := directory.Filter{Status: list.Status, Query: query}
+		list.Looked, err = copy.From(v.ctx, from, directoryLooked, filter, take)
+	}
 	if errors.Is(err, errEnough) {
 		return list, nil
 	}
@@ -94,6 +101,21 @@ func (v *visit) directory(status, query string, from int) (any, error) {
 		list.Next = from + list.Looked
 	}
 	return list, err
+}
+
+// eachOf calls do for the invitations of a whole address from a place among them on, those in a status unless it is
+// empty.
+func eachOf(
+	ctx context.Context, copy directory.Copy, address, status string, from int,
+	do func(place int, inv clerkclient.Invitation) error,
+) error {
+	place := -1
+	return copy.About(ctx, address, func(inv clerkclient.Invitation) error {
+		if place++; place < from || status != "" && inv.Status != status {
+			return nil
+		}
+		return do(place, inv)
+	})
 }
 
 func confirmRevoke(v *visit) (any, error) {

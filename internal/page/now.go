@@ -1,14 +1,12 @@
 package page
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
-	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -69,31 +67,12 @@ func now(v *visit) (any, error) {
 		}
 		shown.Budgets = append(shown.Budgets, one)
 	}
-	if shown.Campaigns, shown.More, err = openCampaigns(v.ctx, v.desk); err != nil {
+	if shown.Campaigns, shown.More, err = v.desk.CampaignsUnderWay(v.ctx, openRows); err != nil {
 		return nil, err
 	}
 	hours, err := v.server.tally.Read(v.ctx, time.Now())
 	shown.Charts = charts(hours)
 	return shown, err
-}
-
-// openCampaigns gives the newest campaigns that are not over. It looks at a bounded number.
-func openCampaigns(ctx context.Context, d *desk.Desk) (open []tasks.Campaign, more bool, err error) {
-	looked := 0
-	err = d.EachCampaign(ctx, func(c tasks.Campaign) error {
-		if looked++; looked > 4*pageRows || len(open) == openRows {
-			more = true
-			return errEnough
-		}
-		if !c.State.Over() {
-			open = append(open, c)
-		}
-		return nil
-	})
-	if _, err = store.SplitPartial(err); errors.Is(err, errEnough) { // the list of campaigns names what it cannot read
-		err = nil
-	}
-	return open, more, err
 }
 
 func actions(v *visit) (any, error) {

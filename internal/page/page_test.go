@@ -39,6 +39,35 @@ func TestAnEmptySystemHasEveryPage(t *testing.T) {
 	w.post("/find", "what", "nobody@example.com").must(t, http.StatusOK, "Nothing is known of this address")
 }
 
+// TestTheFirstPageShowsWhatRunsFirst: then what is paused, then what starts soonest, however many are newer.
+func TestTheFirstPageShowsWhatRunsFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	for _, name := range []string{"runs", "rests", "over"} {
+		b.campaign(name, 1)
+	}
+	_, err := b.desk.Pause(t.Context(), "rests")
+	testkit.NoError(t, err)
+	_, err = b.desk.Cancel(t.Context(), "over")
+	testkit.NoError(t, err)
+	const later = 205
+	for i := range later {
+		b.campaign(fmt.Sprintf("later-%d", i), 1, tasks.At(time.Now().Add(time.Duration(later-i)*time.Hour)))
+	}
+	p := b.browser().get("/").must(t, http.StatusOK, "All campaigns")
+	var shown []string
+	for _, m := range regexp.MustCompile(`href="/campaigns/([^"]+)"`).FindAllStringSubmatch(p.body, -1) {
+		shown = append(shown, m[1])
+	}
+	want := []string{"runs", "rests"}
+	for i := range openRows - len(want) {
+		want = append(want, fmt.Sprintf("later-%d", later-1-i))
+	}
+	if !slices.Equal(shown, want) {
+		t.Errorf("shown are %s, want %s", shown, want)
+	}
+}
+
 func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -205,7 +234,10 @@ func TestButtonsActOnWhatTheListShows(t *testing.T) {
 			for _, f := range regexp.MustCompile(`name="(\w+)" value="([^"]*)"`).FindAllStringSubmatch(ask.body, -1) {
 				fields = append(fields, f[1], html.UnescapeString(f[2]))
 			}
-			w.post("/dead-letters/"+strings.ToLower(do), fields...).must(t, http.StatusOK, "ed "+c.words)
+			w.post("/dead-letters/"+strings.ToLower(do), fields...).
+				must(t, http.StatusOK, "ed "+c.words+fmt.Sprintf(": %d.", len(c.chosen)))
+			w.post("/dead-letters/"+strings.ToLower(do), fields...).
+				must(t, http.StatusOK, "ed 0 dead letters: nothing was there any more.")
 			for id := range of {
 				_, err := b.desk.DeadLetters.Get(t.Context(), id)
 				if gone := err != nil; gone != slices.Contains(c.chosen, id) {
@@ -219,6 +251,26 @@ func TestButtonsActOnWhatTheListShows(t *testing.T) {
 			testkit.NoError(t, err)
 		}
 	}
+}
+
+// TestAStoryIsToldInWords, and a letter without a code without a gap.
+func TestAStoryIsToldInWords(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 1)
+	b.letter("one", "bulk0@example.com", "", "email_address was refused.", time.Now())
+	b.publish(invitation(1, "bulk0@example.com"))
+	_, err := b.desk.Revoke(t.Context(), invitation(1, "").ID, tasks.ID("revoke-1"))
+	testkit.NoError(t, err)
+	w := b.browser()
+	p := w.post("/find", "what", "bulk0@example.com").must(t, http.StatusOK,
+		`<strong>is a recipient</strong> in campaign <a href="/campaigns/spring">spring</a>`,
+		"<strong>became a dead letter</strong> task one", "not by Usher as far as is known:</strong> invitation inv_")
+	if strings.Contains(p.body, "<strong>dead-letter") || strings.Contains(p.body, "<strong>campaign") {
+		t.Error(p.body)
+	}
+	w.post("/find", "what", "revoke-1").must(t, http.StatusOK, "revocation task revoke-1")
+	w.get("/dead-letters").must(t, http.StatusOK, "422: email_address was refused.")
 }
 
 // TestTheStoryOfAnAddressThatWasReplacedSaysWhereItGoesOn.
@@ -277,6 +329,38 @@ func TestTheListOfDeadLettersHasAllOfThem(t *testing.T) {
 	}
 }
 
+// TestAWholeAddressIsFoundAtOnce, however many newer invitations there are, and all its invitations are shown.
+func TestAWholeAddressIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const often = pageRows + 10
+	var list []clerkclient.Invitation
+	for i := range often + directoryLooked {
+		address := "ada@example.com"
+		if i >= often {
+			address = fmt.Sprintf("p%d.ada@example.com", i)
+		}
+		list = append(list, invitation(i, address))
+	}
+	b.publish(list...)
+	w := b.browser()
+	seen := 0
+	for from := "0"; from != ""; {
+		p := w.post("/invitations", "query", "ada@example.com", "from", from).must(t, http.StatusOK)
+		seen += strings.Count(p.body, "/invitations/revoke?id=")
+		if from = ""; strings.Contains(p.body, `name="from"`) {
+			from = p.value("from")
+		}
+	}
+	if seen != often {
+		t.Errorf("%d of %d are seen", seen, often)
+	}
+	none := w.post("/invitations", "query", "bob@example.com").must(t, http.StatusOK, "No invitation has this address.")
+	if strings.Contains(none.body, "Go on") {
+		t.Error(none.body)
+	}
+}
+
 func TestTheDirectoryIsSearchedAndRevokedFrom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -299,6 +383,9 @@ func TestTheDirectoryIsSearchedAndRevokedFrom(t *testing.T) {
 	if strings.Contains(found.body, "p78@example.com") || strings.Contains(found.path, "p77") {
 		t.Errorf("%s: %s", found.path, found.body)
 	}
+	w.post("/invitations", "query", "P77@example.com ").must(t, http.StatusOK, "p77@example.com", list[77].ID)
+	w.post("/invitations", "query", "p77@example.com", "status", "accepted").
+		must(t, http.StatusOK, "No accepted invitation has this address.")
 	id := list[77].ID
 	w.get("/invitations/revoke?id="+id).must(t, http.StatusOK, "That is 1 invitation")
 	for range 2 {

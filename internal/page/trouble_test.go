@@ -98,7 +98,8 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 		}
 	}
 	w.get("/").must(t, http.StatusOK, `<p class="alarm"`,
-		"No invitation is sent at present:</strong> Redis is full, and workers cannot work")
+		"No invitation is sent at present:</strong> Redis is full, and workers cannot work (raise its maxmemory, or "+
+			"delete campaigns)")
 	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning ||
 		!strings.Contains(c.Standstill.Message, "Redis is full, and workers cannot work") {
 		t.Errorf("%+v, %v", c, err)

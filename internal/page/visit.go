@@ -159,9 +159,12 @@ func (v *visit) operates() bool { return v.person.Access == Operator }
 const flashCookie = "usher_said"
 
 // done notes an action, and leads to a page that says what was done.
-func (v *visit) done(to, what string, n int) error {
+func (v *visit) done(to, what string, n int) error { return v.doneSaying(to, what, n, what) }
+
+// doneSaying is done with other words for the page.
+func (v *visit) doneSaying(to, what string, n int, says string) error {
 	err := v.server.audit.Note(v.ctx, v.actor, what, n)
-	v.cookie(flashCookie, base64.RawURLEncoding.EncodeToString([]byte(what)), time.Minute)
+	v.cookie(flashCookie, base64.RawURLEncoding.EncodeToString([]byte(says)), time.Minute)
 	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
 	if err != nil {
 		v.server.Log.Warn().Err(err).Msg("an action was done, and could not be noted")

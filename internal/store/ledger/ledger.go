@@ -339,14 +339,37 @@ func (l *Ledgers) standings(ctx context.Context, heads []Campaign) (standings []
 // oldest first. Those that cannot be read are left out.
 func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error) {
 	defer store.Wrap(&err, "reading which campaigns are to make calls")
-	names, err := l.db.SRandMemberN(ctx, l.db.Key.Running(), mostRunning).Result()
-	newest, err2 := l.newest(ctx, mostScheduled)
-	names = slices.Sorted(slices.Values(append(names, newest...)))
-	heads, _, err3 := l.heads(ctx, slices.Compact(names)...)
-	if err = errors.Join(err, err2, err3); err != nil {
+	heads, err := l.driven(ctx, mostScheduled)
+	if err != nil {
 		return nil, err
 	}
 	heads = slices.DeleteFunc(heads, func(c Campaign) bool { return c.State != Running && c.State != Scheduled })
 	slices.SortFunc(heads, func(a, b Campaign) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return l.standings(ctx, heads)
+}
+
+// driven gives the campaigns that must have a driver, at most 1,000 of them, and the newest ones. Those that cannot be
+// read are left out.
+func (l *Ledgers) driven(ctx context.Context, most int) ([]Campaign, error) {
+	names, err := l.db.SRandMemberN(ctx, l.db.Key.Running(), mostRunning).Result()
+	newest, err2 := l.newest(ctx, most)
+	names = slices.Sorted(slices.Values(append(names, newest...)))
+	heads, _, err3 := l.heads(ctx, slices.Compact(names)...)
+	return heads, errors.Join(err, err2, err3)
+}
+
+// UnderWay gives the campaigns that are not over: first those that run, then those that are paused, each the newest
+// first, and then those that are scheduled, the soonest first. Of scheduled ones it knows those among the 200
+// newest campaigns. Those that cannot be read are left out.
+func (l *Ledgers) UnderWay(ctx context.Context) ([]Campaign, error) {
+	heads, err := l.driven(ctx, listed)
+	order := []State{Running, Uploading, Paused, Scheduled}
+	heads = slices.DeleteFunc(heads, func(c Campaign) bool { return !slices.Contains(order, c.State) })
+	slices.SortFunc(heads, func(a, b Campaign) int {
+		if a.State == Scheduled && b.State == Scheduled {
+			return a.ScheduledAt.Compare(b.ScheduledAt)
+		}
+		return cmp.Or(slices.Index(order, a.State)-slices.Index(order, b.State), b.CreatedAt.Compare(a.CreatedAt))
+	})
+	return heads, err
 }
