@@ -402,6 +402,7 @@ func (b *browser) judge(name, axe string) {
 	}
 	if dir := os.Getenv("USHER_SCREENSHOTS"); dir != "" {
 		picture := ask(b, chromedp.FullScreenshot(100))
+		testkit.NoError(b.t, os.MkdirAll(dir, 0o700))
 		testkit.NoError(b.t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o600))
 	}
 }
