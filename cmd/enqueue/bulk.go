@@ -289,8 +289,8 @@ func (c *bulkCommand) dryRun(a *app, file peoplefile.File, request tasks.BulkReq
 	return nil
 }
 
-// campaignOf gives the name of the campaign of a dry run; nothing if it is not known yet. Without a key of Clerk's a file
-// can be checked where there is no Redis: what fails there is no failure then.
+// campaignOf gives the name of the campaign of a dry run; nothing if it is not known yet. Without a key of Clerk's a
+// file can be checked where there is no Redis: what fails there is no failure then.
 func (c *bulkCommand) campaignOf(
 	a *app, clerk settings.Instance, file peoplefile.File, request tasks.BulkRequest,
 ) (string, error) {

@@ -317,7 +317,8 @@ func TestCampaignsTakeTurns(t *testing.T) {
 	small.close(t)
 }
 
-// slowLedgers hold each taking until the test lets it go on, and note how many it takes and how long the calls may last.
+// slowLedgers hold each taking until the test lets it go on, and note how many it takes and how long the calls may
+// last.
 type slowLedgers struct {
 	ready  int // so many wait
 	hold   chan struct{}

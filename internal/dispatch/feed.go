@@ -83,10 +83,9 @@ func (f *Feed) Reading() {
 // Offer tells how many wait, as read since Reading.
 func (f *Feed) Offer(w Waiting) {
 	f.d.change(func() {
-		f.waiting = Waiting{
-			Ready: max(0, w.Ready-f.taken.Ready), Alone: max(0, w.Alone-f.taken.Alone),
-			Coming: w.Coming, Behind: w.Behind,
-		}
+		f.waiting = w
+		f.waiting.Ready = max(0, w.Ready-f.taken.Ready)
+		f.waiting.Alone = max(0, w.Alone-f.taken.Alone)
 	})
 }
 

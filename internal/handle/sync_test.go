@@ -169,7 +169,8 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	if err != nil || n != 1800 {
 		t.Errorf("%d rows in the copy, %v", n, err)
 	}
-	if keys := h.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != 5 { // head, names, rows, order and addresses
+	const known = 5 // head, names, rows, order and addresses
+	if keys := h.rdb.Keys(t.Context(), "test:{directory}:*").Val(); len(keys) != known {
 		t.Errorf("drafts were left: %v", keys)
 	}
 	c.Lie = 0

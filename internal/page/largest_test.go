@@ -78,8 +78,9 @@ func TestNoPageIsLarge(t *testing.T) {
 			t.Errorf("%s has %d bytes", name, len(p.body))
 		}
 		want := map[string]int{
-			"not found": http.StatusNotFound, "too long": http.StatusUnprocessableEntity, "refused": http.StatusUnprocessableEntity,
-			"overfull": http.StatusRequestEntityTooLarge, "no page": http.StatusNotFound, "far away": http.StatusRequestURITooLong,
+			"not found": http.StatusNotFound, "no page": http.StatusNotFound,
+			"too long": http.StatusUnprocessableEntity, "refused": http.StatusUnprocessableEntity,
+			"overfull": http.StatusRequestEntityTooLarge, "far away": http.StatusRequestURITooLong,
 		}[name]
 		if want == 0 {
 			want = http.StatusOK
@@ -97,7 +98,8 @@ func (b *bundle) fillToTheBrim() {
 	b.t.Helper()
 	ctx, keys, now := b.t.Context(), store.Keys(tasks.DefaultNamespace), time.Now().UTC()
 	cause := func(i int) fate.Failure {
-		return fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: fmt.Sprintf("%s%04d", amps(60), i), Message: amps(300)}
+		code := fmt.Sprintf("%s%04d", amps(60), i)
+		return fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: amps(300)}
 	}
 	put := func(id string, e deadletter.Entry) {
 		e.ID, e.TaskID, e.Type, e.FailedAt = id, id, tasks.TypeInvite, now.Add(-72*time.Hour)
@@ -121,8 +123,8 @@ func (b *bundle) fillToTheBrim() {
 			"America/Argentina/Buenos_Aires", "task", tasks.TypeSyncList, "next", now.Add(time.Hour).UnixMilli(), "last",
 			now.Add(-time.Hour).UnixMilli(), "last_error", amps(400), "error", amps(400)).Err())
 		testkit.NoError(b.t, b.rdb.ZAdd(ctx, keys.Schedules(), redis.Z{Score: float64(now.UnixMilli()), Member: name}).Err())
-		testkit.NoError(b.t, b.rdb.HSet(ctx, keys.Workers(), name, fmt.Sprintf(`%d|{"host":%q,"version":%q,"key_kind":"test"}`,
-			now.UnixMilli(), amps(255), amps(255))).Err())
+		worker := fmt.Sprintf(`%d|{"host":%q,"version":%q,"key_kind":"test"}`, now.UnixMilli(), amps(255), amps(255))
+		testkit.NoError(b.t, b.rdb.HSet(ctx, keys.Workers(), name, worker).Err())
 		testkit.NoError(b.t, b.server.audit.Note(ctx, amps(64), amps(300), 1_000_000))
 		testkit.NoError(b.t, b.server.audit.Note(ctx, amps(64), amps(300), 1_000_000))
 	}

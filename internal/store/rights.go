@@ -15,8 +15,8 @@ SET k 1|GET k|MGET k|SETEX k 9 1|INCR k|EXISTS k|EXPIRE k 9|EXPIREAT k 999999999
 HSET k f 1|HSETNX k f 1|HINCRBY k f 1|HGET k f|HMGET k f|HGETALL k|HKEYS k|HVALS k|HLEN k|HEXISTS k f|HSCAN k 0|HDEL k f
 UNLINK k|SADD k m|SISMEMBER k m|SRANDMEMBER k|SREM k m|SPOP k|UNLINK k
 ZADD k 1 m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 0|ZRANGE k 0 0|ZRANGEBYSCORE k 0 0|ZSCAN k 0|ZREM k m
-ZREMRANGEBYSCORE k 0 0|UNLINK k|RPUSH k m|LPUSH k m|LLEN k|LRANGE k 0 0|LINDEX k 0|LPOS k m|LSET k 0 m|LREM k 1 m|RPOPLPUSH k k|LPOP k
-UNLINK k`
+ZREMRANGEBYSCORE k 0 0|UNLINK k|RPUSH k m|LPUSH k m|LLEN k|LRANGE k 0 0|LINDEX k 0|LPOS k m|LSET k 0 m|LREM k 1 m
+RPOPLPUSH k k|LPOP k|UNLINK k`
 
 // rightsScript carries the commands out. What else is wrong with them, such as that Redis is full, does not matter.
 //

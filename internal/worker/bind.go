@@ -52,6 +52,7 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	case bound != kind:
 		return policy.OtherKind(w.Namespace, bound, kind)
 	}
+	// To a client that is not logged in Redis calls a command with more than ten arguments, as this one, a protocol error.
 	if err := store.CheckRights(ctx, store.Open(w.Redis, w.Namespace)); err != nil {
 		return err
 	}

@@ -144,8 +144,8 @@ func TestLettersOfOneInstantArePagedWhole(t *testing.T) {
 	}
 }
 
-// TestACursorThatNobodyWasGivenIsNone: by how many letters lie behind it, it would tell what their ids are inside, where
-// anybody can try addresses with them.
+// TestACursorThatNobodyWasGivenIsNone: by how many letters lie behind it, it would tell what their ids are inside,
+// where anybody can try addresses with them.
 func TestACursorThatNobodyWasGivenIsNone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
