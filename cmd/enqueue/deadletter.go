@@ -191,7 +191,7 @@ func (c *deadShowCommand) Run(a *app) error {
 		if h.FoundBeforeSending {
 			found = " (found by a look-up; no call was made)"
 		}
-		a.out.say("    %s  %d %s: %s%s", local(h.At), h.HTTPStatus, h.Code, h.Message, found)
+		a.out.say("    %s  %s%s", local(h.At), h.Words(), found)
 	}
 	v := letterView(e)
 	v["queue"], v["history"] = e.Queue, views(e.History, attemptView)
@@ -232,7 +232,7 @@ func (c *changeFlags) change(a *app, done string, do func(id string, answer view
 	err := each(a, func(e deadletter.Entry) error {
 		answer := view{"id": e.ID, "dry_run": c.DryRun}
 		if c.DryRun {
-			a.out.say("%s  %s  %s", e.ID, aboutWhom(e), e.Failure.Code)
+			a.out.say("%s  %s  %s", e.ID, aboutWhom(e), codeOr(e.Failure.Code))
 		} else if err := do(e.ID, answer); err != nil {
 			return err
 		}

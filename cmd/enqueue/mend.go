@@ -166,7 +166,7 @@ func wouldRetry(a *app, m desk.Mend) {
 	if m.As != nil && m.As.EmailAddress != whom {
 		whom += " → " + m.As.EmailAddress
 	}
-	a.out.say("%s  %s  %s", m.Letter.ID, whom, m.Letter.Failure.Code)
+	a.out.say("%s  %s  %s", m.Letter.ID, whom, codeOr(m.Letter.Failure.Code))
 }
 
 // carryOut sends again what is planned, tells how many there were and, with --wait, stays until they have ended.

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"example.com/usher/internal/desk"
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
@@ -469,7 +470,7 @@ func counted(before string, causes map[string]int, after string) string {
 	for _, code := range slices.SortedFunc(maps.Keys(causes), func(a, b string) int {
 		return cmp.Or(cmp.Compare(causes[b], causes[a]), cmp.Compare(a, b))
 	}) {
-		parts = append(parts, fmt.Sprintf("%d %s", causes[code], cmp.Or(code, "without a code")))
+		parts = append(parts, fmt.Sprintf("%d %s", causes[code], codeOr(code)))
 	}
 	if len(parts) == 0 {
 		return ""
@@ -484,8 +485,10 @@ func cause(f *tasks.Failure) string {
 		return "no cause is known"
 	case f.Reason == "": // of an attempt that failed, and is not the end
 		return "an attempt failed: " + f.Message
-	case f.HTTPStatus != 0:
-		return fmt.Sprintf("%s: %d %s: %s", f.Reason, f.HTTPStatus, f.Code, f.Message)
 	}
-	return fmt.Sprintf("%s: %s: %s", f.Reason, f.Code, f.Message)
+	said := fate.Failure{HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message}
+	return strings.TrimSuffix(f.Reason+": "+said.Words(), ": ")
 }
+
+// codeOr is a code, or says that there is none.
+func codeOr(code string) string { return cmp.Or(code, "without a code") }

@@ -67,7 +67,11 @@ func (c *statusCommand) Run(a *app) error {
 		limits = append(limits, v)
 	}
 	const limitFields = "name,allowed,used,in_flight,reserve,blocked_until,next_permit"
-	a.out.table("No limits are known: no worker has run yet.", limitFields, limits)
+	none := "No limits are known: no worker has run yet."
+	if len(o.Limits) > 0 {
+		none = "Calls have no limits."
+	}
+	a.out.table(none, limitFields, limits)
 	if len(resting) > 0 {
 		a.out.say("\nClerk serves nobody at present who asks for this:")
 		a.out.table("", "calls,since,next_probe_at,why", resting)

@@ -183,6 +183,21 @@ func TestAnInviteKnowsItsPlace(t *testing.T) {
 }
 
 // TestStatusTellsWhoWorks: and since when nobody does.
+// TestStatusTellsThatThereAreNoLimits, where they are switched off.
+func TestStatusTellsThatThereAreNoLimits(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	p := policy.Default("test")
+	p.Create, p.Bulk, p.Overall, p.Reserve = settings.Rate{}, settings.Rate{}, settings.Rate{}, 0
+	testkit.NoError(t, p.Announce(t.Context(), s.rdb, tasks.DefaultNamespace))
+	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, p.Limits("k")...)
+	testkit.NoError(t, err)
+	testkit.NoError(t, limiter.Announce(t.Context()))
+	if told := s.enqueue("status").stdout; !strings.Contains(told, "Calls have no limits.") {
+		t.Errorf("%s", told)
+	}
+}
+
 func TestStatusTellsWhoWorks(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -1,6 +1,11 @@
 package fate
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // maxHistory bounds the attempts that are kept of one task or recipient: the latest ones.
 const maxHistory = 30
@@ -24,6 +29,17 @@ type Failure struct {
 	TraceID    string `json:"trace_id,omitempty"`
 	// FoundBeforeSending means that a look-up found what Clerk would have answered; no call was made.
 	FoundBeforeSending bool `json:"found_before_sending,omitempty"`
+}
+
+// Words say what was answered, in as much as is known: "422 form_param_invalid: It is no address."
+func (f Failure) Words() string {
+	status := ""
+	if f.HTTPStatus != 0 {
+		status = fmt.Sprint(f.HTTPStatus)
+	}
+	isEmpty := func(part string) bool { return part == "" }
+	answer := strings.Join(slices.DeleteFunc([]string{status, f.Code}, isEmpty), " ")
+	return strings.Join(slices.DeleteFunc([]string{answer, f.Message}, isEmpty), ": ")
 }
 
 // Attempt is one failed try in the history of a task or recipient.

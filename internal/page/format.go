@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"fmt"
 	"html/template"
 	"strconv"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/settings"
-	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
@@ -23,7 +21,7 @@ import (
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
-		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": failureOf,
+		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": fate.Failure.Words,
 		"standstill": standstill, "quiet": quiet, "sentence": sentence, "happened": happened, "taskOf": taskOf,
 	}
 }
@@ -99,16 +97,6 @@ func quiet(s *tasks.Standstill) bool { return s.Usual() || s.Reason == forecast.
 
 // standstill says why something stands still.
 func standstill(s *tasks.Standstill) string { return s.Words(clock) }
-
-// failureOf says what Clerk, or a check of ours, said.
-func failureOf(e deadletter.Entry) string {
-	f := e.Failure
-	answer := f.Code
-	if f.HTTPStatus != 0 {
-		answer = strings.TrimSpace(fmt.Sprintf("%d %s", f.HTTPStatus, f.Code))
-	}
-	return strings.TrimPrefix(answer+": "+f.Message, ": ")
-}
 
 // happened says in words what an event of a story is. What is not named here is a word already.
 func happened(e desk.Event) string {

@@ -156,7 +156,7 @@ func (l *letterList) group(v *visit) error {
 			Reason: string(cause.Reason), Code: cause.Code, NoCode: cause.Code == "",
 		}}}
 		if v.operates() && !cause.Example.FailedAt.IsZero() {
-			group.Example = failureOf(cause.Example)
+			group.Example = cause.Example.Failure.Words()
 		}
 		l.Groups = append(l.Groups, group)
 	}
