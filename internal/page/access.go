@@ -124,8 +124,14 @@ func accessOf(i tokens.Identity) Access {
 	return Nobody
 }
 
+// loginSheet is the form in which one logs in.
+type loginSheet struct {
+	None  bool   // there are no tokens
+	Fault string // of the token that was tried
+}
+
 func loginForm(v *visit) (any, error) {
-	return struct{ None bool }{v.server.keys.empty()}, nil
+	return loginSheet{None: v.server.keys.empty()}, nil
 }
 
 func login(v *visit) error {
@@ -135,8 +141,12 @@ func login(v *visit) error {
 	}
 	i, ok := v.server.keys.lookup(strings.TrimSpace(v.r.PostFormValue("token")))
 	if !ok || accessOf(i) == Nobody {
-		return &problem{http.StatusUnauthorized, "This token opens nothing here",
-			"A token needs the scope read or operate; see USHER_API_TOKENS_FILE and USHER_ADMIN_TOKEN."}
+		v.render(http.StatusUnauthorized, "login", false, loginSheet{
+			None: v.server.keys.empty(),
+			Fault: "This token opens nothing here. A token needs the scope read or operate; see USHER_API_TOKENS_FILE " +
+				"and USHER_ADMIN_TOKEN.",
+		})
+		return nil
 	}
 	v.cookie(sessionCookie, session(i, time.Now()), sessionTime)
 	return v.gone("/")

@@ -79,7 +79,7 @@ const mostCauses = 15
 // Causes are the dead letters of the campaign by their codes, the most first.
 func (c campaignSheet) Causes() (causes []letterGroup) {
 	for code, n := range c.DeadByCode {
-		of := choice{desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
+		of := choice{Letters: desk.Letters{Campaign: c.Name, Code: code, NoCode: code == ""}}
 		causes = append(causes, letterGroup{choice: of, Count: n})
 	}
 	slices.SortFunc(causes, byCount)

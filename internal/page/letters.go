@@ -27,8 +27,11 @@ const (
 	lettersLooked = 2000
 )
 
-// choice is which dead letters a page or a form is about.
-type choice struct{ desk.Letters }
+// choice is which dead letters a page or a form is about. Shown is of the one that the page lists, not of a group of it.
+type choice struct {
+	desk.Letters
+	Shown bool
+}
 
 // chosen reads which dead letters a visit is about.
 func (v *visit) chosen() (c choice) {
@@ -133,6 +136,7 @@ type letterList struct {
 
 func letters(v *visit) (any, error) {
 	list := letterList{Chosen: v.chosen()}
+	list.Chosen.Shown = true
 	list.Chosen.IDs = nil
 	list.Filtered = !list.Chosen.Filter().All()
 	from := deadletter.ParseCursor(v.r.FormValue("from"))
@@ -152,7 +156,7 @@ func (l *letterList) group(v *visit) error {
 	causes, looked, err := v.desk.DeadLetters.Causes(v.ctx, groupLook)
 	l.Grouped, l.MoreCauses = looked, max(0, len(causes)-mostCauses)
 	for _, cause := range firstOf(causes, mostCauses) {
-		group := letterGroup{Count: cause.Count, choice: choice{desk.Letters{
+		group := letterGroup{Count: cause.Count, choice: choice{Letters: desk.Letters{
 			Reason: string(cause.Reason), Code: cause.Code, NoCode: cause.Code == "",
 		}}}
 		if v.operates() && !cause.Example.FailedAt.IsZero() {
@@ -416,7 +420,7 @@ func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) 
 		}
 		return desk.PartlyDone(n, err)
 	}
-	back := choice{desk.Letters{Campaign: chosen.Campaign}}
+	back := choice{Letters: desk.Letters{Campaign: chosen.Campaign}}
 	says := did + " " + words + ": " + count(n)
 	if n == 0 {
 		says = did + " 0 dead letters: nothing was there any more"
