@@ -119,6 +119,7 @@ type question struct {
 	Fields                  map[string]string
 	Count                   int
 	Cut                     time.Time
+	Mild                    bool // nothing is lost by it
 }
 
 func confirmCancel(v *visit) (any, error) {

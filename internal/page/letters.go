@@ -359,7 +359,7 @@ func confirmLetters(v *visit) (any, error) {
 	chosen.IDs = nil
 	q.Back = chosen.Link("/dead-letters", "", "")
 	if v.r.FormValue("do") == "retry" {
-		q.Title, q.Button, q.Action = "Retry "+words+"?", "Retry", "/dead-letters/retry"
+		q.Title, q.Button, q.Action, q.Mild = "Retry "+words+"?", "Retry", "/dead-letters/retry", true
 		q.Consequence = "They are sent again through the same limits. What fails for the same cause comes back."
 	}
 	q.Ask = fmt.Sprintf("That is %s, as of %s. Whatever dies afterwards is not touched.", letterCount(n), clock(cut))

@@ -212,7 +212,11 @@ func asProblem(err error) *problem {
 	}
 	kind, words := desk.Explain(err)
 	words = sentence(words)
-	if status := statusOf(err); status != 0 {
+	status := statusOf(err)
+	if status == http.StatusNotFound {
+		return &problem{status, "Nothing is here", words}
+	}
+	if status != 0 {
 		return &problem{status, "This could not be done", words}
 	}
 	switch kind {
