@@ -48,7 +48,7 @@ func TestLoggingIn(t *testing.T) {
 	t.Parallel()
 	b := locked(t)
 	for _, wrong := range []string{"", "nonsense", enqueueToken} {
-		b.browser().post("/login", "token", wrong).must(t, http.StatusUnauthorized, "opens nothing here")
+		b.browser().post("/login", "token", wrong).must(t, http.StatusUnauthorized, "opens nothing here", `type="password"`)
 	}
 	ada := b.browser()
 	ada.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -21,7 +21,8 @@ import (
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "plural": settings.Plural, "instant": instant, "clock": clock, "iso": iso, "span": span,
-		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice, "failure": fate.Failure.Words,
+		"percent": percent, "plain": visible.Text, "brief": brief, "exact": exact, "advice": advice,
+		"failure":    fate.Failure.Words,
 		"standstill": standstill, "quiet": quiet, "sentence": sentence, "happened": happened, "taskOf": taskOf,
 	}
 }

@@ -46,6 +46,7 @@ type sheet struct {
 	Live                           bool
 	Said                           string // what the action before has done
 	Problem                        *problem
+	Again                          bool // the page may be shown if one asks again
 	Body                           any
 }
 
@@ -203,7 +204,7 @@ func (v *visit) render(status int, name string, live bool, body any) {
 
 func (v *visit) renderProblem(p *problem) {
 	s := v.sheet("problem", false, nil)
-	s.Problem = p
+	s.Problem, s.Again = p, v.r.Method == http.MethodGet && p.status >= http.StatusInternalServerError
 	v.write(p.status, s)
 }
 
