@@ -5,6 +5,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/usher/internal/settings"
+	"example.com/usher/internal/testkit"
+	"example.com/usher/ratelimit"
+	"example.com/usher/tasks"
 )
 
 // TestWhatIsLostIsRed: a retry loses nothing, and is drawn as any other action.
@@ -33,4 +38,22 @@ func TestProblemsSayWhereToGo(t *testing.T) {
 	b.server.Redis.Close()
 	w.get("/campaigns?from=x").must(t, http.StatusServiceUnavailable, `href="/campaigns?from=x">Try again`)
 	w.post("/campaigns/none/pause").must(t, http.StatusServiceUnavailable, `href="/">Go to Now`)
+}
+
+// TestNowTellsThatThereAreNoLimits, where workers run with limits switched off.
+func TestNowTellsThatThereAreNoLimits(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	w.get("/").must(t, http.StatusOK, "No limits are known yet")
+	p := b.limits()
+	p.Create, p.Bulk, p.Overall, p.Reserve = settings.Rate{}, settings.Rate{}, settings.Rate{}, 0
+	limiter, err := ratelimit.New(b.rdb, tasks.DefaultNamespace, p.Limits("k")...)
+	testkit.NoError(t, err)
+	testkit.NoError(t, p.Announce(t.Context(), b.rdb, tasks.DefaultNamespace))
+	testkit.NoError(t, limiter.Announce(t.Context()))
+	b.lives()
+	if n := strings.Count(w.get("/").must(t, http.StatusOK).body, "No limit.<"); n != 3 {
+		t.Errorf("%d of 3 budgets have no limit", n)
+	}
 }
