@@ -50,8 +50,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 
 // guarded answers a request if it may be made, and writes one line about it.
 func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
-	began, name := time.Now(), ""
-	seen := &recorder{ResponseWriter: w}
+	name := ""
+	seen, done := &recorder{ResponseWriter: w}, s.tells(r)
 	defer func() {
 		if broken := recover(); broken != nil {
 			if broken != http.ErrAbortHandler {
@@ -61,12 +61,7 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
 				writeProblem(seen, problem(http.StatusInternalServerError, internalFault, "the server has failed at this request"))
 			}
 		}
-		if s.Log.GetLevel() > zerolog.DebugLevel {
-			return
-		}
-		// The path may hold what somebody has mistaken for an id: only its pattern is written.
-		s.Log.Debug().Str("method", r.Method).Str("route", s.route(r)).Int("status", seen.status).Str("token", name).
-			Float64("duration_seconds", time.Since(began).Seconds()).Msg("request")
+		done(seen.status, name)
 	}()
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -85,6 +80,19 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), askerKey{}, who))
 	}
 	s.mux.ServeHTTP(seen, r)
+}
+
+// tells gives what writes the line about a request that ends.
+func (s *Server) tells(r *http.Request) (done func(status int, token string)) {
+	if s.Log.GetLevel() > zerolog.DebugLevel {
+		return func(int, string) {}
+	}
+	began := time.Now()
+	return func(status int, token string) {
+		// The path may hold what somebody has mistaken for an id: only its pattern is written.
+		s.Log.Debug().Str("method", r.Method).Str("route", s.route(r)).Int("status", status).Str("token", token).
+			Float64("duration_seconds", time.Since(began).Seconds()).Msg("request")
+	}
 }
 
 // route is the pattern that a request meets.

@@ -33,7 +33,12 @@ func instant(t time.Time) *time.Time {
 type maybe[T any] struct{ value *T }
 
 // MarshalJSON is for encoding/json.
-func (m maybe[T]) MarshalJSON() ([]byte, error) { return json.Marshal(m.value) }
+func (m maybe[T]) MarshalJSON() ([]byte, error) {
+	if m.value == nil {
+		return []byte("null"), nil
+	}
+	return json.Marshal(m.value)
+}
 
 // UnmarshalJSON is for encoding/json.
 func (m *maybe[T]) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &m.value) }
@@ -71,7 +76,7 @@ func (s skip) MarshalJSON() ([]byte, error) {
 	if s.count != nil {
 		return json.Marshal(*s.count)
 	}
-	return json.Marshal(s.why)
+	return s.why.MarshalJSON()
 }
 
 // Schema is for huma.

@@ -25,9 +25,10 @@ type watched struct {
 
 // sooner shortens the times of the rules, so that a test sees them fire. What they ask stays as it is.
 var sooner = map[*regexp.Regexp]string{
-	regexp.MustCompile(`for: \d+m`): "for: 1s",
-	regexp.MustCompile(`\[\d+m\]`):  "[15s]",
-	regexp.MustCompile(`> \d{3,}`):  "> 1",
+	regexp.MustCompile(`for: \d+m`):   "for: 1s",
+	regexp.MustCompile(`\[\d+m\]`):    "[15s]",
+	regexp.MustCompile(`> \d{3,}`):    "> 1",
+	regexp.MustCompile(`offset \d+m`): "offset 15s",
 }
 
 // watch starts a Prometheus. USHER_PROMETHEUS names it.
