@@ -180,7 +180,7 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 		if k.Doubt == nil {
 			k.Refusal = nil
 		}
-		return k.judge(rules, IntentUntold)
+		return k.uninvited(rules, IntentUntold)
 	case k.Foreign && !k.Intent.Restored: // nothing was lost
 		return k.decide(Overcome, IntentUntold)
 	case len(k.Intent.Deleted) > 0:
@@ -232,27 +232,30 @@ func (k *Known) found() {
 	k.Attempts = max(0, k.Attempts-1)
 }
 
-// absent is for a recipient of whom Clerk shows no invitation. Nothing is believed of that, before the settling time
-// has passed, but that a call may be made which Clerk refuses if an earlier one did work.
+// absent is for a recipient of whom Clerk shows no invitation. A lost call may still make one until the settling time
+// has passed, so the recipient waits until then and is asked about again. It does not wait if its last call was refused
+// for another's sake, and it may be sent at once if Clerk would refuse a second invitation. Both need that calls do not
+// ignore existing invitations: AfterAnswer sets ForAnother and Answered only then.
 func (k Known) absent(rules Rules) Decision {
 	wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now)
-	lost := k.Intent.RecordLost
-	if lost {
+	recordLost := k.Intent.RecordLost
+	if recordLost {
 		wait += rules.Timeout // a call without a record may last as long
 	}
 	switch {
-	case wait <= 0 || k.ForAnother && !lost:
-		return k.judge(rules, IntentAbsent)
-	case !k.Stopped && (k.Answered || lost && !k.IgnoresExisting()) && k.Refusal == nil:
-		if d := k.judge(rules, IntentAnswered); d.Next == Send {
+	case wait <= 0 || k.ForAnother && !recordLost:
+		return k.uninvited(rules, IntentAbsent)
+	case !k.Stopped && (k.Answered || recordLost && !k.IgnoresExisting()) && k.Refusal == nil:
+		if d := k.uninvited(rules, IntentAnswered); d.Next == Send {
 			return d
 		}
 	}
 	return k.wait(Ask, wait, IntentUntold)
 }
 
-// judge decides what follows for a recipient without an invitation of its own: of its refusal, and of its failures.
-func (k Known) judge(rules Rules, intent End) Decision {
+// uninvited decides what follows for a recipient that no call of its own has invited, as far as is known: by its
+// refusal and its failures. Here it becomes a dead letter when its attempts are used up.
+func (k Known) uninvited(rules Rules, intent End) Decision {
 	k.weigh(rules)
 	switch {
 	case k.Cancel:

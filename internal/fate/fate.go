@@ -27,8 +27,9 @@ type State struct {
 	Shared int `json:"s,omitempty"`
 	// Alone means that the recipient may not share a call: it might spoil it for others.
 	Alone bool `json:"a,omitempty"`
-	// ForAnother means that Clerk refused the last call for another recipient's sake. That call can create nothing
-	// later, and Clerk would refuse a second invitation.
+	// ForAnother means that Clerk refused the last call for another recipient's sake, so that it can create nothing
+	// later. It is not set if calls of the recipient ignore existing invitations, because then nothing but the settling
+	// time keeps a second invitation away.
 	ForAnother bool `json:"d,omitempty"`
 	// Foreign means that Refusal is about an invitation that we did not create. In a life that ended as Sent it means
 	// that the recipient's invitation is such a one.
@@ -39,8 +40,8 @@ type State struct {
 	Refusal *Failure `json:"f,omitempty"`
 	// Doubt is set if Refusal, or an earlier one, may be about everybody.
 	Doubt *Doubt `json:"w,omitempty"`
-	// Answered means that the last call failed with an answer, and that Clerk refuses a second invitation: it may be
-	// made again before the settling time has passed.
+	// Answered means that the last call may be made again before the settling time has passed: Clerk answered it with
+	// a failure, and refuses a second invitation. So it is not set if calls ignore existing invitations.
 	Answered bool `json:"k,omitempty"`
 	// Unanswered counts the questions to Clerk that failed since the last one that was answered.
 	Unanswered int `json:"q,omitempty"`
@@ -208,7 +209,8 @@ func (s State) Tried() int {
 	return tried
 }
 
-// Fail counts a failed attempt at a time. It gives the cause back if that was the last attempt.
+// Fail counts a failed attempt of a whole task: to revoke, delete or read lists, or a run that panicked. It gives the
+// cause back if that was the last attempt. Calls that invite are counted and judged in events.go.
 func (s State) Fail(now time.Time, cause Failure, rules Rules) (State, *Failure) {
 	s.Attempts++
 	if s.Attempts >= rules.MaxAttempts {
