@@ -23,8 +23,8 @@ func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
 	log := d.caller.Log.With().Str("call", string(q.kind)).Logger()
 	var flight *call.Flight
 	err := call.Guarded(log, func() (err error) {
-		told := func(next time.Time) { d.change(func() { q.blocked = next }) }
-		flight, err = d.caller.Begin(ctx, q.kind, told)
+		noteNext := func(next time.Time) { d.change(func() { q.blocked = next }) }
+		flight, err = d.caller.Begin(ctx, q.kind, noteNext)
 		return err
 	})
 	if err != nil {
@@ -46,9 +46,10 @@ type load struct {
 	d       *Dispatcher
 	q       *queue
 	flight  *call.Flight
-	waiters []*waiter   // who were chosen, until they are told
-	shares  []*Delivery // of campaigns, until they are handed back
-	failed  bool        // Redis could not answer, or the call panicked
+	waiters []*waiter // who were chosen, until they are told
+	failed  bool      // Redis could not answer, or the call panicked
+	// deliveries are what campaigns give to the call, until they are handed back.
+	deliveries []*Delivery
 
 	// Who is in the call, and where to put the answer for each.
 	recipients []Recipient
@@ -60,8 +61,8 @@ type load struct {
 func (l *load) call() error {
 	l.choose()
 	l.claim()
-	for _, s := range l.shares {
-		l.take(s)
+	for _, delivery := range l.deliveries {
+		l.take(delivery)
 	}
 	if l.flight.Probes() {
 		l.keepOne()
@@ -70,7 +71,7 @@ func (l *load) call() error {
 		id := store.IDOf(l.recipients[0].folded)
 		l.flight.Carries(call.Party{
 			ID: hex.EncodeToString(id[:]), Options: l.recipients[0].options(),
-			Several: len(l.recipients) > 1, Again: l.recipients[0].again,
+			Several: len(l.recipients) > 1, Again: l.recipients[0].doubted,
 		})
 	}
 	made, err := l.send()
@@ -94,7 +95,7 @@ func (l *load) choose() {
 			l.chooseLone(1)
 		case policy.Bulk:
 			l.chooseWaiters(policy.BulkSize, func(w *waiter) bool { return w.looked && w.shares })
-			l.chooseShares(policy.BulkSize-len(l.waiters), false)
+			l.chooseFromCampaigns(policy.BulkSize-len(l.waiters), false)
 		case policy.Create:
 			l.chooseWaiters(1, func(w *waiter) bool { return !w.shares })
 			fallthrough // if there was none
@@ -106,8 +107,8 @@ func (l *load) choose() {
 
 // chooseLone lets campaigns give up to n recipients: those that must go alone, if there are any.
 func (l *load) chooseLone(n int) {
-	if l.chooseShares(n, true); len(l.shares) == 0 {
-		l.chooseShares(n, false)
+	if l.chooseFromCampaigns(n, true); len(l.deliveries) == 0 {
+		l.chooseFromCampaigns(n, false)
 	}
 }
 
@@ -115,11 +116,11 @@ func (l *load) chooseLone(n int) {
 // campaign, for whom nobody waits, or else for the best one of the invite tasks.
 func (l *load) chooseProbe() {
 	if l.q.kind == policy.Bulk {
-		l.chooseShares(policy.BulkSize, false)
+		l.chooseFromCampaigns(policy.BulkSize, false)
 	} else {
 		l.chooseLone(policy.BulkSize)
 	}
-	if len(l.shares) > 0 {
+	if len(l.deliveries) > 0 {
 		return
 	}
 	for rank := range worstProbe + 1 {
@@ -175,11 +176,12 @@ func (l *load) chooseWaiters(n int, fits func(*waiter) bool) {
 	})
 }
 
-// chooseShares lets campaigns give up to n recipients. It ends the turn of each that gives some.
-func (l *load) chooseShares(n int, alone bool) {
+// chooseFromCampaigns lets campaigns give up to n recipients. It ends the turn of each that gives some. Who they are is
+// known when they are taken.
+func (l *load) chooseFromCampaigns(n int, alone bool) {
 	for _, f := range slices.Clone(l.d.feeds) {
 		if some := min(n, *f.waiting.of(alone)); some > 0 {
-			l.shares = append(l.shares, f.choose(some, alone))
+			l.deliveries = append(l.deliveries, f.choose(some, alone))
 			l.d.feeds = append(without(l.d.feeds, f), f)
 			n -= some
 		}
@@ -217,12 +219,12 @@ func (l *load) claim() {
 // bulk, is not in the call.
 func (l *load) take(s *Delivery) {
 	defer s.endTaking()
-	takes := s.feed.together
+	batcher := s.feed.together
 	if s.Alone {
-		takes = s.feed.alone
+		batcher = s.feed.alone
 	}
-	t := &taking{ctx: l.flight.Context(), deadline: l.flight.Deadline(), n: s.n}
-	if err := takes.Do(t, t.n); err != nil {
+	t := &takeRequest{ctx: l.flight.Context(), deadline: l.flight.Deadline(), n: s.n}
+	if err := batcher.Do(t, t.n); err != nil {
 		l.gaveNone(err, "no recipients taken: Redis cannot answer")
 		return
 	}
@@ -280,7 +282,8 @@ func (l *load) send() (made []clerkclient.Invitation, err error) {
 	return made, err
 }
 
-// handBack tells everybody what became of them.
+// handBack tells everybody what became of them: the tasks of waiters, which wait in Send, and the drivers of campaigns,
+// whose finish it calls.
 func (l *load) handBack() error {
 	if l.failed && len(l.recipients) == 0 {
 		_ = policy.Sleep(l.d.caller.Life, policy.RedisRest) // the next call would fail, too
@@ -290,13 +293,13 @@ func (l *load) handBack() error {
 		l.waiters = l.waiters[1:]
 		l.tell(w)
 	}
-	for len(l.shares) > 0 {
-		s := l.shares[0]
-		l.shares = l.shares[1:]
-		s.endTaking()
-		s.Probe = l.flight.Probes()
-		s.feed.calls.Go(func() { s.feed.finish(s) })
-		s.feed.calls.Done()
+	for len(l.deliveries) > 0 {
+		delivery := l.deliveries[0]
+		l.deliveries = l.deliveries[1:]
+		delivery.endTaking()
+		delivery.Probe = l.flight.Probes()
+		delivery.feed.calls.Go(func() { delivery.feed.finish(delivery) })
+		delivery.feed.calls.Done()
 	}
 	return nil
 }

@@ -7,18 +7,18 @@ import (
 )
 
 // demand works out from what waits how many calls of each kind should be waiting for permits, who is to be looked up,
-// and when to look again (0: at the next change). The dispatcher is locked.
-func (d *Dispatcher) demand(now time.Time) (calls map[policy.Call]int, lookUp []*waiter, again time.Duration) {
+// and after how long to look again (0: at the next change). The dispatcher is locked.
+func (d *Dispatcher) demand(now time.Time) (calls map[policy.Call]int, lookUp []*waiter, recheck time.Duration) {
 	calls = map[policy.Call]int{}
-	together, lookUp, again := d.demandOfWaiters(calls, now)
-	coming := len(lookUp) > 0
+	together, lookUp, recheck := d.demandOfWaiters(calls, now)
+	coming := len(lookUp) > 0 // somebody is looked up, who may fill a bulk
 	if d.lookUps >= policy.LookupsAtOnce {
 		lookUp = nil // they gather, so that the next look-up is for more of them
 	}
 	for _, w := range d.waiters {
 		coming = coming || w.looking
 	}
-	ready, behind := 0, 0
+	ready, behind := 0, 0 // recipients of campaigns, as in Waiting
 	for _, f := range d.feeds {
 		ready += f.waiting.Ready
 		behind += f.waiting.Behind
@@ -36,14 +36,15 @@ func (d *Dispatcher) demand(now time.Time) (calls map[policy.Call]int, lookUp []
 	if together%policy.BulkSize > 0 && !coming {
 		calls[policy.Bulk]++ // nobody comes to fill it
 	}
-	return calls, lookUp, again
+	return calls, lookUp, recheck
 }
 
 // demandOfWaiters adds the calls for waiters, and returns how many of them share bulks because singles run short, whom
-// of those to look up, and when to look again.
+// of those to look up, and after how long to look again. The kinds of single calls are told apart by the permits that
+// they leave: Create none, CreateBurst those that are kept for invites which fill no bulk.
 func (d *Dispatcher) demandOfWaiters(
 	calls map[policy.Call]int, now time.Time,
-) (together int, lookUp []*waiter, again time.Duration) {
+) (together int, lookUp []*waiter, recheck time.Duration) {
 	kind := policy.CreateBurst
 	if d.caller.Policy.Kept() == 0 {
 		kind = policy.Create
@@ -56,15 +57,16 @@ func (d *Dispatcher) demandOfWaiters(
 		}
 	}
 	if !d.caller.Policy.LooksUp() {
-		together, gathering, again := gather(sharing, now)
+		together, gathering, recheck := gather(sharing, now)
 		calls[kind] -= together + gathering
-		return together, nil, again
+		return together, nil, recheck
 	}
 	full := len(sharing) / policy.BulkSize * policy.BulkSize
 	switch {
-	case !d.queues[kind].isBlocked(now):
+	case !d.queues[kind].isBlocked(now): // singles suffice: everybody goes alone, at once
 		return 0, nil, 0
 	}
+	// Singles run short. Kept ones are for those who may share no bulk and, if bulks are spent, too, for everybody.
 	calls[policy.Create] = max(calls[policy.Create], len(d.waiters)-len(sharing))
 	if d.queues[policy.Bulk].isBlocked(now) {
 		calls[policy.Create] = len(d.waiters)
@@ -72,11 +74,11 @@ func (d *Dispatcher) demandOfWaiters(
 	switch {
 	case len(sharing) == 0:
 		return 0, nil, 0
-	case full > 0:
+	case full > 0: // the others wait for company
 		sharing = sharing[:full]
 	case now.Sub(sharing[0].since) < policy.Gather:
 		return 0, nil, policy.Gather - now.Sub(sharing[0].since)
-	default:
+	default: // no company came: a kept single, unless that takes long
 		calls[policy.Create] = len(d.waiters)
 		if d.queues[policy.Create].blocked.Sub(now) <= policy.ShortWait {
 			return 0, nil, 0
@@ -94,8 +96,8 @@ func (d *Dispatcher) demandOfWaiters(
 }
 
 // gather tells how many waiters share calls where bulks have no limit, which are every ten, how many of the others
-// still wait for company, and when to look again. The oldest come first.
-func gather(sharing []*waiter, now time.Time) (together, gathering int, again time.Duration) {
+// still wait for company, and after how long to look again. The oldest come first.
+func gather(sharing []*waiter, now time.Time) (together, gathering int, recheck time.Duration) {
 	together = len(sharing) / policy.BulkSize * policy.BulkSize
 	for i, w := range sharing[together:] {
 		if left := policy.Company - now.Sub(w.since); left > 0 {

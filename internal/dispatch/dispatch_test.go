@@ -345,11 +345,11 @@ func TestCallsThatComeTogetherTakeTogether(t *testing.T) {
 		slow := &slowLedgers{ready: 90, hold: make(chan struct{})}
 		d := &Dispatcher{caller: &call.Caller{Log: zerolog.Nop()}, ledgers: slow}
 		feed := d.newFeed("c", func(*Delivery) {})
-		calls := make([]*taking, 12)
+		calls := make([]*takeRequest, 12)
 		var takes sync.WaitGroup
 		for i := range calls {
 			lasts := time.Hour - (time.Duration(i-5) * time.Second).Abs() // the sixth the longest
-			calls[i] = &taking{ctx: t.Context(), deadline: time.Now().Add(lasts), n: 10}
+			calls[i] = &takeRequest{ctx: t.Context(), deadline: time.Now().Add(lasts), n: 10}
 			takes.Go(func() { testkit.NoError(t, feed.together.Do(calls[i], 10)) })
 			synctest.Wait() // they come in this order
 		}

@@ -16,14 +16,14 @@ type Feed struct {
 	d        *Dispatcher
 	campaign string
 	finish   func(*Delivery)
-	calls    sync.WaitGroup // for which the dispatcher takes recipients, until they are finished
-	alone    *call.Batcher[*taking]
-	together *call.Batcher[*taking]
+	calls    sync.WaitGroup              // that were chosen for the campaign and are not finished
+	alone    *call.Batcher[*takeRequest] // takes those who go alone
+	together *call.Batcher[*takeRequest] // takes those who may share a bulk
 
 	// Guarded by the dispatcher.
-	waiting Waiting
-	taken   Waiting // since the reading began that Offer will tell of
-	taking  Waiting // at this moment
+	waiting    Waiting
+	takenSince Waiting // since Reading: Offer's figures may count them still
+	beingTaken Waiting // at this moment
 }
 
 // Waiting is how many recipients of a campaign wait.
@@ -52,7 +52,7 @@ type Delivery struct {
 	Probe      bool          // the call found out whether Clerk serves anybody again
 
 	feed *Feed
-	n    int // so many are to be taken; 0 when they are, or cannot be
+	n    int // how many are still to be taken
 }
 
 // Open lets a campaign take its turn. After each call finish settles the batch, in a goroutine of its own that it may
@@ -69,7 +69,7 @@ func (d *Dispatcher) newFeed(campaign string, finish func(*Delivery)) *Feed {
 	if !d.caller.Policy.LooksUp() {
 		together = append(together, ledger.InBulk)
 	}
-	f.alone, f.together = f.taker(ledger.Singly), f.taker(together...)
+	f.alone, f.together = f.batcher(ledger.Singly), f.batcher(together...)
 	return f
 }
 
@@ -77,15 +77,15 @@ func (d *Dispatcher) newFeed(campaign string, finish func(*Delivery)) *Feed {
 func (f *Feed) Reading() {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	f.taken = f.taking
+	f.takenSince = f.beingTaken
 }
 
 // Offer tells how many wait, as read since Reading.
 func (f *Feed) Offer(w Waiting) {
 	f.d.change(func() {
 		f.waiting = w
-		f.waiting.Ready = max(0, w.Ready-f.taken.Ready)
-		f.waiting.Alone = max(0, w.Alone-f.taken.Alone)
+		f.waiting.Ready = max(0, w.Ready-f.takenSince.Ready)
+		f.waiting.Alone = max(0, w.Alone-f.takenSince.Alone)
 	})
 }
 
@@ -102,18 +102,18 @@ func (f *Feed) Close() {
 // takenAtOnce is how many recipients are taken in one step for several calls. It stops Redis for a millisecond.
 const takenAtOnce = 100
 
-// taking takes recipients from a campaign's ledger for one call.
-type taking struct {
+// takeRequest asks for recipients of a campaign for one call.
+type takeRequest struct {
 	ctx      context.Context
 	deadline time.Time // of the call
 	n        int
 	batch    ledger.Batch // what was taken
 }
 
-// taker takes recipients from some lists of the ledger, in one step for all calls that wait for theirs. The claims
+// batcher takes recipients from some lists of the ledger, in one step for all calls that wait for theirs. The claims
 // last until the last of these calls must have ended.
-func (f *Feed) taker(from ...ledger.Travel) *call.Batcher[*taking] {
-	return call.NewBatcher(f.d.caller.Log, takenAtOnce, func(calls []*taking) error {
+func (f *Feed) batcher(from ...ledger.Travel) *call.Batcher[*takeRequest] {
+	return call.NewBatcher(f.d.caller.Log, takenAtOnce, func(calls []*takeRequest) error {
 		last, n := calls[0], 0
 		for _, c := range calls {
 			if n += c.n; c.deadline.After(last.deadline) {
@@ -134,16 +134,16 @@ func (f *Feed) taker(from ...ledger.Travel) *call.Batcher[*taking] {
 // choose lets a campaign give n of its recipients to a call. The dispatcher is locked.
 func (f *Feed) choose(n int, alone bool) *Delivery {
 	*f.waiting.of(alone) -= n
-	*f.taken.of(alone) += n
-	*f.taking.of(alone) += n
+	*f.takenSince.of(alone) += n
+	*f.beingTaken.of(alone) += n
 	f.calls.Add(1)
 	return &Delivery{feed: f, n: n, Alone: alone}
 }
 
-// endTaking says that the recipients are not being taken any more.
+// endTaking notes that the recipients are taken, or cannot be. A second time it changes nothing.
 func (d *Delivery) endTaking() {
 	d.feed.d.mu.Lock()
 	defer d.feed.d.mu.Unlock()
-	*d.feed.taking.of(d.Alone) -= d.n
+	*d.feed.beingTaken.of(d.Alone) -= d.n
 	d.n = 0
 }

@@ -14,7 +14,7 @@ import (
 
 // judge says what an answer means for each recipient of a call. Clerk refuses a bulk whole for one bad address. Those
 // that it names are refused and the others wait for another call; where it names nobody, all go alone from now on, so
-// that a bad address costs only itself. A refusal that may be about everybody is believed of nobody yet.
+// that a bad address costs only itself. A refusal that may be about everybody does not count against anybody yet.
 func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []fate.Answer {
 	answers := make([]fate.Answer, len(recipients))
 	if err == nil {

@@ -18,10 +18,10 @@ import (
 // Recipient is one to invite.
 type Recipient struct {
 	tasks.Recipient
-	folded string
-	alone  bool
-	again  bool // it was refused, and nobody knows for whose sake
-	params *invitation.CreateParams
+	folded  string // the address
+	alone   bool   // may not share a call
+	doubted bool   // was refused, and nobody knows for whose sake
+	params  *invitation.CreateParams
 }
 
 // NewRecipient puts a recipient into Clerk's words. It leaves out what is zero, so that Clerk's default counts.
@@ -67,7 +67,7 @@ func ReadRow(row ledger.Row) (Recipient, error) {
 // As gives the recipient as its life has made it: one that may not share a call, or whose next call makes an
 // invitation although there is or was another.
 func (r Recipient) As(life fate.State) Recipient {
-	r.alone, r.again = life.Alone, life.Doubt != nil
+	r.alone, r.doubted = life.Alone, life.Doubt != nil
 	if life.Cleared {
 		params := *r.params
 		params.IgnoreExisting = clerk.Bool(true)
