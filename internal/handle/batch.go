@@ -25,22 +25,23 @@ func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch
 	return known
 }
 
-// finish decides by a call's answer what becomes of the recipients in it, and writes it.
-func (d *driver) finish(of *dispatch.Delivery) {
+// finish decides by a call's answer what becomes of the recipients in it, and writes it. The dispatcher calls it after
+// each call that took recipients of the campaign.
+func (d *driver) finish(delivery *dispatch.Delivery) {
 	tried := 0
-	for i, row := range of.Batch.Rows {
-		if kind := of.Answers[i].Kind; kind != fate.Unreadable && kind != fate.NothingYet {
+	for i, row := range delivery.Batch.Rows {
+		if kind := delivery.Answers[i].Kind; kind != fate.Unreadable && kind != fate.NothingYet {
 			tried = max(tried, row.Tried())
 		}
 	}
 	backoff := d.h.policy.Backoff(tried + 1) // one for all, so that they share a call again
-	outcomes := d.garbage(of.Batch)
-	for i, row := range of.Batch.Rows {
-		answer := of.Answers[i]
-		answer.Alone = answer.Alone || of.Alone
-		decision := knownOfRow(row, of.Recipients[i], of.Batch).AfterAnswer(answer, backoff, d.h.rules)
-		outcome := d.outcome(row, of.Recipients[i].EmailAddress, decision)
-		outcome.Behind = of.Probe // the next probe is for somebody else
+	outcomes := d.garbage(delivery.Batch)
+	for i, row := range delivery.Batch.Rows {
+		answer := delivery.Answers[i]
+		answer.Alone = answer.Alone || delivery.Alone
+		decision := knownOfRow(row, delivery.Recipients[i], delivery.Batch).AfterAnswer(answer, backoff, d.h.rules)
+		outcome := d.outcome(row, delivery.Recipients[i].EmailAddress, decision)
+		outcome.Behind = delivery.Probe // the next probe is for somebody else
 		outcomes = append(outcomes, outcome)
 	}
 	if len(outcomes) == 0 { // nobody was there
@@ -87,7 +88,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
 			campaign: fate.Campaign{Paused: state == ledger.Paused, Cancelled: state == ledger.Cancelled},
 			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
-			since: asked.Add(row.Intent.Since.Sub(taken.Now)), first: firstOf(row.Intent),
+			since: asked.Add(row.Intent.Since.Sub(taken.Now)), sinceOnRedis: sinceUnlessRetried(row.Intent),
 		}
 		subjects[i].known.Stopped = subjects[i].campaign.Cancelled
 	}

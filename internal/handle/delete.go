@@ -30,7 +30,7 @@ func (h *Handler) delete(ctx context.Context, r *run, what tasks.DeletePayload) 
 			left = []clerkclient.Invitation{{ID: id}} // a list may not show it yet
 		}
 		if errors.Is(err, ask.ErrIncomplete) {
-			err = h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+			err = h.failedRun(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 		}
 		if err == nil && len(left) > 0 {
 			err = d.round(ctx, left)

@@ -113,7 +113,7 @@ func New(
 		records: record.NewStore(rdb, namespace), intents: intent.NewTasks(rdb, namespace),
 		ledgers: ledger.New(rdb, namespace), deadLetters: deadletter.NewStore(rdb, namespace),
 		directory: directory.New(rdb, namespace), tombstones: store.NewTombstones(rdb, namespace),
-		invites: invites{runs: map[*inviteLife]bool{}}, active: active{n: map[string]int{}},
+		invites: invites{runs: map[*stoppable]bool{}}, active: active{n: map[string]int{}},
 	}
 	h.intents.Memory, h.ledgers.Memory = memory, memory
 	h.dispatcher = dispatch.New(caller, clerk, h.questions, h.intents, h.ledgers)
@@ -135,9 +135,9 @@ type run struct {
 	detail          map[string]int   // figures for the log
 	story           func()           // tells the end of a campaign
 
-	noted       time.Duration // of waited, what the record has
-	began       time.Time     // its first run
-	waitedInAll time.Duration // in all runs
+	noted       time.Duration // the part of waited that is in the record
+	began       time.Time     // when the task's first run began
+	waitedInAll time.Duration // in all runs of the task
 }
 
 // clock notes in the record when the task's first run began, and how long it has waited.
@@ -180,8 +180,9 @@ func RetryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	return policy.RedisRest
 }
 
-// ProcessTask is what asynq calls. Every task ends here as done or as a dead letter, or waits for a later run; the
-// end of an invite is written in invite.go. A task that the worker's stop interrupts goes back to its queue.
+// ProcessTask is what asynq calls. Every task ends here as done, cancelled or a dead letter, or waits for a later run.
+// The end that fate decides for an invite is written in invite.go with its intent; then the error is errEnded. A task
+// that the worker's stop interrupts goes back to its queue.
 func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	queue, _ := asynq.GetQueueName(ctx)
 	retries, _ := asynq.GetRetryCount(ctx)
@@ -226,8 +227,8 @@ func (h *Handler) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	return &postponed{delay: policy.NewerRest}
 }
 
-// process asks the task's record first: asynq may run a task again whose completion it could not write. The first
-// run of an invite does not: whoever claims its address for a call asks in the same step.
+// process reads the task's record first: asynq may run a task again whose completion it could not write. The first run
+// of an invite leaves that to the script that claims its address, and saves a command.
 func (h *Handler) process(ctx context.Context, r *run) error {
 	fresh := record.Record{Type: r.kind, Queue: r.queue, State: record.Open}
 	r.record = fresh
@@ -239,7 +240,7 @@ func (h *Handler) process(ctx context.Context, r *run) error {
 	err := call.Guarded(r.log, func() error { return h.runTask(ctx, r) })
 	if errors.Is(err, call.ErrPanicked) {
 		r.record, r.read = fresh, false // the run may have begun to end the task, and not written that
-		return h.failedAll(ctx, r, call.Panicked())
+		return h.failedRun(ctx, r, call.Panicked())
 	}
 	return err
 }
@@ -358,8 +359,8 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 	return h.pause(ctx, r, d.In)
 }
 
-// failedAll is failed for what begins anew in another run.
-func (h *Handler) failedAll(ctx context.Context, r *run, failure fate.Failure) error {
+// failedRun is failed for a run that cannot go on: the task begins anew in a later run.
+func (h *Handler) failedRun(ctx context.Context, r *run, failure fate.Failure) error {
 	if err := h.failed(ctx, r, failure); err != nil {
 		return err
 	}
@@ -429,8 +430,8 @@ func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
 func (h *Handler) persist(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
-		isErr := func(answer error) bool { return errors.Is(err, answer) }
-		if err == nil || ctx.Err() != nil || slices.ContainsFunc(answers, isErr) {
+		isErr := func(final error) bool { return errors.Is(err, final) }
+		if err == nil || ctx.Err() != nil || slices.ContainsFunc(finalErrors, isErr) {
 			return err
 		}
 		h.log.Warn().Err(err).Msg("Redis cannot answer; trying again")
@@ -449,5 +450,5 @@ func persisted[T any](ctx context.Context, h *Handler, do func(context.Context) 
 	return value, err
 }
 
-// answers are errors that asking again does not mend. With any other, Redis cannot answer.
-var answers = []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}
+// finalErrors do not go away when Redis is asked again. Any other error means that Redis cannot answer.
+var finalErrors = []error{store.ErrNewer, store.ErrGarbage, intent.ErrTaken, ledger.ErrNotFound, directory.ErrGone}

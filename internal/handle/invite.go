@@ -35,7 +35,7 @@ type subject struct {
 	known        fate.Known
 	owner, token string        // of its intent, as last seen
 	since        time.Time     // of its first call of unknown outcome, on our clock
-	first        time.Time     // the same on Redis's clock, unless a person has had it retried since
+	sinceOnRedis time.Time     // the same on Redis's clock; zero if a person has had it retried since
 	campaign     fate.Campaign // how its campaign stands
 }
 
@@ -94,7 +94,7 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 	var admitted []string // of whom Clerk might take a second invitation although they are users
 	for i := range subjects {
 		s := &subjects[i]
-		s.known.Intent.Restored = s.known.Intent.Open && restored.Before(s.first)
+		s.known.Intent.Restored = s.known.Intent.Open && restored.Before(s.sinceOnRedis)
 		if s.known.Intent.Open && (!s.known.Foreign || s.known.Intent.Restored) { // of others nothing was lost
 			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
 		}
@@ -108,19 +108,18 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 	service := h.service(ctx, subjects)
 	decisions := make([]fate.Decision, len(subjects))
 	for i, s := range subjects {
-		of := found[s.recipient.Folded()]
+		answer := found[s.recipient.Folded()]
 		s.known.Service = service
 		if s.known.Intent.Restored {
-			s.known.Gone, s.known.User = of.Gone, slices.Contains(users, s.recipient.Folded())
+			s.known.Gone, s.known.User = answer.Gone, slices.Contains(users, s.recipient.Folded())
 		}
 		backoff := h.policy.Backoff(s.known.Unanswered + 1)
-		decisions[i] = s.known.AfterQuestion(of.IDs, err, backoff, h.rules)
+		decisions[i] = s.known.AfterQuestion(answer.IDs, err, backoff, h.rules)
 	}
 	return decisions
 }
 
-// service reads how Clerk has served others, if something is to be judged by that. While Redis cannot answer nothing
-// is.
+// service reads how Clerk has served others. It is nil if nobody is to be judged by that, or Redis cannot answer.
 func (h *Handler) service(ctx context.Context, subjects []subject) fate.Service {
 	if !slices.ContainsFunc(subjects, func(s subject) bool { return s.known.Unproven > 0 || s.known.Doubt != nil }) {
 		return nil
@@ -157,7 +156,7 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 		return i.known.AfterLookUp(*result.LookUp), err
 	}
 	claim := result.Claim
-	if err := i.adopt(claim); err != nil {
+	if err := i.adoptRecord(claim); err != nil {
 		return fate.Decision{}, err
 	}
 	i.known.Intent = fate.Intent{Open: claim.Verdict == fate.Granted}
@@ -168,8 +167,8 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Tried()+1), i.h.rules), nil
 }
 
-// adopt takes over the record that the claim has found. A first run has not read it before.
-func (i *inviteRun) adopt(claim intent.Claim) error {
+// adoptRecord takes over the record that the claim has found. A first run has not read it before.
+func (i *inviteRun) adoptRecord(claim intent.Claim) error {
 	if i.r.read || len(claim.Record) == 0 {
 		i.r.read = true
 		return nil
@@ -189,14 +188,15 @@ func (i *inviteRun) readIntent(ctx context.Context) error {
 	return i.h.persist(ctx, func(ctx context.Context) error {
 		standing, now, err := i.h.intents.Standing(ctx, i.owner, i.wish.Address)
 		i.token, i.known.Intent, i.known.Now = standing.Token, standing.Intent, now
-		i.since, i.first = time.Now().Add(standing.Since.Sub(now)), firstOf(standing)
+		i.since, i.sinceOnRedis = time.Now().Add(standing.Since.Sub(now)), sinceUnlessRetried(standing)
 		return err
 	})
 }
 
-// firstOf gives the instant by which it is judged whether a call may have been made that a restored copy of Redis does
-// not know; zero if a person has decided since.
-func firstOf(standing intent.Standing) time.Time {
+// sinceUnlessRetried gives when the first call of unknown outcome was claimed. If Redis was restored from a copy after
+// that, the copy may not know of a later call. It is zero if a person has had the recipient retried since, and so has
+// decided that.
+func sinceUnlessRetried(standing intent.Standing) time.Time {
 	if standing.Reopened() {
 		return time.Time{}
 	}

@@ -104,13 +104,13 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 
 // revokeAll revokes what is pending of an address or a campaign. All of it is collected first: revoking shortens the
 // list. A run that is broken off harms nobody: the next one finds what is pending still.
-func (h *Handler) revokeAll(ctx context.Context, r *run, of tasks.RevokePayload) error {
+func (h *Handler) revokeAll(ctx context.Context, r *run, what tasks.RevokePayload) error {
 	lag := h.policy.Settle + policy.SettleMargin
 	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
-	found, err := finder.Pending(ctx, of)
+	found, err := finder.Pending(ctx, what)
 	switch {
 	case errors.Is(err, ask.ErrIncomplete):
-		return h.failedAll(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
+		return h.failedRun(ctx, r, fate.Failure{Code: codeListIncomplete, Message: err.Error()})
 	case err != nil:
 		return noCampaign(err)
 	}

@@ -12,14 +12,14 @@ import (
 	"example.com/usher/tasks"
 )
 
-// invites are those that run or wait.
+// invites are those that run or wait in s process.
 type invites struct {
 	mu   sync.Mutex
-	runs map[*inviteLife]bool
+	runs map[*stoppable]bool
 }
 
-// inviteLife lets a run of an invite be ended.
-type inviteLife struct {
+// stoppable is a run of an invite that can be ended.
+type stoppable struct {
 	id      string // of the task
 	address store.AddressID
 	end     context.CancelCauseFunc
@@ -36,13 +36,13 @@ var (
 func (h *Handler) inviteUntilStopped(ctx context.Context, r *run, payload tasks.InvitePayload) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	life := &inviteLife{r.id, store.IDOf(payload.Recipient.EmailAddress), cancel}
+	s := &stoppable{r.id, store.IDOf(payload.Recipient.EmailAddress), cancel}
 	h.invites.mu.Lock()
-	h.invites.runs[life] = true
+	h.invites.runs[s] = true
 	h.invites.mu.Unlock()
 	defer func() {
 		h.invites.mu.Lock()
-		delete(h.invites.runs, life)
+		delete(h.invites.runs, s)
 		h.invites.mu.Unlock()
 	}()
 	err := h.invite(ctx, r, payload)
@@ -62,18 +62,19 @@ func (h *Handler) inviteUntilStopped(ctx context.Context, r *run, payload tasks.
 	return err
 }
 
-// StopInvites ends the runs of invites that wait and are to wait no longer, until the context ends.
+// StopInvites looks, until the context ends, which invites are cancelled by now, or their addresses forgotten, and ends
+// their runs. One that is in a call first gets its answer.
 func (h *Handler) StopInvites(ctx context.Context) {
 	for policy.Sleep(ctx, policy.StoppedCheck) == nil {
-		var lives []*inviteLife
+		var waiting []*stoppable
 		var ids []string
 		var addresses []store.AddressID
 		h.invites.mu.Lock()
-		for life := range h.invites.runs {
-			lives, ids, addresses = append(lives, life), append(ids, life.id), append(addresses, life.address)
+		for one := range h.invites.runs {
+			waiting, ids, addresses = append(waiting, one), append(ids, one.id), append(addresses, one.address)
 		}
 		h.invites.mu.Unlock()
-		if len(lives) == 0 {
+		if len(waiting) == 0 {
 			continue
 		}
 		forgotten, err := h.tombstones.Forgotten(ctx, addresses...)
@@ -84,12 +85,12 @@ func (h *Handler) StopInvites(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		for i, life := range lives {
+		for i, one := range waiting {
 			switch {
 			case forgotten[i]:
-				life.end(errForgotten)
+				one.end(errForgotten)
 			case records[i].State.Ended():
-				life.end(errCancelled)
+				one.end(errCancelled)
 			}
 		}
 	}
