@@ -57,7 +57,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		}
 		asked := string(options.asked([]byte(digest)))
 		r := record.Record{Type: TypeBulkInvite, Queue: queue, Campaign: name, Digest: asked}
-		found, err := c.claim(ctx, own, r, options.At)
+		found, err := c.takeID(ctx, own, r, options.At)
 		if err != nil {
 			return Task{}, err
 		}
@@ -177,9 +177,9 @@ func (r BulkRequest) prepare() (list, error) {
 // derived begins the names that derive from rows.
 const derived = "bulk-"
 
-// nameOf gives the name of a list's campaign; nothing if derive gives no key for it. A name that derives from nothing
-// but the rows tells who sees it whether an address that he tries is the one of the list. Such a name counts only if an
-// earlier version has given it to a campaign.
+// nameOf gives the name of a list's campaign; nothing if derive gives no key for it. Without a key anybody who sees the
+// name could try addresses until one gives the same name. A name without a key counts only if an earlier version has
+// given it to a campaign.
 func (c *Client) nameOf(
 	ctx context.Context, l list, derive func(ctx context.Context, purpose string) (key []byte, err error),
 ) (string, error) {

@@ -223,7 +223,7 @@ func (c *Client) enqueue(
 	id := options.id()
 	if options.ID != "" {
 		own := record.Record{Type: kind, Queue: queue, Digest: digest(kind, options.asked(identity))}
-		found, err := c.claim(ctx, id, own, options.At)
+		found, err := c.takeID(ctx, id, own, options.At)
 		if errors.Is(err, ErrConflict) {
 			task, _ := c.existing(ctx, id) // what is known of it says what to do
 			return task, err
@@ -250,10 +250,10 @@ func (c *Client) enqueue(
 	return enqueued, nil
 }
 
-// claim takes an id of the producer's own, or returns what is known of the task that has it. With another payload
-// that is ErrConflict. An id is free again whose task is dead and whose dead letter was deleted, once asynq has done
-// with the task.
-func (c *Client) claim(
+// takeID takes an id of the producer's own, or returns what is known of the task that has it. With another payload
+// that is ErrConflict. The id of a dead task is free again when its dead letter is deleted and asynq does not know the
+// task any more.
+func (c *Client) takeID(
 	ctx context.Context, id string, own record.Record, at time.Time,
 ) (found record.Record, err error) {
 	own.State = record.Open
