@@ -21,7 +21,7 @@ type Lane string
 const (
 	Interactive  Lane = "interactive"  // invite: somebody is waiting for it
 	Campaign     Lane = "campaign"     // bulk-invite: drives a list for hours
-	Housekeeping Lane = "housekeeping" // revoke and sync-list: never held up by the create limits
+	Housekeeping Lane = "housekeeping" // revoke, delete and sync-list: never held up by the create limits
 )
 
 // Lanes lists every lane.

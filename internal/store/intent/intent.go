@@ -3,9 +3,12 @@
 // became of the call. While the outcome of a call is not known nobody calls for that address; its owner asks Clerk
 // instead.
 //
-// The intents of one address are a hash: a field for each owner (a task, or a campaign), and one for each invitation
-// that has settled an intent a short while ago, so that none settles two, or that was deleted at Clerk on request. A
-// hash with an intent in it does not expire.
+// The intents of one address are a hash. It has a field for each owner, a task (t:ID) or a campaign (c:NAME), and a
+// field (=ID) for each invitation that has settled an intent a short while ago, so that none settles two, or that was
+// deleted at Clerk on request. A hash with an intent in it does not expire.
+//
+// Who may call for an address now is decided by claim in Lua: an owner may if no other owner's intent stands in its way
+// and it knows what became of its own calls.
 package intent
 
 import (
@@ -92,14 +95,17 @@ func Over(stored string, before time.Time) bool {
 // Lua is what scripts that claim or settle intents begin with, after store.Clock.
 //
 //	claim(key, owner, token, till, born, lost): 'ok', with since and how it stands now as Parse reads it; 'busy', with
-//	  the instant at which asking again makes sense; or 'unsure'. An owner that was born before Redis may have lost
-//	  its memory, and of whom it has known no call since, is unsure: the record of one may be lost
+//	  the instant at which asking again makes sense; or 'unsure'. An owner is also unsure if Redis may have lost its
+//	  memory after the owner was born (enqueued) and has known no call of the owner's since: a record may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
 //	  intent)
 //	all(key): the hash, for parse, busy, tidy and told
+//	tidy(key, all): lets a hash without intents expire, after ten minutes
+//	blocks(state): whether an intent stands in the way of other owners
+//	busy(all, owner): when asking again makes sense, if another owner's intent stands in the way
 //	drop(key, owner): forgets an owner that has made nothing, as far as is known, and will never call again
 //	standing(key, owner): as Parse reads it
 //

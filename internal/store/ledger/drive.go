@@ -28,10 +28,10 @@ type Batch struct {
 	Hold string
 }
 
-// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: one
-// whose address somebody else has claimed waits a while longer, and one of whose earlier call nobody knows the end is
-// unsure. It passes over a slice of such at most, so there may be more although fewer than were wanted are taken. A
-// repeated request gets what it got the first time.
+// takeScript takes waiting recipients. For a call, which only a running campaign makes, it claims their addresses: a
+// recipient whose address somebody else has claimed waits a while longer, and one with an earlier call of unknown
+// outcome becomes unsure. It passes over at most a slice of these, so it may take fewer than were asked for although
+// more wait. A repeated request gets what it got the first time.
 //
 // KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  list of the ids that were taken, behind an empty one
 // KEYS[14] -> usher:{once}:redis
@@ -371,8 +371,8 @@ end
 return cjson.encode(p)
 `)
 
-// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease; a running
-// campaign with nothing left is finished by it.
+// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease. It is also what
+// finishes a running campaign that has nothing left.
 func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (_ Progress, err error) {
 	defer store.Wrap(&err, "reading the progress of campaign %s", name)
 	var p struct {

@@ -70,11 +70,11 @@ const request = "request:"
 //	  before that is known. It tells whether it has looked at all of them
 //	count_dead(row, n): counts a dead recipient, in all and by its code
 //	counts(): how many recipients are in each part of the ledger: waiting, singles, ready, unsure, later and open
-//	erase(id): removes a recipient that was forgotten on request, and what tells that it was another one's address; a
-//	  call that it is in goes on, and its outcome is not written
+//	erase(id): removes a recipient that was forgotten on request, and its links in mended. A call that it is in goes
+//	  on, and its outcome is not written
 //
-// mended is the key of a hash. Of an address that was replaced by another one in its row, it has the id of that under
-// its own. Under from: and the id of a row, it has the first address of the row, as text.
+// mended is the key of a hash. It maps the id of an address that was replaced to the id of the one that has its place.
+// Under from: and the id of a row it has the row's first address, as text.
 const prelude = store.Clock + store.TombstoneLua + intent.Lua + deadletter.Lua + lease + slice + store.RequestKeep + `
 local meta, rows, waiting, singles, later, open, ready, unsure, running, lost, tombstones, letters = unpack(KEYS)
 local name, owner, intents, letter_keys = unpack(ARGV, 1, 4)

@@ -428,8 +428,7 @@ func (l *Ledgers) Erase(ctx context.Context, id store.AddressID) (campaigns int,
 	return campaigns, names.Err()
 }
 
-// eraseStagedScript empties a recipient's row in a staged upload; the commit leaves its id out because of its
-// tombstone.
+// eraseStagedScript empties a recipient's row in a staged upload. Its id stays, and moveScript leaves it out.
 //
 // KEYS[1] -> usher:{once}:c:NAME:stage:UPLOAD
 // KEYS[2] -> usher:{once}:c:NAME:request:TOKEN  there if it was emptied, for a repeated request; NAME is empty

@@ -16,7 +16,7 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// RoundTrip is how many recipients are staged in one.
+// RoundTrip is how many recipients are staged in one round trip.
 const RoundTrip = stageAtOnce * stageChunk
 
 const (
