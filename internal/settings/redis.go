@@ -30,6 +30,10 @@ var defaults = map[string]string{
 // Commands are attempted again anyway.
 const dialAttempts = 1
 
+// noIdentity keeps go-redis from telling its name and version (CLIENT SETINFO) on each connection. Redis 7.0 does not
+// know that, so the documented user cannot have the right to it, and Redis 7.2 would log each refusal.
+const noIdentity = true
+
 // go-redis reads only once a minute which nodes of a cluster are masters, unless a node tells it. A master that has
 // died tells nothing, so that nobody would turn to its successor.
 const clusterReload = time.Second

@@ -176,7 +176,7 @@ func (p parts) single(scheme string) (t target, want string) {
 	if err != nil {
 		return t, wantParameters
 	}
-	o.ContextTimeoutEnabled, o.DialerRetries = true, dialAttempts
+	o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, dialAttempts, noIdentity
 	return target{single: o, tls: o.TLSConfig}, ""
 }
 
@@ -207,7 +207,7 @@ func (p parts) sentinel(scheme string) (t target, want string) {
 	if err != nil {
 		return t, wantParameters
 	}
-	o.ContextTimeoutEnabled, o.DialerRetries = true, cmp.Or(o.DialerRetries, dialAttempts)
+	o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, cmp.Or(o.DialerRetries, dialAttempts), noIdentity
 	return target{failover: o, tls: o.TLSConfig}, ""
 }
 
@@ -220,7 +220,7 @@ func (p parts) cluster(scheme string) (t target, want string) {
 	if err != nil {
 		return t, wantParameters
 	}
-	o.ContextTimeoutEnabled, o.DialerRetries = true, cmp.Or(o.DialerRetries, dialAttempts)
+	o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, cmp.Or(o.DialerRetries, dialAttempts), noIdentity
 	o.ClusterStateReloadInterval = clusterReload
 	return target{cluster: o, tls: o.TLSConfig}, ""
 }

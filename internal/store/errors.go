@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,24 @@ var (
 // IsFull tells that Redis has refused a write because its memory is used up (maxmemory). asynq tells it only in words.
 func IsFull(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "OOM command not allowed")
+}
+
+// What Redis says of a command in a script that its user has no right to: until 7.0, and since 7.2. Valkey says the
+// latter.
+const (
+	noRight70 = "can't run this command"
+	noRight72 = "ACL failure in script"
+)
+
+// Refused tells an answer with which Redis refuses a command, whoever asks, from one about what the command found. It
+// is told only in words.
+func Refused(err error) bool {
+	if _, answered := errors.AsType[redis.Error](err); !answered {
+		return false
+	}
+	return slices.ContainsFunc([]string{
+		"NOPERM", "OOM ", "MISCONF ", "READONLY ", "nknown command", "nknown Redis command", noRight70, noRight72,
+	}, func(part string) bool { return strings.Contains(err.Error(), part) })
 }
 
 // Partial is the error of a reading that has given all but some: it says which, and why. Nil means none.

@@ -32,8 +32,8 @@ for _, line in ipairs(ARGV) do
   for word in string.gmatch(line, '%S+') do command[#command + 1] = word == 'k' and KEYS[1] or word end
   local answer = redis.pcall(unpack(command))
   local err = type(answer) == 'table' and answer.err or ''
-  local no = string.find(err, "can't run this command", 1, true) or string.find(err, 'nknown', 1, true)
-  if no and not named[command[1]] then
+  local function says(words) return string.find(err, words, 1, true) end
+  if (says("` + noRight70 + `") or says('` + noRight72 + `') or says('nknown')) and not named[command[1]] then
     refused[#refused + 1], named[command[1]] = command[1], true
   end
 end

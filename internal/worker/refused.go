@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"example.com/usher/internal/store"
 )
 
 // refusals are the commands and scripts that Redis refuses to carry out at present, whoever asks. It is a hook of a
@@ -35,19 +37,12 @@ const (
 	refusedLast = 150 * time.Second
 )
 
-// refused tells an answer with which Redis refuses a command from one about what the command found.
-func refused(err error) bool {
-	return answeredWithError(err) && slices.ContainsFunc([]string{
-		"NOPERM", "OOM ", "MISCONF ", "READONLY ", "nknown command", "nknown Redis command", "can't run this command",
-	}, func(part string) bool { return strings.Contains(err.Error(), part) })
-}
-
 // note notes the answer to a command.
 func (r *refusals) note(cmd redis.Cmder, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case refused(err) && !slices.Contains([]string{"info", "config", "hello", "blmove"}, cmd.Name()): // optional
+	case store.Refused(err) && !slices.Contains([]string{"info", "config", "hello", "blmove"}, cmd.Name()): // optional
 		now := time.Now()
 		if r.now == nil {
 			r.now = map[string]refusal{}
