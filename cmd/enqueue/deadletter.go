@@ -260,11 +260,11 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	ask := !c.Yes && !c.DryRun
 	count := 0
 	if ask {
-		n, err := a.desk.CountLetters(a.ctx, c.letters())
+		counted, err := a.desk.CountLetters(a.ctx, c.letters(), 0)
 		if _, err = store.SplitPartial(err); err != nil {
 			return err
 		}
-		if count = n; count == 0 {
+		if count = counted.N; count == 0 {
 			unreadable, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error { return nil }))
 			if err == nil {
 				a.out.say("%s deleted.", plural(count, "dead letter"))

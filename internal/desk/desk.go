@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -130,7 +131,8 @@ func (d *Desk) EachSchedule(ctx context.Context, do func(schedule.Standing) erro
 type Letters struct {
 	IDs                    []string
 	Code, Campaign, Reason string
-	NoCode                 bool // those without a code
+	NoCode                 bool      // those without a code
+	Until                  time.Time // those that failed no later, to the millisecond; zero: whenever they failed
 	// Unreadable gives those too that cannot be read, if all that is chosen are ids: an Entry with nothing but its id.
 	Unreadable bool
 	// InOrder gives those of one campaign in the order of its list, and then what else is about it.
@@ -240,18 +242,21 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 	})
 }
 
-// CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read.
-func (d *Desk) CountLetters(ctx context.Context, chosen Letters) (int, error) {
+// CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read. It
+// stops counting when that has taken so long; 0: never.
+func (d *Desk) CountLetters(
+	ctx context.Context, chosen Letters, within time.Duration,
+) (deadletter.Counted, error) {
 	if len(chosen.IDs) == 0 {
-		return d.DeadLetters.CountChosen(ctx, chosen.Filter())
+		return d.DeadLetters.CountChosen(ctx, chosen.Filter(), within)
 	}
 	found, err := d.ReadLetters(ctx, chosen, func(deadletter.Entry) error { return nil })
-	return found.Matched, err
+	return deadletter.Counted{N: found.Matched, Looked: len(chosen.IDs), All: true}, err
 }
 
 // Filter is the choice as the store of dead letters knows it, but for ids.
 func (l Letters) Filter() deadletter.Filter {
-	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason, NoCode: l.NoCode}
+	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason, NoCode: l.NoCode, Until: l.Until}
 }
 
 func (d *Desk) letters(

@@ -154,7 +154,7 @@ const listed = 200
 // that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
 	var partial store.Partial
-	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), true, func(names []string) error {
+	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), func(names []string) error {
 		for some := range slices.Chunk(names, listed) { // who wants few reads no more
 			campaigns, garbage, err := l.heads(ctx, some...)
 			if err != nil {
