@@ -184,6 +184,44 @@ func (d *Desk) EachLetter(
 	return d.letters(ctx, chosen, d.DeadLetters.Each, do)
 }
 
+// deletedAtOnce is how many dead letters are deleted together.
+const deletedAtOnce = 100
+
+// DeleteLetters deletes the dead letters that are chosen, in the order of EachLetter, some at a time, and tells of
+// those that were there. The error is as EachLetter's, or what it broke off at; others were deleted then that come
+// before.
+func (d *Desk) DeleteLetters(
+	ctx context.Context, chosen Letters, told func([]deadletter.Entry),
+) (found FoundLetters, err error) {
+	var batch []deadletter.Entry
+	flush := func() error {
+		deleted, err := d.Retrier.DeleteEach(ctx, batch)
+		told(deleted)
+		batch = batch[:0]
+		return err
+	}
+	each := func(ctx context.Context, f deadletter.Filter, do func(deadletter.Entry) error) error {
+		return d.DeadLetters.EachOfSome(ctx, f, deletedAtOnce, do)
+	}
+	found, err = d.letters(ctx, chosen, each, func(e deadletter.Entry) error {
+		if e.FailedAt.IsZero() { // it cannot be read
+			deleted, err := d.Retrier.Delete(ctx, e.ID)
+			if deleted {
+				told([]deadletter.Entry{e})
+			}
+			return err
+		}
+		if batch = append(batch, e); len(batch) < deletedAtOnce {
+			return nil
+		}
+		return flush()
+	})
+	if _, brokenOff := store.SplitPartial(err); brokenOff != nil {
+		return found, err
+	}
+	return found, errors.Join(flush(), err)
+}
+
 // ReadLetters is EachLetter for a do that changes nothing: it holds a page of letters at a time.
 func (d *Desk) ReadLetters(
 	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,

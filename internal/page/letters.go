@@ -365,15 +365,25 @@ func letterCount(n int) string {
 }
 
 func retryLetters(v *visit) error {
-	return v.eachChosen("retried", func(e deadletter.Entry) (bool, error) {
-		_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
-		return err == nil, err
+	return v.eachChosen("retried", func(chosen desk.Letters, done func(int)) error {
+		_, err := v.desk.EachLetter(v.ctx, chosen, func(e deadletter.Entry) error {
+			_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
+			switch {
+			case err == nil:
+				done(1)
+			case errors.Is(err, deadletter.ErrNotFound): // somebody was faster
+				err = nil
+			}
+			return err
+		})
+		return err
 	})
 }
 
 func deleteLetters(v *visit) error {
-	return v.eachChosen("deleted", func(e deadletter.Entry) (bool, error) {
-		return v.desk.Retrier.Delete(v.ctx, e.ID)
+	return v.eachChosen("deleted", func(chosen desk.Letters, done func(int)) error {
+		_, err := v.desk.DeleteLetters(v.ctx, chosen, func(deleted []deadletter.Entry) { done(len(deleted)) })
+		return err
 	})
 }
 
@@ -382,28 +392,15 @@ const noteTime = time.Second
 
 // eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
 // are passed over.
-func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) error {
+func (v *visit) eachChosen(did string, do func(chosen desk.Letters, done func(int)) error) (err error) {
 	chosen := v.chosen()
 	words := chosen.Words()
-	cut, err := cutOff(v.r.PostFormValue("cut"))
-	if err != nil {
+	if chosen.Until, err = cutOff(v.r.PostFormValue("cut")); err != nil {
 		return err
 	}
 	n := 0
-	_, err = v.desk.EachLetter(v.ctx, chosen.Letters, func(e deadletter.Entry) error {
-		if e.FailedAt.After(cut) {
-			return nil
-		}
-		done, err := do(e)
-		if done {
-			n++
-		}
-		if errors.Is(err, deadletter.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	if _, err := store.SplitPartial(err); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
+	err = do(chosen.Letters, func(more int) { n += more })
+	if _, err := store.SplitPartial(err); err != nil {
 		if n > 0 {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), noteTime) // v's may have ended
 			defer cancel()

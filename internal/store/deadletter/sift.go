@@ -139,7 +139,7 @@ local function look(one, score, known)
 end
 
 while not over and spent < looks and told < most do
-  local n = math.min(500, looks, all and most or 500)
+  local n = math.min(250, looks, all and most or 250)
   local page = range(rank, rank + n, 'WITHSCORES')
   local ids, known = {}, {}
   for i = 1, #page, 2 do ids[#ids + 1] = page[i] end
@@ -164,8 +164,8 @@ return answer
 const (
 	// siftLooks is how many letters one script looks at, which takes Redis a few milliseconds.
 	siftLooks = 3000
-	// siftMost is how many ids one script tells.
-	siftMost = 500
+	// siftMost is how many ids one script tells: whoever reads their letters may have enough of them.
+	siftMost = 250
 )
 
 // sieve says how letters are sifted.
