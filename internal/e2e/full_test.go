@@ -52,7 +52,7 @@ func TestARedisThatIsFull(t *testing.T) {
 	} {
 		told := s.enqueue(command...)
 		last := told.Stderr[strings.LastIndex(strings.TrimSpace(told.Stderr), "\n")+1:]
-		if told.Exit != 1 || !strings.HasPrefix(last, "enqueue: Redis is full (its maxmemory is used up): nothing was enqueued.") {
+		if told.Exit != 1 || !strings.HasPrefix(last, "enqueue: Redis is full (its maxmemory is used up): nothing was changed.") {
 			t.Errorf("%v: %+v", command, told)
 		}
 		if coded := s.enqueue(append(command, "--json")...); !strings.Contains(coded.Stderr, `"code":"redis_full"`) {

@@ -2,7 +2,9 @@ package page
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -86,7 +88,7 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 	mend := w.get("/dead-letters/one?id=one").value("failed_at")
 	testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	cut := exact(time.Now())
-	const words = "Redis is full (its maxmemory is used up): nothing was enqueued. Raise its maxmemory"
+	const words = "Redis is full (its maxmemory is used up): nothing was changed. Raise its maxmemory"
 	for name, p := range map[string]page{
 		"pause":  w.post("/campaigns/spring/pause"),
 		"cancel": w.post("/campaigns/summer/cancel"),
@@ -94,10 +96,14 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 		"mend":   w.post("/dead-letters/mend", "id", "one", "failed_at", mend, "email_address", "new@example.com"),
 		"revoke": w.post("/invitations/revoke", "id", invitation(1, "").ID),
 		"upload": w.upload("email\nada@example.com\n"),
+		"delete": w.post("/dead-letters/delete", "cut", cut),
 	} {
 		if p.status != http.StatusServiceUnavailable || !strings.Contains(p.body, words) || strings.Contains(p.body, "OOM") {
 			t.Errorf("%s: status %d: %s", name, p.status, p.body)
 		}
+	}
+	if left := b.letters(); left != 2 {
+		t.Errorf("%d of 2 dead letters are left", left)
 	}
 	w.get("/").must(t, http.StatusOK, `<p class="alarm"`,
 		"No invitation is sent at present:</strong> Redis is full, and workers cannot work (raise its maxmemory, or "+
@@ -181,5 +187,40 @@ func TestARedisThatIsAwayIsTold(t *testing.T) {
 	b := setup(t, nil)
 	_ = b.rdb.ShutdownNoSave(t.Context()) // it gives no answer
 	b.browser().post("/campaigns/spring/pause").
-		must(t, http.StatusServiceUnavailable, "Redis cannot be reached (is it running, and REDIS_URL right?)")
+		must(t, http.StatusServiceUnavailable, "<h1>Redis cannot be reached</h1>",
+			"Redis cannot be reached (is it running, and REDIS_URL right?)")
 }
+
+// TestEachFaultHasItsTitle: a person who reads it knows whether Redis is to be looked at.
+func TestEachFaultHasItsTitle(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 1)
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "usher:{once}:c:spring:meta", "sent", "garbage").Err())
+	p := b.browser().get("/campaigns/spring").must(t, http.StatusServiceUnavailable,
+		"<h1>What Redis holds cannot be read</h1>", "ampaign spring")
+	if strings.Contains(p.body, "answer") {
+		t.Error(p.body)
+	}
+	for want, err := range map[string]error{
+		"Redis does not answer":                  context.DeadlineExceeded,
+		"Redis cannot be reached":                io.EOF,
+		"Redis does not serve this at present":   proto("LOADING Redis is loading the dataset in memory"),
+		"Redis refuses the user or the password": proto("NOAUTH Authentication required."),
+		"Redis is full":                          proto("OOM command not allowed when used memory > 'maxmemory'."),
+		"This has failed":                        errors.New("something else"),
+		"Nobody knows whether this was done":     fmt.Errorf("%w: %w", tasks.ErrUnsure, context.DeadlineExceeded),
+	} {
+		if p := asProblem(err); p.Title != want || p.status != http.StatusServiceUnavailable {
+			t.Errorf("%v: %+v, want %q", err, p, want)
+		}
+	}
+}
+
+// proto is an error of Redis.
+type proto string
+
+func (e proto) Error() string { return string(e) }
+
+// RedisError is for go-redis.
+func (proto) RedisError() {}
