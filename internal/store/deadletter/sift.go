@@ -163,7 +163,7 @@ return answer
 
 const (
 	// siftLooks is how many letters one script looks at, which takes Redis a few milliseconds.
-	siftLooks = 3000
+	siftLooks = 2000
 	// siftMost is how many ids one script tells: whoever reads their letters may have enough of them.
 	siftMost = 250
 )

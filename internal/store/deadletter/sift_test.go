@@ -311,7 +311,7 @@ func (n *commandsSent) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 func TestCountingStopsInTime(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
-	const all = 9000
+	const all = 6000
 	b, ctx := on(rdb), t.Context()
 	begin := fill(t, rdb, all)
 	taken := deadletter.Filter{Code: "taken"}
