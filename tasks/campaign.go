@@ -127,8 +127,8 @@ func (c *Client) EachCampaign(ctx context.Context, do func(Campaign) error) erro
 
 // CampaignsUnderWay tells how campaigns stand that are not over, at most limit of them, and how many more there are.
 // Those that run come first, then those that are paused, each the newest first, then those that are scheduled, the
-// soonest first. Of scheduled ones it knows those among the 200 newest campaigns. Campaigns that cannot be read are left
-// out.
+// soonest first. Of scheduled ones it knows those among the 200 newest campaigns. Campaigns that cannot be read are
+// left out.
 func (c *Client) CampaignsUnderWay(ctx context.Context, limit int) (campaigns []Campaign, more int, err error) {
 	heads, others, err := c.ledgers.UnderWay(ctx)
 	o := &oracle{client: c}

@@ -69,8 +69,8 @@ const (
 	Looks        = newestSlices * siftLooks
 )
 
-// Newest reads at most n of the dead letters behind a cursor that a filter chooses, the newest first. It looks at most
-// at Looks of them. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be
+// Newest reads at most n of the dead letters behind a cursor that a filter chooses, the newest first. It looks at
+// Looks of them at most. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be
 // ErrCursor.
 func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (page Page, err error) {
 	by := sieve{Filter: f, newest: true, looks: siftLooks}

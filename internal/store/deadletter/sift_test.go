@@ -264,8 +264,8 @@ func TestNewestGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
-// TestNothingIsFoundForLittle: a page of a filter that chooses nothing costs few commands, says how far it got, and goes
-// on there. So it is where facts are missing.
+// TestNothingIsFoundForLittle: a page of a filter that chooses nothing costs few commands, says how far it got, and
+// goes on there. So it is where facts are missing.
 func TestNothingIsFoundForLittle(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)

@@ -349,8 +349,8 @@ func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error)
 	return l.standings(ctx, heads)
 }
 
-// driven gives the campaigns that must have a driver, the newest 1,000 of them, and the newest ones of all. It tells how
-// many others must have one. Those that cannot be read are left out.
+// driven gives the campaigns that must have a driver, the newest 1,000 of them, and the newest ones of all. It tells
+// how many others must have one. Those that cannot be read are left out.
 func (l *Ledgers) driven(ctx context.Context, most int) (heads []Campaign, others int, err error) {
 	names, others, err := l.newestRunning(ctx)
 	newest, err2 := l.newest(ctx, most)
