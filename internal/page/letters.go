@@ -24,7 +24,7 @@ const (
 	// groupLook is how many of the newest dead letters are grouped by their cause.
 	groupLook = 1000
 	// countTime is how long the letters of a choice are counted before somebody is asked about them.
-	countTime = 150 * time.Millisecond
+	countTime = 200 * time.Millisecond
 )
 
 // choice is which dead letters a page or a form is about.
