@@ -125,16 +125,17 @@ func (c *Client) EachCampaign(ctx context.Context, do func(Campaign) error) erro
 	})
 }
 
-// CampaignsUnderWay tells how campaigns stand that are not over, at most limit of them, and whether there are more.
-// Those that run come first, then those that are paused, then those that are scheduled, the soonest first. Of scheduled
-// ones it knows those among the 200 newest campaigns. Campaigns that cannot be read are left out.
-func (c *Client) CampaignsUnderWay(ctx context.Context, limit int) (campaigns []Campaign, more bool, err error) {
-	heads, err := c.ledgers.UnderWay(ctx)
+// CampaignsUnderWay tells how campaigns stand that are not over, at most limit of them, and how many more there are.
+// Those that run come first, then those that are paused, each the newest first, then those that are scheduled, the
+// soonest first. Of scheduled ones it knows those among the 200 newest campaigns. Campaigns that cannot be read are
+// left out.
+func (c *Client) CampaignsUnderWay(ctx context.Context, limit int) (campaigns []Campaign, more int, err error) {
+	heads, others, err := c.ledgers.UnderWay(ctx)
 	o := &oracle{client: c}
 	for _, head := range heads[:min(len(heads), limit)] {
 		campaigns = append(campaigns, o.foretold(ctx, head))
 	}
-	return campaigns, len(heads) > limit, err
+	return campaigns, len(heads) - len(campaigns) + others, err
 }
 
 // Pause stops a campaign from making calls, but for those under way. Pausing it again changes nothing. The error is

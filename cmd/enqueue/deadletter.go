@@ -223,33 +223,6 @@ func (c *changeFlags) AfterApply() error {
 	return c.LettersFlags.AfterApply()
 }
 
-// change does something to all that are chosen and tells how many there were.
-func (c *changeFlags) change(a *app, done string, do func(id string, answer view) error) error {
-	count, each := 0, c.each
-	if c.DryRun {
-		each = c.read
-	}
-	err := each(a, func(e deadletter.Entry) error {
-		answer := view{"id": e.ID, "dry_run": c.DryRun}
-		if c.DryRun {
-			a.out.say("%s  %s  %s", e.ID, aboutWhom(e), codeOr(e.Failure.Code))
-		} else if err := do(e.ID, answer); err != nil {
-			return err
-		}
-		count++
-		a.out.object(answer)
-		if !c.DryRun {
-			a.work.parts(count, "dead letter", done)
-		}
-		return nil
-	})
-	if c.DryRun {
-		done = "would be " + done
-	}
-	a.out.say("%s %s.", plural(count, "dead letter"), done)
-	return err
-}
-
 type deadDeleteCommand struct {
 	changeFlags
 	Yes bool `help:"Do not ask."`
@@ -260,11 +233,11 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	ask := !c.Yes && !c.DryRun
 	count := 0
 	if ask {
-		n, err := a.desk.CountLetters(a.ctx, c.letters())
+		counted, err := a.desk.CountLetters(a.ctx, c.letters(), 0)
 		if _, err = store.SplitPartial(err); err != nil {
 			return err
 		}
-		if count = n; count == 0 {
+		if count = counted.N; count == 0 {
 			unreadable, err := store.SplitPartial(c.read(a, func(deadletter.Entry) error { return nil }))
 			if err == nil {
 				a.out.say("%s deleted.", plural(count, "dead letter"))
@@ -275,10 +248,34 @@ func (c *deadDeleteCommand) Run(a *app) error {
 	if err := a.confirm(!ask, "Delete "+plural(count, "dead letter")+" for good?"); err != nil {
 		return err
 	}
-	return c.change(a, "deleted", func(id string, _ view) error {
-		_, err := a.desk.Retrier.Delete(a.ctx, id)
-		return err
+	if c.DryRun {
+		return c.show(a)
+	}
+	count = 0
+	found, err := a.desk.DeleteLetters(a.ctx, c.letters(), func(deleted []deadletter.Entry) {
+		count += len(deleted)
+		for _, e := range deleted {
+			a.out.object(view{"id": e.ID, "dry_run": false})
+		}
+		if count > 0 {
+			a.work.parts(count, "dead letter", "deleted")
+		}
 	})
+	a.out.say("%s deleted.", plural(count, "dead letter"))
+	return c.judge(a, found, desk.PartlyDone(count, err))
+}
+
+// show shows which letters would be deleted.
+func (c *deadDeleteCommand) show(a *app) error {
+	count := 0
+	err := c.read(a, func(e deadletter.Entry) error {
+		a.out.say("%s  %s  %s", e.ID, aboutWhom(e), codeOr(e.Failure.Code))
+		a.out.object(view{"id": e.ID, "dry_run": true})
+		count++
+		return nil
+	})
+	a.out.say("%s would be deleted.", plural(count, "dead letter"))
+	return err
 }
 
 type deadExportCommand struct {

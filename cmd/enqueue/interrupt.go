@@ -91,7 +91,7 @@ func (w *work) begun(format string, args ...any) {
 
 // parts notes how many of several things are certain to be done, such as 2 dead letters that are retried.
 func (w *work) parts(n int, noun, done string) {
-	w.begun("%s %s for certain, and perhaps one more; repeat it for the rest: nothing is %s twice", plural(n, noun), done,
+	w.begun("%s %s for certain, and perhaps some more; repeat it for the rest: nothing is %s twice", plural(n, noun), done,
 		done)
 }
 

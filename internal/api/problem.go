@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
@@ -215,24 +212,19 @@ func problemOf(err error) *Problem {
 		return problem(http.StatusConflict, wrongState, "%s", said)
 	case is(desk.ErrKeyRefused, policy.ErrNamespace):
 		return problem(http.StatusConflict, clerkRefuses, "%s", said)
-	case store.IsFull(err):
-		return problem(http.StatusServiceUnavailable, redisFull, "Redis is full; nothing was done").after(60)
+	case store.IsFull(err) && !is(tasks.ErrUnsure):
+		return problem(http.StatusServiceUnavailable, redisFull, "Redis is full; %s", desk.Undone(err)).after(60)
 	case is(tasks.ErrUnsure, tasks.ErrHeld):
 		const repeat = "%s; repeat the request: that adds nothing twice"
 		return problem(http.StatusServiceUnavailable, unsure, repeat, said).after(1)
 	case is(desk.ErrLeft, desk.ErrAtClerk, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, unfinished,
 			"it could not be finished in time; repeat the request: it goes on where it was").after(5)
-	case noRedis(err), is(redis.ErrPoolTimeout, io.EOF):
-		return problem(http.StatusServiceUnavailable, unavailable, "Redis cannot be reached").after(1)
+	}
+	if fault, _ := desk.RedisFault(err); fault != "" {
+		return problem(http.StatusServiceUnavailable, unavailable, "%s", fault).after(1)
 	}
 	return problem(http.StatusInternalServerError, internalFault, "the server has failed at this request")
-}
-
-func noRedis(err error) bool {
-	_, isNet := errors.AsType[net.Error](err)
-	return isNet || redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") ||
-		redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY")
 }
 
 // faultsOf gives the faults of recipients and requests as a client sees them.

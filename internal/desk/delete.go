@@ -38,7 +38,8 @@ func (d *Desk) Deletable(ctx context.Context, name string) (c Deletable, err err
 	case r.Unsettled > 0:
 		return c, fmt.Errorf("campaign %s, %d of its recipients: %w", name, r.Unsettled, ledger.ErrUnsettled)
 	}
-	c.DeadLetters, err = d.DeadLetters.CountChosen(ctx, deadletter.Filter{Campaign: name})
+	counted, err := d.DeadLetters.CountChosen(ctx, deadletter.Filter{Campaign: name}, 0)
+	c.DeadLetters = counted.N
 	return c, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -130,7 +131,8 @@ func (d *Desk) EachSchedule(ctx context.Context, do func(schedule.Standing) erro
 type Letters struct {
 	IDs                    []string
 	Code, Campaign, Reason string
-	NoCode                 bool // those without a code
+	NoCode                 bool      // those without a code
+	Until                  time.Time // those that failed no later, to the millisecond; zero: whenever they failed
 	// Unreadable gives those too that cannot be read, if all that is chosen are ids: an Entry with nothing but its id.
 	Unreadable bool
 	// InOrder gives those of one campaign in the order of its list, and then what else is about it.
@@ -180,6 +182,44 @@ func (d *Desk) EachLetter(
 	ctx context.Context, chosen Letters, do func(deadletter.Entry) error,
 ) (found FoundLetters, err error) {
 	return d.letters(ctx, chosen, d.DeadLetters.Each, do)
+}
+
+// deletedAtOnce is how many dead letters are deleted together.
+const deletedAtOnce = 100
+
+// DeleteLetters deletes the dead letters that are chosen, in the order of EachLetter, some at a time, and tells of
+// those that were there. The error is as EachLetter's, or what it broke off at; others were deleted then that come
+// before.
+func (d *Desk) DeleteLetters(
+	ctx context.Context, chosen Letters, told func([]deadletter.Entry),
+) (found FoundLetters, err error) {
+	var batch []deadletter.Entry
+	flush := func() error {
+		deleted, err := d.Retrier.DeleteEach(ctx, batch)
+		told(deleted)
+		batch = batch[:0]
+		return err
+	}
+	each := func(ctx context.Context, f deadletter.Filter, do func(deadletter.Entry) error) error {
+		return d.DeadLetters.EachOfSome(ctx, f, deletedAtOnce, do)
+	}
+	found, err = d.letters(ctx, chosen, each, func(e deadletter.Entry) error {
+		if e.FailedAt.IsZero() { // it cannot be read
+			deleted, err := d.Retrier.Delete(ctx, e.ID)
+			if deleted {
+				told([]deadletter.Entry{e})
+			}
+			return err
+		}
+		if batch = append(batch, e); len(batch) < deletedAtOnce {
+			return nil
+		}
+		return flush()
+	})
+	if _, brokenOff := store.SplitPartial(err); brokenOff != nil {
+		return found, err
+	}
+	return found, errors.Join(flush(), err)
 }
 
 // ReadLetters is EachLetter for a do that changes nothing: it holds a page of letters at a time.
@@ -240,18 +280,21 @@ func (d *Desk) readInOrder(ctx context.Context, campaign string, do func(deadlet
 	})
 }
 
-// CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read.
-func (d *Desk) CountLetters(ctx context.Context, chosen Letters) (int, error) {
+// CountLetters is how many dead letters are chosen. It reads hardly any of them, and leaves out what cannot be read. It
+// stops counting when that has taken so long; 0: never.
+func (d *Desk) CountLetters(
+	ctx context.Context, chosen Letters, within time.Duration,
+) (deadletter.Counted, error) {
 	if len(chosen.IDs) == 0 {
-		return d.DeadLetters.CountChosen(ctx, chosen.Filter())
+		return d.DeadLetters.CountChosen(ctx, chosen.Filter(), within)
 	}
 	found, err := d.ReadLetters(ctx, chosen, func(deadletter.Entry) error { return nil })
-	return found.Matched, err
+	return deadletter.Counted{N: found.Matched, Looked: len(chosen.IDs), All: true}, err
 }
 
 // Filter is the choice as the store of dead letters knows it, but for ids.
 func (l Letters) Filter() deadletter.Filter {
-	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason, NoCode: l.NoCode}
+	return deadletter.Filter{Code: l.Code, Campaign: l.Campaign, Reason: l.Reason, NoCode: l.NoCode, Until: l.Until}
 }
 
 func (d *Desk) letters(

@@ -59,13 +59,40 @@ func PartlyDone(done int, err error) error {
 	return &PartlyDoneError{done, err}
 }
 
+// RedisFault says in a few words what is wrong with Redis itself, so that nothing can be read or written, and what a
+// person should ask. It is empty if nothing is. That it is full is another matter: then it can be read.
+func RedisFault(err error) (fault, ask string) {
+	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return "Redis does not serve this at present", "does it start, or is it a replica?"
+		}
+	}
+	unreachable, isNet := errors.AsType[net.Error](err)
+	isNet = isNet && !isA[*fs.PathError](err) // which is both
+	switch {
+	case settings.RefusedLogin(err):
+		return "Redis refuses the user or the password", "is REDIS_URL right?"
+	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
+		return "Redis does not answer", "is it overloaded, or REDIS_URL wrong?"
+	case isNet, errors.Is(err, io.EOF):
+		return "Redis cannot be reached", "is it running, and REDIS_URL right?"
+	}
+	return "", ""
+}
+
+// Undone says what was not done when Redis was too full for it.
+func Undone(err error) string {
+	if p, ok := errors.AsType[*PartlyDoneError](err); ok && p.Done > 0 {
+		return fmt.Sprintf("it was done for %d, and not for the others", p.Done)
+	}
+	return "nothing was changed"
+}
+
 // Explain tells an error to a person: what kind it is, and what to do where the error itself does not say.
 func Explain(err error) (kind Kind, words string) {
 	const (
-		refused     = "Redis refuses the user or the password (is REDIS_URL right?): "
-		full        = "Redis is full (its maxmemory is used up): "
-		unreachable = "Redis cannot be reached (is it running, and REDIS_URL right?): "
-		makeRoom    = "Raise its maxmemory, or make room: enqueue campaign delete works all the same"
+		full     = "Redis is full (its maxmemory is used up): "
+		makeRoom = ". Raise its maxmemory, or make room: enqueue campaign delete works all the same"
 	)
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
@@ -77,11 +104,7 @@ func Explain(err error) (kind Kind, words string) {
 	case is(tasks.ErrUnsure) && store.IsFull(err):
 		return Unsure, full + words
 	case store.IsFull(err):
-		did := "nothing was enqueued. "
-		if p, ok := errors.AsType[*PartlyDoneError](err); ok && p.Done > 0 {
-			did = fmt.Sprintf("it was done for %d, and not for the others. ", p.Done)
-		}
-		return FullRedis, full + did + makeRoom
+		return FullRedis, full + Undone(err) + makeRoom
 	case is(tasks.ErrUnsure):
 		return Unsure, words
 	case is(tasks.ErrHeld):
@@ -102,10 +125,9 @@ func Explain(err error) (kind Kind, words string) {
 		return NotDeletable, words
 	case is(ledger.ErrOver):
 		return Over, words
-	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		return NoRedis, refused + words
-	case isA[net.Error](err) && !isA[*fs.PathError](err), is(redis.ErrPoolTimeout, io.EOF): // a PathError is both
-		return NoRedis, unreachable + words
+	}
+	if fault, ask := RedisFault(err); fault != "" {
+		return NoRedis, fault + " (" + ask + "): " + words
 	}
 	return Failed, words
 }

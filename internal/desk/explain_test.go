@@ -7,6 +7,7 @@ import (
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -44,7 +45,28 @@ func TestARedisThatFillsUpMidwaySaysWhatWasDone(t *testing.T) {
 		t.Errorf("%s: %s", kind, words)
 	}
 	_, err = d.CarryOut(t.Context(), desk.MendPlan{Retry: plan.Retry[2:]}, func(desk.Retried) {})
-	if _, words := desk.Explain(err); !strings.Contains(words, "nothing was enqueued") {
+	if _, words := desk.Explain(err); !strings.Contains(words, "nothing was changed") {
 		t.Error(words)
+	}
+}
+
+// TestARedisThatWantsALoginIsExplained, whatever it says to a command of many arguments.
+func TestARedisThatWantsALoginIsExplained(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t, "--requirepass", "secret").Addr)
+	many := make([]any, 12)
+	many[0] = "del"
+	for i := range many[1:] {
+		many[i+1] = "key"
+	}
+	for name, err := range map[string]error{
+		"few": rdb.Ping(t.Context()).Err(), "many": rdb.Do(t.Context(), many...).Err(),
+	} {
+		if !settings.RefusedLogin(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if kind, words := desk.Explain(err); kind != desk.NoRedis || !strings.Contains(words, "refuses the user") {
+			t.Errorf("%s: %s: %s", name, kind, words)
+		}
 	}
 }

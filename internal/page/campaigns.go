@@ -117,7 +117,7 @@ type question struct {
 	Action, Button          string
 	Back                    string
 	Fields                  map[string]string
-	Count                   int
+	Nothing                 bool // there is nothing to do it to
 	Cut                     time.Time
 	Mild                    bool // nothing is lost by it
 }
@@ -135,7 +135,8 @@ func confirmCancel(v *visit) (any, error) {
 		Title:       "Cancel campaign " + c.Name + "?",
 		Ask:         fmt.Sprintf("%s of %s will not be invited.", count(c.Remaining), count(c.Recipients)),
 		Consequence: "A cancelled campaign cannot be resumed. Calls that are under way end, and what was sent stays sent.",
-		Action:      path + "/cancel", Button: "Cancel the campaign", Back: path, Count: c.Remaining, Cut: time.Now().UTC(),
+		Action:      path + "/cancel", Button: "Cancel the campaign", Back: path, Nothing: c.Remaining == 0,
+		Cut: time.Now().UTC(),
 	}, nil
 }
 

@@ -49,7 +49,7 @@ func TestEveryPageSaysThatRedisHangs(t *testing.T) {
 			defer answer.Body.Close()
 			text, err := io.ReadAll(answer.Body)
 			if err != nil || answer.StatusCode != http.StatusServiceUnavailable ||
-				!strings.Contains(string(text), "Redis does not answer") {
+				!strings.Contains(string(text), "<h1>Redis does not answer</h1>") {
 				t.Errorf("%s: %d, %v: %s", path, answer.StatusCode, err, text)
 			}
 		})

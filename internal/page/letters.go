@@ -23,8 +23,8 @@ import (
 const (
 	// groupLook is how many of the newest dead letters are grouped by their cause.
 	groupLook = 1000
-	// lettersLooked bounds how many letters a filtered list looks at in a request.
-	lettersLooked = 2000
+	// countTime is how long the letters of a choice are counted before somebody is asked about them.
+	countTime = 200 * time.Millisecond
 )
 
 // choice is which dead letters a page or a form is about. Shown is of the one that the page lists, not of a group of it.
@@ -172,40 +172,25 @@ func byCount(a, b letterGroup) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Reason, b.Reason))
 }
 
-// fill reads letters behind a cursor until the page is full or enough were looked at.
+// fill reads the letters behind a cursor that are chosen.
 func (l *letterList) fill(v *visit, from deadletter.Cursor) error {
-	for l.Looked < lettersLooked {
-		page, next, err := v.desk.DeadLetters.Newest(v.ctx, from, pageRows)
-		if errors.Is(err, deadletter.ErrCursor) {
-			return &problem{http.StatusBadRequest, "The link is none of these pages'", "Begin with the newest ones."}
-		}
-		unreadable, err := store.SplitPartial(err)
-		if err != nil {
-			return err
-		}
-		if unreadable != nil {
-			l.Unreadable = unreadable.Error()
-		}
-		l.Looked += len(page)
-		for i, e := range page {
-			if !l.Chosen.Filter().Matches(e) {
-				continue
-			}
-			if len(l.Rows) == pageRows {
-				before, err := v.desk.DeadLetters.CursorOf(v.ctx, page[i-1])
-				l.Next = before.String()
-				return err
-			}
-			l.Rows = append(l.Rows, v.letterRow(e))
-		}
-		if next == (deadletter.Cursor{}) {
-			l.Next = ""
-			return nil
-		}
-		from, l.Next = next, next.String()
-		if len(l.Rows) == pageRows {
-			return nil
-		}
+	page, err := v.desk.DeadLetters.Newest(v.ctx, l.Chosen.Filter(), from, pageRows)
+	if errors.Is(err, deadletter.ErrCursor) {
+		return &problem{http.StatusBadRequest, "The link is none of these pages'", "Begin with the newest ones."}
+	}
+	unreadable, err := store.SplitPartial(err)
+	if err != nil {
+		return err
+	}
+	if unreadable != nil {
+		l.Unreadable = unreadable.Error()
+	}
+	l.Looked = page.Looked
+	if page.Next != (deadletter.Cursor{}) {
+		l.Next = page.Next.String()
+	}
+	for _, e := range page.Letters {
+		l.Rows = append(l.Rows, v.letterRow(e))
 	}
 	return nil
 }
@@ -347,13 +332,14 @@ var errGone = &problem{http.StatusConflict, "Somebody was faster",
 func confirmLetters(v *visit) (any, error) {
 	chosen := v.chosen()
 	words := chosen.Words()
-	cut := time.Now().UTC()
-	n, err := v.desk.CountLetters(v.ctx, chosen.Letters)
+	chosen.Until = time.Now().UTC().Truncate(time.Millisecond)
+	counted, err := v.desk.CountLetters(v.ctx, chosen.Letters, countTime)
 	if _, err := store.SplitPartial(err); err != nil {
 		return nil, err
 	}
 	q := question{
-		Title: "Delete " + words + "?", Button: "Delete", Action: "/dead-letters/delete", Count: n, Cut: cut,
+		Title: "Delete " + words + "?", Button: "Delete", Action: "/dead-letters/delete",
+		Nothing: counted.N == 0 && counted.All, Cut: chosen.Until,
 		Consequence: "What is deleted is gone for good, and nobody is invited by it.", Fields: chosen.fields(),
 	}
 	chosen.IDs = nil
@@ -362,8 +348,17 @@ func confirmLetters(v *visit) (any, error) {
 		q.Title, q.Button, q.Action, q.Mild = "Retry "+words+"?", "Retry", "/dead-letters/retry", true
 		q.Consequence = "They are sent again through the same limits. What fails for the same cause comes back."
 	}
-	q.Ask = fmt.Sprintf("That is %s, as of %s. Whatever dies afterwards is not touched.", letterCount(n), clock(cut))
+	q.Ask = fmt.Sprintf("That is %s, as of %s. Whatever dies afterwards is not touched.", sum(counted), clock(q.Cut))
 	return q, nil
+}
+
+// sum says how many letters are chosen. Where counting them all would take too long it says how far it got.
+func sum(c deadletter.Counted) string {
+	if c.All {
+		return letterCount(c.N)
+	}
+	return fmt.Sprintf("at least %s (%s among the oldest %s; the others were not counted)", letterCount(c.N),
+		count(c.N), count(c.Looked))
 }
 
 func letterCount(n int) string {
@@ -374,15 +369,25 @@ func letterCount(n int) string {
 }
 
 func retryLetters(v *visit) error {
-	return v.eachChosen("retried", func(e deadletter.Entry) (bool, error) {
-		_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
-		return err == nil, err
+	return v.eachChosen("retried", func(chosen desk.Letters, done func(int)) error {
+		_, err := v.desk.EachLetter(v.ctx, chosen, func(e deadletter.Entry) error {
+			_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
+			switch {
+			case err == nil:
+				done(1)
+			case errors.Is(err, deadletter.ErrNotFound): // somebody was faster
+				err = nil
+			}
+			return err
+		})
+		return err
 	})
 }
 
 func deleteLetters(v *visit) error {
-	return v.eachChosen("deleted", func(e deadletter.Entry) (bool, error) {
-		return v.desk.Retrier.Delete(v.ctx, e.ID)
+	return v.eachChosen("deleted", func(chosen desk.Letters, done func(int)) error {
+		_, err := v.desk.DeleteLetters(v.ctx, chosen, func(deleted []deadletter.Entry) { done(len(deleted)) })
+		return err
 	})
 }
 
@@ -391,28 +396,15 @@ const noteTime = time.Second
 
 // eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
 // are passed over.
-func (v *visit) eachChosen(did string, do func(deadletter.Entry) (bool, error)) error {
+func (v *visit) eachChosen(did string, do func(chosen desk.Letters, done func(int)) error) (err error) {
 	chosen := v.chosen()
 	words := chosen.Words()
-	cut, err := cutOff(v.r.PostFormValue("cut"))
-	if err != nil {
+	if chosen.Until, err = cutOff(v.r.PostFormValue("cut")); err != nil {
 		return err
 	}
 	n := 0
-	_, err = v.desk.EachLetter(v.ctx, chosen.Letters, func(e deadletter.Entry) error {
-		if e.FailedAt.After(cut) {
-			return nil
-		}
-		done, err := do(e)
-		if done {
-			n++
-		}
-		if errors.Is(err, deadletter.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	if _, err := store.SplitPartial(err); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
+	err = do(chosen.Letters, func(more int) { n += more })
+	if _, err := store.SplitPartial(err); err != nil {
 		if n > 0 {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), noteTime) // v's may have ended
 			defer cancel()

@@ -126,7 +126,7 @@ func confirmRevoke(v *visit) (any, error) {
 	return question{
 		Title: "Revoke this invitation?", Ask: "That is 1 invitation: " + id + ".",
 		Consequence: "Its link stops working. A worker revokes it at Clerk.",
-		Action:      "/invitations/revoke", Button: "Revoke", Back: "/invitations", Count: 1, Cut: time.Now().UTC(),
+		Action:      "/invitations/revoke", Button: "Revoke", Back: "/invitations", Cut: time.Now().UTC(),
 		Fields: map[string]string{"id": id},
 	}, nil
 }

@@ -25,7 +25,7 @@ type overview struct {
 	desk.Overview
 	Budgets   []budget
 	Campaigns []tasks.Campaign // those that are not over
-	More      bool
+	More      int              // that are not shown
 
 	MoreWorkers int // that are not shown
 	Charts      []chart

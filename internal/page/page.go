@@ -225,10 +225,14 @@ func asProblem(err error) *problem {
 	case desk.FullRedis:
 		return &problem{http.StatusServiceUnavailable, "Redis is full", words}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return &problem{http.StatusServiceUnavailable, "Redis does not answer",
-			"Nothing is lost. Try again in a moment, and look whether Redis runs."}
+	title, _ := desk.RedisFault(err)
+	switch {
+	case title != "":
+		words = "Nothing is lost. Try again in a moment. " + words
+	case errors.Is(err, store.ErrGarbage):
+		title = "What Redis holds cannot be read"
+	default:
+		title = "This has failed"
 	}
-	return &problem{http.StatusServiceUnavailable, "Redis does not answer as it should",
-		"Nothing is lost. Try again in a moment. " + words}
+	return &problem{http.StatusServiceUnavailable, title, words}
 }

@@ -54,7 +54,7 @@ func TestTheFirstPageShowsWhatRunsFirst(t *testing.T) {
 	for i := range later {
 		b.campaign(fmt.Sprintf("later-%d", i), 1, tasks.At(time.Now().Add(time.Duration(later-i)*time.Hour)))
 	}
-	p := b.browser().get("/").must(t, http.StatusOK, "All campaigns")
+	p := b.browser().get("/").must(t, http.StatusOK, "At least 182 more are under way: ", "all campaigns")
 	var shown []string
 	for _, m := range regexp.MustCompile(`href="/campaigns/([^"]+)"`).FindAllStringSubmatch(p.body, -1) {
 		shown = append(shown, m[1])
@@ -299,17 +299,17 @@ func TestTheListOfDeadLettersHasAllOfThem(t *testing.T) {
 	seen := map[string]bool{}
 	var from deadletter.Cursor
 	for range 10 {
-		page, next, err := b.desk.DeadLetters.Newest(t.Context(), deadletter.ParseCursor(from.String()), 30)
+		page, err := b.desk.DeadLetters.Newest(t.Context(), deadletter.Filter{}, deadletter.ParseCursor(from.String()), 30)
 		if err != nil && !strings.Contains(err.Error(), "id5") {
 			t.Fatal(err)
 		}
-		for _, e := range page {
+		for _, e := range page.Letters {
 			if seen[e.ID] {
 				t.Errorf("%s is given twice", e.ID)
 			}
 			seen[e.ID] = true
 		}
-		if from = next; next == (deadletter.Cursor{}) {
+		if from = page.Next; from == (deadletter.Cursor{}) {
 			break
 		}
 	}
@@ -476,5 +476,27 @@ func TestOpenPagesCostLittle(t *testing.T) {
 	drawn := b.server.cost.commands.Load()
 	if bound := int64(500); drawn > bound {
 		t.Errorf("ten pages cost %d commands at once", drawn)
+	}
+}
+
+// TestAQuestionSaysHowManyAreMeant: exactly, or how far counting came.
+func TestAQuestionSaysHowManyAreMeant(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]deadletter.Counted{
+		"1 dead letter":                     {N: 1, Looked: 9, All: true},
+		"at least 1\u202f200 dead letters ": {N: 1200, Looked: 3000},
+		"at least 0 dead letters (0 among the oldest 3\u202f000; the others were not counted)": {Looked: 3000},
+	} {
+		if said := sum(c); !strings.HasPrefix(said, want) {
+			t.Errorf("%+v: %s, want %s", c, said, want)
+		}
+	}
+	b := setup(t, nil)
+	b.letter("one", "one@example.com", "taken", "", time.Now().Add(-time.Minute))
+	for code, button := range map[string]bool{"taken": true, "nosuch": false} {
+		ask := b.browser().get("/dead-letters/confirm?do=delete&code="+code).must(t, http.StatusOK)
+		if strings.Contains(ask.body, ">Delete</button>") != button {
+			t.Errorf("%s: %s", code, ask.body)
+		}
 	}
 }

@@ -134,7 +134,9 @@ func TestADrawingCostsLittle(t *testing.T) {
 	w := b.browser()
 	for path, most := range map[string]struct{ commands, inner int }{
 		"/": {17, 1600}, "/campaigns": {12, 1500}, "/campaigns?from=150": {13, 1600}, "/campaigns/c-1": {16, 1500},
-		"/dead-letters": {5, 60}, "/schedules": {2, 2},
+		"/dead-letters": {5, 60}, "/schedules": {2, 2}, "/dead-letters?code=nosuch": {8, 180},
+		"/dead-letters?code=form_identifier_exists": {9, 180}, "/dead-letters/confirm?do=delete": {1, 1},
+		"/dead-letters/confirm?do=retry&reason=rejected&code=not_allowed_access": {27, 520},
 	} {
 		w.get(path) // Redis knows the scripts then
 		b.lives()

@@ -2,6 +2,9 @@ package page
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -84,7 +88,7 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 	mend := w.get("/dead-letters/one?id=one").value("failed_at")
 	testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	cut := exact(time.Now())
-	const words = "Redis is full (its maxmemory is used up): nothing was enqueued. Raise its maxmemory"
+	const words = "Redis is full (its maxmemory is used up): nothing was changed. Raise its maxmemory"
 	for name, p := range map[string]page{
 		"pause":  w.post("/campaigns/spring/pause"),
 		"cancel": w.post("/campaigns/summer/cancel"),
@@ -92,10 +96,14 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 		"mend":   w.post("/dead-letters/mend", "id", "one", "failed_at", mend, "email_address", "new@example.com"),
 		"revoke": w.post("/invitations/revoke", "id", invitation(1, "").ID),
 		"upload": w.upload("email\nada@example.com\n"),
+		"delete": w.post("/dead-letters/delete", "cut", cut),
 	} {
 		if p.status != http.StatusServiceUnavailable || !strings.Contains(p.body, words) || strings.Contains(p.body, "OOM") {
 			t.Errorf("%s: status %d: %s", name, p.status, p.body)
 		}
+	}
+	if left := b.letters(); left != 2 {
+		t.Errorf("%d of 2 dead letters are left", left)
 	}
 	w.get("/").must(t, http.StatusOK, `<p class="alarm"`,
 		"No invitation is sent at present:</strong> Redis is full, and workers cannot work (raise its maxmemory, or "+
@@ -109,7 +117,7 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 	w.post("/campaigns/spring/pause").must(t, http.StatusOK, "Done: paused campaign spring")
 }
 
-// stopsAt lets the worker stop when a letter is about to be deleted.
+// stopsAt lets the worker stop when a letter is about to be changed.
 type stopsAt struct {
 	key  string
 	stop func()
@@ -119,7 +127,8 @@ func (h stopsAt) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h stopsAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if slices.Contains(cmd.Args(), any(h.key)) && strings.HasPrefix(cmd.Name(), "eval") {
+		if slices.Contains(cmd.Args(), any(h.key)) && strings.HasPrefix(cmd.Name(), "eval") &&
+			!store.OnlyReads(cmd.Args()[1].(string)) {
 			h.stop()
 			<-ctx.Done() // the action breaks off
 			return ctx.Err()
@@ -129,27 +138,47 @@ func (h stopsAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func (h stopsAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if slices.Contains(cmd.Args(), any(h.key)) {
+				h.stop()
+			}
+		}
+		return next(ctx, cmds)
+	}
 }
 
 // TestAnActionThatAStopBreaksOffIsNoted with what it has done.
 func TestAnActionThatAStopBreaksOffIsNoted(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
-	at := time.Now().Add(-time.Hour)
-	for i, name := range []string{"one", "two", "three", "four"} {
-		b.letter(name, name+"@example.com", "duplicate_record", "is pending", at.Add(time.Duration(i)*time.Second))
+	for do, test := range map[string]struct {
+		at   string // the letter
+		done int
+	}{"retried": {"n2", 2}, "deleted": {"n150", 200}} { // those that are deleted together go together
+		t.Run(do, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, nil)
+			at := time.Now().Add(-time.Hour)
+			const all = 250
+			for i := range all {
+				id := fmt.Sprint("n", i)
+				b.letter(id, id+"@example.com", "duplicate_record", "is pending", at.Add(time.Duration(i)*time.Second))
+			}
+			path := map[string]string{"retried": "/dead-letters/retry", "deleted": "/dead-letters/delete"}[do]
+			b.rdb.AddHook(stopsAt{"usher:{once}:d:e:" + test.at, b.end})
+			b.browser().post(path, "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable)
+			b.server.Wait()
+			done, err := b.server.audit.List(t.Context())
+			testkit.NoError(t, err)
+			if len(done) != 1 || done[0].What != do+" some of all dead letters" || done[0].N != test.done {
+				t.Errorf("%+v", done)
+			}
+			if left := b.letters(); left != all-test.done {
+				t.Errorf("%d letters are left", left)
+			}
+			b.browser().post(path, "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable, "This worker stops")
+		})
 	}
-	b.rdb.AddHook(stopsAt{"usher:{once}:d:e:three", b.end})
-	b.browser().post("/dead-letters/delete", "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable)
-	b.server.Wait()
-	done, err := b.server.audit.List(t.Context())
-	testkit.NoError(t, err)
-	if len(done) != 1 || done[0].What != "deleted some of all dead letters" || done[0].N != 2 {
-		t.Errorf("%+v", done)
-	}
-	b.browser().post("/dead-letters/delete", "cut", exact(time.Now())).
-		must(t, http.StatusServiceUnavailable, "This worker stops")
 }
 
 // TestARedisThatIsAwayIsTold in the words of the command, too.
@@ -158,5 +187,40 @@ func TestARedisThatIsAwayIsTold(t *testing.T) {
 	b := setup(t, nil)
 	_ = b.rdb.ShutdownNoSave(t.Context()) // it gives no answer
 	b.browser().post("/campaigns/spring/pause").
-		must(t, http.StatusServiceUnavailable, "Redis cannot be reached (is it running, and REDIS_URL right?)")
+		must(t, http.StatusServiceUnavailable, "<h1>Redis cannot be reached</h1>",
+			"Redis cannot be reached (is it running, and REDIS_URL right?)")
 }
+
+// TestEachFaultHasItsTitle: a person who reads it knows whether Redis is to be looked at.
+func TestEachFaultHasItsTitle(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 1)
+	testkit.NoError(t, b.rdb.HSet(t.Context(), "usher:{once}:c:spring:meta", "sent", "garbage").Err())
+	p := b.browser().get("/campaigns/spring").must(t, http.StatusServiceUnavailable,
+		"<h1>What Redis holds cannot be read</h1>", "ampaign spring")
+	if strings.Contains(p.body, "answer") {
+		t.Error(p.body)
+	}
+	for want, err := range map[string]error{
+		"Redis does not answer":                  context.DeadlineExceeded,
+		"Redis cannot be reached":                io.EOF,
+		"Redis does not serve this at present":   proto("LOADING Redis is loading the dataset in memory"),
+		"Redis refuses the user or the password": proto("NOAUTH Authentication required."),
+		"Redis is full":                          proto("OOM command not allowed when used memory > 'maxmemory'."),
+		"This has failed":                        errors.New("something else"),
+		"Nobody knows whether this was done":     fmt.Errorf("%w: %w", tasks.ErrUnsure, context.DeadlineExceeded),
+	} {
+		if p := asProblem(err); p.Title != want || p.status != http.StatusServiceUnavailable {
+			t.Errorf("%v: %+v, want %q", err, p, want)
+		}
+	}
+}
+
+// proto is an error of Redis.
+type proto string
+
+func (e proto) Error() string { return string(e) }
+
+// RedisError is for go-redis.
+func (proto) RedisError() {}

@@ -26,8 +26,13 @@ const (
 
 // RefusedLogin tells whether Redis refuses the user or the password.
 func RefusedLogin(err error) bool {
-	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "NOAUTH") ||
-		redis.HasErrorPrefix(err, "AUTH")
+	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "AUTH") || notLoggedIn(err)
+}
+
+// notLoggedIn tells whether Redis refuses what a client asks that is not logged in. Where a command has more than ten
+// arguments, or a large one, it says so as a breach of the protocol.
+func notLoggedIn(err error) bool {
+	return redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "Protocol error: unauthenticated")
 }
 
 // rotation keeps the user and the password of a client those of a file with its URL. A new password is first tried on
@@ -100,7 +105,7 @@ func (r *rotation) withLogin(ctx context.Context, do func() error) error {
 			return err
 		case !r.accepted.Load() || time.Since(began) > rotatePatience:
 			return err
-		case redis.HasErrorPrefix(err, "NOAUTH"): // of a connection that was logged in
+		case notLoggedIn(err): // of a connection that was logged in
 			r.now.Add(1)
 		}
 		r.look(ctx)

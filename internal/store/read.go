@@ -51,25 +51,14 @@ func EachField(
 // membersPage is how many members of a sorted set are read at a time.
 const membersPage = 250
 
-// EachPage calls do for the members of a sorted set, a page at a time, in their order or, with newest, in the opposite
-// one, until it returns an error, and gives that. Members that come or go meanwhile hide no others, and none is given
-// twice: by rank they would. Those that come at the end meanwhile are left out.
-func EachPage(
-	ctx context.Context, rdb redis.Cmdable, key string, newest bool, do func(members []string) error,
-) error {
+// EachPage calls do for the members of a sorted set, a page at a time, the last ones first, until it returns an error,
+// and gives that. Members that come or go meanwhile hide no others, and none is given twice: by rank they would.
+func EachPage(ctx context.Context, rdb redis.Cmdable, key string, do func(members []string) error) error {
 	const exact = 'f'
-	score := func(z redis.Z) string { return strconv.FormatFloat(z.Score, exact, -1, 64) }
-	border, end := "+inf", "-inf" // where the next page begins, and the last one ends
-	if !newest {
-		last, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: key, Start: 0, Stop: 0, Rev: true}).Result()
-		if err != nil || len(last) == 0 {
-			return err
-		}
-		border, end = "-inf", score(last[0])
-	}
+	border := "+inf"                    // where the next page begins
 	for given := map[string]bool{}; ; { // those at the border
 		page, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
-			Key: key, Start: border, Stop: end, ByScore: true, Rev: newest, Count: int64(membersPage + len(given)),
+			Key: key, Start: border, Stop: "-inf", ByScore: true, Rev: true, Count: int64(membersPage + len(given)),
 		}).Result()
 		if err != nil {
 			return err
@@ -84,7 +73,7 @@ func EachPage(
 			return nil
 		}
 		latest := page[len(page)-1].Score
-		if next := score(page[len(page)-1]); next != border {
+		if next := strconv.FormatFloat(latest, exact, -1, 64); next != border {
 			clear(given)
 			border = next
 		}

@@ -218,23 +218,23 @@ func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric,
 // readCauses counts the newest dead letters by their cause. As long as there are as many, and the newest is the same,
 // they are not read again.
 func (s *State) readCauses(ctx context.Context, letters int) ([]prometheus.Metric, error) {
-	first, newest, err := s.letters.Newest(ctx, deadletter.Cursor{}, 1)
+	first, err := s.letters.Newest(ctx, deadletter.Filter{}, deadletter.Cursor{}, 1)
 	if _, err = store.SplitPartial(err); err != nil {
 		return nil, err
 	}
-	same := s.byCause.asOf == letters && s.byCause.newest == newest
-	if same || len(first) > 0 && time.Since(s.byCause.read) < lettersFresh {
+	same := s.byCause.asOf == letters && s.byCause.newest == first.Next
+	if same || len(first.Letters) > 0 && time.Since(s.byCause.read) < lettersFresh {
 		return s.byCause.figures, nil
 	}
-	found, _, err := s.letters.Newest(ctx, deadletter.Cursor{}, lettersLooked)
+	found, err := s.letters.Newest(ctx, deadletter.Filter{}, deadletter.Cursor{}, lettersLooked)
 	if _, err = store.SplitPartial(err); err != nil {
 		return nil, err
 	}
 	counts := map[[2]string]int{}
-	for _, e := range found {
+	for _, e := range found.Letters {
 		counts[[2]string{label(string(e.Failure.Reason)), label(e.Failure.Code)}]++
 	}
-	s.byCause = byCause{letters, newest, time.Now(), s.ofCauses(counts)}
+	s.byCause = byCause{letters, first.Next, time.Now(), s.ofCauses(counts)}
 	return s.byCause.figures, nil
 }
 

@@ -41,10 +41,10 @@ local function add(...)
   for _, value in ipairs({ ... }) do answer[#answer + 1] = value end
 end
 for i, id in ipairs(ids) do
-  local at, reason, code = string.match(known[i] or '', '^([^|]+)|(%a+)|([^|]+)|')
+  local at, reason, code = string.match(known[i] or '', '^([^|]+)|(%a+)|([^|]*)|')
   if tonumber(at) ~= tonumber(page[2 * i]) then
     local text = redis.pcall('HGET', ARGV[2] .. id, 'entry') -- garbage may be of another type
-    reason, code = string.match(type(text) == 'string' and facts_of(text) or '', '^(%a+)|([^|]+)|')
+    reason, code = string.match(type(text) == 'string' and facts_of(text) or '', '^(%a+)|([^|]*)|')
   end
   if reason then
     local key = reason .. '|' .. code

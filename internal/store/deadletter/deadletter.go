@@ -353,6 +353,11 @@ func (s *Store) byAge(ctx context.Context) ([]string, error) {
 // may change and delete: each letter is read just before. A letter that cannot be read hides no other; the error, a
 // *store.Partial, names it.
 func (s *Store) Each(ctx context.Context, chosen Filter, do func(Entry) error) error {
+	return s.EachOfSome(ctx, chosen, 1, do)
+}
+
+// EachOfSome is Each for a do that can bear with letters which were read a moment ago: so many are read together.
+func (s *Store) EachOfSome(ctx context.Context, chosen Filter, together int, do func(Entry) error) error {
 	var partial store.Partial
 	var ids []string
 	err := s.eachLikely(ctx, chosen, func(page []string) error {
@@ -362,15 +367,17 @@ func (s *Store) Each(ctx context.Context, chosen Filter, do func(Entry) error) e
 	if err != nil {
 		return fmt.Errorf("listing dead letters: %w", err)
 	}
-	for _, id := range ids {
-		found, unreadable, err := s.read(ctx, []string{id})
+	for chunk := range slices.Chunk(ids, together) {
+		found, unreadable, err := s.read(ctx, chunk)
 		if err != nil {
 			return partial.With(err)
 		}
-		partial.Add(unreadable[id])
-		if entry, there := found[id]; there { // else it was retried or deleted since
-			if err := do(entry); err != nil {
-				return partial.With(err)
+		for _, id := range chunk {
+			partial.Add(unreadable[id])
+			if entry, there := found[id]; there { // else it was retried or deleted since
+				if err := do(entry); err != nil {
+					return partial.With(err)
+				}
 			}
 		}
 	}
@@ -498,12 +505,13 @@ const (
 // ARGV[2] -> id of the next task that it must have, or empty for any letter
 // ARGV[3] -> its end; empty: nothing is remembered
 // ARGV[4] -> for how long the end is remembered (s)
+// ARGV[5] -> when the letter that is meant has failed, or empty for any letter
 // --
 // Returns 1 if it was removed.
 var deleteScript = redis.NewScript(failedLua + Lua + store.RequestKeep + `
 if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
 local text, next = unpack(redis.pcall('HMGET', KEYS[1], 'entry', 'next')) -- garbage may be of another type
-if ARGV[2] ~= '' and next ~= ARGV[2] then return 0 end
+if ARGV[2] ~= '' and next ~= ARGV[2] or ARGV[5] ~= '' and failed_at(text) ~= ARGV[5] then return 0 end
 unlist_letter(KEYS[2], ARGV[1]) -- needs no memory: Redis takes the others after it also when it is full
 if ARGV[3] == '' then
   redis.call('DEL', KEYS[3])
@@ -522,11 +530,35 @@ func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted b
 	defer store.Wrap(&err, "deleting dead letter %s", id)
 	places, err := s.inside(ctx, id)
 	for i := 0; i < len(places) && !deleted && err == nil; i++ {
-		place := places[i]
-		keys := []string{
-			s.db.Key.Letter(place), s.db.Key.Letters(), s.db.Key.Gone(place), s.db.Key.Request(rand.Text()),
+		call := s.deletion(places[i], next, end, "")
+		deleted, err = deleteScript.Run(ctx, s.db, call.Keys, call.Args...).Bool()
+	}
+	return deleted, err
+}
+
+// deletion is the call of deleteScript for a letter, by its id inside.
+func (s *Store) deletion(id, next string, end End, failedAt string) store.Call {
+	keys := []string{s.db.Key.Letter(id), s.db.Key.Letters(), s.db.Key.Gone(id), s.db.Key.Request(rand.Text())}
+	return store.Call{Keys: keys, Args: []any{id, next, string(end), int(Keep.Seconds()), failedAt}}
+}
+
+// DeleteEach is Delete for several letters as they were read, in one round trip. It tells which of them were there. One
+// that has died again since is another letter, and stays.
+func (s *Store) DeleteEach(ctx context.Context, letters []Entry, end End) (deleted []bool, err error) {
+	defer store.Wrap(&err, "deleting dead letters")
+	calls := make([]store.Call, len(letters))
+	for i, letter := range letters {
+		at, err := stamp(letter.FailedAt)
+		if err != nil {
+			return nil, err
 		}
-		deleted, err = deleteScript.Run(ctx, s.db, keys, place, next, string(end), int(Keep.Seconds())).Bool()
+		calls[i] = s.deletion(letter.Inside(), "", end, at)
+	}
+	deleted = make([]bool, len(letters))
+	for i, answer := range store.RunEach(ctx, s.db, deleteScript, calls) {
+		var oneErr error
+		deleted[i], oneErr = answer.Bool()
+		err = cmp.Or(err, oneErr)
 	}
 	return deleted, err
 }

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
 	"example.com/usher/internal/store"
 )
 
@@ -58,43 +56,59 @@ func (s *Store) sealed(ctx context.Context, at int64, id string) (Cursor, error)
 	return Cursor{at, id, hex.EncodeToString(mac.Sum(nil)[:sealBytes])}, err
 }
 
-// Newest reads at most n dead letters behind a cursor, the newest first, and gives the place behind them: zero if there
-// are no more. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be ErrCursor.
-func (s *Store) Newest(ctx context.Context, from Cursor, n int) (page []Entry, next Cursor, err error) {
-	behind, err := s.placeOf(ctx, from)
-	if err != nil {
-		return nil, Cursor{}, err
+// Page is some dead letters, the newest first.
+type Page struct {
+	Letters []Entry
+	Looked  int    // so many were looked at
+	Next    Cursor // the place behind them; zero if there are no more
+}
+
+// newestSlices is how many scripts look for letters, and Looks how many letters they look at, at most.
+const (
+	newestSlices = 5
+	Looks        = newestSlices * siftLooks
+)
+
+// Newest reads at most n of the dead letters behind a cursor that a filter chooses, the newest first. It looks at
+// Looks of them at most. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be
+// ErrCursor.
+func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (page Page, err error) {
+	by := sieve{Filter: f, newest: true, looks: siftLooks}
+	if by.from, err = s.placeOf(ctx, from); err != nil {
+		return page, err
 	}
-	places, err := s.places(ctx, behind, n)
-	if err != nil || len(places) == 0 {
-		return nil, Cursor{}, err
-	}
-	ids := make([]string, len(places))
-	for i, place := range places {
-		ids[i] = place.ID
+	var ids []string
+	more := true
+	for slice := 0; more && slice < newestSlices && len(ids) < n; slice++ {
+		by.most = n - len(ids)
+		found, err := s.sift(ctx, by)
+		if err != nil {
+			return page, err
+		}
+		ids, by.from, page.Looked = append(ids, found.likely...), found.next, page.Looked+found.looked
+		more = by.from != (place{})
 	}
 	found, unreadable, err := s.read(ctx, ids)
 	if err != nil {
-		return nil, Cursor{}, err
+		return page, err
 	}
 	var partial store.Partial
 	for _, id := range ids {
-		if e, there := found[id]; there {
-			page = append(page, e)
+		if e, there := found[id]; there && f.Matches(e) {
+			page.Letters = append(page.Letters, e)
 		}
 		partial.Add(unreadable[id])
 	}
-	if len(places) == n {
-		last := places[n-1]
-		id, err := s.outside(ctx, last.ID)
+	if more {
+		id, err := s.outside(ctx, by.from.ID)
 		if err != nil {
-			return nil, Cursor{}, err
+			return page, err
 		}
-		if next, err = s.sealed(ctx, last.At, id); err != nil {
-			return nil, Cursor{}, err
+		if page.Next, err = s.sealed(ctx, by.from.At, id); err != nil {
+			return page, err
 		}
 	}
-	return page, next, partial.With(nil)
+	return page, partial.With(nil)
 }
 
 // Behind gives a function that tells whether a letter comes behind a cursor where the oldest is first, as in Read. The
@@ -123,36 +137,4 @@ func (s *Store) placeOf(ctx context.Context, c Cursor) (place, error) {
 type place struct {
 	At int64  // Unix milliseconds
 	ID string // of the letter, inside
-}
-
-// places gives the places of at most n letters behind a cursor.
-func (s *Store) places(ctx context.Context, from place, n int) (places []place, err error) {
-	defer store.Wrap(&err, "listing dead letters")
-	end := "+inf"
-	if from != (place{}) {
-		end = strconv.FormatInt(from.At, 10)
-	}
-	for offset := int64(0); len(places) < n; offset += int64(n) { // letters of one instant may lie before the cursor
-		rows, err := s.db.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
-			Key: s.db.Key.Letters(), Start: end, Stop: "-inf", ByScore: true, Rev: true, Offset: offset, Count: int64(n),
-		}).Result()
-		if err != nil {
-			return nil, err
-		}
-		for _, z := range rows {
-			id, isText := z.Member.(string)
-			if !isText {
-				return nil, errors.New("an id is no text")
-			}
-			at := place{int64(z.Score), id}
-			if from != (place{}) && at.At == from.At && at.ID >= from.ID || len(places) == n {
-				continue
-			}
-			places = append(places, at)
-		}
-		if len(rows) < n {
-			break
-		}
-	}
-	return places, nil
 }

@@ -2,6 +2,7 @@ package deadletter_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -76,11 +77,12 @@ func TestOnlyWhatMayBeChosenIsRead(t *testing.T) {
 		}{
 			{deadletter.Filter{}, []string{"bare", "misleads", "odd", "one", "two"}, 5, 0},
 			{deadletter.Filter{Campaign: "spring"}, []string{"bare", "one"}, 3, 0},
-			{deadletter.Filter{Campaign: "nosuch"}, nil, 2, 0}, // those whose text is not understood
-			{deadletter.Filter{Code: "taken"}, []string{"one", "two"}, 4, 1},
-			{deadletter.Filter{Code: odd}, []string{"odd"}, 2, 3},
-			{deadletter.Filter{Reason: "exhausted"}, []string{"two"}, 3, 0},
-			{deadletter.Filter{Campaign: "spring", Code: "taken"}, []string{"one"}, 3, 0},
+			{deadletter.Filter{NoCode: true}, []string{"bare"}, 2, 3},
+			{deadletter.Filter{Campaign: "nosuch"}, nil, 1, 0}, // the one whose text is not understood
+			{deadletter.Filter{Code: "taken"}, []string{"one", "two"}, 3, 2},
+			{deadletter.Filter{Code: odd}, []string{"odd"}, 1, 4},
+			{deadletter.Filter{Reason: "exhausted"}, []string{"two"}, 2, 0},
+			{deadletter.Filter{Campaign: "spring", Code: "taken"}, []string{"one"}, 2, 1},
 		} {
 			var n lettersRead
 			counting := redis.NewClient(rdb.Options())
@@ -102,8 +104,8 @@ func TestOnlyWhatMayBeChosenIsRead(t *testing.T) {
 					return nil
 				}))
 				read := n.Load()
-				if count, err := store.CountChosen(ctx, test.chosen); err != nil || count != len(test.given) {
-					t.Errorf("%+v: %d are counted, %v, want %d", test.chosen, count, err, len(test.given))
+				if c, err := store.CountChosen(ctx, test.chosen, 0); err != nil || c.N != len(test.given) || !c.All {
+					t.Errorf("%+v: %+v are counted, %v, want %d", test.chosen, c, err, len(test.given))
 				}
 				if slices.Sort(given); !slices.Equal(given, test.given) || read != test.read || others != test.others {
 					t.Errorf("%s %+v gives %q, reads %d, and leaves out %d for their code", name, test.chosen, given, read, others)
@@ -136,8 +138,8 @@ func TestWhatEarlierVersionsWriteIsChosenToo(t *testing.T) {
 		count := func(when string, chosen deadletter.Filter, want int) {
 			t.Helper()
 			for range 2 { // what it finds in the letters it writes down
-				if n, err := b.CountChosen(ctx, chosen); n != want || err != nil {
-					t.Errorf("%s: %d with the code %s, %v, want %d", when, n, chosen.Code, err, want)
+				if n, err := b.CountChosen(ctx, chosen, 0); n.N != want || err != nil {
+					t.Errorf("%s: %+v with the code %s, %v, want %d", when, n, chosen.Code, err, want)
 				}
 			}
 		}
@@ -206,4 +208,130 @@ func TestEveryChosenLetterIsGivenOnce(t *testing.T) {
 			t.Errorf("%d were deleted, %d are left, %v", deleted, n, err)
 		}
 	})
+}
+
+// fill writes letters of three instants each, of which each fifth has the code taken, and gives when the first failed.
+func fill(t *testing.T, rdb *redis.Client, n int) time.Time {
+	t.Helper()
+	begin := time.UnixMilli(1_700_000_000_000)
+	_, err := rdb.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for i := range n {
+			id, at, code := fmt.Sprintf("id%d", i), begin.Add(time.Duration(i*3/n)*time.Second), "other"
+			if i%5 == 0 {
+				code = "taken"
+			}
+			e := letter(id)
+			e.Failure.Code, e.FailedAt = code, at
+			text, err := json.Marshal(e)
+			testkit.NoError(t, err)
+			pipe.HSet(t.Context(), "test:{once}:d:e:"+id, "entry", text)
+			pipe.ZAdd(t.Context(), "test:{once}:d:index", redis.Z{Score: float64(at.UnixMilli()), Member: id})
+			pipe.HSet(t.Context(), factsKey, id, fmt.Sprintf("%d|rejected|%s|", at.UnixMilli(), code))
+		}
+		return nil
+	})
+	testkit.NoError(t, err)
+	return begin
+}
+
+// TestNewestGoesOnWhereItWas: also among letters of one instant, and behind a letter that is gone since.
+func TestNewestGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	testkit.OnBoth(t, func(t *testing.T, rdb *redis.Client) {
+		const all = 3000
+		b, ctx := on(rdb), t.Context()
+		fill(t, rdb, all)
+		seen, last, gone := map[string]bool{}, "", 0
+		for from, over := (deadletter.Cursor{}), false; !over; {
+			page, err := b.Newest(ctx, deadletter.Filter{Code: "taken"}, from, 50)
+			testkit.NoError(t, err)
+			for _, e := range page.Letters {
+				if seen[e.ID] {
+					t.Errorf("%s is given twice", e.ID)
+				}
+				seen[e.ID], last = true, e.ID
+			}
+			if from, over = page.Next, page.Next == (deadletter.Cursor{}); !over && len(page.Letters) != 50 {
+				t.Errorf("a page has %d letters, and is not the last", len(page.Letters))
+			}
+			if _, err := b.Delete(ctx, last, "", deadletter.Deleted); err == nil { // the cursor's
+				gone++
+			}
+		}
+		if len(seen) != all/5 || gone < all/5/50 {
+			t.Errorf("%d of %d are given, while %d went", len(seen), all/5, gone)
+		}
+	})
+}
+
+// TestNothingIsFoundForLittle: a page of a filter that chooses nothing costs few commands, says how far it got, and
+// goes on there. So it is where facts are missing.
+func TestNothingIsFoundForLittle(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	const all = deadletter.Looks + 1000
+	b, ctx, none := on(rdb), t.Context(), deadletter.Filter{Code: "nosuch"}
+	fill(t, rdb, all)
+	var n commandsSent
+	rdb.AddHook(&n)
+	first, err := b.Newest(ctx, none, deadletter.Cursor{}, 50)
+	testkit.NoError(t, err)
+	n.Store(0)
+	second, err := b.Newest(ctx, none, first.Next, 50)
+	testkit.NoError(t, err)
+	if first.Looked != deadletter.Looks || second.Looked != all-deadletter.Looks || second.Next != (deadletter.Cursor{}) {
+		t.Errorf("at first it looks at %d letters, then at %d", first.Looked, second.Looked)
+	}
+	testkit.NoError(t, rdb.Del(ctx, factsKey).Err())
+	n.Store(0)
+	slow, err := b.Newest(ctx, none, deadletter.Cursor{}, 50)
+	testkit.NoError(t, err)
+	if slow.Looked == 0 || slow.Looked > deadletter.Looks/10 || n.Load() > 6 {
+		t.Errorf("without facts it looks at %d letters, with %d commands", slow.Looked, n.Load())
+	}
+}
+
+// commandsSent counts commands.
+type commandsSent struct{ atomic.Int32 }
+
+func (n *commandsSent) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (n *commandsSent) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (n *commandsSent) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestCountingStopsInTime, and says how far it came; else it counts exactly those that failed until then.
+func TestCountingStopsInTime(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	const all = 6000
+	b, ctx := on(rdb), t.Context()
+	begin := fill(t, rdb, all)
+	taken := deadletter.Filter{Code: "taken"}
+	for _, test := range []struct {
+		until  time.Time
+		within time.Duration
+		want   deadletter.Counted
+	}{
+		{time.Time{}, 0, deadletter.Counted{N: all / 5, Looked: all, All: true}},
+		{begin.Add(time.Second), 0, deadletter.Counted{N: 2 * all / 5 / 3, Looked: 2 * all / 3, All: true}},
+		{begin.Add(-time.Second), 0, deadletter.Counted{All: true}},
+		{time.Time{}, 1, deadletter.Counted{N: all / 5 / 3, Looked: all / 3}}, // one slice
+	} {
+		taken.Until = test.until
+		if c, err := b.CountChosen(ctx, taken, test.within); c != test.want || err != nil {
+			t.Errorf("until %v, within %s: %+v, %v, want %+v", test.until, test.within, c, err, test.want)
+		}
+	}
+	all2, err := b.CountChosen(ctx, deadletter.Filter{Until: begin.Add(999 * time.Microsecond)}, 0)
+	if all2.N != all/3 || err != nil {
+		t.Errorf("of all letters, %+v failed in the first millisecond, %v", all2, err)
+	}
 }

@@ -43,6 +43,9 @@ end
 
 // Event is something that happened to a dead letter of the address.
 type Event struct {
+	// Name is the event's in its address. One that has the name of an earlier one is that one again.
+	Name string `json:"-"`
+
 	At       time.Time `json:"at"`
 	What     string    `json:"what"` // enqueued, died, retried, mended or deleted
 	TaskID   string    `json:"task_id,omitempty"`
@@ -66,37 +69,53 @@ func NewStore(rdb redis.UniversalClient, namespace string) *Store {
 
 func (s *Store) key(address store.AddressID) string { return s.db.Key.History(string(address[:])) }
 
-// noteScript remembers an event once, unless its address, or the other one in it, was forgotten on request.
+// noteScript remembers events of an address, each once, unless the address, or the other one in it, was forgotten on
+// request.
 //
 // KEYS[1] -> usher:{once}:h:ADDRESS
 // KEYS[2] -> usher:{once}:forgotten
 // --
 // ARGV[1] -> id of the address
-// ARGV[2] -> id of the other one, or the same
-// ARGV[3] -> name of the event
-// ARGV[4] -> the event in JSON
+// ARGV[2], [3], [4] … -> of each event the id of the other one, or the same; its name; and the event in JSON
 // --
 // Returns 1.
 var noteScript = redis.NewScript(store.TombstoneLua + Lua + `
-if forgotten(KEYS[2], ARGV[1]) or forgotten(KEYS[2], ARGV[2]) then return 1 end
-remember(KEYS[1], 'e:' .. ARGV[3], ARGV[4], ARGV[1] ~= ARGV[2])
+for i = 2, #ARGV, 3 do
+  if not forgotten(KEYS[2], ARGV[1]) and not forgotten(KEYS[2], ARGV[i]) then
+    remember(KEYS[1], 'e:' .. ARGV[i + 1], ARGV[i + 2], ARGV[1] ~= ARGV[i])
+  end
+end
 return 1
 `)
 
-// Note remembers an event of an address. One that has the same name as an earlier one is that one again.
-func (s *Store) Note(ctx context.Context, address store.AddressID, name string, e Event) (err error) {
+// Note is what is to be remembered of an address.
+type Note struct {
+	Address store.AddressID
+	Events  []Event
+}
+
+// Note remembers what several notes say, in one round trip. Where it fails it tells how many of the first ones it has
+// remembered.
+func (s *Store) Note(ctx context.Context, notes ...Note) (noted int, err error) {
 	defer store.Wrap(&err, "remembering what became of a dead letter")
-	other := address
-	if e.Address != "" {
-		other = store.IDOf(e.Address)
-		e.Peer = hex.EncodeToString(other[:])
+	calls := make([]store.Call, len(notes))
+	for i, n := range notes {
+		calls[i].Keys = []string{s.key(n.Address), s.db.Key.Tombstones()}
+		calls[i].Args = []any{string(n.Address[:])}
+		for _, e := range n.Events {
+			other := n.Address
+			if e.Address != "" {
+				other = store.IDOf(e.Address)
+				e.Peer = hex.EncodeToString(other[:])
+			}
+			data, err := json.Marshal(e)
+			if err != nil {
+				return 0, err
+			}
+			calls[i].Args = append(calls[i].Args, string(other[:]), e.Name, data)
+		}
 	}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	keys := []string{s.key(address), s.db.Key.Tombstones()}
-	return noteScript.Run(ctx, s.db, keys, string(address[:]), string(other[:]), name, data).Err()
+	return store.FirstError(store.RunEach(ctx, s.db, noteScript, calls))
 }
 
 // Of gives what is remembered of an address: the ids of tasks, and events in no order.

@@ -406,10 +406,21 @@ intent.drop(KEYS[1], ARGV[1])
 return 1
 `)
 
-// Forget forgets an owner whose dead letter was deleted.
-func (t *Tasks) Forget(ctx context.Context, owner string, address store.AddressID) (err error) {
+// Owned is an intent of an owner for an address.
+type Owned struct {
+	Owner   string
+	Address store.AddressID
+}
+
+// Forget forgets the intents of owners whose dead letters are deleted, all in one round trip. Where it fails it tells
+// how many of the first ones it has forgotten.
+func (t *Tasks) Forget(ctx context.Context, intents ...Owned) (forgotten int, err error) {
 	defer store.Wrap(&err, "forgetting an intent")
-	return forgetScript.Run(ctx, t.db, []string{t.key(address)}, owner).Err()
+	calls := make([]store.Call, len(intents))
+	for i, one := range intents {
+		calls[i] = store.Call{Keys: []string{t.key(one.Address)}, Args: []any{one.Owner}}
+	}
+	return store.FirstError(store.RunEach(ctx, t.db, forgetScript, calls))
 }
 
 // deleteScript notes that an invitation is deleted, unless it has settled an intent: it is nobody's any more.

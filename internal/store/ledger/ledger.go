@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,7 +155,7 @@ const listed = 200
 // that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
 	var partial store.Partial
-	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), true, func(names []string) error {
+	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), func(names []string) error {
 		for some := range slices.Chunk(names, listed) { // who wants few reads no more
 			campaigns, garbage, err := l.heads(ctx, some...)
 			if err != nil {
@@ -335,11 +336,11 @@ func (l *Ledgers) standings(ctx context.Context, heads []Campaign) (standings []
 	return standings, nil
 }
 
-// Outlook gives the running campaigns, at most 1,000 of them, and those among the 100 newest that are scheduled, the
+// Outlook gives the newest 1,000 running campaigns, and those among the 100 newest that are scheduled, the
 // oldest first. Those that cannot be read are left out.
 func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error) {
 	defer store.Wrap(&err, "reading which campaigns are to make calls")
-	heads, err := l.driven(ctx, mostScheduled)
+	heads, _, err := l.driven(ctx, mostScheduled)
 	if err != nil {
 		return nil, err
 	}
@@ -348,21 +349,43 @@ func (l *Ledgers) Outlook(ctx context.Context) (standings []Standing, err error)
 	return l.standings(ctx, heads)
 }
 
-// driven gives the campaigns that must have a driver, at most 1,000 of them, and the newest ones. Those that cannot be
-// read are left out.
-func (l *Ledgers) driven(ctx context.Context, most int) ([]Campaign, error) {
-	names, err := l.db.SRandMemberN(ctx, l.db.Key.Running(), mostRunning).Result()
+// driven gives the campaigns that must have a driver, the newest 1,000 of them, and the newest ones of all. It tells
+// how many others must have one. Those that cannot be read are left out.
+func (l *Ledgers) driven(ctx context.Context, most int) (heads []Campaign, others int, err error) {
+	names, others, err := l.newestRunning(ctx)
 	newest, err2 := l.newest(ctx, most)
 	names = slices.Sorted(slices.Values(append(names, newest...)))
 	heads, _, err3 := l.heads(ctx, slices.Compact(names)...)
-	return heads, errors.Join(err, err2, err3)
+	return heads, others, errors.Join(err, err2, err3)
+}
+
+// newestRunning names the newest 1,000 campaigns that must have a driver, and tells how many others there are.
+func (l *Ledgers) newestRunning(ctx context.Context) (names []string, others int, err error) {
+	names, err = l.db.SRandMemberN(ctx, l.db.Key.Running(), math.MaxInt32).Result() // all of them
+	if err != nil || len(names) <= mostRunning {
+		return names, 0, err
+	}
+	created, err := l.db.ZMScore(ctx, l.db.Key.Campaigns(), names...).Result()
+	if err == nil && len(created) != len(names) {
+		err = store.ErrGarbage
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	at := make(map[string]float64, len(names))
+	for i, name := range names {
+		at[name] = created[i]
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(at[b], at[a]), cmp.Compare(a, b)) })
+	return names[:mostRunning], len(names) - mostRunning, nil
 }
 
 // UnderWay gives the campaigns that are not over: first those that run, then those that are paused, each the newest
-// first, and then those that are scheduled, the soonest first. Of scheduled ones it knows those among the 200
-// newest campaigns. Those that cannot be read are left out.
-func (l *Ledgers) UnderWay(ctx context.Context) ([]Campaign, error) {
-	heads, err := l.driven(ctx, listed)
+// first, and then those that are scheduled, the soonest first. Of those that run it knows the 1,000 newest, and tells
+// how many others there are; of scheduled ones it knows those among the 200 newest campaigns. Those that cannot be read
+// are left out.
+func (l *Ledgers) UnderWay(ctx context.Context) (heads []Campaign, others int, err error) {
+	heads, others, err = l.driven(ctx, listed)
 	order := []State{Running, Uploading, Paused, Scheduled}
 	heads = slices.DeleteFunc(heads, func(c Campaign) bool { return !slices.Contains(order, c.State) })
 	slices.SortFunc(heads, func(a, b Campaign) int {
@@ -371,5 +394,5 @@ func (l *Ledgers) UnderWay(ctx context.Context) ([]Campaign, error) {
 		}
 		return cmp.Or(slices.Index(order, a.State)-slices.Index(order, b.State), b.CreatedAt.Compare(a.CreatedAt))
 	})
-	return heads, err
+	return heads, others, err
 }

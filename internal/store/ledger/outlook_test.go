@@ -1,12 +1,16 @@
 package ledger_test
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
-	"example.com/usher/internal/fate"
+	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/testkit"
 )
 
 func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
@@ -67,4 +71,45 @@ func TestOutlookTellsWhoWaitsToBeAskedAbout(t *testing.T) {
 			t.Errorf("%+v, %v, want doubted: %t", c, err, doubted)
 		}
 	}
+}
+
+// TestTheNewestRunningCampaignsAreUnderWay where there are too many to read: always the same ones, and the others are
+// counted.
+func TestTheNewestRunningCampaignsAreUnderWay(t *testing.T) {
+	t.Parallel()
+	testkit.OnBoth(t, func(t *testing.T, rdb *redis.Client) {
+		const running, newer = 1050, 210
+		b, ctx := bundle{ledger.New(rdb, "test"), rdb}, t.Context()
+		b.add(t, "c", people(0, 1))
+		_, err := b.Start(ctx, "c")
+		testkit.NoError(t, err)
+		head := rdb.HGetAll(ctx, "test:{once}:c:c:meta").Val()
+		begin, err := strconv.Atoi(head["created_at"])
+		testkit.NoError(t, err)
+		_, err = rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i := 1; i < running+newer; i++ {
+				name, at := fmt.Sprint("c", i*7919%10_000), begin+i
+				pipe.HSet(ctx, "test:{once}:c:"+name+":meta", head)
+				pipe.HSet(ctx, "test:{once}:c:"+name+":meta", "created_at", at)
+				pipe.ZAdd(ctx, "test:campaigns", redis.Z{Score: float64(at), Member: name})
+				if i < running {
+					pipe.SAdd(ctx, "test:{once}:running", name)
+				} else { // as new as can be, and over
+					pipe.HSet(ctx, "test:{once}:c:"+name+":meta", "state", "cancelled")
+				}
+			}
+			return nil
+		})
+		testkit.NoError(t, err)
+		heads, others, err := b.UnderWay(ctx)
+		testkit.NoError(t, err)
+		if len(heads) != 1000 || others != running-1000 {
+			t.Fatalf("%d are given, and %d others counted", len(heads), others)
+		}
+		for i, c := range heads {
+			if want := begin + running - 1 - i; c.CreatedAt.UnixMilli() != int64(want) {
+				t.Fatalf("the campaign at place %d was created at %d, want %d", i, c.CreatedAt.UnixMilli(), want)
+			}
+		}
+	})
 }

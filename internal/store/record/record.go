@@ -247,6 +247,47 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool
 	return s.change(ctx, id, change, false)
 }
 
+// ChangeEach is Change for several tasks, in two round trips.
+func (s *Store) ChangeEach(ctx context.Context, ids []string, change func(*Record) bool) (err error) {
+	defer store.Wrap(&err, "changing the records of tasks")
+	if len(ids) == 0 {
+		return nil
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = s.db.Key.Record(id)
+	}
+	were, err := s.db.MGet(ctx, keys...).Result()
+	if err != nil {
+		return err
+	}
+	var calls []store.Call
+	var called []string
+	for i, was := range were {
+		text, there := was.(string)
+		r, err := Decode([]byte(text))
+		if !there || err != nil || !change(&r) { // garbage says nothing of its task
+			continue
+		}
+		data, keep, err := Encode(r)
+		if err != nil {
+			return err
+		}
+		calls = append(calls, store.Call{Keys: keys[i : i+1], Args: []any{text, data, keep.Milliseconds()}})
+		called = append(called, ids[i])
+	}
+	for i, answer := range store.RunEach(ctx, s.db, changeScript, calls) {
+		changed, err := answer.Bool()
+		if err == nil && !changed { // somebody else has changed it
+			_, err = s.Change(ctx, called[i], change)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Forget takes the address out of the record of a task, if it is there.
 func (s *Store) Forget(ctx context.Context, id string, address store.AddressID) error {
 	_, err := s.change(ctx, id, func(r *Record) bool {

@@ -55,7 +55,10 @@ func TestARecordHasItsAddressOnlyIfThatRemembersIt(t *testing.T) {
 			t.Errorf("%q, remembered: %t", address, remembered)
 		}
 		for i := range 499 {
-			testkit.NoError(t, b.histories.Note(t.Context(), store.IDOf(ada), fmt.Sprint(i), history.Event{What: "died"}))
+			_, err := b.histories.Note(t.Context(), history.Note{
+				Address: store.IDOf(ada), Events: []history.Event{{Name: fmt.Sprint(i), What: "died"}},
+			})
+			testkit.NoError(t, err)
 		}
 		if address, remembered := b.ends("late"); address != "" || remembered {
 			t.Errorf("beyond the bound: %q, remembered: %t", address, remembered)

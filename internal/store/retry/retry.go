@@ -3,6 +3,7 @@ package retry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -197,12 +198,14 @@ func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) er
 		again.TaskID = ""
 	}
 	if !sent.moved {
-		return r.remember(ctx, own, e, again)
+		_, err := r.histories.Note(ctx, noteOf(own, e, again))
+		return err
 	}
 	became, came := again, again
 	became.Address, became.Became = sent.address, true
 	came.Address = e.EmailAddress
-	return errors.Join(r.remember(ctx, own, e, became), r.remember(ctx, store.IDOf(sent.address), e, came))
+	_, err := r.histories.Note(ctx, noteOf(own, e, became), noteOf(store.IDOf(sent.address), e, came))
+	return err
 }
 
 // actOn says what a retry of a letter is that has begun.
@@ -213,72 +216,136 @@ func actOn(e deadletter.Entry) string {
 	return "retried"
 }
 
-// remember remembers of an address that a letter died, and what a person did with it then.
-func (r *Retrier) remember(ctx context.Context, address store.AddressID, e deadletter.Entry, act history.Event) error {
+// noteOf is what is remembered of an address: that a letter died, and what a person did with it then.
+func noteOf(address store.AddressID, e deadletter.Entry, act history.Event) history.Note {
 	name := fmt.Sprintf("%s:%d:", e.Inside(), e.FailedAt.UnixNano())
-	died := history.Event{At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure}
+	died := history.Event{
+		Name: name + "died", At: e.FailedAt, What: "died", TaskID: e.TaskID, Campaign: e.Campaign, Failure: &e.Failure,
+	}
 	if !act.Became {
 		died.Address = act.Address
 	}
-	var began error
+	act.Name = name + "again"
+	var events []history.Event
 	payload, _ := tasks.DecodeInvite(e.Payload)
 	if e.Recipient == nil && payload.EnqueuedAt > 0 && !IsRetry(e.ID) {
-		began = r.histories.Note(ctx, address, name+"enqueued",
-			history.Event{At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: e.TaskID})
+		events = append(events, history.Event{
+			Name: name + "enqueued", At: time.UnixMilli(payload.EnqueuedAt).UTC(), What: "enqueued", TaskID: e.TaskID,
+		})
 	}
-	return errors.Join(began, r.histories.Note(ctx, address, name+"died", died),
-		r.histories.Note(ctx, address, name+"again", act))
+	return history.Note{Address: address, Events: append(events, died, act)}
 }
 
-// Delete removes a dead letter for good and tells whether it was there. The id of its task is free again.
+// Delete removes a dead letter for good and tells whether it was there. The id of its task is free again. Its id may
+// be one of an earlier version.
 func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	entry, err := r.letters.Get(ctx, id)
 	switch {
 	case errors.Is(err, deadletter.ErrNotFound):
 		return false, nil
-	case err != nil && !errors.Is(err, store.ErrGarbage): // garbage is deleted too
+	case errors.Is(err, store.ErrGarbage): // is deleted too
+		deleted, err := r.letters.Delete(ctx, id, "", deadletter.Deleted)
+		if err != nil || !deleted {
+			return deleted, err
+		}
+		return true, r.free(ctx, []deadletter.Entry{{ID: id}}, time.Now().UTC())
+	case err != nil:
 		return false, err
 	}
-	act := record.Act{At: time.Now().UTC(), What: string(deadletter.Deleted)}
-	if own, about := entry.Address(); about { // it needs memory, so it comes first: Redis may be full
-		gone := history.Event{At: act.At, What: act.What, TaskID: entry.TaskID, Campaign: entry.Campaign}
-		if err := r.remember(ctx, own, entry, gone); err != nil {
-			return false, err
+	deleted, err := r.DeleteEach(ctx, []deadletter.Entry{entry})
+	return len(deleted) > 0, err
+}
+
+// batchTime is how long deleting some letters goes on when the context has ended: none is left half deleted.
+const batchTime = 5 * time.Second
+
+// DeleteEach is Delete for letters as they were read, in a few round trips, and gives those that were there. One that
+// has died again since is another letter, and stays. Where it fails it has deleted the first ones.
+func (r *Retrier) DeleteEach(
+	ctx context.Context, letters []deadletter.Entry,
+) (deleted []deadletter.Entry, err error) {
+	if err := ctx.Err(); err != nil || len(letters) == 0 {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTime)
+	defer cancel()
+	at := time.Now().UTC()
+	letters, err = r.noteDeleted(ctx, letters, at) // it needs memory, so it comes first: Redis may be full
+	letters, err2 := r.forget(ctx, letters)
+	were, err3 := r.letters.DeleteEach(ctx, letters, deadletter.Deleted)
+	for i, was := range were {
+		if was {
+			deleted = append(deleted, letters[i])
 		}
 	}
-	if owner, address, ok := ownerOf(entry); ok {
-		if err := r.intents.Forget(ctx, owner, address); err != nil {
-			return false, err
+	return deleted, cmp.Or(err, err2, err3, r.free(ctx, deleted, at))
+}
+
+// noteDeleted remembers of letters that they are deleted, and gives the first ones of which it has.
+func (r *Retrier) noteDeleted(
+	ctx context.Context, letters []deadletter.Entry, at time.Time,
+) ([]deadletter.Entry, error) {
+	var all []history.Note
+	var of []int // the letter of each
+	gone := history.Event{At: at, What: string(deadletter.Deleted)}
+	for i, e := range letters {
+		if own, about := e.Address(); about {
+			gone.TaskID, gone.Campaign = e.TaskID, e.Campaign
+			all, of = append(all, noteOf(own, e, gone)), append(of, i)
 		}
 	}
-	deleted, err := r.letters.Delete(ctx, id, "", deadletter.Deleted)
-	if err != nil || entry.Recipient != nil {
-		return deleted, err
+	noted, err := r.histories.Note(ctx, all...)
+	if err != nil {
+		letters = letters[:of[noted]]
 	}
-	_, err = r.records.Change(ctx, BaseOf(id), func(base *record.Record) bool {
+	return letters, err
+}
+
+// forget forgets the intents of letters, and gives the first ones whose it has.
+func (r *Retrier) forget(ctx context.Context, letters []deadletter.Entry) ([]deadletter.Entry, error) {
+	var all []intent.Owned
+	var of []int // the letter of each
+	for i, e := range letters {
+		if owned, ok := ownerOf(e); ok {
+			all, of = append(all, owned), append(of, i)
+		}
+	}
+	forgotten, err := r.intents.Forget(ctx, all...)
+	if err != nil {
+		letters = letters[:of[forgotten]]
+	}
+	return letters, err
+}
+
+// free makes the ids of tasks whose letters were deleted free again.
+func (r *Retrier) free(ctx context.Context, letters []deadletter.Entry, at time.Time) error {
+	var ids []string
+	for _, e := range letters {
+		if e.Recipient == nil {
+			ids = append(ids, BaseOf(e.ID))
+		}
+	}
+	act := record.Act{At: at, What: string(deadletter.Deleted)}
+	return r.records.ChangeEach(ctx, ids, func(base *record.Record) bool {
 		free := base.State == record.Dead && !base.Free
 		if base.Free = base.Free || free; free {
 			base.Note(act)
 		}
 		return free
 	})
-	if errors.Is(err, store.ErrGarbage) { // whose task is known no more
-		err = nil
-	}
-	return deleted, err
 }
 
-// ownerOf tells who owns the intent of a letter's recipient, at an address. A letter that is not about a recipient has
+// ownerOf tells who owns the intent of a letter's recipient. A letter that is not about a recipient has
 // none: a revoke task may be about an address, but makes no invitation.
-func ownerOf(e deadletter.Entry) (owner string, address store.AddressID, ok bool) {
-	address, ok = e.Address()
+func ownerOf(e deadletter.Entry) (owned intent.Owned, ok bool) {
+	address, ok := e.Address()
 	switch {
 	case ok && e.Recipient != nil:
-		return intent.CampaignOwner(e.Campaign), address, true
+		return intent.Owned{Owner: intent.CampaignOwner(e.Campaign), Address: address}, true
 	case ok && e.Type == tasks.TypeInvite:
-		return intent.TaskOwner(e.ID), address, true
+		return intent.Owned{Owner: intent.TaskOwner(e.ID), Address: address}, true
 	}
-	return "", address, false
+	return intent.Owned{}, false
 }
 
 // doubtSince is when the first call was made that may have made the invitation without our knowing, in ms. It is 0 if
@@ -328,15 +395,15 @@ func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent reque
 	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
 		return err
 	}
-	if owner, address, ok := ownerOf(entry); ok {
+	if owned, ok := ownerOf(entry); ok {
 		since := doubtSince(entry)
 		if sent.moved { // no call was made for that address
-			if err := r.intents.Forget(ctx, owner, address); err != nil {
+			if _, err := r.intents.Forget(ctx, owned); err != nil {
 				return err
 			}
-			address, since = store.IDOf(sent.address), 0
+			owned.Address, since = store.IDOf(sent.address), 0
 		}
-		if err := r.intents.Reopen(ctx, owner, address, since); err != nil {
+		if err := r.intents.Reopen(ctx, owned.Owner, owned.Address, since); err != nil {
 			return err
 		}
 	}
