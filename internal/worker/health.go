@@ -81,7 +81,8 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		ping, cancel := context.WithTimeout(ctx, redisPing)
-		answered := rdb.Ping(ping).Err() == nil
+		err := rdb.Ping(ping).Err()
+		answered := err == nil || refused(err) // then it is there, and refusals say what it refuses
 		cancel()
 		if answered {
 			h.seeRedis()
