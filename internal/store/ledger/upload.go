@@ -381,15 +381,15 @@ redis.call('HSET', head, 'moved', next, 'added', added, 'known', known, 'forgott
 redis.call('UNLINK', chunk(next - 1))
 if next < chunks then return answer(true, next) end
 
-redis.call('SADD', running, name) -- the sweep takes it out again if it is not to run
 if added > 0 then reopen(tonumber(start or '0')) end
+local after = redis.call('HGET', meta, 'after')
+local rests = after == 'finished' or after == 'scheduled' and number('scheduled_at') > now
+if not rests then redis.call('SADD', running, name) end -- before it has no uploads: then nothing calls this again
 over(added + known + erased == tonumber(recipients or '-1') and 'done' or 'incomplete')
 if uploads == '' then
-  local after = redis.call('HGET', meta, 'after')
   redis.call('HDEL', meta, 'after')
-  if after == 'paused' or after == 'finished' or after == 'scheduled' and number('scheduled_at') > now then
+  if rests or after == 'paused' then
     become(after)
-    if after == 'paused' then redis.call('SADD', running, name) end
   else
     begin()
     local driven = redis.call('HGET', meta, 'driven') == redis.call('HGET', meta, 'generation')
