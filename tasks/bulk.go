@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -28,6 +29,17 @@ type BulkRequest struct {
 	// key of the namespace, so that asking for the same list again adds nothing.
 	Campaign   string
 	Recipients []Recipient
+	// Each gives the recipients instead, if they are not to be in memory together. It is gone through several times, and
+	// must give the same each time.
+	Each iter.Seq[Recipient]
+}
+
+// all gives the recipients.
+func (r BulkRequest) all() iter.Seq[Recipient] {
+	if r.Each != nil {
+		return r.Each
+	}
+	return slices.Values(r.Recipients)
 }
 
 // BulkInvite puts recipients into a campaign, all of them or none, and enqueues the task that works through it.
@@ -130,9 +142,9 @@ func uploadError(err error) error {
 type list struct {
 	name       string // of the campaign, as it was given; empty: it derives from the rows
 	plain      string // of a list without a name: what earlier versions called it
-	recipients []Recipient
-	repeated   []bool // those whose address an earlier one has; nil if there are none
-	duplicates int    // how many those are
+	recipients iter.Seq[Recipient]
+	repeated   map[int]bool // those whose address an earlier one has
+	duplicates int          // how many those are
 }
 
 // prepare checks the whole list, finds repeated addresses (the first one stays) and the campaign's name.
@@ -141,15 +153,22 @@ func (r BulkRequest) prepare() (list, error) {
 	if r.Campaign != "" {
 		errs = append(errs, ValidateCampaign(r.Campaign))
 	}
-	if n := len(r.Recipients); n == 0 || n > MaxRecipients {
+	n := len(r.Recipients)
+	if r.Each != nil {
+		for range r.Each {
+			n++
+		}
+	}
+	if n == 0 || n > MaxRecipients {
 		errs = append(errs, invalid("recipients", "there are %d; a list has 1 to %d", n, MaxRecipients))
 	}
-	if len(r.Recipients) > MaxRecipients {
+	if n > MaxRecipients {
 		return list{}, errors.Join(errs...)
 	}
-	l := list{name: r.Campaign, recipients: r.Recipients}
-	seen := make(map[string]bool, len(r.Recipients))
-	for i, recipient := range r.Recipients {
+	l := list{name: r.Campaign, recipients: r.all(), repeated: map[int]bool{}}
+	seen, i := make(map[string]bool, n), -1
+	for recipient := range l.recipients {
+		i++
 		recipient = recipient.Normalize()
 		if err := recipient.Validate(); err != nil {
 			errs = append(errs, atIndex(err, i)...)
@@ -157,7 +176,8 @@ func (r BulkRequest) prepare() (list, error) {
 		}
 		folded := FoldAddress(recipient.EmailAddress)
 		if seen[folded] {
-			l.repeat(i)
+			l.repeated[i] = true
+			l.duplicates++
 		}
 		seen[folded] = true
 	}
@@ -202,20 +222,12 @@ func (c *Client) nameOf(
 	return derived + hex.EncodeToString(mac.Sum(nil)[:digestBytes]), nil
 }
 
-func (l *list) repeat(i int) {
-	if l.repeated == nil {
-		l.repeated = make([]bool, len(l.recipients))
-	}
-	l.repeated[i] = true
-	l.duplicates++
-}
-
 // rows are the rows of the campaign, as many at a time as are sent together.
 func (l list) rows() iter.Seq2[[]ledger.Recipient, error] {
 	return func(yield func([]ledger.Recipient, error) bool) {
-		rows := make([]ledger.Recipient, 0, min(len(l.recipients), ledger.RoundTrip))
-		for i, recipient := range l.recipients {
-			if l.repeated != nil && l.repeated[i] {
+		rows, i := make([]ledger.Recipient, 0, ledger.RoundTrip), -1
+		for recipient := range l.recipients {
+			if i++; l.repeated[i] {
 				continue
 			}
 			recipient = recipient.Normalize()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,6 +242,13 @@ func TestABulkWithoutANameAddsNothingWhenRepeated(t *testing.T) {
 	if err != nil || again.Bulk.Added != 0 || again.Bulk.Known != 2500 || again.Bulk.Campaign != first.Bulk.Campaign ||
 		again.ID != first.ID {
 		t.Errorf("%+v, %v", again.Bulk, err)
+	}
+	each, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Each: slices.Values(list)})
+	if err != nil || each.Bulk.Known != 2500 || each.Bulk.Campaign != first.Bulk.Campaign {
+		t.Errorf("the same list, not in memory together: %+v, %v", each.Bulk, err)
+	}
+	if _, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Each: slices.Values(list[:0])}); err == nil {
+		t.Error("a list without anybody was accepted")
 	}
 	list[0].NoNotify = true
 	other, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Recipients: list})

@@ -67,11 +67,11 @@ func (c *bulkCommand) Run(a *app) error {
 	if err := c.judgeGuesses(a, file); err != nil {
 		return err
 	}
-	request := tasks.BulkRequest{Campaign: c.Campaign, Recipients: file.Recipients()}
+	request := tasks.BulkRequest{Campaign: c.Campaign, Each: file.Each()}
 	if c.DryRun {
 		return c.dryRun(a, file, request)
 	}
-	file = file.Brief() // the request has the rows
+	brief := file.Brief()
 	task, err := a.desk.BulkInvite(a.ctx, request, c.options...)
 	exists := errors.Is(err, tasks.ErrExists)
 	if err != nil && !exists {
@@ -83,7 +83,7 @@ func (c *bulkCommand) Run(a *app) error {
 		}
 		return err
 	}
-	return c.tell(a, file, request.Recipients, task, exists)
+	return c.tell(a, brief, file.Rows, task, exists)
 }
 
 func (c *bulkCommand) read(a *app) (file peoplefile.File, err error) {
@@ -169,14 +169,14 @@ func badRows(file peoplefile.File, err error) error {
 
 // tell tells what was enqueued.
 func (c *bulkCommand) tell(
-	a *app, file peoplefile.File, recipients []tasks.Recipient, task tasks.Task, exists bool,
+	a *app, file peoplefile.File, rows []peoplefile.Row, task tasks.Task, exists bool,
 ) error {
 	b := task.Bulk
 	a.work.makes("")
 	a.work.did("campaign %s has its recipients and goes on: enqueue campaign status %s", b.Campaign, b.Campaign)
 	a.out.say("Campaign %s: %d added, %d known already, %s left out, %s: task %s, %s.", b.Campaign, b.Added, b.Known,
 		plural(file.BadRows(), "bad row"), plural(len(file.Duplicates), "duplicate"), task.ID, stateWords(task.State))
-	dead, retried, err := c.deadOnes(a, recipients, &task)
+	dead, retried, err := c.deadOnes(a, rows, &task)
 	if err != nil {
 		return err
 	}
@@ -196,13 +196,13 @@ func (c *bulkCommand) tell(
 
 // deadOnes tells how many of the list were dead in the campaign before, and retries them if that was asked.
 func (c *bulkCommand) deadOnes(
-	a *app, recipients []tasks.Recipient, task *tasks.Task,
+	a *app, rows []peoplefile.Row, task *tasks.Task,
 ) (dead, retried int, err error) {
 	if task.Bulk.Known == 0 || task.Bulk.Dead == 0 {
 		return 0, 0, nil
 	}
 	name := task.Bulk.Campaign
-	plan, err := a.desk.DeadOf(a.ctx, name, recipients)
+	plan, err := a.desk.DeadOf(a.ctx, name, peoplefile.File{Rows: rows}.Recipients())
 	err = a.warnPartial(err)
 	if dead = len(plan.Retry); err != nil || dead == 0 {
 		return dead, 0, err

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/testkit"
@@ -96,4 +98,46 @@ func (l *limited) connections(user string) int {
 	list, err := l.rdb.ClientList(l.t.Context()).Result()
 	testkit.NoError(l.t, err)
 	return strings.Count(list, " user="+user+" ")
+}
+
+// TestARightThatGoesFromARunningWorkerLosesNobody: Redis refuses commands for a moment, while a campaign and invites
+// are under way, and scripts are broken off in their middle. It is sent to each of them once.
+func TestARightThatGoesFromARunningWorkerLosesNobody(t *testing.T) {
+	t.Parallel()
+	all := []string{"~*", "&*", "+@all"}
+	runs := [][]string{{"+rpush", "+zadd", "+set"}}
+	if testkit.Long {
+		for _, rule := range documented(t) {
+			if strings.HasPrefix(rule, "+") {
+				runs = append(runs, []string{rule})
+			}
+		}
+	}
+	for _, commands := range runs {
+		t.Run(strings.Join(commands, " "), func(t *testing.T) {
+			t.Parallel()
+			l := startLimited(t, all, clerktest.Config{}, "USHER_LIMIT_CREATE=5/1s", "USHER_LIMIT_BULK=2/1s",
+				"USHER_RESERVE=2", "USHER_TIMEOUT=2s", "USHER_SETTLE=1s", "USHER_STRICT=false")
+			l.complete = true
+			l.do(0, "bulk-invite", l.write("bulk.csv", csv("bulk", 80)), "--campaign=spring")
+			for i := range 12 {
+				l.do(0, "invite", fmt.Sprintf("single%d@example.com", i))
+			}
+			l.worker()
+			for i, command := range commands {
+				testkit.Eventually(t, "the campaign is under way", func() bool { return l.campaign("spring").Sent >= 10*(i+1) })
+				l.allow(append(slices.Clone(all), "-"+command[1:]))
+				refused := time.Now()
+				testkit.Eventually(t, "it is refused, or not needed", func() bool { return time.Since(refused) > 1500*time.Millisecond })
+				l.allow(all)
+			}
+			testkit.Eventually(t, "all have ended", func() bool {
+				return l.campaign("spring").State == tasks.CampaignFinished && len(l.clerk.Invitations()) >= 92
+			})
+			if c := l.campaign("spring"); c.Sent != 80 || c.Dead != 0 || c.Remaining != 0 {
+				t.Errorf("%+v", c)
+			}
+			l.onceEach(80, 12)
+		})
+	}
 }

@@ -127,6 +127,10 @@ func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 		if err != nil || !goesOn {
 			return p, err
 		}
+		if p.Found > 0 {
+			d.story.log.Warn().Int("recipients", p.Found).
+				Msg("recipients that stood in no list wait again; Redis has refused a command in the middle of a script")
+		}
 		d.story.look(ctx, time.Now(), p)
 		feed.Offer(d.prepare(ctx, p))
 		pause := policy.DriverPoll // no longer than the lease allows

@@ -38,6 +38,8 @@ func (rd *reader) csv(text []byte) error {
 	}
 	rd.file.comma = comma
 	t := &table{cut: !bytes.HasSuffix(text, []byte("\n"))}
+	t.text.Grow(len(text)) // what grows is there twice for a moment
+	t.rows = make([]tableRow, 0, bytes.Count(text, []byte("\n"))+1)
 	rows, line, end := newRows(text, comma), 1, 0
 	for {
 		cells, err := rows.Read()

@@ -27,6 +27,7 @@ type draft struct {
 	own       map[string]any  // the row's own public_metadata; nil leaves the default's
 	keys      map[string]any  // of public_metadata.KEY
 	rawKeys   string          // what metadata was made of; "" if it is not known
+	shared    bool            // other rows have the same metadata
 	faults    []Invalid       // without their place and raw text
 
 	unsound bool // its faults do not show in its cells
@@ -238,6 +239,7 @@ func (d *draft) conflicts(rd *reader, recipients []tasks.Recipient, people []per
 
 // metadata is the public metadata of the row. Rows that say the same share one map.
 func (d *draft) metadata(rd *reader) map[string]any {
+	d.shared = true
 	if shared, found := rd.shared[d.rawKeys]; found && d.rawKeys != "" {
 		return shared
 	}
@@ -263,6 +265,8 @@ func (d *draft) metadata(rd *reader) map[string]any {
 	const most = 4096
 	if d.rawKeys != "" && len(d.faults) == 0 && faults == 0 && len(rd.shared) < most {
 		rd.shared[d.rawKeys] = metadata
+	} else {
+		d.shared = metadata == nil || d.own == nil && len(d.keys) == 0
 	}
 	return metadata
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 )
 
 const (
@@ -81,7 +82,8 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		ping, cancel := context.WithTimeout(ctx, redisPing)
-		answered := rdb.Ping(ping).Err() == nil
+		err := rdb.Ping(ping).Err()
+		answered := err == nil || store.Refused(err) // then it is there, and refusals say what it refuses
 		cancel()
 		if answered {
 			h.seeRedis()

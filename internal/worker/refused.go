@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" // by which Redis names scripts
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type refusals struct {
 type refusal struct {
 	since, last time.Time
 	why         string
+	command     string // that is refused whatever is asked with it, as EVAL; empty: something in a script is
 }
 
 const (
@@ -52,10 +54,15 @@ func (r *refusals) note(cmd redis.Cmder, err error) {
 		if !stands || now.Sub(before.last) > refusedLast {
 			before.since = now
 		}
-		before.last, before.why = now, err.Error()
+		before.last, before.why, before.command = now, err.Error(), ""
+		if strings.Contains(strings.ToLower(before.why), "'"+cmd.Name()+"'") {
+			before.command = cmd.Name()
+		}
 		r.now[name] = before
 	case len(r.now) > 0 && (err == nil || answeredWithError(err)):
 		delete(r.now, nameOf(cmd))
+		// Some scripts run once a minute: that Redis carries out another one shows that it would carry them out too.
+		maps.DeleteFunc(r.now, func(_ string, at refusal) bool { return at.command == cmd.Name() })
 	}
 }
 

@@ -81,3 +81,43 @@ func TestARefusalMustLast(t *testing.T) {
 		t.Errorf("after %s: %q", refusedOnce, r.why())
 	}
 }
+
+// TestARightThatIsBackIsSeenAtOnce: one script shows that Redis takes them all again. Some run once a minute.
+func TestARightThatIsBackIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	small := user(t, server, "+@all", "-eval", "-evalsha")
+	health := NewHealth()
+	health.Observe(small)
+	health.started()
+	seldom := func() { _ = redis.NewScript("return 1").Run(t.Context(), small, nil).Err() }
+	often := func() { _ = redis.NewScript("return 2").Run(t.Context(), small, nil).Err() }
+	seldom()
+	for name, at := range health.refusals.now {
+		at.since = at.since.Add(-refusedOnce)
+		health.refusals.now[name] = at
+	}
+	seldom()
+	if got := health.NotReady(); !strings.Contains(got, "eval") {
+		t.Fatalf("%q", got)
+	}
+	user(t, server, "+@all")
+	often()
+	if got := health.NotReady(); got != "" {
+		t.Errorf("after the right is back: %q", got)
+	}
+}
+
+// TestWithoutPingTheMissingRightIsNamed: Redis is there all the same.
+func TestWithoutPingTheMissingRightIsNamed(t *testing.T) {
+	t.Parallel()
+	small := user(t, testkit.RunRedis(t), "+@all", "-ping")
+	health := NewHealth()
+	health.Observe(small)
+	health.started()
+	go health.Watch(t.Context(), small)
+	testkit.Eventually(t, "it is not ready", func() bool { return health.NotReady() != "" })
+	if got := health.NotReady(); !strings.Contains(got, "'ping'") {
+		t.Errorf("%q", got)
+	}
+}

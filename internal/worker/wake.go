@@ -61,6 +61,7 @@ type wake struct {
 	delays   map[string]*delays    // by keys of the tasks that wait for their time
 	stopping <-chan struct{}
 	log      zerolog.Logger
+	polls    atomic.Bool // Redis does not let it wait; all lookouts meet that, and one tells
 }
 
 // newWake lets the servers of a worker wait.
@@ -316,7 +317,7 @@ func (l *lookout) look(ctx context.Context) (bool, error) {
 		case errors.Is(err, redis.Nil):
 			return false, nil
 		case isRefusal(err):
-			if l.forbidden.IsZero() {
+			if l.polls.CompareAndSwap(false, true) {
 				l.log.Warn().Err(err).Str("command", "BLMOVE").
 					Msg("Redis does not let a worker wait for tasks; it asks several times a second")
 			}
@@ -324,7 +325,9 @@ func (l *lookout) look(ctx context.Context) (bool, error) {
 			return true, nil
 		case err == nil && !l.forbidden.IsZero():
 			l.forbidden = time.Time{}
-			l.log.Info().Msg("Redis lets a worker wait for tasks again")
+			if l.polls.CompareAndSwap(true, false) {
+				l.log.Info().Msg("Redis lets a worker wait for tasks again")
+			}
 		}
 		return err == nil, err
 	}

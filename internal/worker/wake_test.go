@@ -196,6 +196,30 @@ func TestAWorkerThatMayNotWaitAsks(t *testing.T) {
 	}
 }
 
+// TestThatAWorkerMayNotWaitIsToldOnce: by one of its lookouts, and so is that it may again.
+func TestThatAWorkerMayNotWaitIsToldOnce(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		var told strings.Builder
+		l.log = zerolog.New(&told)
+		others := []*lookout{l, {wake: l.wake, key: "asynq:{r}:pending", pickup: l.pickup}}
+		f.onDequeue, f.onLook = nothing, func() error { return redisError("NOPERM no permissions to run 'blmove'") }
+		all := func() {
+			for _, l := range others {
+				_, _ = dequeue(t, l)
+			}
+			time.Sleep(lookForbidden)
+		}
+		all()
+		all()
+		f.onLook = found
+		all()
+		all()
+		if n := strings.Count(told.String(), "\n"); n != 2 {
+			t.Errorf("%d lines:\n%s", n, told.String())
+		}
+	})
+}
+
 func TestAWorkerThatStopsLetsGoAtOnce(t *testing.T) {
 	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, stop func()) {
 		f.onDequeue, f.onLook = nothing, nothingFor

@@ -100,6 +100,8 @@ func Over(stored string, before time.Time) bool {
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
+//	settles(key, owner, token, end, id): whether settle would do it; it writes nothing
+//	close(key, owner, id): settles the intent of an owner whose end is written already, with its invitation, if any
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
 //	  intent)
 //	all(key): the hash, for parse, busy, tidy and told
@@ -180,34 +182,44 @@ function intent.claim(key, owner, token, till, born, lost)
   given[key .. owner] = true
   return 'ok', since, intent.told(all, value)
 end
+function intent.settles(key, owner, token, ending, id, all)
+  if ending == 'opened' or ending == 'untold' and token == '' then return true end
+  all = all or intent.all(key)
+  local _, held = intent.parse(all[owner])
+  if held ~= token then return false end
+  if ending ~= 'found' then return true end
+  local known = all['=' .. id] -- it may be another owner's, whose call is under way
+  return not (known and not string.find(known, '|', 1, true) or intent.busy(all, owner))
+end
+function intent.use(key, ids)
+  for used in string.gmatch(ids, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
+end
+function intent.close(key, owner, id, all)
+  all = all or intent.all(key)
+  redis.call('HDEL', key, owner)
+  all[owner] = nil
+  intent.use(key, id)
+  intent.tidy(key, all)
+end
 function intent.settle(key, owner, token, ending, id)
   if ending == 'untold' and token == '' then return true end
   local all = intent.all(key)
-  local state, held, till, since = intent.parse(all[owner])
+  if not intent.settles(key, owner, token, ending, id, all) then return false end
+  local state, _, till, since = intent.parse(all[owner])
   if ending == 'opened' then
     if intent.busy(all, owner) then return true end
     intent.write(key, owner, 'u', token, now, since or now)
     redis.call('PERSIST', key)
-    return true
-  end
-  if held ~= token then return false end
-  if ending == 'untold' then return true end
-  if ending == 'found' then -- it may be another owner's, whose call is under way
-    local known = all['=' .. id]
-    if known and not string.find(known, '|', 1, true) or intent.busy(all, owner) then return false end
-  end
-  if ending == 'refused' then id = '' end -- what counts as the owner's all the same may settle another intent
-  for used in string.gmatch(id, '[^,]+') do redis.call('HSET', key, '=' .. used, stamp(now)) end
-  if ending == 'answered' or (ending == 'released' and state == 'k') then
-    intent.write(key, owner, 'a', token, math.min(till, now), since)
-  elseif ending == 'absent' or ending == 'released' then
-    intent.write(key, owner, 'p', token, math.min(till, now), since)
-  elseif ending == 'unknown' then
-    intent.write(key, owner, 'u', token, math.min(till, now), since)
-  else
-    redis.call('HDEL', key, owner)
-    all[owner] = nil
-    intent.tidy(key, all)
+  elseif ending == 'refused' then -- what counts as the owner's all the same may settle another intent
+    intent.close(key, owner, '', all)
+  elseif ending == 'made' or ending == 'found' then
+    intent.close(key, owner, id, all)
+  elseif ending ~= 'untold' then
+    local becomes = ending == 'unknown' and 'u' or 'p'
+    -- It is a already if a script has settled it that was broken off then.
+    if ending == 'answered' or ending == 'released' and (state == 'k' or state == 'a') then becomes = 'a' end
+    intent.write(key, owner, becomes, token, math.min(till, now), since)
+    intent.use(key, id)
   end
   return true
 end

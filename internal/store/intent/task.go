@@ -208,7 +208,8 @@ type Settlement struct {
 	Letter *deadletter.Entry // of a task that ends as one
 }
 
-// settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. Of an address
+// settleScript settles an intent and writes what belongs to it, the letter first, or nothing at all. The intent is
+// last: if Redis refuses a command in the middle, nobody is settled without a record, and called again. Of an address
 // that was forgotten it writes only the record, which does not hold it. A repeated request gets the same answer if it
 // writes a record. That a person wants the task to be cancelled stays in the record, although the run that writes it
 // may not know of it.
@@ -240,20 +241,25 @@ var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + hist
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
 redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
 local was = redis.call('GET', KEYS[2])
-local over = (ending == 'untold' or ending == 'opened') and ended(was)
+local over, known = (ending == 'untold' or ending == 'opened') and ended(was), true
 if record ~= '' and tonumber(keep) == 0 and unwanted(was) and not unwanted(record) then
   record = '{"cancel":true,"by":' .. cjson.encode(decoded(was).by or '') .. ',' .. string.sub(record, 2)
 end
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
-elseif not over and intent.settle(KEYS[1], owner, token, ending, id) then
+  known = false
+elseif not over and intent.settles(KEYS[1], owner, token, ending, id) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
   if tonumber(keep) > 0 then record = remember_end(KEYS[6], ARGV[11], stamp(now), record, ARGV[12]) end
 else
   return record ~= '' and (was == record or was == with_address(record, ARGV[12])) and 1 or 0
 end
-if record == '' then return 1 end
-if tonumber(keep) > 0 then redis.call('SET', KEYS[2], record, 'PX', keep) else redis.call('SET', KEYS[2], record) end
+if record ~= '' and tonumber(keep) > 0 then
+  redis.call('SET', KEYS[2], record, 'PX', keep)
+elseif record ~= '' then
+  redis.call('SET', KEYS[2], record)
+end
+if known then intent.settle(KEYS[1], owner, token, ending, id) end
 return 1
 `)
 

@@ -33,19 +33,23 @@ if state == 'cancelled' then return answer('cancelled') end
 if string.sub(row, 1, 1) ~= 'd' then return answer(id == new and 'ok' or 'missing') end
 if id ~= new then
   if forgotten(tombstones, new) then return answer('forgotten') end
-  if redis.call('HEXISTS', rows, new) == 1 then return answer('taken') end
-  local first = redis.call('HGET', mended, 'from:' .. id) or ARGV[9]
-  redis.call('HDEL', rows, id)
-  redis.call('HDEL', mended, new, 'from:' .. id)
-  redis.call('HSET', mended, id, new, 'from:' .. new, first)
-  intent.drop(intents .. id, owner)
+  local ours = redis.call('HGET', mended, id) == new -- a script that was broken off has put it there
+  if redis.call('HEXISTS', rows, new) == 1 and not ours then return answer('taken') end
 end
 intent.reopen(intents .. new, owner, tonumber(ARGV[7]))
-redis.call('HSET', rows, new, placed(ARGV[6], string.match(row, ',"l":(%d+)}$')))
-redis.call('RPUSH', list_of(ARGV[6]), new)
-count_dead(row, -1)
+-- The campaign goes on, and counts one less, before the row is another one: repeating this changes only dead rows.
 if raise(ARGV[10]) then redis.call('SADD', KEYS[13], name) end
 reopen(0)
+count_dead(row, -1)
+redis.call('RPUSH', list_of(ARGV[6]), new)
+local first = redis.call('HGET', mended, 'from:' .. id) or ARGV[9]
+if id ~= new then redis.call('HSET', mended, id, new, 'from:' .. new, first) end
+redis.call('HSET', rows, new, placed(ARGV[6], string.match(row, ',"l":(%d+)}$')))
+if id ~= new then
+  redis.call('HDEL', rows, id)
+  redis.call('HDEL', mended, new, 'from:' .. id)
+  intent.drop(intents .. id, owner)
+end
 return answer('ok')
 `)
 
@@ -145,9 +149,9 @@ elseif what == 'start' then
 elseif state == 'finished' or (state == 'cancelled' and what ~= 'cancel') then
   outcome = 'over'
 elseif what == 'cancel' and state ~= 'cancelled' then
+  redis.call('SADD', KEYS[13], name)
   become('cancelled')
   redis.call('HSET', meta, 'finished_at', stamp(now), 'by', ARGV[6])
-  redis.call('SADD', KEYS[13], name)
 elseif what == 'pause' then
   if state ~= 'paused' then redis.call('HSET', meta, 'by', ARGV[6]) end
   become('paused')

@@ -72,15 +72,17 @@ if #before > 0 or state ~= 'running' and (for_call or ARGV[8] ~= 'u') then retur
 redis.call('RPUSH', KEYS[13], '')
 move_due()
 local born, until_ = number('created_at'), stamp(now + tonumber(ARGV[7]))
-local held, holds, marked = {}, {}, {}
+local held, holds, marked, passed = {}, {}, {}, {}
 local function take(id, row)
   if not row or string.sub(row, 1, 1) ~= 'w' or held[id] or forgotten(tombstones, id) and erase(id) then return end
   local standing
   if for_call then
     local verdict, at
     verdict, at, standing = intent.claim(intents .. id, owner, token, now + tonumber(ARGV[9]), born, mind.lost)
-    if verdict == 'busy' then return redis.call('ZADD', later, stamp(at), id) end
-    if verdict == 'unsure' then return wait_again(id, true) end
+    if verdict ~= 'ok' then
+      passed[id] = verdict == 'busy' and stamp(at) or 'unsure'
+      return
+    end
   end
   held[id], held[#held + 1], holds[#holds + 1], holds[#holds + 2] = true, id, until_, id .. token
   marked[#marked + 1], marked[#marked + 2] = id, 'o' .. string.sub(row, 2)
@@ -98,9 +100,12 @@ for travel in string.gmatch(ARGV[8], '.') do
   end
 end
 if #held > 0 then
-  redis.call('RPUSH', KEYS[13], unpack(held))
   redis.call('HSET', rows, unpack(marked))
   redis.call('ZADD', open, unpack(holds))
+  redis.call('RPUSH', KEYS[13], unpack(held))
+end
+for id, at in pairs(passed) do
+  if at == 'unsure' then wait_again(id, true) else redis.call('ZADD', later, at, id) end
 end
 redis.call('PEXPIRE', KEYS[13], request_keep)
 return taken
@@ -202,6 +207,9 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // found but has settled another intent settles nothing: its recipient is unsure still. Otherwise the row is its
 // holder's, whatever became of the intent. A repeated request records nothing and gets the same answer.
 //
+// Rows are written before their intents, and holds end after both: one whose end is written is never sent again, and
+// whoever repeats a settlement that was broken off finishes it.
+//
 // KEYS[13] -> usher:{once}:c:NAME:request:TOKEN  set of ids with their tokens, of those that were recorded
 // --
 // ARGV[5], [15] … -> id of each recipient
@@ -217,10 +225,10 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // --
 // Returns, for each recipient, 1 if it was recorded, or else 0.
 var settleScript = redis.NewScript(prelude + `
-local held, written, sent, done = {}, {}, 0, {}
+redis.call('HDEL', rows, '') -- needs no memory: Redis takes the others after it also when it is full
+local held, written, settled, recorded = {}, {}, {}, {}
 for i = 5, #ARGV, 10 do held[#held + 1] = ARGV[i] .. ARGV[i + 1] end
 local until_ = redis.call('ZMSCORE', open, unpack(held))
-redis.call('ZREM', open, unpack(held))
 local function settle(n, id, _, row, delay, ending, token, invitation, letter, text, at)
   if not until_[n] then return redis.call('SISMEMBER', KEYS[13], held[n]) end
   if forgotten(tombstones, id) then
@@ -228,32 +236,45 @@ local function settle(n, id, _, row, delay, ending, token, invitation, letter, t
     redis.call('DEL', intents .. id)
     return 1
   end
-  if not intent.settle(intents .. id, owner, token, ending, invitation) and ending == 'found' then
-    wait_again(id, true)
+  local found = ending == 'found' and string.sub(redis.call('HGET', rows, id) or '', 1, 1) ~= 's'
+  if found and not intent.settles(intents .. id, owner, token, ending, invitation) then
+    settled[#settled + 1] = { id = id }
     return 0
   end
   write_letter(letter_keys .. letter, letters, letter, text, at)
   written[#written + 1], written[#written + 2] = id, row
-  if string.sub(row, 1, 1) == 's' then
-    sent = sent + 1
-  elseif string.sub(row, 1, 1) == 'k' then
-    redis.call('HINCRBY', meta, 'skipped', 1)
-  elseif string.sub(row, 1, 1) == 'd' then
-    count_dead(row, 1)
-  elseif tonumber(delay) > 0 then
-    redis.call('ZADD', later, stamp(now + tonumber(delay)), id)
-  else
-    redis.call(delay == '0' and 'RPUSH' or 'LPUSH', list_of(row), id)
-  end
+  settled[#settled + 1] = {
+    id = id, row = row, delay = delay, token = token, invitation = invitation,
+    ending = ending == 'found' and 'made' or ending,
+  }
   return 1
 end
-local recorded = {}
-for i = 5, #ARGV, 10 do
-  local answer = settle(#recorded + 1, unpack(ARGV, i, i + 9))
-  recorded[#recorded + 1] = answer
-  if answer == 1 then done[#done + 1] = held[#recorded] end
-end
+for i = 5, #ARGV, 10 do recorded[#recorded + 1] = settle(#recorded + 1, unpack(ARGV, i, i + 9)) end
 if #written > 0 then redis.call('HSET', rows, unpack(written)) end
+for _, s in ipairs(settled) do
+  if s.row then intent.settle(intents .. s.id, owner, s.token, s.ending, s.invitation) end
+end
+redis.call('ZREM', open, unpack(held))
+local sent, done = 0, {}
+for _, s in ipairs(settled) do
+  local state = string.sub(s.row or '', 1, 1)
+  if not s.row then
+    wait_again(s.id, true)
+  elseif state == 'w' and tonumber(s.delay) > 0 then
+    redis.call('ZADD', later, stamp(now + tonumber(s.delay)), s.id)
+  elseif state == 'w' then
+    redis.call(s.delay == '0' and 'RPUSH' or 'LPUSH', list_of(s.row), s.id)
+  elseif state == 's' then
+    sent = sent + 1
+  elseif state == 'k' then
+    redis.call('HINCRBY', meta, 'skipped', 1)
+  else
+    count_dead(s.row, 1)
+  end
+end
+for n, answer in ipairs(recorded) do
+  if answer == 1 then done[#done + 1] = held[n] end
+end
 if sent > 0 then redis.call('HINCRBY', meta, 'sent', sent) end
 if #done > 0 then redis.call('SADD', KEYS[13], unpack(done)) end
 redis.call('PEXPIRE', KEYS[13], request_keep)
@@ -323,6 +344,9 @@ type Progress struct {
 	By string
 	// Resumes is how often the campaign was resumed: one that was paused in between two looks shows by it.
 	Resumes int
+
+	// Found is how many stood in no list, and wait again.
+	Found int
 }
 
 // Settled is how many recipients have their outcome.
@@ -332,12 +356,13 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
 // driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
 // asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
-// recipients are uploaded, and a cancelled one until nothing is open or unsure.
+// recipients are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty
+// although its counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
-// Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, and due: how long
-// until the next of later and open is (ms; -1: there is none).
+// Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, due: how long until
+// the next of later and open is (ms; -1: there is none), and astray: whether all rows are to be looked at.
 var progressScript = redis.NewScript(prelude + `
 local generation, dropped = number('generation'), true
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
@@ -362,26 +387,47 @@ for _, key in ipairs({ later, open }) do
   if first and (p.due < 0 or tonumber(first) - now < p.due) then p.due = math.max(0, tonumber(first) - now) end
 end
 if not dropped then p.due = 0 end
-if state == 'running' and uploads == '' and p.waiting + p.singles + p.ready + p.unsure + p.later + p.open == 0 then
-  become('finished')
-  p.state = state
-  redis.call('HSET', meta, 'finished_at', stamp(now))
-  redis.call('SREM', running, name)
+local rest = p.unsure + p.later + p.open
+if state == 'running' and uploads == '' and rest + p.waiting + p.singles + p.ready == 0 then
+  local all = redis.call('HLEN', rows)
+  if p.recipients == all and p.sent + p.dead + p.skipped == all then
+    redis.call('HSET', meta, 'state', 'finished', 'finished_at', stamp(now))
+    redis.call('SREM', running, name)
+    p.state = 'finished'
+  else
+    p.astray = true
+  end
+elseif state == 'cancelled' and dropped and rest == 0 then
+  p.astray = true
 end
 return cjson.encode(p)
 `)
 
 // Progress tells the driver of a generation what there is to do in a campaign, and renews its lease. It is also what
-// finishes a running campaign that has nothing left.
-func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (_ Progress, err error) {
+// finishes a running campaign that has nothing left. Those who went astray are put back first.
+func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (p Progress, err error) {
 	defer store.Wrap(&err, "reading the progress of campaign %s", name)
+	p, astray, err := l.progress(ctx, name, generation)
+	if err != nil || !astray {
+		return p, err
+	}
+	found, err := l.mend(ctx, name, generation)
+	if err == nil {
+		p, _, err = l.progress(ctx, name, generation)
+	}
+	p.Found = found
+	return p, err
+}
+
+func (l *Ledgers) progress(ctx context.Context, name string, generation int) (_ Progress, astray bool, err error) {
 	var p struct {
 		Progress
-		Due int64
+		Due    int64
+		Astray bool
 	}
 	err = read(l.run(ctx, progressScript, name, nil, generation), &p)
 	p.NextDue = time.Duration(p.Due) * time.Millisecond
-	return p.Progress, err
+	return p.Progress, p.Astray, err
 }
 
 // Orphan is a running campaign that had no driver, and its new generation.

@@ -51,6 +51,10 @@ const request = "request:"
 // A list may name recipients that are not there any more, or that wait elsewhere: to search it would stop Redis for as
 // long as the list is. Who takes from a list looks at the row.
 //
+// Redis rolls no script back: if a right is taken away from the user of a worker, a script ends at the command that is
+// refused. So scripts write in an order in which that loses nothing. What a row says is true; whoever is in no list
+// then is put back by mendScript; a count is never more than there are, so that it shows.
+//
 // uploads names the uploads on their way into the campaign, in their order, with a space between two. While it names
 // any, the campaign is uploading, or was paused, and after says what it is to be when they have arrived. Scripts of
 // earlier versions make no calls in a state that they do not know. A campaign that is being deleted has no state here,
@@ -63,7 +67,8 @@ const request = "request:"
 //	  One of an earlier version may run: the campaign makes no calls until that one has noticed
 //	reopen(start): begins a new generation of a campaign that has finished, at an instant (ms; 0: now)
 //	wait_again(id, doubted): puts a recipient at the head of its list, or a doubted one at the end of the unsure
-//	let_go(member): ends a hold; who was in a call is unsure
+//	let_go(member): ends a hold; who was in a call is unsure. The end of one may be written already, by a settlement
+//	  that was broken off: then it closes the intent
 //	move_due(): lets wait again who is due, and lets go of whom nobody holds any more
 //	drop(): empties a cancelled campaign of some who are in no call; who is unsure stays until Clerk was asked. So
 //	  does who waits for a call while an earlier one may have made an invitation: nobody else may call for the address
@@ -92,8 +97,8 @@ local function become(new)
   state = new
 end
 local function begin()
-  become('running')
   redis.call('SADD', running, name)
+  become('running')
   redis.call('HSET', meta, 'lease_until', stamp(now + lease))
 end
 local function raise(v)
@@ -113,9 +118,9 @@ end
 local function reopen(start)
   local after = redis.call('HGET', meta, 'after')
   if state ~= 'finished' and not (state == 'uploading' and after == 'finished') then return end
+  redis.call('HSET', meta, 'reopened_at', stamp(now))
   redis.call('HINCRBY', meta, 'generation', 1)
   redis.call('HDEL', meta, 'finished_at', 'scheduled_at')
-  redis.call('HSET', meta, 'reopened_at', stamp(now))
   if start > 0 then redis.call('HSET', meta, 'scheduled_at', stamp(start)) end
   if state == 'uploading' then
     redis.call('HSET', meta, 'after', start > 0 and 'scheduled' or 'running')
@@ -130,9 +135,16 @@ local function wait_again(id, doubted)
   redis.call('HSET', rows, id, row)
   redis.call(doubted and 'RPUSH' or 'LPUSH', list_of(row), id)
 end
+local function fields_of(row)
+  local known, fields = pcall(cjson.decode, string.sub(row, 3))
+  return known and type(fields) == 'table' and fields or {}
+end
 local function let_go(member)
+  local id = string.sub(member, 1, 16)
+  local row = redis.call('HGET', rows, id)
+  if row and string.find(row, '^[sdk]') then intent.close(intents .. id, owner, fields_of(row).i or '') end
   redis.call('ZREM', open, member)
-  wait_again(string.sub(member, 1, 16), string.sub(member, 17, 17) == 'c')
+  wait_again(id, string.sub(member, 17, 17) == 'c')
 end
 local function move_due()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', stamp(now), 'LIMIT', 0, slice)) do
@@ -168,8 +180,7 @@ local function drop()
   return all
 end
 local function count_dead(row, n)
-  local known, fields = pcall(cjson.decode, string.sub(row, 3))
-  local code = 'dead:' .. (known and type(fields) == 'table' and fields.c or '')
+  local code = 'dead:' .. (fields_of(row).c or '')
   redis.call('HINCRBY', meta, 'dead', n)
   if redis.call('HINCRBY', meta, code, n) <= 0 then redis.call('HDEL', meta, code) end
 end

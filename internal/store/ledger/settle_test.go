@@ -73,6 +73,23 @@ func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 	})
 }
 
+// TestWhatBecameOfCallsIsWrittenWhenRedisIsFull, and so are their intents.
+func TestWhatBecameOfCallsIsWrittenWhenRedisIsFull(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
+	b := bundle{ledger.New(rdb, "test"), rdb}
+	b.add(t, "c", people(0, 3))
+	batch := b.take(t, 3, ledger.InBulk, time.Minute)
+	testkit.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	b.settle(t, deadOf(batch.Rows[0], "odd"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
+	if c := b.head(t); c.Dead != 1 || c.Sent != 1 {
+		t.Errorf("%+v", c)
+	}
+	if _, there := b.letter(t, batch.Rows[0]); !there {
+		t.Error("the dead one has no letter")
+	}
+}
+
 // TestALetterThatWasWrittenBeforeStaysOne plays a worker of an earlier version, which writes the letter by itself
 // first.
 func TestALetterThatWasWrittenBeforeStaysOne(t *testing.T) {

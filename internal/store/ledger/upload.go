@@ -329,8 +329,8 @@ local function over(outcome)
   redis.call('HSET', head, 'outcome', outcome)
   redis.call('EXPIRE', head, ARGV[9])
   uploads = string.match(uploads, '^%S+ (.*)$') or ''
-  redis.call('HSET', meta, 'uploads', uploads)
   upload = string.match(uploads, '^%S+') or ''
+  if uploads == '' then redis.call('HDEL', meta, 'uploads') else redis.call('HSET', meta, 'uploads', uploads) end
 end
 local function answer(more, n) return cjson.encode({ upload = upload, chunk = n, more = more }) end
 local next, chunks, recipients, start = unpack(redis.call('HMGET', head, 'moved', 'chunks', 'recipients', 'start'))
@@ -352,37 +352,44 @@ if state ~= 'uploading' then
 end
 if upload ~= ARGV[5] or next ~= tonumber(ARGV[6]) then return answer(true, next) end
 
-local staged, fresh, known, erased = redis.call('LRANGE', chunk(next), 0, -1), {}, 0, 0
+-- What is written with HSET is written together or not at all: Redis may refuse any command, but no half of one.
+local staged, fresh, written, seen = redis.call('LRANGE', chunk(next), 0, -1), {}, {}, {}
 local any_mended = redis.call('EXISTS', mended) == 1
-local places = number('recipients') + number('forgotten') -- one for each that ever came in
+local was, known, erased = number('recipients'), 0, 0
+local places = was + number('forgotten') -- one for each that ever came in
 for i = 1, #staged, 2 do
-  if staged[i + 1] == '' or forgotten(tombstones, staged[i]) then
+  local id = staged[i]
+  if staged[i + 1] == '' or forgotten(tombstones, id) then
     erased = erased + 1
-  elseif any_mended and redis.call('HEXISTS', mended, staged[i]) == 1 then
+  elseif seen[id] or any_mended and redis.call('HEXISTS', mended, id) == 1 or redis.call('HEXISTS', rows, id) == 1 then
     known = known + 1
-  elseif redis.call('HSETNX', rows, staged[i], placed(staged[i + 1], places + #fresh + 1)) == 1 then
-    fresh[#fresh + 1] = staged[i]
   else
-    known = known + 1
+    seen[id], fresh[#fresh + 1] = true, id
+    written[#written + 1], written[#written + 2] = id, placed(staged[i + 1], places + #fresh)
   end
 end
-if #fresh > 0 then redis.call('RPUSH', waiting, unpack(fresh)) end
-redis.call('UNLINK', chunk(next))
-redis.call('HINCRBY', meta, 'recipients', #fresh)
+if #fresh > 0 then
+  redis.call('RPUSH', waiting, unpack(fresh))
+  redis.call('HSET', rows, unpack(written))
+end
+redis.call('HSET', meta, 'recipients', was + #fresh)
 next = next + 1
-redis.call('HSET', head, 'moved', next)
-local total = redis.call('HINCRBY', head, 'added', #fresh) + redis.call('HINCRBY', head, 'known', known) +
-  redis.call('HINCRBY', head, 'forgotten', erased)
+local function counted(field, n) return tonumber(redis.call('HGET', head, field) or '0') + n end
+local added = counted('added', #fresh)
+known, erased = counted('known', known), counted('forgotten', erased)
+redis.call('HSET', head, 'moved', next, 'added', added, 'known', known, 'forgotten', erased)
+redis.call('UNLINK', chunk(next - 1))
 if next < chunks then return answer(true, next) end
 
-if tonumber(redis.call('HGET', head, 'added')) > 0 then reopen(tonumber(start or '0')) end
-over(total == tonumber(recipients or '-1') and 'done' or 'incomplete')
+if added > 0 then reopen(tonumber(start or '0')) end
+local after = redis.call('HGET', meta, 'after')
+local rests = after == 'finished' or after == 'scheduled' and number('scheduled_at') > now
+if not rests then redis.call('SADD', running, name) end -- before it has no uploads: then nothing calls this again
+over(added + known + erased == tonumber(recipients or '-1') and 'done' or 'incomplete')
 if uploads == '' then
-  local after = redis.call('HGET', meta, 'after')
-  redis.call('HDEL', meta, 'after', 'uploads')
-  if after == 'paused' or after == 'finished' or after == 'scheduled' and number('scheduled_at') > now then
+  redis.call('HDEL', meta, 'after')
+  if rests or after == 'paused' then
     become(after)
-    if after == 'paused' then redis.call('SADD', running, name) end
   else
     begin()
     local driven = redis.call('HGET', meta, 'driven') == redis.call('HGET', meta, 'generation')
