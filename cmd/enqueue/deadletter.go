@@ -61,13 +61,7 @@ func (f *LettersFlags) letters() desk.Letters {
 	}
 }
 
-// each does something for all that are chosen, which may change them.
-func (f *LettersFlags) each(a *app, do func(deadletter.Entry) error) error {
-	found, err := a.desk.EachLetter(a.ctx, f.letters(), do)
-	return f.judge(a, found, err)
-}
-
-// read is each for what changes nothing.
+// read does something for all that are chosen, which changes nothing.
 func (f *LettersFlags) read(a *app, do func(deadletter.Entry) error) error {
 	found, err := a.desk.ReadLetters(a.ctx, f.letters(), do)
 	return f.judge(a, found, err)

@@ -85,38 +85,31 @@ func (a *app) retriedAlready(n int) {
 	a.out.sayIf(n > 0, "%s retried already.", plural(n, "dead letter"))
 }
 
-// asTheyAre retries letters one by one, as they are read: there may be many.
+// asTheyAre retries letters some at a time, as they are read: there may be many.
 func (c *deadRetryCommand) asTheyAre(a *app) error {
 	var retried []desk.Retried
-	count, gone, each := 0, 0, c.each
+	count, gone := 0, 0
 	if c.DryRun {
-		each = c.read
-	}
-	unreadable, err := store.SplitPartial(each(a, func(e deadletter.Entry) error {
-		m := desk.Mend{Letter: e}
-		if c.DryRun {
+		err := c.read(a, func(e deadletter.Entry) error {
 			count++
-			c.tell(a, m, "")
+			c.tell(a, desk.Mend{Letter: e}, "")
 			return nil
-		}
-		done, err := a.desk.CarryOut(a.ctx, desk.MendPlan{Retry: []desk.Mend{m}}, func(r desk.Retried) {
-			c.tell(a, r.Mend, r.TaskID)
 		})
+		a.out.say("%s would be retried.", plural(count, "dead letter"))
+		return err
+	}
+	found, err := a.desk.RetryLetters(a.ctx, c.letters(), func(done []desk.Retried, passed int) {
+		for _, r := range done {
+			c.tell(a, r.Mend, r.TaskID)
+		}
 		if count += len(done); count > 0 {
 			a.work.parts(count, "dead letter", "retried")
 		}
-		if c.Wait {
+		if gone += passed; c.Wait {
 			retried = append(retried, done...)
 		}
-		if err == nil && len(done) == 0 {
-			gone++
-		}
-		return err
-	}))
-	if c.DryRun {
-		a.out.say("%s would be retried.", plural(count, "dead letter"))
-		return errors.Join(err, unreadable)
-	}
+	})
+	unreadable, err := store.SplitPartial(c.judge(a, found, err))
 	a.out.say("%s retried.", plural(count, "dead letter"))
 	a.retriedAlready(gone)
 	if err != nil {

@@ -78,17 +78,14 @@ var ErrAboutCampaign = errors.New("it is about the whole campaign: retry or dele
 // RetryAlone lets the dead letters of a campaign that is to be deleted go on as invites of their own, and gives how
 // many. The error may be ErrAboutCampaign.
 func (d *Desk) RetryAlone(ctx context.Context, campaign string) (retried int, err error) {
-	_, err = d.EachLetter(ctx, Letters{Campaign: campaign}, func(e deadletter.Entry) error {
-		if e.Recipient == nil {
-			return fmt.Errorf("dead letter %s: %w", e.ID, ErrAboutCampaign)
+	_, err = d.someLetters(ctx, Letters{Campaign: campaign}, func(some []deadletter.Entry) error {
+		for _, e := range some {
+			if e.Recipient == nil {
+				return fmt.Errorf("dead letter %s: %w", e.ID, ErrAboutCampaign)
+			}
 		}
-		_, err := d.Retrier.RetryAlone(ctx, e.ID)
-		if errors.Is(err, deadletter.ErrNotFound) {
-			return nil // somebody else was faster
-		}
-		if err == nil {
-			retried++
-		}
+		done, err := d.retrySome(ctx, asTheyAre(some), true)
+		retried += len(done)
 		return err
 	})
 	return retried, PartlyDone(retried, err)

@@ -184,34 +184,27 @@ func (d *Desk) EachLetter(
 	return d.letters(ctx, chosen, d.DeadLetters.Each, do)
 }
 
-// deletedAtOnce is how many dead letters are deleted together.
-const deletedAtOnce = 100
+// lettersAtOnce is how many dead letters are retried or deleted together.
+const lettersAtOnce = 100
 
-// DeleteLetters deletes the dead letters that are chosen, in the order of EachLetter, some at a time, and tells of
-// those that were there. The error is as EachLetter's, or what it broke off at; others were deleted then that come
-// before.
-func (d *Desk) DeleteLetters(
-	ctx context.Context, chosen Letters, told func([]deadletter.Entry),
+// someLetters is EachLetter for a do that takes up to lettersAtOnce of them together, as they were read a moment ago.
+func (d *Desk) someLetters(
+	ctx context.Context, chosen Letters, do func([]deadletter.Entry) error,
 ) (found FoundLetters, err error) {
-	var batch []deadletter.Entry
+	var some []deadletter.Entry
 	flush := func() error {
-		deleted, err := d.Retrier.DeleteEach(ctx, batch)
-		told(deleted)
-		batch = batch[:0]
+		if len(some) == 0 {
+			return nil
+		}
+		err := do(some)
+		some = some[:0]
 		return err
 	}
 	each := func(ctx context.Context, f deadletter.Filter, do func(deadletter.Entry) error) error {
-		return d.DeadLetters.EachOfSome(ctx, f, deletedAtOnce, do)
+		return d.DeadLetters.EachOfSome(ctx, f, lettersAtOnce, do)
 	}
 	found, err = d.letters(ctx, chosen, each, func(e deadletter.Entry) error {
-		if e.FailedAt.IsZero() { // it cannot be read
-			deleted, err := d.Retrier.Delete(ctx, e.ID)
-			if deleted {
-				told([]deadletter.Entry{e})
-			}
-			return err
-		}
-		if batch = append(batch, e); len(batch) < deletedAtOnce {
+		if some = append(some, e); len(some) < lettersAtOnce {
 			return nil
 		}
 		return flush()
@@ -220,6 +213,33 @@ func (d *Desk) DeleteLetters(
 		return found, err
 	}
 	return found, errors.Join(flush(), err)
+}
+
+// DeleteLetters deletes the dead letters that are chosen, in the order of EachLetter, some at a time, and tells of
+// those that were there. The error is as EachLetter's, or what it broke off at; others were deleted then that come
+// before.
+func (d *Desk) DeleteLetters(
+	ctx context.Context, chosen Letters, told func([]deadletter.Entry),
+) (found FoundLetters, err error) {
+	return d.someLetters(ctx, chosen, func(some []deadletter.Entry) error {
+		var readable []deadletter.Entry
+		for _, e := range some {
+			if !e.FailedAt.IsZero() {
+				readable = append(readable, e)
+				continue
+			}
+			deleted, err := d.Retrier.Delete(ctx, e.ID)
+			if deleted {
+				told([]deadletter.Entry{e})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		deleted, err := d.Retrier.DeleteEach(ctx, readable)
+		told(deleted)
+		return err
+	})
 }
 
 // ReadLetters is EachLetter for a do that changes nothing: it holds a page of letters at a time.

@@ -10,6 +10,7 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/intent"
 	"example.com/usher/tasks"
 )
 
@@ -105,7 +106,9 @@ func TestErasuresAreRepeatedWhereverAnAddressStands(t *testing.T) {
 			must(t, err)
 		},
 		"an intent": func(t *testing.T, d *Desk) {
-			must(t, d.intents.Reopen(t.Context(), "t:1", store.IDOf("bulk1@example.com"), 1))
+			must(t, d.intents.Reopen(t.Context(), intent.Doubt{
+				Owned: intent.Owned{Owner: "t:1", Address: store.IDOf("bulk1@example.com")}, Since: 1,
+			})[0])
 		},
 		"garbage": func(t *testing.T, d *Desk) {
 			must(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{

@@ -3,48 +3,36 @@ package desk_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/usher/internal/desk"
-	"example.com/usher/internal/fate"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
-	"example.com/usher/tasks"
 )
 
 // TestARedisThatFillsUpMidwaySaysWhatWasDone, and not that nothing was.
 func TestARedisThatFillsUpMidwaySaysWhatWasDone(t *testing.T) {
 	t.Parallel()
-	rdb := testkit.Client(t, testkit.RunRedis(t, "--maxmemory-policy", "noeviction").Addr)
-	d, err := desk.New(rdb, tasks.DefaultNamespace, "test")
-	testkit.NoError(t, err)
-	for _, id := range []string{"a", "b", "c"} {
-		testkit.NoError(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{
-			ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: id + "@example.com",
-			Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now(),
-			Payload: []byte(`{"v":1,"email_address":"` + id + `@example.com"}`),
-		}))
-	}
+	d, rdb := withLetters(t, 103)
 	var plan desk.MendPlan
-	_, err = d.ReadLetters(t.Context(), desk.Letters{}, func(e deadletter.Entry) error {
+	_, err := d.ReadLetters(t.Context(), desk.Letters{}, func(e deadletter.Entry) error {
 		plan.Retry = append(plan.Retry, desk.Mend{Letter: e})
 		return nil
 	})
 	testkit.NoError(t, err)
 	retried, err := d.CarryOut(t.Context(), plan, func(r desk.Retried) {
-		if r.Letter.ID == "b" {
+		if r.Letter.ID == "t99" {
 			testkit.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 		}
 	})
-	if err == nil || len(retried) != 2 {
+	if err == nil || len(retried) != 100 {
 		t.Fatalf("%d were retried, %v", len(retried), err)
 	}
 	kind, words := desk.Explain(err)
-	if kind != desk.FullRedis || !strings.Contains(words, "it was done for 2, and not for the others") {
+	if kind != desk.FullRedis || !strings.Contains(words, "it was done for 100, and not for the others") {
 		t.Errorf("%s: %s", kind, words)
 	}
-	_, err = d.CarryOut(t.Context(), desk.MendPlan{Retry: plan.Retry[2:]}, func(desk.Retried) {})
+	_, err = d.CarryOut(t.Context(), desk.MendPlan{Retry: plan.Retry[100:]}, func(desk.Retried) {})
 	if _, words := desk.Explain(err); !strings.Contains(words, "nothing was changed") {
 		t.Error(words)
 	}

@@ -251,7 +251,7 @@ func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
 		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
 			return nil
 		}
-		found, err := f.DeadLetters.Delete(ctx, letter.ID, "", deadletter.Forgotten) // intents are erased too
+		found, err := f.DeadLetters.Delete(ctx, letter.ID, deadletter.Forgotten) // intents are erased too
 		if found {
 			deleted++
 		}

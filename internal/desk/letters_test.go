@@ -151,6 +151,89 @@ func TestADeletionThatBreaksOffTellsWhatIsDeleted(t *testing.T) {
 	}
 }
 
+// TestManyLettersAreRetriedInFewRequests but for the enqueuing, which asynq does one by one.
+func TestManyLettersAreRetriedInFewRequests(t *testing.T) {
+	t.Parallel()
+	const all = 1000
+	d, rdb := withLetters(t, all)
+	var n requests
+	rdb.AddHook(&n)
+	told := map[string]string{}
+	found, err := d.RetryLetters(t.Context(), desk.Letters{Code: "taken"}, func(some []desk.Retried, gone int) {
+		for _, r := range some {
+			told[r.Letter.ID] = r.TaskID
+		}
+		if gone > 0 {
+			t.Errorf("%d were gone", gone)
+		}
+	})
+	testkit.NoError(t, err)
+	if sent := n.Load(); found.Matched != all || len(told) != all || left(t, d) != 0 || sent > all+all/6 {
+		t.Errorf("%d match, %d are told, %d are left after %d requests", found.Matched, len(told), left(t, d), sent)
+	}
+	for _, i := range []int{0, 150, all - 1} {
+		next := fmt.Sprintf("t%d:retry1", i)
+		task, err := d.Status(t.Context(), next)
+		if err != nil || task.State != tasks.StatePending || told[fmt.Sprint("t", i)] != next {
+			t.Errorf("%s is %s, %v", next, task.State, err)
+		}
+		story, err := d.Find(t.Context(), addressOf(i))
+		testkit.NoError(t, err)
+		if !slices.ContainsFunc(story.Events, func(e desk.Event) bool { return e.What == "retried" && e.TaskID == next }) {
+			t.Errorf("of %s it is known: %+v", addressOf(i), story.Events)
+		}
+	}
+}
+
+// TestRetriesThatBreakOffAreToldAndFinished: each letter is there, or is told. When all are retried again, each has one
+// task.
+func TestRetriesThatBreakOffAreToldAndFinished(t *testing.T) {
+	t.Parallel()
+	const all = 250
+	history := func(i int) string {
+		id := store.IDOf(addressOf(i))
+		return "usher:{once}:h:" + string(id[:])
+	}
+	for name, test := range map[string]struct {
+		breaks func(rdb *redis.Client, n *requests, stop func())
+		told   int
+	}{
+		"in the middle of some, when the command is interrupted": {
+			func(_ *redis.Client, n *requests, stop func()) { n.then = stop }, 100,
+		},
+		"at one whose history cannot be written": {func(rdb *redis.Client, _ *requests, _ func()) {
+			testkit.NoError(t, rdb.Del(t.Context(), history(120)).Err())
+			testkit.NoError(t, rdb.Set(t.Context(), history(120), "garbage", 0).Err())
+		}, 199},
+		"when Redis becomes full": {func(rdb *redis.Client, n *requests, _ func()) {
+			n.then = func() { _ = rdb.ConfigSet(t.Context(), "maxmemory", "1").Err() }
+		}, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, rdb := withLetters(t, all)
+			var n requests
+			rdb.AddHook(&n)
+			ctx, stop := context.WithCancel(t.Context())
+			test.breaks(rdb, &n, stop)
+			told := 0
+			tell := func(some []desk.Retried, _ int) { told += len(some) }
+			_, err := d.RetryLetters(ctx, desk.Letters{}, tell)
+			if gone := all - left(t, d); err == nil || gone != told || test.told >= 0 && told != test.told {
+				t.Errorf("%d are gone, and %d are told: %v", gone, told, err)
+			}
+			n.then = nil
+			testkit.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+			testkit.NoError(t, rdb.Del(t.Context(), history(120)).Err())
+			_, err = d.RetryLetters(t.Context(), desk.Letters{}, tell)
+			testkit.NoError(t, err)
+			waiting := rdb.LLen(t.Context(), "asynq:{usher:interactive}:pending").Val()
+			if told != all || left(t, d) != 0 || waiting != all {
+				t.Errorf("in the end %d are told, %d are left and %d tasks wait", told, left(t, d), waiting)
+			}
+		})
+	}
+}
+
 // TestALetterThatHasDiedAgainSinceIsNotDeleted: it is another one.
 func TestALetterThatHasDiedAgainSinceIsNotDeleted(t *testing.T) {
 	t.Parallel()

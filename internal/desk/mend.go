@@ -326,22 +326,67 @@ type Retried struct {
 	TaskID string // that carries it
 }
 
-// CarryOut sends letters again as planned, and tells of each. One that somebody else has retried meanwhile is passed
-// over. The plan must have no faults.
+// CarryOut sends letters again as planned, some at a time, and tells of each. One that somebody else has retried
+// meanwhile is passed over. The plan must have no faults. Where it breaks off, all that it tells of were sent again.
 func (d *Desk) CarryOut(ctx context.Context, p MendPlan, told func(Retried)) (retried []Retried, err error) {
-	for _, m := range p.Retry {
-		carrier, err := d.Retrier.Mend(ctx, m.Letter, m.As)
-		switch {
-		case errors.Is(err, deadletter.ErrNotFound):
-			continue
-		case err != nil:
+	for some := range slices.Chunk(p.Retry, lettersAtOnce) {
+		done, err := d.retrySome(ctx, some, false)
+		retried = append(retried, done...)
+		for _, one := range done {
+			told(one)
+		}
+		if err != nil {
 			return retried, PartlyDone(len(retried), err)
 		}
-		one := Retried{Mend: m, TaskID: carrier}
-		retried = append(retried, one)
-		told(one)
 	}
 	return retried, nil
+}
+
+// RetryLetters sends the dead letters that are chosen again as they are, in the order of EachLetter, some at a time.
+// Each time it tells of those that are sent again, and how many somebody else has retried or deleted meanwhile. The
+// error is as EachLetter's, or what it broke off at; others were sent again then that come before.
+func (d *Desk) RetryLetters(
+	ctx context.Context, chosen Letters, told func(retried []Retried, gone int),
+) (found FoundLetters, err error) {
+	return d.someLetters(ctx, chosen, func(some []deadletter.Entry) error {
+		retried, err := d.retrySome(ctx, asTheyAre(some), false)
+		gone := len(some) - len(retried)
+		if err != nil {
+			gone = 0 // nobody knows
+		}
+		told(retried, gone)
+		return err
+	})
+}
+
+func asTheyAre(letters []deadletter.Entry) []Mend {
+	mends := make([]Mend, len(letters))
+	for i, e := range letters {
+		mends[i].Letter = e
+	}
+	return mends
+}
+
+// retrySome sends up to lettersAtOnce letters again, alone if they are recipients of a campaign that is to be deleted,
+// and gives those that are. It passes over what somebody else has retried meanwhile. One that is to be mended must not
+// have died again since. The error is the first one; all others were sent again then.
+func (d *Desk) retrySome(ctx context.Context, some []Mend, alone bool) (retried []Retried, err error) {
+	wishes := make([]retry.Wish, len(some))
+	for i, m := range some {
+		wishes[i] = retry.Wish{Letter: m.Letter, As: m.As, Alone: alone}
+	}
+	for i, done := range d.Retrier.RetryEach(ctx, wishes) {
+		m := some[i]
+		switch {
+		case done.Err == nil:
+			retried = append(retried, Retried{Mend: m, TaskID: done.Carrier})
+		case errors.Is(done.Err, deadletter.ErrNotFound),
+			m.As == nil && errors.Is(done.Err, deadletter.ErrChanged):
+		case err == nil:
+			err = done.Err
+		}
+	}
+	return retried, err
 }
 
 // Ended is what became of letters that were sent again.

@@ -370,16 +370,7 @@ func letterCount(n int) string {
 
 func retryLetters(v *visit) error {
 	return v.eachChosen("retried", func(chosen desk.Letters, done func(int)) error {
-		_, err := v.desk.EachLetter(v.ctx, chosen, func(e deadletter.Entry) error {
-			_, err := v.desk.Retrier.Retry(v.ctx, e.ID)
-			switch {
-			case err == nil:
-				done(1)
-			case errors.Is(err, deadletter.ErrNotFound): // somebody was faster
-				err = nil
-			}
-			return err
-		})
+		_, err := v.desk.RetryLetters(v.ctx, chosen, func(retried []desk.Retried, _ int) { done(len(retried)) })
 		return err
 	})
 }

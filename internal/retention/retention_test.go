@@ -159,7 +159,7 @@ func TestNothingGoesByItselfThatIsInDoubt(t *testing.T) {
 			t.Errorf("%s is gone", name)
 		}
 	}
-	_, err = letters.Delete(ctx, "x", "", deadletter.Deleted)
+	_, err = letters.Delete(ctx, "x", deadletter.Deleted)
 	testkit.NoError(t, err)
 	testkit.NoError(t, b.rdb.Del(ctx, intents).Err())
 	b.pass(t, keep, 1000*day)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -34,12 +35,25 @@ func RunEach(ctx context.Context, rdb redis.Cmdable, script *redis.Script, calls
 	return answers
 }
 
-// FirstError tells how many answers came before the first one that is an error, and gives that.
-func FirstError(answers []*redis.Cmd) (before int, err error) {
-	for i, answer := range answers {
-		if answer.Err() != nil {
-			return i, answer.Err()
+// Errors is RunEach where nothing but the error of each call counts. The errors say what was done.
+func Errors(ctx context.Context, rdb redis.Cmdable, what string, script *redis.Script, calls []Call) []error {
+	errs := make([]error, len(calls))
+	for i, answer := range RunEach(ctx, rdb, script, calls) {
+		errs[i] = answer.Err()
+		Wrap(&errs[i], "%s", what)
+	}
+	return errs
+}
+
+// FirstError tells how many came before the first error, and gives that.
+func FirstError(errs []error) (before int, err error) {
+	for i, err := range errs {
+		if err != nil {
+			return i, err
 		}
 	}
-	return len(answers), nil
+	return len(errs), nil
 }
+
+// Each gives an error for each of n, for whom all the same has failed. Nil makes none.
+func Each(n int, err error) []error { return slices.Repeat([]error{err}, n) }

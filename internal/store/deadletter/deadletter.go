@@ -454,27 +454,38 @@ end
 return { 'ok', redis.call('HGET', KEYS[1], 'next'), redis.call('HGET', KEYS[1], 'mended') or '' }
 `)
 
-// BeginRetry fixes the id of the task that retries a letter, and its payload if that is another one than the letter's.
-// If they are fixed already it gives those that count. The error is ErrNotFound if the letter is gone, and ErrChanged
-// if another one is in its place.
-func (s *Store) BeginRetry(ctx context.Context, e Entry, next string, mended []byte) (_ Entry, err error) {
-	defer store.Wrap(&err, "retrying dead letter %s", e.ID)
-	at, err := stamp(e.FailedAt)
-	if err != nil {
-		return e, err
+// BeginRetry fixes for each letter, all in one round trip, that the task Next retries it, and that Mended is sent if that
+// is not empty. It gives the letters with what counts: what was fixed before stays. The error of each is ErrNotFound if
+// the letter is gone, and ErrChanged if another one is in its place.
+func (s *Store) BeginRetry(ctx context.Context, letters ...Entry) (begun []Entry, errs []error) {
+	begun, errs = slices.Clone(letters), make([]error, len(letters))
+	calls := make([]store.Call, len(letters))
+	for i, e := range letters {
+		var at string
+		at, errs[i] = stamp(e.FailedAt) // fails for a time that no letter has, so the letter is another one
+		calls[i] = store.Call{Keys: []string{s.db.Key.Letter(e.Inside())}, Args: []any{e.Next, e.Mended, at}}
 	}
-	answer, err := retryScript.Run(ctx, s.db, []string{s.db.Key.Letter(e.Inside())}, next, mended, at).StringSlice()
+	for i, answer := range store.RunEach(ctx, s.db, retryScript, calls) {
+		if said, err := answer.StringSlice(); errs[i] == nil {
+			begun[i], errs[i] = begunAs(begun[i], said, err)
+		}
+	}
+	return begun, errs
+}
+
+// begunAs reads an answer of retryScript about a letter.
+func begunAs(e Entry, said []string, err error) (Entry, error) {
 	switch {
 	case err != nil:
 		return e, err
-	case len(answer) != 3:
+	case len(said) != 3:
 		return e, store.ErrGarbage
-	case answer[0] == "gone":
+	case said[0] == "gone":
 		return e, ErrNotFound
-	case answer[0] == "changed":
+	case said[0] == "changed":
 		return e, ErrChanged
 	}
-	e.Next, e.Mended = answer[1], []byte(answer[2])
+	e.Next, e.Mended = said[1], []byte(said[2])
 	return e, nil
 }
 
@@ -524,13 +535,13 @@ redis.call('SET', KEYS[4], 1, 'PX', request_keep)
 return 1
 `)
 
-// Delete removes a letter and tells whether it was there. Where next is given, it removes none but a letter whose
-// retry has that id. Its end is remembered for a while. Its id may be one of an earlier version.
-func (s *Store) Delete(ctx context.Context, id, next string, end End) (deleted bool, err error) {
+// Delete removes a letter and tells whether it was there. Its end is remembered for a while. Its id may be one of an
+// earlier version.
+func (s *Store) Delete(ctx context.Context, id string, end End) (deleted bool, err error) {
 	defer store.Wrap(&err, "deleting dead letter %s", id)
 	places, err := s.inside(ctx, id)
 	for i := 0; i < len(places) && !deleted && err == nil; i++ {
-		call := s.deletion(places[i], next, end, "")
+		call := s.deletion(places[i], "", end, "")
 		deleted, err = deleteScript.Run(ctx, s.db, call.Keys, call.Args...).Bool()
 	}
 	return deleted, err
@@ -542,25 +553,29 @@ func (s *Store) deletion(id, next string, end End, failedAt string) store.Call {
 	return store.Call{Keys: keys, Args: []any{id, next, string(end), int(Keep.Seconds()), failedAt}}
 }
 
-// DeleteEach is Delete for several letters as they were read, in one round trip. It tells which of them were there. One
-// that has died again since is another letter, and stays.
-func (s *Store) DeleteEach(ctx context.Context, letters []Entry, end End) (deleted []bool, err error) {
-	defer store.Wrap(&err, "deleting dead letters")
+// DeleteEach is Delete for several letters as they were read, in one round trip. It tells which of them were there, and
+// the error of each. One that has died again since is another letter, and stays. Of those that were retried it removes
+// none whose retry has another id.
+func (s *Store) DeleteEach(ctx context.Context, letters []Entry, end End) (deleted []bool, errs []error) {
+	deleted, errs = make([]bool, len(letters)), make([]error, len(letters))
 	calls := make([]store.Call, len(letters))
 	for i, letter := range letters {
 		at, err := stamp(letter.FailedAt)
-		if err != nil {
-			return nil, err
+		if errs[i] = err; err != nil {
+			at = "none" // that no letter has
 		}
-		calls[i] = s.deletion(letter.Inside(), "", end, at)
+		next := ""
+		if end == Retried {
+			next = letter.Next
+		}
+		calls[i] = s.deletion(letter.Inside(), next, end, at)
 	}
-	deleted = make([]bool, len(letters))
 	for i, answer := range store.RunEach(ctx, s.db, deleteScript, calls) {
-		var oneErr error
-		deleted[i], oneErr = answer.Bool()
-		err = cmp.Or(err, oneErr)
+		was, err := answer.Bool()
+		deleted[i], errs[i] = was, cmp.Or(errs[i], err)
+		store.Wrap(&errs[i], "deleting dead letter %s", letters[i].ID)
 	}
-	return deleted, err
+	return deleted, errs
 }
 
 // LastGone tells the last end of a letter of an id; false if none is remembered.

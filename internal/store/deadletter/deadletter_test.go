@@ -82,7 +82,7 @@ func TestALetterThatIsDeletedMeanwhileHidesNoOther(t *testing.T) {
 	}
 	b.rdb.AddHook(&meanwhile{do: func() {
 		for _, id := range want[:deleted] {
-			_, err := other.Delete(t.Context(), id, "", deadletter.Deleted)
+			_, err := other.Delete(t.Context(), id, deadletter.Deleted)
 			testkit.NoError(t, err)
 		}
 	}})
@@ -109,10 +109,10 @@ func TestWritingOneTwiceMakesOne(t *testing.T) {
 	if ttl := b.rdb.TTL(t.Context(), "test:{once}:d:e:a").Val(); ttl >= 0 {
 		t.Errorf("a dead letter expires after %s", ttl)
 	}
-	if was, err := b.Delete(t.Context(), "a", "", deadletter.Deleted); !was || err != nil {
+	if was, err := b.Delete(t.Context(), "a", deadletter.Deleted); !was || err != nil {
 		t.Errorf("%t, %v", was, err)
 	}
-	if was, err := b.Delete(t.Context(), "a", "", deadletter.Deleted); was || err != nil {
+	if was, err := b.Delete(t.Context(), "a", deadletter.Deleted); was || err != nil {
 		t.Errorf("deleting nothing: %t, %v", was, err)
 	}
 	if _, err := b.Get(t.Context(), "a"); !errors.Is(err, deadletter.ErrNotFound) {
@@ -138,7 +138,7 @@ func TestManyAreListedWholeWhileTheyAreDeleted(t *testing.T) {
 	n := 0
 	err := b.Each(t.Context(), deadletter.Filter{}, func(e deadletter.Entry) error {
 		n++
-		_, err := b.Delete(t.Context(), e.ID, "", deadletter.Deleted)
+		_, err := b.Delete(t.Context(), e.ID, deadletter.Deleted)
 		return err
 	})
 	if left := b.ids(t); err != nil || n != 5200 || len(left) != 0 {
@@ -194,7 +194,7 @@ func TestGarbageIsDeleted(t *testing.T) {
 		t.Error(err)
 	}
 	for _, id := range []string{"text", "other", "type"} {
-		if was, err := b.Delete(t.Context(), id, "", deadletter.Deleted); !was || err != nil {
+		if was, err := b.Delete(t.Context(), id, deadletter.Deleted); !was || err != nil {
 			t.Errorf("%s: %t, %v", id, was, err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestADeletionThatIsRepeatedGetsTheSameAnswer(t *testing.T) {
 	b.rdb.AddHook(testkit.Twice{})
 	testkit.NoError(t, b.Put(ctx, letter("a")))
 	for _, want := range []bool{true, false} {
-		if deleted, err := b.Delete(ctx, "a", "", deadletter.Deleted); err != nil || deleted != want {
+		if deleted, err := b.Delete(ctx, "a", deadletter.Deleted); err != nil || deleted != want {
 			t.Errorf("%v, %v, want %v", deleted, err, want)
 		}
 	}

@@ -97,11 +97,12 @@ func TestEveryReadingGivesTheIDOutside(t *testing.T) {
 				if err != nil || e.ID != outside || e.Inside() != one.ID {
 					t.Errorf("%s: %+v, %v", id, e, err)
 				}
-				begun, err := another.BeginRetry(ctx, e, "next", nil)
-				if err != nil || begun.ID != outside || begun.Next != "next" {
-					t.Errorf("%+v, %v", begun, err)
+				e.Next = "next"
+				begun, errs := another.BeginRetry(ctx, e)
+				if errs[0] != nil || begun[0].ID != outside || begun[0].Next != "next" {
+					t.Errorf("%+v, %v", begun, errs)
 				}
-				if was, err := another.Delete(ctx, id, "next", deadletter.Retried); !was || err != nil {
+				if was, err := another.Delete(ctx, id, deadletter.Retried); !was || err != nil {
 					t.Errorf("%s: deleted %t, %v", id, was, err)
 				}
 				for _, id := range []string{outside, one.ID} {

@@ -158,7 +158,7 @@ func TestWhatEarlierVersionsWriteIsChosenToo(t *testing.T) {
 		testkit.NoError(t, rdb.HSet(ctx, factsKey, "one", was).Err())
 		count("with the facts of the letter before", other, 1)
 		count("with the facts of the letter before", taken, 0)
-		_, err := b.Delete(ctx, "one", "", deadletter.Deleted)
+		_, err := b.Delete(ctx, "one", deadletter.Deleted)
 		testkit.NoError(t, err)
 		if n := rdb.Exists(ctx, factsKey).Val(); n != 0 {
 			t.Error("facts of a deleted letter are left")
@@ -201,7 +201,7 @@ func TestEveryChosenLetterIsGivenOnce(t *testing.T) {
 		deleted := 0
 		testkit.NoError(t, b.Each(ctx, deadletter.Filter{Code: "taken"}, func(e deadletter.Entry) error {
 			deleted++
-			_, err := b.Delete(ctx, e.ID, "", deadletter.Deleted)
+			_, err := b.Delete(ctx, e.ID, deadletter.Deleted)
 			return err
 		}))
 		if n, err := b.Count(ctx); deleted != all/2 || n != all/2 || err != nil {
@@ -254,7 +254,7 @@ func TestNewestGoesOnWhereItWas(t *testing.T) {
 			if from, over = page.Next, page.Next == (deadletter.Cursor{}); !over && len(page.Letters) != 50 {
 				t.Errorf("a page has %d letters, and is not the last", len(page.Letters))
 			}
-			if _, err := b.Delete(ctx, last, "", deadletter.Deleted); err == nil { // the cursor's
+			if _, err := b.Delete(ctx, last, deadletter.Deleted); err == nil { // the cursor's
 				gone++
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -94,10 +95,9 @@ type Note struct {
 	Events  []Event
 }
 
-// Note remembers what several notes say, in one round trip. Where it fails it tells how many of the first ones it has
-// remembered.
-func (s *Store) Note(ctx context.Context, notes ...Note) (noted int, err error) {
-	defer store.Wrap(&err, "remembering what became of a dead letter")
+// Note remembers what several notes say, in one round trip, and gives the error of each.
+func (s *Store) Note(ctx context.Context, notes ...Note) []error {
+	const what = "remembering what became of a dead letter"
 	calls := make([]store.Call, len(notes))
 	for i, n := range notes {
 		calls[i].Keys = []string{s.key(n.Address), s.db.Key.Tombstones()}
@@ -110,12 +110,12 @@ func (s *Store) Note(ctx context.Context, notes ...Note) (noted int, err error) 
 			}
 			data, err := json.Marshal(e)
 			if err != nil {
-				return 0, err
+				return store.Each(len(notes), fmt.Errorf("%s: %w", what, err))
 			}
 			calls[i].Args = append(calls[i].Args, string(other[:]), e.Name, data)
 		}
 	}
-	return store.FirstError(store.RunEach(ctx, s.db, noteScript, calls))
+	return store.Errors(ctx, s.db, what, noteScript, calls)
 }
 
 // Of gives what is remembered of an address: the ids of tasks, and events in no order.

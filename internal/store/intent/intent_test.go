@@ -250,9 +250,8 @@ func TestADeadLettersRetryIsAskedAboutAndIsInNobodysWay(t *testing.T) {
 	b := setup(t)
 	reopen := func(since int64) {
 		t.Helper()
-		if err := b.Reopen(t.Context(), intent.TaskOwner("a"), [16]byte{1}, since); err != nil {
-			t.Fatal(err)
-		}
+		owned := intent.Owned{Owner: intent.TaskOwner("a"), Address: [16]byte{1}}
+		testkit.NoError(t, b.Reopen(t.Context(), intent.Doubt{Owned: owned, Since: since})[0])
 	}
 	reopen(0) // it was refused at once: there is nothing to ask about
 	b.want("a:retry1", "1", time.Minute, fate.Granted)

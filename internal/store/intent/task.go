@@ -365,11 +365,20 @@ intent.reopen(KEYS[1], ARGV[1], tonumber(ARGV[2]))
 return 1
 `)
 
-// Reopen makes the next claim of an owner unsure, for calls since an instant (ms; 0: if it has an intent): a dead
-// letter that is retried starts with a question.
-func (t *Tasks) Reopen(ctx context.Context, owner string, address store.AddressID, since int64) (err error) {
-	defer store.Wrap(&err, "reopening an intent")
-	return reopenScript.Run(ctx, t.db, []string{t.key(address)}, owner, since).Err()
+// Doubt is an intent whose owner cannot know what became of calls since an instant (ms; 0: if it has an intent).
+type Doubt struct {
+	Owned
+	Since int64
+}
+
+// Reopen makes the next claim of each owner unsure, all in one round trip, and gives the error of each: a dead letter
+// that is retried starts with a question.
+func (t *Tasks) Reopen(ctx context.Context, doubts ...Doubt) []error {
+	calls := make([]store.Call, len(doubts))
+	for i, d := range doubts {
+		calls[i] = store.Call{Keys: []string{t.key(d.Address)}, Args: []any{d.Owner, d.Since}}
+	}
+	return store.Errors(ctx, t.db, "reopening an intent", reopenScript, calls)
 }
 
 // adoptScript gives an owner's intent to another one, who asks Clerk before it calls. Nothing is left to do once the
@@ -392,12 +401,21 @@ intent.reopen(KEYS[1], ARGV[2], tonumber(ARGV[3]))
 return 1
 `)
 
-// Adopt gives the intent of an owner to a task that goes on in its place. The task's first claim is unsure, for calls
-// since an instant (ms; 0: if there is an intent).
-func (t *Tasks) Adopt(ctx context.Context, owner, task string, address store.AddressID, since int64) (err error) {
-	defer store.Wrap(&err, "handing an intent on")
-	keys := []string{t.key(address), t.db.Key.Record(task)}
-	return adoptScript.Run(ctx, t.db, keys, owner, TaskOwner(task), since).Err()
+// Adoption is an intent that a task takes over, in doubt as its owner was.
+type Adoption struct {
+	Doubt
+	Task string
+}
+
+// Adopt gives intents to tasks that go on in the place of their owners, all in one round trip, and gives the error of
+// each. The first claim of each task is unsure.
+func (t *Tasks) Adopt(ctx context.Context, adoptions ...Adoption) []error {
+	calls := make([]store.Call, len(adoptions))
+	for i, a := range adoptions {
+		keys := []string{t.key(a.Address), t.db.Key.Record(a.Task)}
+		calls[i] = store.Call{Keys: keys, Args: []any{a.Owner, TaskOwner(a.Task), a.Since}}
+	}
+	return store.Errors(ctx, t.db, "handing an intent on", adoptScript, calls)
 }
 
 // forgetScript forgets what is known of an owner that will never call again.
@@ -418,15 +436,14 @@ type Owned struct {
 	Address store.AddressID
 }
 
-// Forget forgets the intents of owners whose dead letters are deleted, all in one round trip. Where it fails it tells
-// how many of the first ones it has forgotten.
-func (t *Tasks) Forget(ctx context.Context, intents ...Owned) (forgotten int, err error) {
-	defer store.Wrap(&err, "forgetting an intent")
+// Forget forgets the intents of owners that will never call again for an address, all in one round trip, and gives the
+// error of each.
+func (t *Tasks) Forget(ctx context.Context, intents ...Owned) []error {
 	calls := make([]store.Call, len(intents))
 	for i, one := range intents {
 		calls[i] = store.Call{Keys: []string{t.key(one.Address)}, Args: []any{one.Owner}}
 	}
-	return store.FirstError(store.RunEach(ctx, t.db, forgetScript, calls))
+	return store.Errors(ctx, t.db, "forgetting an intent", forgetScript, calls)
 }
 
 // deleteScript notes that an invitation is deleted, unless it has settled an intent: it is nobody's any more.

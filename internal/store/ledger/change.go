@@ -55,6 +55,7 @@ return answer('ok')
 
 // Revival is how a dead recipient waits for another try.
 type Revival struct {
+	Of     store.AddressID // the recipient
 	Travel Travel
 	// Since is when there may have been calls first (ms; 0: if its intent says that there are any).
 	Since int64
@@ -67,32 +68,57 @@ type Revival struct {
 	Version int
 }
 
-// Revive lets a dead recipient of a campaign wait for another try, with its attempts counted anew, once Clerk has been
-// asked what became of its calls, and reopens the campaign if it had finished. One that is not dead is left alone, so
-// repeating it changes nothing. The error is ErrTaken or ErrForgotten if another address cannot take its place.
-func (l *Ledgers) Revive(ctx context.Context, name string, id store.AddressID, as Revival) (c Campaign, err error) {
-	defer store.Wrap(&err, "reviving a recipient of campaign %s", name)
-	if as.Recipient == nil {
-		found, err := l.Find(ctx, name, []store.AddressID{id})
-		if err != nil {
-			return Campaign{}, err
+// Revive lets dead recipients of a campaign wait for another try, in two round trips, with their attempts counted anew,
+// once Clerk has been asked what became of their calls, and reopens the campaign if it had finished. One that is not
+// dead is left alone, so repeating it changes nothing. The error of each is ErrTaken or ErrForgotten if another address
+// cannot take its place.
+func (l *Ledgers) Revive(ctx context.Context, name string, revivals ...Revival) []error {
+	errs := l.complete(ctx, name, revivals)
+	var calls []store.Call
+	var of []int // the recipient of each
+	for i, as := range revivals {
+		if errs[i] != nil {
+			continue
 		}
-		row, known := found[id]
-		if !known {
-			return Campaign{}, ErrNotFound
+		row, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singly}})
+		if errs[i] = err; err != nil {
+			continue
 		}
-		as.Recipient, as.ID = row.Recipient, id
+		calls, of = append(calls, l.call(name, []string{l.db.Key.Moving()},
+			string(as.Of[:]), row, as.Since, string(as.ID[:]), as.From, as.Version)), append(of, i)
 	}
-	revived, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singly}})
+	for n, answer := range store.RunEach(ctx, l.db, reviveScript, calls) {
+		_, errs[of[n]] = verdictOn(name, answer)
+	}
+	for i := range errs {
+		store.Wrap(&errs[i], "reviving a recipient of campaign %s", name)
+	}
+	return errs
+}
+
+// complete completes those revivals that leave what the row has.
+func (l *Ledgers) complete(ctx context.Context, name string, revivals []Revival) []error {
+	errs := make([]error, len(revivals))
+	var ids []store.AddressID
+	rows := map[string][]int{} // the revivals of each
+	for i, as := range revivals {
+		if as.Recipient == nil {
+			ids, errs[i] = append(ids, as.Of), ErrNotFound
+			rows[string(as.Of[:])] = append(rows[string(as.Of[:])], i)
+		}
+	}
+	err := store.EachField(ctx, l.db, l.db.Key.Ledger(name, "rows"), fieldsOf("", ids), func(id, row string) error {
+		found, err := entryOf(id, row)
+		for _, i := range rows[id] {
+			as := &revivals[i]
+			as.Recipient, as.ID, errs[i] = found.Recipient, as.Of, err
+		}
+		return nil
+	})
 	if err != nil {
-		return Campaign{}, err
+		return store.Each(len(revivals), err)
 	}
-	_, err = l.change(ctx, reviveScript, name, []string{l.db.Key.Moving()},
-		string(id[:]), revived, as.Since, string(as.ID[:]), as.From, as.Version)
-	if err != nil {
-		return Campaign{}, err
-	}
-	return l.Get(ctx, name)
+	return errs
 }
 
 // Mended gives the addresses that some recipients had when they were uploaded, if those were replaced since.

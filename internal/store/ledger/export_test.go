@@ -1,6 +1,11 @@
 package ledger
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"example.com/usher/internal/store"
+)
 
 // DecodeRow is decode, for the fuzz target.
 func DecodeRow(id, value string) (Row, error) { return decode(id, value) }
@@ -27,4 +32,13 @@ func (l *Ledgers) Mark(ctx context.Context, c Campaign, letters bool) error {
 // ClearOnce takes one step of a deletion.
 func (l *Ledgers) ClearOnce(ctx context.Context, name string) (more bool, err error) {
 	return l.clear(ctx, name)
+}
+
+// ReviveOne is Revive for one recipient, and gives the campaign as it is then.
+func (l *Ledgers) ReviveOne(ctx context.Context, name string, id store.AddressID, as Revival) (Campaign, error) {
+	as.Of = id
+	if err := errors.Join(l.Revive(ctx, name, as)...); err != nil {
+		return Campaign{}, err
+	}
+	return l.Get(ctx, name)
 }

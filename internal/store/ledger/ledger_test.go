@@ -250,7 +250,7 @@ func TestRevive(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for range 2 { // repeating it changes nothing
-		c, err := b.Revive(t.Context(), "c", dead.ID, again)
+		c, err := b.ReviveOne(t.Context(), "c", dead.ID, again)
 		if err != nil || c.State != ledger.Running || c.Generation != 2 || c.Dead != 0 || len(c.DeadByCode) != 0 ||
 			c.Sent != 1 || c.Remaining() != 1 {
 			t.Errorf("%+v, %v", c, err)
@@ -265,10 +265,10 @@ func TestRevive(t *testing.T) {
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)
 	}
-	if c, err := b.Revive(t.Context(), "c", batch.Rows[1].ID, again); err != nil || c.Sent != 1 {
+	if c, err := b.ReviveOne(t.Context(), "c", batch.Rows[1].ID, again); err != nil || c.Sent != 1 {
 		t.Errorf("reviving one that was sent: %+v, %v", c, err)
 	}
-	if _, err := b.Revive(t.Context(), "c", store.IDOf("nobody@example.com"), again); !errors.Is(err,
+	if _, err := b.ReviveOne(t.Context(), "c", store.IDOf("nobody@example.com"), again); !errors.Is(err,
 		ledger.ErrNotFound) {
 		t.Errorf("reviving nobody: %v", err)
 	}

@@ -219,13 +219,19 @@ end
 
 // run runs a script of a campaign. What it has more than the prelude names is KEYS[13] and ARGV[5] and on.
 func (l *Ledgers) run(ctx context.Context, script *redis.Script, name string, more []string, args ...any) *redis.Cmd {
+	call := l.call(name, more, args...)
+	return script.Run(ctx, l.db, call.Keys, call.Args...)
+}
+
+// call is what run gives a script.
+func (l *Ledgers) call(name string, more []string, args ...any) store.Call {
 	var keys []string
 	for _, part := range []string{"meta", "rows", "waiting", "singles", "later", "open", "ready", "unsure"} {
 		keys = append(keys, l.db.Key.Ledger(name, part))
 	}
 	keys = append(keys, l.db.Key.Running(), l.db.Key.Lost(), l.db.Key.Tombstones(), l.db.Key.Letters())
 	args = append([]any{name, intent.CampaignOwner(name), l.db.Key.Intents(""), l.db.Key.Letter("")}, args...)
-	return script.Run(ctx, l.db, append(keys, more...), args...)
+	return store.Call{Keys: append(keys, more...), Args: args}
 }
 
 // read reads the answer of a script that answers in JSON.
@@ -248,7 +254,12 @@ type verdict struct {
 func (l *Ledgers) change(
 	ctx context.Context, script *redis.Script, name string, more []string, args ...any,
 ) (v verdict, err error) {
-	switch err := read(l.run(ctx, script, name, more, args...), &v); {
+	return verdictOn(name, l.run(ctx, script, name, more, args...))
+}
+
+// verdictOn reads the answer of a script that changes a campaign.
+func verdictOn(name string, answer *redis.Cmd) (v verdict, err error) {
+	switch err := read(answer, &v); {
 	case err != nil:
 		return v, fmt.Errorf("campaign %s: %w", name, err)
 	case v.Outcome == "ok":

@@ -256,12 +256,12 @@ func (b *broken) revive() {
 			return nil
 		}
 		b.twice(func() error {
-			_, err := b.Revive(ctx, "c", e.ID, ledger.Revival{Travel: ledger.Singly, ID: e.ID})
+			_, err := b.ReviveOne(ctx, "c", e.ID, ledger.Revival{Travel: ledger.Singly, ID: e.ID})
 			return err
 		})
 		letter, err := letters.OfRecipient(ctx, "c", e.ID)
 		testkit.NoError(b.t, err)
-		_, err = letters.Delete(ctx, letter.ID, "", deadletter.Deleted)
+		_, err = letters.Delete(ctx, letter.ID, deadletter.Deleted)
 		testkit.NoError(b.t, err)
 		return one
 	})

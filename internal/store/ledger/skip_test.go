@@ -55,7 +55,7 @@ func TestASkippedRecipientHasItsOutcome(t *testing.T) {
 		upload.Campaign.State != ledger.Finished {
 		t.Errorf("the same list again: %+v", upload)
 	}
-	if c, err := b.Revive(t.Context(), "c", id, ledger.Revival{Travel: ledger.Singly}); err != nil || c.Skipped != 1 {
+	if c, err := b.ReviveOne(t.Context(), "c", id, ledger.Revival{Travel: ledger.Singly}); err != nil || c.Skipped != 1 {
 		t.Errorf("there is nothing to retry: %+v, %v", c, err)
 	}
 	if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), id); err != nil {
@@ -96,7 +96,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 	}
 	mend := func(b bundle, dead ledger.Row) (ledger.Campaign, error) {
 		as := ledger.Revival{Travel: ledger.Singly, Recipient: dead.Recipient, ID: dead.ID, Version: 2}
-		return b.Revive(t.Context(), "c", dead.ID, as)
+		return b.ReviveOne(t.Context(), "c", dead.ID, as)
 	}
 	for name, change := range map[string]func(bundle, ledger.Row) (ledger.Campaign, error){"grow": grow, "mend": mend} {
 		t.Run(name, func(t *testing.T) {

@@ -161,6 +161,52 @@ func (s *Store) Stored(ctx context.Context, id string) (r Record, stored []byte,
 	return r, stored, err
 }
 
+// Found is the record of a task, if there is one that can be read.
+type Found struct {
+	Record
+	Known bool
+	Err   error
+}
+
+// GetEach is Get for several tasks, in one round trip.
+func (s *Store) GetEach(ctx context.Context, ids []string) []Found {
+	found := make([]Found, len(ids))
+	for i, was := range s.stored(ctx, ids) {
+		f := &found[i]
+		if f.Err = was.err; was.text != "" {
+			f.Record, f.Err = Decode([]byte(was.text))
+		}
+		f.Known = was.text != "" && f.Err == nil
+		store.Wrap(&f.Err, "the record of task %s", ids[i])
+	}
+	return found
+}
+
+// as is a record as it is stored; empty if there is none.
+type as struct {
+	text string
+	err  error
+}
+
+// stored reads the records of several tasks, in one round trip.
+func (s *Store) stored(ctx context.Context, ids []string) []as {
+	records := make([]as, len(ids))
+	if len(ids) == 0 {
+		return records
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = s.db.Key.Record(id)
+	}
+	found, err := s.db.MGet(ctx, keys...).Result()
+	for i := range records {
+		if records[i].err = err; err == nil {
+			records[i].text, _ = found[i].(string) // nil where there is none
+		}
+	}
+	return records
+}
+
 // recordsAtOnce is how many records are read by one command.
 const recordsAtOnce = 250
 
@@ -247,45 +293,39 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Record) bool
 	return s.change(ctx, id, change, false)
 }
 
-// ChangeEach is Change for several tasks, in two round trips.
-func (s *Store) ChangeEach(ctx context.Context, ids []string, change func(*Record) bool) (err error) {
-	defer store.Wrap(&err, "changing the records of tasks")
-	if len(ids) == 0 {
-		return nil
-	}
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = s.db.Key.Record(id)
-	}
-	were, err := s.db.MGet(ctx, keys...).Result()
-	if err != nil {
-		return err
-	}
+// ChangeEach is Change for several tasks, in two round trips, and gives the error of each. change is told which one it
+// changes.
+func (s *Store) ChangeEach(ctx context.Context, ids []string, change func(i int, r *Record) bool) []error {
+	errs := make([]error, len(ids))
 	var calls []store.Call
-	var called []string
-	for i, was := range were {
-		text, there := was.(string)
-		r, err := Decode([]byte(text))
-		if !there || err != nil || !change(&r) { // garbage says nothing of its task
+	var of []int // the task of each
+	for i, was := range s.stored(ctx, ids) {
+		if errs[i] = was.err; was.text == "" {
+			continue
+		}
+		var r Record
+		if r, errs[i] = Decode([]byte(was.text)); errs[i] != nil || !change(i, &r) {
 			continue
 		}
 		data, keep, err := Encode(r)
-		if err != nil {
-			return err
+		if errs[i] = err; err != nil {
+			continue
 		}
-		calls = append(calls, store.Call{Keys: keys[i : i+1], Args: []any{text, data, keep.Milliseconds()}})
-		called = append(called, ids[i])
+		args := []any{was.text, data, keep.Milliseconds()}
+		calls, of = append(calls, store.Call{Keys: []string{s.db.Key.Record(ids[i])}, Args: args}), append(of, i)
 	}
-	for i, answer := range store.RunEach(ctx, s.db, changeScript, calls) {
+	for n, answer := range store.RunEach(ctx, s.db, changeScript, calls) {
+		i := of[n]
 		changed, err := answer.Bool()
 		if err == nil && !changed { // somebody else has changed it
-			_, err = s.Change(ctx, called[i], change)
+			_, err = s.Change(ctx, ids[i], func(r *Record) bool { return change(i, r) })
 		}
-		if err != nil {
-			return err
-		}
+		errs[i] = err
 	}
-	return nil
+	for i := range errs {
+		store.Wrap(&errs[i], "changing the record of task %s", ids[i])
+	}
+	return errs
 }
 
 // Forget takes the address out of the record of a task, if it is there.

@@ -55,10 +55,9 @@ func TestARecordHasItsAddressOnlyIfThatRemembersIt(t *testing.T) {
 			t.Errorf("%q, remembered: %t", address, remembered)
 		}
 		for i := range 499 {
-			_, err := b.histories.Note(t.Context(), history.Note{
+			testkit.NoError(t, b.histories.Note(t.Context(), history.Note{
 				Address: store.IDOf(ada), Events: []history.Event{{Name: fmt.Sprint(i), What: "died"}},
-			})
-			testkit.NoError(t, err)
+			})[0])
 		}
 		if address, remembered := b.ends("late"); address != "" || remembered {
 			t.Errorf("beyond the bound: %q, remembered: %t", address, remembered)

@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -22,6 +23,12 @@ func invite(id, address string) deadletter.Entry {
 	return l
 }
 
+// mend retries a letter with another request.
+func (b bundle) mend(ctx context.Context, l deadletter.Entry, as *tasks.Recipient) (string, error) {
+	done := b.RetryEach(ctx, []retry.Wish{{Letter: l, As: as}})[0]
+	return done.Carrier, done.Err
+}
+
 func to(address string) *tasks.Recipient { return &tasks.Recipient{EmailAddress: address} }
 
 // TestAMendThatWasBrokenOffIsFinishedAsItWasBegun: of two people who mend one letter, one is told that the other was
@@ -32,9 +39,11 @@ func TestAMendThatWasBrokenOffIsFinishedAsItWasBegun(t *testing.T) {
 	l := invite("a", "wrong@example.com")
 	testkit.NoError(t, b.letters.Put(ctx, l))
 	payload := []byte(`{"v":1,"email_address":"first@example.com","enqueued_at":7}`)
-	_, err := b.letters.BeginRetry(ctx, l, "a:retry1", payload) // and then it is broken off
-	testkit.NoError(t, err)
-	if _, err := b.Mend(ctx, l, to("second@example.com")); !errors.Is(err, deadletter.ErrBegun) {
+	began := l
+	began.Next, began.Mended = "a:retry1", payload
+	_, errs := b.letters.BeginRetry(ctx, began) // and then it is broken off
+	testkit.NoError(t, errs[0])
+	if _, err := b.mend(ctx, l, to("second@example.com")); !errors.Is(err, deadletter.ErrBegun) {
 		t.Errorf("another mend: %v", err)
 	}
 	next, err := b.Retry(ctx, "a")
@@ -45,13 +54,13 @@ func TestAMendThatWasBrokenOffIsFinishedAsItWasBegun(t *testing.T) {
 	if err != nil || string(info.Payload) != string(payload) {
 		t.Errorf("%+v, %v", info, err)
 	}
-	if _, err := b.Mend(ctx, l, to("third@example.com")); !errors.Is(err, deadletter.ErrNotFound) {
+	if _, err := b.mend(ctx, l, to("third@example.com")); !errors.Is(err, deadletter.ErrNotFound) {
 		t.Errorf("once it is gone: %v", err)
 	}
 	later := l
 	later.FailedAt = l.FailedAt.Add(time.Second)
 	testkit.NoError(t, b.letters.Put(ctx, later))
-	if _, err := b.Mend(ctx, l, to("third@example.com")); !errors.Is(err, deadletter.ErrChanged) {
+	if _, err := b.mend(ctx, l, to("third@example.com")); !errors.Is(err, deadletter.ErrChanged) {
 		t.Errorf("once it is another: %v", err)
 	}
 }
@@ -75,7 +84,7 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	}})
 	testkit.NoError(t, err)
 	for range 2 {
-		_, err = b.Mend(ctx, l, to("right@example.com"))
+		_, err = b.mend(ctx, l, to("right@example.com"))
 		testkit.NoError(t, err)
 		c, err := b.ledgers.Get(ctx, "c")
 		if err != nil || c.Recipients != 1 || c.Dead != 0 || len(c.DeadByCode) != 0 {
@@ -109,8 +118,10 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	for address, want := range map[string]error{
 		"right@example.com": ledger.ErrTaken, "gone@example.com": ledger.ErrForgotten,
 	} {
-		as := ledger.Revival{Recipient: other, ID: store.IDOf(address), From: "other@example.com"}
-		if _, err := b.ledgers.Revive(ctx, "c", store.IDOf("other@example.com"), as); !errors.Is(err, want) {
+		as := ledger.Revival{
+			Of: store.IDOf("other@example.com"), Recipient: other, ID: store.IDOf(address), From: "other@example.com",
+		}
+		if err := b.ledgers.Revive(ctx, "c", as)[0]; !errors.Is(err, want) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -121,7 +132,7 @@ func TestARequestThatCannotBeReadIsNotMended(t *testing.T) {
 	b, ctx := setup(t), t.Context()
 	l := letter("a")
 	testkit.NoError(t, b.letters.Put(ctx, l))
-	if _, err := b.Mend(ctx, l, to("ada@example.com")); !errors.Is(err, retry.ErrNoRequest) {
+	if _, err := b.mend(ctx, l, to("ada@example.com")); !errors.Is(err, retry.ErrNoRequest) {
 		t.Errorf("%v", err)
 	}
 	if _, err := b.Retry(ctx, "a"); err != nil {

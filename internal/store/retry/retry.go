@@ -2,13 +2,12 @@
 package retry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,76 +51,15 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 	}
 }
 
-// Retry puts one dead letter back to work and gives the id of the task that carries it: a task of its own, or, for a
-// recipient of a campaign, the campaign's. It fixes the next id, enqueues, and deletes the entry, in this order, so
-// that repeating one that was broken off finishes it. The error is deadletter.ErrNotFound if it is gone, or somebody
-// else has retried it meanwhile.
+// Retry is [Retrier.RetryEach] for one dead letter. The error is deadletter.ErrNotFound if it is gone, or somebody else
+// has retried it meanwhile.
 func (r *Retrier) Retry(ctx context.Context, id string) (carrier string, err error) {
-	return r.get(ctx, id, "")
-}
-
-// RetryAlone is Retry for a recipient of a campaign that is to be deleted: an invite of its own takes its intent over.
-func (r *Retrier) RetryAlone(ctx context.Context, id string) (carrier string, err error) {
-	return r.get(ctx, id, alone)
-}
-
-func (r *Retrier) get(ctx context.Context, id, prefix string) (carrier string, err error) {
 	entry, err := r.letters.Get(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	return r.retry(ctx, entry, nil, prefix)
-}
-
-// Mend is [Retrier.Retry] of a letter as it was read, with another request. The recipient is checked. The error is
-// deadletter.ErrBegun if a retry with another request was begun and broken off, and deadletter.ErrChanged if the
-// letter is another one by now.
-func (r *Retrier) Mend(ctx context.Context, entry deadletter.Entry, as *tasks.Recipient) (carrier string, err error) {
-	return r.retry(ctx, entry, as, "")
-}
-
-// retry retries a letter, with another request unless that is nil, under an id that begins with the prefix.
-func (r *Retrier) retry(
-	ctx context.Context, entry deadletter.Entry, as *tasks.Recipient, prefix string,
-) (carrier string, err error) {
-	payload, err := Payload(entry, as)
-	if err != nil {
-		return "", err
-	}
-	next, err := r.nextID(ctx, entry, prefix)
-	if err != nil {
-		return "", err
-	}
-	entry, err = r.letters.BeginRetry(ctx, entry, next, payload)
-	switch {
-	case err != nil:
-		return "", err
-	case as != nil && !bytes.Equal(entry.Mended, payload):
-		return "", fmt.Errorf("dead letter %s: %w", entry.ID, deadletter.ErrBegun)
-	}
-	sent, err := sentAs(entry)
-	if err != nil {
-		return "", err
-	}
-	switch carrier = entry.Next; { // the next id says how the retry was begun
-	case entry.Recipient == nil:
-		err = r.repeat(ctx, entry, sent)
-	case strings.HasPrefix(entry.Next, alone):
-		err = r.invite(ctx, entry, sent)
-	default:
-		carrier, err = r.revive(ctx, entry, sent)
-	}
-	if err == nil {
-		err = r.note(ctx, entry, sent)
-	}
-	if err != nil {
-		return "", fmt.Errorf("retrying dead letter %s: %w", entry.ID, err)
-	}
-	deleted, err := r.letters.Delete(ctx, entry.ID, entry.Next, deadletter.Retried)
-	if err == nil && !deleted { // two retries at once are one: this one came second
-		err = fmt.Errorf("dead letter %s: %w", entry.ID, deadletter.ErrNotFound)
-	}
-	return carrier, err
+	done := r.RetryEach(ctx, []Wish{{Letter: entry}})[0]
+	return done.Carrier, done.Err
 }
 
 // ErrNoRequest means that a dead letter has no request for an invitation that could be changed.
@@ -187,27 +125,6 @@ func sentAs(e deadletter.Entry) (request, error) {
 	}, nil
 }
 
-// note remembers what has happened to the letter, for both addresses if it goes to another one.
-func (r *Retrier) note(ctx context.Context, e deadletter.Entry, sent request) error {
-	own, about := e.Address()
-	if !about {
-		return nil
-	}
-	again := history.Event{At: time.Now().UTC(), What: actOn(e), TaskID: e.Next, Campaign: e.Campaign}
-	if e.Recipient != nil && !strings.HasPrefix(e.Next, alone) {
-		again.TaskID = ""
-	}
-	if !sent.moved {
-		_, err := r.histories.Note(ctx, noteOf(own, e, again))
-		return err
-	}
-	became, came := again, again
-	became.Address, became.Became = sent.address, true
-	came.Address = e.EmailAddress
-	_, err := r.histories.Note(ctx, noteOf(own, e, became), noteOf(store.IDOf(sent.address), e, came))
-	return err
-}
-
 // actOn says what a retry of a letter is that has begun.
 func actOn(e deadletter.Entry) string {
 	if len(e.Mended) > 0 {
@@ -244,7 +161,7 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	case errors.Is(err, deadletter.ErrNotFound):
 		return false, nil
 	case errors.Is(err, store.ErrGarbage): // is deleted too
-		deleted, err := r.letters.Delete(ctx, id, "", deadletter.Deleted)
+		deleted, err := r.letters.Delete(ctx, id, deadletter.Deleted)
 		if err != nil || !deleted {
 			return deleted, err
 		}
@@ -256,7 +173,7 @@ func (r *Retrier) Delete(ctx context.Context, id string) (bool, error) {
 	return len(deleted) > 0, err
 }
 
-// batchTime is how long deleting some letters goes on when the context has ended: none is left half deleted.
+// batchTime is how long some letters are dealt with when the context has ended: none is left half deleted or retried.
 const batchTime = 5 * time.Second
 
 // DeleteEach is Delete for letters as they were read, in a few round trips, and gives those that were there. One that
@@ -272,12 +189,13 @@ func (r *Retrier) DeleteEach(
 	at := time.Now().UTC()
 	letters, err = r.noteDeleted(ctx, letters, at) // it needs memory, so it comes first: Redis may be full
 	letters, err2 := r.forget(ctx, letters)
-	were, err3 := r.letters.DeleteEach(ctx, letters, deadletter.Deleted)
+	were, errs := r.letters.DeleteEach(ctx, letters, deadletter.Deleted)
 	for i, was := range were {
 		if was {
 			deleted = append(deleted, letters[i])
 		}
 	}
+	_, err3 := store.FirstError(errs)
 	return deleted, cmp.Or(err, err2, err3, r.free(ctx, deleted, at))
 }
 
@@ -294,7 +212,7 @@ func (r *Retrier) noteDeleted(
 			all, of = append(all, noteOf(own, e, gone)), append(of, i)
 		}
 	}
-	noted, err := r.histories.Note(ctx, all...)
+	noted, err := store.FirstError(r.histories.Note(ctx, all...))
 	if err != nil {
 		letters = letters[:of[noted]]
 	}
@@ -310,7 +228,7 @@ func (r *Retrier) forget(ctx context.Context, letters []deadletter.Entry) ([]dea
 			all, of = append(all, owned), append(of, i)
 		}
 	}
-	forgotten, err := r.intents.Forget(ctx, all...)
+	forgotten, err := store.FirstError(r.intents.Forget(ctx, all...))
 	if err != nil {
 		letters = letters[:of[forgotten]]
 	}
@@ -326,13 +244,17 @@ func (r *Retrier) free(ctx context.Context, letters []deadletter.Entry, at time.
 		}
 	}
 	act := record.Act{At: at, What: string(deadletter.Deleted)}
-	return r.records.ChangeEach(ctx, ids, func(base *record.Record) bool {
+	errs := r.records.ChangeEach(ctx, ids, func(_ int, base *record.Record) bool {
 		free := base.State == record.Dead && !base.Free
 		if base.Free = base.Free || free; free {
 			base.Note(act)
 		}
 		return free
 	})
+	_, err := store.FirstError(slices.DeleteFunc(errs, func(err error) bool { // garbage says nothing of its task
+		return errors.Is(err, store.ErrGarbage) || errors.Is(err, store.ErrNewer)
+	}))
+	return err
 }
 
 // ownerOf tells who owns the intent of a letter's recipient. A letter that is not about a recipient has
@@ -374,102 +296,3 @@ const (
 	retryMark = ":retry"
 	alone     = "alone:" // begins the ids of invites for recipients of campaigns
 )
-
-// nextID numbers the retries of a task, behind a prefix. An id that became free has had retries before, whose numbers
-// are not used again: they have ended, and a task with such an id would not run. A recipient's letter gives its id
-// outside, for the task's id is shown.
-func (r *Retrier) nextID(ctx context.Context, e deadletter.Entry, prefix string) (string, error) {
-	base, number, _ := strings.Cut(e.ID, retryMark)
-	n, _ := strconv.Atoi(number)
-	for {
-		n++
-		next := prefix + base + retryMark + strconv.Itoa(n)
-		if _, used, err := r.records.Get(ctx, next); !used {
-			return next, err
-		}
-	}
-}
-
-// repeat enqueues the letter's task under a new id.
-func (r *Retrier) repeat(ctx context.Context, entry deadletter.Entry, sent request) error {
-	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
-		return err
-	}
-	if owned, ok := ownerOf(entry); ok {
-		since := doubtSince(entry)
-		if sent.moved { // no call was made for that address
-			if _, err := r.intents.Forget(ctx, owned); err != nil {
-				return err
-			}
-			owned.Address, since = store.IDOf(sent.address), 0
-		}
-		if err := r.intents.Reopen(ctx, owned.Owner, owned.Address, since); err != nil {
-			return err
-		}
-	}
-	_, err := r.records.Change(ctx, BaseOf(entry.ID), func(base *record.Record) bool {
-		base.Retry = entry.Next
-		base.Note(record.Act{At: time.Now().UTC(), What: actOn(entry), Next: entry.Next, Moved: sent.moved})
-		return true
-	})
-	if err != nil && !errors.Is(err, store.ErrGarbage) {
-		return err
-	}
-	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(entry.Type, sent.payload), entry.Queue, entry.Next, time.Time{})
-	return err
-}
-
-// ended tells whether a task was enqueued by a retry that was broken off, and has run since.
-func (r *Retrier) ended(ctx context.Context, id string) (bool, error) {
-	known, exists, err := r.records.Get(ctx, id)
-	return exists && known.State.Ended(), err
-}
-
-// invite enqueues an invite for the letter's recipient, under a new id.
-func (r *Retrier) invite(ctx context.Context, entry deadletter.Entry, sent request) error {
-	if ended, err := r.ended(ctx, entry.Next); ended || err != nil {
-		return err
-	}
-	var recipient tasks.Recipient
-	if err := json.Unmarshal(sent.payload, &recipient); err != nil {
-		return fmt.Errorf("its recipient cannot be read: %w", store.ErrGarbage)
-	}
-	data, err := json.Marshal(tasks.NewInvitePayload(recipient, time.Now().UnixMilli()))
-	if err != nil {
-		return fmt.Errorf("encoding a payload: %w", err)
-	}
-	restored, err := store.ReadRestoration(ctx, r.db)
-	if err != nil {
-		return err
-	}
-	since := doubtSince(entry)
-	if since == 0 && restored.Before(entry.FailedAt) { // it may have been retried since the copy was made
-		since = entry.FailedAt.UnixMilli()
-	}
-	owner := intent.CampaignOwner(entry.Campaign)
-	if err := r.intents.Adopt(ctx, owner, entry.Next, *entry.Recipient, since); err != nil {
-		return err
-	}
-	_, err = policy.Enqueue(ctx, r.asynq, asynq.NewTask(tasks.TypeInvite, data), r.invites, entry.Next, time.Time{})
-	return err
-}
-
-// revive lets the recipient wait in its campaign again. One that was refused travels alone, so that it cannot spoil a
-// bulk for others; one that only failed too often rides with them.
-func (r *Retrier) revive(ctx context.Context, entry deadletter.Entry, sent request) (string, error) {
-	as := ledger.Revival{Travel: ledger.Singly, Since: doubtSince(entry), ID: *entry.Recipient, From: entry.EmailAddress}
-	if entry.Failure.Reason == fate.Exhausted {
-		as.Travel = ledger.InBulk
-	}
-	if len(entry.Mended) > 0 {
-		as.Recipient, as.ID, as.Version = entry.Mended, store.IDOf(sent.address), sent.version
-	}
-	if sent.moved { // no call was made for that address
-		as.Since = 0
-	}
-	campaign, err := r.ledgers.Revive(ctx, entry.Campaign, *entry.Recipient, as)
-	if err != nil {
-		return "", err
-	}
-	return tasks.EnqueueDriver(ctx, r.asynq, r.queue, campaign) // finished: it was revived before, and has its outcome
-}

@@ -40,6 +40,15 @@ func setup(t *testing.T) bundle {
 	}
 }
 
+// retryAlone makes an invite of its own of a recipient's letter.
+func (b bundle) retryAlone(t *testing.T, id string) (string, error) {
+	t.Helper()
+	l, err := b.letters.Get(t.Context(), id)
+	testkit.NoError(t, err)
+	done := b.RetryEach(t.Context(), []retry.Wish{{Letter: l, Alone: true}})[0]
+	return done.Carrier, done.Err
+}
+
 func letter(id string) deadletter.Entry {
 	return deadletter.Entry{
 		ID: id, TaskID: id, Type: "invite", Queue: "test:interactive", Payload: []byte("payload \x00\xff"),
@@ -153,9 +162,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	die(ledger.InBulk)
 	dead := deadletter.RecipientID("c", id)
 	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	if _, err := b.ledgers.Revive(ctx, "c", id, ledger.Revival{Travel: ledger.Singly, Since: 1}); err != nil {
-		t.Fatal(err)
-	}
+	testkit.NoError(t, b.ledgers.Revive(ctx, "c", ledger.Revival{Of: id, Travel: ledger.Singly, Since: 1})[0])
 	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
@@ -219,7 +226,7 @@ func TestALetterOfACopyIsAskedAbout(t *testing.T) {
 	testkit.NoError(t, b.letters.Put(ctx, dead))
 	_, err := store.BeginRestoration(ctx, store.Open(b.rdb, "test"))
 	testkit.NoError(t, err)
-	_, err = b.RetryAlone(ctx, dead.ID)
+	_, err = b.retryAlone(t, dead.ID)
 	testkit.NoError(t, err)
 	want := fmt.Sprintf("r|reopened|%d|%[1]d", dead.FailedAt.UnixMilli())
 	for _, intent := range b.rdb.HGetAll(ctx, store.Keys("test").Intents(string(address[:]))).Val() {
@@ -250,8 +257,8 @@ func TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn(t *testing.T) {
 	}
 	next := "alone:" + outside + ":retry1"
 	for step, retry := range []func() (string, error){
-		func() (string, error) { return b.RetryAlone(ctx, dead.ID) },
-		func() (string, error) { return b.RetryAlone(ctx, dead.ID) }, // after it was broken off
+		func() (string, error) { return b.retryAlone(t, dead.ID) },
+		func() (string, error) { return b.retryAlone(t, dead.ID) }, // after it was broken off
 		func() (string, error) { return b.Retry(ctx, dead.ID) },
 	} {
 		testkit.NoError(t, b.letters.Put(ctx, dead))
@@ -278,8 +285,46 @@ func TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn(t *testing.T) {
 	testkit.NoError(t, b.inspector.DeleteTask("test:interactive", next))
 	testkit.NoError(t, b.records.Put(ctx, next, record.Record{State: record.Done}))
 	testkit.NoError(t, b.rdb.Del(ctx, key).Err())
-	testkit.NoError(t, intent.NewTasks(b.rdb, "test").Adopt(ctx, "c:spring", next, address, since.UnixMilli()))
+	late := intent.Doubt{Owned: intent.Owned{Owner: "c:spring", Address: address}, Since: since.UnixMilli()}
+	testkit.NoError(t, intent.NewTasks(b.rdb, "test").Adopt(ctx, intent.Adoption{Doubt: late, Task: next})[0])
 	if n := b.rdb.Exists(ctx, key).Val(); n != 0 {
 		t.Error("a late request left an intent")
+	}
+}
+
+// TestOfManyRetriesEachHasItsOwnEnd: what is wrong with one letter stops no other.
+func TestOfManyRetriesEachHasItsOwnEnd(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	var wishes []retry.Wish
+	for _, id := range []string{"whole", "again", "gone", "other"} {
+		testkit.NoError(t, b.letters.Put(ctx, letter(id)))
+		l, err := b.letters.Get(ctx, id)
+		testkit.NoError(t, err)
+		wishes = append(wishes, retry.Wish{Letter: l})
+	}
+	again := letter("again") // it was retried and has died again since
+	again.FailedAt = again.FailedAt.Add(time.Second)
+	testkit.NoError(t, b.letters.Put(ctx, again))
+	_, err := b.Delete(ctx, "gone")
+	testkit.NoError(t, err)
+	nobody := store.IDOf("nobody@example.com") // the campaign has no such recipient
+	stray := letter(deadletter.RecipientID("c", nobody))
+	stray.Campaign, stray.Recipient = "c", &nobody
+	testkit.NoError(t, b.letters.Put(ctx, stray))
+	wishes = append(wishes, retry.Wish{Letter: stray}, wishes[0])
+	done := b.RetryEach(ctx, wishes)
+	for i, want := range []error{
+		nil, deadletter.ErrChanged, deadletter.ErrNotFound, nil, ledger.ErrNotFound, deadletter.ErrNotFound,
+	} {
+		if !errors.Is(done[i].Err, want) || (want == nil) != (done[i].Carrier != "") {
+			t.Errorf("%s: %+v", wishes[i].Letter.ID, done[i])
+		}
+	}
+	if left := b.ids(t); len(left) != 2 {
+		t.Errorf("left: %v", left)
+	}
+	if info, err := b.inspector.GetQueueInfo("test:interactive"); err != nil || info.Size != 2 {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
