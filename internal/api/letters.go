@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -94,6 +95,8 @@ func (s *Server) letters() {
 	register(s, huma.Operation{
 		OperationID: "dead-letters", Method: http.MethodGet, Path: "/v1/dead-letters", Tags: []string{"read"},
 		Summary: "List dead letters, the oldest first",
+		Description: fmt.Sprintf("An answer looks at %d dead letters at most. So it may have fewer than limit, or none, "+
+			"and a next_cursor.", deadletter.Looks),
 	}, []tokens.Scope{tokens.Read}, listLetters)
 	register(s, huma.Operation{
 		OperationID: "retry", Method: http.MethodPost, Path: "/v1/dead-letters/{id}/retry", Tags: []string{"operate"},
@@ -136,37 +139,24 @@ func listLetters(ctx context.Context, a *asker, in *lettersInput) (*lettersOutpu
 			return nil, errCursor()
 		}
 	}
-	behind, err := a.desk.DeadLetters.Behind(ctx, from)
+	filter := deadletter.Filter{Code: in.Code, Campaign: in.Campaign, Reason: in.Reason}
+	page, err := a.desk.DeadLetters.Oldest(ctx, filter, from, in.Limit+1) // one more, to know whether there are more
 	if errors.Is(err, deadletter.ErrCursor) {
 		return nil, errCursor()
+	}
+	left, err := readable(err)
+	if err == nil && len(page.Letters) > in.Limit {
+		page.Letters = page.Letters[:in.Limit]
+		page.Next, err = a.desk.DeadLetters.CursorOf(ctx, page.Letters[in.Limit-1])
 	}
 	if err != nil {
 		return nil, err
 	}
-	out := &lettersOutput{Body: DeadLetters{DeadLetters: []DeadLetter{}}}
-	var last deadletter.Entry
-	chosen := desk.Letters{Code: in.Code, Campaign: in.Campaign, Reason: in.Reason}
-	_, err = a.desk.ReadLetters(ctx, chosen, func(e deadletter.Entry) error {
-		switch {
-		case !behind(e):
-			return nil
-		case len(out.Body.DeadLetters) == in.Limit:
-			return errEnough
-		}
-		last = e
-		out.Body.DeadLetters = append(out.Body.DeadLetters, a.letter(e))
-		return nil
-	})
-	more, left, err := ended(err)
-	out.Body.Unreadable = left
-	if more {
-		next, err := a.desk.DeadLetters.CursorOf(ctx, last)
-		if err != nil {
-			return nil, err
-		}
+	out := &lettersOutput{Body: DeadLetters{DeadLetters: each(page.Letters, a.letter), Unreadable: left}}
+	if next := page.Next; next != (deadletter.Cursor{}) {
 		out.Body.NextCursor = cursor(strconv.FormatInt(next.At, 10), next.Seal, next.ID)
 	}
-	return out, err
+	return out, nil
 }
 
 // retry sends a dead letter again, with the fields that are set, and gives the task that carries it.

@@ -1,11 +1,16 @@
 package api_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
@@ -103,4 +108,77 @@ func TestDeadLetters(t *testing.T) {
 	s.call(people, "POST", "/v1/dead-letters/"+ids[1]+"/retry", nil).is(202)
 	s.call(people, "DELETE", "/v1/dead-letters/"+ids[2], nil).is(204)
 	s.call(people, "DELETE", "/v1/dead-letters/"+ids[2], nil).is(404, "not-found")
+}
+
+// commands counts what Redis is asked.
+type commands struct{ atomic.Int32 }
+
+func (n *commands) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (n *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (n *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		n.Add(int32(len(cmds)))
+		return next(ctx, cmds)
+	}
+}
+
+// TestEachPageOfDeadLettersCostsTheSame, also the last one; and none goes on for long where nothing matches.
+func TestEachPageOfDeadLettersCostsTheSame(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const all = deadletter.Looks + 500
+	s.many(all)
+	var n commands
+	s.rdb.AddHook(&n)
+	read := func(query string) (rows int, dearest int32) {
+		t.Helper()
+		pages := 0
+		for path := "/v1/dead-letters?limit=1000" + query; path != ""; pages++ {
+			n.Store(0)
+			page := s.call(viewer, "GET", path, nil).is(200).object()
+			rows, dearest, path = rows+len(page["dead_letters"].([]any)), max(dearest, n.Load()), ""
+			if next, more := page["next_cursor"].(string); more {
+				path = "/v1/dead-letters?limit=1000&cursor=" + next + query
+			}
+		}
+		if want := map[string]int{"": 11, "&reason=invalid": 2}[query]; pages != want {
+			t.Errorf("%q has %d pages, not %d", query, pages, want)
+		}
+		return rows, dearest
+	}
+	if rows, dearest := read(""); rows != all || dearest > 25 {
+		t.Errorf("%d of %d are given, and a page costs %d commands", rows, all, dearest)
+	}
+	if rows, dearest := read("&reason=invalid"); rows != 0 || dearest > 25 {
+		t.Errorf("%d match, and a page costs %d commands", rows, dearest)
+	}
+}
+
+// many writes dead letters as they stand in Redis.
+func (s *stage) many(n int) {
+	s.t.Helper()
+	_, err := s.rdb.Pipelined(s.t.Context(), func(pipe redis.Pipeliner) error {
+		for i := range n {
+			id, at := fmt.Sprint("m", i), time.UnixMilli(int64(1_700_000_000_000+i)).UTC()
+			text, err := json.Marshal(deadletter.Entry{
+				ID: id, TaskID: id, Type: tasks.TypeInvite, FailedAt: at, Failure: fate.Failure{Reason: fate.Rejected},
+			})
+			if err != nil {
+				return err
+			}
+			key := "usher:{once}:d:"
+			pipe.HSet(s.t.Context(), key+"e:"+id, "entry", text)
+			pipe.ZAdd(s.t.Context(), key+"index", redis.Z{Score: float64(at.UnixMilli()), Member: id})
+			pipe.HSet(s.t.Context(), key+"index:facts", id, fmt.Sprintf("%d|rejected||", at.UnixMilli()))
+		}
+		return nil
+	})
+	testkit.NoError(s.t, err)
 }

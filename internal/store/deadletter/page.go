@@ -15,8 +15,8 @@ import (
 	"example.com/usher/internal/store"
 )
 
-// Cursor is a place in the list of dead letters, the newest first: behind the letter of that time and id. The zero
-// Cursor is the beginning.
+// Cursor is a place in the list of dead letters: behind the letter of that time and id. The zero Cursor is the
+// beginning.
 type Cursor struct {
 	At   int64  // Unix milliseconds
 	ID   string // of the letter, outside
@@ -56,31 +56,39 @@ func (s *Store) sealed(ctx context.Context, at int64, id string) (Cursor, error)
 	return Cursor{at, id, hex.EncodeToString(mac.Sum(nil)[:sealBytes])}, err
 }
 
-// Page is some dead letters, the newest first.
+// Page is some dead letters.
 type Page struct {
 	Letters []Entry
 	Looked  int    // so many were looked at
 	Next    Cursor // the place behind them; zero if there are no more
 }
 
-// newestSlices is how many scripts look for letters, and Looks how many letters they look at, at most.
+// pageSlices is how many scripts look for letters, and Looks how many letters they look at, at most.
 const (
-	newestSlices = 5
-	Looks        = newestSlices * siftLooks
+	pageSlices = 5
+	Looks      = pageSlices * siftLooks
 )
 
 // Newest reads at most n of the dead letters behind a cursor that a filter chooses, the newest first. It looks at
 // Looks of them at most. A letter that cannot be read hides no other; the error, a *store.Partial, names it. It may be
 // ErrCursor.
-func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (page Page, err error) {
-	by := sieve{Filter: f, newest: true, looks: siftLooks}
+func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (Page, error) {
+	return s.page(ctx, sieve{Filter: f, newest: true, looks: siftLooks}, from, n)
+}
+
+// Oldest is Newest with the oldest first.
+func (s *Store) Oldest(ctx context.Context, f Filter, from Cursor, n int) (Page, error) {
+	return s.page(ctx, sieve{Filter: f, looks: siftLooks}, from, n)
+}
+
+func (s *Store) page(ctx context.Context, by sieve, from Cursor, n int) (page Page, err error) {
 	if by.from, err = s.placeOf(ctx, from); err != nil {
 		return page, err
 	}
 	var ids []string
 	more := true
-	for slice := 0; more && slice < newestSlices && len(ids) < n; slice++ {
-		by.most = n - len(ids)
+	for slice := 0; more && slice < pageSlices && len(ids) < n; slice++ {
+		by.most = min(n-len(ids), siftMost)
 		found, err := s.sift(ctx, by)
 		if err != nil {
 			return page, err
@@ -94,7 +102,7 @@ func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (page 
 	}
 	var partial store.Partial
 	for _, id := range ids {
-		if e, there := found[id]; there && f.Matches(e) {
+		if e, there := found[id]; there && by.Matches(e) {
 			page.Letters = append(page.Letters, e)
 		}
 		partial.Add(unreadable[id])
@@ -109,15 +117,6 @@ func (s *Store) Newest(ctx context.Context, f Filter, from Cursor, n int) (page 
 		}
 	}
 	return page, partial.With(nil)
-}
-
-// Behind gives a function that tells whether a letter comes behind a cursor where the oldest is first, as in Read. The
-// error may be ErrCursor.
-func (s *Store) Behind(ctx context.Context, from Cursor) (func(Entry) bool, error) {
-	place, err := s.placeOf(ctx, from)
-	return func(e Entry) bool {
-		return cmp.Or(cmp.Compare(e.FailedAt.UnixMilli(), place.At), cmp.Compare(e.Inside(), place.ID)) > 0
-	}, err
 }
 
 // placeOf gives the place in Redis's order that a cursor means: letters of one instant are in the order of their ids
