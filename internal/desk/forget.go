@@ -247,7 +247,7 @@ func (f *forgetting) ended(ctx context.Context) error {
 
 // deadLetters deletes the dead letters about the address.
 func (f *forgetting) deadLetters(ctx context.Context) (deleted int, err error) {
-	err = f.DeadLetters.Each(ctx, deadletter.Filter{}, func(letter deadletter.Entry) error {
+	err = f.DeadLetters.EachOfSome(ctx, deadletter.Filter{}, lettersAtOnce, func(letter deadletter.Entry) error {
 		if id, ok := letter.Address(); !(ok && id == f.id) && !f.in(letter.Payload) {
 			return nil
 		}

@@ -252,3 +252,17 @@ func TestALetterThatHasDiedAgainSinceIsNotDeleted(t *testing.T) {
 		t.Errorf("%d are deleted, %v, and %d are left", len(deleted), err, left(t, d))
 	}
 }
+
+// TestAnAddressIsForgottenAmongManyLettersInFewRequests: all letters are read, since any payload may hold it.
+func TestAnAddressIsForgottenAmongManyLettersInFewRequests(t *testing.T) {
+	t.Parallel()
+	const all = 2000
+	d, rdb := withLetters(t, all)
+	var n requests
+	rdb.AddHook(&n)
+	removed, err := d.Forget(t.Context(), addressOf(1500), func(string) {})
+	testkit.NoError(t, err)
+	if sent := n.Load(); removed.DeadLetters != 1 || left(t, d) != all-1 || sent > all/4 {
+		t.Errorf("%+v is removed with %d requests, and %d letters are left", removed, sent, left(t, d))
+	}
+}
