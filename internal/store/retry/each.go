@@ -303,8 +303,8 @@ func (r *Retrier) revive(ctx context.Context, tries []*attempt) {
 	}
 }
 
-// revival says how a recipient waits in its campaign. One that was refused travels alone, so that it cannot spoil a bulk
-// for others; one that only failed too often rides with them.
+// revival says how a recipient waits in its campaign. One that was refused travels alone, so that it cannot spoil a
+// bulk for others; one that only failed too often rides with them.
 func revival(t *attempt) ledger.Revival {
 	e := t.Letter
 	as := ledger.Revival{
