@@ -68,16 +68,21 @@ func RedisFault(err error) (fault, ask string) {
 		}
 	}
 	unreachable, isNet := errors.AsType[net.Error](err)
-	isNet = isNet && !isA[*fs.PathError](err) // which is both
 	switch {
 	case settings.RefusedLogin(err):
 		return "Redis refuses the user or the password", "is REDIS_URL right?"
+	case !Unanswered(err):
+		return "", ""
 	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "Redis does not answer", "is it overloaded, or REDIS_URL wrong?"
-	case isNet, errors.Is(err, io.EOF):
-		return "Redis cannot be reached", "is it running, and REDIS_URL right?"
 	}
-	return "", ""
+	return "Redis cannot be reached", "is it running, and REDIS_URL right?"
+}
+
+// Unanswered tells that Redis has not answered, so that nobody knows whether it has done what it was asked.
+func Unanswered(err error) bool {
+	isNet := isA[net.Error](err) && !isA[*fs.PathError](err) // which is both
+	return isNet || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, io.EOF)
 }
 
 // Undone says what was not done when Redis was too full for it.

@@ -148,12 +148,20 @@ func changeCampaign(v *visit) error {
 	if does == nil {
 		return errNoPage
 	}
+	before, err := v.desk.Campaign(v.ctx, name)
+	if err != nil {
+		return asProblem(err) // nothing was done yet
+	}
 	c, err := does(v.ctx, name)
 	if err != nil {
 		return err
 	}
+	to := "/campaigns/" + url.PathEscape(c.Name)
+	if c.State == before.State {
+		return v.done(to, fmt.Sprintf("wanted to %s campaign %s, which was %s already", verb, c.Name, c.State), 0)
+	}
 	did := map[string]string{"pause": "paused", "resume": "resumed", "cancel": "cancelled"}[verb]
-	return v.done("/campaigns/"+url.PathEscape(c.Name), did+" campaign "+c.Name, c.Remaining)
+	return v.done(to, did+" campaign "+c.Name, c.Remaining)
 }
 
 // exportCampaign writes what became of each recipient, as enqueue campaign export does.
@@ -181,8 +189,6 @@ func exportCampaign(v *visit) error {
 	if err != nil || out.Error() != nil {
 		panic(http.ErrAbortHandler) // a file that breaks off must not look whole
 	}
-	if err := v.server.audit.Note(v.ctx, v.actor, "exported campaign "+name, n); err != nil {
-		v.server.Log.Warn().Err(err).Msg("an export was made, and could not be noted")
-	}
+	v.note("exported campaign "+name, n)
 	return nil
 }

@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -382,9 +381,6 @@ func deleteLetters(v *visit) error {
 	})
 }
 
-// noteTime is how long an action that broke off has to note how far it came.
-const noteTime = time.Second
-
 // eachChosen does something to the letters that a form is about, as they were when it was shown. Those that are gone
 // are passed over.
 func (v *visit) eachChosen(did string, do func(chosen desk.Letters, done func(int)) error) (err error) {
@@ -397,9 +393,7 @@ func (v *visit) eachChosen(did string, do func(chosen desk.Letters, done func(in
 	err = do(chosen.Letters, func(more int) { n += more })
 	if _, err := store.SplitPartial(err); err != nil {
 		if n > 0 {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), noteTime) // v's may have ended
-			defer cancel()
-			_ = v.server.audit.Note(ctx, v.actor, did+" some of "+words, n)
+			v.note(did+" some of "+words, n)
 		}
 		return desk.PartlyDone(n, err)
 	}

@@ -410,7 +410,8 @@ func sendList(v *visit) error {
 		what, n = what+" and retried "+letterCount(retried), n+retried
 	}
 	if err != nil {
-		return errors.Join(err, v.server.audit.Note(v.ctx, v.actor, what, n))
+		v.note(what, n)
+		return err
 	}
 	if _, err := list.Drop(v.ctx); err != nil {
 		v.server.Log.Warn().Err(err).Msg("a list was sent, and is kept until its time is over")

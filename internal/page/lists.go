@@ -136,6 +136,9 @@ func revokeInvitation(v *visit) error {
 	if err != nil && !errors.Is(err, tasks.ErrExists) {
 		return err
 	}
+	if err != nil {
+		return v.done("/invitations", "wanted task "+task.ID+", which revokes an invitation and was there already", 0)
+	}
 	return v.done("/invitations", "enqueued task "+task.ID+", which revokes an invitation", 1)
 }
 
@@ -170,21 +173,22 @@ func changeSchedule(v *visit) (err error) {
 	did := ""
 	switch verb {
 	case "pause":
-		did = "paused"
+		did = "paused schedule " + name
 		_, err = v.desk.Schedules.Pause(v.ctx, name)
 	case "resume":
-		did = "resumed"
+		did = "resumed schedule " + name
 		_, err = v.desk.Schedules.Resume(v.ctx, name)
 	case "run":
-		did = "ran"
-		_, _, err = v.desk.Schedules.Run(v.ctx, name, func() {})
+		var tick time.Time
+		tick, _, err = v.desk.Schedules.Run(v.ctx, name, func() {})
+		did = "ran schedule " + name + " for " + tick.UTC().Format(time.RFC3339)
 	default:
 		return errNoPage
 	}
 	if err != nil {
 		return err
 	}
-	return v.done("/schedules", did+" schedule "+name, 1)
+	return v.done("/schedules", did, 1)
 }
 
 // storySheet is what was asked for, and what is known of it.

@@ -16,8 +16,8 @@ const (
 	// refreshEvery is how often an open page is drawn anew at most.
 	refreshEvery = 2 * time.Second
 	// commandsPerSecond is what all open pages together cost Redis, however many there are. Each has an equal share: a
-	// dear page is drawn less often, and keeps no other one waiting.
-	commandsPerSecond = 10
+	// dear page is drawn less often, and keeps no other one waiting. First drawings come on top of it.
+	commandsPerSecond = 8
 	// mostFeeds bounds how many different pages are followed at once, and mostFollowers how many browsers.
 	mostFeeds, mostFollowers = 100, 500
 	// payEvery is the shortest step in which a page pays.

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -163,6 +166,72 @@ func TestAnActionThatAStopBreaksOffIsNoted(t *testing.T) {
 			}
 			b.browser().post(path, "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable, "This worker stops")
 		})
+	}
+}
+
+// deaf carries scripts out and loses their answers, as long as it is told to.
+type deaf struct{ now atomic.Bool }
+
+func (d *deaf) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d *deaf) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if d.now.Load() && strings.HasPrefix(cmd.Name(), "eval") {
+			cmd.SetErr(os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
+		}
+		return err
+	}
+}
+
+func (d *deaf) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestAnActionOfUnknownEndIsNoted: Redis carries it out, and answers neither that nor the note of it, until later.
+func TestAnActionOfUnknownEndIsNoted(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 3)
+	for _, do := range []func(context.Context, string) (tasks.Campaign, error){b.desk.Pause, b.desk.Resume} {
+		_, err := do(t.Context(), "spring") // now Redis knows the script
+		testkit.NoError(t, err)
+	}
+	testkit.NoError(t, b.server.audit.Note(t.Context(), store.Action{}))
+	var d deaf
+	b.rdb.AddHook(&d)
+	d.now.Store(true)
+	b.browser().post("/campaigns/spring/pause").must(t, http.StatusServiceUnavailable,
+		"<h1>Nobody knows whether this was done</h1>", "Look whether it was, before you do it again.")
+	testkit.NoError(t, b.rdb.Del(t.Context(), "usher:audit").Err()) // nor has it carried the note out
+	d.now.Store(false)
+	testkit.Eventually(t, "it is noted", func() bool {
+		noted, err := b.server.audit.List(t.Context())
+		return err == nil && len(noted) == 1 && noted[0].N == 0 && strings.Contains(noted[0].What, "/campaigns/spring/pause")
+	})
+	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignPaused {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestWhatChangesNothingIsNotedSo: somebody has done it before.
+func TestWhatChangesNothingIsNotedSo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 3)
+	for range 2 {
+		b.browser().post("/campaigns/spring/pause").must(t, http.StatusOK)
+		b.browser().post("/invitations/revoke", "id", "inv_xlNKaEd5UmVbHddMERPlSaR1C70").must(t, http.StatusOK)
+	}
+	noted, err := b.server.audit.List(t.Context())
+	testkit.NoError(t, err)
+	var counts []int
+	for _, one := range slices.Backward(noted) {
+		counts = append(counts, one.N)
+	}
+	if !slices.Equal(counts, []int{3, 1, 0, 0}) {
+		t.Errorf("%+v", noted)
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/forecast"
+	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
 )
 
@@ -81,7 +83,18 @@ func (one screen) read(v *visit) (any, error) {
 
 // act serves an action. It goes on if the browser leaves, and breaks off when the worker stops.
 func (s *Server) act(path string, needs Access, do func(*visit) error) {
-	s.post(path, needs, actTime, do)
+	s.post(path, needs, actTime, func(v *visit) error { return v.unsure(do(v)) })
+}
+
+// unsure says of an action that Redis has not answered that nobody knows whether it was done, and notes that.
+func (v *visit) unsure(err error) error {
+	if partly, is := errors.AsType[*desk.PartlyDoneError](err); is && partly.Done > 0 || !desk.Unanswered(err) {
+		return err
+	}
+	v.note("perhaps, because Redis did not answer: "+v.r.URL.Path, 0)
+	_, words := desk.Explain(err)
+	return &problem{http.StatusServiceUnavailable, "Nobody knows whether this was done",
+		"Look whether it was, before you do it again. " + sentence(words)}
 }
 
 // ask serves a question whose words stand in no URL.
@@ -159,17 +172,37 @@ func (v *visit) operates() bool { return v.person.Access == Operator }
 
 const flashCookie = "usher_said"
 
+// noteTime is how long an action is held up by noting it at most, and the pause until that is tried again.
+const noteTime = time.Second
+
+// note notes an action: at once, or in the background as soon as Redis takes it.
+func (v *visit) note(what string, n int) {
+	s, action := v.server, store.Action{At: time.Now().UTC(), Who: v.actor, What: what, N: n}
+	try := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, noteTime)
+		defer cancel()
+		return s.audit.Note(ctx, action)
+	}
+	err := try(context.WithoutCancel(v.ctx)) // v's may have ended
+	if err == nil {
+		return
+	}
+	s.Log.Warn().Err(err).Str("who", action.Who).Str("what", what).Int("n", n).Msg("an action cannot be noted yet")
+	go func() {
+		for err != nil && policy.Sleep(s.life, noteTime) == nil {
+			err = try(s.life)
+		}
+	}()
+}
+
 // done notes an action, and leads to a page that says what was done.
 func (v *visit) done(to, what string, n int) error { return v.doneSaying(to, what, n, what) }
 
 // doneSaying is done with other words for the page.
 func (v *visit) doneSaying(to, what string, n int, says string) error {
-	err := v.server.audit.Note(v.ctx, v.actor, what, n)
+	v.note(what, n)
 	v.cookie(flashCookie, base64.RawURLEncoding.EncodeToString([]byte(says)), time.Minute)
 	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
-	if err != nil {
-		v.server.Log.Warn().Err(err).Msg("an action was done, and could not be noted")
-	}
 	return nil
 }
 

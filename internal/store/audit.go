@@ -30,21 +30,34 @@ func NewAudit(rdb redis.UniversalClient, namespace string) *Audit {
 	return &Audit{Open(rdb, namespace)}
 }
 
-// Note adds an action, and forgets the oldest ones.
-func (a *Audit) Note(ctx context.Context, who, what string, n int) (err error) {
+// noteScript adds an action once, and forgets the oldest ones, with commands to which a worker has a right anyway.
+//
+// KEYS[1] -> usher:audit
+// --
+// ARGV[1] -> the action
+// ARGV[2] -> how many are kept
+// ARGV[3] -> for how long (ms)
+// --
+// Returns 1.
+var noteScript = redis.NewScript(`
+redis.call('PERSIST', KEYS[1]) -- needs no memory: Redis takes the others after it also when it is full
+if not redis.call('LPOS', KEYS[1], ARGV[1]) then redis.call('LPUSH', KEYS[1], ARGV[1]) end
+while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[2]) do
+  redis.call('LREM', KEYS[1], -1, redis.call('LINDEX', KEYS[1], -1))
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+`)
+
+// Note adds an action, also when Redis is full, and forgets the oldest ones. One that is there already is not added
+// again.
+func (a *Audit) Note(ctx context.Context, action Action) (err error) {
 	defer Wrap(&err, "noting an action")
-	row, err := json.Marshal(Action{At: time.Now().UTC(), Who: who, What: what, N: n})
+	row, err := json.Marshal(action)
 	if err != nil {
 		return err
 	}
-	key := a.db.Key.Audit()
-	_, err = a.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.LPush(ctx, key, row)
-		pipe.LTrim(ctx, key, 0, auditMost-1)
-		pipe.Expire(ctx, key, auditKeep)
-		return nil
-	})
-	return err
+	return noteScript.Run(ctx, a.db, []string{a.db.Key.Audit()}, row, auditMost, auditKeep.Milliseconds()).Err()
 }
 
 // List gives the actions that are kept, the latest first. One that cannot be read is left out.

@@ -350,7 +350,8 @@ func (r *Retrier) note(ctx context.Context, tries []*attempt) {
 	fail(of, r.histories.Note(ctx, all...))
 }
 
-// remove deletes the letters. Two retries of one at once are one: the one that comes second finds none.
+// remove deletes the letters. Two retries of one at once are one: the one that comes second finds none. One that has
+// died again meanwhile is another letter, and stays.
 func (r *Retrier) remove(ctx context.Context, tries []*attempt) {
 	letters := make([]deadletter.Entry, len(tries))
 	for i, t := range tries {
@@ -360,7 +361,7 @@ func (r *Retrier) remove(ctx context.Context, tries []*attempt) {
 	fail(tries, errs)
 	for i, t := range tries {
 		if t.Err == nil && !deleted[i] {
-			t.Err = deadletter.ErrNotFound
+			_, t.Err = r.letters.Get(ctx, t.Letter.ID)
 		}
 	}
 }

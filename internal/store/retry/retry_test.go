@@ -1,8 +1,10 @@
 package retry_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +186,54 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 		t.Errorf("the campaign has no driver: %v", err)
 	}
 	if left := b.ids(t); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// beforeRemoval does something once, before a retry removes a letter.
+type beforeRemoval struct {
+	gone string // the key in which its end is remembered
+	do   func()
+}
+
+func (h *beforeRemoval) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *beforeRemoval) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.look(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (h *beforeRemoval) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.look(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+func (h *beforeRemoval) look(cmds ...redis.Cmder) {
+	removes := func(cmd redis.Cmder) bool { return slices.Contains(cmd.Args(), any(h.gone)) }
+	if do := h.do; do != nil && slices.ContainsFunc(cmds, removes) {
+		h.do = nil
+		do()
+	}
+}
+
+// TestARetryThatDiesAtOnceIsOne, although its letter is another one by then.
+func TestARetryThatDiesAtOnceIsOne(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	dead := letter("a")
+	testkit.NoError(t, b.letters.Put(ctx, dead))
+	again := dead
+	again.FailedAt = dead.FailedAt.Add(time.Second)
+	hook := &beforeRemoval{"test:{once}:d:g:a", func() { testkit.NoError(t, b.letters.Put(ctx, again)) }}
+	b.rdb.AddHook(hook)
+	if carrier, err := b.Retry(ctx, "a"); err != nil || carrier != "a:retry1" || hook.do != nil {
+		t.Errorf("%s, %v", carrier, err)
+	}
+	if left := b.ids(t); !slices.Equal(left, []string{"a"}) {
 		t.Errorf("left: %v", left)
 	}
 }
