@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/store/ledger"
@@ -28,7 +32,54 @@ func documented(t *testing.T) []string {
 // limited is a system whose Redis user has few rights.
 type limited struct {
 	*system
-	complete bool // all must go well
+	complete bool   // all must go well
+	admin    string // the URL of the first worker's pages
+}
+
+const adminToken = "admin-token-0123456789-0123456789"
+
+// visit makes a request of the pages.
+func (l *limited) visit(client *http.Client, method, path, form, body string) {
+	l.t.Helper()
+	r, err := http.NewRequestWithContext(l.t.Context(), method, l.admin+path, strings.NewReader(body))
+	testkit.NoError(l.t, err)
+	r.Header.Set("Content-Type", form)
+	r.Header.Set("Authorization", "Bearer "+adminToken)
+	answer, err := client.Do(r)
+	testkit.NoError(l.t, err)
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK && l.complete {
+		l.t.Errorf("%s %s: %s", method, path, answer.Status)
+	}
+}
+
+// pages does what people do on the pages.
+func (l *limited) pages() {
+	l.t.Helper()
+	jar, err := cookiejar.New(nil)
+	testkit.NoError(l.t, err)
+	client := &http.Client{Jar: jar}
+	l.visit(client, "POST", "/list", "multipart/form-data; boundary=X", strings.ReplaceAll(`--X
+Content-Disposition: form-data; name="list"; filename="people.csv"
+
+email
+page@example.com
+--X--
+`, "\n", "\r\n"))
+	for _, path := range []string{
+		"/list", "/", "/campaigns", "/campaigns/spring", "/campaigns/spring/export", "/dead-letters",
+		"/dead-letters?code=none", "/dead-letters/confirm?do=delete", "/invitations", "/schedules", "/actions", "/metrics",
+	} {
+		l.visit(client, "GET", path, "", "")
+	}
+	for path, fields := range map[string]url.Values{
+		"/find": {"what": {"ada@example.com"}}, "/schedules/sync/pause": {}, "/list/drop": {},
+		"/dead-letters/delete": {"cut": {time.Now().UTC().Format(time.RFC3339Nano)}, "code": {"none"}},
+		"/dead-letters/retry":  {"cut": {time.Now().UTC().Format(time.RFC3339Nano)}, "code": {"none"}},
+		"/invitations/revoke":  {"id": {"inv_xlNKaEd5UmVbHddMERPlSaR1C70"}},
+	} {
+		l.visit(client, "POST", path, "application/x-www-form-urlencoded", fields.Encode())
+	}
 }
 
 func startLimited(t *testing.T, rules []string, config clerktest.Config, env ...string) *limited {
@@ -85,7 +136,12 @@ func (l *limited) everything() {
 	var first *process
 	l.clerk.AddUser("user@example.com")
 	for _, step := range []func(){
-		func() { first = l.worker("USHER_TIMEOUT=2s") },
+		func() {
+			addr, err := testkit.FreeAddr()
+			testkit.NoError(l.t, err)
+			l.admin = "http://" + addr
+			first = l.worker("USHER_TIMEOUT=2s", "USHER_ADMIN_ADDR="+addr, "USHER_ADMIN_TOKEN="+adminToken)
+		},
 		func() { l.do(0, "invite", "ada@example.com", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "status") },
 		func() {
@@ -115,6 +171,7 @@ func (l *limited) everything() {
 			testkit.NoError(l.t, upload.Add(l.t.Context(), []ledger.Recipient{row}))
 			l.do(0, "forget", "bulk3@example.com", "--yes")
 		},
+		func() { l.pages() },
 		func() { l.do(0, "campaign", "delete", "autumn", "--yes") },
 		func() { l.do(0, "revoke", "--campaign=spring", "--yes", "--wait", "--wait-timeout=20s") },
 		func() { l.do(0, "delete", "--email=ada@example.com", "--yes", "--wait", "--wait-timeout=20s") },
