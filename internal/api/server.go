@@ -79,7 +79,6 @@ func New(life context.Context, config Config) *Server {
 		origins: http.NewCrossOriginProtection(), uploads: make(chan struct{}, mostUploads), life: life,
 		known: map[string]*caller{},
 	}
-	config.Redis.AddHook(newTogether(config.Redis, config.Log))
 	s.secret = store.NewSecret(s.db)
 	s.api = humago.New(s.mux, s.document())
 	s.invitations()
