@@ -168,7 +168,7 @@ func TestMetricsHaveGoodNames(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if promtool := os.Getenv("USHER_PROMTOOL"); promtool != "" { // .ci/run names it: its rules may be newer
+	if promtool := os.Getenv("PROMTOOL"); promtool != "" { // .ci/run names it: its rules may be newer
 		scrape := httptest.NewRecorder()
 		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
 		check := exec.CommandContext(t.Context(), promtool, "check", "metrics")
