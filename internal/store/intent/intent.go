@@ -100,7 +100,8 @@ func Over(stored string, before time.Time) bool {
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
 //	  commas, of invitations that no call of the owner's has made. Untold without a token asks for no intent
-//	settles(key, owner, token, end, id): whether settle would do it; it writes nothing
+//	settles(key, owner, token, end, id): whether settle would do it; it writes nothing. Both take what all gives as a
+//	  sixth argument where it is known
 //	close(key, owner, id): settles the intent of an owner whose end is written already, with its invitation, if any
 //	reopen(key, owner, since): the owner's next claim is unsure, for calls since an instant (0: only if there is an
 //	  intent)
@@ -201,9 +202,9 @@ function intent.close(key, owner, id, all)
   intent.use(key, id)
   intent.tidy(key, all)
 end
-function intent.settle(key, owner, token, ending, id)
+function intent.settle(key, owner, token, ending, id, all)
   if ending == 'untold' and token == '' then return true end
-  local all = intent.all(key)
+  all = all or intent.all(key)
   if not intent.settles(key, owner, token, ending, id, all) then return false end
   local state, _, till, since = intent.parse(all[owner])
   if ending == 'opened' then

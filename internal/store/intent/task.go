@@ -240,7 +240,7 @@ var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + hist
 	recordLua + `
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
 redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
-local was = redis.call('GET', KEYS[2])
+local was, all = redis.call('GET', KEYS[2]), intent.all(KEYS[1])
 local over, known = (ending == 'untold' or ending == 'opened') and ended(was), true
 if record ~= '' and tonumber(keep) == 0 and unwanted(was) and not unwanted(record) then
   record = '{"cancel":true,"by":' .. cjson.encode(decoded(was).by or '') .. ',' .. string.sub(record, 2)
@@ -248,7 +248,7 @@ end
 if forgotten(KEYS[5], address) then
   redis.call('DEL', KEYS[1])
   known = false
-elseif not over and intent.settles(KEYS[1], owner, token, ending, id) then
+elseif not over and intent.settles(KEYS[1], owner, token, ending, id, all) then
   write_letter(KEYS[3], KEYS[4], unpack(ARGV, 8, 10))
   if tonumber(keep) > 0 then record = remember_end(KEYS[6], ARGV[11], stamp(now), record, ARGV[12]) end
 else
@@ -259,7 +259,7 @@ if record ~= '' and tonumber(keep) > 0 then
 elseif record ~= '' then
   redis.call('SET', KEYS[2], record)
 end
-if known then intent.settle(KEYS[1], owner, token, ending, id) end
+if known then intent.settle(KEYS[1], owner, token, ending, id, all) end
 return 1
 `)
 
