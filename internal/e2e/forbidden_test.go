@@ -125,10 +125,14 @@ func TestARightThatGoesFromARunningWorkerLosesNobody(t *testing.T) {
 			}
 			l.worker()
 			for i, command := range commands {
-				testkit.Eventually(t, "the campaign is under way", func() bool { return l.campaign("spring").Sent >= 10*(i+1) })
+				testkit.Eventually(t, "the campaign is under way", func() bool {
+					return l.campaign("spring").Sent >= 10*(i+1)
+				})
 				l.allow(append(slices.Clone(all), "-"+command[1:]))
 				refused := time.Now()
-				testkit.Eventually(t, "it is refused, or not needed", func() bool { return time.Since(refused) > 1500*time.Millisecond })
+				testkit.Eventually(t, "it is refused, or not needed", func() bool {
+					return time.Since(refused) > 1500*time.Millisecond
+				})
 				l.allow(all)
 			}
 			testkit.Eventually(t, "all have ended", func() bool {

@@ -125,8 +125,10 @@ func (b *bundle) fillToTheBrim() {
 		testkit.NoError(b.t, b.rdb.ZAdd(ctx, keys.Schedules(), redis.Z{Score: float64(now.UnixMilli()), Member: name}).Err())
 		worker := fmt.Sprintf(`%d|{"host":%q,"version":%q,"key_kind":"test"}`, now.UnixMilli(), amps(255), amps(255))
 		testkit.NoError(b.t, b.rdb.HSet(ctx, keys.Workers(), name, worker).Err())
-		testkit.NoError(b.t, b.server.audit.Note(ctx, store.Action{At: time.Now(), Who: amps(64), What: amps(300), N: 1_000_000}))
-		testkit.NoError(b.t, b.server.audit.Note(ctx, store.Action{At: time.Now(), Who: amps(64), What: amps(300), N: 1_000_000}))
+		for range 2 {
+			action := store.Action{At: time.Now(), Who: amps(64), What: amps(300), N: 1_000_000}
+			testkit.NoError(b.t, b.server.audit.Note(ctx, action))
+		}
 	}
 	for i := range int64(store.TallyDays) {
 		day := fmt.Sprint(now.Unix()/(24*60*60) - i)

@@ -208,7 +208,8 @@ func TestAnActionOfUnknownEndIsNoted(t *testing.T) {
 	d.now.Store(false)
 	testkit.Eventually(t, "it is noted", func() bool {
 		noted, err := b.server.audit.List(t.Context())
-		return err == nil && len(noted) == 1 && noted[0].N == 0 && strings.Contains(noted[0].What, "/campaigns/spring/pause")
+		return err == nil && len(noted) == 1 && noted[0].N == 0 &&
+			strings.Contains(noted[0].What, "/campaigns/spring/pause")
 	})
 	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignPaused {
 		t.Errorf("%+v, %v", c, err)

@@ -113,7 +113,8 @@ func (s *Server) post(path string, needs Access, within time.Duration, do func(*
 		}
 		_ = control.SetWriteDeadline(time.Now().Add(within + formTime))
 		if s.life.Err() != nil {
-			return &problem{http.StatusServiceUnavailable, "This worker stops", "Nothing was done. Try again in a moment."}
+			const words = "Nothing was done. Try again in a moment."
+			return &problem{http.StatusServiceUnavailable, "This worker stops", words}
 		}
 		s.work.Add(1)
 		defer s.work.Done()

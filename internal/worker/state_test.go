@@ -170,7 +170,8 @@ func TestMetricsHaveGoodNames(t *testing.T) {
 	}
 	if promtool := os.Getenv("PROMTOOL"); promtool != "" { // .ci/run names it: its rules may be newer
 		scrape := httptest.NewRecorder()
-		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
+		request := httptest.NewRequest("GET", "/metrics", nil)
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, request)
 		check := exec.CommandContext(t.Context(), promtool, "check", "metrics")
 		check.Stdin = scrape.Body
 		if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
