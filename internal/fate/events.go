@@ -75,7 +75,7 @@ func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decisio
 	case Created:
 		return k.sent(a.InvitationID, false, IntentMade)
 	case ForAnother:
-		k.ForAnother = !k.IgnoresExisting() // Clerk refuses a second call, so nothing has to be waited for
+		k.ForAnother = k.secondRefused() // so nothing has to be waited for
 		return k.decide(Ask, IntentUnknown)
 	case Refused:
 		return k.refused(a.Failure)
@@ -86,7 +86,7 @@ func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decisio
 		return k.wait(Ask, backoff, k.release())
 	case Lost: // even the last attempt is asked about
 		k.failed(a)
-		k.Answered = a.Answered && !k.IgnoresExisting() && !rules.WaitsAlways
+		k.Answered = a.Answered && k.secondRefused() && !rules.WaitsAlways
 		k.Alone = k.Alone || k.Answered
 		return k.wait(Ask, backoff, IntentUnknown)
 	case Unreadable:
@@ -216,7 +216,7 @@ func (k Known) unknowable() string {
 	case slices.ContainsFunc(k.Gone, unused):
 		return "Redis was restored from a copy, and since the recipient was enqueued an invitation for the address was " +
 			"made that is revoked or expired: whether it was this one nobody knows."
-	case k.User && k.IgnoresExisting():
+	case k.User && !k.secondRefused():
 		return "Redis was restored from a copy, and the address belongs to a user: whether it was invited since nobody " +
 			"knows."
 	}
@@ -234,8 +234,8 @@ func (k *Known) found() {
 
 // absent is for a recipient of whom Clerk shows no invitation. A lost call may still make one until the settling time
 // has passed, so the recipient waits until then and is asked about again. It does not wait if its last call was refused
-// for another's sake, and it may be sent at once if Clerk would refuse a second invitation. Both need that calls do not
-// ignore existing invitations: AfterAnswer sets ForAnother and Answered only then.
+// for another's sake, and it may be sent at once if Clerk has answered that call or its record was lost. All three need
+// that Clerk would refuse a second invitation: AfterAnswer sets ForAnother and Answered only then.
 func (k Known) absent(rules Rules) Decision {
 	wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now)
 	recordLost := k.Intent.RecordLost
@@ -245,7 +245,7 @@ func (k Known) absent(rules Rules) Decision {
 	switch {
 	case wait <= 0 || k.ForAnother && !recordLost:
 		return k.uninvited(rules, IntentAbsent)
-	case !k.Stopped && (k.Answered || recordLost && !k.IgnoresExisting()) && k.Refusal == nil:
+	case !k.Stopped && (k.Answered || recordLost && k.secondRefused()) && k.Refusal == nil:
 		if d := k.uninvited(rules, IntentAnswered); d.Next == Send {
 			return d
 		}
@@ -267,7 +267,7 @@ func (k Known) uninvited(rules Rules, intent End) Decision {
 		return k.decide(Overcome, IntentUntold)
 	case k.Refusal != nil:
 		return k.dead(*k.Refusal, Rejected, intent)
-	case k.Attempts >= rules.MaxAttempts && len(k.History) > 0:
+	case rules.exhausted(k.Attempts) && len(k.History) > 0:
 		last := len(k.History) - 1
 		cause := k.History[last].Failure
 		k.History = slices.Clone(k.History[:last]) // the cause is written by itself
@@ -323,17 +323,14 @@ func (k Known) judgeDoubt(intent End) Decision {
 	return k.decide(Send, intent)
 }
 
-// Campaign says what keeps a recipient's campaign from running. Nothing keeps an invite task.
-type Campaign struct{ Paused, Cancelled bool }
-
-// BeforeOvercoming decides whether a duplicate may be dealt with now. A paused campaign revokes nothing and is
-// looked at again after poll, a cancelled one gives up. Without an open intent others may call meanwhile, so the
-// claim of the next call decides. It returns false if the recipient may go ahead.
-func (k Known) BeforeOvercoming(campaign Campaign, poll time.Duration) (d Decision, held bool) {
+// BeforeOvercoming decides whether a duplicate may be dealt with now. While nothing may be revoked, that is looked at
+// again after poll; a recipient that nobody wants any more gives up. Without an open intent others may call meanwhile,
+// so the claim of the next call decides. It returns false if the recipient may go ahead.
+func (k Known) BeforeOvercoming(poll time.Duration) (d Decision, held bool) {
 	switch {
-	case campaign.Paused:
+	case k.Paused:
 		return k.wait(Overcome, poll, IntentUntold), true
-	case campaign.Cancelled:
+	case k.Stopped || k.Cancel:
 		return k.decide(Send, k.ifOpen(IntentAbsent)), true
 	case !k.Intent.Open:
 		k.Foreign, k.Refusal = false, nil

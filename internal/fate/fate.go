@@ -112,8 +112,9 @@ type Known struct {
 	Service Service
 	// Cancel means that a person wants the life to end as Cancelled. It does once no call has an unknown outcome.
 	Cancel bool
-	// Stopped means that no call follows, because the recipient's campaign was cancelled.
-	Stopped bool
+	// Stopped means that no call follows, because the recipient's campaign was cancelled. Paused means that nothing may
+	// be revoked now: the campaign is paused, or revocations rest.
+	Stopped, Paused bool
 	// Now is Redis's clock.
 	Now time.Time
 }
@@ -200,6 +201,12 @@ func Start(again bool) Step {
 // IgnoresExisting tells whether the next call creates an invitation although there is or was another.
 func (k Known) IgnoresExisting() bool { return k.IgnoreExisting || k.Cleared }
 
+// secondRefused tells whether Clerk would refuse a second invitation, so that a call too many does no harm.
+func (k Known) secondRefused() bool { return !k.IgnoresExisting() }
+
+// exhausted tells whether so many failed attempts are all there may be.
+func (r Rules) exhausted(attempts int) bool { return attempts >= r.MaxAttempts }
+
 // Tried is how many calls have failed or were refused that may count.
 func (s State) Tried() int {
 	tried := s.Attempts + s.Unproven
@@ -213,7 +220,7 @@ func (s State) Tried() int {
 // cause back if that was the last attempt. Calls that invite are counted and judged in events.go.
 func (s State) Fail(now time.Time, cause Failure, rules Rules) (State, *Failure) {
 	s.Attempts++
-	if s.Attempts >= rules.MaxAttempts {
+	if rules.exhausted(s.Attempts) {
 		cause.Reason = Exhausted
 		return s, &cause
 	}

@@ -135,15 +135,16 @@ func TestEveryRow(t *testing.T) {
 	verdict := func(v Verdict, again time.Duration) func(Known) Decision {
 		return func(k Known) Decision { return k.AfterVerdict(v, again) }
 	}
-	held := func(c Campaign) func(Known) Decision {
-		return func(k Known) Decision {
-			d, ok := k.BeforeOvercoming(c, 3*second)
-			if !ok {
-				return Decision{Next: "goes ahead"}
-			}
-			return d
+	held := func(k Known) Decision {
+		d, ok := k.BeforeOvercoming(3 * second)
+		if !ok {
+			return Decision{Next: "goes ahead"}
 		}
+		return d
 	}
+	paused := func(k *Known) { k.Paused = true }
+	stopped := func(k *Known) { k.Stopped = true }
+	cancel := func(k *Known) { k.Cancel = true }
 
 	for _, row := range []struct {
 		name  string
@@ -446,15 +447,15 @@ func TestEveryRow(t *testing.T) {
 			func(s *State) { s.Refusal, s.Doubt = &bad, nil }, Decision{Next: Ask, Intent: IntentUntold}},
 
 		// A duplicate that is to be overcome.
-		{"campaign runs", accepts, held(Campaign{}), nil, Decision{Next: "goes ahead"}},
-		{"campaign paused", accepts, held(Campaign{Paused: true}), nil,
+		{"campaign runs", accepts, held, nil, Decision{Next: "goes ahead"}},
+		{"campaign paused", with(paused, accepts), held, nil,
 			Decision{Next: Overcome, In: 3 * second, Intent: IntentUntold}},
-		{"campaign cancelled", accepts, held(Campaign{Cancelled: true}), nil,
-			Decision{Next: Send, Intent: IntentAbsent}},
-		{"campaign cancelled, no intent", with(noIntent, accepts), held(Campaign{Cancelled: true}), nil,
+		{"campaign cancelled", with(stopped, accepts), held, nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"task cancelled", with(cancel, accepts), held, nil, Decision{Next: Send, Intent: IntentAbsent}},
+		{"campaign cancelled, no intent", with(noIntent, stopped, accepts), held, nil,
 			Decision{Next: Send, Intent: IntentUntold}},
 		{"no intent keeps others from calling",
-			with(noIntent, resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }), held(Campaign{}),
+			with(noIntent, resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }), held,
 			func(s *State) { s.Foreign, s.Refusal = false, nil }, Decision{Next: Send, Intent: IntentUntold}},
 		{"another run took over", with(resends, refusedBy(duplicate), func(k *Known) { k.Foreign = true }),
 			func(k Known) Decision { return k.AfterTakeover() }, func(s *State) { s.Foreign = false },

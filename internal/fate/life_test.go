@@ -307,7 +307,7 @@ func (w *world) begin(t *rapid.T, r *run) {
 		r.doing, r.seen = "asked", w.clerk.since(since.Add(-2*time.Second), w.now)
 		return
 	}
-	if d, held := r.known.BeforeOvercoming(fate.Campaign{}, time.Second); held {
+	if d, held := r.known.BeforeOvercoming(time.Second); held {
 		w.decide(t, r, d)
 		return
 	}

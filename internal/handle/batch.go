@@ -86,11 +86,10 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 	for i, row := range taken.Rows {
 		subjects[i] = subject{
 			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
-			campaign: fate.Campaign{Paused: state == ledger.Paused, Cancelled: state == ledger.Cancelled},
-			owner:    intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+			owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
 			since: asked.Add(row.Intent.Since.Sub(taken.Now)), sinceOnRedis: sinceUnlessRetried(row.Intent),
 		}
-		subjects[i].known.Stopped = subjects[i].campaign.Cancelled
+		subjects[i].known.Paused, subjects[i].known.Stopped = state == ledger.Paused, state == ledger.Cancelled
 	}
 	decisions := d.h.askAbout(ctx, subjects)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))

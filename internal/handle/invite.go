@@ -33,10 +33,9 @@ type inviteRun struct {
 type subject struct {
 	recipient    dispatch.Recipient
 	known        fate.Known
-	owner, token string        // of its intent, as last seen
-	since        time.Time     // of its first call of unknown outcome, on our clock
-	sinceOnRedis time.Time     // the same on Redis's clock; zero if a person has had it retried since
-	campaign     fate.Campaign // how its campaign stands
+	owner, token string    // of its intent, as last seen
+	since        time.Time // of its first call of unknown outcome, on our clock
+	sinceOnRedis time.Time // the same on Redis's clock; zero if a person has had it retried since
 }
 
 func (h *Handler) invite(ctx context.Context, r *run, payload tasks.InvitePayload) error {
@@ -83,7 +82,6 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 		return fate.Decision{}, err
 	}
 	i.known.State, i.known.Cancel = i.r.record.Life(), i.r.record.Cancel
-	i.campaign.Cancelled = i.known.Cancel
 	return i.h.askAbout(ctx, []subject{i.subject})[0], ctx.Err()
 }
 

@@ -16,8 +16,8 @@ import (
 // accepts or revokes what is pending. The recipient's intent is open meanwhile, so nobody else calls for the address.
 // All of it may be repeated.
 func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
-	s.campaign.Paused = s.campaign.Paused || h.caller.Rests(policy.Revoke)
-	if d, held := s.known.BeforeOvercoming(s.campaign, policy.DriverPoll); held {
+	s.known.Paused = s.known.Paused || h.caller.Rests(policy.Revoke)
+	if d, held := s.known.BeforeOvercoming(policy.DriverPoll); held {
 		return d
 	}
 	after := func(way fate.Way, err error) fate.Decision {
