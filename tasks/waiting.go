@@ -89,7 +89,7 @@ func (c *Client) inviteWaiting(
 		w.Standstill = outlook.Trouble
 		return w, nil
 	}
-	w.Standstill, err = c.doubt(ctx, task, announced.Settle)
+	w.Standstill, err = c.doubt(ctx, task, announced.SettlingTime)
 	switch {
 	case err != nil || w.Standstill != nil:
 	case task.State == StateRetry:

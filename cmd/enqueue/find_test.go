@@ -35,7 +35,7 @@ func TestTheStoryOfAnAddressIsToldInOrder(t *testing.T) {
 	s.list("dead-letter", "retry", "--all", "--set", "email_address=right@example.com")
 	batch, err := s.ledgers.TakeToAsk(t.Context(), "spring", 1, time.Minute, ledger.Unsure)
 	testkit.NoError(t, err)
-	decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUntold, InvitationID: "inv_1"}
+	decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUnchanged, InvitationID: "inv_1"}
 	outcome := ledger.Outcome{Row: batch.Rows[0], Decision: decision, At: time.Now()}
 	settled, err := s.ledgers.Settle(t.Context(), "spring", []ledger.Outcome{outcome})
 	if testkit.NoError(t, err); len(settled) != 1 {

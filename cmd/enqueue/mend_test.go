@@ -436,7 +436,7 @@ func TestARetryIsWaitedFor(t *testing.T) {
 		testkit.NoError(t, err)
 		cause := refusal("boom")
 		o := ledger.Outcome{Row: batch.Rows[0], At: time.Now(), Decision: fate.Decision{Next: ending, Cause: &cause}}
-		o.Decision.Intent = fate.IntentUntold
+		o.Decision.Intent = fate.IntentUnchanged
 		_, err = s.ledgers.Settle(t.Context(), "spring", []ledger.Outcome{o})
 		testkit.NoError(t, err)
 		exits(t, exited, exit)

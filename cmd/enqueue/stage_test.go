@@ -238,7 +238,7 @@ func (s *stage) dead(campaign string, n int, code string) {
 // finish lets a campaign find that nobody is left.
 func (s *stage) finish(campaign string) {
 	s.t.Helper()
-	progress, err := s.ledgers.Progress(s.t.Context(), campaign, 1)
+	progress, err := s.ledgers.Advance(s.t.Context(), campaign, 1)
 	if testkit.NoError(s.t, err); progress.State != ledger.Finished {
 		s.t.Fatalf("%+v", progress)
 	}

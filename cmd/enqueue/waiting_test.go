@@ -25,7 +25,7 @@ func (s *stage) limited() *ratelimit.Limiter {
 	s.t.Helper()
 	p := policy.Default("test")
 	p.Create, p.Bulk = settings.Rate{N: 3, Window: time.Hour}, settings.Rate{N: 1, Window: time.Hour}
-	p.Reserve, p.Settle = 1, 30*time.Second
+	p.Reserve, p.SettlingTime = 1, 30*time.Second
 	testkit.NoError(s.t, p.Announce(s.t.Context(), s.rdb, tasks.DefaultNamespace))
 	limiter, err := ratelimit.New(s.rdb, tasks.DefaultNamespace, p.Limits("k")...)
 	testkit.NoError(s.t, err)

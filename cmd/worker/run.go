@@ -148,7 +148,7 @@ func (c *workerFlags) read(stderr io.Writer) (s checked, err error) {
 	if c.Sandbox && s.speed > 0 {
 		s.policy.Create.Window /= time.Duration(s.speed)
 		s.policy.Bulk.Window /= time.Duration(s.speed)
-		s.policy.Settle = min(s.policy.Settle, sandboxSettle)
+		s.policy.SettlingTime = min(s.policy.SettlingTime, sandboxSettle)
 	}
 	return s, errors.Join(bad...)
 }
@@ -163,7 +163,7 @@ func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
 		Overall:      policy.Default(keyKind).Overall,
 		Reserve:      number(settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)),
 		Timeout:      duration(positive("USHER_TIMEOUT", c.Timeout)),
-		Settle:       duration(settings.Duration("USHER_SETTLE", c.Settle)),
+		SettlingTime:       duration(settings.Duration("USHER_SETTLE", c.Settle)),
 		MaxAttempts:  number(settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)),
 		BackoffMin:   duration(positive("USHER_BACKOFF_MIN", c.BackoffMin)),
 		BackoffMax:   duration(positive("USHER_BACKOFF_MAX", c.BackoffMax)),

@@ -27,13 +27,13 @@ const (
 func (k Known) AfterVerdict(verdict Verdict, again time.Duration) Decision {
 	switch verdict {
 	case Busy:
-		return k.wait(Send, min(max(again, busyMin), busyMax), IntentUntold)
+		return k.wait(Send, min(max(again, busyMin), busyMax), IntentUnchanged)
 	case Ended:
-		return k.decide(Leave, IntentUntold)
+		return k.decide(Leave, IntentUnchanged)
 	case Erased:
-		return k.decide(Cancelled, IntentUntold)
+		return k.decide(Cancelled, IntentUnchanged)
 	}
-	return k.decide(Ask, IntentUntold)
+	return k.decide(Ask, IntentUnchanged)
 }
 
 // Kind is what the answer to a call means for one recipient in it.
@@ -157,14 +157,14 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 	k.Alone = k.Alone || l.Alone
 	switch {
 	case l.Refusal == nil:
-		return k.decide(Send, IntentUntold)
+		return k.decide(Send, IntentUnchanged)
 	case k.Intent.Open:
 		k.Refusal, k.Doubt = l.Refusal, nil
-		return k.decide(Ask, IntentUntold)
+		return k.decide(Ask, IntentUnchanged)
 	case !k.overcomes(*l.Refusal):
-		return k.dead(*l.Refusal, Rejected, IntentUntold)
+		return k.dead(*l.Refusal, Rejected, IntentUnchanged)
 	case k.OnDuplicate == Accept && l.PendingID != "":
-		return k.sent(l.PendingID, true, IntentUntold)
+		return k.sent(l.PendingID, true, IntentUnchanged)
 	}
 	k.Refusal, k.Doubt, k.Foreign = l.Refusal, nil, true
 	return k.decide(Overcome, IntentOpened)
@@ -180,15 +180,15 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 		if k.Doubt == nil {
 			k.Refusal = nil
 		}
-		return k.uninvited(rules, IntentUntold)
+		return k.uninvited(rules, IntentUnchanged)
 	case k.Foreign && !k.Intent.Restored: // nothing was lost
-		return k.decide(Overcome, IntentUntold)
+		return k.decide(Overcome, IntentUnchanged)
 	case len(k.Intent.Deleted) > 0:
 		k.found()
 		return k.sent(k.Intent.Deleted[0], false, IntentFound)
 	case err != nil:
 		k.Unanswered++
-		return k.wait(Ask, backoff, IntentUntold)
+		return k.wait(Ask, backoff, IntentUnchanged)
 	}
 	k.Unanswered = 0
 	for _, id := range found {
@@ -237,7 +237,7 @@ func (k *Known) found() {
 // for another's sake, and it may be sent at once if Clerk has answered that call or its record was lost. All three need
 // that Clerk would refuse a second invitation: AfterAnswer sets ForAnother and Answered only then.
 func (k Known) absent(rules Rules) Decision {
-	wait := k.Intent.Until.Add(rules.Settle).Sub(k.Now)
+	wait := k.Intent.Until.Add(rules.SettlingTime).Sub(k.Now)
 	recordLost := k.Intent.RecordLost
 	if recordLost {
 		wait += rules.Timeout // a call without a record may last as long
@@ -250,7 +250,7 @@ func (k Known) absent(rules Rules) Decision {
 			return d
 		}
 	}
-	return k.wait(Ask, wait, IntentUntold)
+	return k.wait(Ask, wait, IntentUnchanged)
 }
 
 // uninvited decides what follows for a recipient that no call of its own has invited, as far as is known: by its
@@ -264,7 +264,7 @@ func (k Known) uninvited(rules Rules, intent End) Decision {
 		return k.judgeDoubt(intent)
 	case k.Refusal != nil && k.overcomes(*k.Refusal):
 		k.Foreign = true
-		return k.decide(Overcome, IntentUntold)
+		return k.decide(Overcome, IntentUnchanged)
 	case k.Refusal != nil:
 		return k.dead(*k.Refusal, Rejected, intent)
 	case rules.exhausted(k.Attempts) && len(k.History) > 0:
@@ -329,12 +329,12 @@ func (k Known) judgeDoubt(intent End) Decision {
 func (k Known) BeforeOvercoming(poll time.Duration) (d Decision, held bool) {
 	switch {
 	case k.Paused:
-		return k.wait(Overcome, poll, IntentUntold), true
+		return k.wait(Overcome, poll, IntentUnchanged), true
 	case k.Stopped || k.Cancel:
 		return k.decide(Send, k.ifOpen(IntentAbsent)), true
 	case !k.Intent.Open:
 		k.Foreign, k.Refusal = false, nil
-		return k.decide(Send, IntentUntold), true
+		return k.decide(Send, IntentUnchanged), true
 	}
 	return Decision{}, false
 }
@@ -343,7 +343,7 @@ func (k Known) BeforeOvercoming(poll time.Duration) (d Decision, held bool) {
 // is pending at Clerk may be that run's own invitation, so nothing is revoked.
 func (k Known) AfterTakeover() Decision {
 	k.Foreign = false
-	return k.decide(Ask, IntentUntold)
+	return k.decide(Ask, IntentUnchanged)
 }
 
 // Way is what could be done about the invitation in the way.
@@ -359,7 +359,7 @@ func (k Known) AfterOvercoming(way Way, err error, backoff time.Duration) Decisi
 	switch {
 	case err != nil:
 		k.Unanswered++
-		return k.wait(Overcome, backoff, IntentUntold)
+		return k.wait(Overcome, backoff, IntentUnchanged)
 	case way.Accepted != "":
 		return k.sent(way.Accepted, true, k.ifOpen(IntentRefused))
 	case way.Refusal != nil:

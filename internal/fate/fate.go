@@ -129,11 +129,11 @@ type Service interface {
 
 // Rules are the figures that an operator sets.
 type Rules struct {
-	MaxAttempts int           // failed calls before a dead letter
-	Settle      time.Duration // how long after its end a lost call may still create its invitation at Clerk
-	Unproven    time.Duration // failures of this age count, although nobody else was sent meanwhile
-	Timeout     time.Duration // the longest time for one call
-	WaitsAlways bool          // no call is made again before Settle has passed
+	MaxAttempts  int           // failed calls before a dead letter
+	SettlingTime time.Duration // how long after its end a lost call may still create its invitation at Clerk
+	Unproven     time.Duration // failures of this age count, although nobody else was sent meanwhile
+	Timeout      time.Duration // the longest time for one call
+	WaitsAlways  bool          // no call is made again before Settle has passed
 }
 
 // Step is what a recipient does next, or how its life ended.
@@ -167,10 +167,10 @@ const (
 	// if an earlier one did work.
 	IntentAnswered End = "answered"
 	// IntentReleased means that the call under way created nothing: the intent is what it was before.
-	IntentReleased End = "released"
-	IntentUnknown  End = "unknown" // nobody knows whether the call created one
-	IntentUntold   End = "untold"  // the intent stays as it is
-	IntentOpened   End = "opened"  // there was no call; an intent is opened to keep others from calling
+	IntentReleased  End = "released"
+	IntentUnknown   End = "unknown"   // nobody knows whether the call created one
+	IntentUnchanged End = "unchanged" // the intent stays as it is
+	IntentOpened    End = "opened"    // there was no call; an intent is opened to keep others from calling
 )
 
 // Decision is what to write, and then to do.
@@ -282,7 +282,7 @@ func (k Known) ifOpen(end End) End {
 	if k.Intent.Open {
 		return end
 	}
-	return IntentUntold
+	return IntentUnchanged
 }
 
 // overcomes tells whether the recipient wants more than a dead letter after a refusal.

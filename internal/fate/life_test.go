@@ -34,7 +34,7 @@ const (
 	hold     = 20 * time.Second // how long a driver holds a recipient beyond its call or question
 )
 
-var lifeRules = fate.Rules{MaxAttempts: 4, Settle: settle, Unproven: time.Hour}
+var lifeRules = fate.Rules{MaxAttempts: 4, SettlingTime: settle, Unproven: time.Hour}
 
 func TestEveryLifeEndsAsPromised(t *testing.T) {
 	t.Parallel()
@@ -483,7 +483,7 @@ func (p *ledgerPlace) take(t *rapid.T, known *fate.Known, batch ledger.Batch, er
 }
 
 func (p *ledgerPlace) begin(t *rapid.T, _ bool) (known fate.Known, step fate.Step, ok bool) {
-	progress, err := p.ledgers.Progress(context.Background(), campaign, 1)
+	progress, err := p.ledgers.Advance(context.Background(), campaign, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

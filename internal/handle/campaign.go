@@ -116,7 +116,7 @@ func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 	for {
 		feed.Reading()
 		p, err := persisted(ctx, d.h, func(ctx context.Context) (ledger.Progress, error) {
-			return d.h.ledgers.Progress(ctx, d.campaign, d.generation)
+			return d.h.ledgers.Advance(ctx, d.campaign, d.generation)
 		})
 		if err == nil && p.Generation > d.generation {
 			d.h.log.Info().Str("id", d.task).Str("campaign", d.campaign).Msg("another task drives the campaign")

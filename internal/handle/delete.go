@@ -54,7 +54,7 @@ func (h *Handler) untilNoCall(ctx context.Context, r *run, address string) error
 		}
 		return err
 	})
-	wait := since.Add(h.policy.Timeout + h.policy.Settle).Sub(now)
+	wait := since.Add(h.policy.Timeout + h.policy.SettlingTime).Sub(now)
 	if err != nil || since.IsZero() || wait <= 0 {
 		return err
 	}
@@ -83,7 +83,7 @@ func (d *deletion) round(ctx context.Context, listed []clerkclient.Invitation) e
 		}
 		d.moved = time.Now()
 	}
-	if time.Since(d.moved) > d.h.policy.Settle+policy.SettleMargin {
+	if time.Since(d.moved) > d.h.policy.SettlingTime+policy.SettleMargin {
 		const why = "Clerk still lists %d invitations that it has deleted or does not know"
 		return notOffered(fmt.Sprintf(why, len(listed)))
 	}

@@ -106,7 +106,7 @@ func New(
 	h := &Handler{
 		namespace: namespace, rdb: rdb, clerk: clerk, caller: caller, policy: caller.Policy, life: life, observer: o,
 		rules: fate.Rules{
-			MaxAttempts: caller.Policy.MaxAttempts, Settle: caller.Policy.Settle, Unproven: policy.Unproven,
+			MaxAttempts: caller.Policy.MaxAttempts, SettlingTime: caller.Policy.SettlingTime, Unproven: policy.Unproven,
 			WaitsAlways: !caller.Policy.FastRetry, Timeout: caller.Policy.Timeout,
 		},
 		log: caller.Log, questions: ask.New(clerk, ask.Once(caller), o, caller.Log),

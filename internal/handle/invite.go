@@ -208,7 +208,7 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 	}
 	before := i.known.State
 	i.known.State = d.State
-	if d.Next.Ends() || d.Intent != fate.IntentUntold || !reflect.DeepEqual(before, d.State) {
+	if d.Next.Ends() || d.Intent != fate.IntentUnchanged || !reflect.DeepEqual(before, d.State) {
 		if err := i.write(d); err != nil {
 			return err
 		}

@@ -105,7 +105,7 @@ func (h *Handler) lister(r *run) ask.PageFunc {
 // revokeAll revokes what is pending of an address or a campaign. All of it is collected first: revoking shortens the
 // list. A run that is broken off harms nobody: the next one finds what is pending still.
 func (h *Handler) revokeAll(ctx context.Context, r *run, what tasks.RevokePayload) error {
-	lag := h.policy.Settle + policy.SettleMargin
+	lag := h.policy.SettlingTime + policy.SettleMargin
 	finder := ask.Finder{Redis: h.rdb, Namespace: h.namespace, List: h.lister(r), Lag: lag}
 	found, err := finder.Pending(ctx, what)
 	switch {

@@ -41,7 +41,7 @@ func (p Policy) Announce(ctx context.Context, rdb redis.UniversalClient, namespa
 	defer store.Wrap(&err, "announcing the policy")
 	data, err := json.Marshal(announced{
 		Create: p.Create.String(), Bulk: p.Bulk.String(), Overall: p.Overall.String(),
-		Reserve: p.Reserve, Timeout: p.Timeout, Settle: p.Settle,
+		Reserve: p.Reserve, Timeout: p.Timeout, Settle: p.SettlingTime,
 	})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func Announced(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	p := Policy{
 		Create: rate(a.Create), Bulk: rate(a.Bulk), Overall: rate(a.Overall), Reserve: a.Reserve, Timeout: a.Timeout,
-		Settle: max(0, a.Settle),
+		SettlingTime: max(0, a.Settle),
 	}
 	if !ok {
 		return Policy{}, false, fmt.Errorf("the workers' policy: %w: start a worker, which writes %s again",

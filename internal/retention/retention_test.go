@@ -65,7 +65,7 @@ func (b bundle) campaign(t *testing.T, name string, at time.Time, days int) ledg
 	if err != nil || len(recorded) != 3 {
 		t.Fatal(recorded, err)
 	}
-	_, err = b.Progress(t.Context(), name, 1)
+	_, err = b.Advance(t.Context(), name, 1)
 	testkit.NoError(t, err)
 	c, err := b.Get(t.Context(), name)
 	testkit.NoError(t, err)

@@ -99,7 +99,7 @@ func TestAClerkThatOffersNoDeletionIsSaidToBeOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, clerk := beside(t, clerktest.Config{NoDelete: fault == nil}, func(p *policy.Policy) {
-				p.Settle = -policy.SettleMargin + 100*time.Millisecond // nothing lags here
+				p.SettlingTime = -policy.SettleMargin + 100*time.Millisecond // nothing lags here
 			})
 			if fault != nil {
 				clerk.Inject(*fault)
@@ -121,7 +121,7 @@ func TestAClerkThatOffersNoDeletionIsSaidToBeOne(t *testing.T) {
 func TestADeletionForAForgottenAddressWaits(t *testing.T) {
 	t.Parallel()
 	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) {
-		p.Timeout, p.Settle = time.Second, time.Second
+		p.Timeout, p.SettlingTime = time.Second, time.Second
 	})
 	id := store.IDOf("ada@example.com")
 	_, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), id)

@@ -254,7 +254,7 @@ func (w *Worker) watchMemory(ctx context.Context) {
 		restoring := now.rest && !before.rest // that is told by itself
 		if !now.lost.Equal(before.lost) && !restoring {
 			w.Log.Warn().Time("at", now.lost.UTC()).
-				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.Settle).Seconds()).
+				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.SettlingTime).Seconds()).
 				Msg(now.lossSince(before) + "; whoever is unfinished is looked up before the next call")
 		}
 		unchecked = unchecked || !now.lost.Equal(before.lost)

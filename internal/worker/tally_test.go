@@ -33,7 +33,7 @@ func total(t *testing.T, rdb redis.UniversalClient, namespace string) (all store
 func TestWhatBecameOfRecipientsIsTallied(t *testing.T) {
 	t.Parallel()
 	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) {
-		p.Timeout, p.Settle = time.Second, time.Millisecond
+		p.Timeout, p.SettlingTime = time.Second, time.Millisecond
 	})
 	clerk.AddUser("user@example.com")
 	for _, address := range []string{"ada@example.com", "user@example.com"} {

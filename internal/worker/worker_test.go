@@ -184,7 +184,7 @@ func (p *panicking) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestAPanicAtTheEndLeavesNoHalfOfIt(t *testing.T) {
 	t.Parallel()
 	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) {
-		p.Timeout, p.Settle = time.Second, time.Millisecond
+		p.Timeout, p.SettlingTime = time.Second, time.Millisecond
 	})
 	b.rdb.AddHook(&panicking{})
 	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})

@@ -161,7 +161,7 @@ func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead, skipped int
 	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.InBulk)
 	outcomes := make([]ledger.Outcome, len(batch.Rows))
 	for i, row := range batch.Rows {
-		decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUntold}
+		decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUnchanged}
 		switch {
 		case i < dead:
 			decision.Next, decision.Cause = fate.Dead, &fate.Failure{}
@@ -171,7 +171,7 @@ func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead, skipped int
 		outcomes[i] = ledger.Outcome{Row: row, Decision: decision, At: batch.Now}
 	}
 	_, err3 := ledgers.Settle(ctx, bulk.Campaign, outcomes)
-	_, err4 := ledgers.Progress(ctx, bulk.Campaign, 0)
+	_, err4 := ledgers.Advance(ctx, bulk.Campaign, 0)
 	return errors.Join(err1, err2, err3, err4)
 }
 

@@ -32,7 +32,7 @@ func TestACancelledTaskMakesNoCall(t *testing.T) {
 		}
 		b.want("a", "1", time.Minute, fate.Ended)
 		opened := intent.Settlement{Wish: b.wish("a"), Token: "2", End: fate.IntentOpened}
-		for _, s := range []intent.Settlement{b.died("a", "", fate.IntentUntold), opened} { // by a run that waited
+		for _, s := range []intent.Settlement{b.died("a", "", fate.IntentUnchanged), opened} { // by a run that waited
 			if err := b.Settle(t.Context(), s); !errors.Is(err, intent.ErrTaken) {
 				t.Errorf("%s after it was cancelled: %v", s.End, err)
 			}

@@ -72,7 +72,7 @@ func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 
 func TestATaskWithoutAnIntentEndsByTheSameScript(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		ending := b.died("a", "", fate.IntentUntold)
+		ending := b.died("a", "", fate.IntentUnchanged)
 		for range 2 {
 			if err := b.Settle(t.Context(), ending); err != nil {
 				t.Fatal(err)
@@ -92,12 +92,12 @@ func TestATaskWithoutAnIntentEndsByTheSameScript(t *testing.T) {
 
 func TestATaskEndsOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		done := intent.Settlement{Wish: b.wish("a"), End: fate.IntentUntold,
+		done := intent.Settlement{Wish: b.wish("a"), End: fate.IntentUnchanged,
 			Record: &record.Record{State: record.Done}}
 		if err := b.Settle(t.Context(), done); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUntold)); !errors.Is(err, intent.ErrTaken) {
+		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUnchanged)); !errors.Is(err, intent.ErrTaken) {
 			t.Errorf("another run ended it again: %v", err)
 		}
 		if state, dead := b.state("a"); state != record.Done || dead {
@@ -111,7 +111,7 @@ func TestAForgottenAddressGetsARecordAndNoLetter(t *testing.T) {
 		if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), b.wish("a").Address); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUntold)); err != nil {
+		if err := b.Settle(t.Context(), b.died("a", "", fate.IntentUnchanged)); err != nil {
 			t.Fatal(err)
 		}
 		if state, dead := b.state("a"); state != record.Dead || dead {

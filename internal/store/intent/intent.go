@@ -184,7 +184,7 @@ function intent.claim(key, owner, token, till, born, lost)
   return 'ok', since, intent.told(all, value)
 end
 function intent.settles(key, owner, token, ending, id, all)
-  if ending == 'opened' or ending == 'untold' and token == '' then return true end
+  if ending == 'opened' or ending == 'unchanged' and token == '' then return true end
   all = all or intent.all(key)
   local _, held = intent.parse(all[owner])
   if held ~= token then return false end
@@ -203,7 +203,7 @@ function intent.close(key, owner, id, all)
   intent.tidy(key, all)
 end
 function intent.settle(key, owner, token, ending, id, all)
-  if ending == 'untold' and token == '' then return true end
+  if ending == 'unchanged' and token == '' then return true end
   all = all or intent.all(key)
   if not intent.settles(key, owner, token, ending, id, all) then return false end
   local state, _, till, since = intent.parse(all[owner])
@@ -215,7 +215,7 @@ function intent.settle(key, owner, token, ending, id, all)
     intent.close(key, owner, '', all)
   elseif ending == 'made' or ending == 'found' then
     intent.close(key, owner, id, all)
-  elseif ending ~= 'untold' then
+  elseif ending ~= 'unchanged' then
     local becomes = ending == 'unknown' and 'u' or 'p'
     -- It is a already if a script has settled it that was broken off then.
     if ending == 'answered' or ending == 'released' and (state == 'k' or state == 'a') then becomes = 'a' end

@@ -241,7 +241,7 @@ var settleScript = redis.NewScript(store.Clock + Lua + store.TombstoneLua + hist
 local address, owner, token, ending, id, record, keep = unpack(ARGV, 1, 7)
 redis.call('HDEL', KEYS[1], '') -- needs no memory: Redis takes the others after it also when it is full
 local was, all = redis.call('GET', KEYS[2]), intent.all(KEYS[1])
-local over, known = (ending == 'untold' or ending == 'opened') and ended(was), true
+local over, known = (ending == 'unchanged' or ending == 'opened') and ended(was), true
 if record ~= '' and tonumber(keep) == 0 and unwanted(was) and not unwanted(record) then
   record = '{"cancel":true,"by":' .. cjson.encode(decoded(was).by or '') .. ',' .. string.sub(record, 2)
 end

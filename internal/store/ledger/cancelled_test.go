@@ -141,7 +141,7 @@ func TestAnAddressOfACancelledCampaignIsFree(t *testing.T) {
 			if free := b.claims(t, n); free == test.waits {
 				t.Errorf("free at once: %t", free)
 			}
-			b.drained(t, fate.Rules{MaxAttempts: 3, Settle: 300 * time.Millisecond, Timeout: 100 * time.Millisecond})
+			b.drained(t, fate.Rules{MaxAttempts: 3, SettlingTime: 300 * time.Millisecond, Timeout: 100 * time.Millisecond})
 			if !b.claims(t, n) {
 				t.Error("not free although Clerk was asked")
 			}
@@ -156,7 +156,7 @@ func TestACallOfAWorkerThatDiedBlocksNobodyForEver(t *testing.T) {
 	b.add(t, "c", people(0, 3))
 	b.take(t, 3, ledger.InBulk, 100*time.Millisecond)
 	b.cancel(t)
-	b.drained(t, fate.Rules{MaxAttempts: 3, Settle: 300 * time.Millisecond})
+	b.drained(t, fate.Rules{MaxAttempts: 3, SettlingTime: 300 * time.Millisecond})
 	if !b.claims(t, 3) {
 		t.Error("not free although Clerk was asked")
 	}

@@ -216,7 +216,7 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 // ARGV[6], [16] … -> token of its hold
 // ARGV[7], [17] … -> row as it shall be
 // ARGV[8], [18] … -> delay (ms) of a waiting one; -1: to the head of its list, 0: to its end
-// ARGV[9], [19] … -> end of its intent; untold: none
+// ARGV[9], [19] … -> end of its intent; unchanged: none
 // ARGV[10], [20] … -> token of its intent
 // ARGV[11], [21] … -> invitation, or those that are used
 // ARGV[12], [22] … -> id of its dead letter; empty: none
@@ -352,10 +352,9 @@ type Progress struct {
 // Settled is how many recipients have their outcome.
 func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 
-// progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
-// uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
-// driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
-// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
+// advanceScript is a driver's look at its campaign. A running one that has nothing left is finished: what is uploaded in
+// the same instant either comes before, and is found waiting, or after, and reopens it. The driver's lease is renewed,
+// unless a later generation has taken over. The first time it takes back what its predecessor was asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
 // recipients are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty
 // although its counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
 //
@@ -363,7 +362,7 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // --
 // Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, due: how long until
 // the next of later and open is (ms; -1: there is none), and astray: whether all rows are to be looked at.
-var progressScript = redis.NewScript(prelude + `
+var advanceScript = redis.NewScript(prelude + `
 local generation, dropped = number('generation'), true
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
   move_due()
@@ -403,29 +402,30 @@ end
 return cjson.encode(p)
 `)
 
-// Progress tells the driver of a generation what there is to do in a campaign, and renews its lease. It is also what
-// finishes a running campaign that has nothing left. Those who went astray are put back first.
-func (l *Ledgers) Progress(ctx context.Context, name string, generation int) (p Progress, err error) {
-	defer store.Wrap(&err, "reading the progress of campaign %s", name)
-	p, astray, err := l.progress(ctx, name, generation)
+// Advance is a driver's look at its campaign. It renews the lease of the driver's generation, lets those wait whose time
+// has come, finishes a running campaign that has nothing left, and tells what there is to do. Those who went astray are
+// put back first.
+func (l *Ledgers) Advance(ctx context.Context, name string, generation int) (p Progress, err error) {
+	defer store.Wrap(&err, "looking at campaign %s", name)
+	p, astray, err := l.advance(ctx, name, generation)
 	if err != nil || !astray {
 		return p, err
 	}
 	found, err := l.mend(ctx, name, generation)
 	if err == nil {
-		p, _, err = l.progress(ctx, name, generation)
+		p, _, err = l.advance(ctx, name, generation)
 	}
 	p.Found = found
 	return p, err
 }
 
-func (l *Ledgers) progress(ctx context.Context, name string, generation int) (_ Progress, astray bool, err error) {
+func (l *Ledgers) advance(ctx context.Context, name string, generation int) (_ Progress, astray bool, err error) {
 	var p struct {
 		Progress
 		Due    int64
 		Astray bool
 	}
-	err = read(l.run(ctx, progressScript, name, nil, generation), &p)
+	err = read(l.run(ctx, advanceScript, name, nil, generation), &p)
 	p.NextDue = time.Duration(p.Due) * time.Millisecond
 	return p.Progress, p.Astray, err
 }

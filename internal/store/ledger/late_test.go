@@ -44,7 +44,7 @@ func TestALateCopyOfAPauseDoesNotUndoAResume(t *testing.T) {
 	if c, err := b.Get(t.Context(), "c"); err != nil || c.State != ledger.Running {
 		t.Errorf("the campaign is %s, %v", c.State, err)
 	}
-	if p, err := b.Progress(t.Context(), "c", 1); err != nil || p.Resumes != 1 {
+	if p, err := b.Advance(t.Context(), "c", 1); err != nil || p.Resumes != 1 {
 		t.Errorf("it was resumed %d times, %v", p.Resumes, err)
 	}
 }

@@ -71,7 +71,7 @@ func (b bundle) settle(t *testing.T, outcomes ...ledger.Outcome) int {
 
 func (b bundle) progress(t *testing.T) ledger.Progress {
 	t.Helper()
-	p, err := b.Progress(t.Context(), "c", 1)
+	p, err := b.Advance(t.Context(), "c", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +335,7 @@ func TestANewDriverTakesBackWhatItsPredecessorAskedAbout(t *testing.T) {
 	if _, err := b.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	p, err := b.Progress(ctx, "c", 2)
+	p, err := b.Advance(ctx, "c", 2)
 	if err != nil || p.Open != 1 || p.Waiting != 4 {
 		t.Errorf("%+v, %v; want only the call open", p, err)
 	}

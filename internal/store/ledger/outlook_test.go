@@ -26,7 +26,7 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := b.settle(t, goOn(asked.Rows[0], fate.IntentUntold, ledger.Singly)); n != 1 {
+	if n := b.settle(t, goOn(asked.Rows[0], fate.IntentUnchanged, ledger.Singly)); n != 1 {
 		t.Fatal(n)
 	}
 	if _, err := b.Add(ctx, "later", time.Now().Add(time.Hour), people(0, 5)); err != nil {
@@ -64,7 +64,7 @@ func TestOutlookTellsWhoWaitsToBeAskedAbout(t *testing.T) {
 			t.Fatal(err)
 		}
 		batch := b.take(t, 1, ledger.InBulk, time.Minute)
-		if n := b.settle(t, waitFor(batch.Rows[0], fate.IntentUntold, travel, time.Minute)); n != 1 {
+		if n := b.settle(t, waitFor(batch.Rows[0], fate.IntentUnchanged, travel, time.Minute)); n != 1 {
 			t.Fatal(n)
 		}
 		if c, err := b.Standing(ctx, "c"); err != nil || c.Later != 1 || c.Doubted != doubted {

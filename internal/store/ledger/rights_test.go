@@ -115,7 +115,7 @@ func (b *broken) answer(row ledger.Row) ledger.Outcome {
 	case b.created[row.ID] > 0:
 		return sentAs(row, fate.IntentFound, fmt.Sprintf("inv_%x", row.ID), time.Now())
 	case !row.Intent.Open:
-		decision.Intent = fate.IntentUntold
+		decision.Intent = fate.IntentUnchanged
 	case b.cancelled:
 		decision.Next, decision.Intent = fate.Skipped, fate.IntentRefused
 		decision.Cause = &fate.Failure{Code: "cancelled"}
@@ -168,7 +168,7 @@ func (b *broken) finish() {
 		b.round()
 		var p ledger.Progress
 		b.twice(func() (err error) {
-			p, err = b.Progress(b.t.Context(), "c", generation)
+			p, err = b.Advance(b.t.Context(), "c", generation)
 			return err
 		})
 		return p.State == ledger.Finished || p.State == ledger.Cancelled && p.Open+p.Unsure+p.Later == 0

@@ -281,7 +281,7 @@ func TestWhatACampaignIsAfterAnUpload(t *testing.T) {
 					len(batch.Rows) != 0 {
 					t.Errorf("%s: a call is made: %+v, %v", name, batch, err)
 				}
-				if progress, err := b.Progress(ctx, name, 1); err != nil || progress.State != ledger.Uploading {
+				if progress, err := b.Advance(ctx, name, 1); err != nil || progress.State != ledger.Uploading {
 					t.Errorf("%s: %+v, %v", name, progress, err)
 				}
 				if c.meanwhile != nil {
@@ -353,7 +353,7 @@ func TestWhatAnEarlierVersionDoesMeanwhile(t *testing.T) {
 			p.step(t)
 		}
 		b.rdb.HSet(ctx, "test:{once}:c:"+name+":meta", "state", state)
-		if progress, err := b.Progress(ctx, name, 1); err != nil || string(progress.State) != state {
+		if progress, err := b.Advance(ctx, name, 1); err != nil || string(progress.State) != state {
 			t.Errorf("%+v, %v", progress, err)
 		}
 		c, err := b.Move(ctx, name)
