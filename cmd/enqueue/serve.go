@@ -1,16 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -181,34 +178,11 @@ func (s serving) serve(a *app, listener net.Listener) error {
 	return err
 }
 
-// healthTime is how long the running server may take to say whether it is ready.
-const healthTime = 3 * time.Second
-
 // healthcheck asks the server that runs on this machine.
 func (c *serveCommand) healthcheck(a *app, addr string) error {
-	ctx, cancel := context.WithTimeout(a.ctx, healthTime)
-	defer cancel()
-	scheme := "http"
-	if c.TLSCert != "" {
-		scheme = "https"
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+addr+"/readyz", nil)
+	said, err := httpd.AskReady(a.ctx, "server", addr, c.TLSCert != "")
 	if err != nil {
 		return err
-	}
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is asked for its health, and told nothing
-	}}
-	answer, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("no server answers at %s: %w", addr, err)
-	}
-	defer answer.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, 1024))
-	said := strings.TrimSpace(string(body))
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s", cmp.Or(said, answer.Status))
 	}
 	a.out.say("%s", said)
 	a.out.object(view{"ready": true})

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -31,7 +30,6 @@ const (
 	headerTimeout = 5 * time.Second
 	answerTimeout = 10 * time.Second
 	finishGrace   = 300 * time.Millisecond
-	healthTimeout = 3 * time.Second
 )
 
 // adminFlags say where the worker answers operators.
@@ -231,30 +229,9 @@ func (*healthCommand) Run(ctx context.Context, flags *workerFlags, out *streams)
 	if addr == "" {
 		return settings.Fault("USHER_ADMIN_ADDR", "off", "an address: without one the worker cannot be asked")
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	scheme := "http"
-	if flags.AdminTLSCert != "" {
-		scheme = "https"
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+addr+"/readyz", nil)
+	answer, err := httpd.AskReady(ctx, "worker", addr, flags.AdminTLSCert != "")
 	if err != nil {
 		return err
-	}
-	// No proxy: an address that listens on every interface, such as 0.0.0.0:8080, is dialed on this machine.
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it is asked for its health, and told nothing
-	}}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("no worker answers at %s: %w", addr, err)
-	}
-	defer response.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
-	answer := strings.TrimSpace(string(body))
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s", answer)
 	}
 	fmt.Fprintln(out.stdout, answer)
 	return nil

@@ -163,7 +163,7 @@ func (c *workerFlags) readPolicy(keyKind string, bad *faults) policy.Policy {
 		Overall:      policy.Default(keyKind).Overall,
 		Reserve:      number(settings.Int("USHER_RESERVE", c.Reserve, 0, 1_000_000)),
 		Timeout:      duration(positive("USHER_TIMEOUT", c.Timeout)),
-		SettlingTime:       duration(settings.Duration("USHER_SETTLE", c.Settle)),
+		SettlingTime: duration(settings.Duration("USHER_SETTLE", c.Settle)),
 		MaxAttempts:  number(settings.Int("USHER_MAX_ATTEMPTS", c.MaxAttempts, 1, 10_000)),
 		BackoffMin:   duration(positive("USHER_BACKOFF_MIN", c.BackoffMin)),
 		BackoffMax:   duration(positive("USHER_BACKOFF_MAX", c.BackoffMax)),

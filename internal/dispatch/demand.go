@@ -61,9 +61,7 @@ func (d *Dispatcher) demandOfWaiters(
 		calls[kind] -= together + gathering
 		return together, nil, recheck
 	}
-	full := len(sharing) / policy.BulkSize * policy.BulkSize
-	switch {
-	case !d.queues[kind].isBlocked(now): // singles suffice: everybody goes alone, at once
+	if !d.queues[kind].isBlocked(now) { // singles suffice: everybody goes alone, at once
 		return 0, nil, 0
 	}
 	// Singles run short. Kept ones are for those who may share no bulk and, if bulks are spent, too, for everybody.
@@ -71,20 +69,14 @@ func (d *Dispatcher) demandOfWaiters(
 	if d.queues[policy.Bulk].isBlocked(now) {
 		calls[policy.Create] = len(d.waiters)
 	}
-	switch {
-	case len(sharing) == 0:
-		return 0, nil, 0
-	case full > 0: // the others wait for company
-		sharing = sharing[:full]
-	case now.Sub(sharing[0].since) < policy.Gather:
-		return 0, nil, policy.Gather - now.Sub(sharing[0].since)
-	default: // no company came: a kept single, unless that takes long
+	riders, recheck := company(sharing, now)
+	if len(riders)%policy.BulkSize > 0 { // a kept single for each, unless that takes long
 		calls[policy.Create] = len(d.waiters)
 		if d.queues[policy.Create].blocked.Sub(now) <= policy.ShortWait {
 			return 0, nil, 0
 		}
 	}
-	for _, w := range sharing {
+	for _, w := range riders {
 		switch {
 		case w.looked:
 			together++
@@ -92,7 +84,20 @@ func (d *Dispatcher) demandOfWaiters(
 			lookUp = append(lookUp, w)
 		}
 	}
-	return together, lookUp, 0
+	return together, lookUp, recheck
+}
+
+// company gives those of some waiters who may share bulks now: as many as fill them or, if company has not come, the
+// few that there are. If these still wait for it, it gives nobody, and after how long to look again. The oldest come
+// first.
+func company(sharing []*waiter, now time.Time) (riders []*waiter, recheck time.Duration) {
+	if full := len(sharing) / policy.BulkSize * policy.BulkSize; full > 0 || len(sharing) == 0 {
+		return sharing[:full], 0
+	}
+	if left := policy.Gather - now.Sub(sharing[0].since); left > 0 {
+		return nil, left
+	}
+	return sharing, 0
 }
 
 // gather tells how many waiters share calls where bulks have no limit, which are every ten, how many of the others

@@ -26,7 +26,8 @@ const (
 	countTime = 200 * time.Millisecond
 )
 
-// choice is which dead letters a page or a form is about. Shown is of the one that the page lists, not of a group of it.
+// choice is which dead letters a page or a form is about. Shown is of the one that the page lists, not of a group of
+// it.
 type choice struct {
 	desk.Letters
 	Shown bool

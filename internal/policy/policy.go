@@ -14,7 +14,7 @@ type Policy struct {
 	Create, Bulk, Overall settings.Rate // Clerk's limits, as far as Usher may use them
 	Reserve               int           // single permits in a window that only invite tasks may use
 	Timeout               time.Duration // of one call
-	SettlingTime                time.Duration // how long after its deadline Clerk may still carry out a lost call
+	SettlingTime          time.Duration // how long after its deadline Clerk may still carry out a lost call
 	MaxAttempts           int           // failed attempts before a dead letter
 	BackoffMin            time.Duration // the wait after the first failed attempt
 	BackoffMax            time.Duration // the longest wait between two attempts

@@ -454,9 +454,9 @@ end
 return { 'ok', redis.call('HGET', KEYS[1], 'next'), redis.call('HGET', KEYS[1], 'mended') or '' }
 `)
 
-// BeginRetry fixes for each letter, all in one round trip, that the task Next retries it, and that Mended is sent if that
-// is not empty. It gives the letters with what counts: what was fixed before stays. The error of each is ErrNotFound if
-// the letter is gone, and ErrChanged if another one is in its place.
+// BeginRetry fixes for each letter, all in one round trip, that the task Next retries it, and that Mended is sent if
+// that is not empty. It gives the letters with what counts: what was fixed before stays. The error of each is
+// ErrNotFound if the letter is gone, and ErrChanged if another one is in its place.
 func (s *Store) BeginRetry(ctx context.Context, letters ...Entry) (begun []Entry, errs []error) {
 	begun, errs = slices.Clone(letters), make([]error, len(letters))
 	calls := make([]store.Call, len(letters))

@@ -352,11 +352,12 @@ type Progress struct {
 // Settled is how many recipients have their outcome.
 func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 
-// advanceScript is a driver's look at its campaign. A running one that has nothing left is finished: what is uploaded in
-// the same instant either comes before, and is found waiting, or after, and reopens it. The driver's lease is renewed,
-// unless a later generation has taken over. The first time it takes back what its predecessor was asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
-// recipients are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty
-// although its counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
+// advanceScript is a driver's look at its campaign. A running one that has nothing left is finished: what is uploaded
+// in the same instant either comes before, and is found waiting, or after, and reopens it. The driver's lease is
+// renewed, unless a later generation has taken over. The first time it takes back what its predecessor was asking
+// about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which recipients
+// are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty although its
+// counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
@@ -402,9 +403,9 @@ end
 return cjson.encode(p)
 `)
 
-// Advance is a driver's look at its campaign. It renews the lease of the driver's generation, lets those wait whose time
-// has come, finishes a running campaign that has nothing left, and tells what there is to do. Those who went astray are
-// put back first.
+// Advance is a driver's look at its campaign. It renews the lease of the driver's generation, lets those wait whose
+// time has come, finishes a running campaign that has nothing left, and tells what there is to do. Those who went
+// astray are put back first.
 func (l *Ledgers) Advance(ctx context.Context, name string, generation int) (p Progress, err error) {
 	defer store.Wrap(&err, "looking at campaign %s", name)
 	p, astray, err := l.advance(ctx, name, generation)
