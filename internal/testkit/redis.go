@@ -64,7 +64,7 @@ func (r *Redis) Start(ctx context.Context) error {
 		return err
 	}
 	r.process = p
-	rdb := redis.NewClient(&redis.Options{Addr: r.Addr, PoolSize: 1, MaxRetries: -1})
+	rdb := redis.NewClient(&redis.Options{Addr: r.Addr, PoolSize: 1, MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	return untilUp(ctx, p, "redis-server answers", func(ctx context.Context) bool {
 		if err := rdb.Ping(ctx).Err(); err != nil { // also while it loads its file
