@@ -11,13 +11,18 @@ import (
 const (
 	blamePeople = 60
 	blameGuilty = 4
+	// blameTwice of them are refused with codes that no table knows, which are believed when they come again.
+	blameTwice = 2
 )
 
 // playBlame invites sixty, four of whom only Clerk refuses, for reasons of their own and naming nobody.
 func playBlame(ctx context.Context, s *stage) error {
 	guilty := map[string]string{} // the code of each refusal by address
 	for i, number := range s.rng("guilty").Perm(blamePeople)[:blameGuilty] {
-		code := fmt.Sprintf("refused_for_reason_%d", i+1)
+		code := fmt.Sprintf("form_refused_%d", i+1)
+		if i < blameTwice {
+			code = fmt.Sprintf("refused_%d", i+1)
+		}
 		guilty[address(number)] = code
 		if err := s.clerk.reject(ctx, address(number), http.StatusUnprocessableEntity, code); err != nil {
 			return err
@@ -82,8 +87,8 @@ func (s *stage) checkRefusals(ctx context.Context) error {
 	}
 	creates, bulks := refused[clerktest.Create], refused[clerktest.Bulk]
 	s.note("refused: %d creates, %d bulks", creates, bulks)
-	if creates != blameGuilty || bulks > blameGuilty {
-		s.wrong("%d creates and %d bulks were refused, want %d and at most as many", creates, bulks, blameGuilty)
+	if want := blameGuilty + blameTwice; creates != want || bulks > blameGuilty {
+		s.wrong("%d creates and %d bulks were refused, want %d and at most %d", creates, bulks, want, blameGuilty)
 	}
 	return nil
 }
