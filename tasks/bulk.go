@@ -15,8 +15,8 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 )
 
@@ -59,7 +59,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 	if err != nil {
 		return Task{}, err
 	}
-	queue := policy.Queue(c.namespace, policy.Campaign)
+	queue := queues.Name(c.namespace, queues.Campaign)
 	exists, own := false, ""
 	if options.ID != "" || options.Owner != "" {
 		own = options.id()
@@ -120,7 +120,7 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 		return "", fmt.Errorf("encoding a payload: %w", err)
 	}
 	task := asynq.NewTaskWithHeaders(TypeBulkInvite, data, enqueuedNow())
-	_, err = policy.Enqueue(ctx, client, task, queue, id, c.ScheduledAt)
+	_, err = queues.Enqueue(ctx, client, task, queue, id, c.ScheduledAt)
 	return id, err
 }
 

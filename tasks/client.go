@@ -13,10 +13,10 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 )
 
@@ -126,7 +126,7 @@ func (c *Client) Invite(ctx context.Context, recipient Recipient, opts ...Option
 		return Task{}, fmt.Errorf("encoding a payload: %w", err)
 	}
 	payload.EnqueuedAt = time.Now().UnixMilli()
-	return c.enqueue(ctx, TypeInvite, policy.Interactive, identity, payload, opts)
+	return c.enqueue(ctx, TypeInvite, queues.Interactive, identity, payload, opts)
 }
 
 // Revoke enqueues the revocation of an invitation. An id that is none is an *InvalidError.
@@ -183,17 +183,17 @@ func (c *Client) DeleteEmail(ctx context.Context, address string, opts ...Option
 
 func (c *Client) delete(ctx context.Context, payload DeletePayload, opts []Option) (Task, error) {
 	payload.Version = firstVersion
-	return c.enqueue(ctx, TypeDelete, policy.Housekeeping, nil, payload, opts)
+	return c.enqueue(ctx, TypeDelete, queues.Housekeeping, nil, payload, opts)
 }
 
 func (c *Client) revoke(ctx context.Context, payload RevokePayload, opts []Option) (Task, error) {
 	payload.Version = firstVersion
-	return c.enqueue(ctx, TypeRevoke, policy.Housekeeping, nil, payload, opts)
+	return c.enqueue(ctx, TypeRevoke, queues.Housekeeping, nil, payload, opts)
 }
 
 // SyncList enqueues a synchronization of the directory, the copy of Clerk's list of invitations.
 func (c *Client) SyncList(ctx context.Context, opts ...Option) (Task, error) {
-	return c.enqueue(ctx, TypeSyncList, policy.Housekeeping, nil, SyncListPayload{Version: firstVersion}, opts)
+	return c.enqueue(ctx, TypeSyncList, queues.Housekeeping, nil, SyncListPayload{Version: firstVersion}, opts)
 }
 
 // enqueuedAtHeader is the header of a task that says when it was enqueued, in Unix milliseconds.
@@ -206,7 +206,7 @@ func enqueuedNow() map[string]string {
 
 // enqueue enqueues a payload. Its identity tells it from other payloads under the same id; nil is the payload itself.
 func (c *Client) enqueue(
-	ctx context.Context, kind string, lane policy.Lane, identity []byte, payload any, opts []Option,
+	ctx context.Context, kind string, lane queues.Lane, identity []byte, payload any, opts []Option,
 ) (Task, error) {
 	options, err := Resolve(opts...)
 	if err != nil {
@@ -219,7 +219,7 @@ func (c *Client) enqueue(
 	if identity == nil {
 		identity = data
 	}
-	queue := policy.Queue(c.namespace, lane)
+	queue := queues.Name(c.namespace, lane)
 	id := options.id()
 	if options.ID != "" {
 		own := record.Record{Type: kind, Queue: queue, Digest: digest(kind, options.asked(identity))}
@@ -238,7 +238,7 @@ func (c *Client) enqueue(
 		// nothing.
 	}
 	task := asynq.NewTaskWithHeaders(kind, data, enqueuedNow())
-	fresh, err := policy.Enqueue(ctx, c.asynq, task, queue, id, options.At)
+	fresh, err := queues.Enqueue(ctx, c.asynq, task, queue, id, options.At)
 	if err != nil {
 		return Task{}, err
 	}
@@ -281,7 +281,7 @@ func (c *Client) takeID(
 
 // queued tells whether asynq knows a task, or may know it.
 func (c *Client) queued(id string) bool {
-	info, err := policy.FindTask(c.inspector, c.namespace, id)
+	info, err := queues.FindTask(c.inspector, c.namespace, id)
 	return err != nil || info != nil
 }
 

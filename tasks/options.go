@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 )
 
@@ -47,7 +47,7 @@ type Option func(*Options)
 func ID(id string) Option { return func(o *Options) { o.ID = id } }
 
 // At runs the task at an instant, or at once if that has passed.
-func At(t time.Time) Option { return func(o *Options) { o.At = policy.WholeSecond(t) } }
+func At(t time.Time) Option { return func(o *Options) { o.At = queues.WholeSecond(t) } }
 
 // In runs the task after a while.
 func In(d time.Duration) Option { return At(time.Now().Add(d)) }

@@ -15,6 +15,7 @@ import (
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 )
 
@@ -32,7 +33,7 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 	case r.State.Ended():
 		return taskOf(id, r), nil
 	}
-	info, err := policy.FindTask(c.inspector, c.namespace, id)
+	info, err := queues.FindTask(c.inspector, c.namespace, id)
 	switch {
 	case err != nil:
 		return Task{}, err
@@ -84,7 +85,7 @@ func (c *Client) bulkStatus(ctx context.Context, id, name string) (Task, error) 
 	if err != nil {
 		return Task{}, err
 	}
-	queue := policy.Queue(c.namespace, policy.Campaign)
+	queue := queues.Name(c.namespace, queues.Campaign)
 	task := bulkTask(id, queue, campaign)
 	if task.State == StatePending || task.State == StateActive { // a paused one may be at work, too, and wait
 		driver, err := c.inspector.GetTaskInfo(queue, ledger.TaskID(name, campaign.Generation))

@@ -10,6 +10,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/queues"
 )
 
 // Standstill is why a campaign or a task makes no call at present: a reason of a fixed set (window, reserve, endpoint,
@@ -103,8 +104,8 @@ func (c *Client) inviteWaiting(
 
 // ahead counts the invites that go before one: they were taken from the queue, or stand in it, before it.
 func (c *Client) ahead(ctx context.Context, task Task) (int, error) {
-	active := policy.QueueKey(task.Queue, "active")
-	list, before := policy.QueueKey(task.Queue, "pending"), int64(0)
+	active := queues.Key(task.Queue, "active")
+	list, before := queues.Key(task.Queue, "pending"), int64(0)
 	var err error
 	switch task.State {
 	case StateActive:

@@ -7,7 +7,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/tasks"
 )
 
@@ -31,7 +31,7 @@ func producerMeasurement() measurement {
 
 // usherPlainProducer invites each with an invite task that asynq's client enqueues, with asynq's own defaults.
 func usherPlainProducer() contender {
-	queue := asynq.Queue(policy.Queue(tasks.DefaultNamespace, policy.Interactive))
+	queue := asynq.Queue(queues.Name(tasks.DefaultNamespace, queues.Interactive))
 	enqueue := func(ctx context.Context, s *stage, people []tasks.Recipient) error {
 		return each(people, func(person tasks.Recipient) error {
 			payload, err := json.Marshal(tasks.NewInvitePayload(person, 0))

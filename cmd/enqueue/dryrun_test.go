@@ -13,6 +13,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -225,7 +226,7 @@ func TestADryRunForetellsTheFinish(t *testing.T) {
 	s := setup(t)
 	s.announced(10, 10, 0)
 	worker := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{ // shows that one runs, and does nothing
-		Queues: map[string]int{policy.Queue(tasks.DefaultNamespace, policy.Campaign): 1}, LogLevel: asynq.FatalLevel,
+		Queues: map[string]int{queues.Name(tasks.DefaultNamespace, queues.Campaign): 1}, LogLevel: asynq.FatalLevel,
 	})
 	testkit.NoError(t, worker.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })))
 	t.Cleanup(worker.Shutdown)

@@ -14,6 +14,7 @@ import (
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -98,7 +99,7 @@ func workerView(w store.Worker) view {
 	return v
 }
 
-func queueView(q policy.Waiting) view {
+func queueView(q queues.Waiting) view {
 	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
 }
 

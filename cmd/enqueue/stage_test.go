@@ -21,11 +21,11 @@ import (
 	"example.com/usher/clerkclient"
 	"example.com/usher/clerkclient/clerktest"
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/directory"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -180,7 +180,7 @@ func (s *stage) ended(id string, r record.Record) {
 	before, _, err := s.records.Get(s.t.Context(), id)
 	testkit.NoError(s.t, err)
 	r.Type, r.Queue, r.Digest, r.EndedAt = before.Type, before.Queue, before.Digest, time.Now().UTC()
-	if info, err := policy.FindTask(s.inspector(), tasks.DefaultNamespace, id); err == nil && info != nil {
+	if info, err := queues.FindTask(s.inspector(), tasks.DefaultNamespace, id); err == nil && info != nil {
 		r.Type, r.EnqueuedAt = info.Type, tasks.EnqueuedAt(info.Type, info.Payload, info.Headers)
 		var about struct {
 			EmailAddress string `json:"email_address"`

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store/deadletter"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -23,7 +23,7 @@ import (
 // die does what a worker does with an invite that Clerk refuses.
 func (s *stage) die(id string, body object) {
 	s.t.Helper()
-	ctx, queue := s.t.Context(), policy.Queue(tasks.DefaultNamespace, policy.Interactive)
+	ctx, queue := s.t.Context(), queues.Name(tasks.DefaultNamespace, queues.Interactive)
 	failure := fate.Failure{
 		Reason: fate.Rejected, HTTPStatus: 422, Code: "form_param_format_invalid", Message: "ada@example.com is invalid",
 	}

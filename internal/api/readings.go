@@ -15,6 +15,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/directory"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
@@ -280,7 +281,7 @@ func worker(w store.Worker) Worker {
 	}
 }
 
-func queue(q policy.Waiting) Queue { return Queue{q.Queue, q.Pending, q.Active, q.Scheduled, q.Retry} }
+func queue(q queues.Waiting) Queue { return Queue{q.Queue, q.Pending, q.Active, q.Scheduled, q.Retry} }
 
 func limit(u ratelimit.Usage, reserve int) Limit {
 	if u.Name != policy.LimitCreate || u.N == 0 {

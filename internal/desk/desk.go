@@ -23,6 +23,7 @@ import (
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/kept"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/ratelimit"
@@ -72,7 +73,7 @@ type Overview struct {
 	Standstill  *tasks.Standstill // of all invitations, or of campaigns; nil if nothing stands in their way
 	Workers     []store.Worker    // those that live, and those that were lost of late
 	Reserve     int               // single calls in a window that only invites may use
-	Queues      []policy.Waiting  // of each lane
+	Queues      []queues.Waiting  // of each lane
 	Limits      []ratelimit.Usage // those that count calls
 	Resting     []policy.Standstill
 	DeadLetters int
@@ -98,10 +99,10 @@ func (d *Desk) Overview(ctx context.Context) (o Overview, err error) {
 			o.Limits = append(o.Limits, u)
 		}
 	}
-	for _, lane := range policy.Lanes() {
+	for _, lane := range queues.Lanes() {
 		waiting := outlook.Interactive
-		if lane != policy.Interactive {
-			if waiting, err = policy.CountQueue(ctx, d.rdb, d.namespace, lane); err != nil {
+		if lane != queues.Interactive {
+			if waiting, err = queues.Count(ctx, d.rdb, d.namespace, lane); err != nil {
 				return o, err
 			}
 		}

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/tasks"
@@ -35,7 +35,7 @@ func (f *finder) byID(ctx context.Context, id string) error {
 		if err := f.person(ctx, address); err != nil {
 			return err
 		}
-		if info, err := policy.FindTask(f.inspector, f.namespace, id); info == nil && !known || err != nil {
+		if info, err := queues.FindTask(f.inspector, f.namespace, id); info == nil && !known || err != nil {
 			return err
 		}
 		return f.chain(ctx, id)
@@ -62,7 +62,7 @@ func (f *finder) byID(ctx context.Context, id string) error {
 // addressOf gives the address that a task, a dead letter, one that was retried or deleted, or an invitation is about;
 // empty if it is about none, if nothing that is known of it tells, or if it is no such id.
 func (f *finder) addressOf(ctx context.Context, id string) (string, error) {
-	info, err := policy.FindTask(f.inspector, f.namespace, id)
+	info, err := queues.FindTask(f.inspector, f.namespace, id)
 	if err != nil {
 		return "", err
 	}
@@ -159,7 +159,7 @@ func (f *finder) chain(ctx context.Context, id string) error {
 		if _, told := f.tasks[id]; told || id == "" {
 			continue
 		}
-		info, err := policy.FindTask(f.inspector, f.namespace, id)
+		info, err := queues.FindTask(f.inspector, f.namespace, id)
 		if err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -101,14 +101,14 @@ func TestForgettingWaitsForWhatIsAtWork(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			d, _ := setup(t)
-			lane, enqueue := policy.Interactive, func() (tasks.Task, error) {
+			lane, enqueue := queues.Interactive, func() (tasks.Task, error) {
 				return d.Invite(t.Context(), tasks.Recipient{EmailAddress: address})
 			}
 			if kind == tasks.TypeRevoke {
-				lane = policy.Housekeeping
+				lane = queues.Housekeeping
 				enqueue = func() (tasks.Task, error) { return d.RevokeEmail(t.Context(), address) }
 			}
-			queue, begun, listed := policy.Queue(d.namespace, lane), make(chan struct{}), make(chan struct{})
+			queue, begun, listed := queues.Name(d.namespace, lane), make(chan struct{}), make(chan struct{})
 			if _, err := enqueue(); err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestForgettingLooksIntoEveryList(t *testing.T) {
 	t.Parallel()
 	d, _ := setup(t)
 	client := asynq.NewClientFromRedisClient(d.rdb)
-	queue := policy.Queue(d.namespace, policy.Interactive)
+	queue := queues.Name(d.namespace, queues.Interactive)
 	for _, opts := range [][]asynq.Option{{}, {asynq.ProcessIn(time.Hour)}} {
 		for _, payload := range []string{`{"email_address":"Ada@Example.com"}`, "garbage of <ada@example.com>"} {
 			task := asynq.NewTask(tasks.TypeInvite, []byte(payload))

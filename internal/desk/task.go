@@ -11,10 +11,10 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -113,8 +113,8 @@ func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func
 		asynq.TaskStateCompleted: in.ListCompletedTasks, asynq.TaskStateActive: in.ListActiveTasks,
 	}
 	var partial store.Partial
-	for _, lane := range policy.Lanes() {
-		queue := policy.Queue(d.namespace, lane)
+	for _, lane := range queues.Lanes() {
+		queue := queues.Name(d.namespace, lane)
 		for _, state := range states {
 			for page, full := 1, true; full; page++ {
 				ids, err := d.idsOn(ctx, queue, state, page) // asynq leaves out what it cannot read
@@ -122,7 +122,7 @@ func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func
 					return partial.With(err)
 				}
 				found, err := lists[state](queue, asynq.Page(page), asynq.PageSize(taskPage))
-				if err != nil && !policy.Unknown(err) {
+				if err != nil && !queues.Unknown(err) {
 					return partial.With(fmt.Errorf("listing tasks of queue %s: %w", queue, err))
 				}
 				full = len(ids) == taskPage
@@ -138,7 +138,7 @@ func (d *Desk) eachQueued(ctx context.Context, states []asynq.TaskState, do func
 
 // idsOn gives the ids of the tasks on a page of a queue, in no order.
 func (d *Desk) idsOn(ctx context.Context, queue string, state asynq.TaskState, page int) (ids []string, err error) {
-	key, first := policy.QueueKey(queue, state.String()), int64(taskPage*(page-1))
+	key, first := queues.Key(queue, state.String()), int64(taskPage*(page-1))
 	if state == asynq.TaskStateActive || state == asynq.TaskStatePending {
 		ids, err = d.rdb.LRange(ctx, key, -first-taskPage, -first-1).Result()
 	} else {
@@ -160,7 +160,7 @@ func (d *Desk) unreadable(queue string, ids []string, found []*asynq.TaskInfo) (
 		if there[id] {
 			continue
 		}
-		if _, err := d.inspector.GetTaskInfo(queue, id); err != nil && !policy.Unknown(err) {
+		if _, err := d.inspector.GetTaskInfo(queue, id); err != nil && !queues.Unknown(err) {
 			faults = append(faults, fmt.Errorf("task %.128q of queue %s: %w", id, queue, store.ErrGarbage))
 		}
 	}
@@ -182,7 +182,7 @@ func (d *Desk) CancelTask(ctx context.Context, id string) (tasks.Task, error) {
 	if _, err := d.Cancellable(ctx, id); err != nil {
 		return tasks.Task{}, err
 	}
-	info, err := policy.FindTask(d.inspector, d.namespace, id)
+	info, err := queues.FindTask(d.inspector, d.namespace, id)
 	if err != nil {
 		return tasks.Task{}, err
 	}
@@ -307,7 +307,7 @@ func (d *Desk) unqueue(task *asynq.TaskInfo) (deleted bool, err error) {
 	}
 	now, lookErr := d.inspector.GetTaskInfo(task.Queue, task.ID)
 	switch {
-	case policy.Unknown(err), policy.Unknown(lookErr):
+	case queues.Unknown(err), queues.Unknown(lookErr):
 		return false, nil
 	case lookErr == nil && (now.State != task.State || now.State == asynq.TaskStateActive):
 		return false, nil

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"example.com/usher/clerkclient/clerktest"
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 	"example.com/usher/tasks/operator"
@@ -46,7 +46,7 @@ func TestACancelledInviteLeavesItsQueue(t *testing.T) {
 	testkit.Eventually(t, "the invite is at work", func() bool { return s.state("waits") == tasks.StateActive })
 	s.ok("task", "cancel", "waits", "--yes")
 	testkit.Eventually(t, "its queue is empty", func() bool {
-		w, err := policy.CountQueue(t.Context(), s.rdb, "usher", policy.Interactive)
+		w, err := queues.Count(t.Context(), s.rdb, "usher", queues.Interactive)
 		testkit.NoError(t, err)
 		return w.Active+w.Pending+w.Retry == 0
 	})

@@ -13,6 +13,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/ratelimit"
 )
 
@@ -36,7 +37,7 @@ type Outlook struct {
 	Rests []policy.Standstill
 	// Usages, Interactive and Workers are what the rest was made of.
 	Usages      []ratelimit.Usage
-	Interactive policy.Waiting
+	Interactive queues.Waiting
 	Workers     []store.Worker
 }
 

@@ -14,6 +14,7 @@ import (
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/ratelimit"
 )
 
@@ -207,7 +208,7 @@ func (o *Outlook) spans(instants []time.Time) []time.Duration {
 
 // readInvites reads how many invites wait.
 func (o *Outlook) readInvites(ctx context.Context, rdb redis.UniversalClient, namespace string) (err error) {
-	o.Interactive, err = policy.CountQueue(ctx, rdb, namespace, policy.Interactive)
+	o.Interactive, err = queues.Count(ctx, rdb, namespace, queues.Interactive)
 	o.Invites = max(0, o.Invites+o.Interactive.Pending+o.Interactive.Active)
 	return err
 }
@@ -253,7 +254,7 @@ func anyLives(rdb redis.UniversalClient, namespace string, workers []store.Worke
 		return false, fmt.Errorf("reading which workers run: %w", err)
 	}
 	return slices.ContainsFunc(servers, func(s *asynq.ServerInfo) bool {
-		_, drives := s.Queues[policy.Queue(namespace, policy.Campaign)]
+		_, drives := s.Queues[queues.Name(namespace, queues.Campaign)]
 		return drives && s.Status == "active"
 	}), nil
 }

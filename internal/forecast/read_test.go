@@ -16,6 +16,7 @@ import (
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/ratelimit"
 )
@@ -66,7 +67,7 @@ func (s system) announce() {
 func (s system) work() {
 	s.t.Helper()
 	server := asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
-		Concurrency: 1, Queues: map[string]int{policy.Queue(namespace, policy.Campaign): 1},
+		Concurrency: 1, Queues: map[string]int{queues.Name(namespace, queues.Campaign): 1},
 		LogLevel: asynq.FatalLevel,
 	})
 	if err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error { return nil })); err != nil {
@@ -124,9 +125,9 @@ func TestWhatAForecastRestsOnIsRead(t *testing.T) {
 	s.call(policy.Create, false) // an invite in a call
 	client := asynq.NewClientFromRedisClient(s.rdb)
 	for i := range 4 {
-		queue := policy.Queue(namespace, policy.Interactive)
+		queue := queues.Name(namespace, queues.Interactive)
 		if _, err := client.Enqueue(asynq.NewTask("invite", nil),
-			policy.TaskOptions(queue, fmt.Sprint(i), time.Time{})...); err != nil {
+			queues.TaskOptions(queue, fmt.Sprint(i), time.Time{})...); err != nil {
 			t.Fatal(err)
 		}
 	}

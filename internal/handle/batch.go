@@ -11,6 +11,7 @@ import (
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/tasks"
 )
 
@@ -152,7 +153,7 @@ func (d *driver) outcome(row ledger.Row, address string, decision fate.Decision)
 	if decision.Next == fate.Dead {
 		o.Letter = &deadletter.Entry{
 			ID: deadletter.RecipientID(d.campaign, row.ID), TaskID: d.task, Type: tasks.TypeBulkInvite,
-			Queue: policy.Queue(d.h.namespace, policy.Campaign), Campaign: d.campaign, Recipient: &row.ID,
+			Queue: queues.Name(d.h.namespace, queues.Campaign), Campaign: d.campaign, Recipient: &row.ID,
 			EmailAddress: address, Failure: *decision.Cause, Attempts: decision.State.Attempts, FailedAt: o.At,
 			Payload: row.Recipient, History: fate.Remember(decision.State.History, o.At, *decision.Cause),
 		}

@@ -21,6 +21,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/retry"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/internal/worker"
@@ -171,9 +172,9 @@ func TestEverythingButAListEnds(t *testing.T) {
 	tell("invites are enqueued")
 	testkit.Eventually(t, "all is done", func() bool {
 		info := 0
-		for _, lane := range policy.Lanes() {
+		for _, lane := range queues.Lanes() {
 			for _, list := range []string{"pending", "active"} {
-				info += int(rdb.LLen(ctx, "asynq:{"+policy.Queue("usher", lane)+"}:"+list).Val())
+				info += int(rdb.LLen(ctx, "asynq:{"+queues.Name("usher", lane)+"}:"+list).Val())
 			}
 		}
 		return info == 0 && rdb.SCard(ctx, store.Keys("usher").Running()).Val() == 0

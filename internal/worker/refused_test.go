@@ -9,7 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 )
 
@@ -36,7 +36,7 @@ func TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds(t *testing.T) {
 	mux := asynq.NewServeMux()
 	mux.HandleFunc("kind", func(_ context.Context, _ *asynq.Task) error { begun <- struct{}{}; return nil })
 	asked := asynq.NewServerFromRedisClient(unheard{small}, asynq.Config{
-		Queues: map[string]int{policy.Queue("test", policy.Interactive): 1}, Logger: w.asynqLog,
+		Queues: map[string]int{queues.Name("test", queues.Interactive): 1}, Logger: w.asynqLog,
 		TaskCheckInterval: 50 * time.Millisecond,
 	})
 	testkit.NoError(t, asked.Start(mux))
@@ -48,7 +48,7 @@ func TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds(t *testing.T) {
 	})
 	user(t, server, "+@all")
 	producer := asynq.NewClientFromRedisClient(testkit.Client(t, server.Addr))
-	_, err := producer.Enqueue(asynq.NewTask("kind", nil), asynq.Queue(policy.Queue("test", policy.Interactive)))
+	_, err := producer.Enqueue(asynq.NewTask("kind", nil), asynq.Queue(queues.Name("test", queues.Interactive)))
 	testkit.NoError(t, err)
 	<-begun
 	testkit.Eventually(t, "it is ready again", func() bool {

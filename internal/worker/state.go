@@ -14,11 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -147,8 +147,8 @@ func (s *State) read(ctx context.Context) (figures []prometheus.Metric, err erro
 }
 
 func (s *State) readQueues(ctx context.Context) (figures []prometheus.Metric, err error) {
-	for _, lane := range policy.Lanes() {
-		w, err := policy.CountQueue(ctx, s.rdb, s.namespace, lane)
+	for _, lane := range queues.Lanes() {
+		w, err := queues.Count(ctx, s.rdb, s.namespace, lane)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +171,7 @@ func (s *State) readQueues(ctx context.Context) (figures []prometheus.Metric, er
 // list pending, and put before the others into active.
 func (s *State) oldestIn(ctx context.Context, queue string) (age time.Duration, err error) {
 	for _, list := range []string{"active", "pending"} {
-		id, err := s.rdb.LIndex(ctx, policy.QueueKey(queue, list), -1).Result()
+		id, err := s.rdb.LIndex(ctx, queues.Key(queue, list), -1).Result()
 		if errors.Is(err, redis.Nil) {
 			continue
 		}

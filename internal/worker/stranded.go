@@ -10,6 +10,7 @@ import (
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/queues"
 )
 
 // mendScript mends a part of a queue in which asynq has stranded tasks. It moves no task that may be at work: asynq's
@@ -103,9 +104,9 @@ func (m *mender) slice(ctx context.Context) (found mended, err error) {
 	defer store.Wrap(&err, "looking for stranded tasks in queue %s", m.queue)
 	var keys []string
 	for _, list := range []string{"active", "lease", "pending", "scheduled", "retry", "archived", "completed"} {
-		keys = append(keys, policy.QueueKey(m.queue, list))
+		keys = append(keys, queues.Key(m.queue, list))
 	}
-	args := []any{policy.QueueKey(m.queue, "t:"), time.Now().Unix(), m.from, m.key, mendSlice, mendKeys}
+	args := []any{queues.Key(m.queue, "t:"), time.Now().Unix(), m.from, m.key, mendSlice, mendKeys}
 	answer, err := mendScript.Run(ctx, m.rdb, keys, args...).Slice()
 	if err != nil || len(answer) != 5 {
 		return found, cmp.Or(err, store.ErrGarbage)
@@ -121,8 +122,8 @@ func (m *mender) slice(ctx context.Context) (found mended, err error) {
 // mendQueues looks for tasks that asynq has stranded, until the context ends. It takes its time unless it finds some.
 func (w *Worker) mendQueues(ctx context.Context) {
 	var menders []*mender
-	for _, lane := range policy.Lanes() {
-		menders = append(menders, &mender{rdb: w.Redis, queue: policy.Queue(w.Namespace, lane), from: "0", key: "0"})
+	for _, lane := range queues.Lanes() {
+		menders = append(menders, &mender{rdb: w.Redis, queue: queues.Name(w.Namespace, lane), from: "0", key: "0"})
 	}
 	for ctx.Err() == nil {
 		for _, m := range menders {

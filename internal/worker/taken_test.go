@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 )
 
@@ -28,10 +28,10 @@ type takenQueue struct {
 func newTakenQueue(t *testing.T, rdb *redis.Client, name string, tasks ...string) *takenQueue {
 	t.Helper()
 	q := &takenQueue{t: t, rdb: rdb, name: name, args: []any{
-		time.Now().Add(30 * time.Second).Unix(), policy.QueueKey(name, "t:"),
+		time.Now().Add(30 * time.Second).Unix(), queues.Key(name, "t:"),
 	}}
 	for _, part := range []string{"pending", "paused", "active", "lease"} {
-		q.keys = append(q.keys, policy.QueueKey(name, part))
+		q.keys = append(q.keys, queues.Key(name, part))
 	}
 	client := asynq.NewClientFromRedisClient(rdb)
 	for _, id := range tasks {
@@ -43,7 +43,7 @@ func newTakenQueue(t *testing.T, rdb *redis.Client, name string, tasks ...string
 
 // holds gives what stands in a list of the queue, the oldest first.
 func (q *takenQueue) holds(part string) []string {
-	ids := q.rdb.LRange(q.t.Context(), policy.QueueKey(q.name, part), 0, -1).Val()
+	ids := q.rdb.LRange(q.t.Context(), queues.Key(q.name, part), 0, -1).Val()
 	slices.Reverse(ids)
 	return ids
 }
@@ -61,7 +61,7 @@ func (q *takenQueue) is(pending, active []string) {
 	}
 	for state, ids := range map[string][]string{"pending": pending, "active": active} {
 		for _, id := range ids {
-			if got := q.rdb.HGet(q.t.Context(), policy.QueueKey(q.name, "t:"+id), "state").Val(); got != state {
+			if got := q.rdb.HGet(q.t.Context(), queues.Key(q.name, "t:"+id), "state").Val(); got != state {
 				q.t.Errorf("%s is marked %s, not %s", id, got, state)
 			}
 		}
@@ -94,7 +94,7 @@ func TestSeveralTasksAreTakenAsAsynqTakesOne(t *testing.T) {
 	}
 	for _, id := range ids {
 		fields := func(q *takenQueue) []string {
-			return slices.Sorted(maps.Keys(rdb.HGetAll(t.Context(), policy.QueueKey(q.name, "t:"+id)).Val()))
+			return slices.Sorted(maps.Keys(rdb.HGetAll(t.Context(), queues.Key(q.name, "t:"+id)).Val()))
 		}
 		if !slices.Equal(fields(ours), fields(theirs)) {
 			t.Errorf("task %s has %v, with asynq %v", id, fields(ours), fields(theirs))
@@ -107,10 +107,10 @@ func TestTasksThatWaitForTheirHandlersComeInTurn(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	q := newTakenQueue(t, rdb, "q", "a", "b", "gone", "c")
-	testkit.NoError(t, rdb.Del(t.Context(), policy.QueueKey("q", "t:gone")).Err())
+	testkit.NoError(t, rdb.Del(t.Context(), queues.Key("q", "t:gone")).Err())
 	messages := func(ids ...string) (all []string) {
 		for _, id := range ids {
-			all = append(all, rdb.HGet(t.Context(), policy.QueueKey("q", "t:"+id), "msg").Val())
+			all = append(all, rdb.HGet(t.Context(), queues.Key("q", "t:"+id), "msg").Val())
 		}
 		return all
 	}
@@ -124,7 +124,7 @@ func TestTasksThatWaitForTheirHandlersComeInTurn(t *testing.T) {
 		t.Errorf("an empty queue: %v", none)
 	}
 	paused := newTakenQueue(t, rdb, "paused", "a")
-	testkit.NoError(t, rdb.Set(t.Context(), policy.QueueKey("paused", "paused"), 1, 0).Err())
+	testkit.NoError(t, rdb.Set(t.Context(), queues.Key("paused", "paused"), 1, 0).Err())
 	if none, _ := many.take(t.Context(), paused.keys, paused.args); !errors.Is(none.Err(), redis.Nil) {
 		t.Errorf("a paused queue: %v", none)
 	}
@@ -159,8 +159,8 @@ func TestSeveralAreTakenOnlyWhereThereIsRoom(t *testing.T) {
 		Config: Config{Redis: rdb, RedisOnce: rdb, Namespace: "usher", Log: zerolog.Nop()}, accepting: accepting,
 	})
 	const room, concurrency = 20, 40
-	name := policy.Queue("usher", policy.Interactive)
-	l := k.lookouts[policy.QueueKey(name, "pending")]
+	name := queues.Name("usher", queues.Interactive)
+	l := k.lookouts[queues.Key(name, "pending")]
 	hold := make(chan struct{})
 	l.room, l.next = room, asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 		<-hold
@@ -174,7 +174,7 @@ func TestSeveralAreTakenOnlyWhereThereIsRoom(t *testing.T) {
 	server := asynq.NewServerFromRedisClient(servers{unheard{rdb}, k}, asynq.Config{
 		Queues: map[string]int{name: 1}, TaskCheckInterval: quickCheck, Concurrency: concurrency, LogLevel: asynq.FatalLevel,
 	})
-	testkit.NoError(t, server.Start(k.handler("usher", policy.Interactive)))
+	testkit.NoError(t, server.Start(k.handler("usher", queues.Interactive)))
 	testkit.Eventually(t, "all handlers run", func() bool { return l.working.Load() == concurrency })
 	q.is(ids[concurrency:], ids[:concurrency])
 	close(hold)

@@ -15,7 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 )
 
 // asynq polls: an idle server asks for a task, sleeps, and asks again. This file lets it wait instead. The client that
@@ -73,15 +73,15 @@ func newWake(w *Worker) *wake {
 	_, cluster := w.Redis.(*redis.ClusterClient)
 	all := &delays{redis: w.Redis}
 	for _, l := range lanes {
-		queue := policy.Queue(w.Namespace, l.name)
-		pending := policy.QueueKey(queue, "pending")
+		queue := queues.Name(w.Namespace, l.name)
+		pending := queues.Key(queue, "pending")
 		k.lookouts[pending] = &lookout{
 			wake: k, key: pending, pickup: l.pickup, room: l.room, next: w.handler, taken: taken{redis: k.once},
 		}
 		if cluster { // queues are on different nodes
 			all = &delays{redis: w.Redis}
 		}
-		for _, set := range []string{policy.QueueKey(queue, "scheduled"), policy.QueueKey(queue, "retry")} {
+		for _, set := range []string{queues.Key(queue, "scheduled"), queues.Key(queue, "retry")} {
 			all.sets, k.delays[set] = append(all.sets, set), all
 		}
 	}
@@ -89,8 +89,8 @@ func newWake(w *Worker) *wake {
 }
 
 // handler counts the handlers of a lane that run.
-func (k *wake) handler(namespace string, lane policy.Lane) asynq.Handler {
-	return k.lookouts[policy.QueueKey(policy.Queue(namespace, lane), "pending")]
+func (k *wake) handler(namespace string, lane queues.Lane) asynq.Handler {
+	return k.lookouts[queues.Key(queues.Name(namespace, lane), "pending")]
 }
 
 // putBack puts back the tasks that wait for their handlers. The servers must have stopped.

@@ -19,6 +19,7 @@ import (
 	"example.com/usher/internal/retention"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/store"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/ratelimit"
 )
 
@@ -86,16 +87,16 @@ func New(c Config) (*Worker, error) {
 // lane says how one kind of work is run. Handlers block while they wait for a permit, so a lane's concurrency is how
 // much may wait at once; calls are bounded by permits.
 type lane struct {
-	name        policy.Lane
+	name        queues.Lane
 	concurrency int
 	pickup      time.Duration // how often an idle lane looks for a task
 	room        int64         // with fewer handlers at work several tasks are taken at once; 0: never
 }
 
 var lanes = []lane{
-	{policy.Interactive, 200, 200 * time.Millisecond, 100},
-	{policy.Campaign, 500, 500 * time.Millisecond, 0},
-	{policy.Housekeeping, 20, 500 * time.Millisecond, 0},
+	{queues.Interactive, 200, 200 * time.Millisecond, 100},
+	{queues.Campaign, 500, 500 * time.Millisecond, 0},
+	{queues.Housekeeping, 20, 500 * time.Millisecond, 0},
 }
 
 // delayedCheck is how often tasks are looked for whose time has come.
@@ -158,7 +159,7 @@ func (w *Worker) Run(ctx context.Context, keyKind string) error {
 func (w *Worker) server(rdb redis.UniversalClient, l lane) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              l.concurrency,
-		Queues:                   map[string]int{policy.Queue(w.Namespace, l.name): 1},
+		Queues:                   map[string]int{queues.Name(w.Namespace, l.name): 1},
 		TaskCheckInterval:        l.pickup,
 		DelayedTaskCheckInterval: delayedCheck,
 		RetryDelayFunc:           handle.RetryDelay,

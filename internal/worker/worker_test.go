@@ -24,6 +24,7 @@ import (
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
 )
@@ -304,7 +305,7 @@ func TestARowThatCannotBeReadIsADeadLetterAndTheOthersAreSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	inspector := asynq.NewInspectorFromRedisClient(b.rdb)
-	if err := inspector.RunTask(policy.Queue("test", policy.Campaign), bulk.ID); err != nil {
+	if err := inspector.RunTask(queues.Name("test", queues.Campaign), bulk.ID); err != nil {
 		t.Fatal(err)
 	}
 	b.wait(t, bulk, nil)

@@ -14,12 +14,12 @@ import (
 	"github.com/hibiken/asynq"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -228,7 +228,7 @@ func (r *Retrier) enqueue(ctx context.Context, tries []*attempt) {
 		all.Go(func() {
 			for i := first; i < len(tries); i += enqueuers {
 				t := tries[i]
-				_, t.Err = policy.Enqueue(ctx, r.asynq, t.task, t.queue, t.Letter.Next, time.Time{})
+				_, t.Err = queues.Enqueue(ctx, r.asynq, t.task, t.queue, t.Letter.Next, time.Time{})
 			}
 		})
 	}

@@ -15,12 +15,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/fate"
-	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/history"
 	"example.com/usher/internal/store/intent"
 	"example.com/usher/internal/store/ledger"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/tasks"
 )
@@ -45,8 +45,8 @@ func New(rdb redis.UniversalClient, namespace string) *Retrier {
 		db: store.Open(rdb, namespace), letters: deadletter.NewStore(rdb, namespace),
 		asynq:   asynq.NewClientFromRedisClient(rdb),
 		ledgers: ledger.New(rdb, namespace), records: record.NewStore(rdb, namespace),
-		intents: intent.NewTasks(rdb, namespace), queue: policy.Queue(namespace, policy.Campaign),
-		invites:   policy.Queue(namespace, policy.Interactive),
+		intents: intent.NewTasks(rdb, namespace), queue: queues.Name(namespace, queues.Campaign),
+		invites:   queues.Name(namespace, queues.Interactive),
 		histories: history.NewStore(rdb, namespace),
 	}
 }

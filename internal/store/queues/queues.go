@@ -1,4 +1,6 @@
-package policy
+// Package queues is asynq as Usher uses it: a queue for each kind of work, and tasks whose attempts, backoff and
+// endings are the workers' own.
+package queues
 
 import (
 	"context"
@@ -27,11 +29,11 @@ const (
 // Lanes lists every lane.
 func Lanes() []Lane { return []Lane{Interactive, Campaign, Housekeeping} }
 
-// Queue is the asynq queue of a lane.
-func Queue(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
+// Name is the asynq queue of a lane.
+func Name(namespace string, lane Lane) string { return namespace + ":" + string(lane) }
 
-// QueueKey is a key of an asynq queue: its list pending or active, its zset lease, scheduled or retry and so on.
-func QueueKey(queue, part string) string { return "asynq:{" + queue + "}:" + part }
+// Key is a key of an asynq queue: its list pending or active, its zset lease, scheduled or retry and so on.
+func Key(queue, part string) string { return "asynq:{" + queue + "}:" + part }
 
 // Waiting is how many tasks of a lane are in each state.
 type Waiting struct {
@@ -53,13 +55,13 @@ return {
 }
 `)
 
-// CountQueue counts the tasks of a lane. asynq's own count also asks for the memory that they take, which a Redis may
+// Count counts the tasks of a lane. asynq's own count also asks for the memory that they take, which a Redis may
 // forbid.
-func CountQueue(ctx context.Context, rdb redis.UniversalClient, namespace string, lane Lane) (w Waiting, err error) {
-	w.Queue = Queue(namespace, lane)
+func Count(ctx context.Context, rdb redis.UniversalClient, namespace string, lane Lane) (w Waiting, err error) {
+	w.Queue = Name(namespace, lane)
 	var keys []string
 	for _, part := range []string{"pending", "active", "scheduled", "retry"} {
-		keys = append(keys, QueueKey(w.Queue, part))
+		keys = append(keys, Key(w.Queue, part))
 	}
 	counts, err := countScript.Run(ctx, rdb, keys).Int64Slice()
 	if err == nil && len(counts) != len(keys) {
@@ -124,7 +126,7 @@ func Unknown(err error) bool {
 // FindTask gives what asynq knows of a task, in whichever lane it is; nil if it knows nothing.
 func FindTask(inspector *asynq.Inspector, namespace, id string) (*asynq.TaskInfo, error) {
 	for _, lane := range Lanes() {
-		info, err := inspector.GetTaskInfo(Queue(namespace, lane), id)
+		info, err := inspector.GetTaskInfo(Name(namespace, lane), id)
 		switch {
 		case err == nil:
 			return info, nil
