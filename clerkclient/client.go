@@ -156,6 +156,13 @@ const notAnID = "that is not the id of an invitation: one looks like inv_2Q…"
 // CodeNotFound is Clerk's refusal of an id that it does not know (documented).
 const CodeNotFound = "resource_not_found"
 
+// Clerk's refusals of the revocation of an invitation that is not pending any more (documented). Of an expired one it
+// is not known.
+const (
+	CodeAlreadyRevoked  = "invitation_already_revoked"
+	CodeAlreadyAccepted = "invitation_already_accepted"
+)
+
 // Revoke revokes a pending invitation. It sends nothing if the id is not 1 to 64 letters, digits, _ or -.
 func (c *Client) Revoke(ctx context.Context, id string) (Invitation, Answer, error) {
 	if !segmentForm.MatchString(id) {

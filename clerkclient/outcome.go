@@ -103,7 +103,7 @@ var instanceCodes = []string{
 // Those that begin with form_ are, too.
 var requestCodes = []string{
 	"duplicate_record", "not_allowed_access", "revoked_invitation", "bulk_size_exceeded", "conflict",
-	"invitation_already_revoked", "invitation_already_accepted", CodeNotFound, "request_body_too_large",
+	CodeAlreadyRevoked, CodeAlreadyAccepted, CodeNotFound, "request_body_too_large",
 	"unsupported_content_type",
 }
 

@@ -15,7 +15,7 @@ import (
 func TestFailuresWithoutACode(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	refused := fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Message: "no such thing"}
+	refused := fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Message: "no such thing"}
 	testkit.NoError(t, s.letters.Put(t.Context(), deadletter.Entry{
 		ID: "a", TaskID: "a", Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: "ada@example.com",
 		Failure: refused, Attempts: 1, FailedAt: time.Now().UTC(),

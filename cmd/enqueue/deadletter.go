@@ -39,7 +39,7 @@ type LettersFlags struct {
 func (f *LettersFlags) AfterApply() (err error) {
 	f.IDs = settings.Distinct(f.IDs)
 	if f.Reason != "" {
-		reasons := []string{string(fate.Rejected), string(fate.Exhausted), string(fate.Invalid)}
+		reasons := []string{string(fate.ReasonRejected), string(fate.ReasonExhausted), string(fate.ReasonInvalid)}
 		f.Reason, err = settings.OneOf("--reason", f.Reason, reasons...)
 	}
 	return err

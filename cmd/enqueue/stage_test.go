@@ -194,7 +194,7 @@ func (s *stage) ended(id string, r record.Record) {
 // settle ends up to n recipients of a running campaign, in the way that outcome says.
 func (s *stage) settle(campaign string, n int, outcome func(ledger.Row) ledger.Outcome) {
 	s.t.Helper()
-	batch, err := s.ledgers.TakeForCall(s.t.Context(), campaign, n, time.Minute, 0, ledger.InBulk)
+	batch, err := s.ledgers.TakeForCall(s.t.Context(), campaign, n, time.Minute, 0, ledger.Waiting)
 	testkit.NoError(s.t, err)
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {

@@ -167,7 +167,7 @@ func (s *stage) steady(text string) string {
 // refusal is what Clerk says of a recipient that it refuses.
 func refusal(code string) fate.Failure {
 	return fate.Failure{
-		Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: "Clerk says " + code, TraceID: "trace-1",
+		Reason: fate.ReasonRejected, HTTPStatus: 422, Code: code, Message: "Clerk says " + code, TraceID: "trace-1",
 	}
 }
 

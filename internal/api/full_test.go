@@ -19,7 +19,7 @@ func TestARedisThatIsFullIsTold(t *testing.T) {
 	s.call(people, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nbob@example.com\n")).is(202)
 	testkit.NoError(t, s.desk.DeadLetters.Put(t.Context(), deadletter.Entry{
 		ID: "one", TaskID: "one", Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: "ada@example.com",
-		Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now(),
+		Failure: fate.Failure{Reason: fate.ReasonRejected}, FailedAt: time.Now(),
 		Payload: []byte(`{"v":1,"email_address":"ada@example.com"}`),
 	}))
 	testkit.NoError(t, s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())

@@ -25,7 +25,7 @@ func (s *stage) die(id string, body object) {
 	s.t.Helper()
 	ctx, queue := s.t.Context(), queues.Name(tasks.DefaultNamespace, queues.Interactive)
 	failure := fate.Failure{
-		Reason: fate.Rejected, HTTPStatus: 422, Code: "form_param_format_invalid", Message: "ada@example.com is invalid",
+		Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_param_format_invalid", Message: "ada@example.com is invalid",
 	}
 	address := body["email_address"].(string)
 	payload, err := json.Marshal(tasks.NewInvitePayload(tasks.Recipient{EmailAddress: address}, 1))
@@ -168,7 +168,7 @@ func (s *stage) many(n int) {
 		for i := range n {
 			id, at := fmt.Sprint("m", i), time.UnixMilli(int64(1_700_000_000_000+i)).UTC()
 			text, err := json.Marshal(deadletter.Entry{
-				ID: id, TaskID: id, Type: tasks.TypeInvite, FailedAt: at, Failure: fate.Failure{Reason: fate.Rejected},
+				ID: id, TaskID: id, Type: tasks.TypeInvite, FailedAt: at, Failure: fate.Failure{Reason: fate.ReasonRejected},
 			})
 			if err != nil {
 				return err

@@ -71,13 +71,13 @@ func (c *Caller) Do(ctx context.Context, kind policy.Call, send func(ctx context
 	return flight.do(send)
 }
 
-// Probe makes a cheap call that finds out whether Clerk takes the key. The gate does not hold it back.
-func (c *Caller) Probe(ctx context.Context, ask func(ctx context.Context) error) error {
+// CheckKey makes a cheap call that finds out whether Clerk takes the key. The gate does not hold it back.
+func (c *Caller) CheckKey(ctx context.Context, ask func(ctx context.Context) error) error {
 	flight, err := c.permitted(ctx, policy.Read, func(time.Time) {})
 	if err != nil {
 		return err
 	}
-	flight.probe = true
+	flight.checksKey = true
 	_, err = flight.do(ask)
 	return err
 }
@@ -94,7 +94,7 @@ func (c *Caller) Begin(ctx context.Context, kind policy.Call, told func(next tim
 		if err != nil {
 			return nil, err
 		}
-		if c.Gate.Open() && !c.Rests(kind) {
+		if c.Gate.Open() && !c.HeldByRestore(kind) {
 			flight.timing.Permit = time.Since(start)
 			return flight, nil
 		}
@@ -102,13 +102,13 @@ func (c *Caller) Begin(ctx context.Context, kind policy.Call, told func(next tim
 	}
 }
 
-// Rests tells whether calls of a kind wait because Redis was restored from a copy.
-func (c *Caller) Rests(kind policy.Call) bool {
+// HeldByRestore tells whether calls of a kind wait because Redis was restored from a copy.
+func (c *Caller) HeldByRestore(kind policy.Call) bool {
 	return c.Restored != nil && kind != policy.Read && !c.Restored.Open()
 }
 
 func (c *Caller) waitForGates(ctx context.Context, kind policy.Call) error {
-	if c.Rests(kind) {
+	if c.HeldByRestore(kind) {
 		if err := c.Restored.wait(ctx); err != nil {
 			return err
 		}
@@ -138,17 +138,17 @@ func (c *Caller) permitted(ctx context.Context, kind policy.Call, told func(next
 
 // Flight is a call that has its permit, from then until its answer.
 type Flight struct {
-	c      *Caller
-	kind   policy.Call
-	own    string // the limit that a 429 is about
-	permit *ratelimit.Permit
-	probe  bool
-	ctx    context.Context
-	cancel context.CancelFunc
-	began  time.Time
-	timing Timing
-	who    Party
-	landed bool
+	c         *Caller
+	kind      policy.Call
+	own       string // the limit that a 429 is about
+	permit    *ratelimit.Permit
+	checksKey bool
+	ctx       context.Context
+	cancel    context.CancelFunc
+	began     time.Time
+	timing    Timing
+	who       Party
+	landed    bool
 	// suspended means that calls of the kind rest because of this one.
 	suspended bool
 }
@@ -203,7 +203,7 @@ func (f *Flight) Land(answer error) Timing {
 		f.c.Gate.answered(outcome != clerkclient.Unauthorized)
 	}
 	f.giveBack(answer)
-	if !f.probe && !errors.Is(answer, ErrNothingSent) {
+	if !f.checksKey && !errors.Is(answer, ErrNothingSent) {
 		f.c.observe(f.kind, f.timing, answer)
 	}
 	return f.timing
@@ -298,7 +298,7 @@ func (f *Flight) failure(refusal *clerkclient.Error) ratelimit.Failure {
 	}
 	switch {
 	case refusal.Reach == clerkclient.ReachInstance:
-		failure.Breaker = ratelimit.Breaker{Parties: 2, Quiet: fate.Lately, Few: 2, Many: 2}
+		failure.Breaker = ratelimit.Breaker{Parties: 2, Quiet: fate.ServedLately, Few: 2, Many: 2}
 		failure.Asked = oneByOne
 	case refusal.Reach == clerkclient.ReachUnknown:
 		failure.Most = policy.UnknownMost

@@ -152,7 +152,7 @@ func TestWhatBecameOfEverybody(t *testing.T) {
 	d, _ := setup(t)
 	const n = 2*lookedUp + 3
 	d.campaign(t, "spring", n)
-	batch, err := d.ledgers.TakeForCall(t.Context(), "spring", n/2, time.Minute, 0, ledger.InBulk)
+	batch, err := d.ledgers.TakeForCall(t.Context(), "spring", n/2, time.Minute, 0, ledger.Waiting)
 	must(t, err)
 	var outcomes []ledger.Outcome
 	for i, row := range batch.Rows {

@@ -113,7 +113,7 @@ func TestErasuresAreRepeatedWhereverAnAddressStands(t *testing.T) {
 		"garbage": func(t *testing.T, d *Desk) {
 			must(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{
 				ID: "1", TaskID: "1", Type: tasks.TypeInvite, FailedAt: time.Now(),
-				Failure: fate.Failure{Reason: fate.Invalid, Code: "invalid_payload"},
+				Failure: fate.Failure{Reason: fate.ReasonInvalid, Code: "invalid_payload"},
 				Payload: []byte("to: <bulk1@example.com>, bulk2@example.com."),
 			}))
 		},

@@ -57,7 +57,7 @@ func withLetters(t *testing.T, n int) (*desk.Desk, *redis.Client) {
 		id := fmt.Sprint("t", i)
 		testkit.NoError(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{
 			ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: addressOf(i),
-			Failure:  fate.Failure{Reason: fate.Rejected, Code: "taken"},
+			Failure:  fate.Failure{Reason: fate.ReasonRejected, Code: "taken"},
 			FailedAt: time.Now().Add(-time.Minute + time.Duration(i)*time.Millisecond),
 			Payload:  fmt.Appendf(nil, `{"v":1,"enqueued_at":1,"email_address":%q}`, addressOf(i)),
 		}))

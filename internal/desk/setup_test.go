@@ -49,6 +49,6 @@ func (d *Desk) letter(t *testing.T, id, campaign, code string) {
 	t.Helper()
 	must(t, d.DeadLetters.Put(t.Context(), deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeRevoke, Campaign: campaign, FailedAt: time.Now().UTC(),
-		Failure: fate.Failure{Reason: fate.Rejected, Code: code}, Payload: []byte("{}"),
+		Failure: fate.Failure{Reason: fate.ReasonRejected, Code: code}, Payload: []byte("{}"),
 	}))
 }

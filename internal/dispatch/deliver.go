@@ -206,7 +206,7 @@ func (l *load) claim() {
 		w.result.Claim = claims[i]
 	}
 	l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool {
-		if w.result.Claim.Verdict == fate.Granted {
+		if w.result.Claim.Verdict == fate.VerdictGranted {
 			l.add(w.Recipient, &w.result.Answer)
 			return false
 		}
@@ -258,7 +258,7 @@ func (l *load) add(r Recipient, answer *fate.Answer) {
 	if slices.ContainsFunc(l.recipients, func(other Recipient) bool { return other.folded == r.folded }) {
 		return
 	}
-	*answer = fate.Answer{Kind: fate.Lost, Own: true, Failure: call.Panicked()}
+	*answer = fate.Answer{Kind: fate.KindLost, Own: true, Failure: call.Panicked()}
 	l.recipients, l.answers = append(l.recipients, r), append(l.answers, answer)
 }
 
@@ -299,33 +299,42 @@ func (l *load) handBack() error {
 		delivery.endTaking()
 		delivery.Probe = l.flight.Probes()
 		delivery.feed.calls.Go(func() { delivery.feed.finish(delivery) })
-		delivery.feed.calls.Done()
+		delivery.feed.calls.Done() // as it was chosen
 	}
 	return nil
 }
 
-// tell tells a waiter what became of its recipient, or lets it wait for another call and gives its claim back.
+// tell tells a waiter what became of its recipient, or lets it wait for another call.
 func (l *load) tell(w *waiter) {
-	if w.result.Answer.Kind == fate.ForAnother && !l.d.caller.Policy.LooksUp() {
+	if w.result.Answer.Kind == fate.KindForAnother && !l.d.caller.Policy.LooksUp() {
 		w.result.Answer.Alone = true // a call of its own costs no permit, and nobody's fault delays it again
 	}
-	if w.result.Answer.Kind != fate.NothingYet {
+	if w.result.Answer.Kind != fate.KindNothingYet {
 		w.told <- w.result
 		return
 	}
-	defer l.d.change(func() {
-		if w.leaving {
+	defer l.waitAgain(w) // also if giving the claim back panics
+	l.release(w)
+}
+
+// waitAgain lets a waiter wait for another call.
+func (l *load) waitAgain(w *waiter) {
+	l.d.change(func() {
+		switch {
+		case w.leaving:
 			w.told <- nothingYet
-			return
-		}
-		if l.flight.Probes() {
+		case l.flight.Probes():
 			l.d.waiters = append(l.d.waiters, w) // the next probe is for somebody else
-			return
+		default:
+			l.d.waiters = append([]*waiter{w}, l.d.waiters...) // before all others
 		}
-		l.d.waiters = append([]*waiter{w}, l.d.waiters...) // before all others
 	})
+}
+
+// release gives the claim of a waiter back, if it has one: no call was made.
+func (l *load) release(w *waiter) {
 	claim := w.result.Claim
-	if claim.Verdict != fate.Granted {
+	if claim.Verdict != fate.VerdictGranted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), policy.SettleGrace)

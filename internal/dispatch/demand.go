@@ -57,7 +57,7 @@ func (d *Dispatcher) demandOfWaiters(
 		}
 	}
 	if !d.caller.Policy.LooksUp() {
-		together, gathering, recheck := gather(sharing, now)
+		together, gathering, recheck := ridersWhenFree(sharing, now)
 		calls[kind] -= together + gathering
 		return together, nil, recheck
 	}
@@ -69,7 +69,7 @@ func (d *Dispatcher) demandOfWaiters(
 	if d.queues[policy.Bulk].isBlocked(now) {
 		calls[policy.Create] = len(d.waiters)
 	}
-	riders, recheck := company(sharing, now)
+	riders, recheck := ridersWhenScarce(sharing, now)
 	if len(riders)%policy.BulkSize > 0 { // a kept single for each, unless that takes long
 		calls[policy.Create] = len(d.waiters)
 		if d.queues[policy.Create].blocked.Sub(now) <= policy.ShortWait {
@@ -87,25 +87,25 @@ func (d *Dispatcher) demandOfWaiters(
 	return together, lookUp, recheck
 }
 
-// company gives those of some waiters who may share bulks now: as many as fill them or, if company has not come, the
-// few that there are. If these still wait for it, it gives nobody, and after how long to look again. The oldest come
-// first.
-func company(sharing []*waiter, now time.Time) (riders []*waiter, recheck time.Duration) {
+// ridersWhenScarce gives those of some waiters who may share bulks now: as many as fill them or, if company has not
+// come, the few that there are. If these still wait for it, it gives nobody, and after how long to look again. The
+// oldest come first.
+func ridersWhenScarce(sharing []*waiter, now time.Time) (riders []*waiter, recheck time.Duration) {
 	if full := len(sharing) / policy.BulkSize * policy.BulkSize; full > 0 || len(sharing) == 0 {
 		return sharing[:full], 0
 	}
-	if left := policy.Gather - now.Sub(sharing[0].since); left > 0 {
+	if left := policy.ScarceCompany - now.Sub(sharing[0].since); left > 0 {
 		return nil, left
 	}
 	return sharing, 0
 }
 
-// gather tells how many waiters share calls where bulks have no limit, which are every ten, how many of the others
-// still wait for company, and after how long to look again. The oldest come first.
-func gather(sharing []*waiter, now time.Time) (together, gathering int, recheck time.Duration) {
+// ridersWhenFree tells how many waiters share calls where bulks have no limit, which are every ten, how many of the
+// others still wait for company, and after how long to look again. The oldest come first.
+func ridersWhenFree(sharing []*waiter, now time.Time) (together, gathering int, recheck time.Duration) {
 	together = len(sharing) / policy.BulkSize * policy.BulkSize
 	for i, w := range sharing[together:] {
-		if left := policy.Company - now.Sub(w.since); left > 0 {
+		if left := policy.FreeCompany - now.Sub(w.since); left > 0 {
 			return together, len(sharing) - together - i, left
 		}
 	}

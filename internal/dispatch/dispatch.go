@@ -36,7 +36,7 @@ type Intents interface {
 
 // Ledgers gives out recipients of campaigns for a call and claims their addresses.
 type Ledgers interface {
-	TakeForCall(ctx context.Context, campaign string, n int, within, margin time.Duration, from ...ledger.Travel) (
+	TakeForCall(ctx context.Context, campaign string, n int, within, margin time.Duration, from ...ledger.List) (
 		ledger.Batch, error)
 }
 
@@ -115,7 +115,7 @@ func (d *Dispatcher) Send(ctx context.Context, r Recipient, wish intent.Wish) (R
 		})
 		result = <-w.told // a call that it is in ends by itself
 	}
-	if result.Answer.Kind == fate.NothingYet {
+	if result.Answer.Kind == fate.KindNothingYet {
 		return Result{}, w.waited, ctx.Err()
 	}
 	return result, w.waited, nil
@@ -130,7 +130,7 @@ func (d *Dispatcher) newWaiter(r Recipient, wish intent.Wish) *waiter {
 }
 
 // nothingYet is the result of a waiter whose task has given up.
-var nothingYet = Result{Answer: fate.Answer{Kind: fate.NothingYet}}
+var nothingYet = Result{Answer: fate.Answer{Kind: fate.KindNothingYet}}
 
 // leave takes a waiter out of those in no call, if it is there.
 func (d *Dispatcher) leave(w *waiter) bool {

@@ -43,7 +43,7 @@ func TestABurstOfInvitesFitsIntoBothBudgets(t *testing.T) {
 	clerk := &fakeClerk{}
 	d := setup(t, clerk, 20, 4)
 	for _, a := range sendAll(t, d, people(t, "p", 20+4*10-4)) { // kept singles: 4
-		if a.err != nil || a.Answer.Kind != fate.Created || a.Answer.InvitationID == "" {
+		if a.err != nil || a.Answer.Kind != fate.KindCreated || a.Answer.InvitationID == "" {
 			t.Errorf("%+v", a)
 		}
 	}
@@ -83,11 +83,11 @@ func TestWithoutALimitOfBulksTenThatWaitShareACall(t *testing.T) {
 	for _, w := range waiters {
 		result := <-w.told
 		kinds[result.Answer.Kind]++
-		if result.Answer.Kind == fate.ForAnother && !result.Answer.Alone {
+		if result.Answer.Kind == fate.KindForAnother && !result.Answer.Alone {
 			t.Errorf("%s may share another call after one that was refused", w.folded)
 		}
 	}
-	if want := map[fate.Kind]int{fate.Created: 17, fate.ForAnother: 10}; !maps.Equal(kinds, want) {
+	if want := map[fate.Kind]int{fate.KindCreated: 17, fate.KindForAnother: 10}; !maps.Equal(kinds, want) {
 		t.Errorf("the answers are %v, want %v", kinds, want)
 	}
 	if len(clerk.bulks) != 2 || len(clerk.singles) != 7 || clerk.lookUps > 0 {
@@ -114,9 +114,9 @@ func TestWithoutALimitOfBulksInvitesWaitAMomentForCompany(t *testing.T) {
 		after, again  time.Duration
 		singles, bulk int
 	}{
-		{0, policy.Company, 1, 0},
-		{policy.Company - 1, 1, 1, 0},
-		{policy.Company, 0, policy.BulkSize, 0},
+		{0, policy.FreeCompany, 1, 0},
+		{policy.FreeCompany - 1, 1, 1, 0},
+		{policy.FreeCompany, 0, policy.BulkSize, 0},
 	} {
 		calls, _, again := d.demand(came.Add(at.after))
 		if calls[policy.Create] != at.singles || calls[policy.Bulk] != at.bulk || again != at.again {
@@ -326,7 +326,7 @@ type slowLedgers struct {
 	within []time.Duration
 }
 
-func (s *slowLedgers) TakeForCall(_ context.Context, _ string, n int, within, _ time.Duration, _ ...ledger.Travel) (
+func (s *slowLedgers) TakeForCall(_ context.Context, _ string, n int, within, _ time.Duration, _ ...ledger.List) (
 	batch ledger.Batch, err error,
 ) {
 	s.taken, s.within = append(s.taken, n), append(s.within, within)
@@ -415,7 +415,7 @@ func TestAPanicFailsTheCallAndNothingElse(t *testing.T) {
 	t.Parallel()
 	clerk := &fakeClerk{answer: func([]string) error { panic("secret") }}
 	d := setup(t, clerk, 100, 25)
-	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.Kind != fate.Lost ||
+	if a := sendAll(t, d, people(t, "p", 1))[0]; a.err != nil || a.Answer.Kind != fate.KindLost ||
 		a.Answer.Failure.Code != "panic" {
 		t.Errorf("%+v", a)
 	}
@@ -545,7 +545,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 	busy := 0
 	for _, a := range sendAll(t, d, people(t, "p", 7)) {
 		switch {
-		case a.Claim.Verdict == fate.Busy: // its claim stands until the deadline of the call
+		case a.Claim.Verdict == fate.VerdictBusy: // its claim stands until the deadline of the call
 			busy++
 		case a.err != nil || a.Answer.InvitationID == "":
 			t.Errorf("%+v", a)
@@ -562,7 +562,7 @@ func TestWhenHandingBackPanicsTheOthersAreTold(t *testing.T) {
 		defer d.mu.Unlock()
 		return d.queues[policy.Bulk].flying == 0
 	})
-	if l.results[0].Kind != fate.NothingYet {
+	if l.results[0].Kind != fate.KindNothingYet {
 		t.Errorf("the campaign was told %+v of a throttled call", l.results[0])
 	}
 }
@@ -620,7 +620,7 @@ func TestWhoIsInNoCallIsHandedBack(t *testing.T) {
 	if len(results) != 3 || results[0].InvitationID == "" || len(clerk.bulks) != 1 || len(clerk.bulks[0]) != 1 {
 		t.Fatalf("%+v after %v", results, clerk.bulks)
 	}
-	if results[1].Kind != fate.NothingYet || !results[1].Alone || results[2].Kind != fate.Unreadable {
+	if results[1].Kind != fate.KindNothingYet || !results[1].Alone || results[2].Kind != fate.KindUnreadable {
 		t.Errorf("%+v", results)
 	}
 	if r := delivery.Recipients[2]; r.EmailAddress != "bad" {

@@ -65,11 +65,11 @@ func (d *Dispatcher) Open(campaign string, finish func(*Delivery)) *Feed {
 
 func (d *Dispatcher) newFeed(campaign string, finish func(*Delivery)) *Feed {
 	f := &Feed{d: d, campaign: campaign, finish: finish}
-	together := []ledger.Travel{ledger.Ready}
+	together := []ledger.List{ledger.Ready}
 	if !d.caller.Policy.LooksUp() {
-		together = append(together, ledger.InBulk)
+		together = append(together, ledger.Waiting)
 	}
-	f.alone, f.together = f.batcher(ledger.Singly), f.batcher(together...)
+	f.alone, f.together = f.batcher(ledger.Singles), f.batcher(together...)
 	return f
 }
 
@@ -112,7 +112,7 @@ type takeRequest struct {
 
 // batcher takes recipients from some lists of the ledger, in one step for all calls that wait for theirs. The claims
 // last until the last of these calls must have ended.
-func (f *Feed) batcher(from ...ledger.Travel) *call.Batcher[*takeRequest] {
+func (f *Feed) batcher(from ...ledger.List) *call.Batcher[*takeRequest] {
 	return call.NewBatcher(f.d.caller.Log, takenAtOnce, func(calls []*takeRequest) error {
 		last, n := calls[0], 0
 		for _, c := range calls {

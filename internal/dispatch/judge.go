@@ -23,7 +23,7 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 			ids[tasks.FoldAddress(inv.EmailAddress)] = inv.ID
 		}
 		for i, r := range recipients {
-			answers[i] = fate.Answer{Kind: fate.Created, InvitationID: ids[r.folded]}
+			answers[i] = fate.Answer{Kind: fate.KindCreated, InvitationID: ids[r.folded]}
 		}
 		return answers
 	}
@@ -40,7 +40,7 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 	alone := forSome && !slices.ContainsFunc(recipients, named)
 	for i, r := range recipients {
 		if forSome && !named(r) {
-			answers[i] = fate.Answer{Kind: fate.ForAnother, Alone: alone}
+			answers[i] = fate.Answer{Kind: fate.KindForAnother, Alone: alone}
 			continue
 		}
 		answers[i] = fate.Answer{
@@ -55,15 +55,15 @@ func judge(recipients []Recipient, made []clerkclient.Invitation, err error) []f
 func kindOf(refusal *clerkclient.Error) fate.Kind {
 	switch {
 	case call.HeldBack(refusal.Outcome):
-		return fate.NothingYet // nothing is wrong with them
+		return fate.KindNothingYet // nothing is wrong with them
 	case refusal.Outcome == clerkclient.Rejected && refusal.Reach == clerkclient.ReachRequest:
-		return fate.Refused
+		return fate.KindRefused
 	case refusal.Outcome == clerkclient.Rejected:
-		return fate.Doubted
+		return fate.KindDoubted
 	case !refusal.Sent:
-		return fate.NotSent
+		return fate.KindNotSent
 	}
-	return fate.Lost
+	return fate.KindLost
 }
 
 // answered tells whether a call failed with a complete answer of Clerk's own. Answers of others on the way (502, 504)

@@ -18,10 +18,10 @@ func TestJudge(t *testing.T) {
 	}
 	instance, unknown := rejected(), rejected()
 	instance.Reach, unknown.Reach = clerkclient.ReachInstance, clerkclient.ReachUnknown
-	doubted := fate.Answer{Kind: fate.Doubted}
-	again, another := fate.Answer{Kind: fate.NothingYet}, fate.Answer{Kind: fate.ForAnother}
-	refused, alone := fate.Answer{Kind: fate.Refused}, fate.Answer{Kind: fate.ForAnother, Alone: true}
-	lost, unsent := fate.Answer{Kind: fate.Lost}, fate.Answer{Kind: fate.NotSent}
+	doubted := fate.Answer{Kind: fate.KindDoubted}
+	again, another := fate.Answer{Kind: fate.KindNothingYet}, fate.Answer{Kind: fate.KindForAnother}
+	refused, alone := fate.Answer{Kind: fate.KindRefused}, fate.Answer{Kind: fate.KindForAnother, Alone: true}
+	lost, unsent := fate.Answer{Kind: fate.KindLost}, fate.Answer{Kind: fate.KindNotSent}
 	failed := func(sent bool) error { return &clerkclient.Error{Outcome: clerkclient.Transient, Sent: sent} }
 	for name, c := range map[string]struct {
 		n    int
@@ -45,7 +45,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for i, got := range judge(people(t, "p", c.n), nil, c.err) {
-				instance := c.want[i].Kind == fate.Doubted && c.err == instance
+				instance := c.want[i].Kind == fate.KindDoubted && c.err == instance
 				if got.Kind != c.want[i].Kind || got.Alone != c.want[i].Alone || got.Instance != instance {
 					t.Errorf("number %d: %+v, want %+v", i, got, c.want[i])
 				}
@@ -63,7 +63,7 @@ func TestAnErrorThatIsNotClerksMayHaveBeenSent(t *testing.T) {
 			&clerkclient.Error{Outcome: clerkclient.Transient}},
 	} {
 		for _, err := range errs {
-			if got := judge(people(t, "p", 1), nil, err)[0].Kind == fate.Lost; got != want {
+			if got := judge(people(t, "p", 1), nil, err)[0].Kind == fate.KindLost; got != want {
 				t.Errorf("%v: counts as lost: %t, want %t", err, got, want)
 			}
 		}
@@ -91,7 +91,7 @@ func TestOnlyWhatClerkHasAnsweredMayBeRepeatedAtOnce(t *testing.T) {
 	} {
 		c.err.Outcome, c.err.Sent = clerkclient.Transient, true
 		for _, got := range judge(people(t, "p", c.n), nil, &c.err) {
-			if got.Kind != fate.Lost || got.Answered != c.want || got.Shared != (c.n > 1) {
+			if got.Kind != fate.KindLost || got.Answered != c.want || got.Shared != (c.n > 1) {
 				t.Errorf("%s: %+v", name, got)
 			}
 		}

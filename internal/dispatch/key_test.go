@@ -36,7 +36,7 @@ func TestTheGateHoldsCallsBackWhileTheKeyIsRefused(t *testing.T) {
 	}
 	refused := clerk.singleCalls()
 	refusing.Store(false)
-	if err := d.caller.Probe(t.Context(), func(context.Context) error { return nil }); err != nil {
+	if err := d.caller.CheckKey(t.Context(), func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if a := <-sent; a.Answer.InvitationID == "" {

@@ -196,13 +196,13 @@ type ledgers struct {
 }
 
 // TakeForCall takes from the list of that name.
-func (l *ledgers) TakeForCall(_ context.Context, name string, n int, _, _ time.Duration, from ...ledger.Travel) (
+func (l *ledgers) TakeForCall(_ context.Context, name string, n int, _, _ time.Duration, from ...ledger.List) (
 	ledger.Batch, error,
 ) {
 	l.mu.Lock()
 	campaign := l.lists[name]
 	l.mu.Unlock()
-	return campaign.take(n, slices.Contains(from, ledger.Singly))
+	return campaign.take(n, slices.Contains(from, ledger.Singles))
 }
 
 // list is a campaign whose driver only counts.

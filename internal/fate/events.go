@@ -10,11 +10,11 @@ type Verdict string
 
 // The verdicts.
 const (
-	Granted Verdict = "ok"     // the call may be made
-	Busy    Verdict = "busy"   // another recipient's intent for the address is open
-	Unsure  Verdict = "unsure" // an earlier call's outcome is unknown, or Redis may have lost it
-	Ended   Verdict = "ended"  // the task has ended before
-	Erased  Verdict = "erased" // the address was forgotten on request
+	VerdictGranted Verdict = "ok"     // the call may be made
+	VerdictBusy    Verdict = "busy"   // another recipient's intent for the address is open
+	VerdictUnsure  Verdict = "unsure" // an earlier call's outcome is unknown, or Redis may have lost it
+	VerdictEnded   Verdict = "ended"  // the task has ended before
+	VerdictErased  Verdict = "erased" // the address was forgotten on request
 )
 
 // A recipient asks for a busy address again after at least busyMin and at most busyMax.
@@ -26,11 +26,11 @@ const (
 // AfterVerdict decides when no call is granted. Again is when it makes sense to ask for a busy address again.
 func (k Known) AfterVerdict(verdict Verdict, again time.Duration) Decision {
 	switch verdict {
-	case Busy:
+	case VerdictBusy:
 		return k.wait(Send, min(max(again, busyMin), busyMax), IntentUnchanged)
-	case Ended:
+	case VerdictEnded:
 		return k.decide(Leave, IntentUnchanged)
-	case Erased:
+	case VerdictErased:
 		return k.decide(Cancelled, IntentUnchanged)
 	}
 	return k.decide(Ask, IntentUnchanged)
@@ -41,14 +41,14 @@ type Kind string
 
 // The kinds of answers.
 const (
-	Created    Kind = "created"     // the call created the invitation
-	NothingYet Kind = "nothing yet" // the call created nothing and says nothing about the recipient
-	ForAnother Kind = "for another" // the call was refused for another recipient's sake
-	Refused    Kind = "refused"     // Clerk refused the recipient
-	Doubted    Kind = "doubted"     // Clerk refused the call, alone, and nobody knows whether it would refuse others
-	NotSent    Kind = "not sent"    // the call failed before it reached Clerk
-	Lost       Kind = "lost"        // the call failed, and may have created the invitation all the same
-	Unreadable Kind = "unreadable"  // what is stored of the recipient cannot be read, so it was in no call
+	KindCreated    Kind = "created"     // the call created the invitation
+	KindNothingYet Kind = "nothing yet" // the call created nothing and says nothing about the recipient
+	KindForAnother Kind = "for another" // the call was refused for another recipient's sake
+	KindRefused    Kind = "refused"     // Clerk refused the recipient
+	KindDoubted    Kind = "doubted"     // Clerk refused the call, alone, and nobody knows whether it would refuse others
+	KindNotSent    Kind = "not sent"    // the call failed before it reached Clerk
+	KindLost       Kind = "lost"        // the call failed, and may have created the invitation all the same
+	KindUnreadable Kind = "unreadable"  // what is stored of the recipient cannot be read, so it was in no call
 )
 
 // Answer is what became of one recipient in a call.
@@ -65,32 +65,32 @@ type Answer struct {
 
 // UnreadableAnswer is the answer for a recipient that cannot be read.
 func UnreadableAnswer(why string) Answer {
-	return Answer{Kind: Unreadable, Failure: Failure{Code: "invalid_recipient", Message: why}}
+	return Answer{Kind: KindUnreadable, Failure: Failure{Code: "invalid_recipient", Message: why}}
 }
 
 // AfterAnswer decides after a call. Backoff is the wait before another attempt, if one follows.
 func (k Known) AfterAnswer(a Answer, backoff time.Duration, rules Rules) Decision {
-	k.Alone, k.Answered = k.Alone || a.Alone, false
+	k.Alone, k.MayRepeat = k.Alone || a.Alone, false
 	switch a.Kind {
-	case Created:
+	case KindCreated:
 		return k.sent(a.InvitationID, false, IntentMade)
-	case ForAnother:
+	case KindForAnother:
 		k.ForAnother = k.secondRefused() // so nothing has to be waited for
 		return k.decide(Ask, IntentUnknown)
-	case Refused:
+	case KindRefused:
 		return k.refused(a.Failure)
-	case Doubted:
+	case KindDoubted:
 		return k.doubted(a, backoff)
-	case NotSent:
+	case KindNotSent:
 		k.failed(a)
 		return k.wait(Ask, backoff, k.release())
-	case Lost: // even the last attempt is asked about
+	case KindLost: // even the last attempt is asked about
 		k.failed(a)
-		k.Answered = a.Answered && k.secondRefused() && !rules.WaitsAlways
-		k.Alone = k.Alone || k.Answered
+		k.MayRepeat = a.Answered && k.secondRefused() && !rules.WaitsAlways
+		k.Alone = k.Alone || k.MayRepeat
 		return k.wait(Ask, backoff, IntentUnknown)
-	case Unreadable:
-		return k.dead(a.Failure, Invalid, k.release())
+	case KindUnreadable:
+		return k.dead(a.Failure, ReasonInvalid, k.release())
 	}
 	return k.decide(Send, k.release())
 }
@@ -106,7 +106,7 @@ func (k Known) refused(refusal Failure) Decision {
 		k.Refusal, k.Doubt, k.Foreign = &refusal, nil, true
 		return k.decide(Overcome, IntentUnknown)
 	}
-	return k.dead(refusal, Rejected, k.release())
+	return k.dead(refusal, ReasonRejected, k.release())
 }
 
 // sharedFailures is after how many shared calls that failed a recipient goes alone: if it is the cause, it costs its
@@ -162,7 +162,7 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 		k.Refusal, k.Doubt = l.Refusal, nil
 		return k.decide(Ask, IntentUnchanged)
 	case !k.overcomes(*l.Refusal):
-		return k.dead(*l.Refusal, Rejected, IntentUnchanged)
+		return k.dead(*l.Refusal, ReasonRejected, IntentUnchanged)
 	case k.OnDuplicate == Accept && l.PendingID != "":
 		return k.sent(l.PendingID, true, IntentUnchanged)
 	}
@@ -200,7 +200,7 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 	if k.Intent.Restored {
 		k.Foreign = false
 		if why := k.unknowable(); why != "" {
-			d := k.dead(Failure{Code: CodeRestored, Message: why}, Rejected, IntentAbsent)
+			d := k.dead(Failure{Code: CodeRestored, Message: why}, ReasonRejected, IntentAbsent)
 			d.Revoked = k.Gone
 			return d
 		}
@@ -245,8 +245,8 @@ func (k Known) absent(rules Rules) Decision {
 	switch {
 	case wait <= 0 || k.ForAnother && !recordLost:
 		return k.uninvited(rules, IntentAbsent)
-	case !k.Stopped && (k.Answered || recordLost && k.secondRefused()) && k.Refusal == nil:
-		if d := k.uninvited(rules, IntentAnswered); d.Next == Send {
+	case !k.Stopped && (k.MayRepeat || recordLost && k.secondRefused()) && k.Refusal == nil:
+		if d := k.uninvited(rules, IntentProvisional); d.Next == Send {
 			return d
 		}
 	}
@@ -266,14 +266,14 @@ func (k Known) uninvited(rules Rules, intent End) Decision {
 		k.Foreign = true
 		return k.decide(Overcome, IntentUnchanged)
 	case k.Refusal != nil:
-		return k.dead(*k.Refusal, Rejected, intent)
+		return k.dead(*k.Refusal, ReasonRejected, intent)
 	case rules.exhausted(k.Attempts) && len(k.History) > 0:
 		last := len(k.History) - 1
 		cause := k.History[last].Failure
 		k.History = slices.Clone(k.History[:last]) // the cause is written by itself
-		return k.dead(cause, Exhausted, intent)
+		return k.dead(cause, ReasonExhausted, intent)
 	}
-	k.ForAnother, k.Answered = false, false
+	k.ForAnother, k.MayRepeat = false, false
 	return k.decide(Send, intent)
 }
 
@@ -299,9 +299,9 @@ func (k *Known) weigh(rules Rules) {
 	}
 }
 
-// Lately is how long before a refusal about the instance somebody else may have been served for it to be the
+// ServedLately is how long before a refusal about the instance somebody else may have been served for it to be the
 // recipient's own, if it comes again and nobody else gets one.
-const Lately = time.Minute
+const ServedLately = time.Minute
 
 // judgeDoubt believes a refusal of the recipient if somebody else was served after it, or when it comes again: at once
 // if no table knows it, and else if somebody was served lately. Otherwise the recipient is sent again. That shows
@@ -310,16 +310,16 @@ func (k Known) judgeDoubt(intent End) Decision {
 	own := k.Doubt.Times > 1
 	if k.Doubt.Instance {
 		served := func(since time.Time) bool { return k.Service != nil && k.Service.SucceededAfter(since) }
-		own = served(k.Doubt.Since) || own && served(k.Doubt.Since.Add(-Lately))
+		own = served(k.Doubt.Since) || own && served(k.Doubt.Since.Add(-ServedLately))
 		if k.Service != nil && k.Service.DownAt(k.Doubt.Since) {
 			own, k.Doubt = false, nil
 		}
 	}
 	if own {
 		k.Attempts += k.Doubt.Times
-		return k.dead(*k.Refusal, Rejected, intent)
+		return k.dead(*k.Refusal, ReasonRejected, intent)
 	}
-	k.Refusal, k.ForAnother, k.Answered = nil, false, false
+	k.Refusal, k.ForAnother, k.MayRepeat = nil, false, false
 	return k.decide(Send, intent)
 }
 
@@ -339,6 +339,21 @@ func (k Known) BeforeOvercoming(poll time.Duration) (d Decision, held bool) {
 	return Decision{}, false
 }
 
+// AfterPending decides by the pending invitations of the address, the newest first, which another one than the
+// recipient's calls has made. Ours means that a lost call may have made one of them all the same, which Clerk's list
+// showed late. It returns true if they are to be revoked.
+func (k Known) AfterPending(pending []string, ours bool) (d Decision, revoke bool) {
+	switch {
+	case ours && len(k.History) > 0:
+		return k.AfterTakeover(), false
+	case k.OnDuplicate == Resend:
+		return Decision{}, true
+	case len(pending) > 0:
+		return k.sent(pending[0], true, k.ifOpen(IntentRefused)), false
+	}
+	return k.AfterOvercoming(Way{Refusal: k.Refusal}, nil, 0), false // what stands in the way is not pending
+}
+
 // AfterTakeover decides when another run has changed the intent since this one decided to overcome a duplicate. What
 // is pending at Clerk may be that run's own invitation, so nothing is revoked.
 func (k Known) AfterTakeover() Decision {
@@ -348,9 +363,8 @@ func (k Known) AfterTakeover() Decision {
 
 // Way is what could be done about the invitation in the way.
 type Way struct {
-	Accepted string   // the pending invitation that counts as the recipient's from now on
-	Refusal  *Failure // why nothing can be done
-	Revoked  []string // the invitations that are out of the way
+	Refusal *Failure // why nothing can be done
+	Revoked []string // the invitations that are out of the way
 }
 
 // AfterOvercoming decides after the invitation in the way was dealt with. With an error Clerk could not be asked;
@@ -360,10 +374,8 @@ func (k Known) AfterOvercoming(way Way, err error, backoff time.Duration) Decisi
 	case err != nil:
 		k.Unanswered++
 		return k.wait(Overcome, backoff, IntentUnchanged)
-	case way.Accepted != "":
-		return k.sent(way.Accepted, true, k.ifOpen(IntentRefused))
 	case way.Refusal != nil:
-		return k.dead(*way.Refusal, Rejected, k.ifOpen(IntentAbsent))
+		return k.dead(*way.Refusal, ReasonRejected, k.ifOpen(IntentAbsent))
 	}
 	k.Foreign, k.ForAnother, k.Refusal, k.Cleared, k.Unanswered = false, false, nil, true, 0
 	d := k.decide(Send, k.ifOpen(IntentAbsent))

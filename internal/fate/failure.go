@@ -15,9 +15,9 @@ type Reason string
 
 // The reasons of dead letters.
 const (
-	Rejected  Reason = "rejected"  // Clerk refused it
-	Exhausted Reason = "exhausted" // it failed too often
-	Invalid   Reason = "invalid"   // its payload cannot be read
+	ReasonRejected  Reason = "rejected"  // Clerk refused it
+	ReasonExhausted Reason = "exhausted" // it failed too often
+	ReasonInvalid   Reason = "invalid"   // its payload cannot be read
 )
 
 // Failure is the cause of an attempt that failed, without addresses or secrets.

@@ -40,9 +40,9 @@ type State struct {
 	Refusal *Failure `json:"f,omitempty"`
 	// Doubt is set if Refusal, or an earlier one, may be about everybody.
 	Doubt *Doubt `json:"w,omitempty"`
-	// Answered means that the last call may be made again before the settling time has passed: Clerk answered it with
+	// MayRepeat means that the last call may be made again before the settling time has passed: Clerk answered it with
 	// a failure, and refuses a second invitation. So it is not set if calls ignore existing invitations.
-	Answered bool `json:"k,omitempty"`
+	MayRepeat bool `json:"k,omitempty"`
 	// Unanswered counts the questions to Clerk that failed since the last one that was answered.
 	Unanswered int `json:"q,omitempty"`
 }
@@ -133,7 +133,7 @@ type Rules struct {
 	SettlingTime time.Duration // how long after its end a lost call may still create its invitation at Clerk
 	Unproven     time.Duration // failures of this age count, although nobody else was sent meanwhile
 	Timeout      time.Duration // the longest time for one call
-	WaitsAlways  bool          // no call is made again before Settle has passed
+	WaitsAlways  bool          // no call is made again before the settling time has passed
 }
 
 // Step is what a recipient does next, or how its life ended.
@@ -163,9 +163,9 @@ const (
 	IntentFound   End = "found"   // a question found the invitation; one that is used already settles nothing
 	IntentRefused End = "refused" // the call created none, and no earlier one did
 	IntentAbsent  End = "absent"  // no call so far created one; it may be claimed again; its first call is kept
-	// IntentAnswered is IntentAbsent as far as Clerk shows now: the owner may make one call more, which Clerk refuses
+	// IntentProvisional is IntentAbsent as far as Clerk shows now: the owner may make one call more, which Clerk refuses
 	// if an earlier one did work.
-	IntentAnswered End = "answered"
+	IntentProvisional End = "provisional"
 	// IntentReleased means that the call under way created nothing: the intent is what it was before.
 	IntentReleased  End = "released"
 	IntentUnknown   End = "unknown"   // nobody knows whether the call created one
@@ -221,7 +221,7 @@ func (s State) Tried() int {
 func (s State) Fail(now time.Time, cause Failure, rules Rules) (State, *Failure) {
 	s.Attempts++
 	if rules.exhausted(s.Attempts) {
-		cause.Reason = Exhausted
+		cause.Reason = ReasonExhausted
 		return s, &cause
 	}
 	s.History = Remember(s.History, now, cause)
@@ -254,7 +254,7 @@ func (k Known) dead(cause Failure, reason Reason, intent End) Decision {
 	cause.Reason, k.Attempts = reason, k.Attempts+k.Unproven
 	k.Refusal, k.Doubt, k.Unproven = nil, nil, 0
 	end := Dead
-	if reason == Rejected && cause.Code == CodeUser && k.OnExistingUser == Skip {
+	if reason == ReasonRejected && cause.Code == CodeUser && k.OnExistingUser == Skip {
 		end, k.History = Skipped, nil
 		if intent == IntentAbsent {
 			intent = IntentRefused // nobody calls again

@@ -212,6 +212,7 @@ type run struct {
 	call  *call          // in flight
 	todo  *fate.Decision // to be written
 	seen  []invitation   // what Clerk has listed
+	since time.Time      // of the first call of unknown outcome, when seen
 	doing string         // asked, listed, revoking, or nothing
 }
 
@@ -261,11 +262,22 @@ func (w *world) step(t *rapid.T, r *run) {
 		r.known.Service = service{t, w.clerk.calm}
 		w.decide(t, r, r.known.AfterQuestion(ids, w.clerk.unanswered(t), time.Second, lifeRules))
 	case r.doing == "listed":
-		if r.doing = "revoking"; r.place.token() != r.place.tokenNow(t) {
+		ids, ours := make([]string, len(r.seen)), false
+		for i, inv := range r.seen {
+			ids[i] = inv.id
+			ours = ours || !inv.created.Before(r.since) && !slices.Contains(r.known.Intent.Used, inv.id)
+		}
+		d, revoke := r.known.AfterPending(ids, ours)
+		switch {
+		case !revoke:
+			w.decide(t, r, d)
+		case r.place.token() != r.place.tokenNow(t):
 			w.decide(t, r, r.known.AfterTakeover())
+		default:
+			r.doing = "revoking"
 		}
 	case r.doing == "revoking":
-		way, err := w.clerk.overcome(t, r.owner, r.known.Refusal, r.seen)
+		way, err := w.clerk.revoke(t, r.seen)
 		w.decide(t, r, r.known.AfterOvercoming(way, err, time.Second))
 	default:
 		w.begin(t, r)
@@ -284,7 +296,7 @@ func (w *world) begin(t *rapid.T, r *run) {
 		known, verdict, again := r.place.claim(t, r.known)
 		r.known = known
 		switch verdict {
-		case fate.Granted:
+		case fate.VerdictGranted:
 			if r.owner.cancelled {
 				t.Fatalf("%s makes a call after it was cancelled", r.owner.name)
 			}
@@ -311,7 +323,7 @@ func (w *world) begin(t *rapid.T, r *run) {
 		w.decide(t, r, d)
 		return
 	}
-	r.doing, r.seen = "listed", w.clerk.pending(w.now)
+	r.doing, r.seen, r.since = "listed", w.clerk.pending(w.now), since.Add(-2*time.Second)
 }
 
 // carryOut writes a decision and waits as it says.
@@ -362,7 +374,7 @@ func (p *taskPlace) claim(t *rapid.T, known fate.Known) (fate.Known, fate.Verdic
 	}
 	c := claims[0]
 	p.held = c.Token
-	known.Intent, known.First, known.Now = fate.Intent{Open: c.Verdict == fate.Granted}, c.First, c.Now
+	known.Intent, known.First, known.Now = fate.Intent{Open: c.Verdict == fate.VerdictGranted}, c.First, c.Now
 	if len(c.Record) > 0 {
 		r, err := record.Decode(c.Record)
 		if err != nil {
@@ -494,12 +506,12 @@ func (p *ledgerPlace) begin(t *rapid.T, _ bool) (known fate.Known, step fate.Ste
 }
 
 func (p *ledgerPlace) claim(t *rapid.T, known fate.Known) (fate.Known, fate.Verdict, time.Duration) {
-	batch, err := p.ledgers.TakeForCall(context.Background(), campaign, 1, timeout, hold, ledger.InBulk,
-		ledger.Ready, ledger.Singly)
+	batch, err := p.ledgers.TakeForCall(context.Background(), campaign, 1, timeout, hold, ledger.Waiting,
+		ledger.Ready, ledger.Singles)
 	if !p.take(t, &known, batch, err) {
 		return known, "", 0
 	}
-	return known, fate.Granted, 0
+	return known, fate.VerdictGranted, 0
 }
 
 func (p *ledgerPlace) token() string { return p.batch.Rows[0].Intent.Token }
@@ -606,7 +618,7 @@ func (c *clerk) pass(now time.Time) {
 func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	x.written, x.end = true, now
 	if !now.Before(x.deadline) {
-		x.answer = fate.Answer{Kind: fate.NotSent}
+		x.answer = fate.Answer{Kind: fate.KindNotSent}
 		return
 	}
 	for _, other := range c.calls {
@@ -634,40 +646,40 @@ func (c *clerk) write(t *rapid.T, x *call, now time.Time) {
 	switch kind := rapid.SampledFrom(kinds).Draw(t, "kind"); kind {
 	case "created", "lost after":
 		if !x.ignore && c.duplicate() {
-			x.answer = fate.Answer{Kind: fate.Refused, Failure: fate.Failure{Code: fate.CodeDuplicate}}
+			x.answer = fate.Answer{Kind: fate.KindRefused, Failure: fate.Failure{Code: fate.CodeDuplicate}}
 		} else {
 			c.invitations = append(c.invitations, inv)
-			x.answer = fate.Answer{Kind: fate.Created, InvitationID: inv.id}
+			x.answer = fate.Answer{Kind: fate.KindCreated, InvitationID: inv.id}
 		}
 		if kind == "lost after" {
-			x.answer = fate.Answer{Kind: fate.Lost, Failure: fate.Failure{Code: "reset"}}
+			x.answer = fate.Answer{Kind: fate.KindLost, Failure: fate.Failure{Code: "reset"}}
 		}
 	case "lost late":
-		x.answer = fate.Answer{Kind: fate.Lost, Failure: fate.Failure{Code: "timeout"}}
+		x.answer = fate.Answer{Kind: fate.KindLost, Failure: fate.Failure{Code: "timeout"}}
 		inv.created = x.end.Add(c.draw(t, "commit after", settle/2-time.Millisecond))
 		inv.visible = inv.created.Add(c.draw(t, "late list lag", settle/2-time.Millisecond))
 		x.mayComeTill = inv.created
 		c.coming, c.ignoring = append(c.coming, inv), append(c.ignoring, x.ignore)
 	case "lost before":
-		x.answer = fate.Answer{Kind: fate.Lost, Failure: fate.Failure{Code: "reset"}}
+		x.answer = fate.Answer{Kind: fate.KindLost, Failure: fate.Failure{Code: "reset"}}
 	case "not sent":
-		x.answer = fate.Answer{Kind: fate.NotSent, Failure: fate.Failure{Code: "refused"}}
+		x.answer = fate.Answer{Kind: fate.KindNotSent, Failure: fate.Failure{Code: "refused"}}
 	case "throttled":
-		x.answer = fate.Answer{Kind: fate.NothingYet}
+		x.answer = fate.Answer{Kind: fate.KindNothingYet}
 	case "doubted":
-		if x.answer.Kind = fate.ForAnother; alone {
+		if x.answer.Kind = fate.KindForAnother; alone {
 			x.answer = fate.Answer{
-				Kind: fate.Doubted, Instance: rapid.Bool().Draw(t, "instance"),
+				Kind: fate.KindDoubted, Instance: rapid.Bool().Draw(t, "instance"),
 				Failure: fate.Failure{Code: "doubtful"},
 			}
 		}
 	case "refused":
-		x.answer = fate.Answer{Kind: fate.Refused, Failure: fate.Failure{Code: "not_allowed_access"}}
+		x.answer = fate.Answer{Kind: fate.KindRefused, Failure: fate.Failure{Code: "not_allowed_access"}}
 	case "for another":
 		x.harmless = true
-		x.answer = fate.Answer{Kind: fate.ForAnother, Alone: true}
+		x.answer = fate.Answer{Kind: fate.KindForAnother, Alone: true}
 	}
-	x.answer.Answered = x.answer.Kind == fate.Lost && alone && rapid.Bool().Draw(t, "answered")
+	x.answer.Answered = x.answer.Kind == fate.KindLost && alone && rapid.Bool().Draw(t, "answered")
 }
 
 // service is how others were served: anyhow.
@@ -714,17 +726,11 @@ func (c *clerk) pending(now time.Time) []invitation {
 	return slices.DeleteFunc(c.since(time.Time{}, now), func(inv invitation) bool { return inv.revoked })
 }
 
-// overcome accepts or revokes what was listed.
-func (c *clerk) overcome(t *rapid.T, o *owner, refusal *fate.Failure, listed []invitation) (fate.Way, error) {
-	switch err := c.unanswered(t); {
-	case err != nil:
-		return fate.Way{}, err
-	case o.onDuplicate == fate.Accept && len(listed) > 0:
-		return fate.Way{Accepted: listed[0].id}, nil
-	case o.onDuplicate == fate.Accept:
-		return fate.Way{Refusal: refusal}, nil
+// revoke revokes what was listed.
+func (c *clerk) revoke(t *rapid.T, listed []invitation) (way fate.Way, err error) {
+	if err := c.unanswered(t); err != nil {
+		return way, err
 	}
-	var way fate.Way
 	for _, inv := range listed {
 		for i := range c.invitations {
 			c.invitations[i].revoked = c.invitations[i].revoked || c.invitations[i].id == inv.id

@@ -31,7 +31,7 @@ func knownOfRow(row ledger.Row, recipient dispatch.Recipient, taken ledger.Batch
 func (d *driver) finish(delivery *dispatch.Delivery) {
 	tried := 0
 	for i, row := range delivery.Batch.Rows {
-		if kind := delivery.Answers[i].Kind; kind != fate.Unreadable && kind != fate.NothingYet {
+		if kind := delivery.Answers[i].Kind; kind != fate.KindUnreadable && kind != fate.KindNothingYet {
 			tried = max(tried, row.Tried())
 		}
 	}
@@ -54,7 +54,7 @@ func (d *driver) finish(delivery *dispatch.Delivery) {
 
 // lookUp has some recipients looked up.
 func (d *driver) lookUp(ctx context.Context) {
-	taken, recipients := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.InBulk)
+	taken, recipients := d.take(ctx, policy.LookupSize, policy.LookupPatience, ledger.Waiting)
 	if len(recipients) == 0 {
 		return
 	}
@@ -76,8 +76,9 @@ func (d *driver) lookUp(ctx context.Context) {
 	d.write(outcomes)
 }
 
-// askLost asks Clerk about recipients of whom nobody knows what became of their last call, and deals with duplicates.
-func (d *driver) askLost(ctx context.Context, state ledger.State) {
+// resolveUnsure asks Clerk about recipients of whom nobody knows what became of their last call, and deals with
+// duplicates.
+func (d *driver) resolveUnsure(ctx context.Context, state ledger.State) {
 	taken, recipients := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
 	if len(recipients) == 0 {
 		return
@@ -87,10 +88,10 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 	for i, row := range taken.Rows {
 		subjects[i] = subject{
 			recipient: recipients[i], known: knownOfRow(row, recipients[i], taken),
-			owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
+			campaign: d.campaign, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
 			since: asked.Add(row.Intent.Since.Sub(taken.Now)), sinceOnRedis: sinceUnlessRetried(row.Intent),
 		}
-		subjects[i].known.Paused, subjects[i].known.Stopped = state == ledger.Paused, state == ledger.Cancelled
+		subjects[i].known.Stopped = state == ledger.Cancelled
 	}
 	decisions := d.h.askAbout(ctx, subjects)
 	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
@@ -110,7 +111,7 @@ func (d *driver) askLost(ctx context.Context, state ledger.State) {
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
 // once, and are not in the batch. If there is nobody to ask about it rests.
 func (d *driver) take(
-	ctx context.Context, n int, within time.Duration, from ledger.Travel,
+	ctx context.Context, n int, within time.Duration, from ledger.List,
 ) (ledger.Batch, []dispatch.Recipient) {
 	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
 	outcomes, rows := d.garbage(taken), taken.Rows

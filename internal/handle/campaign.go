@@ -97,7 +97,7 @@ func (h *Handler) deleted(r *run, campaign string, err error) bool {
 func noCampaign(err error) error {
 	if errors.Is(err, ledger.ErrNotFound) {
 		const message = "Redis holds no campaign of this name"
-		return &died{fate.Failure{Reason: fate.Invalid, Code: "campaign_unknown", Message: message}}
+		return &died{fate.Failure{Reason: fate.ReasonInvalid, Code: "campaign_unknown", Message: message}}
 	}
 	return err
 }
@@ -153,7 +153,7 @@ func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 // enough are ready. It tells how many wait for calls. A campaign that does not run makes none.
 func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
 	if p.Unsure > 0 && d.lost.Load() < policy.LookupsAtOnce {
-		d.ask(&d.lost, func() { d.askLost(ctx, p.State) })
+		d.ask(&d.lost, func() { d.resolveUnsure(ctx, p.State) })
 	}
 	if p.State != ledger.Running {
 		return dispatch.Waiting{}

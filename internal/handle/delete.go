@@ -134,7 +134,7 @@ func isMissing(err error) bool {
 
 func notOffered(why string) error {
 	return &died{fate.Failure{
-		Reason: fate.Rejected, HTTPStatus: http.StatusNotFound, Code: "delete_not_offered",
+		Reason: fate.ReasonRejected, HTTPStatus: http.StatusNotFound, Code: "delete_not_offered",
 		Message: "invitations cannot be deleted: " + why,
 	}}
 }

@@ -140,8 +140,8 @@ type run struct {
 	waitedInAll time.Duration // in all runs of the task
 }
 
-// clock notes in the record when the task's first run began, and how long it has waited.
-func (r *run) clock() {
+// noteTimes notes in the record when the task's first run began, and how long it has waited.
+func (r *run) noteTimes() {
 	if r.record.StartedAt.IsZero() {
 		r.record.StartedAt = r.started.UTC()
 	}
@@ -275,30 +275,30 @@ func (r *run) adopt(found record.Record) {
 }
 
 func (h *Handler) runTask(ctx context.Context, r *run) error {
-	do, known := map[string]func(context.Context, *run) error{
-		tasks.TypeInvite:     decoded(h, tasks.DecodeInvite, h.inviteUntilStopped),
-		tasks.TypeRevoke:     decoded(h, tasks.DecodeRevoke, h.revoke),
-		tasks.TypeDelete:     decoded(h, tasks.DecodeDelete, h.delete),
-		tasks.TypeBulkInvite: decoded(h, tasks.DecodeBulkInvite, h.drive),
-		tasks.TypeSyncList:   decoded(h, tasks.DecodeSyncList, h.syncList),
-	}[r.kind]
-	if !known {
-		return unreadable(fmt.Errorf("task type %.40q is unknown", r.kind))
+	switch r.kind {
+	case tasks.TypeInvite:
+		return runDecoded(ctx, r, tasks.DecodeInvite, h.inviteUntilStopped)
+	case tasks.TypeRevoke:
+		return runDecoded(ctx, r, tasks.DecodeRevoke, h.revoke)
+	case tasks.TypeDelete:
+		return runDecoded(ctx, r, tasks.DecodeDelete, h.delete)
+	case tasks.TypeBulkInvite:
+		return runDecoded(ctx, r, tasks.DecodeBulkInvite, h.drive)
+	case tasks.TypeSyncList:
+		return runDecoded(ctx, r, tasks.DecodeSyncList, h.syncList)
 	}
-	return do(ctx, r)
+	return unreadable(fmt.Errorf("task type %.40q is unknown", r.kind))
 }
 
-// decoded gives what runs a task whose payload can be read.
-func decoded[P any](
-	h *Handler, decode func([]byte) (P, error), do func(context.Context, *run, P) error,
-) func(context.Context, *run) error {
-	return func(ctx context.Context, r *run) error {
-		payload, err := decode(r.payload)
-		if err != nil {
-			return unreadable(err)
-		}
-		return do(ctx, r, payload)
+// runDecoded runs a task whose payload can be read.
+func runDecoded[P any](
+	ctx context.Context, r *run, decode func([]byte) (P, error), do func(context.Context, *run, P) error,
+) error {
+	payload, err := decode(r.payload)
+	if err != nil {
+		return unreadable(err)
 	}
+	return do(ctx, r, payload)
 }
 
 // unreadable is the error of a task that cannot be read. That of a newer version stays queued.
@@ -306,7 +306,7 @@ func unreadable(err error) error {
 	if errors.Is(err, tasks.ErrNewer) {
 		return err
 	}
-	return &died{fate.Failure{Reason: fate.Invalid, Code: "invalid_payload", Message: err.Error()}}
+	return &died{fate.Failure{Reason: fate.ReasonInvalid, Code: "invalid_payload", Message: err.Error()}}
 }
 
 // untilAnswered makes one call of a task until Clerk has answered it for good. Its error is nil when Clerk did what
@@ -330,7 +330,7 @@ func (h *Handler) untilAnswered(
 		}
 		failure := call.FailureOf(refusal)
 		if refusal.Outcome == clerkclient.Rejected {
-			failure.Reason = fate.Rejected
+			failure.Reason = fate.ReasonRejected
 			r.record.Attempts++
 			return &died{failure}
 		}
@@ -354,9 +354,9 @@ func (h *Handler) failed(ctx context.Context, r *run, failure fate.Failure) erro
 	if err := h.putRecord(r); err != nil {
 		return err
 	}
-	d := fate.Decision{State: life, In: h.policy.Backoff(life.Attempts)}
-	r.logFailed(d)
-	return h.pause(ctx, r, d.In)
+	backoff := h.policy.Backoff(life.Attempts)
+	r.logFailed(life, backoff)
+	return h.pause(ctx, r, backoff)
 }
 
 // failedRun is failed for a run that cannot go on: the task begins anew in a later run.
@@ -369,7 +369,7 @@ func (h *Handler) failedRun(ctx context.Context, r *run, failure fate.Failure) e
 
 // putRecord writes the task's record.
 func (h *Handler) putRecord(r *run) error {
-	r.clock()
+	r.noteTimes()
 	return h.persist(h.life.Writing, func(ctx context.Context) error { return h.records.Put(ctx, r.id, r.record) })
 }
 
@@ -382,8 +382,8 @@ func (h *Handler) pause(ctx context.Context, r *run, d time.Duration) error {
 	return policy.Sleep(ctx, d)
 }
 
-// end writes what became of the task: the dead letter first, then the record, so that a crash between any two steps
-// loses nothing and a repetition adds nothing. With a cause it ends as a dead letter.
+// end writes what became of a task that invites nobody by itself: the dead letter first, then the record, in two steps,
+// so that a crash between them loses nothing and a repetition adds nothing. With a cause it ends as a dead letter.
 func (h *Handler) end(r *run, cause *fate.Failure) error {
 	if err := h.readRecord(h.life.Writing, r); err != nil {
 		return err
@@ -406,7 +406,7 @@ func (h *Handler) end(r *run, cause *fate.Failure) error {
 // conclude completes the record of a task that ends: as done unless it is cancelled or, with a cause, as the dead
 // letter that it gives.
 func (r *run) conclude(cause *fate.Failure) (letter *deadletter.Entry) {
-	r.clock()
+	r.noteTimes()
 	r.began, r.waitedInAll = r.record.StartedAt, r.record.Waited
 	r.record.StartedAt, r.record.Waited = time.Time{}, 0
 	r.record.EndedAt, r.record.Error, r.record.EnqueuedAt = time.Now().UTC(), cause, r.enqueued

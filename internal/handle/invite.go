@@ -33,6 +33,7 @@ type inviteRun struct {
 type subject struct {
 	recipient    dispatch.Recipient
 	known        fate.Known
+	campaign     string    // empty of an invite task
 	owner, token string    // of its intent, as last seen
 	since        time.Time // of its first call of unknown outcome, on our clock
 	sinceOnRedis time.Time // the same on Redis's clock; zero if a person has had it retried since
@@ -92,7 +93,7 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 	var admitted []string // of whom Clerk might take a second invitation although they are users
 	for i := range subjects {
 		s := &subjects[i]
-		s.known.Intent.Restored = s.known.Intent.Open && restored.Before(s.sinceOnRedis)
+		s.known.Intent.Restored = s.known.Intent.Open && restored.MayHaveUndone(s.sinceOnRedis)
 		if s.known.Intent.Open && (!s.known.Foreign || s.known.Intent.Restored) { // of others nothing was lost
 			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
 		}
@@ -157,9 +158,9 @@ func (i *inviteRun) send(ctx context.Context) (fate.Decision, error) {
 	if err := i.adoptRecord(claim); err != nil {
 		return fate.Decision{}, err
 	}
-	i.known.Intent = fate.Intent{Open: claim.Verdict == fate.Granted}
+	i.known.Intent = fate.Intent{Open: claim.Verdict == fate.VerdictGranted}
 	i.token, i.known.First, i.known.Now = claim.Token, claim.First, claim.Now
-	if claim.Verdict != fate.Granted {
+	if claim.Verdict != fate.VerdictGranted {
 		return i.known.AfterVerdict(claim.Verdict, claim.Again), nil
 	}
 	return i.known.AfterAnswer(result.Answer, i.h.policy.Backoff(i.known.Tried()+1), i.h.rules), nil
@@ -218,7 +219,7 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 		return errEnded
 	}
 	if d.State.Tried() > before.Tried() {
-		i.r.logFailed(d)
+		i.r.logFailed(d.State, d.In)
 	}
 	return i.h.pause(ctx, i.r, d.In)
 }
@@ -230,7 +231,7 @@ func (i *inviteRun) write(d fate.Decision) error {
 	}
 	r := i.r
 	r.record.SetLife(d.State)
-	r.clock()
+	r.noteTimes()
 	s := intent.Settlement{
 		Wish: i.wish, Token: i.token, End: d.Intent, InvitationID: d.InvitationID, Used: d.Revoked, Record: &r.record,
 	}
@@ -254,14 +255,14 @@ func (i *inviteRun) settle(s intent.Settlement) error {
 }
 
 // logFailed writes the line of a failed attempt.
-func (r *run) logFailed(d fate.Decision) {
-	cause := d.State.Refusal
-	if n := len(d.State.History); cause == nil && n > 0 {
-		cause = &d.State.History[n-1].Failure
+func (r *run) logFailed(state fate.State, backoff time.Duration) {
+	cause := state.Refusal
+	if n := len(state.History); cause == nil && n > 0 {
+		cause = &state.History[n-1].Failure
 	}
 	if cause == nil {
 		return
 	}
-	r.log.Info().Int("attempts", d.State.Tried()).Int("status", cause.HTTPStatus).Str("code", cause.Code).
-		Float64("backoff_seconds", d.In.Seconds()).Msg("attempt failed")
+	r.log.Info().Int("attempts", state.Tried()).Int("status", cause.HTTPStatus).Str("code", cause.Code).
+		Float64("backoff_seconds", backoff.Seconds()).Msg("attempt failed")
 }

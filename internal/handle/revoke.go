@@ -19,13 +19,6 @@ import (
 	"example.com/usher/tasks"
 )
 
-// Clerk's answers to the revocation of an invitation that is not pending any more (documented). Of an expired one it
-// is not known.
-const (
-	codeAlreadyRevoked  = "invitation_already_revoked"
-	codeAlreadyAccepted = "invitation_already_accepted"
-)
-
 // revoke revokes an invitation, or all pending ones of an address or a campaign.
 func (h *Handler) revoke(ctx context.Context, r *run, what tasks.RevokePayload) error {
 	r.about.EmailAddress, r.about.Campaign, r.about.InvitationID = what.EmailAddress, what.Campaign, what.InvitationID
@@ -55,7 +48,7 @@ func (h *Handler) addressee(ctx context.Context, r *run, id string) {
 // One that is revoked already is no error.
 func (h *Handler) revokeOne(ctx context.Context, id string) (did bool, address string, err error) {
 	inv, _, err := h.clerk.Revoke(ctx, id)
-	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == codeAlreadyRevoked {
+	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Code == clerkclient.CodeAlreadyRevoked {
 		return false, "", nil
 	}
 	return err == nil, inv.EmailAddress, err
@@ -72,7 +65,7 @@ func (h *Handler) revokeForGood(ctx context.Context, r *run, id string) (did boo
 		did = did || err == nil && lost
 		return err
 	})
-	if dead, ok := errors.AsType[*died](err); ok && dead.cause.Reason == fate.Exhausted {
+	if dead, ok := errors.AsType[*died](err); ok && dead.cause.Reason == fate.ReasonExhausted {
 		if revoked, asked := h.isListed(ctx, id, "revoked"); revoked && asked == nil {
 			return lost, nil
 		}
@@ -192,9 +185,9 @@ func (v *revocation) revoke(ctx context.Context, id string) error {
 // of an expired one is not known; its list tells.
 func (h *Handler) isNotPending(ctx context.Context, id string, refusal fate.Failure) bool {
 	switch {
-	case refusal.Code == codeAlreadyAccepted:
+	case refusal.Code == clerkclient.CodeAlreadyAccepted:
 		return true
-	case refusal.Reason != fate.Rejected,
+	case refusal.Reason != fate.ReasonRejected,
 		refusal.HTTPStatus == http.StatusNotFound && refusal.Code != clerkclient.CodeNotFound:
 		return false
 	}

@@ -12,7 +12,7 @@ import (
 	"example.com/usher/tasks"
 )
 
-// invites are those that run or wait in s process.
+// invites are those that run or wait in this process.
 type invites struct {
 	mu   sync.Mutex
 	runs map[*stoppable]bool

@@ -160,7 +160,7 @@ func TestTheOldCopyStaysUntilTheNewOneIsWhole(t *testing.T) {
 	r := &run{id: "t", read: true}
 	err := h.syncList(t.Context(), r, tasks.SyncListPayload{})
 	dead, ok := errors.AsType[*died](err)
-	if !ok || dead.cause.Reason != fate.Exhausted || dead.cause.Code != "list_incomplete" || r.record.Attempts != 3 {
+	if !ok || dead.cause.Reason != fate.ReasonExhausted || dead.cause.Code != "list_incomplete" || r.record.Attempts != 3 {
 		t.Errorf("%v, %d attempts", err, r.record.Attempts)
 	}
 	copy, err := h.directory.Copy(t.Context())

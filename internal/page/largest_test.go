@@ -99,7 +99,7 @@ func (b *bundle) fillToTheBrim() {
 	ctx, keys, now := b.t.Context(), store.Keys(tasks.DefaultNamespace), time.Now().UTC()
 	cause := func(i int) fate.Failure {
 		code := fmt.Sprintf("%s%04d", amps(60), i)
-		return fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: amps(300)}
+		return fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: code, Message: amps(300)}
 	}
 	put := func(id string, e deadletter.Entry) {
 		e.ID, e.TaskID, e.Type, e.FailedAt = id, id, tasks.TypeInvite, now.Add(-72*time.Hour)
@@ -158,7 +158,7 @@ func (b *bundle) killAll(campaign string, cause func(i int) fate.Failure) {
 	ctx, ledgers := b.t.Context(), ledger.New(b.rdb, tasks.DefaultNamespace)
 	_, err := ledgers.Start(ctx, campaign)
 	testkit.NoError(b.t, err)
-	batch, err := ledgers.TakeToAsk(ctx, campaign, 1000, time.Hour, ledger.InBulk)
+	batch, err := ledgers.TakeToAsk(ctx, campaign, 1000, time.Hour, ledger.Waiting)
 	testkit.NoError(b.t, err)
 	var outcomes []ledger.Outcome
 	for i, row := range batch.Rows {

@@ -189,7 +189,7 @@ func (b *bundle) letter(id, address, code, message string, at time.Time) {
 	testkit.NoError(b.t, err)
 	testkit.NoError(b.t, b.desk.DeadLetters.Put(b.t.Context(), deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: "usher:interactive", EmailAddress: address, FailedAt: at.UTC(),
-		Failure: fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: message}, Payload: payload,
+		Failure: fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: code, Message: message}, Payload: payload,
 		Attempts: 1,
 	}))
 }
@@ -257,13 +257,13 @@ func (w *browser) follow(ctx context.Context, path string) <-chan string {
 func (b *bundle) dead(campaign string, n int) {
 	b.t.Helper()
 	ctx, ledgers := b.t.Context(), ledger.New(b.rdb, tasks.DefaultNamespace)
-	batch, err := ledgers.TakeForCall(ctx, campaign, n, time.Minute, 0, ledger.InBulk)
+	batch, err := ledgers.TakeForCall(ctx, campaign, n, time.Minute, 0, ledger.Waiting)
 	if testkit.NoError(b.t, err); len(batch.Rows) != n {
 		b.t.Fatalf("%d can die, want %d", len(batch.Rows), n)
 	}
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {
-		cause, now := fate.Failure{Reason: fate.Rejected, Code: "boom"}, time.Now().UTC()
+		cause, now := fate.Failure{Reason: fate.ReasonRejected, Code: "boom"}, time.Now().UTC()
 		var recipient tasks.Recipient
 		testkit.NoError(b.t, json.Unmarshal(row.Recipient, &recipient))
 		outcomes = append(outcomes, ledger.Outcome{

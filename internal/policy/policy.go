@@ -19,7 +19,7 @@ type Policy struct {
 	BackoffMin            time.Duration // the wait after the first failed attempt
 	BackoffMax            time.Duration // the longest wait between two attempts
 	BulkMetadata          BulkMetadata
-	FastRetry             bool // a lone create that Clerk has answered with a failure is made again before Settle
+	FastRetry             bool // a lone create that Clerk has answered with a failure is made again before SettlingTime
 }
 
 // BulkMetadata says whether a recipient with metadata may ride in a bulk call.
@@ -92,11 +92,11 @@ const (
 
 	// Who rides when.
 
-	// Gather is how long an invite waits for company when single permits are short. Then it takes one of the last
+	// ScarceCompany is how long an invite waits for company when single permits are short. Then it takes one of the last
 	// ones.
-	Gather = 100 * time.Millisecond
-	// Company is how long an invite waits for company where bulks have no limit.
-	Company = 2 * time.Millisecond
+	ScarceCompany = 100 * time.Millisecond
+	// FreeCompany is how long an invite waits for company where bulks have no limit.
+	FreeCompany = 2 * time.Millisecond
 	// ShortWait is the longest wait for a single permit that an invite accepts rather than spend a bulk permit on
 	// fewer than BulkSize invites.
 	ShortWait = 5 * time.Second

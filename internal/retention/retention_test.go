@@ -54,7 +54,7 @@ func (b bundle) campaign(t *testing.T, name string, at time.Time, days int) ledg
 	}
 	_, err := b.Add(t.Context(), name, time.Time{}, list)
 	testkit.NoError(t, err)
-	batch, err := b.TakeForCall(t.Context(), name, 3, time.Minute, 0, ledger.InBulk)
+	batch, err := b.TakeForCall(t.Context(), name, 3, time.Minute, 0, ledger.Waiting)
 	testkit.NoError(t, err)
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {

@@ -146,7 +146,7 @@ func (k *keeper) finish(ctx context.Context, at glance, tick time.Time) error {
 	switch {
 	case at.now.Sub(tick) > policy.MissedTick:
 		err = &futile{fmt.Errorf("the tick could not be enqueued within %s", policy.MissedTick)}
-	case restored.Before(tick):
+	case restored.MayHaveUndone(tick):
 		err = &futile{errors.New("the tick may have happened already: after it Redis was restored from a copy")}
 	default:
 		id, err = k.schedule.enqueue(ctx, k.to, tick)

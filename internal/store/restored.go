@@ -22,8 +22,8 @@ type Restoration struct {
 // Stands tells whether no call may change anything at Clerk yet.
 func (r Restoration) Stands() bool { return !r.At.IsZero() && r.Ended.IsZero() }
 
-// Before tells whether something that began at an instant may have been done since the copy was made.
-func (r Restoration) Before(at time.Time) bool { return !at.IsZero() && at.Before(r.At) }
+// MayHaveUndone tells whether something that began at an instant may have been done since the copy was made.
+func (r Restoration) MayHaveUndone(at time.Time) bool { return !at.IsZero() && at.Before(r.At) }
 
 // errRestoring begins what scripts answer that would let calls begin.
 const errRestoring = "RESTORING"

@@ -30,7 +30,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 				changed(ErrKeyChanged)
 				return
 			}
-			err := w.caller.Probe(ctx, func(ctx context.Context) error {
+			err := w.caller.CheckKey(ctx, func(ctx context.Context) error {
 				_, _, err := w.Clerk.List(ctx, clerkclient.ListQuery{Limit: 1})
 				return err
 			})

@@ -105,7 +105,7 @@ func (m *Metrics) RecipientEnded(kind string, outcome fate.Step, code string, at
 // DeadLetterWritten counts a dead letter.
 func (m *Metrics) DeadLetterWritten(cause fate.Failure) {
 	m.deadLetters.WithLabelValues(string(cause.Reason), m.codes.bounded(cause.Code)).Inc()
-	if cause.Reason == fate.Rejected {
+	if cause.Reason == fate.ReasonRejected {
 		m.tally.add(store.Counts{Refused: 1})
 	} else {
 		m.tally.add(store.Counts{Dead: 1})

@@ -114,17 +114,17 @@ func TestDeadLettersAreCountedByTheirCause(t *testing.T) {
 	if got := read(); len(got) != 0 {
 		t.Errorf("of none: %v", got)
 	}
-	put(fate.Rejected, "duplicate_record")
-	put(fate.Rejected, "duplicate_record")
-	put(fate.Exhausted, "")
+	put(fate.ReasonRejected, "duplicate_record")
+	put(fate.ReasonRejected, "duplicate_record")
+	put(fate.ReasonExhausted, "")
 	// Labels come in the order of their names: code, reason.
 	if got := read(); len(got) != 2 || got["duplicate_record rejected"] != 2 || got[" exhausted"] != 1 {
 		t.Errorf("%v", got)
 	}
 	put("other", "other")
 	for i := range 30 {
-		put(fate.Rejected, strings.Repeat("x", 99)+fmt.Sprint(i)+"\xff") // of which three begin alike
-		put(fate.Rejected, fmt.Sprint("code", i))
+		put(fate.ReasonRejected, strings.Repeat("x", 99)+fmt.Sprint(i)+"\xff") // of which three begin alike
+		put(fate.ReasonRejected, fmt.Sprint("code", i))
 	}
 	if got := read(); got["duplicate_record rejected"] != 2 || len(got) != 2 {
 		t.Errorf("read again at once: %v", got)
@@ -160,7 +160,7 @@ func TestMetricsHaveGoodNames(t *testing.T) {
 	m := NewMetrics(registry, "test")
 	m.TaskEnded(tasks.TypeRevoke, "done", 1) // what has no value yet is not looked at
 	m.RecipientEnded(tasks.TypeInvite, fate.Sent, "", 1)
-	m.DeadLetterWritten(fate.Failure{Reason: fate.Rejected})
+	m.DeadLetterWritten(fate.Failure{Reason: fate.ReasonRejected})
 	m.Called(policy.Create, clerkclient.Created, call.Timing{})
 	m.mended(mended{})
 	problems, err := testutil.GatherAndLint(registry)

@@ -48,7 +48,7 @@ func TestWhatBecameOfRecipientsIsTallied(t *testing.T) {
 		return total(t, b.rdb, "test") == store.Counts{Sent: 3, Refused: 2}
 	})
 	m := NewMetrics(prometheus.NewRegistry(), "test")
-	m.DeadLetterWritten(fate.Failure{Reason: fate.Exhausted})
+	m.DeadLetterWritten(fate.Failure{Reason: fate.ReasonExhausted})
 	if m.tally.counts != (store.Counts{Dead: 1}) {
 		t.Errorf("of one that has failed too often: %+v", m.tally.counts)
 	}

@@ -310,7 +310,7 @@ func TestARowThatCannotBeReadIsADeadLetterAndTheOthersAreSent(t *testing.T) {
 	}
 	b.wait(t, bulk, nil)
 	letter, err := b.dead.Get(t.Context(), deadletter.RecipientID("spring", id))
-	if err != nil || letter.Failure.Reason != fate.Invalid || string(letter.Payload) != garbage {
+	if err != nil || letter.Failure.Reason != fate.ReasonInvalid || string(letter.Payload) != garbage {
 		t.Errorf("%+v, %v", letter, err)
 	}
 	c, err := ledger.New(b.rdb, "test").Get(t.Context(), "spring")

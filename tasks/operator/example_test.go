@@ -203,7 +203,7 @@ func dies(client *tasks.Client, id, address string) {
 	now := time.Now().UTC()
 	err := deadletter.NewStore(rdb, namespace).Put(context.Background(), deadletter.Entry{
 		ID: id, TaskID: id, Type: tasks.TypeInvite, Queue: namespace + ":interactive", EmailAddress: address, FailedAt: now,
-		Failure: fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_param_format_invalid"},
+		Failure: fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_param_format_invalid"},
 		Payload: fmt.Appendf(nil, `{"v":1,"email_address":%q,"enqueued_at":%d}`, address, now.Add(-time.Minute).UnixMilli()),
 	})
 	if err != nil {

@@ -158,7 +158,7 @@ func failureOf(f *tasks.Failure) *fate.Failure {
 func (c *Client) settle(ctx context.Context, bulk *tasks.Bulk, dead, skipped int) error {
 	ledgers := ledger.New(c.rdb, tasks.DefaultNamespace)
 	_, err1 := ledgers.Start(ctx, bulk.Campaign)
-	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.InBulk)
+	batch, err2 := ledgers.TakeToAsk(ctx, bulk.Campaign, bulk.Remaining, time.Hour, ledger.Waiting)
 	outcomes := make([]ledger.Outcome, len(batch.Rows))
 	for i, row := range batch.Rows {
 		decision := fate.Decision{Next: fate.Sent, Intent: fate.IntentUnchanged}

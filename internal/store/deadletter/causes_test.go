@@ -19,7 +19,7 @@ func TestLettersAreGroupedByTheirFacts(t *testing.T) {
 		b, ctx := on(rdb), t.Context()
 		put := func(id, code string, age time.Duration) {
 			e := letter(id)
-			e.Failure = fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code, Message: id}
+			e.Failure = fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: code, Message: id}
 			e.FailedAt = time.Now().Add(-age).UTC()
 			testkit.NoError(t, b.Put(ctx, e))
 		}

@@ -32,7 +32,7 @@ func on(rdb *redis.Client) bundle { return bundle{deadletter.NewStore(rdb, "test
 func letter(id string) deadletter.Entry {
 	return deadletter.Entry{
 		ID: id, TaskID: id, Type: "invite", Queue: "test:interactive", Payload: []byte("payload \x00\xff"),
-		Failure:  fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"},
+		Failure:  fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_identifier_exists"},
 		FailedAt: time.Now().UTC(),
 	}
 }

@@ -57,12 +57,12 @@ func TestOnlyWhatMayBeChosenIsRead(t *testing.T) {
 			campaign string
 			failure  fate.Failure
 		}{
-			"one":  {"spring", fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "taken"}},
-			"two":  {"", fate.Failure{Reason: fate.Exhausted, Code: "taken"}},
-			"odd":  {`x","campaign":"spring`, fate.Failure{Reason: fate.Rejected, HTTPStatus: 400, Code: odd}},
-			"bare": {"spring", fate.Failure{Reason: fate.Invalid}},
+			"one":  {"spring", fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "taken"}},
+			"two":  {"", fate.Failure{Reason: fate.ReasonExhausted, Code: "taken"}},
+			"odd":  {`x","campaign":"spring`, fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 400, Code: odd}},
+			"bare": {"spring", fate.Failure{Reason: fate.ReasonInvalid}},
 			"misleads": {"", fate.Failure{
-				Reason: fate.Rejected, HTTPStatus: 400, Code: "other", Message: `"failure":{"reason":"invalid","code":"taken"`,
+				Reason: fate.ReasonRejected, HTTPStatus: 400, Code: "other", Message: `"failure":{"reason":"invalid","code":"taken"`,
 			}},
 		} {
 			e := letter(id)
@@ -131,7 +131,7 @@ func TestWhatEarlierVersionsWriteIsChosenToo(t *testing.T) {
 		taken, other := deadletter.Filter{Code: "taken"}, deadletter.Filter{Code: "other"}
 		put := func(id, code string, at time.Time) {
 			e := letter(id)
-			e.Failure = fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: code}
+			e.Failure = fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: code}
 			e.FailedAt = at
 			testkit.NoError(t, b.Put(ctx, e))
 		}

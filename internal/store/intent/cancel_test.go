@@ -30,14 +30,14 @@ func TestACancelledTaskMakesNoCall(t *testing.T) {
 		if state, _ := b.state("a"); state != record.Cancelled {
 			t.Errorf("its record says %q", state)
 		}
-		b.want("a", "1", time.Minute, fate.Ended)
+		b.want("a", "1", time.Minute, fate.VerdictEnded)
 		opened := intent.Settlement{Wish: b.wish("a"), Token: "2", End: fate.IntentOpened}
 		for _, s := range []intent.Settlement{b.died("a", "", fate.IntentUnchanged), opened} { // by a run that waited
 			if err := b.Settle(t.Context(), s); !errors.Is(err, intent.ErrTaken) {
 				t.Errorf("%s after it was cancelled: %v", s.End, err)
 			}
 		}
-		b.want("b", "3", time.Minute, fate.Granted) // it is in nobody's way
+		b.want("b", "3", time.Minute, fate.VerdictGranted) // it is in nobody's way
 		ids, _, err := history.NewStore(b.rdb, "test").Of(t.Context(), b.wish("a").Address)
 		if err != nil || len(ids) != 1 || ids[0] != "a" {
 			t.Errorf("the address remembers %v, %v", ids, err)
@@ -48,7 +48,7 @@ func TestACancelledTaskMakesNoCall(t *testing.T) {
 // TestACallOfACancelledTaskIsWaitedFor: it may invite, and what becomes of it is written.
 func TestACallOfACancelledTaskIsWaitedFor(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		b.want("a", "1", time.Minute, fate.Granted)
+		b.want("a", "1", time.Minute, fate.VerdictGranted)
 		for range 2 {
 			if ended, err := b.cancel("a"); ended || err != nil {
 				t.Fatalf("ended: %t, %v", ended, err)
@@ -67,7 +67,7 @@ func TestACallOfACancelledTaskIsWaitedFor(t *testing.T) {
 		if err != nil || !r.Cancel || r.Attempts != 1 {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
-		b.want("a", "2", time.Minute, fate.Unsure) // it asks what became of its call, and makes no other
+		b.want("a", "2", time.Minute, fate.VerdictUnsure) // it asks what became of its call, and makes no other
 	})
 }
 

@@ -30,7 +30,7 @@ func TestADeletedInvitationMaySettleTheIntentOfItsCall(t *testing.T) {
 		}
 		return s
 	}
-	claim := b.want("a", "1", time.Minute, fate.Granted)
+	claim := b.want("a", "1", time.Minute, fate.VerdictGranted)
 	b.mustSettle("a", "1", fate.IntentUnknown, "")
 	note("inv_old", claim.Now.Add(-time.Hour))
 	note("inv_new", claim.Now.Add(time.Second))
@@ -39,7 +39,7 @@ func TestADeletedInvitationMaySettleTheIntentOfItsCall(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	b.mustSettle("a", "1", fate.IntentFound, "inv_new")
-	b.want("b", "2", time.Minute, fate.Granted)
+	b.want("b", "2", time.Minute, fate.VerdictGranted)
 	b.mustSettle("b", "2", fate.IntentUnknown, "")
 	if s := standing("b"); slices.Contains(s.Deleted, "inv_new") || !slices.Contains(s.Used, "inv_new") {
 		t.Errorf("%+v", s)

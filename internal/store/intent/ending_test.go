@@ -42,14 +42,14 @@ func (b bundle) died(task, token string, end fate.End) intent.Settlement {
 	return intent.Settlement{
 		Wish: b.wish(task), Token: token, End: end, Record: &record.Record{State: record.Dead},
 		Letter: &deadletter.Entry{
-			ID: task, TaskID: task, Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now(),
+			ID: task, TaskID: task, Failure: fate.Failure{Reason: fate.ReasonRejected}, FailedAt: time.Now(),
 		},
 	}
 }
 
 func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
-		b.want("a", "1", time.Minute, fate.Granted)
+		b.want("a", "1", time.Minute, fate.VerdictGranted)
 		ending := b.died("a", "1", fate.IntentRefused)
 		for range 2 { // the script may run twice
 			if err := b.Settle(t.Context(), ending); err != nil {
@@ -59,7 +59,7 @@ func TestATaskEndsWithItsIntentInOneStep(t *testing.T) {
 		if state, dead := b.state("a"); state != record.Dead || !dead {
 			t.Errorf("record %q, letter: %t", state, dead)
 		}
-		b.want("b", "2", time.Minute, fate.Granted) // the intent is gone
+		b.want("b", "2", time.Minute, fate.VerdictGranted) // the intent is gone
 		if err := b.Settle(t.Context(), b.died("b", "another's", fate.IntentRefused)); !errors.Is(err,
 			intent.ErrTaken) {
 			t.Errorf("settled by another's token: %v", err)
@@ -125,7 +125,7 @@ func TestAnOutcomeIsWrittenAlsoWhenRedisIsFull(t *testing.T) {
 	t.Parallel()
 	for _, end := range []fate.End{fate.IntentMade, fate.IntentUnknown, fate.IntentRefused} {
 		b := setup(t)
-		b.want("a", "1", time.Minute, fate.Granted)
+		b.want("a", "1", time.Minute, fate.VerdictGranted)
 		testkit.NoError(t, b.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 		if err := b.settle("a", "1", end, "inv_1"); err != nil {
 			t.Errorf("%s: %v", end, err)

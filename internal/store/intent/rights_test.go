@@ -31,7 +31,7 @@ func TestASettlementThatRedisBreaksOffLetsNobodyCallAgain(t *testing.T) {
 			"made": fate.IntentMade, "found": fate.IntentFound, "dead": fate.IntentRefused,
 		} {
 			b := bundle{intent.NewTasks(rdb, command+kind), t, rdb, time.Now().UnixMilli()}
-			b.want("a", "1", time.Minute, fate.Granted)
+			b.want("a", "1", time.Minute, fate.VerdictGranted)
 			ending := intent.Settlement{
 				Wish: b.wish("a"), Token: "1", End: end, InvitationID: "inv_1",
 				Record: &record.Record{State: record.Done, EmailAddress: "a@example.com"},
@@ -46,16 +46,16 @@ func TestASettlementThatRedisBreaksOffLetsNobodyCallAgain(t *testing.T) {
 			if err == nil && (command != "zadd" || kind == "dead") {
 				t.Errorf("%s, %s: it was not refused", command, kind)
 			}
-			if got := b.claim("a", "2", time.Minute).Verdict; got == fate.Granted {
+			if got := b.claim("a", "2", time.Minute).Verdict; got == fate.VerdictGranted {
 				t.Errorf("%s, %s: another call was granted", command, kind)
 			}
 			if err := b.Settle(t.Context(), ending); err != nil {
 				t.Errorf("%s, %s: repeated: %v", command, kind, err)
 			}
-			if got := b.claim("a", "3", time.Minute).Verdict; got != fate.Ended {
+			if got := b.claim("a", "3", time.Minute).Verdict; got != fate.VerdictEnded {
 				t.Errorf("%s, %s: the task is %s", command, kind, got)
 			}
-			if got := b.claim("b", "4", time.Minute).Verdict; got != fate.Granted {
+			if got := b.claim("b", "4", time.Minute).Verdict; got != fate.VerdictGranted {
 				t.Errorf("%s, %s: another task for the address is %s", command, kind, got)
 			}
 			want := 0

@@ -31,7 +31,6 @@ type Claim struct {
 	Token   string        // of a granted one
 	First   bool          // no earlier call of the owner has an unknown outcome
 	Now     time.Time     // on Redis's clock
-	Since   time.Time     // of the first call that nobody knows the end of, this one included
 	Again   time.Duration // when asking again makes sense, of a busy one
 	Record  []byte        // of the task, as it is stored; nothing if there is none
 }
@@ -131,10 +130,10 @@ func (t *Tasks) Claim(
 	for _, of := range answers {
 		at, err2 := store.Instant(of[1])
 		c := Claim{
-			Verdict: fate.Verdict(of[0]), Token: token, First: at.Equal(now), Now: now, Since: at,
+			Verdict: fate.Verdict(of[0]), Token: token, First: at.Equal(now), Now: now,
 			Record: []byte(of[2]),
 		}
-		if c.Verdict == fate.Busy {
+		if c.Verdict == fate.VerdictBusy {
 			c.Again = max(0, at.Sub(now))
 		}
 		claims, err = append(claims, c), errors.Join(err, err2)
@@ -196,13 +195,13 @@ func (t *Tasks) Open(ctx context.Context, address store.AddressID) (open map[str
 }
 
 // Settlement is what becomes of an intent, and what is written with it. A task that ends without an open intent ends
-// as Untold: then only its record and its dead letter are written.
+// as IntentUnchanged: then only its record and its dead letter are written.
 type Settlement struct {
 	Wish         Wish
 	Token        string
 	End          fate.End
 	InvitationID string // that was made or found
-	// Used are invitations that no call of the task has made; with Absent.
+	// Used are invitations that no call of the task has made; with IntentAbsent.
 	Used   []string
 	Record *record.Record    // none: it stays
 	Letter *deadletter.Entry // of a task that ends as one

@@ -25,7 +25,7 @@ func TestATombstoneIsObeyed(t *testing.T) {
 		slices.Contains(forgotten, true) {
 		t.Errorf("before any: %v, %v", forgotten, err)
 	}
-	b.want("flying", "1", time.Minute, fate.Granted)
+	b.want("flying", "1", time.Minute, fate.VerdictGranted)
 	for _, fresh := range []bool{true, false} {
 		if got, err := stones.Set(t.Context(), address); err != nil || got != fresh {
 			t.Errorf("set: %t, %v, want %t", got, err, fresh)
@@ -38,7 +38,7 @@ func TestATombstoneIsObeyed(t *testing.T) {
 	if gone, err := b.Erase(t.Context(), address); err != nil || !gone {
 		t.Errorf("erased: %t, %v", gone, err)
 	}
-	b.want("next", "2", time.Minute, fate.Erased)
+	b.want("next", "2", time.Minute, fate.VerdictErased)
 	// The outcome of the call that is in flight is written to the task's record and nowhere else.
 	err := b.Settle(t.Context(), intent.Settlement{
 		Wish: b.wish("flying"), Token: "1", End: fate.IntentMade, InvitationID: "inv_1",
@@ -67,15 +67,15 @@ func TestATombstoneIsObeyed(t *testing.T) {
 			t.Errorf("lifted: %t, %v, want %t", lifted, err, there)
 		}
 	}
-	b.want("next", "3", time.Minute, fate.Granted)
+	b.want("next", "3", time.Minute, fate.VerdictGranted)
 }
 
 func TestAnIntentIsOpenedToKeepOthersAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.mustSettle("a", "1", fate.IntentOpened, "")
-	b.want("b", "2", time.Minute, fate.Busy)
-	b.want("a", "3", time.Minute, fate.Unsure)
+	b.want("b", "2", time.Minute, fate.VerdictBusy)
+	b.want("a", "3", time.Minute, fate.VerdictUnsure)
 	b.mustSettle("b", "4", fate.IntentOpened, "") // in vain: another's is open
 	if s, _, err := b.Standing(t.Context(), intent.TaskOwner("b"), [16]byte{1}); err != nil || s.Open {
 		t.Errorf("%+v, %v", s, err)
@@ -85,7 +85,7 @@ func TestAnIntentIsOpenedToKeepOthersAway(t *testing.T) {
 			Used: []string{"inv_1", "inv_2"}}); err != nil {
 		t.Fatal(err)
 	}
-	if claim := b.want("a", "5", time.Minute, fate.Granted); claim.First {
+	if claim := b.want("a", "5", time.Minute, fate.VerdictGranted); claim.First {
 		t.Errorf("%+v is fresh", claim)
 	}
 	s, _, err := b.Standing(t.Context(), intent.TaskOwner("a"), [16]byte{1})

@@ -22,7 +22,7 @@ func (b bundle) claims(t *testing.T, n int) (granted bool) {
 		wish := intent.Wish{Task: other + person.Folded, Address: store.IDOf(person.Folded), Born: time.Now().UnixMilli()}
 		claimed, err := invites.Claim(t.Context(), "token", time.Minute, []intent.Wish{wish})
 		testkit.NoError(t, err)
-		if claimed[0].Verdict != fate.Granted {
+		if claimed[0].Verdict != fate.VerdictGranted {
 			granted = false
 			continue
 		}
@@ -31,7 +31,7 @@ func (b bundle) claims(t *testing.T, n int) (granted bool) {
 		}))
 	}
 	b.add(t, other, people(0, n))
-	batch, err := b.TakeForCall(t.Context(), other, n, time.Minute, 0, ledger.InBulk)
+	batch, err := b.TakeForCall(t.Context(), other, n, time.Minute, 0, ledger.Waiting)
 	testkit.NoError(t, err)
 	var outcomes []ledger.Outcome
 	for _, row := range batch.Rows {
@@ -63,7 +63,7 @@ func (b bundle) drained(t *testing.T, rules fate.Rules) {
 // move is what becomes of a call, or of a question about it, and where the recipient waits then.
 type move struct {
 	end    fate.End
-	travel ledger.Travel
+	travel ledger.List
 	delay  time.Duration
 }
 
@@ -76,7 +76,7 @@ func (b bundle) live(t *testing.T, n int, moves []move, amid bool) {
 		if i == 1 {
 			batch = b.askLost(t, n)
 		} else {
-			batch = b.take(t, n, []ledger.Travel{ledger.InBulk, 0, ledger.Singly}[i], time.Minute)
+			batch = b.take(t, n, []ledger.List{ledger.Waiting, 0, ledger.Singles}[i], time.Minute)
 		}
 		if len(batch.Rows) != n {
 			t.Fatalf("move %d: %d recipients", i, len(batch.Rows))
@@ -108,8 +108,8 @@ func TestAnAddressOfACancelledCampaignIsFree(t *testing.T) {
 	t.Parallel()
 	const n = 3
 	lost := move{fate.IntentUnknown, ledger.Unsure, 0}
-	alone := move{fate.IntentAnswered, ledger.Singly, 0}
-	second := move{fate.IntentReleased, ledger.Singly, 0}
+	alone := move{fate.IntentProvisional, ledger.Singles, 0}
+	second := move{fate.IntentReleased, ledger.Singles, 0}
 	for name, test := range map[string]struct {
 		waits bool // until Clerk was asked
 		amid  bool // the cancel comes while the last move is under way
@@ -117,7 +117,7 @@ func TestAnAddressOfACancelledCampaignIsFree(t *testing.T) {
 	}{
 		"waiting":                         {},
 		"ready":                           {moves: []move{{fate.IntentRefused, ledger.Ready, 0}}},
-		"alone":                           {moves: []move{{fate.IntentRefused, ledger.Singly, 0}}},
+		"alone":                           {moves: []move{{fate.IntentRefused, ledger.Singles, 0}}},
 		"later":                           {moves: []move{{fate.IntentRefused, ledger.Ready, time.Hour}}},
 		"in a call that is refused":       {amid: true, moves: []move{{fate.IntentRefused, ledger.Ready, 0}}},
 		"an earlier call made nothing":    {moves: []move{lost, {fate.IntentAbsent, ledger.Ready, 0}}},
@@ -125,8 +125,8 @@ func TestAnAddressOfACancelledCampaignIsFree(t *testing.T) {
 		"unsure, and later":               {waits: true, moves: []move{{fate.IntentUnknown, ledger.Unsure, time.Second}}},
 		"in a call whose answer is lost":  {waits: true, amid: true, moves: []move{lost}},
 		"answered, and alone":             {waits: true, moves: []move{lost, alone}},
-		"answered, and ready":             {waits: true, moves: []move{lost, {fate.IntentAnswered, ledger.Ready, 0}}},
-		"answered, and later":             {waits: true, moves: []move{lost, {fate.IntentAnswered, ledger.Ready, time.Hour}}},
+		"answered, and ready":             {waits: true, moves: []move{lost, {fate.IntentProvisional, ledger.Ready, 0}}},
+		"answered, and later":             {waits: true, moves: []move{lost, {fate.IntentProvisional, ledger.Ready, time.Hour}}},
 		"asked about, and then answered":  {waits: true, amid: true, moves: []move{lost, alone}},
 		"a second call made nothing":      {waits: true, moves: []move{lost, alone, second}},
 		"in a second call":                {waits: true, amid: true, moves: []move{lost, alone, second}},
@@ -154,7 +154,7 @@ func TestACallOfAWorkerThatDiedBlocksNobodyForEver(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 3))
-	b.take(t, 3, ledger.InBulk, 100*time.Millisecond)
+	b.take(t, 3, ledger.Waiting, 100*time.Millisecond)
 	b.cancel(t)
 	b.drained(t, fate.Rules{MaxAttempts: 3, SettlingTime: 300 * time.Millisecond})
 	if !b.claims(t, 3) {
@@ -167,7 +167,7 @@ func TestACancelledCampaignWhoseRecipientIsInDoubtGetsADriver(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 1))
-	b.live(t, 1, []move{{fate.IntentUnknown, ledger.Unsure, 0}, {fate.IntentAnswered, ledger.Singly, 0}}, false)
+	b.live(t, 1, []move{{fate.IntentUnknown, ledger.Unsure, 0}, {fate.IntentProvisional, ledger.Singles, 0}}, false)
 	b.rdb.HSet(t.Context(), "test:{once}:c:c:meta", "lease_until", 1)
 	if orphans, err := b.Sweep(t.Context()); len(orphans) != 1 || err != nil {
 		t.Errorf("%v, %v", orphans, err)

@@ -56,7 +56,7 @@ return answer('ok')
 // Revival is how a dead recipient waits for another try.
 type Revival struct {
 	Of     store.AddressID // the recipient
-	Travel Travel
+	Travel List
 	// Since is when there may have been calls first (ms; 0: if its intent says that there are any).
 	Since int64
 	// Recipient is what it is sent as; nil leaves what the row has.
@@ -80,7 +80,7 @@ func (l *Ledgers) Revive(ctx context.Context, name string, revivals ...Revival) 
 		if errs[i] != nil {
 			continue
 		}
-		row, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singly}})
+		row, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singles}})
 		if errs[i] = err; err != nil {
 			continue
 		}

@@ -26,7 +26,7 @@ func (b bundle) over(t *testing.T, n int) ledger.Campaign {
 	testkit.NoError(t, b.NoteID(t.Context(), "c", "own"))
 	testkit.NoError(t, b.rdb.Set(t.Context(), "test:{once}:t:own", "{}", 0).Err())
 	for done := 0; done < n; {
-		batch := b.take(t, 100, ledger.InBulk, time.Minute)
+		batch := b.take(t, 100, ledger.Waiting, time.Minute)
 		outcomes := sent(batch)
 		for i, row := range batch.Rows {
 			if (done+i)%3 == 0 {
@@ -118,7 +118,7 @@ func TestADeletedCampaignIsGoneForWhoeverAsks(t *testing.T) {
 			"resume": func(ctx context.Context) error { _, err := b.Resume(ctx, "c"); return err },
 			"cancel": func(ctx context.Context) error { _, err := b.Cancel(ctx, "c"); return err },
 			"revive": func(ctx context.Context) error {
-				_, err := b.ReviveOne(ctx, "c", [16]byte([]byte(id)), ledger.Revival{Travel: ledger.Singly, Since: 1})
+				_, err := b.ReviveOne(ctx, "c", [16]byte([]byte(id)), ledger.Revival{Travel: ledger.Singles, Since: 1})
 				return err
 			},
 		} {
@@ -140,7 +140,7 @@ func TestADeletedCampaignIsGoneForWhoeverAsks(t *testing.T) {
 		if p := b.progress(t); p.State != "" {
 			t.Errorf("its driver goes on: %+v", p)
 		}
-		if batch := b.take(t, 5, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
+		if batch := b.take(t, 5, ledger.Waiting, time.Minute); len(batch.Rows) != 0 {
 			t.Errorf("taken: %+v", batch)
 		}
 		testkit.NoError(t, b.NoteID(t.Context(), "c", "late"))
@@ -168,7 +168,7 @@ func TestNothingIsDeletedThatMayGoOn(t *testing.T) {
 		}
 	}
 	refuses(ledger.ErrNotOver)
-	called := b.take(t, 2, ledger.InBulk, time.Minute)
+	called := b.take(t, 2, ledger.Waiting, time.Minute)
 	if _, err := b.Cancel(t.Context(), "c"); err != nil {
 		t.Fatal(err)
 	}

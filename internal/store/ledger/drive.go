@@ -43,7 +43,7 @@ type Batch struct {
 // ARGV[5] -> how many
 // ARGV[6] -> token; one that begins with c takes for a call
 // ARGV[7] -> for how long they are held (ms)
-// ARGV[8] -> travel of the lists to take from, in this order
+// ARGV[8] -> letters of the lists to take from, in this order
 // ARGV[9] -> how long the call may last (ms)
 // ARGV[10] -> what the count of the process must be at least
 // ARGV[11] -> what it becomes
@@ -89,11 +89,11 @@ local function take(id, row)
   give(id, row, standing)
 end
 local left = tonumber(ARGV[5]) + slice
-for travel in string.gmatch(ARGV[8], '.') do
+for letter in string.gmatch(ARGV[8], '.') do
   while true do
     local n = math.min(left, tonumber(ARGV[5]) - (#taken - 1) / 3)
     left = left - n
-    local ids = n > 0 and redis.call('LPOP', lists[travel], n)
+    local ids = n > 0 and redis.call('LPOP', lists[letter], n)
     if not ids or #ids == 0 then break end
     local found = redis.call('HMGET', rows, unpack(ids))
     for i, id in ipairs(ids) do take(id, found[i]) end
@@ -114,20 +114,20 @@ return taken
 // TakeForCall takes up to n waiting recipients of a running campaign, from the given lists in their order, and claims
 // their addresses for a call that ends within a time. Their hold lasts as much longer as the margin says.
 func (l *Ledgers) TakeForCall(
-	ctx context.Context, name string, n int, within, margin time.Duration, from ...Travel,
+	ctx context.Context, name string, n int, within, margin time.Duration, from ...List,
 ) (Batch, error) {
 	return l.take(ctx, name, n, "c"+uuid.NewString(), within+margin, within, from)
 }
 
 // TakeToAsk takes up to n waiting recipients for a question to Clerk that ends within hold. It claims nothing.
 func (l *Ledgers) TakeToAsk(
-	ctx context.Context, name string, n int, hold time.Duration, from ...Travel,
+	ctx context.Context, name string, n int, hold time.Duration, from ...List,
 ) (Batch, error) {
 	return l.take(ctx, name, n, "q"+uuid.NewString(), hold, 0, from)
 }
 
 func (l *Ledgers) take(
-	ctx context.Context, name string, n int, token string, hold, call time.Duration, from []Travel,
+	ctx context.Context, name string, n int, token string, hold, call time.Duration, from []List,
 ) (batch Batch, err error) {
 	defer store.Wrap(&err, "taking recipients of campaign %s", name)
 	batch = Batch{Garbage: map[store.AddressID][]byte{}, Hold: token}
@@ -182,14 +182,14 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 		case fate.Dead:
 			state, next.Code = 'd', o.Decision.Cause.Code
 		}
-		row, err = encode(state, InBulk, next)
+		row, err = encode(state, Waiting, next)
 		return row, 0, err
 	}
-	travel := Unsure
+	list := Unsure
 	if o.Decision.Next == fate.Send {
-		travel, delay = Ready, -1
+		list, delay = Ready, -1
 		if next.Alone {
-			travel = Singly
+			list = Singles
 		}
 	}
 	switch {
@@ -198,7 +198,7 @@ func (o Outcome) encode() (row string, delay int64, err error) {
 	case o.Behind:
 		delay = 0
 	}
-	row, err = encode('w', travel, next)
+	row, err = encode('w', list, next)
 	return row, delay, err
 }
 
@@ -323,7 +323,7 @@ func (l *Ledgers) Settle(ctx context.Context, name string, outcomes []Outcome) (
 type Counts struct {
 	Waiting int // not looked up yet
 	Ready   int // looked up, to ride in a bulk
-	Singles int // waiting to travel alone
+	Singles int // waiting to be sent alone
 	Later   int // waiting for their next attempt
 	Open    int // in a call or a question to Clerk
 	Unsure  int // whose last call's outcome is not known

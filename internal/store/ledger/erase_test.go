@@ -17,7 +17,7 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 6)) // 0 is sent, 1 dead, 2 in a call, 3 is to wait, 4 and 5 wait
-	batch := b.take(t, 4, ledger.InBulk, time.Minute)
+	batch := b.take(t, 4, ledger.Waiting, time.Minute)
 	call := batch
 	b.settle(t, sentAs(batch.Rows[0], fate.IntentMade, "inv_0", time.Now()), deadOf(batch.Rows[1], "x"),
 		waitFor(batch.Rows[3], fate.IntentAbsent, ledger.Ready, time.Hour))
@@ -39,7 +39,7 @@ func TestAForgottenRecipientIsNowhere(t *testing.T) {
 	if n := b.settle(t, sentAs(call.Rows[2], fate.IntentMade, "inv_2", time.Now())); n != 1 {
 		t.Errorf("%d settled: that is no fault of the call's", n)
 	}
-	if next := b.take(t, 9, ledger.InBulk, time.Minute); len(next.Rows) != 1 ||
+	if next := b.take(t, 9, ledger.Waiting, time.Minute); len(next.Rows) != 1 ||
 		!strings.Contains(string(next.Rows[0].Recipient), "p5@") {
 		t.Errorf("%+v were given out", next.Rows)
 	} else {

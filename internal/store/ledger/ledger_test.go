@@ -51,7 +51,7 @@ func (b bundle) add(t *testing.T, name string, list []ledger.Recipient) ledger.U
 	return upload
 }
 
-func (b bundle) take(t *testing.T, n int, travel ledger.Travel, hold time.Duration) ledger.Batch {
+func (b bundle) take(t *testing.T, n int, travel ledger.List, hold time.Duration) ledger.Batch {
 	t.Helper()
 	batch, err := b.TakeForCall(t.Context(), "c", n, hold, 0, travel)
 	if err != nil {
@@ -88,7 +88,7 @@ func sent(batch ledger.Batch) []ledger.Outcome {
 
 // deadOf lets a recipient be a dead letter.
 func deadOf(row ledger.Row, code string) ledger.Outcome {
-	cause := fate.Failure{Reason: fate.Rejected, Code: code}
+	cause := fate.Failure{Reason: fate.ReasonRejected, Code: code}
 	letter := deadletter.Entry{
 		ID: deadletter.RecipientID("c", row.ID), Campaign: "c", Recipient: &row.ID, Failure: cause,
 		FailedAt: time.Now().UTC(),
@@ -113,7 +113,7 @@ func TestTheWayOfACampaign(t *testing.T) {
 	}
 	seen := map[store.AddressID]bool{}
 	for {
-		batch := b.take(t, 10, ledger.InBulk, time.Minute)
+		batch := b.take(t, 10, ledger.Waiting, time.Minute)
 		if len(batch.Rows) == 0 {
 			break
 		}
@@ -166,9 +166,9 @@ func TestACallWhoseHoldHasPassedIsAskedAboutAndCannotBeSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 3))
-	lost := b.take(t, 2, ledger.InBulk, 50*time.Millisecond)
+	lost := b.take(t, 2, ledger.Waiting, 50*time.Millisecond)
 	asked := b.askLost(t, 2)
-	if other := b.take(t, 3, ledger.InBulk, time.Minute); len(other.Rows) != 1 {
+	if other := b.take(t, 3, ledger.Waiting, time.Minute); len(other.Rows) != 1 {
 		t.Fatalf("%d were given out for a call, want the one that was in none", len(other.Rows))
 	} else if n := b.settle(t, sent(other)...); n != 1 {
 		t.Errorf("%d settled", n)
@@ -203,19 +203,19 @@ func TestWaitingAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 12))
-	batch := b.take(t, 3, ledger.InBulk, time.Minute)
+	batch := b.take(t, 3, ledger.Waiting, time.Minute)
 	failed := batch.Rows[0]
 	failed.Attempts, failed.History = 1, fate.Remember(nil, time.Now(), fate.Failure{HTTPStatus: 503})
-	looked := b.take(t, 1, ledger.InBulk, time.Minute)
+	looked := b.take(t, 1, ledger.Waiting, time.Minute)
 	b.settle(t, goOn(looked.Rows[0], fate.IntentRefused, ledger.Ready))
 	b.settle(t, waitFor(failed, fate.IntentRefused, ledger.Ready, time.Hour),
-		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singly, 0),
+		waitFor(batch.Rows[1], fate.IntentRefused, ledger.Singles, 0),
 		waitFor(batch.Rows[2], fate.IntentRefused, ledger.Ready, 0))
 	if p := b.progress(t); p.Waiting != 8 || p.Ready != 2 || p.Singles != 1 || p.Later != 1 || p.Open != 0 ||
 		p.NextDue < 59*time.Minute || p.State != ledger.Running {
 		t.Errorf("%+v", p)
 	}
-	if single := b.take(t, 5, ledger.Singly, time.Minute); len(single.Rows) != 1 ||
+	if single := b.take(t, 5, ledger.Singles, time.Minute); len(single.Rows) != 1 ||
 		single.Rows[0].ID != batch.Rows[1].ID {
 		t.Errorf("singles: %+v", single.Rows)
 	}
@@ -234,11 +234,11 @@ func TestWaitingAgain(t *testing.T) {
 }
 
 func TestRevive(t *testing.T) {
-	again := ledger.Revival{Travel: ledger.Singly, Since: 1}
+	again := ledger.Revival{Travel: ledger.Singles, Since: 1}
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 2))
-	batch := b.take(t, 2, ledger.InBulk, time.Minute)
+	batch := b.take(t, 2, ledger.Waiting, time.Minute)
 	batch.Rows[0].Attempts = 7
 	dead := batch.Rows[0]
 	b.settle(t, deadOf(dead, "duplicate_record"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
@@ -260,8 +260,8 @@ func TestRevive(t *testing.T) {
 	if !asked.Rows[0].Alone || !asked.Rows[0].Intent.Open {
 		t.Errorf("revived: %+v", asked.Rows)
 	}
-	b.settle(t, waitFor(asked.Rows[0], fate.IntentAbsent, ledger.Singly, 0))
-	revived := b.take(t, 2, ledger.Singly, time.Minute)
+	b.settle(t, waitFor(asked.Rows[0], fate.IntentAbsent, ledger.Singles, 0))
+	revived := b.take(t, 2, ledger.Singles, time.Minute)
 	if len(revived.Rows) != 1 || revived.Rows[0].Attempts != 0 {
 		t.Errorf("revived: %+v", revived.Rows)
 	}
@@ -283,7 +283,7 @@ func TestStatesAndGarbage(t *testing.T) {
 		upload.Campaign.ScheduledAt.UnixMilli() != at.UnixMilli() {
 		t.Fatalf("%+v, %v", upload, err)
 	}
-	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
+	if batch := b.take(t, 1, ledger.Waiting, time.Minute); len(batch.Rows) != 0 {
 		t.Error("a scheduled campaign gave out a recipient")
 	}
 	if _, err := b.Start(ctx, "c"); err != nil {
@@ -297,7 +297,7 @@ func TestStatesAndGarbage(t *testing.T) {
 	}
 	id := store.IDOf("p0@example.com")
 	b.rdb.HSet(ctx, "test:{once}:c:c:rows", string(id[:]), "wb{garbage")
-	if batch := b.take(t, 1, ledger.InBulk, time.Minute); len(batch.Rows) != 0 ||
+	if batch := b.take(t, 1, ledger.Waiting, time.Minute); len(batch.Rows) != 0 ||
 		string(batch.Garbage[id]) != "wb{garbage" {
 		t.Errorf("garbage came out as %+v", batch)
 	}
@@ -323,11 +323,11 @@ func TestANewDriverTakesBackWhatItsPredecessorAskedAbout(t *testing.T) {
 	b, ctx := setup(t), t.Context()
 	b.add(t, "c", people(0, 5))
 	b.progress(t)
-	asked, err := b.TakeToAsk(ctx, "c", 2, time.Hour, ledger.InBulk)
+	asked, err := b.TakeToAsk(ctx, "c", 2, time.Hour, ledger.Waiting)
 	if err != nil || len(asked.Rows) != 2 {
 		t.Fatalf("%+v, %v", asked, err)
 	}
-	called := b.take(t, 1, ledger.InBulk, time.Hour)
+	called := b.take(t, 1, ledger.Waiting, time.Hour)
 	if p := b.progress(t); p.Open != 3 {
 		t.Errorf("the driver took back its own: %+v", p)
 	}
@@ -384,7 +384,7 @@ func TestTheSweepFindsACampaignWhoseDriverIsGone(t *testing.T) {
 	if orphans := sweep(); len(orphans) != 1 {
 		t.Errorf("a replaced driver keeps the campaign: %v", orphans)
 	}
-	batch := b.take(t, 1, ledger.InBulk, time.Minute)
+	batch := b.take(t, 1, ledger.Waiting, time.Minute)
 	b.settle(t, sent(batch)...)
 	b.progress(t)
 	b.rdb.HSet(ctx, "test:{once}:c:c:meta", "lease_until", 1)
@@ -399,14 +399,14 @@ func TestATakeNoticesThatAnEarlierOneIsLost(t *testing.T) {
 	b := setup(t)
 	b.Memory = store.NewMemory()
 	b.add(t, "c", people(0, 3))
-	if first := b.take(t, 1, ledger.InBulk, time.Minute); len(first.Rows) != 1 {
+	if first := b.take(t, 1, ledger.Waiting, time.Minute); len(first.Rows) != 1 {
 		t.Fatalf("%+v", first)
 	}
 	count := b.Memory.Keys(store.Keys("test"))[2]
 	if n := b.rdb.Del(t.Context(), count).Val(); n != 1 {
 		t.Fatal("a take does not raise the count")
 	}
-	if second := b.take(t, 2, ledger.InBulk, time.Minute); len(second.Rows) != 0 {
+	if second := b.take(t, 2, ledger.Waiting, time.Minute); len(second.Rows) != 0 {
 		t.Errorf("%d were given out for a call, although earlier ones may be lost", len(second.Rows))
 	}
 	b.askLost(t, 2)

@@ -28,9 +28,9 @@ const request = "request:"
 // them:
 //
 // KEYS[1] -> usher:{once}:c:NAME:meta     hash of the campaign's head
-// KEYS[2] -> usher:{once}:c:NAME:rows     hash of rows by id: state and travel, a byte each, and JSON
+// KEYS[2] -> usher:{once}:c:NAME:rows     hash of rows by id: state and list, a byte each, and JSON
 // KEYS[3] -> usher:{once}:c:NAME:waiting  list of ids that nobody has looked up
-// KEYS[4] -> usher:{once}:c:NAME:singles  list of ids that travel alone
+// KEYS[4] -> usher:{once}:c:NAME:singles  list of ids that are sent alone
 // KEYS[5] -> usher:{once}:c:NAME:later    zset of ids by the instant (ms) of their next attempt
 // KEYS[6] -> usher:{once}:c:NAME:open     zset of id+token by the instant (ms) until which a call or question holds it
 // KEYS[7] -> usher:{once}:c:NAME:ready    list of ids that were looked up and may ride in a bulk
@@ -45,7 +45,7 @@ const request = "request:"
 // ARGV[3] -> what the keys of intents begin with
 // ARGV[4] -> what the keys of dead letters begin with
 //
-// A row's state is w waiting, o open, s sent, d dead or k skipped. Its travel says in which list it waits: b waiting,
+// A row's state is w waiting, o open, s sent, d dead or k skipped. Its list is where it waits: b waiting,
 // r ready, s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
 //
 // A list may name recipients that are not there any more, or that wait elsewhere: to search it would stop Redis for as
@@ -160,11 +160,11 @@ local function drop()
     wait_again(id, true)
     redis.call('SADD', running, name) -- so that it gets a driver, which asks
   end
-  for travel, list in pairs({ s = singles, r = ready, b = waiting }) do
+  for letter, list in pairs({ s = singles, r = ready, b = waiting }) do
     local ids = left > 0 and redis.call('LPOP', list, left) or {}
     left = left - #ids
     for _, id in ipairs(ids) do
-      if doubtful(id) and string.sub(redis.call('HGET', rows, id) or '', 1, 2) == 'w' .. travel then doubt(id) end
+      if doubtful(id) and string.sub(redis.call('HGET', rows, id) or '', 1, 2) == 'w' .. letter then doubt(id) end
     end
   end
   local scan = redis.call('ZSCAN', later, redis.call('HGET', meta, 'dropping') or '0', 'COUNT', slice)

@@ -15,17 +15,17 @@ func sentAs(row ledger.Row, end fate.End, id string, at time.Time) ledger.Outcom
 }
 
 // waitFor lets a recipient wait for a step, before all others now or after a delay.
-func waitFor(row ledger.Row, end fate.End, travel ledger.Travel, delay time.Duration) ledger.Outcome {
+func waitFor(row ledger.Row, end fate.End, travel ledger.List, delay time.Duration) ledger.Outcome {
 	next := fate.Send
 	if travel == ledger.Unsure {
 		next = fate.Ask
 	}
-	row.Alone = travel == ledger.Singly
+	row.Alone = travel == ledger.Singles
 	return ledger.Outcome{Row: row, Decision: fate.Decision{State: row.State, Next: next, Intent: end, In: delay}}
 }
 
 // goOn lets a recipient wait behind all others.
-func goOn(row ledger.Row, end fate.End, travel ledger.Travel) ledger.Outcome {
+func goOn(row ledger.Row, end fate.End, travel ledger.List) ledger.Outcome {
 	o := waitFor(row, end, travel, 0)
 	o.Behind = true
 	return o

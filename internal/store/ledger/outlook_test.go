@@ -20,13 +20,13 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 	if _, err := b.Start(ctx, "c"); err != nil {
 		t.Fatal(err)
 	}
-	b.take(t, 10, ledger.InBulk, time.Minute)
-	b.take(t, 3, ledger.InBulk, time.Minute)
-	asked, err := b.TakeToAsk(ctx, "c", 2, time.Minute, ledger.InBulk)
+	b.take(t, 10, ledger.Waiting, time.Minute)
+	b.take(t, 3, ledger.Waiting, time.Minute)
+	asked, err := b.TakeToAsk(ctx, "c", 2, time.Minute, ledger.Waiting)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := b.settle(t, goOn(asked.Rows[0], fate.IntentUnchanged, ledger.Singly)); n != 1 {
+	if n := b.settle(t, goOn(asked.Rows[0], fate.IntentUnchanged, ledger.Singles)); n != 1 {
 		t.Fatal(n)
 	}
 	if _, err := b.Add(ctx, "later", time.Now().Add(time.Hour), people(0, 5)); err != nil {
@@ -57,13 +57,13 @@ func TestOutlookTellsWhoIsToBeCalled(t *testing.T) {
 // TestOutlookTellsWhoWaitsToBeAskedAbout from those whose calls have failed.
 func TestOutlookTellsWhoWaitsToBeAskedAbout(t *testing.T) {
 	t.Parallel()
-	for travel, doubted := range map[ledger.Travel]bool{ledger.Unsure: true, ledger.InBulk: false} {
+	for travel, doubted := range map[ledger.List]bool{ledger.Unsure: true, ledger.Waiting: false} {
 		b, ctx := setup(t), t.Context()
 		b.add(t, "c", people(0, 1))
 		if _, err := b.Start(ctx, "c"); err != nil {
 			t.Fatal(err)
 		}
-		batch := b.take(t, 1, ledger.InBulk, time.Minute)
+		batch := b.take(t, 1, ledger.Waiting, time.Minute)
 		if n := b.settle(t, waitFor(batch.Rows[0], fate.IntentUnchanged, travel, time.Minute)); n != 1 {
 			t.Fatal(n)
 		}

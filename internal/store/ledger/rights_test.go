@@ -134,7 +134,7 @@ func (b *broken) round() {
 	}{
 		{func() (ledger.Batch, error) { return b.TakeToAsk(ctx, "c", 5, hold, ledger.Unsure) }, b.answer},
 		{func() (ledger.Batch, error) {
-			return b.TakeForCall(ctx, "c", 5, hold, 0, ledger.InBulk, ledger.Ready, ledger.Singly)
+			return b.TakeForCall(ctx, "c", 5, hold, 0, ledger.Waiting, ledger.Ready, ledger.Singles)
 		}, b.outcomeOf},
 	} {
 		var batch ledger.Batch
@@ -256,7 +256,7 @@ func (b *broken) revive() {
 			return nil
 		}
 		b.twice(func() error {
-			_, err := b.ReviveOne(ctx, "c", e.ID, ledger.Revival{Travel: ledger.Singly, ID: e.ID})
+			_, err := b.ReviveOne(ctx, "c", e.ID, ledger.Revival{Travel: ledger.Singles, ID: e.ID})
 			return err
 		})
 		letter, err := letters.OfRecipient(ctx, "c", e.ID)

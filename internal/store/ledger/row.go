@@ -19,15 +19,15 @@ import (
 	"example.com/usher/internal/store/intent"
 )
 
-// Travel says how a recipient may be sent.
-type Travel byte
+// List is where a recipient waits, by how it may be sent.
+type List byte
 
-// The ways to travel.
+// The lists.
 const (
-	InBulk Travel = 'b' // together with others, after a look-up
-	Ready  Travel = 'r' // together with others: it was looked up
-	Singly Travel = 's' // alone: it may spoil a bulk, or a bulk may lose its metadata
-	Unsure Travel = 'u' // not before Clerk was asked what became of its last call
+	Waiting List = 'b' // together with others, after a look-up
+	Ready   List = 'r' // together with others: it was looked up
+	Singles List = 's' // alone: it may spoil a bulk, or a bulk may lose its metadata
+	Unsure  List = 'u' // not before Clerk was asked what became of its last call
 )
 
 // Row is one recipient of a campaign, and what has become of it so far.
@@ -49,13 +49,13 @@ type Row struct {
 	Hold string `json:"-"`
 }
 
-// encode gives a row as it is stored: its state and way of travel as one byte each, then JSON.
-func encode(state byte, travel Travel, row Row) (string, error) {
+// encode gives a row as it is stored: its state and its list as one byte each, then JSON.
+func encode(state byte, list List, row Row) (string, error) {
 	data, err := json.Marshal(row)
 	if err != nil {
 		return "", fmt.Errorf("encoding a recipient: %w", err)
 	}
-	return string([]byte{state, byte(travel)}) + string(data), nil
+	return string([]byte{state, byte(list)}) + string(data), nil
 }
 
 func decode(id, value string) (Row, error) {
@@ -95,7 +95,7 @@ func entryOf(id, value string) (Entry, error) {
 	if !known {
 		return Entry{}, fmt.Errorf("a recipient: %w", store.ErrGarbage)
 	}
-	if state == RowWaiting && Travel(value[1]) == Unsure {
+	if state == RowWaiting && List(value[1]) == Unsure {
 		state = RowOpen
 	}
 	return Entry{Row: row, State: state}, nil

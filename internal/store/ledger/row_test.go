@@ -15,7 +15,7 @@ func TestEachTellsEverybodyOnceAndWhereTheyStand(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 3000))
-	batch := b.take(t, 4, ledger.InBulk, time.Hour)
+	batch := b.take(t, 4, ledger.Waiting, time.Hour)
 	row := batch.Rows
 	row[1].Attempts = 1
 	row[2].Attempts = 2

@@ -52,7 +52,7 @@ func (b bundle) head(t *testing.T) ledger.Campaign {
 func TestADeadRecipientAndItsLetterAreOneStep(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 3))
-		batch := b.take(t, 3, ledger.InBulk, time.Minute)
+		batch := b.take(t, 3, ledger.Waiting, time.Minute)
 		for range 2 { // the hold has passed when it is repeated
 			b.settle(t, deadOf(batch.Rows[0], "odd"),
 				sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
@@ -79,7 +79,7 @@ func TestWhatBecameOfCallsIsWrittenWhenRedisIsFull(t *testing.T) {
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	b := bundle{ledger.New(rdb, "test"), rdb}
 	b.add(t, "c", people(0, 3))
-	batch := b.take(t, 3, ledger.InBulk, time.Minute)
+	batch := b.take(t, 3, ledger.Waiting, time.Minute)
 	testkit.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	b.settle(t, deadOf(batch.Rows[0], "odd"), sentAs(batch.Rows[1], fate.IntentMade, "inv_1", time.Now()))
 	if c := b.head(t); c.Dead != 1 || c.Sent != 1 {
@@ -95,7 +95,7 @@ func TestWhatBecameOfCallsIsWrittenWhenRedisIsFull(t *testing.T) {
 func TestALetterThatWasWrittenBeforeStaysOne(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 1))
-		batch := b.take(t, 1, ledger.InBulk, time.Minute)
+		batch := b.take(t, 1, ledger.Waiting, time.Minute)
 		letters := deadletter.NewStore(b.rdb, "test")
 		outcome := deadOf(batch.Rows[0], "odd")
 		if err := letters.Put(t.Context(), *outcome.Letter); err != nil {
@@ -113,7 +113,7 @@ func TestALetterThatWasWrittenBeforeStaysOne(t *testing.T) {
 func TestWhoIsNoLongerHeldGetsNoLetter(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 1))
-		lost := b.take(t, 1, ledger.InBulk, time.Nanosecond)
+		lost := b.take(t, 1, ledger.Waiting, time.Nanosecond)
 		asked := b.askLost(t, 1)
 		if n := b.settle(t, deadOf(lost.Rows[0], "odd")); n != 0 {
 			t.Errorf("%d recorded", n)
@@ -131,7 +131,7 @@ func TestWhoIsNoLongerHeldGetsNoLetter(t *testing.T) {
 func TestAForgottenRecipientGetsNoLetter(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 1))
-		batch := b.take(t, 1, ledger.InBulk, time.Minute)
+		batch := b.take(t, 1, ledger.Waiting, time.Minute)
 		if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), batch.Rows[0].ID); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestAForgottenRecipientGetsNoLetter(t *testing.T) {
 func TestAnInvitationThatHasSettledAnotherIntentSettlesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 1))
-		b.take(t, 1, ledger.InBulk, time.Nanosecond)
+		b.take(t, 1, ledger.Waiting, time.Nanosecond)
 		asked := b.askLost(t, 1)
 		row := asked.Rows[0]
 		b.rdb.HSet(t.Context(), store.Keys("test").Intents(string(row.ID[:])), "=inv_used", 1)
@@ -169,8 +169,8 @@ func TestAnInvitationThatHasSettledAnotherIntentSettlesNothing(t *testing.T) {
 func TestRecipientsOfSeveralCallsAreSettledInOneStep(t *testing.T) {
 	onBoth(t, func(t *testing.T, b bundle) {
 		b.add(t, "c", people(0, 3))
-		lost := b.take(t, 1, ledger.InBulk, time.Nanosecond)
-		held := b.take(t, 2, ledger.InBulk, time.Minute)
+		lost := b.take(t, 1, ledger.Waiting, time.Nanosecond)
+		held := b.take(t, 2, ledger.Waiting, time.Minute)
 		asked := b.askLost(t, 1) // about the lost one: who called holds it no more
 		n := b.settle(t, deadOf(lost.Rows[0], "odd"),
 			sentAs(held.Rows[0], fate.IntentMade, "inv_1", time.Now()), deadOf(held.Rows[1], "odd"),

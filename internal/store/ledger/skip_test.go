@@ -11,7 +11,7 @@ import (
 
 // skippedOf lets a recipient be skipped.
 func skippedOf(row ledger.Row) ledger.Outcome {
-	cause := fate.Failure{Reason: fate.Rejected, Code: fate.CodeUser}
+	cause := fate.Failure{Reason: fate.ReasonRejected, Code: fate.CodeUser}
 	decision := fate.Decision{State: row.State, Next: fate.Skipped, Intent: fate.IntentRefused, Cause: &cause}
 	return ledger.Outcome{Row: row, Decision: decision, At: time.Now()}
 }
@@ -39,7 +39,7 @@ func TestASkippedRecipientHasItsOutcome(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", newer(0, 3))
-	batch := b.take(t, 3, ledger.InBulk, time.Minute)
+	batch := b.take(t, 3, ledger.Waiting, time.Minute)
 	b.settle(t, skippedOf(batch.Rows[0]), deadOf(batch.Rows[1], "x"),
 		sentAs(batch.Rows[2], fate.IntentMade, "inv_1", time.Now()))
 	if p := b.progress(t); p.State != ledger.Finished {
@@ -55,7 +55,7 @@ func TestASkippedRecipientHasItsOutcome(t *testing.T) {
 		upload.Campaign.State != ledger.Finished {
 		t.Errorf("the same list again: %+v", upload)
 	}
-	if c, err := b.ReviveOne(t.Context(), "c", id, ledger.Revival{Travel: ledger.Singly}); err != nil || c.Skipped != 1 {
+	if c, err := b.ReviveOne(t.Context(), "c", id, ledger.Revival{Travel: ledger.Singles}); err != nil || c.Skipped != 1 {
 		t.Errorf("there is nothing to retry: %+v, %v", c, err)
 	}
 	if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), id); err != nil {
@@ -95,7 +95,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 		return upload.Campaign, err
 	}
 	mend := func(b bundle, dead ledger.Row) (ledger.Campaign, error) {
-		as := ledger.Revival{Travel: ledger.Singly, Recipient: dead.Recipient, ID: dead.ID, Version: 2}
+		as := ledger.Revival{Travel: ledger.Singles, Recipient: dead.Recipient, ID: dead.ID, Version: 2}
 		return b.ReviveOne(t.Context(), "c", dead.ID, as)
 	}
 	for name, change := range map[string]func(bundle, ledger.Row) (ledger.Campaign, error){"grow": grow, "mend": mend} {
@@ -103,7 +103,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.add(t, "c", people(0, 3))
-			batch := b.take(t, 1, ledger.InBulk, time.Minute)
+			batch := b.take(t, 1, ledger.Waiting, time.Minute)
 			b.settle(t, deadOf(batch.Rows[0], "x"))
 			began := time.Now()
 			c, err := change(b, batch.Rows[0])
@@ -111,7 +111,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 				c.ScheduledAt.Before(began.Add(9*time.Second)) {
 				t.Fatalf("%+v, %v: a driver that looks every few seconds may not have noticed", c, err)
 			}
-			if got := b.take(t, 9, ledger.InBulk, time.Minute); len(got.Rows) != 0 {
+			if got := b.take(t, 9, ledger.Waiting, time.Minute); len(got.Rows) != 0 {
 				t.Errorf("%d were given out", len(got.Rows))
 			}
 			if moving := b.rdb.SIsMember(t.Context(), "test:{once}:moving", "c").Val(); !moving {
@@ -120,7 +120,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 			if _, err := b.Start(t.Context(), "c"); err != nil {
 				t.Fatal(err)
 			}
-			if got := b.take(t, 9, ledger.InBulk, time.Minute); len(got.Rows) < 2 {
+			if got := b.take(t, 9, ledger.Waiting, time.Minute); len(got.Rows) < 2 {
 				t.Errorf("%d were given out after it has started", len(got.Rows))
 			}
 		})

@@ -156,7 +156,7 @@ func (s *Stage) add(ctx context.Context, pipe redis.Pipeliner, chunk []Recipient
 	args = append(args, int(stageKeep.Seconds()))
 	for _, r := range chunk {
 		id := store.IDOf(r.Folded)
-		row, err := encode('w', InBulk, Row{Recipient: r.Data})
+		row, err := encode('w', Waiting, Row{Recipient: r.Data})
 		if err != nil {
 			return err
 		}

@@ -277,7 +277,7 @@ func TestWhatACampaignIsAfterAnUpload(t *testing.T) {
 				if head, err := b.Get(ctx, name); err != nil || head.State != ledger.Uploading || head.Uploads != 1 {
 					t.Errorf("%s: %+v, %v", name, head, err)
 				}
-				if batch, err := b.TakeForCall(ctx, name, 1, time.Minute, 0, ledger.InBulk); err != nil ||
+				if batch, err := b.TakeForCall(ctx, name, 1, time.Minute, 0, ledger.Waiting); err != nil ||
 					len(batch.Rows) != 0 {
 					t.Errorf("%s: a call is made: %+v, %v", name, batch, err)
 				}
@@ -379,7 +379,7 @@ func TestWhoIsForgottenAndComesBackIsSentOnce(t *testing.T) {
 	if upload := b.add(t, "c", people(0, 3)); upload.Added != 1 || upload.Known != 2 {
 		t.Errorf("%+v", upload)
 	}
-	batch := b.take(t, 10, ledger.InBulk, time.Minute)
+	batch := b.take(t, 10, ledger.Waiting, time.Minute)
 	if n := b.settle(t, sent(batch)...); n != 3 || len(batch.Rows) != 3 {
 		t.Errorf("%d of %d", n, len(batch.Rows))
 	}
@@ -395,7 +395,7 @@ func TestASliceIsSmall(t *testing.T) {
 	const all, most = 1500, 600 // each script runs twice
 	b.add(t, "c", people(0, all))
 	b.rdb.Set(ctx, "test:{once}:lost", time.Now().Add(time.Minute).UnixMilli(), 0)
-	if batch := b.take(t, 10, ledger.InBulk, time.Minute); len(batch.Rows) != 0 {
+	if batch := b.take(t, 10, ledger.Waiting, time.Minute); len(batch.Rows) != 0 {
 		t.Errorf("%d are called that have to be asked about", len(batch.Rows))
 	}
 	if p := b.progress(t); p.Unsure == 0 || p.Unsure > most || p.Waiting != all-p.Unsure {

@@ -249,7 +249,7 @@ func (r *Retrier) invite(ctx context.Context, tries []*attempt) {
 	var adoptions []intent.Adoption
 	for _, t := range tries {
 		e, since := t.Letter, doubtSince(t.Letter)
-		if since == 0 && restored.Before(e.FailedAt) { // it may have been retried since the copy was made
+		if since == 0 && restored.MayHaveUndone(e.FailedAt) { // it may have been retried since the copy was made
 			since = e.FailedAt.UnixMilli()
 		}
 		if t.task, t.Err = inviteOf(t.sent.payload); t.Err != nil {
@@ -308,10 +308,10 @@ func (r *Retrier) revive(ctx context.Context, tries []*attempt) {
 func revival(t *attempt) ledger.Revival {
 	e := t.Letter
 	as := ledger.Revival{
-		Of: *e.Recipient, Travel: ledger.Singly, Since: doubtSince(e), ID: *e.Recipient, From: e.EmailAddress,
+		Of: *e.Recipient, Travel: ledger.Singles, Since: doubtSince(e), ID: *e.Recipient, From: e.EmailAddress,
 	}
-	if e.Failure.Reason == fate.Exhausted {
-		as.Travel = ledger.InBulk
+	if e.Failure.Reason == fate.ReasonExhausted {
+		as.Travel = ledger.Waiting
 	}
 	if len(e.Mended) > 0 {
 		as.Recipient, as.ID, as.Version = e.Mended, store.IDOf(t.sent.address), t.sent.version

@@ -73,7 +73,7 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	rows := []ledger.Recipient{{Folded: "wrong@example.com", Data: wrong}}
 	_, err := b.ledgers.Add(ctx, "c", time.Time{}, rows)
 	testkit.NoError(t, err)
-	batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.InBulk)
+	batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.Waiting)
 	testkit.NoError(t, err)
 	id := batch.Rows[0].ID
 	l := invite(deadletter.RecipientID("c", id), "wrong@example.com")
@@ -106,7 +106,7 @@ func TestARecipientIsReplacedOnce(t *testing.T) {
 	other := json.RawMessage(`{"email_address":"other@example.com"}`)
 	_, err = b.ledgers.Add(ctx, "c", time.Time{}, []ledger.Recipient{{Folded: "other@example.com", Data: other}})
 	testkit.NoError(t, err)
-	batch, err = b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.InBulk)
+	batch, err = b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, ledger.Waiting)
 	testkit.NoError(t, err)
 	_, err = b.ledgers.Settle(ctx, "c", []ledger.Outcome{{
 		Row: batch.Rows[0], At: time.Now(),

@@ -274,7 +274,7 @@ func ownerOf(e deadletter.Entry) (owned intent.Owned, ok bool) {
 // there is no such call, as far as the letter tells: a refusal is the proof that nothing was made.
 func doubtSince(e deadletter.Entry) int64 {
 	switch {
-	case e.Failure.Reason != fate.Exhausted:
+	case e.Failure.Reason != fate.ReasonExhausted:
 		return 0
 	case len(e.History) > 0:
 		return e.History[0].At.UnixMilli()

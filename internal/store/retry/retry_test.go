@@ -54,7 +54,7 @@ func (b bundle) retryAlone(t *testing.T, id string) (string, error) {
 func letter(id string) deadletter.Entry {
 	return deadletter.Entry{
 		ID: id, TaskID: id, Type: "invite", Queue: "test:interactive", Payload: []byte("payload \x00\xff"),
-		Failure:  fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Code: "form_identifier_exists"},
+		Failure:  fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_identifier_exists"},
 		FailedAt: time.Now().UTC(),
 	}
 }
@@ -146,7 +146,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 			Data: []byte(`{"email_address":"ada@example.com"}`)}}); err != nil {
 		t.Fatal(err)
 	}
-	die := func(travel ledger.Travel) {
+	die := func(travel ledger.List) {
 		batch, err := b.ledgers.TakeForCall(ctx, "c", 1, time.Minute, 0, travel)
 		if err != nil || len(batch.Rows) != 1 {
 			t.Fatalf("%+v, %v", batch, err)
@@ -161,10 +161,10 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	die(ledger.InBulk)
+	die(ledger.Waiting)
 	dead := deadletter.RecipientID("c", id)
 	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	testkit.NoError(t, b.ledgers.Revive(ctx, "c", ledger.Revival{Of: id, Travel: ledger.Singly, Since: 1})[0])
+	testkit.NoError(t, b.ledgers.Revive(ctx, "c", ledger.Revival{Of: id, Travel: ledger.Singles, Since: 1})[0])
 	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
@@ -174,7 +174,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 			Intent: fate.IntentAbsent}}}); err != nil {
 		t.Fatal(err)
 	}
-	die(ledger.Singly) // and before it deletes the letter, the recipient dies again
+	die(ledger.Singles) // and before it deletes the letter, the recipient dies again
 	if got, err := b.letters.Get(ctx, dead); err != nil || got.Next != "" {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -271,7 +271,7 @@ func TestALetterOfACopyIsAskedAbout(t *testing.T) {
 	dead := deadletter.Entry{
 		ID: deadletter.RecipientID("spring", address), Type: "bulk-invite", Queue: "test:campaign", Campaign: "spring",
 		Recipient: &address, Payload: []byte(`{"email_address":"ada@example.com"}`),
-		Failure: fate.Failure{Reason: fate.Rejected}, FailedAt: time.Now().Add(-time.Minute).UTC(),
+		Failure: fate.Failure{Reason: fate.ReasonRejected}, FailedAt: time.Now().Add(-time.Minute).UTC(),
 	}
 	testkit.NoError(t, b.letters.Put(ctx, dead))
 	_, err := store.BeginRestoration(ctx, store.Open(b.rdb, "test"))
@@ -298,7 +298,7 @@ func TestARecipientOfACampaignGoesOnAsAnInviteOfItsOwn(t *testing.T) {
 	dead := deadletter.Entry{
 		ID: deadletter.RecipientID("spring", address), Type: "bulk-invite", Queue: "test:campaign", Campaign: "spring",
 		Recipient: &address, Payload: []byte(`{"email_address":"ada@example.com","template_slug":"invitation"}`),
-		Failure: fate.Failure{Reason: fate.Exhausted}, History: []fate.Attempt{{At: since}}, FailedAt: time.Now().UTC(),
+		Failure: fate.Failure{Reason: fate.ReasonExhausted}, History: []fate.Attempt{{At: since}}, FailedAt: time.Now().UTC(),
 	}
 	outside, err := b.letters.IDOf(ctx, "spring", address)
 	testkit.NoError(t, err)
