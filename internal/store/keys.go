@@ -1,6 +1,6 @@
 // Package store holds what everything that stands in Redis shares: the keys, the beginnings of the Lua scripts, the
-// ids of addresses and the marks of forgotten ones. Its subpackages keep the records of tasks, intents, campaigns,
-// dead letters and the copy of Clerk's list.
+// ids of addresses and the marks of forgotten ones. Its subpackages keep asynq's queues, the records of tasks, intents,
+// campaigns, what became of addresses, dead letters and their retries, the copy of Clerk's list, and uploaded lists.
 package store
 
 import (
