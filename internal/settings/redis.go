@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +25,9 @@ const DefaultRedisURL = "redis://127.0.0.1:6379/0"
 var defaults = map[string]string{
 	"dial_timeout": "2s", "read_timeout": "3s", "write_timeout": "3s",
 	"pool_size": "32", // many lanes ask at once, each for milliseconds; go-redis's 10 per CPU is few on one CPU
+	// A proxy that sends new connections to another Redis, or a name that means another one, is followed. Firewalls and
+	// load balancers that forget an idle connection without a word keep one for longer: Azure's for 4 minutes.
+	"conn_max_lifetime": "3m",
 }
 
 // go-redis would dial five times for each attempt of a command, which takes ten seconds if a server does not answer.
@@ -101,10 +105,35 @@ func openTarget(url string, of trust) (target, error) {
 	if err == nil {
 		err = t.trust(of, url)
 	}
+	if err == nil && t.tls != nil {
+		t.watchIdle()
+	}
 	if t.single != nil {
 		t.single.OnConnect = refuseCluster(url)
 	}
 	return t, err
+}
+
+// watchIdle lets a target with TLS see which of its connections were closed while they were idle.
+func (t target) watchIdle() {
+	of := redis.Options{TLSConfig: t.tls}
+	var dialer *func(ctx context.Context, network, addr string) (net.Conn, error)
+	switch {
+	case t.cluster != nil:
+		of.DialTimeout, dialer = t.cluster.DialTimeout, &t.cluster.Dialer
+	case t.failover != nil:
+		of.DialTimeout, dialer = t.failover.DialTimeout, &t.failover.Dialer
+	default:
+		of.DialTimeout, dialer = t.single.DialTimeout, &t.single.Dialer
+	}
+	dial := redis.NewDialer(&of)
+	*dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return watchIdle(conn), nil
+	}
 }
 
 // client gives a client of the target.
