@@ -71,6 +71,10 @@ func RedisFault(err error) (fault, ask string) {
 	switch {
 	case settings.RefusedLogin(err):
 		return "Redis refuses the user or the password", "is REDIS_URL right?"
+	case store.Lacks(err):
+		return "Redis does not know a command", "is it another server, or a proxy that does not pass on every command?"
+	case errors.Is(err, io.EOF):
+		return "Redis closes the connection without an answer", settings.AskClosed
 	case !Unanswered(err):
 		return "", ""
 	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):

@@ -13,8 +13,8 @@ import (
 var errClosed = errors.New("it was closed while it was idle")
 
 // watchIdle lets go-redis see that a connection with TLS was closed, as it sees that of one without. It looks before it
-// uses a connection again, and leaves out those with TLS. It would find each of them closed by a command that fails,
-// and tries a command four times: a pool of closed connections fails as many commands as it has connections, over four.
+// uses a connection again, but not at one with TLS: it would learn of each by a command that fails. It tries a command
+// four times, so a pool of closed connections fails a quarter as many commands.
 func watchIdle(conn net.Conn) net.Conn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		if under, ok := secure.NetConn().(syscall.Conn); ok {
