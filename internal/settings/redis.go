@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -63,6 +66,20 @@ func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	return t.client(), nil
+}
+
+// Odd says what is odd about how a connection to Redis ended, and what a person should ask. It is empty for an error
+// that says it by itself.
+func Odd(err error) (fault, ask string) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return "Redis closes the connection without an answer",
+			"has a proxy no Redis behind it, or does it not know HELLO, or does the server want TLS (rediss://)?"
+	case err != nil && strings.Contains(err.Error(), "redis: can't parse"): // go-redis tells it only in words
+		return "Something else than Redis answers",
+			"is it another server, or a proxy for HTTP, or one that sends a line of its own (send-proxy)?"
+	}
+	return "", ""
 }
 
 // openRotating is OpenRedis for a URL that stands in a file: the client follows user and password there.

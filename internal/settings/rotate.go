@@ -29,9 +29,6 @@ func RefusedLogin(err error) bool {
 	return redis.HasErrorPrefix(err, "WRONGPASS") || redis.HasErrorPrefix(err, "AUTH") || notLoggedIn(err)
 }
 
-// AskClosed is what a person should ask whose connection to Redis is closed without an answer.
-const AskClosed = "has a proxy no Redis behind it, or does it not know HELLO, or does the server want TLS (rediss://)?"
-
 // notLoggedIn tells whether Redis refuses what a client asks that is not logged in. Where a command has more than ten
 // arguments, or a large one, it says so as a breach of the protocol.
 func notLoggedIn(err error) bool {

@@ -43,8 +43,8 @@ if #refused > 0 then return redis.error_reply('NOPERM Redis refuses ' .. table.c
 return 1
 `)
 
-// CheckRights returns an error if Redis refuses or does not know a command that scripts need; [Lacks] tells the latter. One that is refused in the middle of a
-// script would leave half of it done: a recipient would be in no list any more.
+// CheckRights returns an error if Redis refuses a command that scripts need, or does not know it, which [Lacks] tells.
+// One that is refused in the middle of a script would leave half of it done: a recipient would be in no list any more.
 func CheckRights(ctx context.Context, db DB) error {
 	var args []any
 	for command := range strings.FieldsFuncSeq(rightsProbe, func(r rune) bool { return r == '|' || r == '\n' }) {

@@ -18,7 +18,8 @@ import (
 var ErrLogin = errors.New("redis refuses the user or the password")
 
 // ErrCommands means that what answers does not carry out the commands that are needed.
-var ErrCommands = errors.New("what answers is not Redis 6.2 or newer, or a proxy before it does not pass on every command")
+var ErrCommands = errors.New(
+	"what answers is not Redis 6.2 or newer, or a proxy before it does not pass on every command")
 
 // isSetting tells an error of a setting, which no waiting mends.
 func isSetting(err error) bool {
@@ -44,16 +45,16 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return fmt.Errorf("REDIS_URL: %w: it closes the connection at HELLO", ErrCommands)
 		}
 		warning := w.Log.Warn().Err(err)
-		if isCut(err) {
-			warning = warning.Str("ask", settings.AskClosed)
+		if _, ask := settings.Odd(err); ask != "" {
+			warning = warning.Str("ask", ask)
 		}
 		warning.Msg("waiting for Redis")
 		_ = policy.Sleep(ctx, policy.RedisRest)
 	}
 }
 
-// closesAtHello tells whether what answers knows PING, and closes the connection at HELLO, with which each of ours begins.
-// Some proxies do that at a command that they do not know.
+// closesAtHello tells whether what answers knows PING, and closes the connection at HELLO, with which ours begin. Some
+// proxies do that at each command that they do not know.
 func closesAtHello(ctx context.Context, rdb redis.UniversalClient) bool {
 	single, ok := rdb.(*redis.Client)
 	if !ok {

@@ -133,15 +133,24 @@ func TestWhoDoesNotKnowACommandIsRefused(t *testing.T) {
 	}
 }
 
-// TestAProxyWithoutRedisIsWaitedFor: it closes every connection, and the log says what to ask.
-func TestAProxyWithoutRedisIsWaitedFor(t *testing.T) {
+// TestWhoSpeaksOtherwiseIsWaitedFor: a proxy without a Redis closes every connection, and one for HTTP answers as such.
+// The log says what to ask.
+func TestWhoSpeaksOtherwiseIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	ctx, stop := context.WithCancel(t.Context())
-	log := &whenSaid{text: "waiting for Redis", do: stop}
-	if err := startingAt(t, answering(t, nil), log).Run(ctx, "test"); err != nil {
-		t.Errorf("the worker ended with %v", err)
-	}
-	if !strings.Contains(log.String(), "has a proxy no Redis behind it") {
-		t.Errorf("it said:\n%s", log.String())
+	for _, c := range []struct {
+		answers map[string]string
+		ask     string
+	}{
+		{nil, "has a proxy no Redis behind it"},
+		{map[string]string{"HELLO": "HTTP/1.1 400 Bad request\r\n"}, "or a proxy for HTTP"},
+	} {
+		ctx, stop := context.WithCancel(t.Context())
+		log := &whenSaid{text: "waiting for Redis", do: stop}
+		if err := startingAt(t, answering(t, c.answers), log).Run(ctx, "test"); err != nil {
+			t.Errorf("%s: the worker ended with %v", c.ask, err)
+		}
+		if !strings.Contains(log.String(), c.ask) {
+			t.Errorf("not %s:\n%s", c.ask, log.String())
+		}
 	}
 }
