@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -123,7 +124,7 @@ func openTarget(url string, of trust) (target, error) {
 		err = t.trust(of, url)
 	}
 	if err == nil && t.tls != nil {
-		t.watchIdle()
+		t.dialTLS()
 	}
 	if t.single != nil {
 		t.single.OnConnect = refuseCluster(url)
@@ -131,8 +132,9 @@ func openTarget(url string, of trust) (target, error) {
 	return t, err
 }
 
-// watchIdle lets a target with TLS see which of its connections were closed while they were idle.
-func (t target) watchIdle() {
+// dialTLS lets a target with TLS see which of its connections were closed while they were idle. To a server without TLS
+// the start of a connection is the start of a command, of which Redis awaits the rest: an error says so.
+func (t target) dialTLS() {
 	of := redis.Options{TLSConfig: t.tls}
 	var dialer *func(ctx context.Context, network, addr string) (net.Conn, error)
 	switch {
@@ -146,10 +148,15 @@ func (t target) watchIdle() {
 	dial := redis.NewDialer(&of)
 	*dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
+		_, unconnected := errors.AsType[*net.OpError](err)
+		switch {
+		case err == nil:
+			return watchIdle(conn), nil
+		case !unconnected && errors.Is(err, context.DeadlineExceeded):
+			const silent = "%s takes connections, and does not answer as a server with TLS (without TLS it is redis://): %w"
+			return nil, fmt.Errorf(silent, addr, err)
 		}
-		return watchIdle(conn), nil
+		return nil, err
 	}
 }
 
