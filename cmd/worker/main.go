@@ -104,7 +104,7 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
 	_, bad := errors.AsType[*settings.Error](err)
-	for _, refusal := range []error{policy.ErrNamespace, worker.ErrRedis, worker.ErrLogin} {
+	for _, refusal := range []error{policy.ErrNamespace, worker.ErrRedis, worker.ErrLogin, worker.ErrCommands} {
 		bad = bad || errors.Is(err, refusal)
 	}
 	if bad {

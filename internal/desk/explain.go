@@ -67,10 +67,15 @@ func RedisFault(err error) (fault, ask string) {
 			return "Redis does not serve this at present", "does it start, or is it a replica?"
 		}
 	}
+	if fault, ask = settings.Odd(err); fault != "" {
+		return fault, ask
+	}
 	unreachable, isNet := errors.AsType[net.Error](err)
 	switch {
 	case settings.RefusedLogin(err):
 		return "Redis refuses the user or the password", "is REDIS_URL right?"
+	case store.Lacks(err):
+		return "Redis does not know a command", "is it another server, or a proxy that does not pass on every command?"
 	case !Unanswered(err):
 		return "", ""
 	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):

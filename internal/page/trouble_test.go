@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -258,8 +260,13 @@ func TestEachFaultHasItsTitle(t *testing.T) {
 		t.Error(p.body)
 	}
 	for want, err := range map[string]error{
-		"Redis does not answer":                  context.DeadlineExceeded,
-		"Redis cannot be reached":                io.EOF,
+		"Redis does not answer":             context.DeadlineExceeded,
+		"Redis cannot be reached":           &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+		"Redis does not know a command":     proto("ERR unknown command (evalsha)"),
+		"Something else than Redis answers": errors.New(`redis: can't parse map reply: "HTTP/1.1 400 Bad request"`),
+
+		"Redis closes the connection without an answer": io.EOF,
+
 		"Redis does not serve this at present":   proto("LOADING Redis is loading the dataset in memory"),
 		"Redis refuses the user or the password": proto("NOAUTH Authentication required."),
 		"Redis is full":                          proto("OOM command not allowed when used memory > 'maxmemory'."),

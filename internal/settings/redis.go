@@ -4,6 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +29,9 @@ const DefaultRedisURL = "redis://127.0.0.1:6379/0"
 var defaults = map[string]string{
 	"dial_timeout": "2s", "read_timeout": "3s", "write_timeout": "3s",
 	"pool_size": "32", // many lanes ask at once, each for milliseconds; go-redis's 10 per CPU is few on one CPU
+	// A proxy that sends new connections to another Redis, or a name that means another one, is followed. Firewalls and
+	// load balancers that forget an idle connection without a word keep one for longer: Azure's for 4 minutes.
+	"conn_max_lifetime": "3m",
 }
 
 // go-redis would dial five times for each attempt of a command, which takes ten seconds if a server does not answer.
@@ -59,6 +67,20 @@ func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	return t.client(), nil
+}
+
+// Odd says what is odd about how a connection to Redis ended, and what a person should ask. It is empty for an error
+// that says it by itself.
+func Odd(err error) (fault, ask string) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return "Redis closes the connection without an answer",
+			"has a proxy no Redis behind it, or does it not know HELLO, or does the server want TLS (rediss://)?"
+	case err != nil && strings.Contains(err.Error(), "redis: can't parse"): // go-redis tells it only in words
+		return "Something else than Redis answers",
+			"is it another server, or a proxy for HTTP, or one that sends a line of its own (send-proxy)?"
+	}
+	return "", ""
 }
 
 // openRotating is OpenRedis for a URL that stands in a file: the client follows user and password there.
@@ -101,10 +123,41 @@ func openTarget(url string, of trust) (target, error) {
 	if err == nil {
 		err = t.trust(of, url)
 	}
+	if err == nil && t.tls != nil {
+		t.dialTLS()
+	}
 	if t.single != nil {
 		t.single.OnConnect = refuseCluster(url)
 	}
 	return t, err
+}
+
+// dialTLS lets a target with TLS see which of its connections were closed while they were idle. To a server without TLS
+// the start of a connection is the start of a command, of which Redis awaits the rest: an error says so.
+func (t target) dialTLS() {
+	of := redis.Options{TLSConfig: t.tls}
+	var dialer *func(ctx context.Context, network, addr string) (net.Conn, error)
+	switch {
+	case t.cluster != nil:
+		of.DialTimeout, dialer = t.cluster.DialTimeout, &t.cluster.Dialer
+	case t.failover != nil:
+		of.DialTimeout, dialer = t.failover.DialTimeout, &t.failover.Dialer
+	default:
+		of.DialTimeout, dialer = t.single.DialTimeout, &t.single.Dialer
+	}
+	dial := redis.NewDialer(&of)
+	*dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		_, unconnected := errors.AsType[*net.OpError](err)
+		switch {
+		case err == nil:
+			return watchIdle(conn), nil
+		case !unconnected && errors.Is(err, context.DeadlineExceeded):
+			const silent = "%s takes connections, and does not answer as a server with TLS (without TLS it is redis://): %w"
+			return nil, fmt.Errorf(silent, addr, err)
+		}
+		return nil, err
+	}
 }
 
 // client gives a client of the target.

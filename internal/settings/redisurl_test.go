@@ -164,9 +164,9 @@ func TestParseRedisURLRefuses(t *testing.T) {
 func TestParseRedisURLTimeouts(t *testing.T) {
 	t.Parallel()
 	type timing struct {
-		dial, read, write time.Duration
-		pool, dials       int
-		honour            bool
+		dial, read, write, life time.Duration
+		pool, dials             int
+		honour                  bool
 	}
 	of := func(url string) timing {
 		parsed, err := parseRedisURL(url)
@@ -180,22 +180,25 @@ func TestParseRedisURLTimeouts(t *testing.T) {
 		case parsed.failover != nil:
 			f := parsed.failover
 			o = &redis.Options{DialTimeout: f.DialTimeout, ReadTimeout: f.ReadTimeout, WriteTimeout: f.WriteTimeout,
-				PoolSize: f.PoolSize, DialerRetries: f.DialerRetries, ContextTimeoutEnabled: f.ContextTimeoutEnabled}
+				ConnMaxLifetime: f.ConnMaxLifetime, PoolSize: f.PoolSize, DialerRetries: f.DialerRetries,
+				ContextTimeoutEnabled: f.ContextTimeoutEnabled}
 		default:
 			c := parsed.cluster
 			o = &redis.Options{DialTimeout: c.DialTimeout, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout,
-				PoolSize: c.PoolSize, DialerRetries: c.DialerRetries, ContextTimeoutEnabled: c.ContextTimeoutEnabled}
+				ConnMaxLifetime: c.ConnMaxLifetime, PoolSize: c.PoolSize, DialerRetries: c.DialerRetries,
+				ContextTimeoutEnabled: c.ContextTimeoutEnabled}
 		}
-		return timing{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolSize, o.DialerRetries,
+		return timing{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxLifetime, o.PoolSize, o.DialerRetries,
 			o.ContextTimeoutEnabled}
 	}
 	for _, base := range []string{"redis://h/0", "unix:///s", "redis+sentinel://a/m/0", "redis+cluster://a"} {
 		if got, want := of(base),
-			(timing{2 * time.Second, 3 * time.Second, 3 * time.Second, 32, 1, true}); got != want {
+			(timing{2 * time.Second, 3 * time.Second, 3 * time.Second, 3 * time.Minute, 32, 1, true}); got != want {
 			t.Errorf("%s: got %+v, want %+v", base, got, want)
 		}
-		url := base + "?dial_timeout=7&read_timeout=8s&write_timeout=9s&pool_size=5"
-		if got, want := of(url), (timing{7 * time.Second, 8 * time.Second, 9 * time.Second, 5, 1, true}); got != want {
+		url := base + "?dial_timeout=7&read_timeout=8s&write_timeout=9s&pool_size=5&conn_max_lifetime=1h"
+		if got, want := of(url),
+			(timing{7 * time.Second, 8 * time.Second, 9 * time.Second, time.Hour, 5, 1, true}); got != want {
 			t.Errorf("%s: got %+v, want %+v", url, got, want)
 		}
 	}

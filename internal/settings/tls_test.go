@@ -1,8 +1,10 @@
 package settings
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -100,5 +102,17 @@ func TestANameNeedsTLS(t *testing.T) {
 	const want = `REDIS_TLS_SERVER_NAME: got "n", want it only with a rediss:// URL, and REDIS_URL is "redis://h"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+// TestAServerWithoutTLSIsToldOf: Redis takes a handshake for the start of a command, and waits for the rest.
+func TestAServerWithoutTLSIsToldOf(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	for _, url := range []string{"rediss://" + server.Addr, "rediss+cluster://" + server.Addr} {
+		err := open(t, url+"?dial_timeout=200ms&max_retries=-1", "").Ping(t.Context()).Err()
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "without TLS it is redis://") {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }

@@ -41,6 +41,16 @@ func Refused(err error) bool {
 	}, func(part string) bool { return strings.Contains(err.Error(), part) })
 }
 
+// Lacks tells an answer that a command is not known, as other servers than Redis and proxies give it. asynq tells it
+// only in words.
+func Lacks(err error) bool {
+	if err == nil {
+		return false
+	}
+	words := strings.ToLower(err.Error())
+	return strings.Contains(words, "err unknown command") || strings.Contains(words, "err unknown redis command")
+}
+
 // Partial is the error of a reading that has given all but some: it says which, and why. Nil means none.
 type Partial struct {
 	named []error

@@ -8,15 +8,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// rightsProbe has each command of our scripts and of asynq's, but those that a script can do without. They are tried in
-// this order on a key that is there for no longer than the script runs.
+// rightsProbe has each command of our scripts and of asynq's, but those that a script can do without, and two more that
+// only our own code asks. They are tried in this order on a key that is there for no longer than the script runs.
 const rightsProbe = `TIME
 SET k 1|GET k|MGET k|SETEX k 9 1|INCR k|EXISTS k|EXPIRE k 9|EXPIREAT k 9999999999|PEXPIRE k 9000|PTTL k|PERSIST k|DEL k
 HSET k f 1|HSETNX k f 1|HINCRBY k f 1|HGET k f|HMGET k f|HGETALL k|HKEYS k|HVALS k|HLEN k|HEXISTS k f|HSCAN k 0|HDEL k f
 UNLINK k|SADD k m|SISMEMBER k m|SRANDMEMBER k|SREM k m|SPOP k|UNLINK k
 ZADD k 1 m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 0|ZRANGE k 0 0|ZRANGEBYSCORE k 0 0|ZSCAN k 0|ZREM k m
 ZREMRANGEBYSCORE k 0 0|UNLINK k|RPUSH k m|LPUSH k m|LLEN k|LRANGE k 0 0|LINDEX k 0|LPOS k m|LSET k 0 m|LREM k 1 m
-RPOPLPUSH k k|LPOP k|UNLINK k`
+RPOPLPUSH k k|LPOP k|UNLINK k|GETRANGE k 0 0|ZREVRANGE k 0 0`
 
 // rightsScript carries the commands out. What else is wrong with them, such as that Redis is full, does not matter.
 //
@@ -24,25 +24,27 @@ RPOPLPUSH k k|LPOP k|UNLINK k`
 // --
 // ARGV[1], [2] … -> the commands
 // --
-// Returns 1, or an error that names the commands that Redis refuses.
+// Returns 1, or an error that names the commands that Redis does not know, or else those that it refuses.
 var rightsScript = redis.NewScript(`
-local refused, named = {}, {}
+local unknown, refused, named = {}, {}, {}
 for _, line in ipairs(ARGV) do
   local command = {}
   for word in string.gmatch(line, '%S+') do command[#command + 1] = word == 'k' and KEYS[1] or word end
   local answer = redis.pcall(unpack(command))
   local err = type(answer) == 'table' and answer.err or ''
   local function says(words) return string.find(err, words, 1, true) end
-  if (says("` + noRight70 + `") or says('` + noRight72 + `') or says('nknown')) and not named[command[1]] then
-    refused[#refused + 1], named[command[1]] = command[1], true
+  local to = says('nknown') and unknown or (says("` + noRight70 + `") or says('` + noRight72 + `')) and refused
+  if to and not named[command[1]] then
+    to[#to + 1], named[command[1]] = command[1], true
   end
 end
+if #unknown > 0 then return redis.error_reply('ERR unknown command ' .. table.concat(unknown, ', ')) end
 if #refused > 0 then return redis.error_reply('NOPERM Redis refuses ' .. table.concat(refused, ', ')) end
 return 1
 `)
 
-// CheckRights returns an error if Redis refuses a command that scripts need. One that is refused in the middle of a
-// script would leave half of it done: a recipient would be in no list any more.
+// CheckRights returns an error if Redis refuses a command that scripts need, or does not know it, which [Lacks] tells.
+// One that is refused in the middle of a script would leave half of it done: a recipient would be in no list any more.
 func CheckRights(ctx context.Context, db DB) error {
 	var args []any
 	for command := range strings.FieldsFuncSeq(rightsProbe, func(r rune) bool { return r == '|' || r == '\n' }) {

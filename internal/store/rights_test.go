@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,7 +48,7 @@ func TestEachRefusedCommandOfAScriptIsNamed(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Client(t, testkit.RunRedis(t).Addr)
 	ctx := t.Context()
-	names := append(ofScripts(t), "INCR", "EXPIREAT", "LPUSH") // asynq's
+	names := append(ofScripts(t), "INCR", "EXPIREAT", "LPUSH", "GETRANGE", "ZREVRANGE") // asynq's, and of our code
 	rules := []any{"ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all"}
 	testkit.NoError(t, rdb.Do(ctx, rules...).Err())
 	app := redis.NewClient(&redis.Options{Addr: rdb.Options().Addr, Username: "app", Password: "secret"})
@@ -66,5 +67,28 @@ func TestEachRefusedCommandOfAScriptIsNamed(t *testing.T) {
 	testkit.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "1").Err())
 	if err := store.CheckRights(ctx, db); err != nil {
 		t.Errorf("when Redis is full: %v", err)
+	}
+}
+
+// TestEachUnknownCommandIsNamed: of a server that has not all commands of Redis.
+func TestEachUnknownCommandIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ lacks, says string }{
+		{"LPOS ZMSCORE", "ERR unknown command ZMSCORE, LPOS"}, {"EVALSHA", "ERR unknown command 'evalsha'"},
+	} {
+		var args []string
+		for name := range strings.FieldsSeq(c.lacks) {
+			args = append(args, "--rename-command", name, "")
+		}
+		rdb := testkit.Client(t, testkit.RunRedis(t, args...).Addr)
+		err := store.CheckRights(t.Context(), store.Open(rdb, "usher"))
+		if !store.Lacks(err) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("without %s: %v", c.lacks, err)
+		}
+	}
+	for _, other := range []error{nil, errors.New("EOF"), errors.New("NOPERM Redis refuses LPOS")} {
+		if store.Lacks(other) {
+			t.Errorf("%v: a command is lacking", other)
+		}
 	}
 }

@@ -1,9 +1,13 @@
 package worker
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/settings"
@@ -12,6 +16,10 @@ import (
 
 // ErrLogin means that Redis refuses the user or the password.
 var ErrLogin = errors.New("redis refuses the user or the password")
+
+// ErrCommands means that what answers does not carry out the commands that are needed.
+var ErrCommands = errors.New(
+	"what answers is not Redis 6.2 or newer, or a proxy before it does not pass on every command")
 
 // isSetting tells an error of a setting, which no waiting mends.
 func isSetting(err error) bool {
@@ -29,12 +37,47 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return err
 		case settings.RefusedLogin(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
+		case store.Lacks(err):
+			return fmt.Errorf("REDIS_URL: %w: %w", ErrCommands, err)
 		case ctx.Err() != nil:
 			return nil
+		case isCut(err) && closesAtHello(ctx, w.Redis):
+			return fmt.Errorf("REDIS_URL: %w: it closes the connection at HELLO", ErrCommands)
 		}
-		w.Log.Warn().Err(err).Msg("waiting for Redis")
+		warning := w.Log.Warn().Err(err)
+		if _, ask := settings.Odd(err); ask != "" {
+			warning = warning.Str("ask", ask)
+		}
+		warning.Msg("waiting for Redis")
 		_ = policy.Sleep(ctx, policy.RedisRest)
 	}
+}
+
+// closesAtHello tells whether what answers knows PING, and closes the connection at HELLO, with which ours begin. Some
+// proxies do that at each command that they do not know.
+func closesAtHello(ctx context.Context, rdb redis.UniversalClient) bool {
+	single, ok := rdb.(*redis.Client)
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisPing)
+	defer cancel()
+	conn, err := single.Options().Dialer(ctx, single.Options().Network, single.Options().Addr)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	until, _ := ctx.Deadline()
+	_ = conn.SetDeadline(until)
+	answers := bufio.NewReader(conn)
+	ask := func(command string) error {
+		if _, err := io.WriteString(conn, command); err != nil {
+			return err
+		}
+		_, err := answers.ReadString('\n')
+		return err
+	}
+	return ask("*1\r\n$4\r\nPING\r\n") == nil && isCut(ask("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"))
 }
 
 // claimNamespace makes the namespace one for test or for live keys, unless it is already: a test worker must not send a

@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -22,7 +24,13 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 	t.Helper()
 	server := miniredis.RunT(t)
 	server.Set(store.Keys("test").KeyKind(), "live")
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
+	return startingAt(t, server.Addr(), log), server
+}
+
+// startingAt is a worker that has not been run yet.
+func startingAt(t *testing.T, addr string, log io.Writer) *Worker {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	w, err := New(Config{
 		Redis: rdb, RedisOnce: rdb, Namespace: "test",
@@ -32,7 +40,7 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w, server
+	return w
 }
 
 // whenSaid calls do when a text is written.
@@ -78,5 +86,71 @@ func TestAnotherKindsNamespaceIsLeftAlone(t *testing.T) {
 	}
 	if keys := server.Keys(); len(keys) != 1 {
 		t.Errorf("it wrote %v", keys)
+	}
+}
+
+// answering is the address of a server that answers the first word of a command as told, and closes the connection at
+// every other command.
+func answering(t *testing.T, answers map[string]string) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	testkit.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		lines := bufio.NewScanner(conn)
+		for lines.Scan() && strings.HasPrefix(lines.Text(), "*") && lines.Scan() && lines.Scan() {
+			answer, known := answers[strings.ToUpper(lines.Text())]
+			if _, err := io.WriteString(conn, answer); err != nil || !known {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestWhoDoesNotKnowACommandIsRefused: a server that is like Redis, and a proxy that passes on some commands only.
+func TestWhoDoesNotKnowACommandIsRefused(t *testing.T) {
+	t.Parallel()
+	lacks := testkit.RunRedis(t, "--rename-command", "LPOS", "")
+	for _, c := range []struct{ addr, says string }{
+		{lacks.Addr, "ERR unknown command LPOS"},
+		{answering(t, map[string]string{"PING": "+PONG\r\n"}), "it closes the connection at HELLO"},
+	} {
+		err := startingAt(t, c.addr, io.Discard).Run(t.Context(), "test")
+		if !errors.Is(err, ErrCommands) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("not %s: %v", c.says, err)
+		}
+	}
+}
+
+// TestWhoSpeaksOtherwiseIsWaitedFor: a proxy without a Redis closes every connection, and one for HTTP answers as such.
+// The log says what to ask.
+func TestWhoSpeaksOtherwiseIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		answers map[string]string
+		ask     string
+	}{
+		{nil, "has a proxy no Redis behind it"},
+		{map[string]string{"HELLO": "HTTP/1.1 400 Bad request\r\n"}, "or a proxy for HTTP"},
+	} {
+		ctx, stop := context.WithCancel(t.Context())
+		log := &whenSaid{text: "waiting for Redis", do: stop}
+		if err := startingAt(t, answering(t, c.answers), log).Run(ctx, "test"); err != nil {
+			t.Errorf("%s: the worker ended with %v", c.ask, err)
+		}
+		if !strings.Contains(log.String(), c.ask) {
+			t.Errorf("not %s:\n%s", c.ask, log.String())
+		}
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -36,6 +38,10 @@ const (
 	lookPatience = 4 * time.Second
 	// lookGrace is how much later the answer may come. A Redis that hangs does not close its connections.
 	lookGrace = time.Second
+	// lookShort is how long Redis lets a look wait where something between closes connections on which nothing moves.
+	// go-redis knows no shorter wait. Who closes one sooner than after lookCut does it for another reason.
+	lookShort = time.Second
+	lookCut   = 500 * time.Millisecond
 	// lookAgain is how soon a worker looks again after another one took the task. All workers that wait see each task,
 	// and one of them gets it. So one that gets tasks sees them all, and the others ask for few in vain.
 	lookAgain = 450 * time.Millisecond
@@ -62,6 +68,7 @@ type wake struct {
 	stopping <-chan struct{}
 	log      zerolog.Logger
 	polls    atomic.Bool // Redis does not let it wait; all lookouts meet that, and one tells
+	short    atomic.Bool // waits are cut; one of the lookouts tells that too
 }
 
 // newWake lets the servers of a worker wait.
@@ -225,6 +232,7 @@ type lookout struct {
 	room      int64         // with fewer handlers at work it may take several tasks at once
 	ready     int           // how many looks in a row did not have to wait
 	failures  int           // in a row
+	cuts      int           // waits in a row that were cut
 	forbidden time.Time     // until when it polls
 	next      asynq.Handler
 	working   atomic.Int64 // handlers that run
@@ -303,25 +311,26 @@ func (l *lookout) look(ctx context.Context) (bool, error) {
 		l.pause(l.pickup/2 + rand.N(l.pickup))
 		return true, nil
 	}
-	done := make(chan error, 1)
+	done, began, patience := make(chan error, 1), time.Now(), l.patience()
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, lookPatience+lookGrace)
+		ctx, cancel := context.WithTimeout(ctx, patience+lookGrace)
 		defer cancel()
-		done <- l.once.BLMove(ctx, l.key, l.key, "RIGHT", "RIGHT", lookPatience).Err()
+		done <- l.once.BLMove(ctx, l.key, l.key, "RIGHT", "RIGHT", patience).Err()
 	}()
 	select {
 	case <-l.stopping:
 		return false, nil
 	case err := <-done:
+		if waited := time.Since(began); waited >= lookCut && isCut(err) {
+			l.cut(err, waited)
+			return false, nil
+		}
+		l.cuts = 0
 		switch {
 		case errors.Is(err, redis.Nil):
 			return false, nil
 		case isRefusal(err):
-			if l.polls.CompareAndSwap(false, true) {
-				l.log.Warn().Err(err).Str("command", "BLMOVE").
-					Msg("Redis does not let a worker wait for tasks; it asks several times a second")
-			}
-			l.forbidden = time.Now().Add(lookForbidden)
+			l.forbid(err)
 			return true, nil
 		case err == nil && !l.forbidden.IsZero():
 			l.forbidden = time.Time{}
@@ -330,6 +339,41 @@ func (l *lookout) look(ctx context.Context) (bool, error) {
 			}
 		}
 		return err == nil, err
+	}
+}
+
+// patience is how long a look waits.
+func (k *wake) patience() time.Duration {
+	if k.short.Load() {
+		return lookShort
+	}
+	return lookPatience
+}
+
+// forbid lets the lookout poll for a while.
+func (l *lookout) forbid(err error) {
+	if l.polls.CompareAndSwap(false, true) {
+		l.log.Warn().Err(err).Str("command", "BLMOVE").
+			Msg("Redis does not let a worker wait for tasks; it asks several times a second")
+	}
+	l.forbidden = time.Now().Add(lookForbidden)
+}
+
+// isCut tells whether a connection was closed.
+func isCut(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
+
+// cut notes that a connection was closed on which a look had waited. A Redis that ends does that once. A proxy does it
+// again and again: then looks become shorter than its timeout, or where that does not help, the lookout polls.
+func (l *lookout) cut(err error, waited time.Duration) {
+	switch l.cuts++; {
+	case l.cuts == 1:
+	case waited > lookShort+lookCut:
+		if l.short.CompareAndSwap(false, true) {
+			l.log.Warn().Err(err).Float64("after_seconds", waited.Round(time.Millisecond).Seconds()).
+				Msg("a proxy before Redis closes idle connections; a worker waits for tasks for a second at a time")
+		}
+	default:
+		l.forbid(err)
 	}
 }
 

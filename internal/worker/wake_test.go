@@ -3,8 +3,11 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +219,65 @@ func TestThatAWorkerMayNotWaitIsToldOnce(t *testing.T) {
 		all()
 		if n := strings.Count(told.String(), "\n"); n != 2 {
 			t.Errorf("%d lines:\n%s", n, told.String())
+		}
+	})
+}
+
+// TestAWaitThatIsCutIsMadeShorter: a proxy closes connections on which nothing moves. That is no error, and costs no
+// task any time.
+func TestAWaitThatIsCutIsMadeShorter(t *testing.T) {
+	for _, c := range []struct {
+		timeout time.Duration // of the proxy
+		err     error         // by which it is seen
+		told    string
+		looks   int // at most in a minute, and at least half of it
+		asks    int // the same of dequeues
+	}{
+		{3 * time.Second, io.EOF, "before Redis closes idle connections", 62, 0},
+		{lookPatience, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, "before Redis closes idle connections", 62, 0},
+		{lookShort, io.EOF, "it asks several times a second", 15, 60 * 10},
+	} {
+		watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+			var told strings.Builder
+			l.log = zerolog.New(&told)
+			f.onDequeue, f.onLook = nothing, func() error {
+				if l.patience() < c.timeout {
+					time.Sleep(l.patience())
+					return redis.Nil
+				}
+				time.Sleep(c.timeout)
+				return c.err
+			}
+			for began := time.Now(); time.Since(began) < time.Minute; {
+				if _, err := dequeue(t, l); !errors.Is(err, redis.Nil) {
+					t.Fatalf("%s: %v", c.timeout, err)
+				}
+			}
+			if strings.Count(told.String(), "\n") != 1 || !strings.Contains(told.String(), c.told) {
+				t.Errorf("%s: told\n%s", c.timeout, told.String())
+			}
+			if f.looks > c.looks || f.looks < c.looks/2 || f.dequeues > c.asks || f.dequeues < c.asks/4 {
+				t.Errorf("%s: %d looks and %d dequeues in a minute", c.timeout, f.looks, f.dequeues)
+			}
+		})
+	}
+}
+
+// TestARedisThatEndsOnceCutsNothingShort: only who cuts two waits in a row is taken for a proxy.
+func TestARedisThatEndsOnceCutsNothingShort(t *testing.T) {
+	watch(t, func(t *testing.T, f *fakeRedis, l *lookout, _ func()) {
+		for range 5 {
+			f.onLook = func() error { time.Sleep(3 * time.Second); return io.EOF }
+			_, _ = dequeue(t, l)
+			f.onLook = func() error { return &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} }
+			_, _ = dequeue(t, l)
+			f.onLook = func() error { return io.EOF } // it begins, or a proxy has no Redis
+			if took, err := dequeue(t, l); took < heldErrorMin || !errors.Is(err, io.EOF) {
+				t.Errorf("after %v: %v", took, err)
+			}
+		}
+		if l.patience() != lookPatience || !l.forbidden.IsZero() {
+			t.Error("its looks have become shorter")
 		}
 	})
 }

@@ -104,8 +104,9 @@ const delayedCheck = time.Second
 
 // Run works until the context ends, and then stops within 8 seconds: what waits stops waiting, a call under way may
 // go on for a while, and what is unfinished is put back at the head of its queue. It returns policy.ErrNamespace if
-// the namespace belongs to the other kind of key, ErrRedis if Redis is not what a strict worker wants, ErrBase if what
-// answers is not Clerk, and ErrKeyChanged when it has stopped because there is a new key.
+// the namespace belongs to the other kind of key, ErrCommands if Redis lacks a command, ErrRedis if it is not what a
+// strict worker wants, ErrBase if what answers is not Clerk, and ErrKeyChanged when it has stopped because there is a
+// new key.
 func (w *Worker) Run(ctx context.Context, keyKind string) error {
 	if err := w.bind(ctx, keyKind); err != nil || ctx.Err() != nil {
 		return err // nothing is started in a namespace that was not checked
