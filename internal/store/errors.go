@@ -33,12 +33,13 @@ const (
 // Refused tells an answer with which Redis refuses a command, whoever asks, from one about what the command found. It
 // is told only in words.
 func Refused(err error) bool {
-	if _, answered := errors.AsType[redis.Error](err); !answered {
+	answer, answered := errors.AsType[redis.Error](err)
+	if !answered {
 		return false
 	}
 	return slices.ContainsFunc([]string{
 		"NOPERM", "OOM ", "MISCONF ", "READONLY ", "nknown command", "nknown Redis command", noRight70, noRight72,
-	}, func(part string) bool { return strings.Contains(err.Error(), part) })
+	}, func(part string) bool { return strings.Contains(answer.Error(), part) })
 }
 
 // Partial is the error of a reading that has given all but some: it says which, and why. Nil means none.
