@@ -48,6 +48,7 @@ type Desk struct {
 	histories  *history.Store
 	keptLists  *kept.Lists
 	inspector  *asynq.Inspector
+	orders     orders
 }
 
 // New gives the desk of a namespace. actor is who acts there; empty if that is not known.
