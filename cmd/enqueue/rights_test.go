@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2/server"
+
 	"example.com/usher/internal/testkit"
 )
 
@@ -66,5 +68,36 @@ func (s *stage) withoutRight(path, step string) {
 	testkit.NoError(s.t, s.rdb.Do(ctx, "ACL", "SETUSER", "small", "+"+step).Err())
 	if again := s.enqueue(command...); again.exit != 0 {
 		s.t.Errorf("with %s: %+v", step, again)
+	}
+}
+
+// TestACommandAtWhichRedisGoesAwaySaysWhatIsKnown of it: nothing, before it was asked to change something.
+func TestACommandAtWhichRedisGoesAwaySaysWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		gone func(cmd string) bool
+		says string
+	}{
+		"at once":           {func(string) bool { return true }, "; nothing was changed"},
+		"at its first step": {isScript, "; nothing was changed"},
+		"at its second": {secondScript(), "; unknown whether anything was changed, because Redis has not answered; repeat " +
+			"it: that does nothing twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			s.ok("bulk-invite", s.write("people.csv", people("p", 3)), "--campaign", "spring")
+			s.mini.Server().SetPreHook(func(peer *server.Peer, cmd string, _ ...string) bool {
+				gone := cmd != "HELLO" && cmd != "CLIENT" && test.gone(cmd)
+				if gone {
+					peer.Close()
+				}
+				return gone
+			})
+			a := s.enqueue("campaign", "pause", "spring")
+			if a.exit != 1 || !strings.HasSuffix(strings.TrimSpace(a.stderr), test.says) {
+				t.Errorf("%+v, want %q", a, test.says)
+			}
+		})
 	}
 }
