@@ -11,7 +11,9 @@ import (
 )
 
 // refusable are commands of Redis at which what changes something in several steps used to break off in its middle.
-var refusable = []string{"hset", "hget", "hdel", "hexists", "lpush", "lpop", "sadd", "srem", "set", "unlink", "zrem", "zscan"}
+var refusable = []string{
+	"hset", "hget", "hdel", "hexists", "lpush", "lpop", "sadd", "srem", "set", "unlink", "zrem", "zscan",
+}
 
 // TestACommandThatRedisWouldRefuseInItsMiddleChangesNothing: it names the right, says so, and works once it is given.
 func TestACommandThatRedisWouldRefuseInItsMiddleChangesNothing(t *testing.T) {
@@ -58,8 +60,8 @@ func (s *stage) withoutRight(path, step string) {
 		s.t.Errorf("without %s it has changed %s: %s", step, difference(before, after), a.stderr)
 	}
 	for _, words := range []string{
-		`"code":"redis_refuses"`, `"outcome":"nothing"`, "Redis refuses " + strings.ToUpper(step) + "; ACL SETUSER USER +" + step,
-		"; nothing was ",
+		`"code":"redis_refuses"`, `"outcome":"nothing"`, "; nothing was ",
+		"Redis refuses " + strings.ToUpper(step) + "; ACL SETUSER USER +" + step,
 	} {
 		if a.exit != 1 || !strings.Contains(a.stderr, words) {
 			s.t.Errorf("without %s, exit %d: %s\nwant %s", step, a.exit, a.stderr, words)

@@ -329,7 +329,9 @@ func TestARightToINFOThatGoesIsWarnedOf(t *testing.T) {
 	go w.watchMemory(t.Context())
 	testkit.Eventually(t, "it answers", func() bool { return strings.Contains(log.String(), "Redis answers INFO again") })
 	user(t, server, "+@all", "-info")
-	testkit.Eventually(t, "a warning", func() bool { return strings.Contains(log.String(), `"warn","message":"Redis refuses INFO`) })
+	testkit.Eventually(t, "a warning", func() bool {
+		return strings.Contains(log.String(), `"warn","message":"Redis refuses INFO`)
+	})
 	user(t, server, "+@all")
 	testkit.Eventually(t, "it answers again", func() bool {
 		return strings.Count(log.String(), "Redis answers INFO again") == 2

@@ -19,6 +19,9 @@ import (
 //     it. If not, the recoverer puts the task back.
 //   - A task that is marked active and stands in no list is pending again. asynq leaves it behind when it ends a task
 //     whose lease is missing, and its id would stay taken.
+//   - A task that is marked pending and stands in no list is put there: Redis refused a step of its enqueuing. To search
+//     the list for each that waits would stop Redis for too long, so it is looked for once it waits for longer than the
+//     next one.
 //   - An id without a task is dropped.
 //
 // KEYS[1] -> asynq:{QUEUE}:active
@@ -63,15 +66,23 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now - 60, 'LIMIT'
   end
 end
 local function listed(id)
-  if redis.call('LPOS', active, id) or redis.call('LPOS', pending, id) then return true end
+  if redis.call('LPOS', active, id) or redis.call('LPOS', pending, id, 'RANK', -1) then return true end
   for i = 4, #KEYS do
     if redis.call('ZSCORE', KEYS[i], id) then return true end
   end
 end
+local first = redis.call('LINDEX', pending, -1)
+first = tonumber(first and redis.call('HGET', task .. first, 'pending_since') or '')
+if not first and redis.call('LLEN', pending) > many then first = 0 end -- it was put back, and does not say since when
+local function stranded(key, id)
+  local state, since = unpack(redis.call('HMGET', key, 'state', 'pending_since'))
+  local waits = state == 'pending' and first and tonumber(since or '0') >= first
+  return (state == 'active' or state == 'pending') and not waits and not listed(id)
+end
 local found = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6])
 for _, key in ipairs(found[2]) do
   local id = string.sub(key, #task + 1)
-  if not seen[id] and redis.call('HGET', key, 'state') == 'active' and not listed(id) then
+  if not seen[id] and stranded(key, id) then
     redis.call('ZREM', lease, id)
     redis.call('HSET', key, 'state', 'pending', 'pending_since', string.format('%.0f', now * 1000000000))
     redis.call('RPUSH', pending, id)
