@@ -22,6 +22,8 @@ import (
 //   - A task that is marked pending and stands in no list is put there: Redis refused a step of its enqueuing. To search
 //     the list for each that waits would stop Redis for too long, so it is looked for once it waits for longer than the
 //     next one.
+//   - A task that is marked scheduled and stands in no list is dropped: nobody knows any more for when, and its producer
+//     was told that it could not be enqueued. Its id is free then.
 //   - An id without a task is dropped.
 //
 // KEYS[1] -> asynq:{QUEUE}:active
@@ -36,7 +38,7 @@ import (
 // ARGV[5] -> how many active tasks to look at
 // ARGV[6] -> how many keys to look at, more or less
 // --
-// Returns leases given, tasks that are pending again, ids dropped, and where to go on in the list and among the keys;
+// Returns leases given, tasks that are pending again, how many were dropped, and where to go on in the list and among the keys;
 // 0 is from the beginning.
 var mendScript = redis.NewScript(`
 local active, lease, pending = unpack(KEYS, 1, 3)
@@ -66,27 +68,39 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now - 60, 'LIMIT'
   end
 end
 local function listed(id)
-  if redis.call('LPOS', active, id) or redis.call('LPOS', pending, id, 'RANK', -1) then return true end
   for i = 4, #KEYS do
     if redis.call('ZSCORE', KEYS[i], id) then return true end
   end
+  return redis.call('LPOS', active, id) or redis.call('LPOS', pending, id, 'RANK', -1)
 end
-local first = redis.call('LINDEX', pending, -1)
-first = tonumber(first and redis.call('HGET', task .. first, 'pending_since') or '')
-if not first and redis.call('LLEN', pending) > many then first = 0 end -- it was put back, and does not say since when
-local function stranded(key, id)
-  local state, since = unpack(redis.call('HMGET', key, 'state', 'pending_since'))
-  local waits = state == 'pending' and first and tonumber(since or '0') >= first
-  return (state == 'active' or state == 'pending') and not waits and not listed(id)
+local first -- since when the next one waits; 0: it was put back, and does not say
+local function behind(since)
+  if not first then
+    local id = redis.call('LINDEX', pending, -1)
+    first = id and tonumber(redis.call('HGET', task .. id, 'pending_since') or '')
+    first = first or redis.call('LLEN', pending) > many and 0 or math.huge
+  end
+  return tonumber(since or '0') >= first
 end
-local found = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6])
+local found, later = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6]), {}
 for _, key in ipairs(found[2]) do
   local id = string.sub(key, #task + 1)
-  if not seen[id] and stranded(key, id) then
+  local state, since
+  if not seen[id] then state, since = unpack(redis.call('HMGET', key, 'state', 'pending_since')) end
+  if state == 'scheduled' then
+    later[#later + 1] = id
+  elseif (state == 'active' or state == 'pending' and not behind(since)) and not listed(id) then
     redis.call('ZREM', lease, id)
     redis.call('HSET', key, 'state', 'pending', 'pending_since', string.format('%.0f', now * 1000000000))
     redis.call('RPUSH', pending, id)
     again = again + 1
+  end
+end
+local times = #later > 0 and redis.call('ZMSCORE', KEYS[4], unpack(later)) or {}
+for i, id in ipairs(later) do
+  if not times[i] and not listed(id) then
+    redis.call('DEL', task .. id)
+    dropped = dropped + 1
   end
 end
 return { given, again, dropped, #ids < many and 0 or math.max(0, from + many - dropped), found[1] }

@@ -104,13 +104,14 @@ func TestATaskThatStandsInNoListIsPendingAgain(t *testing.T) {
 func TestATaskWhoseEnqueuingBrokeOffIsPending(t *testing.T) {
 	t.Parallel()
 	b := setupStranded(t)
-	enqueue := func(rdb *redis.Client, id string) error {
+	enqueue := func(rdb *redis.Client, id string, opts ...asynq.Option) error {
 		client := asynq.NewClientFromRedisClient(rdb)
-		_, err := client.Enqueue(asynq.NewTask("invite", []byte("{}")), asynq.Queue(b.queue), asynq.TaskID(id))
+		opts = append(opts, asynq.Queue(b.queue), asynq.TaskID(id))
+		_, err := client.Enqueue(asynq.NewTask("invite", []byte("{}")), opts...)
 		return err
 	}
 	testkit.NoError(t, enqueue(b.rdb, "before"))
-	rules := []any{"ACL", "SETUSER", "small", "on", ">x", "~*", "+@all", "-lpush"}
+	rules := []any{"ACL", "SETUSER", "small", "on", ">x", "~*", "+@all", "-lpush", "-zadd"}
 	testkit.NoError(t, b.rdb.Do(t.Context(), rules...).Err())
 	small := redis.NewClient(&redis.Options{Addr: b.rdb.Options().Addr, Username: "small", Password: "x"})
 	t.Cleanup(func() { _ = small.Close() })
@@ -126,6 +127,14 @@ func TestATaskWhoseEnqueuingBrokeOffIsPending(t *testing.T) {
 		t.Errorf("pending are %v, %v", tasks, err)
 	}
 	b.rdb.HDel(t.Context(), b.at("t:half"), "pending_since") // as one has that was put back
+	b.want(mended{})
+	later := asynq.ProcessIn(time.Hour)
+	testkit.NoError(t, enqueue(b.rdb, "later", later))
+	if err := enqueue(small, "half later", later); err == nil {
+		t.Fatal("it was scheduled")
+	}
+	b.want(mended{dropped: 1})
+	testkit.NoError(t, enqueue(b.rdb, "half later", later)) // its id is free
 	b.want(mended{})
 }
 
