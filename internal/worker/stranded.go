@@ -73,12 +73,11 @@ local function listed(id)
   end
   return redis.call('LPOS', active, id) or redis.call('LPOS', pending, id, 'RANK', -1)
 end
-local first -- since when the next one waits; 0: it was put back, and does not say
+local first -- since when the next one waits; 0 if it does not say, because it was put back
 local function behind(since)
   if not first then
     local id = redis.call('LINDEX', pending, -1)
-    first = id and tonumber(redis.call('HGET', task .. id, 'pending_since') or '')
-    first = first or redis.call('LLEN', pending) > many and 0 or math.huge
+    first = not id and math.huge or tonumber(redis.call('HGET', task .. id, 'pending_since') or '0')
   end
   return tonumber(since or '0') >= first
 end
