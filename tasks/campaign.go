@@ -114,8 +114,14 @@ func (c *Client) Campaigns(ctx context.Context, limit int) ([]Campaign, error) {
 // EachCampaign calls do for every campaign, the newest first, until it returns an error, and gives that. It holds a
 // page of them at a time. A campaign that cannot be read hides no other; the error at the end names it.
 func (c *Client) EachCampaign(ctx context.Context, do func(Campaign) error) error {
+	return c.EachCampaignAfter(ctx, "", do)
+}
+
+// EachCampaignAfter is EachCampaign for those behind one of them in that order, or for all if its name is empty. The
+// error is ErrNotFound if there is none of that name.
+func (c *Client) EachCampaignAfter(ctx context.Context, name string, do func(Campaign) error) error {
 	o := &oracle{client: c}
-	return c.ledgers.List(ctx, func(heads []ledger.Campaign) error {
+	err := c.ledgers.ListAfter(ctx, name, func(heads []ledger.Campaign) error {
 		for _, head := range heads {
 			if err := do(o.foretold(ctx, head)); err != nil {
 				return err
@@ -123,6 +129,10 @@ func (c *Client) EachCampaign(ctx context.Context, do func(Campaign) error) erro
 		}
 		return nil
 	})
+	if errors.Is(err, ledger.ErrNotFound) {
+		return &campaignGone{fmt.Errorf("campaign %w", err)}
+	}
+	return err
 }
 
 // CampaignsUnderWay tells how campaigns stand that are not over, at most limit of them, and how many more there are.

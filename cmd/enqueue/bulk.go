@@ -78,9 +78,7 @@ func (c *bulkCommand) Run(a *app) error {
 		if c.aside != "" {
 			_ = os.Remove(c.aside) // or else the same command could not be repeated
 		}
-		if _, code, _ := verdict(err); code == "redis_unavailable" {
-			err = fmt.Errorf("nothing was enqueued: %w", err)
-		}
+		a.work.onlyRead() // or else the error says that nobody knows it
 		return err
 	}
 	return c.tell(a, brief, file.Rows, task, exists)

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/store"
 )
 
@@ -39,6 +40,10 @@ type work struct {
 	again   string        // how to repeat it safely, if that depends on its arguments
 	made    string        // a file that is not whole yet, and would be in the way of repeating the command
 	grace   time.Duration // how long it may take to stop, if that is longer than for others
+
+	// check gives an error if Redis would refuse a step of the command. It is asked before the first one that may
+	// change something; nil once there was no error.
+	check func(context.Context) error
 }
 
 // serves notes that the command ends in its own time, once it is told to.
@@ -95,8 +100,8 @@ func (w *work) parts(n int, noun, done string) {
 		done)
 }
 
-// asks notes that a person is asked: what was asked of Redis before that has only read.
-func (w *work) asks() {
+// onlyRead notes that what was asked of Redis so far has changed nothing.
+func (w *work) onlyRead() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = false
@@ -133,25 +138,85 @@ const (
 
 // interrupted tells what has become of the command, for a program in one word.
 func (w *work) interrupted() *interruptedError {
+	outcome, told := w.became("an answer of Redis was not waited for")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.made != "" {
+		_ = os.Remove(w.made)
+	}
+	return &interruptedError{outcome, told}
+}
+
+// became tells what has become of the command that did not end as it should. why is why nobody knows it.
+func (w *work) became(why string) (outcome, told string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	changes, again := howToRepeat(w.command)
 	if w.again != "" {
 		again = w.again
 	}
-	if w.made != "" {
-		_ = os.Remove(w.made)
-	}
 	switch {
 	case w.left:
-		return &interruptedError{outcomeBegun, w.done}
+		return outcomeBegun, w.done
 	case w.done != "":
-		return &interruptedError{outcomeDone, w.done}
+		return outcomeDone, w.done
 	case !changes || w.dryRun || !w.asked:
-		return &interruptedError{outcomeNothing, "nothing was " + verbOf(w.command)}
+		return outcomeNothing, "nothing was " + verbOf(w.command)
 	}
-	return &interruptedError{outcomeUnknown, "unknown whether anything was " + verbOf(w.command) +
-		", because an answer of Redis was not waited for; " + again}
+	return outcomeUnknown, "unknown whether anything was " + verbOf(w.command) + ", because " + why + "; " + again
+}
+
+// brokenOffError is an error of Redis itself, at which a command broke off, and what has become of the command.
+type brokenOffError struct {
+	error
+	outcome, told string
+}
+
+func (e *brokenOffError) Unwrap() error { return e.error }
+
+// explain says of an error of Redis itself what has become of the command, if it is one that changes something. It
+// names the right that is missing.
+func (w *work) explain(ctx context.Context, db store.DB, err error) error {
+	err = store.NameRights(ctx, db, err)
+	if changes, _ := howToRepeat(w.command); err == nil || !changes || w.dryRun {
+		return err
+	}
+	why := ""
+	switch kind, _ := desk.Explain(err); kind {
+	case desk.NoRight:
+		why = "Redis has refused a step of it"
+	case desk.NoRedis:
+		why = "Redis has not answered"
+	default:
+		return err
+	}
+	outcome, told := w.became(why)
+	return &brokenOffError{err, outcome, told}
+}
+
+// checking marks the requests of a check.
+type checking struct{}
+
+// checked fails if Redis would refuse a step of the command. So nothing is changed then that the command cannot finish.
+func (w *work) checked(ctx context.Context, cmds []redis.Cmder) error {
+	w.mu.Lock()
+	check := w.check
+	changes, _ := howToRepeat(w.command)
+	none := check == nil || !changes || w.dryRun
+	w.mu.Unlock()
+	if none || ctx.Value(checking{}) != nil || !slices.ContainsFunc(cmds, mayChange) {
+		return nil
+	}
+	if err := check(context.WithValue(ctx, checking{}, true)); err != nil {
+		for _, cmd := range cmds {
+			cmd.SetErr(err)
+		}
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.check = nil
+	return nil
 }
 
 // verbOf says in a word what a command does.
@@ -206,7 +271,10 @@ func (w *work) DialHook(next redis.DialHook) redis.DialHook {
 // ProcessHook is for go-redis.
 func (w *work) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		defer w.request(cmd)()
+		if err := w.checked(ctx, []redis.Cmder{cmd}); err != nil {
+			return err
+		}
+		defer w.request(ctx, cmd)()
 		return next(ctx, cmd)
 	}
 }
@@ -214,7 +282,10 @@ func (w *work) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook is for go-redis.
 func (w *work) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		defer w.request(cmds...)()
+		if err := w.checked(ctx, cmds); err != nil {
+			return err
+		}
+		defer w.request(ctx, cmds...)()
 		return next(ctx, cmds)
 	}
 }
@@ -230,13 +301,13 @@ func mayChange(cmd redis.Cmder) bool {
 }
 
 // request notes a request, and gives what notes its answer.
-func (w *work) request(cmds ...redis.Cmder) (answered func()) {
+func (w *work) request(ctx context.Context, cmds ...redis.Cmder) (answered func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.open++; w.open == 1 {
 		w.since = time.Now()
 	}
-	w.asked = w.asked || slices.ContainsFunc(cmds, mayChange)
+	w.asked = w.asked || ctx.Value(checking{}) == nil && slices.ContainsFunc(cmds, mayChange)
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()

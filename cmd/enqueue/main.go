@@ -26,6 +26,7 @@ import (
 	"example.com/usher/internal/peoplefile"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/visible"
 	"example.com/usher/tasks"
 )
@@ -116,6 +117,8 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 		return out.fail(err)
 	}
 	defer rdb.Close()
+	db := store.Open(rdb, g.Namespace)
+	w.check = func(ctx context.Context) error { return store.CheckRights(ctx, db) }
 	rdb.AddHook(w)
 	d, err := desk.New(rdb, g.Namespace, actor())
 	if err != nil {
@@ -131,7 +134,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	if isInterrupted(ctx, err) {
 		err = w.interrupted()
 	}
-	return out.fail(whole(err))
+	return out.fail(w.explain(ctx, db, whole(err)))
 }
 
 // actor is who runs the command: the user and the machine, as far as they are known.
@@ -222,7 +225,7 @@ var errNotConfirmed = errors.New("not confirmed; nothing was done")
 
 // ask asks a person and gives the answer in lower case.
 func (a *app) ask(question string) (answer string, err error) {
-	a.work.asks()
+	a.work.onlyRead()
 	fmt.Fprint(a.out.stderr, visible.Text(question))
 	answered := make(chan string, 1)
 	go func() { // a read cannot be interrupted; it ends with the process

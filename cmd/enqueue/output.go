@@ -367,6 +367,9 @@ func (o *output) fail(err error) int {
 	if interrupted, ok := errors.AsType[*interruptedError](err); ok {
 		more["outcome"] = interrupted.outcome
 	}
+	if broken, ok := errors.AsType[*brokenOffError](err); ok {
+		more["outcome"] = broken.outcome
+	}
 	if o.json && !o.told {
 		o.failure(code, message, rows, more)
 		return exit
@@ -418,6 +421,9 @@ func usage(format string, args ...any) error { return &usageError{error: fmt.Err
 // verdict turns an error into an exit code, a word for programs and a line for people.
 func verdict(err error) (exit int, code, message string) {
 	kind, message := desk.Explain(err)
+	if broken, ok := errors.AsType[*brokenOffError](err); ok {
+		message += "; " + broken.told
+	}
 	switch {
 	case errors.Is(err, errNotRehearsed):
 		return settings.ExitFailed, "unknown", message

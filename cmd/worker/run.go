@@ -237,7 +237,7 @@ func (c *workerFlags) serve(ctx context.Context, rdb redis.UniversalClient, s ch
 		}()
 		log.Info().Str("addr", s.admin.addr).Bool("tls", s.admin.tls != nil).Msg("admin address")
 	}
-	go health.Watch(serving, rdb)
+	go health.Watch(serving, rdb, c.Namespace)
 	for {
 		err := c.work(ctx, rdb, s, health, metrics, log)
 		if errors.Is(err, worker.ErrKeyChanged) {

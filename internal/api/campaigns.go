@@ -197,11 +197,12 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 		return nil, err
 	}
 	out := &campaignsOutput{Body: Campaigns{Campaigns: []Campaign{}}}
-	skipping := after != nil
-	more, left, err := ended(a.desk.EachCampaign(ctx, func(c tasks.Campaign) error {
+	last := ""
+	if after != nil {
+		last = after[0]
+	}
+	more, left, err := ended(a.desk.EachCampaignAfter(ctx, last, func(c tasks.Campaign) error {
 		switch {
-		case skipping:
-			skipping = c.Name != after[0]
 		case in.State != "" && string(c.State) != in.State:
 		case len(out.Body.Campaigns) == in.Limit:
 			return errEnough
@@ -210,7 +211,7 @@ func listCampaigns(ctx context.Context, a *asker, in *campaignsInput) (*campaign
 		}
 		return nil
 	}))
-	if err == nil && skipping {
+	if errors.Is(err, tasks.ErrNotFound) {
 		return nil, &tasks.InvalidError{Index: -1, Field: "cursor", Reason: "is at a campaign that is gone: begin again"}
 	}
 	out.Body.Unreadable = left

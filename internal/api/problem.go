@@ -47,6 +47,7 @@ const (
 	clerkRefuses  kind = "clerk-key-refused"
 	unavailable   kind = "redis-unavailable"
 	redisFull     kind = "redis-full"
+	redisRefuses  kind = "redis-refuses"
 	unsure        kind = "unsure"
 	unfinished    kind = "unfinished"
 	internalFault kind = "internal"
@@ -220,6 +221,10 @@ func problemOf(err error) *Problem {
 	case is(desk.ErrLeft, desk.ErrAtClerk, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, unfinished,
 			"it could not be finished in time; repeat the request: it goes on where it was").after(5)
+	}
+	if kind, words := desk.Explain(err); kind == desk.NoRight {
+		return problem(http.StatusServiceUnavailable, redisRefuses,
+			"%s; what was asked may be done in part: repeat the request once the right is given", words).after(60)
 	}
 	if fault, _ := desk.RedisFault(err); fault != "" {
 		return problem(http.StatusServiceUnavailable, unavailable, "%s", fault).after(1)

@@ -214,9 +214,16 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 	if err != nil {
 		return nil, err
 	}
+	place := 0
+	if parts != nil {
+		if place, err = copy.PlaceOf(ctx, time.UnixMilli(since)); err != nil {
+			return nil, err
+		}
+	}
 	out := &invitationsOutput{Body: Invitations{Invitations: []Listed{}, SyncedAt: instant(copy.SyncedAt)}}
 	var last clerkclient.Invitation
-	more, left, err := ended(copy.Each(ctx, directory.Filter{Status: in.Status}, func(inv clerkclient.Invitation) error {
+	chosen := directory.Filter{Status: in.Status}
+	_, err = copy.From(ctx, place, copy.Count(), chosen, func(_ int, inv clerkclient.Invitation) error {
 		at := inv.CreatedAt.UnixMilli()
 		switch {
 		case parts != nil && (at > since || at == since && inv.ID >= parts[1]):
@@ -227,7 +234,8 @@ func listInvitations(ctx context.Context, a *asker, in *invitationsInput) (*invi
 		last = inv
 		out.Body.Invitations = append(out.Body.Invitations, a.listed(inv, copy.SyncedAt))
 		return nil
-	}))
+	})
+	more, left, err := ended(err)
 	out.Body.Unreadable = left
 	if more {
 		out.Body.NextCursor = cursor(strconv.FormatInt(last.CreatedAt.UnixMilli(), 10), last.ID)

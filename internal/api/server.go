@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -52,6 +53,8 @@ type Server struct {
 	work    sync.WaitGroup // dry runs that ask Clerk
 
 	underway sync.Map // ids of requests that enqueue one task
+
+	orders desk.Orders // that all share, so that they take little memory
 
 	mu    sync.Mutex
 	known map[string]*caller // by name
@@ -140,7 +143,7 @@ func (s *Server) callerOf(name string) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.ErasureLog = s.ErasureLog
+	d.ErasureLog, d.Orders = s.ErasureLog, &s.orders
 	c := &caller{
 		name: name, desk: d, limit: rate.NewLimiter(rate.Limit(s.PerSecond), s.PerSecond),
 		uploads: make(chan struct{}, mostUploadsEach),
@@ -176,10 +179,27 @@ func register[I, O any](
 	op.Responses["default"] = s.problemResponse()
 	op.Middlewares = append(op.Middlewares, s.needs(scopes), s.body)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		if err := s.mayDo(ctx, op.Method, scopes); err != nil {
+			return nil, s.told(ctx, op.OperationID, err)
+		}
 		out, err := do(ctx, askerOf(ctx), in)
 		if err != nil {
-			return nil, s.told(ctx, op.OperationID, err)
+			return nil, s.told(ctx, op.OperationID, store.NameRights(ctx, s.db, err))
 		}
 		return out, nil
 	})
+}
+
+// mayDo fails if Redis would refuse a step of what an operator asks to change: then nothing was done. What is enqueued
+// comes too often to be tried first.
+func (s *Server) mayDo(ctx context.Context, method string, scopes []tokens.Scope) error {
+	if method == http.MethodGet || !slices.Equal(scopes, []tokens.Scope{tokens.Operate}) {
+		return nil
+	}
+	err := store.CheckRights(ctx, s.db)
+	if store.NoRight(err) {
+		_, words := desk.Explain(err)
+		return problem(http.StatusServiceUnavailable, redisRefuses, "%s; nothing was done", words).after(60)
+	}
+	return err
 }

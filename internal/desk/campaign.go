@@ -1,11 +1,14 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"example.com/usher/internal/peoplefile"
@@ -138,7 +141,8 @@ func (d *Desk) Recipients(
 
 // RecipientsAfter gives some recipients of a campaign in the order of Recipients, beginning behind a place, -1 at
 // first: those with an outcome, or all if that is empty, until there are most of them. next is the place to go on
-// behind; -1 at the end. Those who share a place come together.
+// behind; -1 at the end. Those who share a place come together. All rows are read for the first page, and for another
+// one only its own if orders are kept, while nobody is added to the campaign or removed from it.
 func (d *Desk) RecipientsAfter(
 	ctx context.Context, campaign, outcome string, after, most int,
 ) (page []Recipient, next int, err error) {
@@ -146,8 +150,35 @@ func (d *Desk) RecipientsAfter(
 	if err != nil {
 		return nil, -1, err
 	}
-	last, full := after, errors.New("the page is full")
-	err = d.ledgers.InOrderAfter(ctx, campaign, after, func(e ledger.Entry) error {
+	order, known, err := d.Orders.of(ctx, d.ledgers, head)
+	if err != nil {
+		return nil, -1, err
+	}
+	page, next, gone, err := d.pageAfter(ctx, head, order, outcome, after, most)
+	if gone && known && err == nil { // one may have taken the place of one who is gone
+		d.Orders.drop(campaign)
+		return d.RecipientsAfter(ctx, campaign, outcome, after, most)
+	}
+	if err != nil {
+		return nil, -1, err
+	}
+	return page, next, d.complete(ctx, campaign, page)
+}
+
+// pageAfter is RecipientsAfter in a known order. gone tells that a recipient of the order is not there any more.
+func (d *Desk) pageAfter(
+	ctx context.Context, head ledger.Campaign, order []ledger.Placed, outcome string, after, most int,
+) (page []Recipient, next int, gone bool, err error) {
+	start, _ := slices.BinarySearchFunc(order, after+1, func(p ledger.Placed, place int) int {
+		return cmp.Compare(p.Place, place)
+	})
+	last, full, at, atOnce := after, errors.New("the page is full"), start, most+1
+	if outcome != "" { // of which there may be few
+		atOnce = max(atOnce, lookedUp)
+	}
+	err = d.ledgers.EachPlaced(ctx, head.Name, order[start:], atOnce, func(e ledger.Entry) error {
+		gone = gone || e.ID != order[at].ID
+		at++
 		if len(page) >= most && e.Place > last {
 			return full
 		}
@@ -157,13 +188,75 @@ func (d *Desk) RecipientsAfter(
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, full) {
-		return nil, -1, err
+	switch {
+	case errors.Is(err, full):
+		return page, last, gone, nil
+	case err != nil:
+		return nil, -1, gone, err
 	}
-	if next = -1; err != nil {
-		next = last
+	return page, -1, gone || at < len(order), nil
+}
+
+// mostOrders is how many orders are kept: of 200,000 recipients, one takes 5 MB.
+const mostOrders = 4
+
+// Orders keeps the orders of the campaigns that were paged through last: no index of Redis has them. Several desks may
+// share them.
+type Orders struct {
+	mu   sync.Mutex
+	kept []keptOrder // the last used one first
+}
+
+type keptOrder struct {
+	campaign              string
+	recipients, forgotten int // when it was read
+	order                 []ledger.Placed
+}
+
+// of gives the order of a campaign, and tells whether it was known. Then recipients may be gone.
+func (o *Orders) of(
+	ctx context.Context, ledgers *ledger.Ledgers, head ledger.Campaign,
+) (order []ledger.Placed, known bool, err error) {
+	if one, known := o.take(head.Name); known && one.recipients == head.Recipients && one.forgotten == head.Forgotten {
+		o.keep(one)
+		return one.order, true, nil
 	}
-	return page, next, d.complete(ctx, campaign, page)
+	if order, err = ledgers.Order(ctx, head.Name); err != nil {
+		return nil, false, err
+	}
+	o.keep(keptOrder{head.Name, head.Recipients, head.Forgotten, order})
+	return order, false, nil
+}
+
+// take gives an order that is kept, and keeps it no longer.
+func (o *Orders) take(campaign string) (one keptOrder, known bool) {
+	if o == nil {
+		return one, false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := slices.IndexFunc(o.kept, func(k keptOrder) bool { return k.campaign == campaign })
+	if i < 0 {
+		return keptOrder{}, false
+	}
+	one = o.kept[i]
+	o.kept = slices.Delete(o.kept, i, i+1)
+	return one, true
+}
+
+// drop forgets the order of a campaign.
+func (o *Orders) drop(campaign string) { o.take(campaign) }
+
+// keep keeps an order as the last used one.
+func (o *Orders) keep(one keptOrder) {
+	if o == nil {
+		return
+	}
+	o.drop(one.campaign)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept = slices.Insert(o.kept, 0, one)
+	o.kept = slices.Delete(o.kept, min(mostOrders, len(o.kept)), len(o.kept))
 }
 
 func (d *Desk) eachRecipient(ctx context.Context, head ledger.Campaign, do func(Recipient) error) error {

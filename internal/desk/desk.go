@@ -37,7 +37,8 @@ type Desk struct {
 	Retrier     *retry.Retrier
 	Directory   *directory.Directory // the copy of Clerk's list
 	Schedules   *schedule.Control
-	ErasureLog  string // the file to which erasures are added; empty: to none
+	ErasureLog  string  // the file to which erasures are added; empty: to none
+	Orders      *Orders // of campaigns that are paged through; nil: none is kept
 
 	actor      string
 	rdb        redis.UniversalClient

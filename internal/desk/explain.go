@@ -29,6 +29,7 @@ const (
 	Unsure       Kind = "unsure"            // nobody knows whether it was done
 	FullRedis    Kind = "redis_full"        // Redis takes no writes
 	NoRedis      Kind = "redis_unavailable" // Redis does not answer, or lets nobody in
+	NoRight      Kind = "redis_refuses"     // its user lacks a right
 	Held         Kind = "held"
 	Conflict     Kind = "conflict"
 	Forgotten    Kind = "forgotten"
@@ -135,6 +136,12 @@ func Explain(err error) (kind Kind, words string) {
 		return NotDeletable, words
 	case is(ledger.ErrOver):
 		return Over, words
+	}
+	if rights, named := errors.AsType[*store.RightsError](err); named {
+		return NoRight, rights.Error()
+	}
+	if store.NoRight(err) {
+		return NoRight, "Redis refuses its user a command: " + words
 	}
 	if fault, ask := RedisFault(err); fault != "" {
 		return NoRedis, fault + " (" + ask + "): " + words

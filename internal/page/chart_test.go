@@ -67,8 +67,8 @@ func TestTheFirstPageHasTheCharts(t *testing.T) {
 	w.get("/").must(t, http.StatusOK, "Last 48 hours", "nothing yet")
 	tally := store.NewTally(b.rdb, "usher")
 	testkit.NoError(t, tally.Add(t.Context(), "one", store.Counts{Sent: 1234, Refused: 5, Dead: 6}))
-	p := w.get("/").must(t, http.StatusOK, "at most 1\u202f245 in an hour", "As a table",
-		`aria-label="Last 48 hours: 1`+"\u202f"+`234 sent, 5 refused by Clerk, 6 dead for another cause"`,
+	p := w.get("/").must(t, http.StatusOK, "at most 1,245 in an hour", "As a table",
+		`aria-label="Last 48 hours: 1,234 sent, 5 refused by Clerk, 6 dead for another cause"`,
 		`<td class="n">6</td>`)
 	drawings := regexp.MustCompile(`(?s)<svg viewBox="0 0 \d+ 100".*?</svg>`).FindAllString(p.body, -1)
 	if len(drawings) != 2 {

@@ -48,11 +48,11 @@ func escapedBytes(r rune) int {
 	return utf8.RuneLen(r)
 }
 
-// count writes a number with its thousands apart.
+// count writes a number with a comma at its thousands, as help and documents do.
 func count(n int) string {
 	text := strconv.Itoa(n)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "\u202f" + text[i:]
+		text = text[:i] + "," + text[i:]
 	}
 	return text
 }

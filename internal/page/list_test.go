@@ -231,7 +231,7 @@ func TestALargeListComesWhole(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&list, "person%d@example.com,%x\n", i, i*7919)
 	}
-	shown := w.upload(list.String(), "campaign", "large").must(t, http.StatusOK, "Invite 20\u202f000 people")
+	shown := w.upload(list.String(), "campaign", "large").must(t, http.StatusOK, "Invite 20,000 people")
 	if len(shown.body) > 100_000 {
 		t.Errorf("%d bytes", len(shown.body))
 	}
@@ -253,7 +253,7 @@ func TestFaultsOfAListAreNamedByLine(t *testing.T) {
 	}
 	list.WriteString("ada@example.com\n")
 	shown := w.upload(list.String(), "campaign", "spring").
-		must(t, http.StatusOK, "Leave out 1\u202f100 bad rows", "Only the first 1,000")
+		must(t, http.StatusOK, "Leave out 1,100 bad rows", "Only the first 1,000")
 	id := shown.value("list")
 	named := 0
 	for path := "/list"; path != ""; {

@@ -7,6 +7,7 @@ import (
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store"
 	"example.com/usher/ratelimit"
 	"example.com/usher/tasks"
 )
@@ -75,9 +76,23 @@ func now(v *visit) (any, error) {
 	return shown, err
 }
 
+// actionList is a page of actions, the latest first.
+type actionList struct {
+	Actions    []store.Action
+	From, Next int // Next is 0 at the end
+}
+
+// actionRows is how many actions a page shows.
+const actionRows = 4 * pageRows
+
 func actions(v *visit) (any, error) {
 	done, err := v.server.audit.List(v.ctx)
-	return done[:min(len(done), 4*pageRows)], err
+	list := actionList{From: min(len(done), max(0, number(v.r.FormValue("from"))))}
+	end := min(len(done), list.From+actionRows)
+	if list.Actions = done[list.From:end]; end < len(done) {
+		list.Next = end
+	}
+	return list, err
 }
 
 func resumeCalls(v *visit) error {

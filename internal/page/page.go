@@ -222,6 +222,8 @@ func asProblem(err error) *problem {
 	switch kind {
 	case desk.Unsure:
 		return &problem{http.StatusServiceUnavailable, "Nobody knows whether this was done", words}
+	case desk.NoRight:
+		return &problem{http.StatusServiceUnavailable, "Redis refuses this", words}
 	case desk.FullRedis:
 		return &problem{http.StatusServiceUnavailable, "Redis is full", words}
 	}

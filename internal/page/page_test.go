@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -117,6 +119,34 @@ func TestEveryRecipientIsOnOnePage(t *testing.T) {
 		}
 		w.get("/campaigns/spring?outcome=dead").must(t, http.StatusOK, "No such recipients")
 	}
+}
+
+// TestEveryActionIsOnOnePage: what is cut off is behind a link.
+func TestEveryActionIsOnOnePage(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	const all = 2*actionRows + 30
+	for i := range all {
+		did := store.Action{At: time.Unix(int64(i), 0), Who: "ada", What: fmt.Sprintf("did <%d>", i)}
+		testkit.NoError(t, b.server.audit.Note(t.Context(), did))
+	}
+	w := b.browser()
+	next, pages := all-1, 0
+	for path := "/actions"; path != ""; pages++ {
+		p := w.get(path).must(t, http.StatusOK)
+		for _, found := range regexp.MustCompile(`did &lt;(\d+)&gt;`).FindAllStringSubmatch(p.body, -1) {
+			if found[1] != strconv.Itoa(next) {
+				t.Fatalf("page %d has action %s, want %d", pages, found[1], next)
+			}
+			next--
+		}
+		path = p.next()
+	}
+	if next != -1 || pages != 3 {
+		t.Errorf("%d of %d actions are on %d pages", all-1-next, all, pages)
+	}
+	w.get("/actions?from=9999").must(t, http.StatusOK, "There are no older actions.")
+	w.get("/actions?from=-1").must(t, http.StatusOK, "Older actions")
 }
 
 func TestDeadLettersAreGroupedMendedRetriedAndDeleted(t *testing.T) {
@@ -483,9 +513,9 @@ func TestOpenPagesCostLittle(t *testing.T) {
 func TestAQuestionSaysHowManyAreMeant(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]deadletter.Counted{
-		"1 dead letter":                     {N: 1, Looked: 9, All: true},
-		"at least 1\u202f200 dead letters ": {N: 1200, Looked: 3000},
-		"at least 0 dead letters (0 among the oldest 3\u202f000; the others were not counted)": {Looked: 3000},
+		"1 dead letter":                {N: 1, Looked: 9, All: true},
+		"at least 1,200 dead letters ": {N: 1200, Looked: 3000},
+		"at least 0 dead letters (0 among the oldest 3,000; the others were not counted)": {Looked: 3000},
 	} {
 		if said := sum(c); !strings.HasPrefix(said, want) {
 			t.Errorf("%+v: %s, want %s", c, said, want)

@@ -286,3 +286,16 @@ func (e proto) Error() string { return string(e) }
 
 // RedisError is for go-redis.
 func (proto) RedisError() {}
+
+// TestAnActionWithoutARightDoesNothing: it would break off in its middle.
+func TestAnActionWithoutARightDoesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.campaign("spring", 3)
+	testkit.NoError(t, b.rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-srem").Err())
+	b.browser().post("/campaigns/spring/cancel").must(t, http.StatusServiceUnavailable, "<h1>Redis refuses this</h1>",
+		"Nothing was done. Redis refuses SREM; ACL SETUSER USER &#43;srem gives its user the right.")
+	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

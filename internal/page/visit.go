@@ -83,7 +83,25 @@ func (one screen) read(v *visit) (any, error) {
 
 // act serves an action. It goes on if the browser leaves, and breaks off when the worker stops.
 func (s *Server) act(path string, needs Access, do func(*visit) error) {
-	s.post(path, needs, actTime, func(v *visit) error { return v.unsure(do(v)) })
+	s.post(path, needs, actTime, func(v *visit) error {
+		if err := v.mayDo(needs); err != nil {
+			return err
+		}
+		return v.unsure(do(v))
+	})
+}
+
+// mayDo fails if Redis would refuse a step of an operator's action: then nothing was done.
+func (v *visit) mayDo(needs Access) error {
+	if needs != Operator {
+		return nil
+	}
+	err := store.CheckRights(v.ctx, store.Open(v.server.Redis, v.server.Namespace))
+	if store.NoRight(err) {
+		_, words := desk.Explain(err)
+		return &problem{http.StatusServiceUnavailable, "Redis refuses this", "Nothing was done. " + sentence(words)}
+	}
+	return nil // what else is wrong, the action tells
 }
 
 // unsure says of an action that Redis has not answered that nobody knows whether it was done, and notes that.
@@ -137,7 +155,7 @@ func (s *Server) guarded(needs Access, do func(*visit) error) http.HandlerFunc {
 		if err == nil || r.Context().Err() != nil {
 			return
 		}
-		p := asProblem(err)
+		p := asProblem(store.NameRights(v.ctx, store.Open(s.Redis, s.Namespace), err))
 		if p.status >= http.StatusInternalServerError {
 			s.Log.Warn().Err(err).Str("page", r.Pattern).Msg("a page could not be shown")
 		}

@@ -33,12 +33,13 @@ const (
 // Refused tells an answer with which Redis refuses a command, whoever asks, from one about what the command found. It
 // is told only in words.
 func Refused(err error) bool {
-	if _, answered := errors.AsType[redis.Error](err); !answered {
+	answer, answered := errors.AsType[redis.Error](err)
+	if !answered {
 		return false
 	}
 	return slices.ContainsFunc([]string{
 		"NOPERM", "OOM ", "MISCONF ", "READONLY ", "nknown command", "nknown Redis command", noRight70, noRight72,
-	}, func(part string) bool { return strings.Contains(err.Error(), part) })
+	}, func(part string) bool { return strings.Contains(answer.Error(), part) })
 }
 
 // Lacks tells an answer that a command is not known, as other servers than Redis and proxies give it. asynq tells it

@@ -54,9 +54,45 @@ const membersPage = 250
 // EachPage calls do for the members of a sorted set, a page at a time, the last ones first, until it returns an error,
 // and gives that. Members that come or go meanwhile hide no others, and none is given twice: by rank they would.
 func EachPage(ctx context.Context, rdb redis.Cmdable, key string, do func(members []string) error) error {
-	const exact = 'f'
-	border := "+inf"                    // where the next page begins
-	for given := map[string]bool{}; ; { // those at the border
+	return EachPageAfter(ctx, rdb, key, "", do)
+}
+
+// EachPageAfter is EachPage from behind a member on, or from the beginning if that is empty. The error is redis.Nil if
+// the member is not there.
+func EachPageAfter(
+	ctx context.Context, rdb redis.Cmdable, key, member string, do func(members []string) error,
+) error {
+	border, given := "+inf", map[string]bool{} // where the next page begins, and those there that were given
+	if member == "" {
+		return eachPage(ctx, rdb, key, border, given, do)
+	}
+	score, err := rdb.ZScore(ctx, key, member).Result()
+	if err != nil {
+		return err
+	}
+	border = borderAt(score)
+	same, err := rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+		Key: key, Start: border, Stop: border, ByScore: true, Rev: true,
+	}).Result()
+	if err != nil {
+		return err
+	}
+	for _, one := range same {
+		if one >= member { // the order of Redis, from the last one on
+			given[one] = true
+		}
+	}
+	return eachPage(ctx, rdb, key, border, given, do)
+}
+
+// borderAt writes a score exactly.
+func borderAt(score float64) string { return strconv.FormatFloat(score, 'f', -1, 64) }
+
+// eachPage is EachPage from a border on, without those at it that were given.
+func eachPage(
+	ctx context.Context, rdb redis.Cmdable, key, border string, given map[string]bool, do func(members []string) error,
+) error {
+	for {
 		page, err := rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
 			Key: key, Start: border, Stop: "-inf", ByScore: true, Rev: true, Count: int64(membersPage + len(given)),
 		}).Result()
@@ -73,7 +109,7 @@ func EachPage(ctx context.Context, rdb redis.Cmdable, key string, do func(member
 			return nil
 		}
 		latest := page[len(page)-1].Score
-		if next := strconv.FormatFloat(latest, exact, -1, 64); next != border {
+		if next := borderAt(latest); next != border {
 			clear(given)
 			border = next
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -29,6 +30,19 @@ func TestPagesHideNothing(t *testing.T) {
 		want, err := rdb.ZRange(ctx, key, 0, -1).Result()
 		testkit.NoError(t, err)
 		slices.Reverse(want)
+		for _, from := range []int{0, 1, 799, 800, 801, 1400, 1999} { // 800 shares its score with many
+			var got []string
+			testkit.NoError(t, store.EachPageAfter(ctx, rdb, key, want[from], func(members []string) error {
+				got = append(got, members...)
+				return nil
+			}))
+			if !slices.Equal(got, want[from+1:]) {
+				t.Errorf("%s: %d members behind %s, want %d", name, len(got), want[from], len(want)-from-1)
+			}
+		}
+		if err := store.EachPageAfter(ctx, rdb, key, "none", nil); !errors.Is(err, redis.Nil) {
+			t.Errorf("behind a member that is not there: %v", err)
+		}
 		var got []string
 		pages := 0
 		err = store.EachPage(ctx, rdb, key, func(members []string) error {

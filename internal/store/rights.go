@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -43,15 +45,62 @@ if #refused > 0 then return redis.error_reply('NOPERM Redis refuses ' .. table.c
 return 1
 `)
 
-// CheckRights returns an error if Redis refuses a command that scripts need, or does not know it, which [Lacks] tells.
-// One that is refused in the middle of a script would leave half of it done: a recipient would be in no list any more.
+// RightsError means that Redis refuses commands to its user.
+type RightsError struct {
+	Commands []string // such as SREM
+	Err      error    // what Redis has said
+}
+
+func (e *RightsError) Error() string {
+	all, rules := strings.Join(e.Commands, ", "), ""
+	for _, command := range e.Commands {
+		rules += " +" + strings.ToLower(command)
+	}
+	return fmt.Sprintf("Redis refuses %s; ACL SETUSER USER%s gives its user the right", all, rules)
+}
+
+func (e *RightsError) Unwrap() error { return e.Err }
+
+// NoRight tells that Redis has refused a command because its user has no right to it. asynq tells it only in words.
+func NoRight(err error) bool {
+	return err != nil && refusesRight.MatchString(err.Error())
+}
+
+var (
+	refusesRight   = regexp.MustCompile("NOPERM |Redis refuses [A-Z]{2}|" + noRight70 + "|" + noRight72)
+	refusedCommand = regexp.MustCompile("'([a-z|]+)' command|Redis refuses ([A-Z][A-Z, ]+)")
+)
+
+// NameRights makes a [RightsError] of an error about a right. Redis 7.0 does not say which command of a script it has
+// refused: then the commands of scripts are tried. Any other error is given back.
+func NameRights(ctx context.Context, db DB, err error) error {
+	if _, named := errors.AsType[*RightsError](err); named || !NoRight(err) {
+		return err
+	}
+	if found := refusedCommand.FindStringSubmatch(err.Error()); found != nil {
+		named := strings.ToUpper(strings.ReplaceAll(found[1], "|", " ")) + found[2]
+		return &RightsError{Commands: strings.Split(named, ", "), Err: err}
+	}
+	if rights, named := errors.AsType[*RightsError](CheckRights(ctx, db)); named {
+		return &RightsError{Commands: rights.Commands, Err: err}
+	}
+	return err
+}
+
+// CheckRights returns an error if Redis refuses a command that scripts need: a [RightsError] if its user has no right to
+// it, and one that [Lacks] tells if Redis does not know it. One that is refused in the middle of a script would leave
+// half of it done: a recipient would be in no list any more.
 func CheckRights(ctx context.Context, db DB) error {
 	var args []any
 	for command := range strings.FieldsFuncSeq(rightsProbe, func(r rune) bool { return r == '|' || r == '\n' }) {
 		args = append(args, command)
 	}
-	if err := rightsScript.Run(ctx, db, []string{db.Key.Rights()}, args...).Err(); err != nil {
-		return fmt.Errorf("trying the commands of scripts: %w", err)
+	err := rightsScript.Run(ctx, db, []string{db.Key.Rights()}, args...).Err()
+	switch {
+	case err == nil:
+		return nil
+	case refusedCommand.MatchString(err.Error()):
+		return NameRights(ctx, db, err)
 	}
-	return nil
+	return fmt.Errorf("trying the commands of scripts: %w", err)
 }

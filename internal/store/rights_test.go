@@ -59,9 +59,22 @@ func TestEachRefusedCommandOfAScriptIsNamed(t *testing.T) {
 	}
 	for _, name := range names {
 		testkit.NoError(t, rdb.Do(ctx, append(rules, "-"+name)...).Err())
-		if err := store.CheckRights(ctx, db); err == nil || !strings.HasSuffix(err.Error(), "Redis refuses "+name) {
+		err := store.CheckRights(ctx, db)
+		rights, missing := errors.AsType[*store.RightsError](err)
+		if !missing || !slices.Equal(rights.Commands, []string{name}) || !store.Refused(err) {
 			t.Errorf("without %s: %v", name, err)
 		}
+	}
+	testkit.NoError(t, rdb.Do(ctx, append(rules, "-hset", "-srem")...).Err())
+	met := redis.NewScript("return redis.call('HSET', KEYS[1], 'f', 1)").Run(ctx, app, []string{"key"}).Err()
+	rights, named := errors.AsType[*store.RightsError](store.NameRights(ctx, db, met))
+	if !named || !slices.Contains(rights.Commands, "HSET") {
+		t.Errorf("what a script has met is %v", store.NameRights(ctx, db, met))
+	}
+	met = app.SRem(ctx, "key", "m").Err()
+	if rights, named = errors.AsType[*store.RightsError](store.NameRights(ctx, db, met)); !named ||
+		!slices.Equal(rights.Commands, []string{"SREM"}) {
+		t.Errorf("%v is %v", met, store.NameRights(ctx, db, met))
 	}
 	testkit.NoError(t, rdb.Do(ctx, rules...).Err())
 	testkit.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "1").Err())

@@ -78,7 +78,7 @@ func (h *Health) started() {
 func (h *Health) Observe(rdb redis.UniversalClient) { rdb.AddHook(&h.refusals) }
 
 // Watch asks Redis again and again until the context ends.
-func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
+func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient, namespace string) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		ping, cancel := context.WithTimeout(ctx, redisPing)
@@ -91,6 +91,7 @@ func (h *Health) Watch(ctx context.Context, rdb redis.UniversalClient) {
 		if ctx.Err() == nil {
 			h.stops.note(asked, answered)
 		}
+		h.refusals.name(ctx, store.Open(rdb, namespace))
 		_ = policy.Sleep(ctx, redisPing)
 	}
 }

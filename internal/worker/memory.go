@@ -221,6 +221,10 @@ func (m memory) lossSince(before memory) string {
 // second too long.
 func (m memory) takenOver(before memory) bool { return m.run-time.Second > m.at.Sub(before.at) }
 
+// refusesInfo is the warning about a Redis that does not tell which it is.
+const refusesInfo = "Redis refuses INFO, so that a loss of its memory is noticed only by workers that have seen " +
+	"what was lost; if none of them is left, an invitation may be sent twice"
+
 // check says what is wrong with Redis, and refuses to work with it if it shall be strict.
 func (w *Worker) check(ctx context.Context) error {
 	faults, err := faults(ctx, w.Redis)
@@ -231,8 +235,7 @@ func (w *Worker) check(ctx context.Context) error {
 		w.Log.Warn().Str("fault", fault).Msg("Redis is not set up to keep everything")
 	}
 	if now, err := readMemory(ctx, w.Redis, w.Namespace, nil, true); err == nil && now.run < 0 {
-		w.Log.Warn().Msg("Redis refuses INFO, so that a loss of its memory is noticed only by workers that have seen " +
-			"what was lost; if none of them is left, an invitation may be sent twice")
+		w.Log.Warn().Msg(refusesInfo)
 	}
 	if w.Strict && len(faults) > 0 {
 		return fmt.Errorf("%w: %s", ErrRedis, strings.Join(faults, "; "))
@@ -257,7 +260,9 @@ func (w *Worker) watchMemory(ctx context.Context) {
 				Float64("ignore_existing_waits_seconds", (w.Policy.Timeout + w.Policy.SettlingTime).Seconds()).
 				Msg(now.lossSince(before) + "; whoever is unfinished is looked up before the next call")
 		}
-		unchecked = unchecked || !now.lost.Equal(before.lost)
+		if unchecked = unchecked || !now.lost.Equal(before.lost); !unchecked {
+			w.tellInfo(before, now)
+		}
 		before = now
 		w.rest(now)
 		if unchecked {
@@ -266,6 +271,17 @@ func (w *Worker) watchMemory(ctx context.Context) {
 				w.Log.Error().Err(err).Msg("Redis has changed")
 			}
 		}
+	}
+}
+
+// tellInfo says so when Redis refuses INFO from now on, or tells it again.
+func (w *Worker) tellInfo(before, now memory) {
+	switch refused := now.run < 0; {
+	case refused == (before.run < 0):
+	case refused:
+		w.Log.Warn().Msg(refusesInfo)
+	default:
+		w.Log.Info().Msg("Redis answers INFO again")
 	}
 }
 

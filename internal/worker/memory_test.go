@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
+	"example.com/usher/internal/call"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/testkit"
 )
@@ -315,4 +317,26 @@ func TestWhatHasCostRedisItsMemoryIsSaid(t *testing.T) {
 		return err == nil && now.UnixMilli() > before.lost.UnixMilli()
 	})
 	says("Redis has lost what was written last")
+}
+
+// TestARightToINFOThatGoesIsWarnedOf, once, and so is its return.
+func TestARightToINFOThatGoesIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	server, log := testkit.RunRedis(t), &testkit.Buffer{}
+	small := user(t, server, "+@all")
+	w := &Worker{Config: Config{Redis: small, Namespace: "test", Log: zerolog.New(log), Health: NewHealth()},
+		caller: &call.Caller{Restored: new(call.Gate)}, memory: memory{run: -1}}
+	go w.watchMemory(t.Context())
+	testkit.Eventually(t, "it answers", func() bool { return strings.Contains(log.String(), "Redis answers INFO again") })
+	user(t, server, "+@all", "-info")
+	testkit.Eventually(t, "a warning", func() bool {
+		return strings.Contains(log.String(), `"warn","message":"Redis refuses INFO`)
+	})
+	user(t, server, "+@all")
+	testkit.Eventually(t, "it answers again", func() bool {
+		return strings.Count(log.String(), "Redis answers INFO again") == 2
+	})
+	if strings.Count(log.String(), "Redis refuses INFO") != 1 {
+		t.Error(log.String())
+	}
 }

@@ -74,7 +74,7 @@ func TestStopsOfRedisAreAMetric(t *testing.T) {
 	server := testkit.RunRedis(t)
 	h, registry := NewHealth(), prometheus.NewRegistry()
 	registry.MustRegister(h)
-	go h.Watch(t.Context(), redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1}))
+	go h.Watch(t.Context(), redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1}), "test")
 	figure := func(name string) float64 {
 		families, err := registry.Gather()
 		testkit.NoError(t, err)

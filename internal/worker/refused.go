@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1" // by which Redis names scripts
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -20,14 +22,15 @@ import (
 // refusals are the commands and scripts that Redis refuses to carry out at present, whoever asks. It is a hook of a
 // client: what a worker really does tells whether it can work.
 type refusals struct {
-	mu  sync.Mutex
-	now map[string]refusal
+	mu    sync.Mutex
+	now   map[string]refusal
+	named error // what lasts, with the commands to which the user has no right; nil if nobody has looked
 }
 
 // refusal is of one command or script.
 type refusal struct {
 	since, last time.Time
-	why         string
+	why         error
 	command     string // that is refused whatever is asked with it, as EVAL; empty: something in a script is
 }
 
@@ -54,8 +57,8 @@ func (r *refusals) note(cmd redis.Cmder, err error) {
 		if !stands || now.Sub(before.last) > refusedLast {
 			before.since = now
 		}
-		before.last, before.why, before.command = now, err.Error(), ""
-		if strings.Contains(strings.ToLower(before.why), "'"+cmd.Name()+"'") {
+		before.last, before.why, before.command = now, err, ""
+		if strings.Contains(strings.ToLower(err.Error()), "'"+cmd.Name()+"'") {
 			before.command = cmd.Name()
 		}
 		r.now[name] = before
@@ -80,8 +83,8 @@ func nameOf(cmd redis.Cmder) string {
 	return "script " + script
 }
 
-// why says what Redis refuses, or nothing.
-func (r *refusals) why() string {
+// lasting is what Redis has refused for a while, or nil.
+func (r *refusals) lasting() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, at := range r.now {
@@ -89,7 +92,36 @@ func (r *refusals) why() string {
 			return at.why
 		}
 	}
-	return ""
+	r.named = nil
+	return nil
+}
+
+// name finds out to which commands the user of Redis has no right, if Redis has refused one for a while. If it has all
+// that scripts need again, their refusals are over: some are not tried again for a minute.
+func (r *refusals) name(ctx context.Context, db store.DB) {
+	lasting := r.lasting()
+	if lasting == nil {
+		return
+	}
+	named := store.NameRights(ctx, db, lasting)
+	_, missing := errors.AsType[*store.RightsError](named)
+	back := store.NoRight(lasting) && !missing && store.CheckRights(ctx, db) == nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.named = named; back {
+		maps.DeleteFunc(r.now, func(_ string, at refusal) bool { return at.command == "" && store.NoRight(at.why) })
+	}
+}
+
+// why says what Redis refuses and what to do, or nothing.
+func (r *refusals) why() string {
+	lasting := r.lasting()
+	if lasting == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.TrimPrefix(cmp.Or(r.named, lasting).Error(), "Redis refuses ")
 }
 
 // DialHook is for [redis.Hook].

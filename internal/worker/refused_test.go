@@ -115,9 +115,33 @@ func TestWithoutPingTheMissingRightIsNamed(t *testing.T) {
 	health := NewHealth()
 	health.Observe(small)
 	health.started()
-	go health.Watch(t.Context(), small)
+	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "it is not ready", func() bool { return health.NotReady() != "" })
-	if got := health.NotReady(); !strings.Contains(got, "'ping'") {
+	if got := health.NotReady(); !strings.Contains(got, "PING; ACL SETUSER USER +ping gives its user the right") {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestAScriptsMissingRightIsNamed while it is missing. When it is back the worker is ready, though nothing is tried.
+func TestAScriptsMissingRightIsNamed(t *testing.T) {
+	t.Parallel()
+	server := testkit.RunRedis(t)
+	small := user(t, server, "+@all", "-hset")
+	health := NewHealth()
+	health.Observe(small)
+	health.started()
+	script := redis.NewScript("return redis.call('HSET', KEYS[1], 'field', 1)")
+	refuse := func() { _ = script.Run(t.Context(), small, []string{"key"}).Err() }
+	refuse()
+	for name, at := range health.refusals.now {
+		at.since = at.since.Add(-refusedOnce)
+		health.refusals.now[name] = at
+	}
+	refuse()
+	go health.Watch(t.Context(), small, "test")
+	testkit.Eventually(t, "the right is named", func() bool {
+		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER USER +hset gives its user the right"
+	})
+	user(t, server, "+@all")
+	testkit.Eventually(t, "it is ready", func() bool { return health.NotReady() == "" })
 }

@@ -20,6 +20,11 @@ import (
 //     it. If not, the recoverer puts the task back.
 //   - A task that is marked active and stands in no list is pending again. asynq leaves it behind when it ends a task
 //     whose lease is missing, and its id would stay taken.
+//   - A task that is marked pending and stands in no list is put there: Redis refused a step of its enqueuing. To search
+//     the list for each that waits would stop Redis for too long, so it is looked for once it waits for longer than the
+//     next one.
+//   - A task that is marked scheduled and stands in no list is dropped: nobody knows any more for when, and its producer
+//     was told that it could not be enqueued. Its id is free then.
 //   - An id without a task is dropped.
 //
 // KEYS[1] -> asynq:{QUEUE}:active
@@ -34,8 +39,8 @@ import (
 // ARGV[5] -> how many active tasks to look at
 // ARGV[6] -> how many keys to look at, more or less
 // --
-// Returns leases given, tasks that are pending again, ids dropped, and where to go on in the list and among the keys;
-// 0 is from the beginning.
+// Returns leases given, tasks that are pending again, how many were dropped, and where to go on in the list and among
+// the keys; 0 is from the beginning.
 var mendScript = redis.NewScript(`
 local active, lease, pending = unpack(KEYS, 1, 3)
 local task, now, from, many = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
@@ -64,19 +69,38 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now - 60, 'LIMIT'
   end
 end
 local function listed(id)
-  if redis.call('LPOS', active, id) or redis.call('LPOS', pending, id) then return true end
   for i = 4, #KEYS do
     if redis.call('ZSCORE', KEYS[i], id) then return true end
   end
+  return redis.call('LPOS', active, id) or redis.call('LPOS', pending, id, 'RANK', -1)
 end
-local found = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6])
+local first -- since when the next one waits; 0 if it does not say, because it was put back
+local function behind(since)
+  if not first then
+    local id = redis.call('LINDEX', pending, -1)
+    first = not id and math.huge or tonumber(redis.call('HGET', task .. id, 'pending_since') or '0')
+  end
+  return tonumber(since or '0') >= first
+end
+local found, later = redis.call('SCAN', ARGV[4], 'MATCH', task .. '*', 'COUNT', ARGV[6]), {}
 for _, key in ipairs(found[2]) do
   local id = string.sub(key, #task + 1)
-  if not seen[id] and redis.call('HGET', key, 'state') == 'active' and not listed(id) then
+  local state, since
+  if not seen[id] then state, since = unpack(redis.call('HMGET', key, 'state', 'pending_since')) end
+  if state == 'scheduled' then
+    later[#later + 1] = id
+  elseif (state == 'active' or state == 'pending' and not behind(since)) and not listed(id) then
     redis.call('ZREM', lease, id)
     redis.call('HSET', key, 'state', 'pending', 'pending_since', string.format('%.0f', now * 1000000000))
     redis.call('RPUSH', pending, id)
     again = again + 1
+  end
+end
+local times = #later > 0 and redis.call('ZMSCORE', KEYS[4], unpack(later)) or {}
+for i, id in ipairs(later) do
+  if not times[i] and not listed(id) then
+    redis.call('DEL', task .. id)
+    dropped = dropped + 1
   end
 end
 return { given, again, dropped, #ids < many and 0 or math.max(0, from + many - dropped), found[1] }

@@ -100,6 +100,42 @@ func TestATaskThatStandsInNoListIsPendingAgain(t *testing.T) {
 	b.want(mended{}) // each stands in a list
 }
 
+// TestATaskWhoseEnqueuingBrokeOffIsPending, once it would be the next one: Redis refused to push it.
+func TestATaskWhoseEnqueuingBrokeOffIsPending(t *testing.T) {
+	t.Parallel()
+	b := setupStranded(t)
+	enqueue := func(rdb *redis.Client, id string, opts ...asynq.Option) error {
+		client := asynq.NewClientFromRedisClient(rdb)
+		opts = append(opts, asynq.Queue(b.queue), asynq.TaskID(id))
+		_, err := client.Enqueue(asynq.NewTask("invite", []byte("{}")), opts...)
+		return err
+	}
+	testkit.NoError(t, enqueue(b.rdb, "before"))
+	rules := []any{"ACL", "SETUSER", "small", "on", ">x", "~*", "+@all", "-lpush", "-zadd"}
+	testkit.NoError(t, b.rdb.Do(t.Context(), rules...).Err())
+	small := redis.NewClient(&redis.Options{Addr: b.rdb.Options().Addr, Username: "small", Password: "x"})
+	t.Cleanup(func() { _ = small.Close() })
+	if err := enqueue(small, "half"); err == nil {
+		t.Fatal("it was enqueued")
+	}
+	testkit.NoError(t, enqueue(b.rdb, "after"))
+	b.want(mended{}) // before comes first
+	testkit.NoError(t, b.inspector.DeleteTask(b.queue, "before"))
+	b.want(mended{pending: 1})
+	tasks, err := b.inspector.ListPendingTasks(b.queue)
+	if err != nil || len(tasks) != 2 || tasks[0].ID != "half" {
+		t.Errorf("pending are %v, %v", tasks, err)
+	}
+	later := asynq.ProcessIn(time.Hour)
+	testkit.NoError(t, enqueue(b.rdb, "later", later))
+	if err := enqueue(small, "half later", later); err == nil {
+		t.Fatal("it was scheduled")
+	}
+	b.want(mended{dropped: 1})
+	testkit.NoError(t, enqueue(b.rdb, "half later", later)) // its id is free
+	b.want(mended{})
+}
+
 func TestAnIDWithoutATaskIsDropped(t *testing.T) {
 	t.Parallel()
 	b := setupStranded(t, "gone", "runs")

@@ -139,6 +139,14 @@ func (c Copy) Each(ctx context.Context, filter Filter, do func(clerkclient.Invit
 	return err
 }
 
+// PlaceOf gives the place of the first invitation that is not newer than an instant.
+func (c Copy) PlaceOf(ctx context.Context, at time.Time) (int, error) {
+	newer := "(" + strconv.FormatInt(at.UnixMilli(), 10)
+	place, err := c.directory.db.ZCount(ctx, c.directory.db.Key.CopyOrder(c.name), newer, "+inf").Result()
+	store.Wrap(&err, "reading the directory")
+	return int(place), err
+}
+
 // From is Each for the invitations from a place on, 0 at first, that looks at a number of them at most. do gets the
 // place of each, too. It gives how many were looked at.
 func (c Copy) From(

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
@@ -221,10 +222,13 @@ func (l *Ledgers) Cancel(ctx context.Context, name string) (Campaign, error) {
 		return Campaign{}, err
 	}
 	c, err := l.Move(ctx, name)
-	if err != nil {
-		return Campaign{}, err
+	if err == nil {
+		err = l.Moved(ctx, c)
 	}
-	return c, l.Moved(ctx, c)
+	if err != nil {
+		return c, fmt.Errorf("%s is cancelled, and workers drop its recipients: %w", name, err)
+	}
+	return c, nil
 }
 
 func (l *Ledgers) controlKeys(name string) []string {
@@ -232,8 +236,11 @@ func (l *Ledgers) controlKeys(name string) []string {
 }
 
 func (l *Ledgers) control(ctx context.Context, name, what string) (Campaign, error) {
-	if _, err := l.change(ctx, controlScript, name, l.controlKeys(name), what, l.Actor); err != nil {
+	v, err := l.change(ctx, controlScript, name, l.controlKeys(name), what, l.Actor)
+	if err != nil {
 		return Campaign{}, err
 	}
-	return l.Get(ctx, name)
+	c, err := l.Get(ctx, name)
+	store.Wrap(&err, "%s is %s now, but how it stands cannot be read", name, v.State)
+	return c, err
 }

@@ -154,8 +154,13 @@ const listed = 200
 // List calls do for all campaigns, the newest first, a page at a time, until it returns an error, and gives that. Those
 // that cannot be read hide no others; the error, a *store.Partial, names them.
 func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
+	return l.ListAfter(ctx, "", do)
+}
+
+// ListAfter is List for the campaigns behind one of them, all if that is empty. The error may be ErrNotFound.
+func (l *Ledgers) ListAfter(ctx context.Context, after string, do func([]Campaign) error) error {
 	var partial store.Partial
-	err := store.EachPage(ctx, l.db, l.db.Key.Campaigns(), func(names []string) error {
+	err := store.EachPageAfter(ctx, l.db, l.db.Key.Campaigns(), after, func(names []string) error {
 		for some := range slices.Chunk(names, listed) { // who wants few reads no more
 			campaigns, garbage, err := l.heads(ctx, some...)
 			if err != nil {
@@ -168,6 +173,9 @@ func (l *Ledgers) List(ctx context.Context, do func([]Campaign) error) error {
 		}
 		return nil
 	})
+	if errors.Is(err, redis.Nil) {
+		err = fmt.Errorf("%s: %w", after, ErrNotFound)
+	}
 	return partial.With(err)
 }
 

@@ -269,3 +269,27 @@ func (b *broken) revive() {
 		b.t.Fatalf("nobody is dead: %v", err)
 	}
 }
+
+// TestAChangeThatBreaksOffSaysWhatItHasDone: a right goes after its first step.
+func TestAChangeThatBreaksOffSaysWhatItHasDone(t *testing.T) {
+	t.Parallel()
+	for refused, test := range map[string]struct {
+		do   func(*broken) (ledger.Campaign, error)
+		says string
+	}{
+		"srem": {func(b *broken) (ledger.Campaign, error) { return b.Cancel(t.Context(), "c") },
+			"c is cancelled, and workers drop its recipients: "},
+		"hgetall": {func(b *broken) (ledger.Campaign, error) { return b.Pause(t.Context(), "c") },
+			"c is paused now, but how it stands cannot be read: "},
+	} {
+		t.Run(refused, func(t *testing.T) {
+			t.Parallel()
+			b := startBroken(t, refused, false)
+			b.upload(people(0, 3))
+			testkit.NoError(t, b.admin.Do(t.Context(), "ACL", "SETUSER", "usher", "-"+refused).Err())
+			if _, err := test.do(b); err == nil || !strings.HasPrefix(err.Error(), test.says) || !store.NoRight(err) {
+				t.Errorf("%v, want %q", err, test.says)
+			}
+		})
+	}
+}

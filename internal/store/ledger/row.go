@@ -147,44 +147,54 @@ const (
 	placeBytes = len(placeField) + len("1234567890}")
 )
 
+// Placed is a recipient and its place in the order of uploading.
+type Placed struct {
+	Place int
+	ID    store.AddressID
+}
+
 // InOrder is Each in the order of uploading. It holds the ids of all recipients, and a few hundred of them. Who takes
 // another one's place meanwhile comes in that place.
 func (l *Ledgers) InOrder(ctx context.Context, name string, do func(Entry) error) error {
-	return l.InOrderAfter(ctx, name, -1, do)
+	order, err := l.Order(ctx, name)
+	if err != nil {
+		return err
+	}
+	return l.EachPlaced(ctx, name, order, scanCount, do)
 }
 
-// InOrderAfter is InOrder for the recipients behind a place. Recipients whom earlier versions have uploaded may share
-// one.
-func (l *Ledgers) InOrderAfter(ctx context.Context, name string, after int, do func(Entry) error) error {
-	type placed struct {
-		place int
-		id    store.AddressID
-	}
-	var order []placed
+// Order gives all recipients of a campaign in the order of uploading. It reads all rows. Recipients whom earlier
+// versions have uploaded may share a place.
+func (l *Ledgers) Order(ctx context.Context, name string) (order []Placed, err error) {
 	for cursor, more := uint64(0), true; more; more = cursor != 0 {
 		rows, next, err := l.page(ctx, name, cursor)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		cursor = next
 		for i := 0; i+1 < len(rows); i += 2 {
 			if len(rows[i]) != len(store.AddressID{}) {
-				return fmt.Errorf("campaign %s: a recipient: %w", name, store.ErrGarbage)
+				return nil, fmt.Errorf("campaign %s: a recipient: %w", name, store.ErrGarbage)
 			}
-			if place := placeOf(rows[i+1]); place > after {
-				order = append(order, placed{place, store.AddressID([]byte(rows[i]))})
-			}
+			order = append(order, Placed{placeOf(rows[i+1]), store.AddressID([]byte(rows[i]))})
 		}
 	}
-	slices.SortFunc(order, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.id[:], b.id[:]))
+	slices.SortFunc(order, func(a, b Placed) int {
+		return cmp.Or(cmp.Compare(a.Place, b.Place), bytes.Compare(a.ID[:], b.ID[:]))
 	})
-	order = slices.Compact(order) // HSCAN may give one twice
-	ids := make([]string, 0, scanCount)
-	for chunk := range slices.Chunk(order, scanCount) {
+	return slices.Compact(order), nil // HSCAN may give one twice
+}
+
+// EachPlaced calls do for some recipients of a campaign, in their order, and reads so many at once. Those that are
+// gone are left out.
+func (l *Ledgers) EachPlaced(
+	ctx context.Context, name string, some []Placed, atOnce int, do func(Entry) error,
+) error {
+	ids := make([]string, 0, atOnce)
+	for chunk := range slices.Chunk(some, atOnce) {
 		ids = ids[:0]
 		for _, p := range chunk {
-			ids = append(ids, string(p.id[:]))
+			ids = append(ids, string(p.ID[:]))
 		}
 		if err := l.some(ctx, name, ids, do); err != nil {
 			return err
