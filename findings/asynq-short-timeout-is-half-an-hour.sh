@@ -4,8 +4,7 @@
 # Expected: asynq.Timeout(500 * time.Millisecond) ends the handler's context after half a second, or after a second if
 # asynq counts whole ones, or Enqueue refuses it, as it refuses a Unique of less than a second.
 # Seen: Enqueue takes it, and cuts it to whole seconds; 0 is then read as "not given", for which 30 minutes are set. The
-# shorter the timeout, the longer the task may hang. Half a second more or less does not matter above: 1.5 s is 1 s.
-# What is asked for can be seen nowhere: TaskInfo.Timeout is 0.
+# shorter the timeout, the longer the task may hang. Above a second the rest is cut off: 1.5 s is 1 s.
 #
 # Needs redis-server. Output seen with Go 1.26.8, Redis 7.0.15:
 #   Timeout(500ms): enqueued with 0s, context of 30m0s
