@@ -4,7 +4,7 @@
 # Expected: redis_rate.PerSecond(10) allows at most ten calls in any second, and a BullMQ worker with the limiter
 # {max: 5, duration: 1000} starts at most five jobs in any second, as the comments of its types promise. Then an API
 # with the same limit never answers 429.
-# Seen: redis_rate allows ten at once, and another one as soon as a tenth of a second has passed: 19 in the first second.
+# Seen: redis_rate allows ten at once, and another one after each tenth of a second: 19 in the first second.
 # BullMQ counts in fixed windows that begin with a first job: one job, then 0.8 s later ten more, and at least eight
 # start within half a second, at the end of one window and the beginning of the next. Only calls that are spaced evenly
 # keep to the limit, as with redis_rate's Burst of 1.
