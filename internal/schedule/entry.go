@@ -175,7 +175,7 @@ func (e *entry) options(node ast.Node) {
 		key := keyOf(pair)
 		e.lines["options."+key] = lineOf(pair.Key)
 		ast.Walk(misread(func(line int, text string, number any) {
-			e.fault(line, "%s is read as the number %v; write that, or put it in quotes if it is text", show(text), number).
+			e.fault(line, "%s is read as the number %v; write %[2]v, or %[3]s if it is text", text, number, show(text)).
 				Field = "options." + key
 		}), pair.Value)
 		var value any
