@@ -174,6 +174,10 @@ func (e *entry) options(node ast.Node) {
 	for _, pair := range pairs {
 		key := keyOf(pair)
 		e.lines["options."+key] = lineOf(pair.Key)
+		ast.Walk(misread(func(line int, text string, number any) {
+			e.fault(line, "%s is read as the number %v; write %[2]v, or %[3]s if it is text", text, number, show(text)).
+				Field = "options." + key
+		}), pair.Value)
 		var value any
 		err := yaml.NodeToValue(pair.Value, &value)
 		if err == nil {
@@ -189,6 +193,27 @@ func (e *entry) options(node ast.Node) {
 		case err != nil:
 			e.bad("options."+key, "%v", err)
 		}
+	}
+}
+
+// misread is told each number that is written in no way that JSON knows, such as 01067, which YAML reads as 567. It may
+// be meant as text: YAML takes 08067 as that.
+type misread func(line int, text string, number any)
+
+// Visit is called by ast.Walk.
+func (m misread) Visit(node ast.Node) ast.Visitor {
+	switch number := node.(type) {
+	case *ast.IntegerNode:
+		m.check(node, number.Value)
+	case *ast.FloatNode:
+		m.check(node, number.Value)
+	}
+	return m
+}
+
+func (m misread) check(node ast.Node, number any) {
+	if text := node.GetToken().Value; !json.Valid([]byte(text)) {
+		m(lineOf(node), text, number)
 	}
 }
 

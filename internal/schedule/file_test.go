@@ -216,6 +216,17 @@ func TestFaultsOfATasksKeysAreTold(t *testing.T) {
 			`s.yaml:13: schedule "a": template_slug: "nice" is not one of`,
 			`s.yaml:14: schedule "a": options.public_metadata: is array, not map`,
 		}},
+		"numbers that are read as others": {instead("sync-list", "invite") + "    email_address: ada@example.com\n" +
+			"    options:\n      expires_in_days: 012\n      public_metadata:\n        postcode: 01067\n" +
+			"        text: \"01067\"\n        plain: [0, -1.50, 12]\n        phone: +49123\n" +
+			"        deep: {terms: [2026_11, .5]}\n        0x1F: true\n", []string{
+			`s.yaml:7: schedule "a": options.expires_in_days: 012 is read as the number 10; write 10, or "012" if it`,
+			`s.yaml:9: schedule "a": options.public_metadata: 01067 is read as the number 567`,
+			`s.yaml:12: schedule "a": options.public_metadata: +49123 is read as the number 49123`,
+			`s.yaml:13: schedule "a": options.public_metadata: 2026_11 is read as the number 202611`,
+			`s.yaml:13: schedule "a": options.public_metadata: .5 is read as the number 0.5`,
+			`s.yaml:14: schedule "a": options.public_metadata: 0x1F is read as the number 31`,
+		}},
 		"no options": {instead("sync-list", "invite") + "    email_address: ada@example.com\n    options: x\n",
 			[]string{`s.yaml:6: schedule "a": options: is text, not a mapping`}},
 		"no file": {instead("sync-list", "bulk-invite") + "    file: none.csv\n",
