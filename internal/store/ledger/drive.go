@@ -355,31 +355,36 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
 // driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
-// asking about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
+// asking about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
 // recipients are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty
 // although its counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
 // Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, due: how long until
-// the next of later and open is (ms; -1: there is none), and astray: whether all rows are to be looked at.
+// the next of later and open is (ms; -1: there is none), astray: whether all rows are to be looked at, and again:
+// whether it is to be run again.
 var progressScript = redis.NewScript(prelude + `
-local generation, dropped = number('generation'), true
+local generation, dropped, again = number('generation'), true, false
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
   move_due()
   if state == 'cancelled' then dropped = drop() end
   if generation == tonumber(ARGV[5]) then
     redis.call('HSET', meta, 'lease_until', stamp(now + lease))
     if redis.call('HGET', meta, 'driven') ~= ARGV[5] then
-      redis.call('HSET', meta, 'driven', ARGV[5])
+      local left = slice
       for _, member in ipairs(redis.call('ZRANGE', open, 0, -1)) do
-        if string.sub(member, 17, 17) ~= 'c' then let_go(member) end
+        if left > 0 and string.sub(member, 17, 17) ~= 'c' then
+          let_go(member)
+          left = left - 1
+        end
       end
+      if left > 0 then redis.call('HSET', meta, 'driven', ARGV[5]) else again = true end
     end
   end
 end
 local p = counts()
-p.state, p.generation, p.due = state or '', generation, -1
+p.state, p.generation, p.due, p.again = state or '', generation, -1, again
 for _, field in ipairs({ 'recipients', 'sent', 'dead', 'skipped', 'resumes' }) do p[field] = number(field) end
 p.by = redis.call('HGET', meta, 'by') or ''
 for _, key in ipairs({ later, open }) do
@@ -424,8 +429,12 @@ func (l *Ledgers) progress(ctx context.Context, name string, generation int) (_ 
 		Progress
 		Due    int64
 		Astray bool
+		Again  bool
 	}
-	err = read(l.run(ctx, progressScript, name, nil, generation), &p)
+	for first := true; err == nil && (first || p.Again); first = false {
+		p.Again = false
+		err = read(l.run(ctx, progressScript, name, nil, generation), &p)
+	}
 	p.NextDue = time.Duration(p.Due) * time.Millisecond
 	return p.Progress, p.Astray, err
 }

@@ -411,3 +411,26 @@ func TestATakeNoticesThatAnEarlierOneIsLost(t *testing.T) {
 	}
 	b.askLost(t, 2)
 }
+
+// TestANewDriverTakesBackAllThatItsPredecessorAskedAbout, in however many steps.
+func TestANewDriverTakesBackAllThatItsPredecessorAskedAbout(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 900))
+	for _, take := range []int{300, 300} {
+		if batch, err := b.TakeToAsk(t.Context(), "c", take, time.Hour, ledger.InBulk); err != nil || len(batch.Rows) != take {
+			t.Fatalf("%d taken, %v", len(batch.Rows), err)
+		}
+	}
+	inCall := b.take(t, 100, ledger.InBulk, time.Hour)
+	p := b.progress(t)
+	if p.Waiting != 800 || p.Open != len(inCall.Rows) {
+		t.Errorf("%+v", p)
+	}
+	if _, err := b.TakeToAsk(t.Context(), "c", 10, time.Hour, ledger.InBulk); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.progress(t); p.Waiting != 790 {
+		t.Errorf("it takes back what it asks about itself: %+v", p)
+	}
+}
