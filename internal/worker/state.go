@@ -200,7 +200,8 @@ func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric,
 			break
 		}
 		age := 0.0
-		if c.Unsure > 0 {
+		unsure := c.Unsure + c.Asked
+		if unsure > 0 {
 			since, err := s.ledgers.OldestDoubt(ctx, c.Name)
 			if err != nil {
 				return nil, err
@@ -210,7 +211,7 @@ func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric,
 			}
 		}
 		figures = append(figures, figure(s.remaining, float64(c.Remaining()), c.Name),
-			figure(s.unsure, float64(c.Unsure), c.Name), figure(s.doubt, age, c.Name))
+			figure(s.unsure, float64(unsure), c.Name), figure(s.doubt, age, c.Name))
 	}
 	return figures, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,11 @@ func (l *Ledgers) TakeForCall(
 func (l *Ledgers) TakeToAsk(
 	ctx context.Context, name string, n int, hold time.Duration, from ...Travel,
 ) (Batch, error) {
-	return l.take(ctx, name, n, "q"+uuid.NewString(), hold, 0, from)
+	kind := "q"
+	if slices.Contains(from, Unsure) {
+		kind = "u"
+	}
+	return l.take(ctx, name, n, kind+uuid.NewString(), hold, 0, from)
 }
 
 func (l *Ledgers) take(
@@ -448,13 +453,25 @@ type Orphan struct {
 // doubtsLooked is how many unsure recipients are looked at for the oldest doubt.
 const doubtsLooked = 50
 
-// OldestDoubt is when the first call was claimed of which nobody knows what became, among the unsure recipients of a
-// campaign that are asked about next; zero if there are none.
+// OldestDoubt is when the first call was claimed of which nobody knows what became, among some unsure recipients of a
+// campaign that are asked about now or next; zero if there are none.
 func (l *Ledgers) OldestDoubt(ctx context.Context, name string) (since time.Time, err error) {
 	defer store.Wrap(&err, "reading the doubts of campaign %s", name)
 	ids, err := l.db.LRange(ctx, l.db.Key.Ledger(name, "unsure"), 0, doubtsLooked-1).Result()
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return since, err
+	}
+	held, err := l.db.ZRevRange(ctx, l.db.Key.Ledger(name, "open"), 0, doubtsLooked-1).Result() // questions last longest
+	if err != nil {
+		return since, err
+	}
+	for _, member := range held {
+		if idLen := len(store.AddressID{}); len(member) > idLen && member[idLen] == 'u' {
+			ids = append(ids, member[:idLen])
+		}
+	}
+	if len(ids) == 0 {
+		return since, nil
 	}
 	intents := make([]*redis.StringCmd, len(ids))
 	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {
