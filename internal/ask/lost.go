@@ -36,16 +36,20 @@ type Found struct {
 // for each, in their order.
 //
 // One reading of the newest invitations answers for any number of addresses. It ends when it has reached the first
-// call, or has taken as many calls as asking for each address by itself, or half of the time. The addresses that it
-// does not answer for are then asked for by themselves.
+// call, or has taken as many calls as there are addresses, or half of the time. The addresses that it does not answer
+// for are then asked for one by one.
 func (q *Questions) FindLost(ctx context.Context, lost []Lost) []Found {
 	ctx, cancel := context.WithTimeout(ctx, policy.LostPatience)
 	defer cancel()
-	s := &search{q: q, lost: lost, errs: make([]error, len(lost)), made: map[string][]clerkclient.Invitation{}}
+	s := &search{
+		q: q, lost: lost, left: make([][]clerkclient.ListQuery, len(lost)), errs: make([]error, len(lost)),
+		made: map[string][]clerkclient.Invitation{},
+	}
 	for _, l := range lost {
 		s.made[tasks.FoldAddress(l.Address)] = nil
 	}
-	s.askEach(ctx, s.readNewest(ctx))
+	s.readNewest(ctx)
+	s.askEach(ctx)
 	found := make([]Found, len(lost))
 	for i, l := range lost {
 		if found[i] = s.of(l); s.errs[i] != nil {
@@ -59,7 +63,8 @@ func (q *Questions) FindLost(ctx context.Context, lost []Lost) []Found {
 type search struct {
 	q    *Questions
 	lost []Lost
-	errs []error // why there may be others for each of them
+	left [][]clerkclient.ListQuery // what is left to ask about each of them, in this order
+	errs []error                   // why there may be others for each of them
 
 	mu   sync.Mutex
 	made map[string][]clerkclient.Invitation // for their addresses, folded
@@ -91,51 +96,44 @@ func (s *search) of(l Lost) (found Found) {
 	return found
 }
 
-// single is a query about one of the lost calls.
-type single struct {
-	clerkclient.ListQuery
-	lost int
-}
-
-// readNewest reads the newest invitations, and gives the queries that are left. If Clerk cannot be asked there are
-// none, and those that the reading does not answer for have its error.
-func (s *search) readNewest(ctx context.Context) (left []single) {
+// readNewest reads the newest invitations, and notes what is left to ask. Whatever was not revoked is asked for first:
+// an invitation may be revoked at any time, and would be in neither answer if it were the other way round.
+func (s *search) readNewest(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, policy.LostPatience/2)
 	defer cancel()
 	for _, status := range []string{"", "revoked"} {
-		var queries []single
+		var some []Lost // whom the reading may answer for
 		for i, l := range s.lost {
-			for _, query := range queriesOf(l.Address, status) {
-				queries = append(queries, single{query, i})
+			if s.errs[i] == nil && s.left[i] == nil {
+				some = append(some, l)
 			}
 		}
 		reached, err := unread, error(nil)
-		if len(s.lost) > policy.FewAddresses {
-			reached, err = s.readBack(ctx, status, len(queries))
+		if len(some) > policy.FewAddresses {
+			reached, err = s.readBack(ctx, status, some)
 		}
-		for _, query := range queries {
+		for i, l := range s.lost {
+			answered := s.left[i] == nil && reached.Before(s.q.earliest(l.Since))
 			switch {
-			case reached.Before(s.q.earliest(s.lost[query.lost].Since)): // it is answered
-			case err != nil:
-				s.errs[query.lost] = err
+			case answered || s.errs[i] != nil:
+			case err != nil && s.left[i] == nil:
+				s.errs[i] = err
 			default:
-				left = append(left, query)
+				s.left[i] = append(s.left[i], queriesOf(l.Address, status)...)
 			}
 		}
 	}
-	slices.SortStableFunc(left, func(a, b single) int { return a.lost - b.lost }) // one after the other is answered
-	return left
 }
 
 // unread is how far a list was read of which nothing was.
 var unread = time.Unix(1<<40, 0)
 
-// readBack reads the newest invitations of a status by at most so many calls. It gives the instant after which none
-// has been made that it has not read: zero if it has read all. Time that runs out and a list that changes too fast are
-// no errors.
-func (s *search) readBack(ctx context.Context, status string, calls int) (reached time.Time, err error) {
+// readBack reads the newest invitations of a status for some of the lost calls, by at most as many calls as there are of
+// these. It gives the instant after which none has been made that it has not read: zero if it has read all. Time that
+// runs out and a list that changes too fast are no errors.
+func (s *search) readBack(ctx context.Context, status string, some []Lost) (reached time.Time, err error) {
 	byTime := func(a, b Lost) int { return a.Since.Compare(b.Since) }
-	first := slices.MinFunc(s.lost, byTime).Since
+	first, pages := slices.MinFunc(some, byTime).Since, 0
 	reached = unread
 	for rows, err := range latest(ctx, s.q.insist, status, "", time.Time{}) {
 		switch {
@@ -151,25 +149,36 @@ func (s *search) readBack(ctx context.Context, status string, calls int) (reache
 		if end := rows[len(rows)-1].CreatedAt; end.Before(reached) {
 			reached = end
 		}
-		if calls--; calls == 0 || reached.Before(s.q.earliest(first)) {
+		if pages++; pages == len(some) || reached.Before(s.q.earliest(first)) {
 			return reached, nil
 		}
 	}
 	return time.Time{}, nil // the list is empty
 }
 
-// askEach puts the queries that the time allows.
-func (s *search) askEach(ctx context.Context, queries []single) {
-	answers := call.Several(s.q.log, len(queries), queriesAtOnce, func(n int) error {
-		page, err := s.q.insist(ctx, queries[n].ListQuery)
-		if err != nil && ctx.Err() != nil {
-			return fate.ErrNotAsked
+// askEach puts the queries that are left, as far as the time allows.
+func (s *search) askEach(ctx context.Context) {
+	var left []int
+	for i, queries := range s.left {
+		if queries != nil {
+			left = append(left, i)
 		}
-		s.take(page.Invitations)
-		return err
+	}
+	answers := call.Several(s.q.log, len(left), queriesAtOnce, func(n int) error {
+		for _, query := range s.left[left[n]] {
+			page, err := s.q.insist(ctx, query)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				return fate.ErrNotAsked
+			case err != nil:
+				return err
+			}
+			s.take(page.Invitations)
+		}
+		return nil
 	})
 	for n, err := range answers {
-		s.errs[queries[n].lost] = cmp.Or(s.errs[queries[n].lost], err)
+		s.errs[left[n]] = err
 	}
 }
 

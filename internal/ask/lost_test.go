@@ -7,10 +7,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
+	"example.com/usher/internal/policy"
 )
 
 // bookClerk lists the invitations of a book.
@@ -178,13 +182,13 @@ func TestAQuestionTakesTheFewestCalls(t *testing.T) {
 		places []int
 		calls  int
 	}{
-		"one":                      {[]int{0}, 2},
-		"two, of late":             {[]int{0, 1}, 4},
-		"20 of late":               {some(20, func(i int) int { return i }), 1 + 1},
-		"2000 among 20000":         {some(2000, func(i int) int { return i * 10 }), 42 + 1},
-		"3 long ago":               {[]int{19000, 19003, 19006}, 3 + 3 + 1},
-		"20 of late, 1 long ago":   {append(some(20, func(i int) int { return i }), 19001), 21 + 1 + 1},
-		"100 of 41 pages and more": {some(100, func(i int) int { return 19900 + i }), 42 + 1},
+		"one":                    {[]int{0}, 2},
+		"two, of late":           {[]int{0, 1}, 4},
+		"20 of late":             {some(20, func(i int) int { return i }), 1 + 1},
+		"2000 among 20000":       {some(2000, func(i int) int { return i * 10 }), 42 + 1},
+		"3 long ago":             {[]int{19000, 19003, 19006}, 3 + 3*2},
+		"20 of late, 1 long ago": {append(some(20, func(i int) int { return i }), 19001), 21 + 1 + 2},
+		"100 long ago":           {some(100, func(i int) int { return 19900 + i }), 42 + 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -268,4 +272,65 @@ func TestWhoHadNoTurnIsNotAsked(t *testing.T) {
 	if asked < 20 || asked > 28 { // eight queries are under way at once
 		t.Errorf("%d had their turn", asked)
 	}
+}
+
+// TestWhatIsRevokedMeanwhileIsFound: by whichever way it is asked about.
+func TestWhatIsRevokedMeanwhileIsFound(t *testing.T) {
+	t.Parallel()
+	for name, revoked := range map[string]int{"asked for by itself": 19002, "listed": 4} {
+		clerk := &bookClerk{book: bookOf(20000, time.Now())}
+		places := append(some(20, func(i int) int { return i }), 19002)
+		lost := lostOf(clerk, places...)
+		address := clerk.book[revoked].EmailAddress
+		clerk.fail = func(q clerkclient.ListQuery) error {
+			if q.Status == "" && (q.Query == address || revoked < 20 && q.Offset == 0) {
+				clerk.book[revoked].Revoked, clerk.book[revoked].Status = true, "revoked"
+			}
+			return nil
+		}
+		for i, found := range once(t, clerk).FindLost(t.Context(), lost) {
+			if places[i] == revoked && (found.Err != nil || len(found.Gone) != 1) {
+				t.Errorf("%s: %+v", name, found)
+			}
+		}
+	}
+}
+
+// slowClerk takes a second for each answer.
+type slowClerk struct{ bookClerk }
+
+func (s *slowClerk) List(
+	ctx context.Context, q clerkclient.ListQuery,
+) (clerkclient.Page, clerkclient.Answer, error) {
+	if err := policy.Sleep(ctx, time.Second); err != nil {
+		return clerkclient.Page{}, clerkclient.Answer{}, err
+	}
+	return s.bookClerk.List(ctx, q)
+}
+
+// TestAQuestionEndsInTimeAndGetsOn: the list is too long to be read in the time, so half of the time is for some of
+// those that are asked for one by one.
+func TestAQuestionEndsInTimeAndGetsOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		clerk := &slowClerk{bookClerk{book: bookOf(100_000, time.Now())}}
+		put := func(ctx context.Context, question func(ctx context.Context) error) error { return question(ctx) }
+		places := some(2000, func(i int) int { return 90_000 + i })
+		began, lost := time.Now(), lostOf(&clerk.bookClerk, places...)
+		found := New(clerk, put, silent{}, zerolog.Nop()).FindLost(t.Context(), lost)
+		if took := time.Since(began); took > policy.LostPatience {
+			t.Errorf("it took %s", took)
+		}
+		answered := 0
+		for i, f := range found {
+			if errors.Is(f.Err, fate.ErrNotAsked) {
+				continue
+			}
+			wantAnswers(t, found[i:], places[i])
+			answered++
+		}
+		if answered < 500 || answered == len(found) { // eight at once for 150 seconds, and two calls for each
+			t.Errorf("%d of %d are answered", answered, len(found))
+		}
+	})
 }
