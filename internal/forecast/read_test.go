@@ -297,4 +297,8 @@ func TestTheQuestionsAboutLostCallsAreForetold(t *testing.T) {
 			t.Errorf("%+v: %+v", c, f)
 		}
 	}
+	o.Campaigns = []Campaign{{Name: "c", Remaining: 10, Unsure: 3, Asking: time.Minute}} // it makes calls meanwhile
+	if f := o.Foresee()["c"]; f.ETA.Sub(now) != time.Minute || f.Standstill != nil {
+		t.Errorf("%+v", f)
+	}
 }
