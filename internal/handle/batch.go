@@ -91,14 +91,17 @@ func (d *driver) askLost(ctx context.Context) {
 		}
 	}
 	d.write(outcomes)
+	outcomes = nil
 	for _, i := range duplicates {
 		s, decision := lost.subjects[i], lost.decisions[i]
-		s.campaign, s.known.State = d.standing(), decision.State
-		if ctx.Err() == nil {
-			decision = d.h.overcome(ctx, s)
+		if ctx.Err() != nil {
+			outcomes = append(outcomes, d.answered(lost.rows[i], s, decision))
+			continue
 		}
-		d.write([]ledger.Outcome{d.answered(lost.rows[i], s, decision)})
+		s.campaign, s.known.State = d.standing(), decision.State
+		d.write([]ledger.Outcome{d.answered(lost.rows[i], s, d.h.overcome(ctx, s))})
 	}
+	d.write(outcomes)
 }
 
 // question is what a question was about, and what follows for each recipient. Until then nobody else gets them.
@@ -109,8 +112,8 @@ type question struct {
 	until     time.Time
 }
 
-// askOnce asks about as many recipients as one question may be about. A driver has one such question under way: each
-// reads Clerk's list, of however many recipients it is.
+// askOnce asks about as many recipients as one question may be about. A driver asks one question at a time: each reads
+// Clerk's list, however few recipients it is about.
 func (d *driver) askOnce(ctx context.Context) question {
 	d.reading.Lock()
 	defer d.reading.Unlock()
