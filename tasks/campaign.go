@@ -63,8 +63,8 @@ type Campaign struct {
 	// Skipped counts recipients whose addresses belong to users, and who were to be skipped then.
 	Skipped   int `json:"skipped"`
 	Remaining int `json:"remaining"`
-	// Unsure counts those of the remaining ones of whom nobody knows whether their last call has invited them, and about
-	// whom Clerk is asked. It is known of campaigns that run.
+	// Unsure counts those of the remaining ones of whom nobody knows whether their last call has invited them. Clerk is
+	// asked about them. It is 0 unless the campaign runs.
 	Unsure int `json:"unsure"`
 	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count
 	// nowhere else.

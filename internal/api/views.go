@@ -167,7 +167,7 @@ type Campaign struct {
 	Dead        int               `json:"dead"`
 	Skipped     int               `json:"skipped"`
 	Remaining   int               `json:"remaining"`
-	Unsure      int               `json:"unsure" doc:"Of the remaining ones of a running campaign: nobody knows whether their last call has invited them, and Clerk is asked."`
+	Unsure      int               `json:"unsure" doc:"Remaining ones that Clerk is asked about; of a running campaign."`
 	Forgotten   int               `json:"forgotten"`
 	DeadByCode  map[string]int    `json:"dead_by_code"`
 	ETA         *time.Time        `json:"eta"`

@@ -128,9 +128,9 @@ func (s *search) readNewest(ctx context.Context) {
 // unread is how far a list was read of which nothing was.
 var unread = time.Unix(1<<40, 0)
 
-// readBack reads the newest invitations of a status for some of the lost calls, by at most as many calls as there are of
-// these. It gives the instant after which none has been made that it has not read: zero if it has read all. Time that
-// runs out and a list that changes too fast are no errors.
+// readBack reads the newest invitations of a status for some of the lost calls, and takes no more calls than there are
+// of these. It gives the instant after which none has been made that it has not read: zero if it has read all. Time
+// that runs out and a list that changes too fast are no errors.
 func (s *search) readBack(ctx context.Context, status string, some []Lost) (reached time.Time, err error) {
 	byTime := func(a, b Lost) int { return a.Since.Compare(b.Since) }
 	first, pages := slices.MinFunc(some, byTime).Since, 0

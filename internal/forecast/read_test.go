@@ -277,8 +277,10 @@ func TestTheQuestionsAboutLostCallsAreForetold(t *testing.T) {
 		{4500, 500, 19_200, 50400 * time.Millisecond}, // three times 42 calls
 	} {
 		s := ledger.Standing{
-			Campaign: ledger.Campaign{Name: "c", State: ledger.Running, Recipients: 30_000, Sent: c.sent, StartedAt: now},
-			Counts:   ledger.Counts{Unsure: c.unsure}, Asked: c.asked,
+			Campaign: ledger.Campaign{
+				Name: "c", State: ledger.Running, Recipients: 30_000, Sent: c.sent, StartedAt: now,
+			},
+			Counts: ledger.Counts{Unsure: c.unsure}, Asked: c.asked,
 		}
 		campaign := o.campaign(s, true)
 		if campaign.Asking != c.want || campaign.Unsure != c.unsure+c.asked {

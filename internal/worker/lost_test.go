@@ -22,7 +22,9 @@ import (
 // has worked, and the list is read once for all of them.
 func TestManyLostCallsAreAskedAboutTogether(t *testing.T) {
 	t.Parallel()
-	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) { p.Create, p.Bulk = settings.Rate{}, settings.Rate{} })
+	b, clerk := beside(t, clerktest.Config{}, func(p *policy.Policy) {
+		p.Create, p.Bulk = settings.Rate{}, settings.Rate{}
+	})
 	clerk.SetLimits(clerktest.Limit{}, clerktest.Limit{}, clerktest.Limit{})
 	ledgers, ctx := ledger.New(b.rdb, "test"), t.Context()
 	var list []ledger.Recipient

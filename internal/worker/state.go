@@ -84,8 +84,8 @@ func NewState(rdb redis.UniversalClient, namespace string) *State {
 		unsure: stateDesc("campaign_unsure_recipients",
 			"Recipients of a running campaign of whose last call nobody knows whether it has invited.", "campaign"),
 		doubt: stateDesc("campaign_oldest_doubt_seconds",
-			"Time since the first call of an unsure recipient of a running campaign, of 50 that are asked about next and 50 that are asked about now; "+
-				"0: none is.", "campaign"),
+			"Time since the first call of an unsure recipient of a running campaign, of 50 that are asked about next and "+
+				"50 that are asked about now; 0: none is.", "campaign"),
 		deadLetters: stateDesc("dead_letters", "Dead letters that stand."),
 		causes: stateDesc("newest_dead_letters",
 			"Dead letters among the newest 500, by reason and code: the 20 most frequent causes, and other.",

@@ -360,9 +360,10 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // progressScript tells the driver what there is to do, and finishes a running campaign that has nothing left: what is
 // uploaded in the same instant either comes before, and is found waiting, or after, and reopens it. It renews the
 // driver's lease, unless a later generation has taken over. The first time it takes back what its predecessor was
-// asking about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which
-// recipients are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty
-// although its counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
+// asking about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes
+// on asking what became of calls; so does one to which recipients are uploaded, and a cancelled one until nothing is
+// open or unsure. A campaign whose lists are empty although its counts do not add up is not finished: some may have
+// gone astray. Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
@@ -461,7 +462,8 @@ func (l *Ledgers) OldestDoubt(ctx context.Context, name string) (since time.Time
 	if err != nil {
 		return since, err
 	}
-	held, err := l.db.ZRevRange(ctx, l.db.Key.Ledger(name, "open"), 0, doubtsLooked-1).Result() // questions last longest
+	// The holds of questions last longest.
+	held, err := l.db.ZRevRange(ctx, l.db.Key.Ledger(name, "open"), 0, doubtsLooked-1).Result()
 	if err != nil {
 		return since, err
 	}

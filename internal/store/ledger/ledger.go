@@ -270,8 +270,8 @@ func standingParts() []string {
 //
 // KEYS -> for each campaign its standingParts
 // --
-// Returns JSON, a list of: the length of each part, incalls, asked, due: when the first of later is (ms; 0: there is none),
-// and doubted: that one is asked about then.
+// Returns JSON, a list of: the length of each part, incalls, asked, due: when the first of later is (ms; 0: there is
+// none), and doubted: that one is asked about then.
 var standingScript = redis.NewScript(`
 local answer = {}
 for i = 1, #KEYS, 7 do

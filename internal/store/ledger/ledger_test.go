@@ -418,7 +418,8 @@ func TestANewDriverTakesBackAllThatItsPredecessorAskedAbout(t *testing.T) {
 	b := setup(t)
 	b.add(t, "c", people(0, 900))
 	for _, take := range []int{300, 300} {
-		if batch, err := b.TakeToAsk(t.Context(), "c", take, time.Hour, ledger.InBulk); err != nil || len(batch.Rows) != take {
+		batch, err := b.TakeToAsk(t.Context(), "c", take, time.Hour, ledger.InBulk)
+		if err != nil || len(batch.Rows) != take {
 			t.Fatalf("%d taken, %v", len(batch.Rows), err)
 		}
 	}
