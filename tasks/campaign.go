@@ -63,6 +63,9 @@ type Campaign struct {
 	// Skipped counts recipients whose addresses belong to users, and who were to be skipped then.
 	Skipped   int `json:"skipped"`
 	Remaining int `json:"remaining"`
+	// Unsure counts those of the remaining ones of whom nobody knows whether their last call has invited them. Clerk is
+	// asked about them. It is 0 unless the campaign runs.
+	Unsure int `json:"unsure"`
 	// Forgotten counts recipients that were removed because their addresses were forgotten on request; they count
 	// nowhere else.
 	Forgotten int `json:"forgotten"`
@@ -211,7 +214,7 @@ func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
 		campaign.Assumption = "no ETA: " + o.err.Error()
 	case known:
 		campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
-		campaign.Standstill = f.Standstill
+		campaign.Standstill, campaign.Unsure = f.Standstill, f.Unsure
 	default: // it changed its state just now, or there are too many
 		campaign.Assumption = "no ETA: it is not among those that can be foretold"
 	}

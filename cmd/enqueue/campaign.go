@@ -108,6 +108,8 @@ func (a *app) tellCampaign(c tasks.Campaign) {
 		plural(c.Recipients, "recipient"), c.Sent, skipped(c.Skipped), c.Remaining, c.Dead,
 		counted(": ", c.DeadByCode, ""))
 	a.out.sayIf(c.State == tasks.CampaignScheduled, "It starts at %s.", local(c.ScheduledAt))
+	a.out.sayIf(c.Unsure > 0, "Of %s nobody knows whether the last call has invited them; Clerk is asked about them.",
+		plural(c.Unsure, "recipient"))
 	if c.Standstill != nil && c.State == tasks.CampaignRunning {
 		a.out.say("It makes no call at present: %s.", standstillWords(c.Standstill))
 	}
@@ -316,6 +318,9 @@ func progressWords(c tasks.Campaign, perHour float64) string {
 	words := []string{tally(c.Sent, c.Dead, c.Skipped, c.Remaining)}
 	if c.State != tasks.CampaignRunning {
 		return words[0] + ", " + string(c.State)
+	}
+	if c.Unsure > 0 {
+		words = append(words, fmt.Sprintf("%d asked about", c.Unsure))
 	}
 	end := c.Assumption
 	if !c.ETA.IsZero() {

@@ -63,6 +63,25 @@ func TestTheStoryOfAnAddressIsToldInOrder(t *testing.T) {
 	}
 }
 
+// TestTheStatusSaysHowManyAreAskedAbout: they wait for a question, or one is under way.
+func TestTheStatusSaysHowManyAreAskedAbout(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.deadOnes("spring", 2, 2)
+	s.list("dead-letter", "retry", "--all", "--set", "redirect_url=https://example.com")
+	for range 2 {
+		a := s.enqueue("campaign", "status", "spring")
+		if !strings.Contains(a.stdout, "Of 2 recipients nobody knows whether the last call has invited them;") {
+			t.Errorf("%s%s", a.stdout, a.stderr)
+		}
+		if c := s.ok("campaign", "status", "spring"); fmt.Sprint(c["unsure"]) != "2" {
+			t.Errorf("%v", c)
+		}
+		_, err := s.ledgers.TakeToAsk(t.Context(), "spring", 1, time.Minute, ledger.Unsure)
+		testkit.NoError(t, err)
+	}
+}
+
 func TestFindTellsOfAllThatIsOpen(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -167,6 +167,7 @@ type Campaign struct {
 	Dead        int               `json:"dead"`
 	Skipped     int               `json:"skipped"`
 	Remaining   int               `json:"remaining"`
+	Unsure      int               `json:"unsure" doc:"Remaining ones that Clerk is asked about; of a running campaign."`
 	Forgotten   int               `json:"forgotten"`
 	DeadByCode  map[string]int    `json:"dead_by_code"`
 	ETA         *time.Time        `json:"eta"`
@@ -184,7 +185,8 @@ func campaignView(c tasks.Campaign) Campaign {
 	}
 	return Campaign{
 		Campaign: c.Name, State: string(c.State), Recipients: c.Recipients, Sent: c.Sent, Dead: c.Dead,
-		Skipped: c.Skipped, Remaining: c.Remaining, Forgotten: c.Forgotten, DeadByCode: dead, ETA: instant(c.ETA),
+		Skipped: c.Skipped, Remaining: c.Remaining, Unsure: c.Unsure, Forgotten: c.Forgotten, DeadByCode: dead,
+		ETA:        instant(c.ETA),
 		Assumption: known(c.Assumption), Standstill: standstill(c.Standstill), ScheduledAt: instant(c.ScheduledAt),
 		StartedAt: instant(c.StartedAt), FinishedAt: instant(c.FinishedAt),
 	}

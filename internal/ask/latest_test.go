@@ -26,6 +26,7 @@ func TestTheLatestAreReadOrTheListIsSaidToSlide(t *testing.T) {
 		"as many as wanted":   {enough: 600, missing: 1400, pages: 2},
 		"bulks in no order":   {pages: 5, change: func(c *listtest.Moving) { c.Unstable = true }},
 		"rows come meanwhile": {pages: 5, change: func(c *listtest.Moving) { c.Before = func(int) { c.Add(10, 10) } }},
+		"many rows come":      {pages: 6, change: func(c *listtest.Moving) { c.At(2, func() { c.Add(700, 10) }) }},
 		"few slide": {pages: 5,
 			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1980, 1990) }) }},
 		"many slide": {pages: 2, slid: true,

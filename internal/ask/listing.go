@@ -175,28 +175,31 @@ func (p *place) advance(rows []clerkclient.Invitation) {
 }
 
 // latest reads the rows of a list that were created since an instant, page by page, the newest first; older ones come
-// with them, and rows come again where pages overlap. It does not go back: if the last row of a page is not in the
-// next one, rows may have been missed, and it ends with errSlid. It also ends with an error of page.
+// with them, and rows come again where pages overlap. A page follows the one before if it has the last row of that, or
+// begins with a newer one: whatever lies between is then in the page, however many rows have come or left. It does not
+// go back: if a page does not follow, rows may have been missed, and it ends with errSlid. It also ends with an error
+// of page.
 func latest(
 	ctx context.Context, page PageFunc, status, query string, since time.Time,
 ) iter.Seq2[[]clerkclient.Invitation, error] {
 	return func(yield func([]clerkclient.Invitation, error) bool) {
 		q := clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: query, OrderBy: "-created_at"}
-		for last := ""; ; q.Offset += policy.ListPage - policy.ListOverlap {
+		for last := (clerkclient.Invitation{}); ; q.Offset += policy.ListPage - policy.ListOverlap {
 			p, err := page(ctx, q)
 			rows := p.Invitations
-			isLast := func(inv clerkclient.Invitation) bool { return inv.ID == last }
-			if err == nil && q.Offset > 0 && !slices.ContainsFunc(rows, isLast) {
+			isLast := func(inv clerkclient.Invitation) bool { return inv.ID == last.ID }
+			follows := q.Offset == 0 || slices.ContainsFunc(rows, isLast) ||
+				len(rows) > 0 && rows[0].CreatedAt.After(last.CreatedAt)
+			if err == nil && !follows {
 				err = errSlid
 			}
 			if len(rows) == 0 && err == nil || !yield(rows, err) || len(rows) < policy.ListPage {
 				return
 			}
-			end := rows[len(rows)-1]
-			if err != nil || end.CreatedAt.Before(since) {
+			last = rows[len(rows)-1]
+			if err != nil || last.CreatedAt.Before(since) {
 				return
 			}
-			last = end.ID
 		}
 	}
 }

@@ -134,17 +134,23 @@ func (q *Questions) OnOurClock(at time.Time) time.Time {
 	return at.Add(min(max(q.behind, 0), policy.MaxSkew))
 }
 
-// queryTries is how often one of several queries is put until it is answered: without it, all of them are in vain.
+// queryTries is how often a query is put until it is answered, where all of a question is in vain without it.
 const queryTries = 3
+
+// insist puts a query until it is answered, a few times.
+func (q *Questions) insist(ctx context.Context, query clerkclient.ListQuery) (page clerkclient.Page, err error) {
+	page, err = q.Page(ctx, query)
+	for tries := 1; err != nil && tries < queryTries && ctx.Err() == nil; tries++ {
+		page, err = q.Page(ctx, query)
+	}
+	return page, err
+}
 
 // pages asks several queries at once. It gives the invitations that it found, and the first error.
 func (q *Questions) pages(ctx context.Context, queries []clerkclient.ListQuery) ([]clerkclient.Invitation, error) {
 	pages := make([]clerkclient.Page, len(queries))
 	errs := call.Several(q.log, len(queries), queriesAtOnce, func(i int) (err error) {
-		pages[i], err = q.Page(ctx, queries[i])
-		for tries := 1; err != nil && tries < queryTries && ctx.Err() == nil; tries++ {
-			pages[i], err = q.Page(ctx, queries[i])
-		}
+		pages[i], err = q.insist(ctx, queries[i])
 		return err
 	})
 	var invitations []clerkclient.Invitation

@@ -1,6 +1,7 @@
 package fate
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -170,6 +171,9 @@ func (k Known) AfterLookUp(l LookUp) Decision {
 	return k.decide(Overcome, IntentOpened)
 }
 
+// ErrNotAsked means that a question did not get to the recipient in its time, so that nothing is known of it.
+var ErrNotAsked = errors.New("the question had no time for it")
+
 // AfterQuestion decides after Clerk was asked for invitations that were created since the intent's first call. Found
 // are their ids, the oldest first. With an error the answer is not whole; backoff is the wait before the question is
 // put again.
@@ -186,6 +190,8 @@ func (k Known) AfterQuestion(found []string, err error, backoff time.Duration, r
 	case len(k.Intent.Deleted) > 0:
 		k.found()
 		return k.sent(k.Intent.Deleted[0], false, IntentFound)
+	case errors.Is(err, ErrNotAsked):
+		return k.decide(Ask, IntentUnchanged)
 	case err != nil:
 		k.Unanswered++
 		return k.wait(Ask, backoff, IntentUnchanged)

@@ -2,6 +2,7 @@ package fate
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -548,5 +549,16 @@ func TestNothingIsProvisionalOnceNoCallFollows(t *testing.T) {
 		if d := k.AfterQuestion(nil, nil, time.Second, rules); d.Intent != IntentAbsent {
 			t.Errorf("%s, settled: %+v", name, d)
 		}
+	}
+}
+
+// TestAQuestionThatDidNotGetToARecipientChangesNothing: it is asked about by the next question, and no wait is longer
+// for that.
+func TestAQuestionThatDidNotGetToARecipientChangesNothing(t *testing.T) {
+	t.Parallel()
+	k := known(func(k *Known) { k.Attempts, k.Unanswered = 2, 1 })
+	got := k.AfterQuestion(nil, fmt.Errorf("asking: %w", ErrNotAsked), time.Minute, rules)
+	if want := (Decision{State: k.State, Next: Ask, Intent: IntentUnchanged}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

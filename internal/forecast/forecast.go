@@ -23,6 +23,8 @@ type Outlook struct {
 	// Create, Bulk and Overall are Clerk's limits. Share is the part of Create that campaigns may use together; it
 	// is no limit if there is none for creates.
 	Create, Share, Bulk, Overall Places
+	// Reads is the part of Overall that questions may use.
+	Reads Places
 	// Reserved means that campaigns may use no place of Create.
 	Reserved bool
 	// Invites is how many invite tasks wait for a call.
@@ -48,6 +50,8 @@ type Campaign struct {
 	InCalls   int           // of those, recipients in a call
 	Alone     int           // of those, recipients that need a call of their own
 	Done      int           // recipients with an outcome
+	Unsure    int           // recipients of whom nobody knows what became of their last call
+	Asking    time.Duration // how long it takes to ask Clerk about these; 0 if there are none
 	Start     time.Duration // when it starts; negative: when it started
 	// Held is why it makes no call although it runs: its recipients are not ready. Nil means that they are.
 	// HeldUntil is until when, as far as is known.
@@ -63,6 +67,8 @@ type Forecast struct {
 	Assumption string
 	// Standstill is why it makes no call at present; nil if it makes some.
 	Standstill *Standstill
+	// Unsure is how many recipients have an unknown outcome and are asked about.
+	Unsure int
 }
 
 // Foresee predicts the end of every campaign, by name.
@@ -85,6 +91,9 @@ func (o Outlook) Foresee() map[string]Forecast {
 		default:
 			forecasts[c.Name] = o.played(c, runners[i], runners)
 		}
+		f := forecasts[c.Name]
+		f.Unsure = c.Unsure
+		forecasts[c.Name] = f
 	}
 	return forecasts
 }
@@ -115,9 +124,10 @@ func (o Outlook) sane() Outlook {
 	o.Campaigns = slices.Clone(o.Campaigns)
 	for i := range o.Campaigns {
 		c := &o.Campaigns[i]
-		for _, n := range []*int{&c.Remaining, &c.InCalls, &c.Alone, &c.Done} {
+		for _, n := range []*int{&c.Remaining, &c.InCalls, &c.Alone, &c.Done, &c.Unsure} {
 			count(n)
 		}
+		c.Asking = bounded(c.Asking)
 	}
 	return o
 }
@@ -136,7 +146,7 @@ func (o Outlook) played(c Campaign, r *runner, all []*runner) Forecast {
 		}
 	}
 	switch {
-	case c.Held != nil && c.Held.Reason != LookUp:
+	case c.Held != nil && c.Held.Reason != LookUp && c.Asking == 0:
 		f.Assumption = "no ETA: " + c.Held.Message
 		return f
 	case r.left() > 0 && !r.extrapolated:
@@ -149,8 +159,8 @@ func (o Outlook) played(c Campaign, r *runner, all []*runner) Forecast {
 			others++
 		}
 	}
-	f.ETA = o.At.Add(r.end)
-	f.Assumption = assumption("no more than "+Pace(o.pace()), o.Invites, others)
+	f.ETA = o.At.Add(max(r.end, c.Asking))
+	f.Assumption = assumption("no more than "+Pace(o.pace()), o.Invites, c.Unsure, others)
 	return f
 }
 
@@ -165,7 +175,7 @@ func (o Outlook) unbound(c Campaign) Forecast {
 		return Forecast{Assumption: "no ETA: its end is more than ten years away"}
 	}
 	pace := Pace(float64(c.Done) / ran.Hours())
-	return Forecast{ETA: o.At.Add(time.Duration(rest)), Assumption: assumption(pace, o.Invites, 0)}
+	return Forecast{ETA: o.At.Add(time.Duration(rest)), Assumption: assumption(pace, o.Invites, c.Unsure, 0)}
 }
 
 // pace is how many recipients of campaigns the limits let through in an hour, after they have been used up for a
@@ -202,7 +212,7 @@ func Pace(perHour float64) string {
 const ifs = "if nothing fails and nobody else uses the key"
 
 // assumption says what an ETA rests on.
-func assumption(pace string, invites, others int) string {
+func assumption(pace string, invites, unsure, others int) string {
 	var besides []string
 	count := func(where string, n int, noun string) {
 		if n > 0 {
@@ -210,6 +220,7 @@ func assumption(pace string, invites, others int) string {
 		}
 	}
 	count("after", invites, "invite")
+	count("after asking about", unsure, "recipient")
 	count("beside", others, "other campaign")
 	if len(besides) > 0 {
 		pace += ", " + strings.Join(besides, " and ")

@@ -132,8 +132,9 @@ func readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	c := Campaign{
 		Name: s.Name, Remaining: s.Remaining(), InCalls: s.InCalls, Alone: s.Singles, Done: s.Settled(),
-		Start: s.StartedAt.Sub(o.At),
+		Start: s.StartedAt.Sub(o.At), Unsure: s.Unsure + s.Asked,
 	}
+	c.Asking = o.asking(c)
 	if s.State == ledger.Scheduled {
 		c.Start = s.ScheduledAt.Sub(o.At)
 	}
@@ -141,14 +142,27 @@ func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {
 	case s.State != ledger.Running || ready > 0:
 	case s.Waiting > 0 && looksUp:
 		c.Held = &Standstill{Reason: LookUp, Message: saysLookUp}
-	case s.Waiting == 0 && s.Unsure > 0:
-		c.Held = &Standstill{Reason: Doubt, Message: saysDoubt}
+	case s.Waiting == 0 && c.Unsure > 0:
+		c.Held, c.HeldUntil = &Standstill{Reason: Doubt, Message: saysDoubt}, c.Asking
 	case s.Waiting == 0 && s.Later > 0 && s.Doubted:
 		c.Held, c.HeldUntil = &Standstill{Reason: Doubt, Message: saysDoubt}, s.NextDue.Sub(o.At)
 	case s.Waiting == 0 && s.Later > 0:
 		c.Held, c.HeldUntil = &Standstill{Reason: Backoff, Message: saysBackoff}, s.NextDue.Sub(o.At)
 	}
 	return c
+}
+
+// asking is how long Clerk is asked what became of a campaign's unsure recipients: as if all that it has sent was made
+// since their calls, and nobody else asked anything.
+func (o *Outlook) asking(c Campaign) time.Duration {
+	if c.Unsure <= 0 || o.Reads.N <= 0 {
+		return 0
+	}
+	const statuses = 2 // each asks for revoked invitations, too
+	list := statuses + c.Done/(policy.ListPage-policy.ListOverlap)
+	whole, rest := c.Unsure/policy.LostSize, c.Unsure%policy.LostSize
+	calls := whole*list + min(list, statuses*rest)
+	return bounded(time.Duration(float64(calls) / float64(o.Reads.N) * float64(o.Reads.Window)))
 }
 
 // readLimits reads which places are used, and whether Clerk refuses a key.
@@ -160,6 +174,8 @@ func (o *Outlook) readLimits(ctx context.Context, rdb redis.UniversalClient, nam
 	o.Create = Places{N: p.Create.N, Window: p.Create.Window}
 	o.Bulk = Places{N: p.Bulk.N, Window: p.Bulk.Window}
 	o.Overall = Places{N: p.Overall.N, Window: p.Overall.Window}
+	reads, _ := p.Wants(policy.Read, "")
+	o.Reads = Places{N: reads[0].Max, Window: p.Overall.Window}
 	wants, _ := p.Wants(policy.CreateCampaign, "")
 	campaigns := wants[0]
 	if campaigns.Share != "" {

@@ -262,3 +262,46 @@ func TestARestorationIsToldThoughNoWorkerRuns(t *testing.T) {
 	s.work()
 	told("")
 }
+
+// TestTheQuestionsAboutLostCallsAreForetold: by the calls that they take, and the part of the limit that is for them.
+func TestTheQuestionsAboutLostCallsAreForetold(t *testing.T) {
+	t.Parallel()
+	o := hourly()
+	o.Reads = Places{N: 25, Window: 10 * time.Second}
+	for _, c := range []struct {
+		unsure, asked, sent int
+		want                time.Duration
+	}{
+		{0, 0, 20_000, 0},
+		{5, 0, 20_000, 4 * time.Second},               // two calls for each
+		{500, 120, 0, 800 * time.Millisecond},         // two lists of one page
+		{4500, 500, 19_200, 50400 * time.Millisecond}, // three times 42 calls
+	} {
+		s := ledger.Standing{
+			Campaign: ledger.Campaign{
+				Name: "c", State: ledger.Running, Recipients: 30_000, Sent: c.sent, StartedAt: now,
+			},
+			Counts: ledger.Counts{Unsure: c.unsure}, Asked: c.asked,
+		}
+		campaign := o.campaign(s, true)
+		if campaign.Asking != c.want || campaign.Unsure != c.unsure+c.asked {
+			t.Errorf("%+v: %+v", c, campaign)
+		}
+		if c.unsure == 0 {
+			continue
+		}
+		o := o
+		campaign.Remaining, campaign.Start = campaign.Unsure, 0
+		o.Campaigns = []Campaign{campaign}
+		f := o.Foresee()["c"]
+		about := fmt.Sprintf("after asking about %d recipients", campaign.Unsure)
+		if f.Unsure != campaign.Unsure || f.ETA.Before(now.Add(c.want)) || !strings.Contains(f.Assumption, about) ||
+			f.Standstill == nil || f.Standstill.Reason != Doubt {
+			t.Errorf("%+v: %+v", c, f)
+		}
+	}
+	o.Campaigns = []Campaign{{Name: "c", Remaining: 10, Unsure: 3, Asking: time.Minute}} // it makes calls meanwhile
+	if f := o.Foresee()["c"]; f.ETA.Sub(now) != time.Minute || f.Standstill != nil {
+		t.Errorf("%+v", f)
+	}
+}

@@ -77,13 +77,54 @@ func (d *driver) lookUp(ctx context.Context) {
 }
 
 // resolveUnsure asks Clerk about recipients of whom nobody knows what became of their last call, and deals with
-// duplicates.
-func (d *driver) resolveUnsure(ctx context.Context, state ledger.State) {
+// duplicates. What it has no time for waits for the next question.
+func (d *driver) resolveUnsure(ctx context.Context) {
+	lost := d.askOnce(ctx)
+	ctx, cancel := context.WithDeadline(ctx, lost.until)
+	defer cancel()
+	var outcomes []ledger.Outcome
+	var duplicates []int
+	for i, decision := range lost.decisions {
+		if decision.Next == fate.Overcome {
+			duplicates = append(duplicates, i)
+		} else {
+			outcomes = append(outcomes, d.answered(lost.rows[i], lost.subjects[i], decision))
+		}
+	}
+	d.write(outcomes)
+	outcomes = nil
+	for _, i := range duplicates {
+		s, decision := lost.subjects[i], lost.decisions[i]
+		if ctx.Err() != nil {
+			outcomes = append(outcomes, d.answered(lost.rows[i], s, decision))
+			continue
+		}
+		s.known.State = decision.State
+		d.write([]ledger.Outcome{d.answered(lost.rows[i], s, d.h.overcome(ctx, s))})
+	}
+	d.write(outcomes)
+}
+
+// question is what a question was about, and what follows for each recipient. Until then nobody else gets them.
+type question struct {
+	subjects  []subject
+	rows      []ledger.Row
+	decisions []fate.Decision
+	until     time.Time
+}
+
+// askOnce asks about as many recipients as one question may be about. A driver asks one question at a time: each reads
+// Clerk's list, however few recipients it is about.
+func (d *driver) askOnce(ctx context.Context) question {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	asked := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
+	defer cancel()
 	taken, recipients := d.take(ctx, policy.LostSize, policy.LostPatience, ledger.Unsure)
 	if len(recipients) == 0 {
-		return
+		return question{}
 	}
-	asked := time.Now()
 	subjects := make([]subject, len(recipients))
 	for i, row := range taken.Rows {
 		subjects[i] = subject{
@@ -91,49 +132,55 @@ func (d *driver) resolveUnsure(ctx context.Context, state ledger.State) {
 			campaign: d.campaign, owner: intent.CampaignOwner(d.campaign), token: row.Intent.Token,
 			since: asked.Add(row.Intent.Since.Sub(taken.Now)), sinceOnRedis: sinceUnlessRetried(row.Intent),
 		}
-		subjects[i].known.Stopped = state == ledger.Cancelled
+		subjects[i].known.Stopped = d.state.Load() == ledger.Cancelled
 	}
 	decisions := d.h.askAbout(ctx, subjects)
-	ctx, cancel := context.WithDeadline(ctx, asked.Add(policy.LostPatience))
-	defer cancel()
-	outcomes := make([]ledger.Outcome, len(recipients))
-	for i, row := range taken.Rows {
-		decision, s := decisions[i], subjects[i]
-		if s.known.State = decision.State; decision.Next == fate.Overcome {
-			decision = d.h.overcome(ctx, s)
-		}
-		outcomes[i] = d.outcome(row, recipients[i].EmailAddress, decision)
-		outcomes[i].Behind = decision.Next != fate.Send
-	}
-	d.write(outcomes)
+	return question{subjects, taken.Rows, decisions, asked.Add(policy.LostPatience)}
 }
+
+// answered gives what was decided after a question as the ledger takes it.
+func (d *driver) answered(row ledger.Row, s subject, decision fate.Decision) ledger.Outcome {
+	outcome := d.outcome(row, s.recipient.EmailAddress, decision)
+	outcome.Behind = decision.Next != fate.Send
+	return outcome
+}
+
+// takenAtOnce is how many recipients are taken for a question in one step, so that it does not stop Redis for long.
+const takenAtOnce = 250
 
 // take takes recipients for a question to Clerk that ends in time. Those that cannot be read become dead letters at
 // once, and are not in the batch. If there is nobody to ask about it rests.
 func (d *driver) take(
 	ctx context.Context, n int, within time.Duration, from ledger.List,
-) (ledger.Batch, []dispatch.Recipient) {
-	taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, n, within+policy.SettleMargin, from)
-	outcomes, rows := d.garbage(taken), taken.Rows
-	var recipients []dispatch.Recipient
-	taken.Rows = nil
-	for _, row := range rows {
-		recipient, err := dispatch.ReadRow(row)
-		if err != nil {
-			answer := fate.UnreadableAnswer(err.Error())
-			decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules)
-			outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
-			continue
+) (all ledger.Batch, recipients []dispatch.Recipient) {
+	for n > 0 {
+		step := min(n, takenAtOnce)
+		taken, err := d.h.ledgers.TakeToAsk(ctx, d.campaign, step, within+policy.SettleMargin, from)
+		if all.Now.IsZero() {
+			all.Now = taken.Now
 		}
-		taken.Rows, recipients = append(taken.Rows, row), append(recipients, recipient)
+		outcomes := d.garbage(taken)
+		for _, row := range taken.Rows {
+			recipient, err := dispatch.ReadRow(row)
+			if err != nil {
+				answer := fate.UnreadableAnswer(err.Error())
+				decision := knownOfRow(row, recipient, taken).AfterAnswer(answer, 0, d.h.rules)
+				outcomes = append(outcomes, d.outcome(row, recipient.EmailAddress, decision))
+				continue
+			}
+			all.Rows, recipients = append(all.Rows, row), append(recipients, recipient)
+		}
+		if len(outcomes) > 0 {
+			d.write(outcomes)
+		}
+		if n -= step; err != nil || len(taken.Rows)+len(taken.Garbage) < step {
+			break
+		}
 	}
-	if len(outcomes) > 0 {
-		d.write(outcomes)
-	}
-	if err != nil || len(recipients) == 0 {
+	if len(recipients) == 0 {
 		_ = policy.Sleep(ctx, policy.RedisRest)
 	}
-	return taken, recipients
+	return all, recipients
 }
 
 // garbage ends recipients whose entries in the ledger cannot be read. The entry itself is kept in the dead letter.

@@ -26,6 +26,7 @@ type driver struct {
 	generation int
 
 	changed  chan struct{} // something happened in the ledger
+	state    atomic.Value  // of the campaign, at the last look: a ledger.State
 	settling *call.Batcher[[]ledger.Outcome]
 	story    story
 	dead     atomic.Int32 // that were told
@@ -33,6 +34,7 @@ type driver struct {
 	asking  sync.WaitGroup
 	looking atomic.Int32 // look-ups under way
 	lost    atomic.Int32 // questions about lost calls under way
+	reading sync.Mutex   // held while one of these reads Clerk's list
 }
 
 func (h *Handler) drive(ctx context.Context, r *run, payload tasks.BulkInvitePayload) error {
@@ -131,6 +133,7 @@ func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 			d.story.log.Warn().Int("recipients", p.Found).
 				Msg("recipients that stood in no list wait again; Redis has refused a command in the middle of a script")
 		}
+		d.state.Store(p.State)
 		d.story.look(ctx, time.Now(), p)
 		feed.Offer(d.prepare(ctx, p))
 		pause := policy.DriverPoll // no longer than the lease allows
@@ -153,7 +156,7 @@ func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 // enough are ready. It tells how many wait for calls. A campaign that does not run makes none.
 func (d *driver) prepare(ctx context.Context, p ledger.Progress) dispatch.Waiting {
 	if p.Unsure > 0 && d.lost.Load() < policy.LookupsAtOnce {
-		d.ask(&d.lost, func() { d.resolveUnsure(ctx, p.State) })
+		d.ask(&d.lost, func() { d.resolveUnsure(ctx) })
 	}
 	if p.State != ledger.Running {
 		return dispatch.Waiting{}

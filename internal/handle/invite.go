@@ -90,32 +90,49 @@ func (i *inviteRun) ask(ctx context.Context) (fate.Decision, error) {
 func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decision {
 	restored, err := store.ReadRestoration(ctx, store.Open(h.rdb, h.namespace))
 	var lost []ask.Lost
+	isAsked := make([]bool, len(subjects))
 	var admitted []string // of whom Clerk might take a second invitation although they are users
 	for i := range subjects {
 		s := &subjects[i]
 		s.known.Intent.Restored = s.known.Intent.Open && restored.MayHaveUndone(s.sinceOnRedis)
 		if s.known.Intent.Open && (!s.known.Foreign || s.known.Intent.Restored) { // of others nothing was lost
+			isAsked[i] = true
 			lost = append(lost, ask.Lost{Address: s.recipient.EmailAddress, Since: s.since})
 		}
 		if s.known.Intent.Restored && s.known.IgnoresExisting() {
 			admitted = append(admitted, s.recipient.Folded())
 		}
 	}
-	found, err2 := h.questions.FindLost(ctx, lost)
-	users, err3 := h.questions.Users(ctx, admitted)
-	err = cmp.Or(err, err2, err3)
+	found := h.questions.FindLost(ctx, lost)
+	users, err2 := h.users(ctx, admitted)
+	err = cmp.Or(err, err2)
 	service := h.service(ctx, subjects)
 	decisions := make([]fate.Decision, len(subjects))
 	for i, s := range subjects {
-		answer := found[s.recipient.Folded()]
+		var answer ask.Found
+		if isAsked[i] {
+			answer, found = found[0], found[1:]
+		}
 		s.known.Service = service
 		if s.known.Intent.Restored {
 			s.known.Gone, s.known.User = answer.Gone, slices.Contains(users, s.recipient.Folded())
 		}
 		backoff := h.policy.Backoff(s.known.Unanswered + 1)
-		decisions[i] = s.known.AfterQuestion(answer.IDs, err, backoff, h.rules)
+		decisions[i] = s.known.AfterQuestion(answer.IDs, cmp.Or(err, answer.Err), backoff, h.rules)
 	}
 	return decisions
+}
+
+// users gives those of some addresses, folded, that belong to users.
+func (h *Handler) users(ctx context.Context, addresses []string) (users []string, err error) {
+	for some := range slices.Chunk(addresses, policy.LookupSize) {
+		found, err := h.questions.Users(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		users = append(users, found...)
+	}
+	return users, nil
 }
 
 // service reads how Clerk has served others. It is nil if nobody is to be judged by that, or Redis cannot answer.

@@ -137,6 +137,9 @@ func (s *story) why(ctx context.Context, now time.Time) {
 		s.still, s.lastStill = reason, reason
 	}
 	line := s.log.Info().Str("why", reason)
+	if f.Unsure > 0 {
+		line = line.Int("unsure", f.Unsure)
+	}
 	if !stands.Until.IsZero() {
 		line = line.Time("until", stands.Until.UTC())
 	}

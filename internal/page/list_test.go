@@ -524,6 +524,7 @@ func TestAListRetriesItsDead(t *testing.T) {
 	if c := b.campaignOf("spring"); c.Recipients != 4 || c.Dead != 1 || b.letters() != 1 {
 		t.Errorf("%+v, and %d dead letters", c, b.letters())
 	}
+	w.get("/campaigns/spring").must(t, http.StatusOK, "Of 2 of the remaining ones nobody knows whether their last call")
 	if n := b.actions() - before; n < 1 || n > 3 { // each that has done something is noted
 		t.Errorf("%d actions are noted", n)
 	}

@@ -63,16 +63,14 @@ const (
 
 	// Asking Clerk about lost calls, whose answers never came.
 
-	// LostSize is how many recipients with lost calls one question is about.
-	LostSize = 20
-	// LostPatience is the longest time for one such question. Each recipient may take two calls, and only half of the
-	// overall limit is for reading.
-	LostPatience = time.Minute
-	// Up to FewAddresses lost calls are looked up one address at a time. So are old ones, which the newest rows of the
-	// list no longer show.
+	// LostSize is the most recipients with lost calls that one question is about. All are in memory, and one reading of
+	// the list answers for all of them.
+	LostSize = 2000
+	// LostPatience is the longest time for one such question. With a test key, reading has half of the overall limit:
+	// half of the time is then enough to read 180,000 invitations, as many as a long campaign makes.
+	LostPatience = 5 * time.Minute
+	// Up to FewAddresses lost calls are asked about one address at a time, and the list is not read.
 	FewAddresses = 2
-	// Lately is the age at which a lost call is old.
-	Lately = time.Hour
 	// SkewMargin is how much earlier than its call an invitation may seem to have been made, besides the time that
 	// Clerk's clock is behind ours.
 	SkewMargin = 2 * time.Second

@@ -84,8 +84,8 @@ func NewState(rdb redis.UniversalClient, namespace string) *State {
 		unsure: stateDesc("campaign_unsure_recipients",
 			"Recipients of a running campaign of whose last call nobody knows whether it has invited.", "campaign"),
 		doubt: stateDesc("campaign_oldest_doubt_seconds",
-			"Time since the first call of an unsure recipient of a running campaign, of the 50 that are asked about next; "+
-				"0: none is.", "campaign"),
+			"Time since the first call of an unsure recipient of a running campaign, of 50 that are asked about next and "+
+				"50 that are asked about now; 0: none is.", "campaign"),
 		deadLetters: stateDesc("dead_letters", "Dead letters that stand."),
 		causes: stateDesc("newest_dead_letters",
 			"Dead letters among the newest 500, by reason and code: the 20 most frequent causes, and other.",
@@ -200,7 +200,8 @@ func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric,
 			break
 		}
 		age := 0.0
-		if c.Unsure > 0 {
+		unsure := c.Unsure + c.Asked
+		if unsure > 0 {
 			since, err := s.ledgers.OldestDoubt(ctx, c.Name)
 			if err != nil {
 				return nil, err
@@ -210,7 +211,7 @@ func (s *State) readCampaigns(ctx context.Context) (figures []prometheus.Metric,
 			}
 		}
 		figures = append(figures, figure(s.remaining, float64(c.Remaining()), c.Name),
-			figure(s.unsure, float64(c.Unsure), c.Name), figure(s.doubt, age, c.Name))
+			figure(s.unsure, float64(unsure), c.Name), figure(s.doubt, age, c.Name))
 	}
 	return figures, err
 }

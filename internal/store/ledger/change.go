@@ -56,8 +56,8 @@ return answer('ok')
 
 // Revival is how a dead recipient waits for another try.
 type Revival struct {
-	Of     store.AddressID // the recipient
-	Travel List
+	Of   store.AddressID // the recipient
+	List List            // where it waits
 	// Since is when there may have been calls first (ms; 0: if its intent says that there are any).
 	Since int64
 	// Recipient is what it is sent as; nil leaves what the row has.
@@ -81,7 +81,7 @@ func (l *Ledgers) Revive(ctx context.Context, name string, revivals ...Revival) 
 		if errs[i] != nil {
 			continue
 		}
-		row, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.Travel == Singles}})
+		row, err := encode('w', Unsure, Row{Recipient: as.Recipient, State: fate.State{Alone: as.List == Singles}})
 		if errs[i] = err; err != nil {
 			continue
 		}

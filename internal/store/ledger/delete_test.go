@@ -118,7 +118,7 @@ func TestADeletedCampaignIsGoneForWhoeverAsks(t *testing.T) {
 			"resume": func(ctx context.Context) error { _, err := b.Resume(ctx, "c"); return err },
 			"cancel": func(ctx context.Context) error { _, err := b.Cancel(ctx, "c"); return err },
 			"revive": func(ctx context.Context) error {
-				_, err := b.ReviveOne(ctx, "c", [16]byte([]byte(id)), ledger.Revival{Travel: ledger.Singles, Since: 1})
+				_, err := b.ReviveOne(ctx, "c", [16]byte([]byte(id)), ledger.Revival{List: ledger.Singles, Since: 1})
 				return err
 			},
 		} {

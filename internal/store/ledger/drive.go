@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,11 @@ func (l *Ledgers) TakeForCall(
 func (l *Ledgers) TakeToAsk(
 	ctx context.Context, name string, n int, hold time.Duration, from ...List,
 ) (Batch, error) {
-	return l.take(ctx, name, n, "q"+uuid.NewString(), hold, 0, from)
+	kind := "q"
+	if slices.Contains(from, Unsure) {
+		kind = "u"
+	}
+	return l.take(ctx, name, n, kind+uuid.NewString(), hold, 0, from)
 }
 
 func (l *Ledgers) take(
@@ -355,31 +360,37 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // advanceScript is a driver's look at its campaign. A running one that has nothing left is finished: what is uploaded
 // in the same instant either comes before, and is found waiting, or after, and reopens it. The driver's lease is
 // renewed, unless a later generation has taken over. The first time it takes back what its predecessor was asking
-// about. A paused campaign keeps its driver, which goes on asking what became of calls; so does one to which recipients
-// are uploaded, and a cancelled one until nothing is open or unsure. A campaign whose lists are empty although its
-// counts do not add up is not finished: some may have gone astray. Those of a cancelled one do not add up.
+// about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes on asking
+// what became of calls; so does one to which recipients are uploaded, and a cancelled one until nothing is open or
+// unsure. A campaign whose lists are empty although its counts do not add up is not finished: some may have gone astray.
+// Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
 // Returns JSON: state, generation, what counts gives, recipients, sent, dead, skipped, resumes, by, due: how long until
-// the next of later and open is (ms; -1: there is none), and astray: whether all rows are to be looked at.
+// the next of later and open is (ms; -1: there is none), astray: whether all rows are to be looked at, and again:
+// whether it is to be run again.
 var advanceScript = redis.NewScript(prelude + `
-local generation, dropped = number('generation'), true
+local generation, dropped, again = number('generation'), true, false
 if state == 'running' or state == 'uploading' or state == 'paused' or state == 'cancelled' then
   move_due()
   if state == 'cancelled' then dropped = drop() end
   if generation == tonumber(ARGV[5]) then
     redis.call('HSET', meta, 'lease_until', stamp(now + lease))
     if redis.call('HGET', meta, 'driven') ~= ARGV[5] then
-      redis.call('HSET', meta, 'driven', ARGV[5])
+      local left = slice
       for _, member in ipairs(redis.call('ZRANGE', open, 0, -1)) do
-        if string.sub(member, 17, 17) ~= 'c' then let_go(member) end
+        if left > 0 and string.sub(member, 17, 17) ~= 'c' then
+          let_go(member)
+          left = left - 1
+        end
       end
+      if left > 0 then redis.call('HSET', meta, 'driven', ARGV[5]) else again = true end
     end
   end
 end
 local p = counts()
-p.state, p.generation, p.due = state or '', generation, -1
+p.state, p.generation, p.due, p.again = state or '', generation, -1, again
 for _, field in ipairs({ 'recipients', 'sent', 'dead', 'skipped', 'resumes' }) do p[field] = number(field) end
 p.by = redis.call('HGET', meta, 'by') or ''
 for _, key in ipairs({ later, open }) do
@@ -425,8 +436,12 @@ func (l *Ledgers) advance(ctx context.Context, name string, generation int) (_ P
 		Progress
 		Due    int64
 		Astray bool
+		Again  bool
 	}
-	err = read(l.run(ctx, advanceScript, name, nil, generation), &p)
+	for first := true; err == nil && (first || p.Again); first = false {
+		p.Again = false
+		err = read(l.run(ctx, advanceScript, name, nil, generation), &p)
+	}
 	p.NextDue = time.Duration(p.Due) * time.Millisecond
 	return p.Progress, p.Astray, err
 }
@@ -440,13 +455,26 @@ type Orphan struct {
 // doubtsLooked is how many unsure recipients are looked at for the oldest doubt.
 const doubtsLooked = 50
 
-// OldestDoubt is when the first call was claimed of which nobody knows what became, among the unsure recipients of a
-// campaign that are asked about next; zero if there are none.
+// OldestDoubt is when the first call was claimed of which nobody knows what became, among some unsure recipients of a
+// campaign that are asked about now or next; zero if there are none.
 func (l *Ledgers) OldestDoubt(ctx context.Context, name string) (since time.Time, err error) {
 	defer store.Wrap(&err, "reading the doubts of campaign %s", name)
 	ids, err := l.db.LRange(ctx, l.db.Key.Ledger(name, "unsure"), 0, doubtsLooked-1).Result()
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return since, err
+	}
+	// The holds of questions last longest.
+	held, err := l.db.ZRevRange(ctx, l.db.Key.Ledger(name, "open"), 0, doubtsLooked-1).Result()
+	if err != nil {
+		return since, err
+	}
+	for _, member := range held {
+		if idLen := len(store.AddressID{}); len(member) > idLen && member[idLen] == 'u' {
+			ids = append(ids, member[:idLen])
+		}
+	}
+	if len(ids) == 0 {
+		return since, nil
 	}
 	intents := make([]*redis.StringCmd, len(ids))
 	_, err = l.db.Pipelined(ctx, func(pipe redis.Pipeliner) error {

@@ -263,6 +263,7 @@ type Standing struct {
 	Campaign
 	Counts
 	InCalls int       // recipients whose call is under way
+	Asked   int       // unsure recipients about whom Clerk is asked just now; they are not among Unsure
 	NextDue time.Time // when the first of Later is due; zero if there is none
 	Doubted bool      // what is due then is a question to Clerk: nobody knows what became of that recipient's call
 }
@@ -277,13 +278,14 @@ func standingParts() []string {
 //
 // KEYS -> for each campaign its standingParts
 // --
-// Returns JSON, a list of: the length of each part, incalls, due: when the first of later is (ms; 0: there is none),
-// and doubted: that one is asked about then.
+// Returns JSON, a list of: the length of each part, incalls, asked, due: when the first of later is (ms; 0: there is
+// none), and doubted: that one is asked about then.
 var standingScript = redis.NewScript(`
 local answer = {}
 for i = 1, #KEYS, 7 do
   local rows, waiting, singles, later, open, ready, unsure = unpack(KEYS, i, i + 6)
-  local s = { later = redis.call('ZCARD', later), open = redis.call('ZCARD', open), incalls = 0, due = 0 }
+  local s = { later = redis.call('ZCARD', later), open = redis.call('ZCARD', open) }
+  s.incalls, s.asked, s.due = 0, 0, 0
   for part, list in pairs({ waiting = waiting, singles = singles, ready = ready, unsure = unsure }) do
     s[part] = redis.call('LLEN', list)
   end
@@ -293,7 +295,9 @@ for i = 1, #KEYS, 7 do
   end
   if s.open > 0 then
     for _, member in ipairs(redis.call('ZRANGE', open, 0, 9999)) do
-      if string.sub(member, 17, 17) == 'c' then s.incalls = s.incalls + 1 end
+      local kind = string.sub(member, 17, 17)
+      if kind == 'c' then s.incalls = s.incalls + 1 end
+      if kind == 'u' then s.asked = s.asked + 1 end
     end
   end
   answer[#answer + 1] = s

@@ -234,7 +234,7 @@ func TestWaitingAgain(t *testing.T) {
 }
 
 func TestRevive(t *testing.T) {
-	again := ledger.Revival{Travel: ledger.Singles, Since: 1}
+	again := ledger.Revival{List: ledger.Singles, Since: 1}
 	t.Parallel()
 	b := setup(t)
 	b.add(t, "c", people(0, 2))
@@ -410,4 +410,28 @@ func TestATakeNoticesThatAnEarlierOneIsLost(t *testing.T) {
 		t.Errorf("%d were given out for a call, although earlier ones may be lost", len(second.Rows))
 	}
 	b.askLost(t, 2)
+}
+
+// TestANewDriverTakesBackAllThatItsPredecessorAskedAbout, in however many steps.
+func TestANewDriverTakesBackAllThatItsPredecessorAskedAbout(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, "c", people(0, 900))
+	for _, take := range []int{300, 300} {
+		batch, err := b.TakeToAsk(t.Context(), "c", take, time.Hour, ledger.Waiting)
+		if err != nil || len(batch.Rows) != take {
+			t.Fatalf("%d taken, %v", len(batch.Rows), err)
+		}
+	}
+	inCall := b.take(t, 100, ledger.Waiting, time.Hour)
+	p := b.progress(t)
+	if p.Waiting != 800 || p.Open != len(inCall.Rows) {
+		t.Errorf("%+v", p)
+	}
+	if _, err := b.TakeToAsk(t.Context(), "c", 10, time.Hour, ledger.Waiting); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.progress(t); p.Waiting != 790 {
+		t.Errorf("it takes back what it asks about itself: %+v", p)
+	}
 }

@@ -46,7 +46,8 @@ const request = "request:"
 // ARGV[4] -> what the keys of dead letters begin with
 //
 // A row's state is w waiting, o open, s sent, d dead or k skipped. Its list is where it waits: b waiting,
-// r ready, s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk.
+// r ready, s singles, u unsure. A token that begins with c holds for a call, any other for a question to Clerk:
+// one with u for one about unsure recipients.
 //
 // A list may name recipients that are not there any more, or that wait elsewhere: to search it would stop Redis for as
 // long as the list is. Who takes from a list looks at the row.

@@ -73,6 +73,35 @@ func TestOutlookTellsWhoWaitsToBeAskedAbout(t *testing.T) {
 	}
 }
 
+// TestWhoIsAskedAboutIsToldFromWhoIsLookedUp: both are held by a question, and only of the first nobody knows the
+// outcome.
+func TestWhoIsAskedAboutIsToldFromWhoIsLookedUp(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	b.add(t, "c", people(0, 30))
+	_, err := b.Start(ctx, "c")
+	testkit.NoError(t, err)
+	lost := b.take(t, 9, ledger.Waiting, time.Minute)
+	var outcomes []ledger.Outcome
+	for _, row := range lost.Rows {
+		outcomes = append(outcomes, goOn(row, fate.IntentUnknown, ledger.Unsure))
+	}
+	b.settle(t, outcomes...)
+	for travel, n := range map[ledger.List]int{ledger.Unsure: 4, ledger.Waiting: 3} {
+		_, err := b.TakeToAsk(ctx, "c", n, time.Minute, travel)
+		testkit.NoError(t, err)
+	}
+	c, err := b.Standing(ctx, "c")
+	if err != nil || c.Asked != 4 || c.Unsure != 5 || c.Open != 7 || c.InCalls != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	_, err = b.TakeToAsk(ctx, "c", 5, time.Minute, ledger.Unsure)
+	testkit.NoError(t, err)
+	if since, err := b.OldestDoubt(ctx, "c"); err != nil || !since.Equal(lost.Now) {
+		t.Errorf("while all are asked about the oldest doubt is of %s, %v, want %s", since, err, lost.Now)
+	}
+}
+
 // TestTheNewestRunningCampaignsAreUnderWay where there are too many to read: always the same ones, and the others are
 // counted.
 func TestTheNewestRunningCampaignsAreUnderWay(t *testing.T) {

@@ -256,7 +256,7 @@ func (b *broken) revive() {
 			return nil
 		}
 		b.twice(func() error {
-			_, err := b.ReviveOne(ctx, "c", e.ID, ledger.Revival{Travel: ledger.Singles, ID: e.ID})
+			_, err := b.ReviveOne(ctx, "c", e.ID, ledger.Revival{List: ledger.Singles, ID: e.ID})
 			return err
 		})
 		letter, err := letters.OfRecipient(ctx, "c", e.ID)

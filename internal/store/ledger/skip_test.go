@@ -55,7 +55,7 @@ func TestASkippedRecipientHasItsOutcome(t *testing.T) {
 		upload.Campaign.State != ledger.Finished {
 		t.Errorf("the same list again: %+v", upload)
 	}
-	if c, err := b.ReviveOne(t.Context(), "c", id, ledger.Revival{Travel: ledger.Singles}); err != nil || c.Skipped != 1 {
+	if c, err := b.ReviveOne(t.Context(), "c", id, ledger.Revival{List: ledger.Singles}); err != nil || c.Skipped != 1 {
 		t.Errorf("there is nothing to retry: %+v, %v", c, err)
 	}
 	if _, err := store.NewTombstones(b.rdb, "test").Set(t.Context(), id); err != nil {
@@ -95,7 +95,7 @@ func TestNobodyOfAnEarlierVersionTakesWhatItCannotRead(t *testing.T) {
 		return upload.Campaign, err
 	}
 	mend := func(b bundle, dead ledger.Row) (ledger.Campaign, error) {
-		as := ledger.Revival{Travel: ledger.Singles, Recipient: dead.Recipient, ID: dead.ID, Version: 2}
+		as := ledger.Revival{List: ledger.Singles, Recipient: dead.Recipient, ID: dead.ID, Version: 2}
 		return b.ReviveOne(t.Context(), "c", dead.ID, as)
 	}
 	for name, change := range map[string]func(bundle, ledger.Row) (ledger.Campaign, error){"grow": grow, "mend": mend} {

@@ -308,10 +308,10 @@ func (r *Retrier) revive(ctx context.Context, tries []*attempt) {
 func revival(t *attempt) ledger.Revival {
 	e := t.Letter
 	as := ledger.Revival{
-		Of: *e.Recipient, Travel: ledger.Singles, Since: doubtSince(e), ID: *e.Recipient, From: e.EmailAddress,
+		Of: *e.Recipient, List: ledger.Singles, Since: doubtSince(e), ID: *e.Recipient, From: e.EmailAddress,
 	}
 	if e.Failure.Reason == fate.ReasonExhausted {
-		as.Travel = ledger.Waiting
+		as.List = ledger.Waiting
 	}
 	if len(e.Mended) > 0 {
 		as.Recipient, as.ID, as.Version = e.Mended, store.IDOf(t.sent.address), t.sent.version

@@ -164,7 +164,7 @@ func TestARecipientThatDiesAgainDuringItsRetryIsKept(t *testing.T) {
 	die(ledger.Waiting)
 	dead := deadletter.RecipientID("c", id)
 	b.rdb.HSet(ctx, "test:{once}:d:e:"+dead, "next", "n") // a retry has begun, revived the recipient,
-	testkit.NoError(t, b.ledgers.Revive(ctx, "c", ledger.Revival{Of: id, Travel: ledger.Singles, Since: 1})[0])
+	testkit.NoError(t, b.ledgers.Revive(ctx, "c", ledger.Revival{Of: id, List: ledger.Singles, Since: 1})[0])
 	asked, err := b.ledgers.TakeToAsk(ctx, "c", 1, time.Minute, ledger.Unsure)
 	if err != nil || len(asked.Rows) != 1 {
 		t.Fatalf("%+v, %v", asked, err)
