@@ -64,9 +64,14 @@ func (r *Redis) Start(ctx context.Context) error {
 		return err
 	}
 	r.process = p
-	rdb := redis.NewClient(&redis.Options{Addr: r.Addr, PoolSize: 1, MaxRetries: -1, DialerRetries: 1})
+	rdb := redis.NewClient(&redis.Options{Addr: r.Addr, PoolSize: 1, MaxRetries: -1})
 	defer rdb.Close()
 	return untilUp(ctx, p, "redis-server answers", func(ctx context.Context) bool {
+		conn, err := net.Dial("tcp", r.Addr)
+		if err != nil { // go-redis would wait before it dials again
+			return false
+		}
+		_ = conn.Close()
 		if err := rdb.Ping(ctx).Err(); err != nil { // also while it loads its file
 			return redis.IsAuthError(err) // it was told to ask for a password, and tells a stranger nothing more
 		}
