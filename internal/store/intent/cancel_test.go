@@ -68,6 +68,11 @@ func TestACallOfACancelledTaskIsWaitedFor(t *testing.T) {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 		b.want("a", "2", time.Minute, fate.VerdictUnsure) // it asks what became of its call, and makes no other
+		lost.End = fate.IntentAbsent                      // there is none, and that run goes on to its next call
+		if err := b.Settle(t.Context(), lost); err != nil {
+			t.Fatal(err)
+		}
+		b.want("a", "3", time.Minute, fate.VerdictUnsure) // it asks again, and ends as cancelled
 	})
 }
 
