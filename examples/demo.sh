@@ -36,7 +36,7 @@ start() {
     worker=$!
 }
 start
-until "$bin/enqueue" status --sandbox >/dev/null 2>&1; do
+until "$bin/enqueue" status --sandbox --json 2>/dev/null | grep -q '"workers":\[{'; do
     if kill -0 "$worker" 2>/dev/null; then
         sleep 0.2
     elif grep -q USHER_ADMIN_ADDR "$bin/worker.log" && [ "$pages" != off ]; then

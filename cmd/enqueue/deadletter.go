@@ -175,6 +175,7 @@ func (c *deadShowCommand) Run(a *app) error {
 		{"task", e.TaskID + " (" + e.Type + ")"}, {"campaign", e.Campaign}, {"for", aboutWhom(e)},
 		{"cause", causeOf(e)}, {"trace id", e.Failure.TraceID},
 		{"failed", local(e.FailedAt) + ", after " + plural(e.Attempts, "attempt")},
+		{"to do", desk.Advice(string(e.Failure.Reason), e.Failure.Code)},
 	} {
 		if line[1] != "" {
 			a.out.say("  %-9s %s", line[0], line[1])

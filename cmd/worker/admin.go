@@ -35,7 +35,7 @@ const (
 // adminFlags say where the worker answers operators.
 type adminFlags struct {
 	AdminAddr      string   `env:"USHER_ADMIN_ADDR" default:"127.0.0.1:8080" help:"Address for health, metrics and pages, or off. Other than loopback needs a token."`
-	AdminToken     string   `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by everything but /healthz and /readyz; on the pages, that of an operator named admin."`
+	AdminToken     string   `env:"USHER_ADMIN_TOKEN" placeholder:"TOKEN" help:"Asked for by /metrics, and beyond loopback by every page. It logs in there as an operator named admin."`
 	AdminTokenFile string   `env:"USHER_ADMIN_TOKEN_FILE" placeholder:"PATH" help:"File that holds the token."`
 	TokensFile     string   `name:"tokens-file" env:"USHER_API_TOKENS_FILE" placeholder:"PATH" help:"File of more tokens for the pages; that of enqueue serve."`
 	AdminTLSCert   string   `name:"admin-tls-cert" env:"USHER_ADMIN_TLS_CERT" placeholder:"PATH" help:"Certificate in PEM, to serve all of it by https. Read again when it changes."`

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	_ "time/tzdata" // images have no zone files
 
 	"github.com/alecthomas/kong"
@@ -104,7 +105,9 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "worker:", oneLine(err))
 	_, bad := errors.AsType[*settings.Error](err)
-	for _, refusal := range []error{policy.ErrNamespace, worker.ErrRedis, worker.ErrLogin, worker.ErrCommands} {
+	for _, refusal := range []error{
+		policy.ErrNamespace, worker.ErrRedis, worker.ErrLogin, worker.ErrCommands, worker.ErrDatabase,
+	} {
 		bad = bad || errors.Is(err, refusal)
 	}
 	if bad {
@@ -115,10 +118,14 @@ func exitCode(err error, stderr io.Writer) int {
 
 func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") }
 
+// echo is for how long a second signal is taken for the first one: some programs signal a process, and its group too.
+const echo = 500 * time.Millisecond
+
 // untilSignal gives a context that ends at the first SIGTERM or SIGINT; a second one ends the process at once.
 func untilSignal(stderr io.Writer) (context.Context, func()) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, func() {
+		time.Sleep(echo)
 		second := make(chan os.Signal, 1)
 		signal.Notify(second, syscall.SIGTERM, os.Interrupt)
 		<-second

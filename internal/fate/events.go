@@ -241,7 +241,7 @@ func (k *Known) found() {
 // absent is for a recipient of whom Clerk shows no invitation. A lost call may still make one until the settling time
 // has passed, so the recipient waits until then and is asked about again. It does not wait if its last call was refused
 // for another's sake, and it may be sent at once if Clerk has answered that call or its record was lost. All three need
-// that Clerk would refuse a second invitation: AfterAnswer sets ForAnother and Answered only then.
+// that Clerk would refuse a second invitation: AfterAnswer sets ForAnother and MayRepeat only then.
 func (k Known) absent(rules Rules) Decision {
 	wait := k.Intent.Until.Add(rules.SettlingTime).Sub(k.Now)
 	recordLost := k.Intent.RecordLost

@@ -75,8 +75,7 @@ const standstill = time.Second
 
 // rest is the standstill of calls that rest because Clerk serves nobody.
 func rest(s policy.Standstill) *Standstill {
-	says := "Clerk serves nobody: " + s.Why
-	stands := &Standstill{Reason: Endpoint, Since: s.Since, Until: s.NextProbe, Message: says}
+	stands := &Standstill{Reason: Endpoint, Since: s.Since, Until: s.NextProbe, Message: s.Says()}
 	if s.KeyRefused() {
 		stands.Reason, stands.Message = RefusedKey, saysKey
 	}

@@ -173,6 +173,8 @@ const (
 	// Newcomer is for how long a process does not say that it has seen Redis. Others that know more of it look first,
 	// and may find that it is a copy.
 	Newcomer = 30 * time.Second
+	// LimitsAgain is how often each worker says by which limits it sends.
+	LimitsAgain = time.Minute
 	// SweepInterval is how often each worker looks for running campaigns without a driver.
 	SweepInterval = 4 * time.Second
 

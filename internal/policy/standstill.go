@@ -35,6 +35,17 @@ func (s Standstill) Reason() string {
 	return reason
 }
 
+// Says tells what is wrong, without whom it concerns.
+func (s Standstill) Says() string {
+	if strings.HasPrefix(s.Why, unreachable) {
+		return "Clerk cannot be reached (is CLERK_API_URL right, and may the worker's machine connect to it?)"
+	}
+	return "Clerk serves nobody: " + s.Why
+}
+
+// unreachable is clerkclient.CodeDial, but programs that use only the policy need no Clerk SDK.
+const unreachable = "dial"
+
 // String says it in a few words.
 func (s Standstill) String() string { return s.Calls + ": " + s.Why }
 

@@ -69,10 +69,15 @@ func OpenRedis(url, caFile string) (redis.UniversalClient, error) {
 	return t.client(), nil
 }
 
+// NoDatabase tells whether Redis has no database of the number that the URL ends with.
+func NoDatabase(err error) bool { return redis.HasErrorPrefix(err, "DB index is out of range") }
+
 // Odd says what is odd about how a connection to Redis ended, and what a person should ask. It is empty for an error
 // that says it by itself.
 func Odd(err error) (fault, ask string) {
 	switch {
+	case NoDatabase(err):
+		return "Redis has no database of this number", "which does REDIS_URL end with?"
 	case errors.Is(err, io.EOF):
 		return "Redis closes the connection without an answer",
 			"has a proxy no Redis behind it, or does it not know HELLO, or does the server want TLS (rediss://)?"

@@ -21,6 +21,9 @@ var ErrLogin = errors.New("redis refuses the user or the password")
 var ErrCommands = errors.New(
 	"what answers is not Redis 6.2 or newer, or a proxy before it does not pass on every command")
 
+// ErrDatabase means that Redis has no database of the number that is asked for.
+var ErrDatabase = errors.New("redis has no database of the number at its end")
+
 // isSetting tells an error of a setting, which no waiting mends.
 func isSetting(err error) bool {
 	_, ok := errors.AsType[*settings.Error](err)
@@ -37,6 +40,8 @@ func (w *Worker) bind(ctx context.Context, kind string) error {
 			return err
 		case settings.RefusedLogin(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrLogin, err)
+		case settings.NoDatabase(err):
+			return fmt.Errorf("REDIS_URL: %w: %w", ErrDatabase, err)
 		case store.Lacks(err):
 			return fmt.Errorf("REDIS_URL: %w: %w", ErrCommands, err)
 		case ctx.Err() != nil:
@@ -102,10 +107,7 @@ func (w *Worker) claimNamespace(ctx context.Context, kind string) error {
 	if err := store.NewTombstones(w.Redis, w.Namespace).Prepare(ctx); err != nil {
 		return err
 	}
-	if err := w.caller.Limiter.Announce(ctx); err != nil {
-		return err
-	}
-	if err := w.Policy.Announce(ctx, w.Redis, w.Namespace); err != nil {
+	if err := w.announceLimits(ctx); err != nil {
 		return err
 	}
 	if w.Embedded {

@@ -30,7 +30,12 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 // startingAt is a worker that has not been run yet.
 func startingAt(t *testing.T, addr string, log io.Writer) *Worker {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+	return starting(t, &redis.Options{Addr: addr, MaxRetries: -1}, log)
+}
+
+func starting(t *testing.T, at *redis.Options, log io.Writer) *Worker {
+	t.Helper()
+	rdb := redis.NewClient(at)
 	t.Cleanup(func() { _ = rdb.Close() })
 	w, err := New(Config{
 		Redis: rdb, RedisOnce: rdb, Namespace: "test",
@@ -130,6 +135,15 @@ func TestWhoDoesNotKnowACommandIsRefused(t *testing.T) {
 		if !errors.Is(err, ErrCommands) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("not %s: %v", c.says, err)
 		}
+	}
+}
+
+// TestADatabaseThatIsNotThereIsTold: no waiting makes one.
+func TestADatabaseThatIsNotThereIsTold(t *testing.T) {
+	t.Parallel()
+	at := &redis.Options{Addr: testkit.RunRedis(t).Addr, DB: 99}
+	if err := starting(t, at, io.Discard).Run(t.Context(), "test"); !errors.Is(err, ErrDatabase) {
+		t.Errorf("not told: %v", err)
 	}
 }
 
