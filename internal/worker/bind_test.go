@@ -30,10 +30,10 @@ func starting(t *testing.T, log io.Writer) (*Worker, *miniredis.Miniredis) {
 // startingAt is a worker that has not been run yet.
 func startingAt(t *testing.T, addr string, log io.Writer) *Worker {
 	t.Helper()
-	return starting(t, &redis.Options{Addr: addr, MaxRetries: -1}, log)
+	return startingOn(t, &redis.Options{Addr: addr, MaxRetries: -1}, log)
 }
 
-func starting(t *testing.T, at *redis.Options, log io.Writer) *Worker {
+func startingOn(t *testing.T, at *redis.Options, log io.Writer) *Worker {
 	t.Helper()
 	rdb := redis.NewClient(at)
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -142,7 +142,7 @@ func TestWhoDoesNotKnowACommandIsRefused(t *testing.T) {
 func TestADatabaseThatIsNotThereIsTold(t *testing.T) {
 	t.Parallel()
 	at := &redis.Options{Addr: testkit.RunRedis(t).Addr, DB: 99}
-	if err := starting(t, at, io.Discard).Run(t.Context(), "test"); !errors.Is(err, ErrDatabase) {
+	if err := startingOn(t, at, io.Discard).Run(t.Context(), "test"); !errors.Is(err, ErrDatabase) {
 		t.Errorf("not told: %v", err)
 	}
 }
