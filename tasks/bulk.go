@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"example.com/usher/internal/store/ledger"
 	"example.com/usher/internal/store/queues"
@@ -88,7 +89,7 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 		}
 		return Task{}, err
 	}
-	driver, err := EnqueueDriver(ctx, c.asynq, queue, upload.Campaign)
+	driver, err := EnqueueDriver(ctx, c.rdb, c.asynq, queue, upload.Campaign)
 	if err == nil && own != "" {
 		err = c.ledgers.NoteID(ctx, name, own)
 	}
@@ -110,7 +111,9 @@ func (c *Client) BulkInvite(ctx context.Context, request BulkRequest, opts ...Op
 
 // EnqueueDriver enqueues the task that drives a campaign in its generation, unless the campaign is over, and gives the
 // task's id. Repeating it adds nothing.
-func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c ledger.Campaign) (string, error) {
+func EnqueueDriver(
+	ctx context.Context, rdb redis.UniversalClient, client *asynq.Client, queue string, c ledger.Campaign,
+) (string, error) {
 	id := ledger.TaskID(c.Name, c.Generation)
 	if CampaignState(c.State).Over() {
 		return id, nil
@@ -120,7 +123,7 @@ func EnqueueDriver(ctx context.Context, client *asynq.Client, queue string, c le
 		return "", fmt.Errorf("encoding a payload: %w", err)
 	}
 	task := asynq.NewTaskWithHeaders(TypeBulkInvite, data, enqueuedNow())
-	_, err = queues.Enqueue(ctx, client, task, queue, id, c.ScheduledAt)
+	_, err = queues.Enqueue(ctx, rdb, client, task, queue, id, c.ScheduledAt)
 	return id, err
 }
 

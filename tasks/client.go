@@ -238,7 +238,7 @@ func (c *Client) enqueue(
 		// nothing.
 	}
 	task := asynq.NewTaskWithHeaders(kind, data, enqueuedNow())
-	fresh, err := queues.Enqueue(ctx, c.asynq, task, queue, id, options.At)
+	fresh, err := queues.Enqueue(ctx, c.rdb, c.asynq, task, queue, id, options.At)
 	if err != nil {
 		return Task{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -148,5 +149,29 @@ func TestARedisThatIsFullIsNotGivenAKeyForNames(t *testing.T) {
 	testkit.NoError(t, rdb.ConfigSet(ctx, "maxmemory", "0").Err())
 	if task, err := client.BulkInvite(ctx, unnamed()); err != nil || task.Bulk.Added != 1 {
 		t.Errorf("when there is room: %+v, %v", task.Bulk, err)
+	}
+}
+
+// TestWhatIsForLaterIsEnqueuedByARepetition: Redis refused the last step of enqueuing it, and the repetition, or a
+// worker that finishes an upload, finds its id taken.
+func TestWhatIsForLaterIsEnqueuedByARepetition(t *testing.T) {
+	t.Parallel()
+	ctx, rdb := t.Context(), testkit.Client(t, testkit.RunRedis(t).Addr)
+	testkit.NoError(t, rdb.Do(ctx, "ACL", "SETUSER", "small", "on", ">x", "~*", "&*", "+@all", "-zadd").Err())
+	small := redis.NewClient(&redis.Options{Addr: rdb.Options().Addr, Username: "small", Password: "x"})
+	t.Cleanup(func() { _ = small.Close() })
+	later := []tasks.Option{tasks.ID("mine"), tasks.At(time.Now().Add(time.Hour))}
+	ada := tasks.Recipient{EmailAddress: "ada@example.com"}
+	if _, err := producer(t, small, "test").Invite(ctx, ada, later...); err == nil {
+		t.Fatal("it was scheduled")
+	}
+	for range 2 {
+		task, err := producer(t, rdb, "test").Invite(ctx, ada, later...)
+		if task.State != tasks.StateScheduled || err != nil && !errors.Is(err, tasks.ErrExists) {
+			t.Errorf("repeated: %+v, %v", task, err)
+		}
+		if n := rdb.ZCard(ctx, "asynq:{test:interactive}:scheduled").Val(); n != 1 {
+			t.Errorf("%d tasks are scheduled", n)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -29,6 +30,16 @@ func TestTheLatestAreReadOrTheListIsSaidToSlide(t *testing.T) {
 		"many rows come":      {pages: 6, change: func(c *listtest.Moving) { c.At(2, func() { c.Add(700, 10) }) }},
 		"few slide": {pages: 5,
 			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1980, 1990) }) }},
+		"bulks in no order that slide": {pages: 5, change: func(c *listtest.Moving) {
+			c.Add(5, 10) // so that a bulk is on two pages
+			c.Unstable = true
+			c.At(2, func() { c.Set("revoked", 1970, 1988) })
+		}},
+		"all of one time": {pages: 5, change: func(c *listtest.Moving) {
+			c.Rows = nil
+			c.Add(2000, 2000)
+		}},
+		"more are counted than shown": {pages: 5, slid: true, change: func(c *listtest.Moving) { c.Lie = 1 }},
 		"many slide": {pages: 2, slid: true,
 			change: func(c *listtest.Moving) { c.At(2, func() { c.Set("revoked", 1900, 1930) }) }},
 		"nothing is left": {pages: 2, slid: true,
@@ -75,5 +86,21 @@ func TestAnEmptyListHasNoLatest(t *testing.T) {
 	want := clerkclient.ListQuery{Limit: policy.ListPage, Status: "revoked", Query: "ada", OrderBy: "-created_at"}
 	if len(c.Calls) != 1 || c.Calls[0] != want {
 		t.Errorf("%+v", c.Calls)
+	}
+}
+
+// TestAListInAnotherOrderProvesNothing: its last row says nothing about when those behind it were created.
+func TestAListInAnotherOrderProvesNothing(t *testing.T) {
+	t.Parallel()
+	c := &listtest.Moving{}
+	c.Add(2000, 10)
+	oldestFirst := func(ctx context.Context, q clerkclient.ListQuery) (clerkclient.Page, error) {
+		q.OrderBy = "+created_at"
+		return c.Ask(ctx, q)
+	}
+	for _, err := range latest(t.Context(), oldestFirst, "", "", time.Time{}) {
+		if !errors.Is(err, errSlid) {
+			t.Errorf("it was believed: %v", err)
+		}
 	}
 }

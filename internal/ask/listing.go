@@ -175,31 +175,62 @@ func (p *place) advance(rows []clerkclient.Invitation) {
 }
 
 // latest reads the rows of a list that were created since an instant, page by page, the newest first; older ones come
-// with them, and rows come again where pages overlap. A page follows the one before if it has the last row of that, or
-// begins with a newer one: whatever lies between is then in the page, however many rows have come or left. It does not
-// go back: if a page does not follow, rows may have been missed, and it ends with errSlid. It also ends with an error
-// of page.
+// with them, and rows come again where pages overlap. A page follows the one before if it begins with a row that is
+// newer than the last of that: whatever lies between is then in the page, however many rows have come or left, and in
+// whatever order those of one time come. Only where so many rows have one time that such a page would not lead on is
+// their order trusted: then the last row has to come again.
+//
+// It does not go back: if a page does not follow, rows may have been missed, and it ends with errSlid. So it does if
+// the list is not in this order, or ends before Clerk's count. It also ends with an error of page.
 func latest(
 	ctx context.Context, page PageFunc, status, query string, since time.Time,
 ) iter.Seq2[[]clerkclient.Invitation, error] {
 	return func(yield func([]clerkclient.Invitation, error) bool) {
 		q := clerkclient.ListQuery{Limit: policy.ListPage, Status: status, Query: query, OrderBy: "-created_at"}
-		for last := (clerkclient.Invitation{}); ; q.Offset += policy.ListPage - policy.ListOverlap {
+		var before newest
+		for {
 			p, err := page(ctx, q)
-			rows := p.Invitations
-			isLast := func(inv clerkclient.Invitation) bool { return inv.ID == last.ID }
-			follows := q.Offset == 0 || slices.ContainsFunc(rows, isLast) ||
-				len(rows) > 0 && rows[0].CreatedAt.After(last.CreatedAt)
-			if err == nil && !follows {
+			rows, ends := p.Invitations, len(p.Invitations) < policy.ListPage
+			short := ends && query == "" && q.Offset+len(rows) < p.TotalCount
+			if err == nil && (short || q.Offset > 0 && !before.precedes(rows) || !isNewestFirst(rows)) {
 				err = errSlid
 			}
-			if len(rows) == 0 && err == nil || !yield(rows, err) || len(rows) < policy.ListPage {
+			if len(rows) == 0 && err == nil || !yield(rows, err) || ends || err != nil {
 				return
 			}
-			last = rows[len(rows)-1]
-			if err != nil || last.CreatedAt.Before(since) {
+			var turn int
+			if before, turn = endOf(rows); before.last.CreatedAt.Before(since) {
 				return
 			}
+			q.Offset += turn - policy.ListOverlap
 		}
 	}
+}
+
+// newest is how far a list was read, the newest first.
+type newest struct {
+	last clerkclient.Invitation
+	tied bool // so many rows have the time of the last one that their order has to be trusted
+}
+
+// endOf gives how far a page leads, and behind which of its rows the next one begins, but for the overlap.
+func endOf(rows []clerkclient.Invitation) (end newest, turn int) {
+	end.last = rows[len(rows)-1]
+	turn = slices.IndexFunc(rows, func(inv clerkclient.Invitation) bool {
+		return inv.CreatedAt.Equal(end.last.CreatedAt)
+	})
+	if turn < policy.ListPage/4 {
+		end.tied, turn = true, len(rows)
+	}
+	return end, turn
+}
+
+// precedes tells whether a page follows.
+func (n newest) precedes(rows []clerkclient.Invitation) bool {
+	isLast := func(inv clerkclient.Invitation) bool { return inv.ID == n.last.ID }
+	return len(rows) > 0 && rows[0].CreatedAt.After(n.last.CreatedAt) || n.tied && slices.ContainsFunc(rows, isLast)
+}
+
+func isNewestFirst(rows []clerkclient.Invitation) bool {
+	return slices.IsSortedFunc(rows, func(a, b clerkclient.Invitation) int { return b.CreatedAt.Compare(a.CreatedAt) })
 }

@@ -186,7 +186,8 @@ type Decision struct {
 	InvitationID string
 	// Cause says why the recipient is Dead or Skipped.
 	Cause *Failure
-	// Revoked are the invitations that stood in the way and are gone. None of the recipient's calls created them.
+	// Revoked are the invitations that stood in the way and are gone, or may be. None of the recipient's calls created
+	// them.
 	Revoked []string
 }
 

@@ -107,10 +107,12 @@ func noCampaign(err error) error {
 // uploadPoll is the longest time between two looks at a campaign that takes in an upload.
 const uploadPoll = 500 * time.Millisecond
 
-// run returns when the campaign is over, or the context ends; none of its recipients is in a call or a question then.
-// It gives the last look.
+// run returns when the campaign is over or has another driver, or the context ends; none of its recipients is in a call
+// or a question of this driver then. It gives the last look.
 func (d *driver) run(ctx context.Context) (last ledger.Progress, err error) {
 	defer d.asking.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a question may last for minutes
 	feed := d.h.dispatcher.Open(d.campaign, func(delivery *dispatch.Delivery) {
 		d.guard(func() { d.finish(delivery) })
 	})

@@ -226,7 +226,8 @@ func (i *inviteRun) carryOut(ctx context.Context, d fate.Decision) error {
 	}
 	before := i.known.State
 	i.known.State = d.State
-	if d.Next.Ends() || d.Intent != fate.IntentUnchanged || !reflect.DeepEqual(before, d.State) {
+	changes := d.Intent != fate.IntentUnchanged || len(d.Revoked) > 0 || !reflect.DeepEqual(before, d.State)
+	if d.Next.Ends() || changes {
 		if err := i.write(d); err != nil {
 			return err
 		}

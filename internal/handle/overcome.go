@@ -13,8 +13,8 @@ import (
 	"example.com/usher/internal/store/ledger"
 )
 
-// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created. The recipient's intent is open meanwhile, so nobody else calls for the address.
-// All of it may be repeated.
+// overcome deals with an invitation that stands in the way of a recipient and that none of its calls created. The
+// recipient's intent is open meanwhile, so nobody else calls for the address. All of it may be repeated.
 func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
 	if d, held := h.held(ctx, s); held {
 		return d
@@ -45,7 +45,8 @@ func (h *Handler) overcome(ctx context.Context, s subject) fate.Decision {
 	return h.revokeInTheWay(ctx, s, ids)
 }
 
-// revokeInTheWay revokes the invitations that stand in a recipient's way.
+// revokeInTheWay revokes the invitations that stand in a recipient's way. If it breaks off, it says which are gone: no
+// later question may take one of these for the recipient's.
 func (h *Handler) revokeInTheWay(ctx context.Context, s subject, ids []string) fate.Decision {
 	backoff := h.policy.Backoff(s.known.Unanswered + 1)
 	for i, id := range ids {
@@ -59,17 +60,22 @@ func (h *Handler) revokeInTheWay(ctx context.Context, s subject, ids []string) f
 			return err
 		})
 		refusal, answered := errors.AsType[*clerkclient.Error](err)
+		gone := ids[:i]
 		switch {
 		case held:
-			d.Revoked = ids[:i]
-			return d
-		case isGone(err): // it was deleted a moment ago
+		case err == nil, isGone(err): // it was deleted a moment ago
+			continue
 		case answered && refusal.Outcome == clerkclient.Rejected: // it was accepted a moment ago, say
 			failure := call.FailureOf(refusal)
-			return s.known.AfterOvercoming(fate.Way{Refusal: &failure}, nil, backoff)
-		case err != nil:
-			return s.known.AfterOvercoming(fate.Way{}, err, backoff)
+			d = s.known.AfterOvercoming(fate.Way{Refusal: &failure}, nil, backoff)
+		default:
+			if answered && refusal.Sent { // it may have worked
+				gone = ids[:i+1]
+			}
+			d = s.known.AfterOvercoming(fate.Way{}, err, backoff)
 		}
+		d.Revoked = gone
+		return d
 	}
 	return s.known.AfterOvercoming(fate.Way{Revoked: ids}, nil, backoff)
 }

@@ -142,3 +142,42 @@ func TestDuplicatesKeepNobodyWaiting(t *testing.T) {
 	testkit.NoError(t, err)
 	testkit.Eventually(t, "all are sent", sent(3))
 }
+
+// silentClerk never answers a question.
+type silentClerk struct {
+	fakeClerk
+	asked chan struct{}
+}
+
+func (s *silentClerk) List(
+	ctx context.Context, _ clerkclient.ListQuery,
+) (page clerkclient.Page, _ clerkclient.Answer, _ error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return page, clerkclient.Answer{}, ctx.Err()
+}
+
+// TestADriverThatWasReplacedAsksNoMore: its successor asks about the same recipients.
+func TestADriverThatWasReplacedAsksNoMore(t *testing.T) {
+	t.Parallel()
+	clerk := &silentClerk{asked: make(chan struct{}, 1)}
+	b := setup(t, clerk, func(p *policy.Policy) { p.Timeout = time.Hour })
+	ledgers, ctx := ledger.New(b.rdb, "test"), t.Context()
+	data, err := json.Marshal(tasks.Recipient{EmailAddress: "ada@example.com"})
+	testkit.NoError(t, err)
+	_, err = ledgers.Add(ctx, "c", time.Time{}, []ledger.Recipient{{Folded: "ada@example.com", Data: data}})
+	testkit.NoError(t, err)
+	_, err = ledgers.TakeForCall(ctx, "c", 1, time.Millisecond, 0, ledger.Waiting)
+	testkit.NoError(t, err)
+	meta := "test:{once}:c:c:meta"
+	testkit.NoError(t, b.rdb.HSet(ctx, meta, "lease_until", 0).Err())
+	<-clerk.asked
+	testkit.NoError(t, b.rdb.HIncrBy(ctx, meta, "generation", 1).Err())
+	testkit.Eventually(t, "its task has ended", func() bool {
+		return strings.Contains(b.log.String(), "another task drives the campaign") &&
+			b.rdb.LLen(ctx, "asynq:{test:campaign}:active").Val() == 0
+	})
+}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"testing"
@@ -69,5 +70,77 @@ func TestACampaignThatIsPausedWhileClerkIsAskedRevokesNothing(t *testing.T) {
 	}
 	if made := sandbox.Ledger(); len(made) != 1 {
 		t.Errorf("made: %+v", made)
+	}
+}
+
+// revoking is a Clerk that does something behind its first revocation, and may lose the answer.
+type revoking struct {
+	*clerkclient.Client
+	first func() error
+}
+
+func (r revoking) Revoke(ctx context.Context, id string) (clerkclient.Invitation, clerkclient.Answer, error) {
+	inv, answer, err := r.Client.Revoke(ctx, id)
+	return inv, answer, cmp.Or(r.first(), err)
+}
+
+// TestWhatWasRevokedIsNobodysInvitation: a later question finds it, and may not take it for the recipient's, although
+// the revocations were broken off.
+func TestWhatWasRevokedIsNobodysInvitation(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		pending int
+		first   func(b bundle) error
+	}{
+		"paused": {2, func(b bundle) error {
+			_, err := b.client.Pause(context.Background(), "spring")
+			return err
+		}},
+		"lost": {1, func(bundle) error {
+			return &clerkclient.Error{Outcome: clerkclient.Transient, Status: 502, Sent: true}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox, url := clerktest.NewServer(t, clerktest.Config{})
+			clerk, err := clerkclient.New(clerkclient.Config{Key: "sk_test_x", BaseURL: url})
+			testkit.NoError(t, err)
+			t.Cleanup(clerk.Close)
+			for range test.pending {
+				sandbox.AddInvitation("ada@example.com")
+			}
+			var b bundle
+			var once sync.Once
+			ready := make(chan struct{})
+			b = setup(t, revoking{clerk, func() (err error) {
+				<-ready
+				once.Do(func() { err = test.first(b) })
+				return err
+			}}, func(*policy.Policy) {})
+			close(ready)
+			_, err = b.client.BulkInvite(t.Context(), tasks.BulkRequest{Campaign: "spring", Recipients: []tasks.Recipient{
+				{EmailAddress: "ada@example.com", OnDuplicate: tasks.ResendDuplicate},
+			}})
+			testkit.NoError(t, err)
+			keys, id := store.Keys("test"), store.IDOf("ada@example.com")
+			testkit.Eventually(t, "the recipient waits or was sent", func() bool {
+				c, err := b.client.Campaign(t.Context(), "spring")
+				later := b.rdb.ZCard(t.Context(), keys.Ledger("spring", "later")).Val()
+				return err == nil && (c.Sent == 1 || c.State == tasks.CampaignPaused && later == 1)
+			})
+			revoked := 0
+			for _, inv := range sandbox.Invitations() {
+				if inv.Status != "revoked" {
+					continue
+				}
+				revoked++
+				if !b.rdb.HExists(t.Context(), keys.Intents(string(id[:])), "="+inv.ID).Val() {
+					t.Errorf("%s may be taken for the recipient's", inv.ID)
+				}
+			}
+			if revoked != 1 {
+				t.Errorf("%d were revoked", revoked)
+			}
+		})
 	}
 }

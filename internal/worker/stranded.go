@@ -91,7 +91,7 @@ for _, key in ipairs(found[2]) do
     later[#later + 1] = id
   elseif (state == 'active' or state == 'pending' and not behind(since)) and not listed(id) then
     redis.call('ZREM', lease, id)
-    redis.call('HSET', key, 'state', 'pending', 'pending_since', string.format('%.0f', now * 1000000000))
+    redis.call('HSET', key, 'state', 'pending') -- since when it waits stays: while it is the next one, none is searched
     redis.call('RPUSH', pending, id)
     again = again + 1
   end

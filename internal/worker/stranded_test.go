@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +135,25 @@ func TestATaskWhoseEnqueuingBrokeOffIsPending(t *testing.T) {
 	b.want(mended{dropped: 1})
 	testkit.NoError(t, enqueue(b.rdb, "half later", later)) // its id is free
 	b.want(mended{})
+}
+
+// TestATaskThatWasPutBackHasNoneSearched: it is the next one, and has waited for longer than all the others.
+func TestATaskThatWasPutBackHasNoneSearched(t *testing.T) {
+	t.Parallel()
+	b := setupStranded(t)
+	client := asynq.NewClientFromRedisClient(b.rdb)
+	for i := range 200 {
+		info, err := client.Enqueue(asynq.NewTask("invite", nil), asynq.Queue(b.queue))
+		testkit.NoError(t, err)
+		testkit.NoError(t, b.rdb.HSet(t.Context(), b.at("t:"+info.ID), "pending_since", i+2).Err())
+	}
+	testkit.NoError(t, b.rdb.HSet(t.Context(), b.at("t:half"), "state", "pending", "pending_since", 1).Err())
+	b.want(mended{pending: 1})
+	testkit.NoError(t, b.rdb.ConfigResetStat(t.Context()).Err())
+	b.want(mended{})
+	if stats := b.rdb.Info(t.Context(), "commandstats").Val(); strings.Contains(stats, "cmdstat_lpos:") {
+		t.Errorf("lists were searched: %s", stats)
+	}
 }
 
 func TestAnIDWithoutATaskIsDropped(t *testing.T) {

@@ -34,7 +34,7 @@ func (w *Worker) driveOrphans(ctx context.Context, client *asynq.Client, ledgers
 	orphans, err := ledgers.Sweep(ctx)
 	for _, orphan := range orphans {
 		campaign := ledger.Campaign{Name: orphan.Name, Generation: orphan.Generation}
-		id, driveErr := tasks.EnqueueDriver(ctx, client, queues.Name(w.Namespace, queues.Campaign), campaign)
+		id, driveErr := tasks.EnqueueDriver(ctx, w.Redis, client, queues.Name(w.Namespace, queues.Campaign), campaign)
 		w.Log.Info().Str("id", id).Str("campaign", orphan.Name).Msg("campaign had no driver and is given one")
 		err = errors.Join(err, driveErr)
 	}
@@ -47,7 +47,7 @@ func (w *Worker) finishUploads(ctx context.Context, client *asynq.Client, ledger
 	for _, name := range names {
 		campaign, moveErr := ledgers.Move(ctx, name)
 		if moveErr == nil && campaign.Uploads == 0 {
-			_, moveErr = tasks.EnqueueDriver(ctx, client, queues.Name(w.Namespace, queues.Campaign), campaign)
+			_, moveErr = tasks.EnqueueDriver(ctx, w.Redis, client, queues.Name(w.Namespace, queues.Campaign), campaign)
 		}
 		if moveErr == nil {
 			moveErr = ledgers.Moved(ctx, campaign)

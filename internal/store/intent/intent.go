@@ -98,8 +98,8 @@ func Over(stored string, before time.Time) bool {
 //	  the instant at which asking again makes sense; or 'unsure'. An owner is also unsure if Redis may have lost its
 //	  memory after the owner was born (enqueued) and has known no call of the owner's since: a record may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
-//	  was found is used, or may be the one of another owner whose intent is open. With absent, id may be a list, with
-//	  commas, of invitations that no call of the owner's has made. Unchanged without a token asks for no intent
+//	  was found is used, or may be the one of another owner whose intent is open. With absent and unchanged, id may be a
+//	  list, with commas, of invitations that no call of the owner's has made. Unchanged without a token asks for no intent
 //	settles(key, owner, token, end, id): whether settle would do it; it writes nothing. Both take what all gives as a
 //	  sixth argument where it is known
 //	close(key, owner, id): settles the intent of an owner whose end is written already, with its invitation, if any
@@ -215,7 +215,9 @@ function intent.settle(key, owner, token, ending, id, all)
     intent.close(key, owner, '', all)
   elseif ending == 'made' or ending == 'found' then
     intent.close(key, owner, id, all)
-  elseif ending ~= 'unchanged' then
+  elseif ending == 'unchanged' then
+    intent.use(key, id)
+  else
     local becomes = ending == 'unknown' and 'u' or 'p'
     -- It is a already if a script has settled it that was broken off then.
     if ending == 'provisional' or ending == 'released' and (state == 'k' or state == 'a') then becomes = 'a' end

@@ -102,12 +102,39 @@ func WholeSecond(at time.Time) time.Time {
 	return at
 }
 
+// strandedScript drops a task that is marked scheduled and stands in no list: Redis refused a step of its enqueuing.
+//
+// KEYS[1] -> asynq:{QUEUE}:t:ID
+// KEYS[2] -> asynq:{QUEUE}:scheduled
+// --
+// ARGV[1] -> ID
+// --
+// Returns 1 if it did, or else 0.
+var strandedScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 'state') ~= 'scheduled' or redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+return redis.call('DEL', KEYS[1])
+`)
+
 // Enqueue enqueues a task under its id and tells whether it was not there yet. That it was may also be the echo of an
-// enqueue whose reply was lost.
+// enqueue whose reply was lost. One for later whose enqueuing broke off is no task: it takes its place.
 func Enqueue(
-	ctx context.Context, client *asynq.Client, task *asynq.Task, queue, id string, at time.Time,
+	ctx context.Context, rdb redis.UniversalClient, client *asynq.Client, task *asynq.Task, queue, id string,
+	at time.Time,
 ) (fresh bool, err error) {
 	_, err = client.EnqueueContext(ctx, task, TaskOptions(queue, id, at)...)
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		if at.IsZero() {
+			return false, nil
+		}
+		keys := []string{Key(queue, "t:"+id), Key(queue, "scheduled")}
+		var stranded bool
+		if stranded, err = strandedScript.Run(ctx, rdb, keys, id).Bool(); err == nil && !stranded {
+			return false, nil
+		}
+		if err == nil {
+			_, err = client.EnqueueContext(ctx, task, TaskOptions(queue, id, at)...)
+		}
+	}
 	switch {
 	case errors.Is(err, asynq.ErrTaskIDConflict):
 		return false, nil

@@ -228,7 +228,7 @@ func (r *Retrier) enqueue(ctx context.Context, tries []*attempt) {
 		all.Go(func() {
 			for i := first; i < len(tries); i += enqueuers {
 				t := tries[i]
-				_, t.Err = queues.Enqueue(ctx, r.asynq, t.task, t.queue, t.Letter.Next, time.Time{})
+				_, t.Err = queues.Enqueue(ctx, r.db, r.asynq, t.task, t.queue, t.Letter.Next, time.Time{})
 			}
 		})
 	}
@@ -295,7 +295,7 @@ func (r *Retrier) revive(ctx context.Context, tries []*attempt) {
 		carrier := ""
 		campaign, err := r.ledgers.Get(ctx, name)
 		if err == nil { // finished: they were revived before, and have their outcome
-			carrier, err = tasks.EnqueueDriver(ctx, r.asynq, r.queue, campaign)
+			carrier, err = tasks.EnqueueDriver(ctx, r.db, r.asynq, r.queue, campaign)
 		}
 		for _, t := range tries {
 			t.Carrier, t.Err = carrier, err
