@@ -113,6 +113,7 @@ func runWorker(ctx context.Context, t *testing.T, rdb redis.UniversalClient, key
 	testkit.NoError(t, err)
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
+	go health.Watch(ctx, rdb, "usher") // or else one that takes long to start would not be ready any more
 	waiting.Go(func() {
 		for health.NotReady() != "" && policy.Sleep(ctx, time.Millisecond) == nil {
 		}
