@@ -20,11 +20,11 @@ import (
 //     it. If not, the recoverer puts the task back.
 //   - A task that is marked active and stands in no list is pending again. asynq leaves it behind when it ends a task
 //     whose lease is missing, and its id would stay taken.
-//   - A task that is marked pending and stands in no list is put there: Redis refused a step of its enqueuing. To search
-//     the list for each that waits would stop Redis for too long, so it is looked for once it waits for longer than the
-//     next one.
-//   - A task that is marked scheduled and stands in no list is dropped: nobody knows any more for when, and its producer
-//     was told that it could not be enqueued. Its id is free then.
+//   - A task that is marked pending and stands in no list is put there: Redis refused a step of its enqueuing. To
+//     search the list for each that waits would stop Redis for too long, so it is looked for once it waits for longer
+//     than the next one.
+//   - A task that is marked scheduled and stands in no list is dropped: nobody knows any more for when, and its
+//     producer was told that it could not be enqueued. Its id is free then.
 //   - An id without a task is dropped.
 //
 // KEYS[1] -> asynq:{QUEUE}:active

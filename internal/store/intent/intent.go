@@ -99,7 +99,8 @@ func Over(stored string, before time.Time) bool {
 //	  memory after the owner was born (enqueued) and has known no call of the owner's since: a record may be lost
 //	settle(key, owner, token, end, id): whether it was settled: not if the token is another's, or the invitation that
 //	  was found is used, or may be the one of another owner whose intent is open. With absent and unchanged, id may be a
-//	  list, with commas, of invitations that no call of the owner's has made. Unchanged without a token asks for no intent
+//	  list, with commas, of invitations that no call of the owner's has made. Unchanged without a token asks for no
+//	  intent
 //	settles(key, owner, token, end, id): whether settle would do it; it writes nothing. Both take what all gives as a
 //	  sixth argument where it is known
 //	close(key, owner, id): settles the intent of an owner whose end is written already, with its invitation, if any
@@ -113,8 +114,8 @@ func Over(stored string, before time.Time) bool {
 //	standing(key, owner): as Parse reads it
 //
 // A field's value is state|token|till|since; the states are c (claimed: a call may be under way until till), u
-// (unknown), a (provisionally over: nobody shows that it made anything, so its owner may call again, and nobody else), k
-// (claimed from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's
+// (unknown), a (provisionally over: nobody shows that it made anything, so its owner may call again, and nobody else),
+// k (claimed from a), p (known to have made nothing so far) and r (to be asked about, in nobody's way: a dead letter's
 // that is retried, or one of whose calls Redis may have lost the record). If a record may be lost, the token begins
 // with lost-, and till is when that was. That of an intent which was reopened ends with reopened.
 const Lua = `
