@@ -127,7 +127,7 @@ func (g *gallery) furnish() (letter string) {
 		ID: "no-code", TaskID: "no-code", Type: tasks.TypeInvite, Queue: "usher:interactive", Attempts: 1,
 		EmailAddress: "eve@example.com", Payload: []byte(`{"v":1,"email_address":"eve@example.com"}`),
 		FailedAt: time.Date(2026, 11, 1, 9, 0, 0, 0, time.UTC),
-		Failure:  fate.Failure{Reason: fate.Rejected, HTTPStatus: 422, Message: strings.Repeat("It is refused. ", 20)},
+		Failure:  fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 422, Message: strings.Repeat("It is refused. ", 20)},
 	}))
 	dead := "email_address\nuser0@example.com\n" + longAddress + "\n"
 	g.enqueue("bulk-invite", g.write("dead.csv", dead), "--campaign", longDead, "--wait")
