@@ -103,9 +103,16 @@ func (r *refusals) name(ctx context.Context, db store.DB) {
 	if lasting == nil {
 		return
 	}
-	named := store.NameRights(ctx, db, lasting)
-	_, missing := errors.AsType[*store.RightsError](named)
-	back := store.NoRight(lasting) && !missing && store.CheckRights(ctx, db) == nil
+	named, back := lasting, false
+	if store.NoRight(lasting) {
+		rights := store.CheckRights(ctx, db) // what Redis has said then may name a right that it has given since
+		back = rights == nil
+		if _, missing := errors.AsType[*store.RightsError](rights); missing {
+			named = rights
+		} else {
+			named = store.NameRights(ctx, db, lasting)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.named = named; back {
