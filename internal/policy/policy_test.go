@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +110,19 @@ func TestALookUpIsOneCallForUsers(t *testing.T) {
 	t.Parallel()
 	if LookupSize != clerkclient.MaxUserAddresses {
 		t.Errorf("%d are looked up together, and one call takes %d", LookupSize, clerkclient.MaxUserAddresses)
+	}
+}
+
+// TestAClerkThatIsNotReachedIsToldFromOneThatServesNobody by its code, which this package writes again.
+func TestAClerkThatIsNotReachedIsToldFromOneThatServesNobody(t *testing.T) {
+	t.Parallel()
+	for why, want := range map[string]string{
+		clerkclient.CodeDial:                  "Clerk cannot be reached",
+		"503 maintenance_mode (trace id abc)": "Clerk serves nobody: 503 maintenance_mode",
+		"403 authorization_missing_scopes":    "Clerk serves nobody: 403 authorization_missing_scopes",
+	} {
+		if got := (Standstill{Calls: "create", Why: why}).Says(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", why, got, want)
+		}
 	}
 }
