@@ -139,7 +139,7 @@ func refused(status int, code, message string) Finding {
 	}}}
 }
 
-// users asks which recipients belong to users, in one call.
+// users asks which recipients belong to users.
 func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) ([]string, error) {
 	addresses := make([]string, len(recipients))
 	for i, r := range recipients {
@@ -148,20 +148,20 @@ func (q *Questions) users(ctx context.Context, recipients []tasks.Recipient) ([]
 	return q.Users(ctx, addresses)
 }
 
-// Users asks which of some addresses, folded, belong to users, in one call. There may be none, and at most
-// policy.LookupSize.
-func (q *Questions) Users(ctx context.Context, addresses []string) (found []string, err error) {
-	if len(addresses) == 0 {
-		return nil, nil
+// Users asks which of some addresses, folded, belong to users, by as few calls as Clerk takes. There may be none.
+func (q *Questions) Users(ctx context.Context, addresses []string) (users []string, err error) {
+	for some := range slices.Chunk(addresses, policy.LookupSize) {
+		var found []string
+		err := q.put(ctx, func(ctx context.Context) (err error) {
+			found, _, err = q.clerk.UsersByEmail(ctx, some)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		users = append(users, found...)
 	}
-	err = q.put(ctx, func(ctx context.Context) (err error) {
-		found, _, err = q.clerk.UsersByEmail(ctx, addresses)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, nil
+	return users, nil
 }
 
 // pending asks for pending invitations in the way that takes fewer calls: all of them, or those of each address. It

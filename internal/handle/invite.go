@@ -104,7 +104,7 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 		}
 	}
 	found := h.questions.FindLost(ctx, lost)
-	users, err2 := h.users(ctx, admitted)
+	users, err2 := h.questions.Users(ctx, admitted)
 	err = cmp.Or(err, err2)
 	service := h.service(ctx, subjects)
 	decisions := make([]fate.Decision, len(subjects))
@@ -121,18 +121,6 @@ func (h *Handler) askAbout(ctx context.Context, subjects []subject) []fate.Decis
 		decisions[i] = s.known.AfterQuestion(answer.IDs, cmp.Or(err, answer.Err), backoff, h.rules)
 	}
 	return decisions
-}
-
-// users gives those of some addresses, folded, that belong to users.
-func (h *Handler) users(ctx context.Context, addresses []string) (users []string, err error) {
-	for some := range slices.Chunk(addresses, policy.LookupSize) {
-		found, err := h.questions.Users(ctx, some)
-		if err != nil {
-			return nil, err
-		}
-		users = append(users, found...)
-	}
-	return users, nil
 }
 
 // service reads how Clerk has served others. It is nil if nobody is to be judged by that, or Redis cannot answer.
