@@ -25,7 +25,8 @@ func (s *stage) die(id string, body object) {
 	s.t.Helper()
 	ctx, queue := s.t.Context(), queues.Name(tasks.DefaultNamespace, queues.Interactive)
 	failure := fate.Failure{
-		Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_param_format_invalid", Message: "ada@example.com is invalid",
+		Reason: fate.ReasonRejected, HTTPStatus: 422, Code: "form_param_format_invalid",
+		Message: "ada@example.com is invalid",
 	}
 	address := body["email_address"].(string)
 	payload, err := json.Marshal(tasks.NewInvitePayload(tasks.Recipient{EmailAddress: address}, 1))

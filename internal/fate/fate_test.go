@@ -185,7 +185,8 @@ func TestEveryRow(t *testing.T) {
 		{"cancelled, the lost call may still invite", with(justLost, cancelled), question(nil), nil,
 			Decision{Next: Ask, In: 20 * second, Intent: IntentUnchanged}},
 		{"cancelled, Clerk has answered, and may still invite",
-			with(justLost, cancelled, func(k *Known) { k.MayRepeat = true }), question(nil), nil, Decision{Next: Ask, In: 20 * second, Intent: IntentUnchanged}},
+			with(justLost, cancelled, func(k *Known) { k.MayRepeat = true }), question(nil), nil,
+			Decision{Next: Ask, In: 20 * second, Intent: IntentUnchanged}},
 		{"cancelled, at its last attempt", with(noIntent, cancelled, attempts(3, down, down, down)), question(nil), nil,
 			Decision{Next: Cancelled, Intent: IntentUnchanged}},
 

@@ -14,8 +14,8 @@ import (
 // readyTime is how long a server may take to say whether it is ready.
 const readyTime = 3 * time.Second
 
-// AskReady asks a server of ours that listens at an address of this machine whether it is ready, and gives what it says.
-// What names the server in errors, such as "worker".
+// AskReady asks a server of ours that listens at an address of this machine whether it is ready, and gives what it
+// says. What names the server in errors, such as "worker".
 func AskReady(ctx context.Context, what, addr string, https bool) (said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()

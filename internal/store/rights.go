@@ -87,9 +87,9 @@ func NameRights(ctx context.Context, db DB, err error) error {
 	return err
 }
 
-// CheckRights returns an error if Redis refuses a command that scripts need: a [RightsError] if its user has no right to
-// it, and one that [Lacks] tells if Redis does not know it. One that is refused in the middle of a script would leave
-// half of it done: a recipient would be in no list any more.
+// CheckRights returns an error if Redis refuses a command that scripts need: a [RightsError] if its user has no right
+// to it, and one that [Lacks] tells if Redis does not know it. One that is refused in the middle of a script would
+// leave half of it done: a recipient would be in no list any more.
 func CheckRights(ctx context.Context, db DB) error {
 	var args []any
 	for command := range strings.FieldsFuncSeq(rightsProbe, func(r rune) bool { return r == '|' || r == '\n' }) {

@@ -62,7 +62,8 @@ func TestOnlyWhatMayBeChosenIsRead(t *testing.T) {
 			"odd":  {`x","campaign":"spring`, fate.Failure{Reason: fate.ReasonRejected, HTTPStatus: 400, Code: odd}},
 			"bare": {"spring", fate.Failure{Reason: fate.ReasonInvalid}},
 			"misleads": {"", fate.Failure{
-				Reason: fate.ReasonRejected, HTTPStatus: 400, Code: "other", Message: `"failure":{"reason":"invalid","code":"taken"`,
+				Reason: fate.ReasonRejected, HTTPStatus: 400, Code: "other",
+				Message: `"failure":{"reason":"invalid","code":"taken"`,
 			}},
 		} {
 			e := letter(id)

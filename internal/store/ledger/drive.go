@@ -360,10 +360,10 @@ func (p Progress) Settled() int { return p.Sent + p.Dead + p.Skipped }
 // advanceScript is a driver's look at its campaign. A running one that has nothing left is finished: what is uploaded
 // in the same instant either comes before, and is found waiting, or after, and reopens it. The driver's lease is
 // renewed, unless a later generation has taken over. The first time it takes back what its predecessor was asking
-// about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes on asking
-// what became of calls; so does one to which recipients are uploaded, and a cancelled one until nothing is open or
-// unsure. A campaign whose lists are empty although its counts do not add up is not finished: some may have gone astray.
-// Those of a cancelled one do not add up.
+// about, a slice at a time: it is to be run again until it has. A paused campaign keeps its driver, which goes on
+// asking what became of calls; so does one to which recipients are uploaded, and a cancelled one until nothing is open
+// or unsure. A campaign whose lists are empty although its counts do not add up is not finished: some may have gone
+// astray. Those of a cancelled one do not add up.
 //
 // ARGV[5] -> the driver's generation
 // --
