@@ -17,6 +17,8 @@ import (
 // cells. A cell with line breaks may be longer.
 const maxLineBytes = 1 << 20
 
+const notList = "is %s, not a list: %s"
+
 const saveAs = "save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file"
 
 // foreign are kinds of files that people take for a list, by their first bytes.
@@ -24,6 +26,13 @@ var foreign = []struct{ magic, kind string }{
 	{"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old .xls spreadsheet, or one with a password"},
 	{"\x1F\x8B", "compressed with gzip"},
 	{"%PDF-", "a PDF"},
+}
+
+// foreignTexts are such kinds that are text, by what they begin with in lower case.
+var foreignTexts = []struct{ start, kind string }{
+	{"begin:vcard", "a file of vCards"},
+	{"<!doctype html", "a web page"}, {"<html", "a web page"}, {"<table", "a web page"}, // some call theirs .xls
+	{"<?xml", "XML"},
 }
 
 const (
@@ -36,7 +45,7 @@ const (
 func (rd *reader) decode(data []byte) ([]byte, error) {
 	for _, f := range foreign {
 		if bytes.HasPrefix(data, []byte(f.magic)) {
-			return nil, rd.fault(0, "is %s, not text: %s", f.kind, saveAs)
+			return nil, rd.fault(0, notList, f.kind, saveAs)
 		}
 	}
 	text := data
@@ -67,6 +76,12 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
+	}
+	start := strings.ToLower(string(bytes.TrimSpace(text[:min(len(text), 1<<10)])))
+	for _, f := range foreignTexts {
+		if strings.HasPrefix(start, f.start) {
+			return nil, rd.fault(0, notList, f.kind, saveAs)
+		}
 	}
 	if mark := misread(text); mark != "" {
 		return nil, rd.fault(1, "begins with %s: a spreadsheet took UTF-8 for another encoding, so other characters are "+

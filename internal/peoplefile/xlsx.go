@@ -200,8 +200,14 @@ func (b *book) checkKind() error {
 			return errors.New("is an .ods spreadsheet: save it as .xlsx and give that file")
 		}
 	}
-	if b.parts["xl/workbook.bin"] != nil {
-		return errors.New("is an .xlsb spreadsheet: save it as .xlsx and give that file")
+	for _, other := range []struct{ part, kind string }{
+		{"xl/workbook.bin", "an .xlsb spreadsheet"},
+		{"Index/Document.iwa", "a document of Numbers, Pages or Keynote"},
+		{"word/document.xml", "a text document"},
+	} {
+		if b.parts[other.part] != nil {
+			return fmt.Errorf("is %s: save it as .xlsx and give that file", other.kind)
+		}
 	}
 	return nil
 }

@@ -221,6 +221,9 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"ods": {zipOf(t, map[string]string{"mimetype": "application/vnd.oasis.opendocument.spreadsheet"}),
 			"is an .ods spreadsheet: save it as .xlsx"},
 		"xlsb": {zipOf(t, map[string]string{"xl/workbook.bin": ""}), "is an .xlsb spreadsheet: save it as .xlsx"},
+		"Numbers": {zipOf(t, map[string]string{"Index/Document.iwa": ""}), "is a document of Numbers, Pages or Keynote: " +
+			"save it as .xlsx"},
+		"Word": {zipOf(t, map[string]string{"word/document.xml": ""}), "is a text document: save it as .xlsx"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
