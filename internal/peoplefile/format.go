@@ -7,7 +7,9 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/xuri/excelize/v2"
 )
@@ -16,6 +18,7 @@ import (
 type formats struct {
 	file   *excelize.File
 	sheet  string
+	epoch  time.Time // the day 0 of its dates
 	styles map[int]*excelize.Style
 	shown  map[styled]string
 }
@@ -71,7 +74,11 @@ func newFormats(data []byte, sheet string) (f *formats, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	return &formats{file: file, sheet: sheet, styles: map[int]*excelize.Style{}, shown: map[styled]string{}}, nil
+	epoch := time.Date(1899, 12, 30, 0, 0, 0, 0, time.UTC)
+	if props, err := file.GetWorkbookProps(); err == nil && props.Date1904 != nil && *props.Date1904 {
+		epoch = time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return &formats{file: file, sheet: sheet, epoch: epoch, styles: map[int]*excelize.Style{}, shown: map[styled]string{}}, nil
 }
 
 func caught(err *error) {
@@ -98,12 +105,27 @@ func (f *formats) struck(number int) bool {
 	return style != nil && style.Font != nil && style.Font.Strike
 }
 
+// showDate gives a date as its style shows it. Workbooks of the strict kind write dates as text.
+func (f *formats) showDate(number int, value string) (string, error) {
+	for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z"} {
+		if at, err := time.Parse(layout, value); err == nil && f.hasFormat(number) {
+			days := float64(at.Unix()-f.epoch.Unix()) / (24 * 60 * 60)
+			return f.show(number, strconv.FormatFloat(days, 'f', -1, 64))
+		}
+	}
+	return value, nil
+}
+
+// hasFormat tells whether a style says how a number shows.
+func (f *formats) hasFormat(number int) bool {
+	style := f.style(number)
+	return style != nil && (style.NumFmt != 0 || style.CustomNumFmt != nil)
+}
+
 // show gives a number as its style shows it.
 func (f *formats) show(number int, value string) (shown string, err error) {
-	style := f.style(number)
-	general := style == nil || style.NumFmt == 0 && style.CustomNumFmt == nil
 	const wholeDigits = 11 // as many as a cell without a format shows
-	if value == "" || general && len(value) <= wholeDigits && strings.Trim(value, "0123456789") == "" {
+	if value == "" || !f.hasFormat(number) && len(value) <= wholeDigits && strings.Trim(value, "0123456789") == "" {
 		return value, nil
 	}
 	key := styled{number, value}
@@ -112,7 +134,7 @@ func (f *formats) show(number int, value string) (shown string, err error) {
 	}
 	defer caught(&err)
 	const at = "A1"
-	if style == nil {
+	if f.style(number) == nil {
 		number = 0
 	}
 	if err = f.file.SetCellStyle(f.sheet, at, at, number); err == nil {

@@ -315,8 +315,10 @@ func (s *sheetReader) value() (string, error) {
 			return "", nil
 		}
 		return strings.ToUpper(strconv.FormatBool(truth(text))), nil
-	case "e", "d":
+	case "e":
 		return text, nil
+	case "d":
+		return s.formats.showDate(s.cell.style, strings.TrimSpace(text))
 	}
 	return s.formats.show(s.cell.style, strings.TrimSpace(text))
 }

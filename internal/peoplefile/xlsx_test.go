@@ -174,6 +174,33 @@ func TestCellsAreReadAsTheyShow(t *testing.T) {
 			`"d":"\u003c\u0026\u003e"}}`)
 }
 
+// Japanese workbooks keep how a text is read beside it, and workbooks of the strict kind have dates as text.
+func TestWhatFewProgramsWriteIsReadAsItShows(t *testing.T) {
+	t.Parallel()
+	const (
+		tanaka = `<t>田中</t><rPh sb="0" eb="2"><t>タナカ</t></rPh>`
+		sheet  = `<worksheet><sheetData>` +
+			`<row r="1"><c r="A1" t="inlineStr"><is><t>email</t></is></c>` +
+			`<c r="B1" t="inlineStr"><is><t>public_metadata.a</t></is></c>` +
+			`<c r="C1" t="inlineStr"><is><t>public_metadata.b</t></is></c></row>` +
+			`<row r="2"><c r="A2" t="inlineStr"><is><r><t>ada@</t></r><r><t>example.com</t></r></is></c>` +
+			`<c r="B2" t="inlineStr"><is>` + tanaka + `</is></c><c r="C2" t="d" s="1"><v>2026-03-04T00:00:00Z</v></c></row>` +
+			`<row r="3"><c r="A3" t="str"><v>bob@example.com</v></c>` +
+			`<c r="B3" t="s"><v>0</v></c><c r="C3" t="d"><v>2026-03-04</v></c></row></sheetData></worksheet>`
+		texts = `<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si>` + tanaka + `</si></sst>`
+	)
+	parts := map[string]string{"xl/worksheets/sheet1.xml": sheet, "xl/sharedStrings.xml": texts}
+	people := []string{
+		`line 2: {"email_address":"ada@example.com","public_metadata":{"a":"田中","b":"03-04-26"}}`,
+		`line 3: {"email_address":"bob@example.com","public_metadata":{"a":"田中","b":"2026-03-04"}}`,
+	}
+	want(t, describe(read(t, string(zipped(t, parts)), Options{})), people...)
+	parts["xl/workbook.xml"] = `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" ` +
+		`xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><workbookPr date1904="1"/>` +
+		`<sheets><sheet name="People" sheetId="1" r:id="r1"/></sheets></workbook>`
+	want(t, describe(read(t, string(zipped(t, parts)), Options{})), people...)
+}
+
 // Archives that are not what they seem: refused quickly, in little memory.
 func TestHostileArchivesAreRefused(t *testing.T) {
 	t.Parallel()
