@@ -48,7 +48,9 @@ func (c *Client) Status(ctx context.Context, id string) (Task, error) {
 	case !known:
 		return Task{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 	}
-	return taskOf(id, r), nil
+	task := taskOf(id, r)
+	task.unqueued = !r.State.Ended()
+	return task, nil
 }
 
 // Wait returns when the task has ended: done, dead or cancelled. It bears with a Redis that is away for a while.
@@ -135,14 +137,22 @@ func LiveTask(info *asynq.TaskInfo, r record.Record) Task {
 	}
 	states := map[asynq.TaskState]State{
 		asynq.TaskStateScheduled: StateScheduled, asynq.TaskStateActive: StateActive, asynq.TaskStateRetry: StateRetry,
-		asynq.TaskStateArchived: StateDead, // only another program can have archived it
 	}
 	task.State = cmp.Or(states[info.State], StatePending)
+	if info.State == asynq.TaskStateArchived { // only another program can have done that
+		task.State, task.Error = StateDead, &Failure{Reason: ReasonArchived, Message: saysArchived}
+	}
 	if task.State == StateScheduled || task.State == StateRetry {
 		task.ScheduledAt = info.NextProcessAt.UTC()
 	}
 	return task
 }
+
+// ReasonArchived is the Reason of a Failure of a task that another program, such as asynqmon, has put into asynq's
+// archive. It has no dead letter.
+const ReasonArchived = "archived"
+
+const saysArchived = "another program, such as asynqmon, has put it into asynq's archive: run it again there"
 
 // EnqueuedAt reads when a task was enqueued: an invite's payload says it, and the headers of other tasks. It is zero
 // if another program has enqueued it.

@@ -26,7 +26,7 @@ func (s State) Ended() bool { return s == StateDone || s == StateDead || s == St
 
 // Failure is why a task is dead, or why its latest attempt failed.
 type Failure struct {
-	// Reason of a dead one: "rejected", "exhausted" or "invalid".
+	// Reason of a dead one: "rejected", "exhausted", "invalid" or, without a dead letter, ReasonArchived.
 	Reason     string `json:"reason,omitempty"`
 	HTTPStatus int    `json:"http_status,omitempty"`
 	Code       string `json:"code,omitempty"`
@@ -66,6 +66,8 @@ type Task struct {
 	Deleted int `json:"deleted"`
 	// Bulk is set for bulk-invite tasks.
 	Bulk *Bulk `json:"bulk,omitempty"`
+
+	unqueued bool // it has not ended, and no queue has it
 }
 
 // Bulk is what is known of a bulk-invite task: its campaign, and the counts of its recipients. Recipients = Sent + Dead

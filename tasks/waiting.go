@@ -14,7 +14,7 @@ import (
 )
 
 // Standstill is why a campaign or a task makes no call at present: a reason of a fixed set (window, reserve, endpoint,
-// key, doubt, paused, no_worker, redis, restored, backoff, look_up, upload), since and until when as far as is known,
+// key, doubt, paused, no_worker, redis, restored, backoff, look_up, upload, queue, no_queue), since and until when as far as is known,
 // and the same in words.
 type Standstill = forecast.Standstill
 
@@ -38,6 +38,9 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 		campaign, err := c.Campaign(ctx, task.Bulk.Campaign)
 		return Waiting{Standstill: campaign.Standstill, ETA: campaign.ETA}, err
 	}
+	if task.unqueued {
+		return Waiting{Standstill: &Standstill{Reason: forecast.NoQueue, Message: saysUnqueued}}, nil
+	}
 	outlook, announced, err := forecast.ReadLimits(ctx, c.rdb, c.namespace)
 	if err != nil {
 		return Waiting{}, err
@@ -50,6 +53,17 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	}
 	if task.State == StateScheduled {
 		return Waiting{}, nil
+	}
+	if task.State == StatePending {
+		queue := outlook.Interactive
+		if task.Type != TypeInvite {
+			if queue, err = queues.Count(ctx, c.rdb, c.namespace, queues.Housekeeping); err != nil {
+				return Waiting{}, err
+			}
+		}
+		if queue.Paused {
+			return Waiting{Standstill: forecast.PausedIn(queue)}, nil
+		}
 	}
 	if outlook.Rested() && (task.Type == TypeRevoke || task.Type == TypeDelete) {
 		return Waiting{Standstill: outlook.Trouble}, nil
@@ -70,6 +84,9 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	}
 	return w, nil
 }
+
+const saysUnqueued = "no queue has it, because its enqueuing broke off or another program, such as asynqmon, has deleted " +
+	"it: enqueue it again under its id, or cancel it"
 
 // backoff is the standstill of a task whose last attempt has failed.
 func backoff(task Task) *Standstill {

@@ -215,6 +215,9 @@ func known(v any) any {
 func viewOf[T any](v T) view {
 	shown, value := view{}, reflect.ValueOf(v)
 	for _, field := range reflect.VisibleFields(value.Type()) {
+		if !field.IsExported() {
+			continue
+		}
 		one := value.FieldByIndex(field.Index).Interface()
 		switch field.Type.Kind() {
 		case reflect.String, reflect.Struct, reflect.Pointer:

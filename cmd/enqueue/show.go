@@ -52,6 +52,9 @@ func (c *statusCommand) Run(a *app) error {
 		return nil
 	})
 	a.out.table("", "queue,pending,active,scheduled,retry", queues)
+	for _, q := range o.Queues {
+		a.out.sayIf(q.Paused, "The queue %s is paused by another program, and workers take nothing from it.", q.Queue)
+	}
 	a.out.say("")
 	resting := views(o.Resting, restView)
 	var limits []view // that a person is shown
@@ -100,7 +103,10 @@ func workerView(w store.Worker) view {
 }
 
 func queueView(q queues.Waiting) view {
-	return view{"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry}
+	return view{
+		"queue": q.Queue, "pending": q.Pending, "active": q.Active, "scheduled": q.Scheduled, "retry": q.Retry,
+		"paused": q.Paused,
+	}
 }
 
 type resumeCommand struct {

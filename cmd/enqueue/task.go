@@ -54,7 +54,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 	exists := errors.Is(err, tasks.ErrExists)
 	switch {
 	case task.State == tasks.StateDead && errors.Is(err, tasks.ErrConflict):
-		return fmt.Errorf("%w, which is dead: %s; %s", err, cause(task.Error), mendIt(task.ID))
+		return fmt.Errorf("%w, which is dead: %s; %s", err, cause(task.Error), mendIt(task))
 	case err != nil && !exists:
 		return err
 	}
@@ -80,7 +80,7 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 		return fmt.Errorf("task %s: %w: it was cancelled before; give another --id to ask anew", task.ID, errDead)
 	}
 	if task.State == tasks.StateDead && (err == nil || errors.Is(err, errDead)) {
-		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task.ID))
+		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task))
 	}
 	return err
 }
@@ -95,8 +95,11 @@ func (a *app) repeatsByID(id, look string) {
 }
 
 // mendIt says how a dead task is mended.
-func mendIt(id string) string {
-	return fmt.Sprintf("mend it: enqueue dead-letter retry %s --set FIELD=VALUE (or without --set, as it is)", id)
+func mendIt(task tasks.Task) string {
+	if task.Error != nil && task.Error.Reason == tasks.ReasonArchived {
+		return "it has no dead letter"
+	}
+	return fmt.Sprintf("mend it: enqueue dead-letter retry %s --set FIELD=VALUE (or without --set, as it is)", task.ID)
 }
 
 // finish answers with a task as it stands or, with --wait, as it has ended.

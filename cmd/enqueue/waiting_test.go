@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,61 @@ func TestATaskSaysWhyItWaits(t *testing.T) {
 				t.Errorf("a person reads: %s", told)
 			}
 		})
+	}
+}
+
+// TestWhatAnotherProgramDidToATaskIsSaid: asynqmon pauses queues, and deletes and archives tasks.
+func TestWhatAnotherProgramDidToATaskIsSaid(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.limited()
+	for _, id := range []string{"gone", "kept", "stays"} {
+		s.ok("invite", id+"@example.com", "--id", id)
+	}
+	s.ok("sync-list", "--id", "sync")
+	s.ok("bulk-invite", s.write("l.csv", "email\nada@example.com\n"), "--campaign", "spring")
+	inspector := s.inspector()
+	testkit.NoError(t, inspector.DeleteTask("usher:interactive", "gone"))
+	testkit.NoError(t, inspector.ArchiveTask("usher:interactive", "kept"))
+	if reason, _ := standstill(t, s.ok("status", "gone")); reason != "no_queue" {
+		t.Errorf("of the deleted one: %q", reason)
+	}
+	if kinds, _ := s.story("gone"); !slices.Equal(kinds, []string{"waiting"}) {
+		t.Errorf("the story of the deleted one: %q", kinds)
+	}
+	if a := s.enqueue("invite", "kept@example.com", "--id", "kept"); a.exit != 3 ||
+		!strings.Contains(a.stderr, "run it again there; it has no dead letter") {
+		t.Errorf("the archived one: %v", a)
+	}
+	if kinds, _ := s.story("kept@example.com"); !slices.Equal(kinds, []string{"enqueued", "dead"}) {
+		t.Errorf("the story of the archived one: %q", kinds)
+	}
+	if a := s.enqueue("invite", "gone@example.com", "--id", "gone"); a.exit != 0 {
+		t.Errorf("the deleted one enqueued again: %v", a)
+	}
+	reasons := func() (reasons []string) {
+		for _, of := range [][]string{
+			{"status", "gone"}, {"status", "sync"}, {"campaign", "status", "spring"}, {"status"},
+		} {
+			reason, _ := standstill(t, s.ok(of...))
+			reasons = append(reasons, reason)
+		}
+		return reasons
+	}
+	for _, queue := range []string{"usher:interactive", "usher:campaign", "usher:housekeeping"} {
+		testkit.NoError(t, inspector.PauseQueue(queue))
+	}
+	if got := reasons(); !slices.Equal(got, []string{"queue", "queue", "queue", "queue"}) {
+		t.Errorf("while the queues are paused: %q", got)
+	}
+	if told := s.enqueue("status").stdout; strings.Count(told, "is paused by another program") != 3 {
+		t.Errorf("%s", told)
+	}
+	for _, queue := range []string{"usher:interactive", "usher:campaign", "usher:housekeeping"} {
+		testkit.NoError(t, inspector.UnpauseQueue(queue))
+	}
+	if got := reasons(); slices.Contains(got, "queue") {
+		t.Errorf("when they are not any more: %q", got)
 	}
 }
 

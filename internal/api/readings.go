@@ -146,6 +146,7 @@ type Queue struct {
 	Active    int    `json:"active"`
 	Scheduled int    `json:"scheduled"`
 	Retry     int    `json:"retry"`
+	Paused    bool   `json:"paused" doc:"Another program has paused it, and workers take nothing from it."`
 }
 
 // Limit is a limit and how much of it is used.
@@ -289,7 +290,7 @@ func worker(w store.Worker) Worker {
 	}
 }
 
-func queue(q queues.Waiting) Queue { return Queue{q.Queue, q.Pending, q.Active, q.Scheduled, q.Retry} }
+func queue(q queues.Waiting) Queue { return Queue(q) }
 
 func limit(u ratelimit.Usage, reserve int) Limit {
 	if u.Name != policy.LimitCreate || u.N == 0 {

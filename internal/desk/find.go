@@ -394,6 +394,9 @@ func (f *finder) waiting(ctx context.Context, info *asynq.TaskInfo) error {
 			return err
 		}
 		e.What = map[bool]string{true: "open", false: "waiting"}[calls]
+	case asynq.TaskStateArchived:
+		archived := tasks.LiveTask(info, record.Record{})
+		e.What, e.Failure = "dead", &fate.Failure{Reason: fate.Reason(archived.Error.Reason), Message: archived.Error.Message}
 	}
 	f.add(e)
 	return nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/usher/internal/fate"
+	"example.com/usher/internal/forecast"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/store/ledger"
@@ -167,13 +169,36 @@ func (f *finder) chain(ctx context.Context, id string) error {
 			return err
 		}
 		if info == nil {
-			continue
+			err = f.unqueued(ctx, id)
+		} else {
+			err = f.waiting(ctx, info)
 		}
-		if err := f.waiting(ctx, info); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unqueued tells of a task that has not ended and that no queue has.
+func (f *finder) unqueued(ctx context.Context, id string) error {
+	if f.tasks[id] { // it has ended
+		return nil
+	}
+	task, err := f.Status(ctx, id)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return f.unread(err)
+	}
+	w, err := f.Waiting(ctx, task)
+	if err == nil && w.Standstill != nil && w.Standstill.Reason == forecast.NoQueue {
+		f.add(Event{What: "waiting", TaskID: id, Failure: &fate.Failure{
+			Reason: fate.Reason(w.Standstill.Reason), Message: w.Standstill.Message,
+		}})
+	}
+	return err
 }
 
 // MovedTo tells whether an invite was mended to go to another address than its first task, and to which, if anything

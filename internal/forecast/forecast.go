@@ -86,6 +86,8 @@ func (o Outlook) Foresee() map[string]Forecast {
 			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble.Message}
 		case o.Trouble != nil:
 			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + o.Trouble.Message, Standstill: o.Trouble}
+		case c.Held != nil && c.Held.Reason == PausedQueue:
+			forecasts[c.Name] = Forecast{Assumption: "no ETA: " + c.Held.Message, Standstill: c.Held}
 		case !bound:
 			forecasts[c.Name] = o.unbound(c)
 		default:

@@ -71,9 +71,17 @@ func Read(ctx context.Context, rdb redis.UniversalClient, namespace string) (Out
 		if err != nil {
 			return read.outlook, err
 		}
+		paused, err := read.outlook.pausedDrivers(ctx, rdb, namespace)
+		if err != nil {
+			return read.outlook, err
+		}
 		standings, err := ledger.New(rdb, namespace).Outlook(ctx)
 		for _, s := range standings {
-			read.outlook.Campaigns = append(read.outlook.Campaigns, read.outlook.campaign(s, read.policy.LooksUp()))
+			c := read.outlook.campaign(s, read.policy.LooksUp())
+			if s.State == ledger.Running && paused != nil {
+				c.Held = paused
+			}
+			read.outlook.Campaigns = append(read.outlook.Campaigns, c)
 		}
 		return read.outlook, err
 	})
@@ -127,6 +135,22 @@ func readLimits(ctx context.Context, rdb redis.UniversalClient, namespace string
 		o.Trouble = o.Idle
 	}
 	return o, p, nil
+}
+
+// pausedDrivers is the standstill of the campaigns whose queue is paused; nil if it is not. One that a worker works on
+// goes on, so that the queue is looked at only while none does.
+func (o *Outlook) pausedDrivers(
+	ctx context.Context, rdb redis.UniversalClient, namespace string,
+) (*Standstill, error) {
+	const kind = "bulk-invite"
+	if slices.ContainsFunc(o.Workers, func(w store.Worker) bool { return w.Active[kind] > 0 }) {
+		return nil, nil
+	}
+	drivers, err := queues.Count(ctx, rdb, namespace, queues.Campaign)
+	if err != nil || !drivers.Paused || drivers.Active > 0 {
+		return nil, err
+	}
+	return PausedIn(drivers), nil
 }
 
 func (o *Outlook) campaign(s ledger.Standing, looksUp bool) Campaign {

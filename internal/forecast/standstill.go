@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/policy"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/ratelimit"
 )
 
@@ -25,6 +26,8 @@ const (
 	Backoff      Reason = "backoff"   // calls have failed, and the next attempt comes later
 	LookUp       Reason = "look_up"   // its recipients are being looked up
 	Uploading    Reason = "upload"    // recipients are being added
+	PausedQueue  Reason = "queue"     // another program has paused its queue
+	NoQueue      Reason = "no_queue"  // its enqueuing broke off, or another program has deleted it
 )
 
 // Standstill is why a campaign or a task makes no call at present. Instants that are not known are zero.
@@ -98,6 +101,12 @@ func (o Outlook) Resting(calls ...policy.Call) *Standstill {
 	return nil
 }
 
+// PausedIn is the standstill of tasks in a queue that another program has paused.
+func PausedIn(q queues.Waiting) *Standstill {
+	return &Standstill{Reason: PausedQueue, Message: "another program, such as asynqmon, has paused the queue " + q.Queue +
+		", and workers take nothing from it (resume it there)"}
+}
+
 // closed is the standstill of what makes its first call only after a while. free tells whether a single call could be
 // made earlier by an invite.
 func (o Outlook) closed(first time.Duration, free bool) *Standstill {
@@ -147,6 +156,9 @@ func (o Outlook) Invite(ahead int) Forecast {
 // Standstill is why no invitation is sent at present or, if single ones can be sent, why no campaign makes a call. It
 // is nil if nothing stands in the way of either.
 func (o Outlook) Standstill() *Standstill {
+	if o.Trouble == nil && o.Interactive.Paused {
+		return PausedIn(o.Interactive)
+	}
 	if stands := o.Invite(0).Standstill; stands != nil {
 		return stands
 	}
@@ -156,8 +168,11 @@ func (o Outlook) Standstill() *Standstill {
 
 // Stops says what a standstill of everything stops, to a person.
 func (s *Standstill) Stops() string {
-	if s.Reason == OnlyInvites {
+	switch s.Reason {
+	case OnlyInvites:
 		return "No campaign makes a call at present"
+	case PausedQueue:
+		return "No single invite is sent at present"
 	}
 	return "No invitation is sent at present"
 }

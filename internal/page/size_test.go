@@ -47,7 +47,9 @@ func (b *bundle) work() *ratelimit.Limiter {
 func (b *bundle) lives() {
 	b.t.Helper()
 	workers := store.NewWorkers(b.rdb, tasks.DefaultNamespace)
-	testkit.NoError(b.t, workers.Announce(b.t.Context(), store.Worker{ID: "w", Host: "h", Since: time.Now()}))
+	testkit.NoError(b.t, workers.Announce(b.t.Context(), store.Worker{
+		ID: "w", Host: "h", Since: time.Now(), Active: map[string]int{tasks.TypeBulkInvite: 1},
+	}))
 }
 
 // grow fills Redis: 200 campaigns, each fourth of which is scheduled, and dead letters.

@@ -39,6 +39,8 @@ func Key(queue, part string) string { return "asynq:{" + queue + "}:" + part }
 type Waiting struct {
 	Queue                             string
 	Pending, Active, Scheduled, Retry int
+	// Paused is that another program, such as asynqmon, has paused the queue: workers take no task from it.
+	Paused bool
 }
 
 // countScript counts the tasks of a queue.
@@ -47,11 +49,13 @@ type Waiting struct {
 // KEYS[2] -> asynq:{QUEUE}:active
 // KEYS[3] -> asynq:{QUEUE}:scheduled
 // KEYS[4] -> asynq:{QUEUE}:retry
+// KEYS[5] -> asynq:{QUEUE}:paused
 // --
-// Returns how many are in each.
+// Returns how many are in each, and 1 if the queue is paused, or else 0.
 var countScript = redis.NewScript(`
 return {
   redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('ZCARD', KEYS[3]), redis.call('ZCARD', KEYS[4]),
+  redis.call('EXISTS', KEYS[5]),
 }
 `)
 
@@ -60,7 +64,7 @@ return {
 func Count(ctx context.Context, rdb redis.UniversalClient, namespace string, lane Lane) (w Waiting, err error) {
 	w.Queue = Name(namespace, lane)
 	var keys []string
-	for _, part := range []string{"pending", "active", "scheduled", "retry"} {
+	for _, part := range []string{"pending", "active", "scheduled", "retry", "paused"} {
 		keys = append(keys, Key(w.Queue, part))
 	}
 	counts, err := countScript.Run(ctx, rdb, keys).Int64Slice()
@@ -73,6 +77,7 @@ func Count(ctx context.Context, rdb redis.UniversalClient, namespace string, lan
 	for i, count := range []*int{&w.Pending, &w.Active, &w.Scheduled, &w.Retry} {
 		*count = int(counts[i])
 	}
+	w.Paused = counts[4] > 0
 	return w, nil
 }
 
