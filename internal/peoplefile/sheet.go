@@ -18,7 +18,7 @@ import (
 
 var (
 	escaped     = regexp.MustCompile(`_x[0-9A-Fa-f]{4}_`)
-	linkFormula = regexp.MustCompile(`(?i)^\s*=?\s*HYPERLINK\(\s*"([^"]*)"`)
+	linkFormula = regexp.MustCompile(`(?is)HYPERLINK\(.*?"(?:mailto:)?([^":]*@[^"]*)"`) // its first address
 )
 
 // sheet is what the cells of a sheet are besides text.
@@ -275,7 +275,7 @@ func (s *sheetReader) closeCell() error {
 	at := cellAt{s.row.line, s.cell.column}
 	if formula := s.formula.String(); formula != "" {
 		if match := linkFormula.FindStringSubmatch(formula); match != nil {
-			s.link(area{at, at}, match[1])
+			s.link(area{at, at}, "mailto:"+match[1])
 		}
 		if !s.cell.found && len(s.table.sheet.unknown) < maxAreas {
 			s.table.sheet.unknown[at], s.unknown = true, true

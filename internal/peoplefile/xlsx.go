@@ -96,7 +96,10 @@ func (t *table) holdsAddress() (found bool) {
 		found = slices.ContainsFunc(cells, holdsAddress)
 		return !found
 	})
-	return found || len(t.sheet.links) > 0
+	for at := range t.sheet.links {
+		found = found || t.sheet.mailLink(at.row, at.column) != ""
+	}
+	return found
 }
 
 // book is an open workbook.
@@ -266,7 +269,7 @@ func (b *book) readStrings(part string) error {
 	}
 	var text strings.Builder
 	size := 0
-	all, some := true, false // of the text is struck through
+	struck := false // some of the text is
 	r := run{}
 	return b.tokens(part, func(token xml.Token) error {
 		r.see(token)
@@ -274,7 +277,7 @@ func (b *book) readStrings(part string) error {
 		case xml.StartElement:
 			if token.Name.Local == "si" {
 				text.Reset()
-				all, some = true, false
+				struck = false
 			}
 		case xml.CharData:
 			if !r.inText() {
@@ -284,14 +287,12 @@ func (b *book) readStrings(part string) error {
 				return errLarge
 			}
 			text.Write(token)
-			if len(bytes.TrimSpace(token)) > 0 {
-				all, some = all && r.struck, some || r.struck
-			}
+			struck = struck || r.struck && len(bytes.TrimSpace(token)) > 0
 		case xml.EndElement:
 			if token.Name.Local != "si" {
 				break
 			}
-			if some && all {
+			if struck {
 				b.struck[len(b.texts)] = true
 			}
 			b.texts = append(b.texts, unescape(text.String()))
