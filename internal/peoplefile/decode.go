@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -25,6 +26,9 @@ var foreign = []struct{ magic, kind string }{
 	{"\x1F\x8B", "compressed with gzip"},
 	{"%PDF-", "a PDF"},
 }
+
+// markup is how web pages and XML begin. Many programs call a web page with a table .xls.
+var markup = regexp.MustCompile(`(?i)^\s*<(\?xml|!doctype|html|head|body|table|meta)\b`)
 
 const (
 	bomUTF8    = "\xEF\xBB\xBF"
@@ -67,6 +71,9 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
+	}
+	if markup.Match(text) {
+		return nil, rd.fault(0, "is a web page or XML, whatever its name ends in: open it in a spreadsheet, and %s", saveAs)
 	}
 	if mark := misread(text); mark != "" {
 		return nil, rd.fault(1, "begins with %s: a spreadsheet took UTF-8 for another encoding, so other characters are "+

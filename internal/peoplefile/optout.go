@@ -4,20 +4,29 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-// optOutWords are parts of folded headings whose columns say that a person must not be written to.
+// optOutWords are parts of folded words that say that a person must not be written to. A list kept in German, French,
+// Spanish, Italian, Portuguese or Dutch says so in its own words, and nobody could see that one was passed over.
 var optOutWords = []string{
-	"unsub", "optout", "optedout", "donotcontact", "donotemail", "donotmail", "dontcontact", "dontemail", "bounce",
-	"cleaned", "suppress", "blocked", "disabled", "banned", "deleted", "blacklist", "blocklist", "spamreport",
-	"complain",
+	"unsub", "nonsubscri", "notsubscri", "optout", "optedout", "donotcontact", "donotemail", "donotmail", "donotsend",
+	"dontcontact", "dontemail", "bounce", "cleaned", "cleantime", "suppress", "blocked", "disabled", "banned",
+	"deleted", "blacklist", "blocklist", "spamreport", "complain",
+	"abgemeldet", "abmeld", "abbestell", "widerspr", "widerruf", "nichtkontaktieren", "nichtanschreiben", "gesperrt",
+	"sperrliste", "gelosch", "geloesch", "deaktiviert", "unzustellbar",
+	"desabonn", "desinscri", "nepascontacter", "bloque", "supprime", "desactiv", "nonsollicit",
+	"desuscri", "debaja", "nocontactar", "noparticip", "rebotad", "eliminad", "suscripcioncancelad",
+	"disiscri", "disattivat", "noncontattare", "bloccat", "eliminat",
+	"descadastr", "naocontatar", "naocontactar", "desativad", "excluid", "inscricaocancelad",
+	"afgemeld", "uitgeschreven", "nietcontacteren", "nietmailen", "geblokkeerd", "verwijderd",
 }
 
-// optOutStates are what a column about a status may say of such a person.
-var optOutStates = []string{
-	"unsubscribed", "optedout", "optout", "donotcontact", "bounced", "hardbounced", "hardbounce", "cleaned",
-	"suppressed",
-	"blocked", "disabled", "banned", "deleted", "complained",
+// forbidding tells whether a text has one of the words, accents aside.
+func forbidding(text string) bool {
+	folded := foldHeading(norm.NFD.String(text))
+	return slices.ContainsFunc(optOutWords, func(word string) bool { return strings.Contains(folded, word) })
 }
 
 // forbids says how a column may forbid to write to somebody.
@@ -32,9 +41,9 @@ const (
 func forbidsOf(heading string) forbids {
 	folded := foldHeading(heading)
 	switch {
-	case slices.ContainsFunc(optOutWords, func(word string) bool { return strings.Contains(folded, word) }):
+	case forbidding(heading):
 		return ifAnything
-	case strings.Contains(folded, "status"), strings.Contains(folded, "subscri"):
+	case strings.Contains(folded, "stat"), strings.Contains(folded, "subscri"): // status, state, statut
 		return ifState
 	}
 	return never
@@ -50,7 +59,7 @@ func (f forbids) by(cell string) bool {
 		}
 		return true
 	case ifState:
-		return slices.Contains(optOutStates, foldHeading(cell))
+		return forbidding(cell)
 	}
 	return false
 }

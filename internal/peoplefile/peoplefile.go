@@ -366,7 +366,7 @@ func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 	for _, p := range people {
 		into[tasks.FoldAddress(p.address)] = at
 	}
-	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link+" "+d.others, -1) {
+	for _, other := range mentioned(d.cell + " " + d.link + " " + d.others) {
 		into[tasks.FoldAddress(other)] = at
 	}
 }

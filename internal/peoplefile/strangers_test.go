@@ -1,0 +1,107 @@
+package peoplefile
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Columns that say in other words who must not be written to, in a file whose unknown columns are passed over.
+func TestOptOutsAreObeyedInOtherWordsAndLanguages(t *testing.T) {
+	t.Parallel()
+	for _, heading := range []string{
+		"Do not send", "CLEAN_TIME", "Non-subscribed", "Abgemeldet", "Newsletter abbestellt", "Nicht kontaktieren",
+		"Gesperrt", "Gelöscht", "Geloescht", "Widerspruch", "Désabonné", "De\u0301sabonne\u0301", "DESINSCRIT",
+		"Ne pas contacter", "Bloqué", "Dado de baja", "No contactar", "Eliminado", "Disiscritto", "Non contattare",
+		"Descadastrado", "Não contatar", "Afgemeld", "Uitgeschreven",
+	} {
+		file := read(t, "email,VIP,"+heading+"\nada@example.com,checked,\nbob@example.com,,x\n", Options{})
+		want(t, describe(file), `line 2: {"email_address":"ada@example.com"}`,
+			fmt.Sprintf(`out line 3: must not be written to, as the column %q says`, heading))
+	}
+	for heading, value := range map[string]string{
+		"Status": "Unsubscribed by admin", "Email status": "bounced (hard)", "State": "unsubscribed",
+		"Statut": "désabonné", "Marketing status": "Non-subscribed", "Subscription": "do not email",
+	} {
+		content := "email," + heading + "\nada@example.com,active\nbob@example.com," + value + "\n"
+		file := read(t, content, Options{IgnoreColumns: true})
+		want(t, describe(file), `line 2: {"email_address":"ada@example.com"}`,
+			fmt.Sprintf(`out line 3: must not be written to, as the column %q says`, heading))
+	}
+}
+
+// The address of a row that must not be written to is known in the other rows, however it is spelled there.
+func TestOptOutsCountForAddressesThatAreNotClean(t *testing.T) {
+	t.Parallel()
+	for _, cell := range []string{
+		"bob@exam\u200Bple.com", "b\u200Dob@example.com", "\u202Abob@example.com\u202C", "bob@example.com.",
+		"mailto:bob@example.com?subject=x", "Bob\u00A0bob@example.com",
+	} {
+		file := read(t, "email,unsubscribed\nbob@example.com,\n"+cell+",yes\nada@example.com,\n", Options{})
+		want(t, describe(file), `line 4: {"email_address":"ada@example.com"}`,
+			`out line 2: is left out, as line 3 says`,
+			`out line 3: must not be written to, as the column "unsubscribed" says`)
+	}
+}
+
+// Only the copyright under a report makes it one of Salesforce, whose unknown columns are passed over.
+func TestAWordAtTheEndMakesNoReport(t *testing.T) {
+	t.Parallel()
+	for content, fault := range map[string]string{
+		"Email,Manager Email\nada@example.com,boss@example.com\nbob@salesforce.com,\n": "f, line 1: has more than one " +
+			`column with addresses: "Email" and "Manager Email": say whose are meant, such as --email-column Email ` +
+			`--ignore-columns`,
+		"Email,Team\nada@example.com,a\n\nvia salesforce.com,\n": `unknown columns: "Team"`,
+		"Email,Team\nada@example.com,a\n" + // no blank line
+			"Copyright 2026 salesforce.com,\n": `unknown columns: "Team"`,
+	} {
+		_, err := Read(strings.NewReader(content), Options{Name: "f"})
+		if !strings.Contains(fmt.Sprint(err), fault) {
+			t.Errorf("%q: %v, want %s", content, err, fault)
+		}
+	}
+}
+
+// The first user of Firebase may have no address. The others' hashes are no headings.
+func TestFirebaseUsersAreNoHeadings(t *testing.T) {
+	t.Parallel()
+	user := func(id, email, other string) string {
+		return id + "," + email + ",true,SECRET,SECRET,,,," + other + strings.Repeat(",", 20) + "\n"
+	}
+	content := user("u1", "", "") + user("u2", "ada@example.com", "home@example.org")
+	file := read(t, content, Options{})
+	want(t, describe(file), `line 2: {"email_address":"ada@example.com"}`, `out line 1: has no address`,
+		`guess 1: there is no header, and column 2 is taken for the addresses [--no-header --email-column 2]`)
+	want(t, aside(file), "1 have further addresses\nwarning "+firebaseWarning)
+	if text := fmt.Sprintf("%+v", file.Understood); strings.Contains(text, "SECRET") {
+		t.Error(text)
+	}
+	certain := read(t, content, Options{NoHeader: true, EmailColumn: "2"})
+	want(t, describe(certain), `line 2: {"email_address":"ada@example.com"}`, `out line 1: has no address`)
+	want(t, aside(certain), "1 have further addresses\nwarning "+firebaseWarning)
+}
+
+func TestAColumnWithoutANameIsNotTakenForTheAddresses(t *testing.T) {
+	t.Parallel()
+	_, err := Read(strings.NewReader("Name,,\nAda,ada@example.com,x\n"), Options{Name: "f"})
+	want(t, fmt.Sprint(err), "f, line 1: has addresses in column 2, which has no name: give it one, such as "+
+		"email_address, or say --no-header if the first line is a person")
+}
+
+func TestAnEscapedSignIsSeenInJSON(t *testing.T) {
+	t.Parallel()
+	_, err := Read(strings.NewReader(`[{"email":"ada@example.com","boss":"eve\u0040example.com"}]`),
+		Options{IgnoreColumns: true})
+	if !strings.Contains(fmt.Sprint(err), `"email" and "boss"`) {
+		t.Error(err)
+	}
+}
+
+func TestWebPagesAreNoLists(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{"<html><table>", "\n<!DOCTYPE html>", "<?xml version='1.0'?>", "<TABLE id=1>"} {
+		_, err := Read(strings.NewReader(content), Options{Name: "f"})
+		want(t, fmt.Sprint(err), "f: is a web page or XML, whatever its name ends in: open it in a spreadsheet, and "+
+			saveAs)
+	}
+}
