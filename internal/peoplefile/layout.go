@@ -92,7 +92,7 @@ func (rd *reader) layout(t *table) (*layout, error) {
 	}
 	footer := t.lastLines()
 	header, found := rd.findHeader(t, footer)
-	firebase := !found && t.isFirebase()
+	firebase := (rd.opts.NoHeader || !found) && t.isFirebase()
 	if rd.opts.NoHeader || firebase || !found && slices.ContainsFunc(t.cells(0, nil), holdsAddress) {
 		return rd.headless(t, firebase)
 	}

@@ -23,6 +23,9 @@ var optOutWords = []string{
 	"afgemeld", "uitgeschreven", "nietcontacteren", "nietmailen", "geblokkeerd", "verwijderd",
 }
 
+// stateWords are parts of folded headings whose columns may say it in words, such as a status (state, statut).
+var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "consent", "permission"}
+
 // forbidding tells whether a text has one of the words, accents aside.
 func forbidding(text string) bool {
 	folded := foldHeading(norm.NFD.String(text))
@@ -43,7 +46,7 @@ func forbidsOf(heading string) forbids {
 	switch {
 	case forbidding(heading):
 		return ifAnything
-	case strings.Contains(folded, "stat"), strings.Contains(folded, "subscri"): // status, state, statut
+	case slices.ContainsFunc(stateWords, func(word string) bool { return strings.Contains(folded, word) }):
 		return ifState
 	}
 	return never

@@ -22,6 +22,7 @@ func TestOptOutsAreObeyedInOtherWordsAndLanguages(t *testing.T) {
 	for heading, value := range map[string]string{
 		"Status": "Unsubscribed by admin", "Email status": "bounced (hard)", "State": "unsubscribed",
 		"Statut": "désabonné", "Marketing status": "Non-subscribed", "Subscription": "do not email",
+		"Email Marketing": "unsubscribed",
 	} {
 		content := "email," + heading + "\nada@example.com,active\nbob@example.com," + value + "\n"
 		file := read(t, content, Options{IgnoreColumns: true})
@@ -66,7 +67,7 @@ func TestAWordAtTheEndMakesNoReport(t *testing.T) {
 func TestFirebaseUsersAreNoHeadings(t *testing.T) {
 	t.Parallel()
 	user := func(id, email, other string) string {
-		return id + "," + email + ",true,SECRET,SECRET,,,," + other + strings.Repeat(",", 20) + "\n"
+		return id + "," + email + ",true,SECRET,SECRET,,,," + other + strings.Repeat(",", 20) + "2\n" // as the flag's number
 	}
 	content := user("u1", "", "") + user("u2", "ada@example.com", "home@example.org")
 	file := read(t, content, Options{})
