@@ -221,9 +221,12 @@ func (s *sheetReader) openRow(tag xml.StartElement) error {
 	line := s.last + 1
 	if number := attribute(tag, "r"); number != "" {
 		var err error
-		if line, err = strconv.Atoi(number); err != nil || line <= s.last || line > excelize.TotalRows {
+		if line, err = strconv.Atoi(number); err != nil || line <= s.last {
 			return fmt.Errorf("%w: after row %d comes row %s", errBroken, s.last, show(number))
 		}
+	}
+	if line > excelize.TotalRows {
+		return fmt.Errorf("%w: it has more than %d rows", errBroken, excelize.TotalRows)
 	}
 	hidden := truth(attribute(tag, "hidden")) || isZero(attribute(tag, "ht"))
 	s.row = tableRow{line: line, afterBlank: line > s.last+1, hidden: hidden}

@@ -19,6 +19,7 @@ const (
 	maxUnpackedBytes = 256 << 20
 	maxSmallPart     = 8 << 20  // of a part that is held whole
 	maxStrings       = 64 << 20 // bytes of the texts that cells share
+	maxTexts         = 4 << 20  // of them, which take memory even if they are empty
 	maxReading       = time.Minute
 )
 
@@ -295,7 +296,9 @@ func (b *book) readStrings(part string) error {
 			if struck {
 				b.struck[len(b.texts)] = true
 			}
-			b.texts = append(b.texts, unescape(text.String()))
+			if b.texts = append(b.texts, unescape(text.String())); len(b.texts) > maxTexts {
+				return errLarge
+			}
 		}
 		return nil
 	})
