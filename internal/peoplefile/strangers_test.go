@@ -106,3 +106,17 @@ func TestWebPagesAreNoLists(t *testing.T) {
 			saveAs)
 	}
 }
+
+// A heading that looks like a flag is none, and a long one can be pasted.
+func TestFlagsCanBePasted(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 900)
+	for heading, flag := range map[string]string{
+		"-x": "--email-column=-x", "--a b": "--email-column='--a b'", "a b": "--email-column 'a b'",
+		"-\n": `--email-column=$'-\n'`, long: "--email-column " + long,
+	} {
+		if got := (Flag{"email-column", heading}).String(); got != flag {
+			t.Errorf("%q becomes %s", heading, got)
+		}
+	}
+}
