@@ -45,6 +45,16 @@ func TestOptOutsCountForAddressesThatAreNotClean(t *testing.T) {
 	}
 }
 
+// A row that is refused does not come back corrected if another row says that its person must not be written to.
+func TestOptOutsCountForRowsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	file := read(t, "email,notify,expires_in_days,unsubscribed\nbob@example.com,maybe,x,\nbob@example.com,,,yes\n"+
+		"ada@example.com,maybe,,\n", Options{})
+	want(t, describe(file), `bad line 4: notify: "maybe" is none of true, 1, yes, false, 0, no`,
+		`out line 2: is left out, as line 3 says`,
+		`out line 3: must not be written to, as the column "unsubscribed" says`)
+}
+
 // Only the copyright under a report makes it one of Salesforce, whose unknown columns are passed over.
 func TestAWordAtTheEndMakesNoReport(t *testing.T) {
 	t.Parallel()
