@@ -103,16 +103,31 @@ func Fault(text string) string {
 }
 
 func domainFault(domain string) string {
-	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
-			strings.ContainsAny(label, "[]_ ") {
+	last := ""
+	for last = range strings.SplitSeq(domain, ".") {
+		if !mayBeLabel(last) {
 			return "has a domain that cannot exist"
 		}
 	}
-	if !strings.Contains(domain, ".") {
+	switch {
+	case last == domain:
 		return "has a domain without a dot"
+	case strings.Trim(last, "0123456789") == "":
+		return "has a domain that cannot exist"
 	}
 	return ""
+}
+
+// mayBeLabel tells whether a part of a domain may exist: letters, digits and hyphens, and no dot of another script,
+// which programs take for one. Only ASCII is looked at further.
+func mayBeLabel(label string) bool {
+	const most = 63
+	stray := func(r rune) bool {
+		return r < utf8.RuneSelf && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) ||
+			strings.ContainsRune("\u3002\uFF0E\uFF61", r)
+	}
+	return label != "" && utf8.RuneCountInString(label) <= most && !strings.HasPrefix(label, "-") &&
+		!strings.HasSuffix(label, "-") && !strings.ContainsFunc(label, stray)
 }
 
 // invisible finds the first character that nobody sees, or that changes the direction of what is seen.
@@ -141,6 +156,16 @@ func isInvisible(r rune) bool {
 		return true
 	}
 	return r == '\u2800' // a Braille cell without dots
+}
+
+// Visible gives a text without the characters that nobody sees.
+func Visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if isInvisible(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // place names a character, and where it stands.

@@ -49,7 +49,12 @@ func TestFaultsNameTheCharacterAndItsPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"ada@example.com": "", "Zoë@example.com": "", "a+b@sub.example.com": "",
 		"": "is missing", "ada": "is not an e-mail address", "ada@localhost": "has a domain without a dot",
-		"ada@-x.example": "has a domain that cannot exist", "ada@[10.0.0.1]": "has a domain that cannot exist",
+		"ada@-x.example": "has a domain that cannot exist", "ada@example.com?subject=hi": "has a domain that cannot exist",
+		"ada@ex*mple.com": "has a domain that cannot exist", "ada@{example}.com": "has a domain that cannot exist",
+		"ada@example.com\u3002": "has a domain that cannot exist", "ada@example.123": "has a domain that cannot exist",
+		"ada@" + strings.Repeat("x", 64) + ".org": "has a domain that cannot exist",
+		"ada@" + strings.Repeat("x", 63) + ".org": "", "ada@bücher.example": "", "ada@4.example": "",
+		"ada@[10.0.0.1]":   "has a domain that cannot exist",
 		"a da@example.com": "is not an e-mail address", "ada@example..com": "is not an e-mail address",
 		"Ada <ada@example.com>":             "must be the bare address, without a display name, quotes or brackets",
 		strings.Repeat("a", 250) + "@x.org": "is 256 bytes long, at most 254 are allowed",

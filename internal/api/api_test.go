@@ -31,3 +31,25 @@ func TestInvite(t *testing.T) {
 		t.Errorf("%v: the payload is %q", err, payload)
 	}
 }
+
+// Addresses are cleaned as everywhere, and refused for the same reasons.
+func TestAddressesAsTheyAreCopied(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for path, status := range map[string]int{
+		"invitations": http.StatusAccepted, "revocations": http.StatusAccepted, "deletions": http.StatusAccepted,
+		"forgets": http.StatusOK,
+	} {
+		copied := object{"email_address": "\uFEFFmailto:" + path + "@example.com\u200B\u00A0"}
+		s.call(people, "POST", "/v1/"+path, copied).is(status)
+		wrong := object{"email_address": "ada@exam\u200Bple.com"}
+		a := s.call(people, "POST", "/v1/"+path, wrong).is(http.StatusUnprocessableEntity)
+		if !strings.Contains(string(a.body), "an invisible character in its domain") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	found := s.call(people, "POST", "/v1/find", object{"what": "invitations@example.com"}).is(http.StatusOK)
+	if events, _ := found.object()["events"].([]any); len(events) == 0 {
+		t.Errorf("of the clean address is known %s", found.body)
+	}
+}

@@ -148,6 +148,8 @@ type Understood struct {
 	PassedOver []string `json:"passed_over" nullable:"false" doc:"Columns that were ignored."`
 	LeftOut    int      `json:"left_out" doc:"Rows that are no recipients, such as people who have opted out."`
 	Guesses    []string `json:"guesses" nullable:"false"`
+
+	LeftOutRows []Fault `json:"left_out_rows" nullable:"false" doc:"The first 1,000 of them, and why."`
 }
 
 // Use is a column and the field that it sets.
@@ -160,6 +162,10 @@ func understood(f peoplefile.File) Understood {
 	u := Understood{
 		Form: f.Understood.Form, Export: known(f.Understood.Export), Rows: f.Understood.Rows, Columns: []Use{},
 		PassedOver: append([]string{}, f.Understood.PassedOver...), LeftOut: len(f.LeftOut), Guesses: []string{},
+		LeftOutRows: []Fault{},
+	}
+	for _, l := range f.LeftOut[:min(mostFaults, len(f.LeftOut))] {
+		u.LeftOutRows = append(u.LeftOutRows, faultOf(l.Place, "", l.Reason))
 	}
 	for _, c := range f.Understood.Columns {
 		u.Columns = append(u.Columns, Use{c.Column, c.Field})
@@ -296,17 +302,22 @@ func (in *uploadInput) judge(file peoplefile.File) error {
 func rowFaults(file peoplefile.File) []Fault {
 	faults := make([]Fault, 0, len(file.Invalid))
 	for _, row := range file.Invalid {
-		f := Fault{Line: row.Line, Field: cmp.Or(row.Field, "row"), Reason: inHTTP(row.Reason)}
-		if row.Element > 0 {
-			f.Pointer = fmt.Sprintf("/%d", row.Element-1)
-			if row.Field != "" {
-				f.Pointer += "/" + strings.ReplaceAll(row.Field, ".", "/")
-			}
-			f.Line = 0
-		}
-		faults = append(faults, f)
+		faults = append(faults, faultOf(row.Place, row.Field, inHTTP(row.Reason)))
 	}
 	return faults
+}
+
+// faultOf says something of a row, or of a field of it.
+func faultOf(at peoplefile.Place, field, reason string) Fault {
+	f := Fault{Line: at.Line, Field: cmp.Or(field, "row"), Reason: reason}
+	if at.Element > 0 {
+		f.Pointer = fmt.Sprintf("/%d", at.Element-1)
+		if field != "" {
+			f.Pointer += "/" + strings.ReplaceAll(field, ".", "/")
+		}
+		f.Line = 0
+	}
+	return f
 }
 
 type uploadOutput struct {

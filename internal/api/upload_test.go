@@ -36,6 +36,27 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// Who must not be written to is named, by line or pointer, and not by address.
+func TestRowsThatAreLeftOut(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	const why = `must not be written to, as the column \"unsubscribed\" says`
+	for body, want := range map[string]string{
+		"email,unsubscribed\nada@example.com,\nbob@example.com,yes\n": `[{"line":3,"field":"row","reason":"` + why + `"}]`,
+		`[{"email":"ada@example.com"},{"email":"bob@example.com","unsubscribed":true}]`: `[{"pointer":"/1","field":"row",` +
+			`"reason":"` + why + `"}]`,
+	} {
+		var sent any = body
+		if body[0] != '[' {
+			sent = csvBody(body)
+		}
+		a := s.call(signup, "POST", upload+"?dry_run=true", sent).is(200)
+		if text := string(a.body); !strings.Contains(text, `"left_out_rows":`+want) || strings.Contains(text, "bob@") {
+			t.Errorf("%s: %s, want %s", body, text, want)
+		}
+	}
+}
+
 // Every bad row is named, by its line or its pointer; nothing is enqueued.
 func TestBadRows(t *testing.T) {
 	t.Parallel()

@@ -51,6 +51,8 @@ type listCheck struct {
 	Duplicates int                   `json:"duplicates"`
 	LeftOut    int                   `json:"left_out"`
 	Understood peoplefile.Understood `json:"understood"`
+	Aside      []string              `json:"aside"`  // the first rows that were left out, and what else to know of rows
+	Sample     []string              `json:"sample"` // the first addresses
 	Faults     []string              `json:"faults"`
 	Guesses    []string              `json:"guesses"`
 	KeptUntil  time.Time             `json:"kept_until"`
@@ -104,6 +106,10 @@ func (v *visit) check(order listOrder, start time.Time, file peoplefile.File) (l
 	c.Understood.Columns = firstOf(c.Understood.Columns, pageRows)
 	c.Understood.PassedOver = firstOf(c.Understood.PassedOver, pageRows)
 	c.Understood.Warnings = firstOf(c.Understood.Warnings, pageRows/2)
+	c.Aside = asideOf(file)
+	for _, r := range file.Sample() {
+		c.Sample = append(c.Sample, r.EmailAddress)
+	}
 	for _, bad := range firstOf(file.Invalid, mostFaults) {
 		c.Faults = append(c.Faults, inForm(bad.String()))
 	}
@@ -153,6 +159,24 @@ func (v *visit) deadOf(
 	plan.Retry = slices.DeleteFunc(plan.Retry, func(m desk.Mend) bool { return m.Letter.FailedAt.After(cut) })
 	_, err = store.SplitPartial(err)
 	return plan, err
+}
+
+// asideOf tells of rows that are not invited as they stand there, as many as a page shows.
+func asideOf(file peoplefile.File) (said []string) {
+	for _, l := range file.LeftOut {
+		if l.Why != peoplefile.NoAddress {
+			said = append(said, l.Place.String()+" "+l.Reason)
+		}
+	}
+	for _, d := range file.Duplicates {
+		if d.Cleaned {
+			said = append(said, d.Place.String()+" is the address of "+d.First.String()+", once it is cleaned")
+		}
+	}
+	for _, n := range file.Notes {
+		said = append(said, n.Place.String()+" "+n.Text)
+	}
+	return firstOf(said, pageRows)
 }
 
 func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))] }

@@ -316,6 +316,20 @@ func TestAListThatCannotBeUsed(t *testing.T) {
 	w.post("/list/send", "list", guess.value("list"), "accept_guesses", "yes").must(t, http.StatusOK, "ada@example.com")
 }
 
+// TestAListSaysWhatBecomesOfItsRows: who is left out is named by line, as enqueue does.
+func TestAListSaysWhatBecomesOfItsRows(t *testing.T) {
+	t.Parallel()
+	b, _ := withClerk(t)
+	w := b.browser()
+	list := "email,unsubscribed\nada@example.com,\n\u200Bada@example.com,\nbob@example.com,yes\n"
+	p := w.upload(list, "campaign", "rows").must(t, http.StatusOK, "The first: ada@example.com.",
+		"line 3 is the address of line 2, once it is cleaned",
+		"line 4 must not be written to, as the column &#34;unsubscribed&#34; says")
+	if strings.Contains(p.body, "bob@example.com") {
+		t.Error("the page has the address of who is left out")
+	}
+}
+
 // TestAListIsItsBrowsersAlone: not another operator's, nor that of another browser, nor after a log-out. No stream of
 // another shows it.
 func TestAListIsItsBrowsersAlone(t *testing.T) {

@@ -3,6 +3,7 @@ package peoplefile
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"example.com/usher/internal/address"
@@ -17,8 +18,14 @@ type person struct {
 	linked  bool   // only the link behind the cell says it
 }
 
-// addressPattern finds what looks like an address within a text.
-var addressPattern = regexp.MustCompile(`[^\s<>"'(),;:|\[\]]+@[^\s<>"'(),;:|\[\]@]+`)
+// addressPattern finds what looks like an address within a text. A dot after it is none of its own.
+var addressPattern = regexp.MustCompile(`[^\s\p{Z}<>"'(),;:|\[\]]+@[\p{L}\p{M}\p{N}.-]*[\p{L}\p{N}]`)
+
+// mentioned finds what looks like an address within a text, also where something invisible stands in it.
+func mentioned(text string) []string {
+	return slices.Concat(addressPattern.FindAllString(text, -1),
+		addressPattern.FindAllString(address.Visible(text), -1))
+}
 
 // peopleOf finds the addresses in a cell. Several are a fault unless they may be split.
 func peopleOf(cell string, split bool) (people []person, fault string) {

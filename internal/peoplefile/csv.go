@@ -157,7 +157,7 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 func (rd *reader) misfit(at Place, l *layout, raw []string, reason string) error {
 	forbids := func(h heading) bool { return h.forbids != never }
 	if slices.ContainsFunc(l.columns, forbids) && !rd.opts.IncludeOptedOut {
-		for _, found := range addressPattern.FindAllString(strings.Join(raw, " "), -1) {
+		for _, found := range mentioned(strings.Join(raw, " ")) {
 			rd.doubtful[tasks.FoldAddress(found)] = at
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -28,11 +29,13 @@ var foreign = []struct{ magic, kind string }{
 	{"%PDF-", "a PDF"},
 }
 
-// foreignTexts are such kinds that are text, by what they begin with in lower case.
-var foreignTexts = []struct{ start, kind string }{
-	{"begin:vcard", "a file of vCards"},
-	{"<!doctype html", "a web page"}, {"<html", "a web page"}, {"<table", "a web page"}, // some call theirs .xls
-	{"<?xml", "XML"},
+// foreignTexts are such kinds that are text, by how they begin. Many programs call a web page with a table .xls.
+var foreignTexts = []struct {
+	start *regexp.Regexp
+	kind  string
+}{
+	{regexp.MustCompile(`(?i)^\s*<(\?xml|!doctype|html|head|body|table|meta)\b`), "a web page or XML"},
+	{regexp.MustCompile(`(?i)^\s*begin:vcard\b`), "a file of vCards"},
 }
 
 const (
@@ -77,9 +80,8 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")
 	}
-	start := strings.ToLower(string(bytes.TrimSpace(text[:min(len(text), 1<<10)])))
 	for _, f := range foreignTexts {
-		if strings.HasPrefix(start, f.start) {
+		if f.start.Match(text) {
 			return nil, rd.fault(0, notList, f.kind, saveAs)
 		}
 	}
@@ -110,6 +112,10 @@ func (rd *reader) convert(data []byte) ([]byte, error) {
 	if found == nil {
 		return nil, rd.fault(0, "cannot be read: %v", CheckEncoding(asked))
 	}
+	beyondASCII := func(r rune) bool { return r >= utf8.RuneSelf }
+	if i := bytes.IndexFunc(data, beyondASCII); i >= 0 && isByteWise(found) && utf8.Valid(data) {
+		return nil, rd.fault(lineOf(data, i), "is UTF-8 and not %s: leave --encoding out", show(asked))
+	}
 	text, err := found.NewDecoder().Bytes(data)
 	if err != nil {
 		return nil, rd.fault(0, "cannot be read as %s: %v", show(asked), err)
@@ -119,6 +125,13 @@ func (rd *reader) convert(data []byte) ([]byte, error) {
 	}
 	rd.file.Understood.Encoding = asked
 	return text, nil
+}
+
+// isByteWise tells whether each byte is a character of its own. Hardly a text in such an encoding has
+// others than ASCII and is UTF-8, too.
+func isByteWise(e encoding.Encoding) bool {
+	_, is := e.(*charmap.Charmap)
+	return is
 }
 
 // CheckEncoding tells whether an encoding is known.

@@ -1,6 +1,7 @@
 package peoplefile
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -67,10 +68,13 @@ func exports() []export {
 		{program: "Auth0", seen: "2026", json: true, all: []string{"email", "emailverified"}, address: "email",
 			sparse: true},
 		{program: "Salesforce report", seen: "2026", all: []string{"email"}, address: "email", sparse: true,
-			recognized: func(s signs) bool { return strings.Contains(s.footer, "salesforce") }},
+			recognized: func(s signs) bool { return salesforceFooter.MatchString(s.footer) }},
 		{program: "Airtable", seen: "2026", ownColumns: true, recognized: func(s signs) bool { return s.checked }},
 	}
 }
+
+// salesforceFooter is the copyright under a report. A name alone may be anybody's, such as that of an address.
+var salesforceFooter = regexp.MustCompile(`(?m)copyright.*salesforcecom`)
 
 const (
 	entraAddress  = "emailaddresstoinviteinviteeemailrequired"
@@ -80,9 +84,10 @@ const (
 
 // firebaseCSV has no header. The disabled ones could be known from its 27th column.
 const (
-	firebaseCells   = 29
-	firebaseAddress = 1
-	firebaseWarning = "column 27 may say who is disabled, but has no heading to be sure by"
+	firebaseCells    = 29
+	firebaseAddress  = 1
+	firebaseVerified = 2 // whether the address is: true or false
+	firebaseWarning  = "column 27 may say who is disabled, but has no heading to be sure by"
 )
 
 // maxHeadings is more than an export has.

@@ -147,6 +147,9 @@ func (f *formats) show(number int, value string) (shown string, err error) {
 		return "", fmt.Errorf("%w: %w", errBroken, err)
 	}
 	const most = 100_000
+	if strings.TrimSpace(shown) == "" {
+		shown = value // a format that hides it must not hide that somebody has opted out
+	}
 	if len(f.shown) < most {
 		f.shown[key] = shown
 	}

@@ -159,7 +159,7 @@ func (o *objects) add(at Place, text json.RawMessage) error {
 			o.index[name], o.names = number, append(o.names, name)
 		}
 		var cell string
-		if value[0] == '"' && bytes.IndexByte(value, '@') >= 0 && json.Unmarshal(value, &cell) == nil {
+		if value[0] == '"' && bytes.ContainsAny(value, `@\`) && json.Unmarshal(value, &cell) == nil {
 			o.seen.see(number, cell)
 		}
 	})

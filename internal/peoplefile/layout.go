@@ -92,8 +92,9 @@ func (rd *reader) layout(t *table) (*layout, error) {
 	}
 	footer := t.lastLines()
 	header, found := rd.findHeader(t, footer)
-	if rd.opts.NoHeader || !found && slices.ContainsFunc(t.cells(0, nil), holdsAddress) {
-		return rd.headless(t)
+	firebase := (rd.opts.NoHeader || !found) && t.isFirebase()
+	if rd.opts.NoHeader || firebase || !found && slices.ContainsFunc(t.cells(0, nil), holdsAddress) {
+		return rd.headless(t, firebase)
 	}
 	names := slices.Clone(t.cells(header, nil))
 	l := &layout{header: header, from: header + 1, to: len(t.rows), width: len(names)}
@@ -164,15 +165,19 @@ func (rd *reader) checkPreamble(t *table, l *layout) error {
 	return nil
 }
 
-// lastLines are the lines at the end that have one cell, folded, as exports write them under the rows.
+// lastLines are the lines at the end that have one cell and are under a blank line, folded, as exports write them.
 func (t *table) lastLines() string {
-	var b strings.Builder
-	for i := max(1, len(t.rows)-maxLeading); i < len(t.rows); i++ {
-		if cells := t.cells(i, nil); one(cells) {
-			b.WriteString(foldHeading(cells[0]) + "\n")
+	lines, apart := "", ""
+	for i := len(t.rows) - 1; i > 0 && i >= len(t.rows)-maxLeading; i-- {
+		cells := t.cells(i, nil)
+		if !one(cells) {
+			break
+		}
+		if lines += foldHeading(cells[0]) + "\n"; t.rows[i].afterBlank {
+			apart = lines
 		}
 	}
-	return b.String()
+	return apart
 }
 
 // dropFooter passes over lines at the end that are set apart by a blank line and hold one cell, which is no address.
@@ -194,8 +199,15 @@ func (l *layout) dropFooter(rd *reader, t *table) {
 	l.to = to
 }
 
+// isFirebase tells whether the first row is a person as Firebase writes them. It need not have an address, and what
+// stands there is secret, so it must not be taken for headings.
+func (t *table) isFirebase() bool {
+	first := t.cells(0, nil)
+	return len(first) == firebaseCells && (first[firebaseVerified] == "true" || first[firebaseVerified] == "false")
+}
+
 // headless reads a list without headings.
-func (rd *reader) headless(t *table) (*layout, error) {
+func (rd *reader) headless(t *table, firebase bool) (*layout, error) {
 	first := t.cells(0, nil)
 	l := &layout{header: -1, to: len(t.rows), width: len(first), columns: make([]heading, len(first)), address: -1}
 	seen := t.survey(0)
@@ -211,9 +223,13 @@ func (rd *reader) headless(t *table) (*layout, error) {
 		}
 	}
 	line := t.rows[0].line
-	with := seen.withAddresses(func(i int) bool { return l.address >= 0 || i >= l.width })
-	firebase := l.width == firebaseCells && (l.address == firebaseAddress || slices.Equal(with,
-		[]int{firebaseAddress}))
+	with := seen.withAddresses(func(i int) bool { return i >= l.width })
+	if firebase && slices.Contains(with, firebaseAddress) {
+		for _, i := range with { // those of a person's other accounts
+			l.columns[i].further = i != firebaseAddress
+		}
+		with = []int{firebaseAddress}
+	}
 	switch {
 	case l.address >= 0:
 	case len(with) > 1:
@@ -238,7 +254,7 @@ func (rd *reader) headless(t *table) (*layout, error) {
 		}
 		rd.file.Columns = append(rd.file.Columns, name)
 	}
-	if firebase {
+	if firebase && l.address == firebaseAddress {
 		l.export = &export{program: "Firebase", seen: "2026", sparse: true}
 		rd.file.Understood.Warnings = append(rd.file.Understood.Warnings, firebaseWarning)
 	}
@@ -331,8 +347,9 @@ func (rd *reader) chooseAddress(l *layout, seen *survey, unknown []string, at Pl
 	others := seen.withAddresses(func(i int) bool {
 		return primary || i >= len(l.columns) || l.columns[i].used() && i != l.address
 	})
+	nameless := func(i int) bool { return strings.TrimSpace(l.columns[i].name) == "" }
 	name := func(i int) string {
-		if l.columns[i].name == "" {
+		if nameless(i) {
 			return fmt.Sprintf("column %d", i+1)
 		}
 		return show(l.columns[i].name)
@@ -341,14 +358,18 @@ func (rd *reader) chooseAddress(l *layout, seen *survey, unknown []string, at Pl
 		others = append(others, l.address)
 		slices.Sort(others)
 	}
+	named := slices.IndexFunc(others, func(i int) bool { return !nameless(i) })
 	switch {
+	case len(others) > 0 && named < 0:
+		return rd.fault(at.Line, "has addresses in column %d, which has no name: give it one, such as email_address, "+
+			"or say --no-header if the first line is a person", others[0]+1)
 	case len(others) > 1:
 		var quoted []string
 		for _, i := range others[:min(maxNames, len(others))] {
 			quoted = append(quoted, name(i))
 		}
 		return rd.fault(at.Line, "has more than one column with addresses: %s: say whose are meant, such as %s",
-			strings.Join(quoted, " and "), flagsOf(rd.choice(l, others[0], unknown)))
+			strings.Join(quoted, " and "), flagsOf(rd.choice(l, others[named], unknown)))
 	case l.address >= 0:
 		for _, name := range unknown {
 			rd.addUnknown(name)

@@ -4,20 +4,50 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-// optOutWords are parts of folded headings whose columns say that a person must not be written to.
+// optOutWords are parts of folded words that say that a person must not be written to. A list kept in German, French,
+// Spanish, Italian, Portuguese or Dutch says so in its own words, and nobody could see that one was passed over.
 var optOutWords = []string{
-	"unsub", "optout", "optedout", "donotcontact", "donotemail", "donotmail", "dontcontact", "dontemail", "bounce",
-	"cleaned", "suppress", "blocked", "disabled", "banned", "deleted", "blacklist", "blocklist", "spamreport",
-	"complain",
+	"unsub", "nonsubscri", "neversubscri", "notsubscri", "optout", "optedout", "donotcontact", "donotemail",
+	"donotmail", "donotsend",
+	"dontcontact", "dontemail", "bounce", "cleaned", "cleantime", "suppress", "blocked", "disabled", "banned",
+	"deleted", "blacklist", "blocklist", "spamreport", "complain", "suspended", "deactivated", "deprovisioned",
+	"unconfirmed", "undeliverable",
+	"abgemeldet", "abmeld", "abbestell", "widerspr", "widerruf", "nichtkontaktieren", "nichtanschreiben", "gesperrt",
+	"sperrliste", "gelosch", "geloesch", "deaktiviert", "unzustellbar",
+	"desabonn", "desinscri", "nepascontacter", "bloque", "supprime", "desactiv", "nonsollicit",
+	"desuscri", "debaja", "nocontactar", "noparticip", "rebotad", "eliminad", "suscripcioncancelad",
+	"disiscri", "disattivat", "noncontattare", "bloccat", "eliminat",
+	"descadastr", "naocontatar", "naocontactar", "desativad", "excluid", "inscricaocancelad",
+	"afgemeld", "uitgeschreven", "nietcontacteren", "nietmailen", "geblokkeerd", "verwijderd",
 }
 
-// optOutStates are what a column about a status may say of such a person.
-var optOutStates = []string{
-	"unsubscribed", "optedout", "optout", "donotcontact", "bounced", "hardbounced", "hardbounce", "cleaned",
-	"suppressed",
-	"blocked", "disabled", "banned", "deleted", "complained",
+// stateWords are parts of folded headings whose columns may say it in words, such as a status (state, statut).
+var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "consent", "permission"}
+
+// optOutHeadings are whole folded headings that say it, and are too short to be looked for in others.
+var optOutHeadings = []string{"dnc", "noemail", "noemails", "nomail", "nomailing"}
+
+// consentWords are parts of folded headings whose columns say who may be written to, and so may say that somebody
+// may not.
+var consentWords = []string{
+	"optin", "optedin", "consen", "subscribed", "acceptsmarketing", "acceptsemail", "einwilligung", "zustimmung",
+	"toestemming", "accountenabled",
+}
+
+// denials are what such a column says of somebody who may not. One that says nothing denies nothing.
+var denials = []string{
+	"false", "0", "no", "n", "nein", "non", "nao", "nee", "falsch", "faux", "falso", "never", "off", "denied", "declined",
+	"refused", "rejected", "withdrawn", "revoked", "expired",
+}
+
+// forbidding tells whether a text has one of the words, accents aside.
+func forbidding(text string) bool {
+	folded := foldHeading(norm.NFD.String(text))
+	return slices.ContainsFunc(optOutWords, func(word string) bool { return strings.Contains(folded, word) })
 }
 
 // forbids says how a column may forbid to write to somebody.
@@ -27,14 +57,17 @@ const (
 	never      forbids = iota
 	ifAnything         // a value other than empty, false, 0 or no
 	ifState            // a status such as unsubscribed
+	ifDenied           // a consent that is refused, or such a status
 )
 
 func forbidsOf(heading string) forbids {
 	folded := foldHeading(heading)
 	switch {
-	case slices.ContainsFunc(optOutWords, func(word string) bool { return strings.Contains(folded, word) }):
+	case forbidding(heading), slices.Contains(optOutHeadings, folded):
 		return ifAnything
-	case strings.Contains(folded, "status"), strings.Contains(folded, "subscri"):
+	case slices.ContainsFunc(consentWords, func(word string) bool { return strings.Contains(folded, word) }):
+		return ifDenied
+	case slices.ContainsFunc(stateWords, func(word string) bool { return strings.Contains(folded, word) }):
 		return ifState
 	}
 	return never
@@ -50,7 +83,9 @@ func (f forbids) by(cell string) bool {
 		}
 		return true
 	case ifState:
-		return slices.Contains(optOutStates, foldHeading(cell))
+		return forbidding(cell)
+	case ifDenied:
+		return forbidding(cell) || slices.Contains(denials, foldHeading(norm.NFD.String(cell)))
 	}
 	return false
 }

@@ -248,6 +248,7 @@ type reader struct {
 	unseen map[string]Place // those of rows that are hidden or struck through
 	// doubtful are folded addresses in rows that are refused, and that may say that they must not be written to.
 	doubtful map[string]Place
+	refused  map[Place][]string // addresses in rows that are refused
 	shared   map[string]map[string]any
 	last     *tasks.Recipient // the options of the last row
 	texts    map[string]string
@@ -258,7 +259,8 @@ type reader struct {
 func newReader(opts Options) *reader {
 	rd := &reader{
 		opts: opts, seen: map[string]int{}, barred: map[string]Place{}, unseen: map[string]Place{},
-		doubtful: map[string]Place{}, shared: map[string]map[string]any{}, texts: map[string]string{},
+		doubtful: map[string]Place{}, refused: map[Place][]string{}, shared: map[string]map[string]any{},
+		texts: map[string]string{},
 	}
 	rd.opts.Defaults.EmailAddress = ""
 	rd.opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
@@ -303,6 +305,7 @@ func (rd *reader) add(at Place, d *draft, raw func() []string) error {
 		d.conflicts(rd, recipients, people)
 	}
 	if len(d.faults) > 0 {
+		rd.refused[at] = mentioned(d.cell)
 		cells := raw()
 		for _, f := range d.faults {
 			f.Place, f.Raw = at, cells
@@ -366,9 +369,32 @@ func (rd *reader) leaveOut(at Place, d *draft, people []person) {
 	for _, p := range people {
 		into[tasks.FoldAddress(p.address)] = at
 	}
-	for _, other := range addressPattern.FindAllString(d.cell+" "+d.link+" "+d.others, -1) {
+	for _, other := range mentioned(d.cell + " " + d.link + " " + d.others) {
 		into[tasks.FoldAddress(other)] = at
 	}
+}
+
+// barRefused leaves out rows that are refused, too, if another row says that their person must not be written to: who
+// corrects them and gives them alone does not give that row.
+func (rd *reader) barRefused() {
+	f, last := &rd.file, Place{}
+	f.Invalid = slices.DeleteFunc(f.Invalid, func(i Invalid) bool {
+		for _, address := range rd.refused[i.Place] {
+			at, barred := rd.barred[tasks.FoldAddress(address)]
+			if barred && i.Place != last { // which has several reasons
+				f.LeftOut = append(f.LeftOut, leftOutBy(i.Place, at))
+				last = i.Place
+			}
+			if barred {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func leftOutBy(row, other Place) LeftOut {
+	return LeftOut{row, OptedOut, "is left out, as " + other.String() + " says"}
 }
 
 // settle leaves out people of whom another row says that they must not be written to, and names those who are in a
@@ -380,7 +406,7 @@ func (rd *reader) settle() {
 	for _, row := range f.Rows {
 		folded := tasks.FoldAddress(row.address)
 		if at, barred := rd.barred[folded]; barred {
-			f.LeftOut = append(f.LeftOut, LeftOut{row.Place, OptedOut, "is left out, as " + at.String() + " says"})
+			f.LeftOut = append(f.LeftOut, leftOutBy(row.Place, at))
 			continue
 		}
 		if at, doubtful := rd.doubtful[folded]; doubtful {
@@ -394,6 +420,7 @@ func (rd *reader) settle() {
 		kept = append(kept, row)
 	}
 	f.Rows, f.Understood.Recipients = kept, len(kept)
+	rd.barRefused()
 	if len(kept) < read {
 		f.Duplicates = slices.DeleteFunc(f.Duplicates, func(d Duplicate) bool {
 			_, found := slices.BinarySearchFunc(f.Rows, d.First, func(r Row, p Place) int { return r.compare(p) })

@@ -93,17 +93,21 @@ func (f Flag) String() string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.-", r)
 	}
+	name := "--" + f.Name + " "
+	if strings.HasPrefix(value, "-") {
+		name = "--" + f.Name + "=" // or it would be taken for another flag
+	}
 	switch {
 	case f.Value == "":
 		return "--" + f.Name
 	case !strings.ContainsFunc(value, func(r rune) bool { return !plain(r) }):
-		return "--" + f.Name + " " + value
+		return name + value
 	case strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }):
 		quoted := strconv.Quote(value) // as in Bash, such as $'two\nlines'
 		quoted = strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
-		return "--" + f.Name + " $'" + strings.ReplaceAll(quoted, "'", `\'`) + "'"
+		return name + "$'" + strings.ReplaceAll(quoted, "'", `\'`) + "'"
 	}
-	return "--" + f.Name + " '" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+	return name + "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
 // Key writes the flag as a key of a schedule.
@@ -117,7 +121,7 @@ func (f Flag) Key() string {
 
 // shortened is a heading as long as a message can bear.
 func shortened(heading string) string {
-	const most = 200
+	const most = 1_000
 	if len(heading) > most {
 		heading = strings.ToValidUTF8(heading[:most], "") + "…"
 	}
@@ -167,7 +171,7 @@ func (rd *reader) understood(l *layout) {
 		switch {
 		case h.used():
 			u.Columns = append(u.Columns, Use{name, h.column.String()})
-		case h.forbids == ifAnything:
+		case h.forbids != never:
 			u.Columns = append(u.Columns, Use{name, "who must not be written to"})
 		case strings.TrimSpace(h.name) == "", isFormat(h.name):
 		case l.export != nil && l.export.option(h.name) != "":

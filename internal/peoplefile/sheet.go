@@ -18,7 +18,7 @@ import (
 
 var (
 	escaped     = regexp.MustCompile(`_x[0-9A-Fa-f]{4}_`)
-	linkFormula = regexp.MustCompile(`(?i)^\s*=?\s*HYPERLINK\(\s*"([^"]*)"`)
+	linkFormula = regexp.MustCompile(`(?is)HYPERLINK\(.*?"(?:mailto:)?([^":]*@[^"]*)"`) // its first address
 )
 
 // sheet is what the cells of a sheet are besides text.
@@ -221,9 +221,12 @@ func (s *sheetReader) openRow(tag xml.StartElement) error {
 	line := s.last + 1
 	if number := attribute(tag, "r"); number != "" {
 		var err error
-		if line, err = strconv.Atoi(number); err != nil || line <= s.last || line > excelize.TotalRows {
+		if line, err = strconv.Atoi(number); err != nil || line <= s.last {
 			return fmt.Errorf("%w: after row %d comes row %s", errBroken, s.last, show(number))
 		}
+	}
+	if line > excelize.TotalRows {
+		return fmt.Errorf("%w: it has more than %d rows", errBroken, excelize.TotalRows)
 	}
 	hidden := truth(attribute(tag, "hidden")) || isZero(attribute(tag, "ht"))
 	s.row = tableRow{line: line, afterBlank: line > s.last+1, hidden: hidden}
@@ -275,7 +278,7 @@ func (s *sheetReader) closeCell() error {
 	at := cellAt{s.row.line, s.cell.column}
 	if formula := s.formula.String(); formula != "" {
 		if match := linkFormula.FindStringSubmatch(formula); match != nil {
-			s.link(area{at, at}, match[1])
+			s.link(area{at, at}, "mailto:"+match[1])
 		}
 		if !s.cell.found && len(s.table.sheet.unknown) < maxAreas {
 			s.table.sheet.unknown[at], s.unknown = true, true

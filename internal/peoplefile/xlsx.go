@@ -19,6 +19,7 @@ const (
 	maxUnpackedBytes = 256 << 20
 	maxSmallPart     = 8 << 20  // of a part that is held whole
 	maxStrings       = 64 << 20 // bytes of the texts that cells share
+	maxTexts         = 4 << 20  // of them, which take memory even if they are empty
 	maxReading       = time.Minute
 )
 
@@ -96,7 +97,10 @@ func (t *table) holdsAddress() (found bool) {
 		found = slices.ContainsFunc(cells, holdsAddress)
 		return !found
 	})
-	return found || len(t.sheet.links) > 0
+	for at := range t.sheet.links {
+		found = found || t.sheet.mailLink(at.row, at.column) != ""
+	}
+	return found
 }
 
 // book is an open workbook.
@@ -272,7 +276,7 @@ func (b *book) readStrings(part string) error {
 	}
 	var text strings.Builder
 	size := 0
-	all, some := true, false // of the text is struck through
+	struck := false // some of the text is
 	r := run{}
 	return b.tokens(part, func(token xml.Token) error {
 		r.see(token)
@@ -280,7 +284,7 @@ func (b *book) readStrings(part string) error {
 		case xml.StartElement:
 			if token.Name.Local == "si" {
 				text.Reset()
-				all, some = true, false
+				struck = false
 			}
 		case xml.CharData:
 			if !r.inText() {
@@ -290,17 +294,17 @@ func (b *book) readStrings(part string) error {
 				return errLarge
 			}
 			text.Write(token)
-			if len(bytes.TrimSpace(token)) > 0 {
-				all, some = all && r.struck, some || r.struck
-			}
+			struck = struck || r.struck && len(bytes.TrimSpace(token)) > 0
 		case xml.EndElement:
 			if token.Name.Local != "si" {
 				break
 			}
-			if some && all {
+			if struck {
 				b.struck[len(b.texts)] = true
 			}
-			b.texts = append(b.texts, unescape(text.String()))
+			if b.texts = append(b.texts, unescape(text.String())); len(b.texts) > maxTexts {
+				return errLarge
+			}
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
@@ -377,4 +378,78 @@ func TestWorkbooksStayInMemory(t *testing.T) {
 	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
 		t.Errorf("%d files are left, %v", len(left), err)
 	}
+}
+
+// A formula may lead anywhere: the first address in it counts.
+func TestFormulasThatLeadElsewhereAreFaults(t *testing.T) {
+	t.Parallel()
+	for _, formula := range []string{
+		`HYPERLINK("mailto:eve@example.com","ada@example.com")`,
+		`HYPERLINK("mailto:"&"eve@example.com","ada@example.com")`,
+		`IF(TRUE,HYPERLINK("MAILTO:eve@example.com?subject=a/b","ada@example.com"),"")`,
+	} {
+		want(t, describe(withFormula(t, formula)),
+			"bad line 2: email_address: is one address, and the link behind it leads to another")
+	}
+	for _, formula := range []string{
+		`HYPERLINK("mailto:"&B2,"ada@example.com")`, `HYPERLINK("https://example.com/@eve","ada@example.com")`,
+		`HYPERLINK("mailto:ada@example.com")`,
+	} {
+		want(t, describe(withFormula(t, formula)), `line 2: {"email_address":"ada@example.com"}`)
+	}
+}
+
+func withFormula(t *testing.T, formula string) File {
+	t.Helper()
+	var escaped strings.Builder
+	must(t, xml.EscapeText(&escaped, []byte(formula)))
+	return read(t, sheetOf(t, `<worksheet><sheetData><row><c t="inlineStr"><is><t>email</t></is></c></row><row>`+
+		`<c t="str"><f>`+escaped.String()+`</f><v>ada@example.com</v></c></row></sheetData></worksheet>`), Options{})
+}
+
+// A link to a web page makes no list of a sheet.
+func TestOnlyMailLinksAreAddresses(t *testing.T) {
+	t.Parallel()
+	for link, fault := range map[string]string{
+		"https://example.com":    "",
+		"mailto:eve@example.com": "several sheets",
+	} {
+		_, err := Read(strings.NewReader(newBook(t, func(b *excelize.File) {
+			rows(t, b, "Sheet1", []any{"email"}, []any{"ada@example.com"})
+			_, err := b.NewSheet("Notes")
+			must(t, err)
+			rows(t, b, "Notes", []any{"see there"})
+			must(t, b.SetCellHyperLink("Notes", "A1", link, "External"))
+		})), Options{})
+		if got := fmt.Sprint(err); (err != nil) != (fault != "") || !strings.Contains(got, fault) && fault != "" {
+			t.Errorf("%s: %v", link, err)
+		}
+	}
+}
+
+// What is struck through in part is no longer what was written.
+func TestWhatIsStruckInPartIsLeftOut(t *testing.T) {
+	t.Parallel()
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"email"}, []any{"ada@example.com"}, []any{""})
+		must(t, b.SetCellRichText("Sheet1", "A3", []excelize.RichTextRun{
+			{Text: "old", Font: &excelize.Font{Strike: true}}, {Text: "bob@example.com"},
+		}))
+	})
+	want(t, describe(read(t, text, Options{})), `line 2: {"email_address":"ada@example.com"}`,
+		`out line 3: is struck through`)
+}
+
+// A number that its format hides is still there.
+func TestAFormatHidesNoOptOut(t *testing.T) {
+	t.Parallel()
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"email", "unsubscribed"}, []any{"ada@example.com", 0}, []any{"bob@example.com", 1})
+		code := ";;;"
+		hiding, err := b.NewStyle(&excelize.Style{CustomNumFmt: &code})
+		must(t, err)
+		must(t, b.SetCellStyle("Sheet1", "B2", "B3", hiding))
+	})
+	want(t, describe(read(t, text, Options{})), `line 2: {"email_address":"ada@example.com"}`,
+		`out line 3: must not be written to, as the column "unsubscribed" says`)
 }
