@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
@@ -63,6 +64,9 @@ func PartlyDone(done int, err error) error {
 // RedisFault says in a few words what is wrong with Redis itself, so that nothing can be read or written, and what a
 // person should ask. It is empty if nothing is. That it is full is another matter: then it can be read.
 func RedisFault(err error) (fault, ask string) {
+	if isA[*clerkclient.Error](err) {
+		return "", "" // the connection that failed is one to Clerk
+	}
 	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN"} {
 		if redis.HasErrorPrefix(err, prefix) {
 			return "Redis does not serve this at present", "does it start, or is it a replica?"
@@ -142,6 +146,9 @@ func Explain(err error) (kind Kind, words string) {
 	}
 	if store.NoRight(err) {
 		return NoRight, "Redis refuses its user a command: " + words
+	}
+	if lost, ok := errors.AsType[*clerkclient.Error](err); ok && lost.Code == clerkclient.CodeDial {
+		return Failed, "Clerk cannot be reached (is CLERK_API_URL right?): " + words
 	}
 	if fault, ask := RedisFault(err); fault != "" {
 		return NoRedis, fault + " (" + ask + "): " + words
