@@ -9,6 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 )
@@ -55,6 +56,25 @@ func TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds(t *testing.T) {
 		health.seeRedis()
 		return health.NotReady() == ""
 	})
+}
+
+// TestARefusalThatIsNotClerksDoesNotBlameTheKey: a proxy or a firewall has answered.
+func TestARefusalThatIsNotClerksDoesNotBlameTheKey(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		refusal clerkclient.Error
+		says    string
+	}{
+		{clerkclient.Error{Status: 401, Code: "clerk_key_invalid"}, "Clerk refuses the secret key"},
+		{clerkclient.Error{Status: 403, NotClerk: true}, "something else than Clerk's API refuses calls (403): is " +
+			"CLERK_API_URL right, or is it a proxy or a firewall?"},
+	} {
+		health := NewHealth()
+		health.started()
+		if health.refuses(&test.refusal); health.NotReady() != test.says {
+			t.Errorf("%+v: %q", test.refusal, health.NotReady())
+		}
+	}
 }
 
 // TestARefusalMustLast: one that is not repeated, or of what may be refused, is none.
