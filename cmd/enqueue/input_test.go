@@ -418,6 +418,8 @@ func TestFaultsAreToldInPlainWords(t *testing.T) {
 			[]string{"dead-letter", "list", "--code", "-x"}},
 		{"@ is no e-mail address, and no id or name of anything that is known", 2, []string{"find", "@"}},
 		{"dead letter GONE: no such dead letter", 1, []string{"dead-letter", "delete", "GONE"}},
+		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "list", "--campaign", "nosuch"}},
+		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "retry", "--campaign", "nosuch"}},
 		{"", 0, []string{"dead-letter", "delete", "--code", "nosuch"}},
 	} {
 		a := s.enqueue(test.args...)

@@ -137,7 +137,7 @@ func TestWithoutPingTheMissingRightIsNamed(t *testing.T) {
 	health.started()
 	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "it is not ready", func() bool { return health.NotReady() != "" })
-	if got := health.NotReady(); !strings.Contains(got, "PING; ACL SETUSER USER +ping gives its user the right") {
+	if got := health.NotReady(); !strings.Contains(got, "PING; ACL SETUSER small +ping gives its user the right") {
 		t.Errorf("%q", got)
 	}
 }
@@ -160,7 +160,7 @@ func TestAScriptsMissingRightIsNamed(t *testing.T) {
 	refuse()
 	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "the right is named", func() bool {
-		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER USER +hset gives its user the right"
+		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER small +hset gives its user the right"
 	})
 	user(t, server, "+@all")
 	testkit.Eventually(t, "it is ready", func() bool { return health.NotReady() == "" })
