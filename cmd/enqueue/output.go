@@ -395,10 +395,19 @@ const (
 	exitInterrupted = 130
 )
 
-var (
-	errDead    = errors.New("it ended dead or cancelled")
-	errTimeout = errors.New("--wait-timeout passed; the task goes on")
-)
+var errTimeout = errors.New("--wait-timeout passed; the task goes on")
+
+// endedError means that what was waited for is dead, or was cancelled.
+type endedError string
+
+func (e endedError) Error() string { return string(e) }
+
+func ended(format string, args ...any) error { return endedError(fmt.Sprintf(format, args...)) }
+
+func isEnded(err error) bool {
+	_, is := errors.AsType[endedError](err)
+	return is
+}
 
 // usageError is bad usage or bad input: nothing was enqueued.
 type usageError struct {
@@ -427,7 +436,7 @@ func verdict(err error) (exit int, code, message string) {
 	switch {
 	case errors.Is(err, errNotRehearsed):
 		return settings.ExitFailed, "unknown", message
-	case errors.Is(err, errDead):
+	case isEnded(err):
 		return exitDead, "dead", message
 	case errors.Is(err, errTimeout):
 		return exitTimeout, "timeout", message
