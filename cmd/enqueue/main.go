@@ -105,7 +105,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	}
 	w.begin(parsed)
 	warnings(out)
-	if g.Sandbox {
+	if out.sandbox = g.Sandbox; g.Sandbox {
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
 		g.Revoke.UseSandbox()

@@ -35,6 +35,7 @@ import (
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
+	sandbox        bool // it is asked
 	work           *work
 	failed         error // what writing to stdout met first
 
@@ -358,6 +359,9 @@ func (o *output) fail(err error) int {
 		return settings.ExitDone
 	}
 	exit, code, message := verdict(err)
+	if o.sandbox { // whose address is not set
+		message = strings.Replace(message, desk.AsksForRedis, "does worker --sandbox run?", 1)
+	}
 	rows := []badRow{}
 	more := view{}
 	if usage, ok := errors.AsType[*usageError](err); ok {

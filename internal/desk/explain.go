@@ -61,6 +61,9 @@ func PartlyDone(done int, err error) error {
 	return &PartlyDoneError{done, err}
 }
 
+// AsksForRedis is what to ask where Redis cannot be reached.
+const AsksForRedis = "is it running, and REDIS_URL right?"
+
 // RedisFault says in a few words what is wrong with Redis itself, so that nothing can be read or written, and what a
 // person should ask. It is empty if nothing is. That it is full is another matter: then it can be read.
 func RedisFault(err error) (fault, ask string) {
@@ -86,7 +89,7 @@ func RedisFault(err error) (fault, ask string) {
 	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "Redis does not answer", "is it overloaded, or REDIS_URL wrong?"
 	}
-	return "Redis cannot be reached", "is it running, and REDIS_URL right?"
+	return "Redis cannot be reached", AsksForRedis
 }
 
 // Unanswered tells that Redis has not answered, so that nobody knows whether it has done what it was asked.
