@@ -420,6 +420,8 @@ func TestFaultsAreToldInPlainWords(t *testing.T) {
 		{"dead letter GONE: no such dead letter", 1, []string{"dead-letter", "delete", "GONE"}},
 		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "list", "--campaign", "nosuch"}},
 		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "retry", "--campaign", "nosuch"}},
+		{"- is no file: give a path (without -o", 2, []string{"dead-letter", "export", "-o", "-"}},
+		{"- is no file: give a path (without -o", 2, []string{"campaign", "list", "-o", "-"}},
 		{"", 0, []string{"dead-letter", "delete", "--code", "nosuch"}},
 	} {
 		a := s.enqueue(test.args...)

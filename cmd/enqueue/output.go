@@ -343,6 +343,9 @@ func newFile(stream io.Writer) bool {
 
 // create makes a file that must not exist.
 func create(path string) (*os.File, error) {
+	if path == "-" {
+		return nil, usage("- is no file: give a path (without -o, lists go to standard output)")
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
