@@ -78,7 +78,9 @@ func (c *bulkCommand) Run(a *app) error {
 		if c.aside != "" {
 			_ = os.Remove(c.aside) // or else the same command could not be repeated
 		}
-		a.work.onlyRead() // or else the error says that nobody knows it
+		if !errors.Is(err, tasks.ErrUnsure) {
+			a.work.onlyRead() // or else the error says that nobody knows it
+		}
 		return err
 	}
 	return c.tell(a, brief, file.Rows, task, exists)

@@ -260,7 +260,7 @@ func (c *campaignWatchCommand) Run(a *app) error {
 	}
 	a.tellCampaign(campaign)
 	if campaign.State == tasks.CampaignCancelled {
-		return fmt.Errorf("campaign %s: %w", campaign.Name, errDead)
+		return ended("campaign %s was cancelled", campaign.Name)
 	}
 	return nil
 }

@@ -344,6 +344,21 @@ func TestWhatHasEndedTellsWhenItWasEnqueued(t *testing.T) {
 }
 
 // TestFindWithoutASubject says that it is no address, and is not a success.
+// TestACampaignThatIsCancelledBeforeItsTimeIsNotScheduled any more.
+func TestACampaignThatIsCancelledBeforeItsTimeIsNotScheduled(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.ok("bulk-invite", s.write("p.csv", people("p", 2)), "--campaign", "later", "--in", "2h")
+	if told := s.enqueue("find", "later").stdout; !strings.Contains(told, "│ scheduled │") {
+		t.Errorf("before: %s", told)
+	}
+	s.ok("campaign", "cancel", "later", "--yes")
+	told := s.enqueue("find", "later").stdout
+	if strings.Contains(told, "│ scheduled │") || !strings.Contains(told, "scheduled for ") {
+		t.Errorf("after: %s", told)
+	}
+}
+
 func TestFindWithoutASubject(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -213,7 +213,7 @@ func TestAnIdThatIsGivenTwiceIsMeantOnce(t *testing.T) {
 	}
 	a := s.enqueue("task", "cancel", "--scheduled", "--dry-run")
 	if !strings.Contains(a.stdout, "3 tasks would be cancelled") ||
-		!strings.Contains(a.stderr, "3 campaigns scheduled, and stay (enqueue campaign cancel NAME): a, b, c.") {
+		!strings.Contains(a.stderr, "Campaigns that are scheduled stay (enqueue campaign cancel NAME): a, b, c.") {
 		t.Errorf("%+v", a)
 	}
 	for want, args := range map[string][]string{

@@ -418,6 +418,10 @@ func TestFaultsAreToldInPlainWords(t *testing.T) {
 			[]string{"dead-letter", "list", "--code", "-x"}},
 		{"@ is no e-mail address, and no id or name of anything that is known", 2, []string{"find", "@"}},
 		{"dead letter GONE: no such dead letter", 1, []string{"dead-letter", "delete", "GONE"}},
+		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "list", "--campaign", "nosuch"}},
+		{"enqueue: campaign nosuch: no such campaign\n", 1, []string{"dead-letter", "retry", "--campaign", "nosuch"}},
+		{"- is no file: give a path (without -o", 2, []string{"dead-letter", "export", "-o", "-"}},
+		{"- is no file: give a path (without -o", 2, []string{"campaign", "list", "-o", "-"}},
 		{"", 0, []string{"dead-letter", "delete", "--code", "nosuch"}},
 	} {
 		a := s.enqueue(test.args...)

@@ -169,6 +169,29 @@ func TestAnInterruptTellsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// TestAnUploadThatIsInterruptedAfterItsStepIsUnknown: workers go on with it.
+func TestAnUploadThatIsInterruptedAfterItsStepIsUnknown(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("people.csv", people("p", 600))
+	ctx, cancel := context.WithCancel(t.Context())
+	s.mini.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+		if stepOf(cmd, args) == moving {
+			cancel()
+		}
+		return false
+	})
+	a := s.run(ctx, strings.NewReader(""), "bulk-invite", file, "--campaign", "spring")
+	if a.exit != exitInterrupted || !strings.Contains(a.stderr, "unknown whether anything was enqueued") ||
+		!strings.Contains(a.stderr, "repeat it with the same file and options") {
+		t.Errorf("%+v", a)
+	}
+	s.mini.Server().SetPreHook(nil)
+	_, err := s.ledgers.Move(t.Context(), "spring") // as a worker does
+	testkit.NoError(t, err)
+	want(t, s.ok("campaign", "status", "spring"), map[string]any{"recipients": 600})
+}
+
 // TestAScriptThatOnlyReadsChangesNothing, so that who is interrupted while it reads is told so.
 func TestAScriptThatOnlyReadsChangesNothing(t *testing.T) {
 	t.Parallel()

@@ -126,6 +126,12 @@ func understood(f peoplefile.File, name string, tell func(format string, args ..
 		}
 		return fmt.Sprintf("%s is the address of %s, once it is cleaned: counted once", d.Place, d.First)
 	})
+	plain := slices.DeleteFunc(slices.Clone(f.Duplicates), func(d peoplefile.Duplicate) bool { return d.Cleaned })
+	if len(plain) > 0 {
+		tell("Duplicates, of which the first line counts: %s.", first(plain, mostLines, func(d peoplefile.Duplicate) string {
+			return fmt.Sprintf("%s (of %s)", d.Place, d.First)
+		}))
+	}
 	lines(f.Notes, tell, func(n peoplefile.Note) string { return fmt.Sprintf("%s %s", n.Place, n.Text) })
 	if u.Further > 0 {
 		tell("People with further addresses, which are not used: %d.", u.Further)

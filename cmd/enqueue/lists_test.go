@@ -264,3 +264,14 @@ func TestAddressesAreCleanedEverywhere(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// TestDuplicatesAreNamedByLine: the first line decides, whatever else the others say.
+func TestDuplicatesAreNamedByLine(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("p.csv", "email,public_metadata.plan\na@example.com,pro\nA@example.com,free\nb@example.com,x\n")
+	if a := s.enqueue("bulk-invite", file, "--dry-run"); a.exit != 0 ||
+		!strings.Contains(a.stdout, "Duplicates, of which the first line counts: line 3 (of line 2).\n") {
+		t.Errorf("%+v", a)
+	}
+}

@@ -105,7 +105,7 @@ func (w *work) run(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	}
 	w.begin(parsed)
 	warnings(out)
-	if g.Sandbox {
+	if out.sandbox = g.Sandbox; g.Sandbox {
 		g.UseSandbox()
 		g.BulkInvite.UseSandbox()
 		g.Revoke.UseSandbox()
@@ -209,7 +209,7 @@ func (a *app) confirm(yes bool, question string) error {
 	case yes:
 		return nil
 	case !terminal(a.stdin) || a.out.json:
-		return usage("this cannot be undone: repeat it with --yes")
+		return usage("%s Nobody can be asked here: repeat it with --yes", question)
 	}
 	answer, err := a.ask(question + " [y/N] ")
 	if err == nil && !affirmed(answer) {

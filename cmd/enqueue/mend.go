@@ -218,10 +218,10 @@ func (a *app) endedAgain(e *desk.Ended, err error) error {
 	}
 	a.out.say("Done: %d sent, %d dead%s, %d cancelled.", e.Sent, len(e.Dead), skipped(e.Skipped), e.Cancelled)
 	if n := len(e.Dead); n > 0 {
-		return fmt.Errorf("%w: %s, such as %s (enqueue dead-letter show)", errDead, plural(n, "dead letter"), e.Dead[0])
+		return ended("dead again: %s, such as %s (enqueue dead-letter show)", plural(n, "dead letter"), e.Dead[0])
 	}
 	if e.Cancelled > 0 {
-		return fmt.Errorf("%w: %d cancelled", errDead, e.Cancelled)
+		return ended("%d cancelled", e.Cancelled)
 	}
 	return nil
 }

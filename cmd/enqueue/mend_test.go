@@ -135,6 +135,17 @@ func TestAnInviteIsMended(t *testing.T) {
 	}
 }
 
+// TestACorrectionInAnotherEncodingIsAdvisedWhatThereIs: the command has no flag that names one.
+func TestACorrectionInAnotherEncodingIsAdvisedWhatThereIs(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	file := s.write("latin.csv", "id,failed_at,redirect_url\na,2026-11-28T06:34:20Z,/\xfc\n")
+	if a := s.enqueue("dead-letter", "retry", "--from", file); a.exit != 2 ||
+		!strings.Contains(a.stderr, "line 2: is not UTF-8 (byte 0xFC): save it as") || strings.Contains(a.stderr, "--encoding") {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestWhatCannotBeMendedIsNamedAndNothingIsRetried(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -35,6 +35,7 @@ import (
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
+	sandbox        bool // it is asked
 	work           *work
 	failed         error // what writing to stdout met first
 
@@ -345,6 +346,9 @@ func newFile(stream io.Writer) bool {
 
 // create makes a file that must not exist.
 func create(path string) (*os.File, error) {
+	if path == "-" {
+		return nil, usage("- is no file: give a path (without -o, lists go to standard output)")
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -361,6 +365,9 @@ func (o *output) fail(err error) int {
 		return settings.ExitDone
 	}
 	exit, code, message := verdict(err)
+	if o.sandbox { // whose address is not set
+		message = strings.Replace(message, desk.AsksForRedis, "does worker --sandbox run?", 1)
+	}
 	rows := []badRow{}
 	more := view{}
 	if usage, ok := errors.AsType[*usageError](err); ok {
@@ -398,10 +405,19 @@ const (
 	exitInterrupted = 130
 )
 
-var (
-	errDead    = errors.New("it ended dead or cancelled")
-	errTimeout = errors.New("--wait-timeout passed; the task goes on")
-)
+var errTimeout = errors.New("--wait-timeout passed; the task goes on")
+
+// endedError means that what was waited for is dead, or was cancelled.
+type endedError string
+
+func (e endedError) Error() string { return string(e) }
+
+func ended(format string, args ...any) error { return endedError(fmt.Sprintf(format, args...)) }
+
+func isEnded(err error) bool {
+	_, is := errors.AsType[endedError](err)
+	return is
+}
 
 // usageError is bad usage or bad input: nothing was enqueued.
 type usageError struct {
@@ -430,7 +446,7 @@ func verdict(err error) (exit int, code, message string) {
 	switch {
 	case errors.Is(err, errNotRehearsed):
 		return settings.ExitFailed, "unknown", message
-	case errors.Is(err, errDead):
+	case isEnded(err):
 		return exitDead, "dead", message
 	case errors.Is(err, errTimeout):
 		return exitTimeout, "timeout", message

@@ -106,8 +106,8 @@ func (c *taskCancelCommand) Run(a *app) error {
 	}
 	if len(campaigns) > 0 {
 		slices.Sort(campaigns)
-		a.out.note("%s scheduled, and stay (enqueue campaign cancel NAME): %s.",
-			plural(len(campaigns), "campaign"), first(campaigns, mostLines, func(name string) string { return name }))
+		a.out.note("Campaigns that are scheduled stay (enqueue campaign cancel NAME): %s.",
+			first(campaigns, mostLines, func(name string) string { return name }))
 	}
 	if c.DryRun {
 		a.out.say("%s would be cancelled. Nothing was done.", plural(len(chosen), "task"))

@@ -61,7 +61,7 @@ func (s *stage) withoutRight(path, step string) {
 	}
 	for _, words := range []string{
 		`"code":"redis_refuses"`, `"outcome":"nothing"`, "; nothing was ",
-		"Redis refuses " + strings.ToUpper(step) + "; ACL SETUSER USER +" + step,
+		"Redis refuses " + strings.ToUpper(step) + "; ACL SETUSER small +" + step,
 	} {
 		if a.exit != 1 || !strings.Contains(a.stderr, words) {
 			s.t.Errorf("without %s, exit %d: %s\nwant %s", step, a.exit, a.stderr, words)

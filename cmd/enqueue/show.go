@@ -77,8 +77,12 @@ func (c *statusCommand) Run(a *app) error {
 	}
 	a.out.table(none, limitFields, limits)
 	if len(resting) > 0 {
-		a.out.say("\nClerk serves nobody at present who asks for this:")
-		a.out.table("", "calls,since,next_probe_at,why", resting)
+		a.out.say("\nThese calls rest:")
+		a.out.table("", "calls,since,next_probe_at,why", views(o.Resting, func(s policy.Standstill) view {
+			row := restView(s)
+			row["why"] = s.Says()
+			return row
+		}))
 	}
 	a.out.say("")
 	a.out.table("No campaigns.", campaignFields, campaigns)

@@ -77,10 +77,10 @@ func (a *app) enqueued(task tasks.Task, err error, what string, flags TaskFlags,
 	}
 	err = a.finish(task, flags, false, answer)
 	if exists && err == nil && task.State == tasks.StateCancelled {
-		return fmt.Errorf("task %s: %w: it was cancelled before; give another --id to ask anew", task.ID, errDead)
+		return ended("task %s was cancelled before; give another --id to ask anew", task.ID)
 	}
-	if task.State == tasks.StateDead && (err == nil || errors.Is(err, errDead)) {
-		return fmt.Errorf("task %s: %w: %s; %s", task.ID, errDead, cause(task.Error), mendIt(task))
+	if task.State == tasks.StateDead && (err == nil || isEnded(err)) {
+		return ended("task %s is dead: %s; %s", task.ID, cause(task.Error), mendIt(task))
 	}
 	return err
 }
@@ -138,7 +138,7 @@ func (a *app) await(task tasks.Task, flags TaskFlags) (tasks.Task, error) {
 	return ended, err
 }
 
-// ending tells a person how a task has ended. That it has ended otherwise than it should is an errDead.
+// ending tells a person how a task has ended. That it is dead or was cancelled is an endedError.
 func (a *app) ending(t tasks.Task, failOnDead bool) error {
 	switch b := t.Bulk; {
 	case b != nil:
@@ -150,11 +150,16 @@ func (a *app) ending(t tasks.Task, failOnDead bool) error {
 				return err
 			}
 		}
-		if t.State != tasks.StateDone || failOnDead && b.Dead > 0 {
-			return fmt.Errorf("campaign %s: %w: %s", b.Campaign, errDead, plural(b.Dead, "dead letter"))
+		switch {
+		case t.State == tasks.StateCancelled:
+			return ended("campaign %s was cancelled", b.Campaign)
+		case t.State != tasks.StateDone, failOnDead && b.Dead > 0:
+			return ended("campaign %s has %s", b.Campaign, plural(b.Dead, "dead letter"))
 		}
+	case t.State == tasks.StateCancelled:
+		return ended("task %s was cancelled", t.ID)
 	case t.State != tasks.StateDone:
-		return fmt.Errorf("task %s: %w: %s", t.ID, errDead, cause(t.Error))
+		return ended("task %s is dead: %s", t.ID, cause(t.Error))
 	case t.Skipped != nil:
 		a.out.say("Done: skipped, nobody was invited: %s.", whySkipped(t.Skipped))
 	case t.Type == tasks.TypeInvite:

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -39,5 +41,17 @@ func TestAnUnboundNamespaceIsWarnedOfAndEnqueuedInto(t *testing.T) {
 	testkit.NoError(t, store.NewWorkers(rdb, "test").Announce(t.Context(), store.Worker{ID: "a"}))
 	if said := enqueue("sync-list"); said != "" {
 		t.Errorf("while one runs: %q", said)
+	}
+}
+
+// TestASandboxThatDoesNotRunIsSaid, and not that REDIS_URL is wrong, which --sandbox does not read.
+func TestASandboxThatDoesNotRunIsSaid(t *testing.T) {
+	t.Parallel()
+	var stderr strings.Builder
+	out := &output{stdout: io.Discard, stderr: &stderr, sandbox: true}
+	_, err := net.Dial("tcp", "127.0.0.1:1")
+	if exit := out.fail(err); exit != 1 || strings.Contains(stderr.String(), "REDIS_URL") ||
+		!strings.Contains(stderr.String(), "Redis cannot be reached (does worker --sandbox run?)") {
+		t.Errorf("exit %d, %s", exit, stderr.String())
 	}
 }

@@ -187,7 +187,7 @@ func (c adminConfig) readiness(w http.ResponseWriter, _ *http.Request) {
 	for _, s := range rests {
 		words = append(words, s.String())
 	}
-	why := "Clerk serves nobody at present: " + strings.Join(words, ", ")
+	why := "calls rest: " + strings.Join(words, ", ")
 	if slices.ContainsFunc(rests, policy.Standstill.NoRight) {
 		http.Error(w, why, http.StatusServiceUnavailable)
 		return

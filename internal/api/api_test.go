@@ -53,3 +53,28 @@ func TestAddressesAsTheyAreCopied(t *testing.T) {
 		t.Errorf("of the clean address is known %s", found.body)
 	}
 }
+
+// TestFaultsOfABodyAreSaidInPlainWords, at the field that they are about.
+func TestFaultsOfABodyAreSaidInPlainWords(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for body, want := range map[string]string{
+		`{}`: `{"pointer":"/email_address","field":"email_address","reason":"is missing"}`,
+		`{"email_address":"ada@example.com","colour":"red"}`: `{"pointer":"/colour","field":"colour",` +
+			`"reason":"is no field of this request"}`,
+	} {
+		got := s.call(signup, "POST", "/v1/invitations", body).is(422, "validation")
+		if !strings.Contains(string(got.body), want) {
+			t.Errorf("%s: %s, want %s", body, got.body, want)
+		}
+	}
+	got := s.call(people, "POST", "/v1/forgets", `{"email_address":""}`).is(422, "validation")
+	if !strings.Contains(string(got.body), `"reason":"is missing"`) {
+		t.Errorf("%s", got.body)
+	}
+	got = s.call(signup, "POST", "/v1/invitations", `{"email_address":"ada@example.com"}`, "Content-Type", "text/plain").
+		is(415, "media-type")
+	if !strings.Contains(string(got.body), "the header Content-Type must say so: application/json") {
+		t.Errorf("%s", got.body)
+	}
+}

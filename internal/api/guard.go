@@ -244,7 +244,7 @@ func (s *Server) body(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	if wanted != nil && !isJSON(r.Header.Get("Content-Type")) {
-		refuse(w, r, problem(http.StatusUnsupportedMediaType, mediaType, "the body must be application/json in UTF-8"))
+		refuse(w, r, problem(http.StatusUnsupportedMediaType, mediaType, wantsJSON))
 		return
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostBody))

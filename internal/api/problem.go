@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
@@ -129,6 +130,9 @@ const problemType = "application/problem+json"
 // ContentType is for huma.
 func (*Problem) ContentType(string) string { return problemType }
 
+// wantsJSON is said of a body of another media type.
+const wantsJSON = "the body must be JSON in UTF-8, and the header Content-Type must say so: application/json"
+
 // fromHuma makes a problem of one that huma has found.
 func fromHuma(e *huma.ErrorModel) *Problem {
 	var faults []Fault
@@ -137,7 +141,7 @@ func fromHuma(e *huma.ErrorModel) *Problem {
 	}
 	switch e.Status {
 	case http.StatusUnsupportedMediaType:
-		return problem(e.Status, mediaType, "the body must be application/json")
+		return problem(e.Status, mediaType, wantsJSON)
 	case http.StatusRequestEntityTooLarge:
 		return problem(e.Status, tooLarge, "the body is too large for this request")
 	case http.StatusUnprocessableEntity:
@@ -153,8 +157,19 @@ func fromHuma(e *huma.ErrorModel) *Problem {
 // faultAt says where a fault is that huma has found at a place such as body.items[3].tags, query.at or header.If-Match.
 func faultAt(e *huma.ErrorDetail) Fault {
 	where, name, _ := strings.Cut(e.Location, ".")
+	reason := e.Message
+	missing, isMissing := filledIn(validation.MsgExpectedRequiredProperty, reason)
+	_, noAddress := filledIn(validation.MsgExpectedRFC5322Email, reason)
+	switch {
+	case isMissing:
+		name, reason = strings.TrimPrefix(name+"."+missing, "."), "is missing"
+	case noAddress:
+		reason = "is not an e-mail address"
+	case reason == validation.MsgUnexpectedProperty:
+		reason = "is no field of this request"
+	}
 	if where != "body" {
-		return Fault{Field: name, Reason: e.Message}
+		return Fault{Field: name, Reason: reason}
 	}
 	pointer := ""
 	for part := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
@@ -164,7 +179,15 @@ func faultAt(e *huma.ErrorDetail) Fault {
 	if field == "" {
 		field = "body"
 	}
-	return Fault{Pointer: pointer, Field: field, Reason: e.Message}
+	return Fault{Pointer: pointer, Field: field, Reason: reason}
+}
+
+// filledIn gives what one of huma's messages has in its gap, if a text is that message.
+func filledIn(message, text string) (gap string, is bool) {
+	before, after, _ := strings.Cut(message, message[strings.IndexByte(message, '%'):][:2])
+	gap, begins := strings.CutPrefix(text, before)
+	gap, ends := strings.CutSuffix(gap, after)
+	return gap, begins && ends
 }
 
 // inHTTP gives a text that was written for users of the command with the names of parameters instead of flags.

@@ -22,12 +22,12 @@ func TestARightThatIsMissingIsNamed(t *testing.T) {
 	s := setupOn(t, small)
 	s.call(people, "POST", "/v1/campaigns/spring/recipients", csvBody("email_address\nbob@example.com\n")).is(202)
 	for _, act := range []struct{ refused, method, path, body, says string }{
-		{"srem", "POST", "/v1/campaigns/spring/cancel", "", "Redis refuses SREM; ACL SETUSER USER +srem gives its user " +
+		{"srem", "POST", "/v1/campaigns/spring/cancel", "", "Redis refuses SREM; ACL SETUSER small +srem gives its user " +
 			"the right; nothing was done"},
 		{"hset", "POST", "/v1/campaigns/spring/pause", "", "nothing was done"},
 		{"lpush", "POST", "/v1/revocations", `{"email_address":"ada@example.com"}`, "nothing was done"},
 		{"lpush", "POST", "/v1/invitations", `{"email_address":"ada@example.com"}`, "Redis refuses LPUSH; ACL SETUSER " +
-			"USER +lpush gives its user the right; what was asked may be done in part: repeat the request"},
+			"small +lpush gives its user the right; what was asked may be done in part: repeat the request"},
 	} {
 		testkit.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "small", "+@all", "-"+act.refused).Err())
 		var body any

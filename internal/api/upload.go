@@ -218,7 +218,7 @@ func (s *Server) readList(
 	form, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || form != "application/json" && form != "text/csv" {
 		return file, problem(http.StatusUnsupportedMediaType, mediaType,
-			"the body must be application/json or text/csv, and its Content-Type say so").early()
+			"the body must be JSON or CSV, and the header Content-Type must say so: application/json or text/csv").early()
 	}
 	for _, places := range []chan struct{}{a.uploads, s.uploads} {
 		select {

@@ -200,7 +200,11 @@ func (f *Flight) Land(answer error) Timing {
 	f.cancel()
 	f.timing.Answer = time.Since(f.began)
 	if outcome := clerkclient.OutcomeOf(answer); outcome != clerkclient.Transient { // that says nothing about the key
-		f.c.Gate.answered(outcome != clerkclient.Unauthorized)
+		refusal, _ := errors.AsType[*clerkclient.Error](answer)
+		if outcome != clerkclient.Unauthorized {
+			refusal = nil
+		}
+		f.c.Gate.answered(refusal)
 	}
 	f.giveBack(answer)
 	if !f.checksKey && !errors.Is(answer, ErrNothingSent) {
@@ -315,7 +319,7 @@ func (f *Flight) suspension(refusal *clerkclient.Error) ratelimit.Suspension {
 	case refusal.Status == 0:
 		why = refusal.Code
 	case refusal.NotClerk:
-		why += " not Clerk's API"
+		why += policy.NotClerk
 	}
 	if refusal.TraceID != "" {
 		why += " (trace " + refusal.TraceID + ")"

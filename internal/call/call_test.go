@@ -141,7 +141,7 @@ func TestACallThatWaitedWhileTheKeyWasRefusedWaitsOn(t *testing.T) {
 		sent <- err
 	}()
 	<-waits
-	b.Gate.answered(false)
+	b.Gate.answered(&clerkclient.Error{Outcome: clerkclient.Unauthorized})
 	first.Land(ErrNothingSent)
 	<-waits // it has the permit
 	testkit.Eventually(t, "the permit is back", func() bool { used, _ := b.usage(t); return used == 0 })
@@ -150,6 +150,6 @@ func TestACallThatWaitedWhileTheKeyWasRefusedWaitsOn(t *testing.T) {
 		t.Fatalf("a call was made through the closed gate: %v", err)
 	default:
 	}
-	b.Gate.answered(true)
+	b.Gate.answered(nil)
 	testkit.NoError(t, <-sent)
 }

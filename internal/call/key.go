@@ -3,6 +3,8 @@ package call
 import (
 	"context"
 	"sync"
+
+	"example.com/usher/clerkclient"
 )
 
 // Gate holds calls back while it is closed. The zero Gate is open.
@@ -54,22 +56,22 @@ func (g *Gate) wait(ctx context.Context) error {
 // then finds out whether the key works again.
 type KeyGate struct {
 	Gate
-	refused chan struct{} // told once when the gate closes
+	refused chan *clerkclient.Error // told once when the gate closes
 }
 
 // NewKeyGate gives an open gate.
-func NewKeyGate() *KeyGate { return &KeyGate{refused: make(chan struct{}, 1)} }
+func NewKeyGate() *KeyGate { return &KeyGate{refused: make(chan *clerkclient.Error, 1)} }
 
-// Refused tells when the gate has closed.
-func (g *KeyGate) Refused() <-chan struct{} { return g.refused }
+// Refused tells when the gate has closed, and at which answer.
+func (g *KeyGate) Refused() <-chan *clerkclient.Error { return g.refused }
 
-// answered notes whether Clerk took the key.
-func (g *KeyGate) answered(accepted bool) {
-	if changed := g.Set(!accepted); !changed || accepted {
+// answered notes the refusal of the key; nil means that Clerk took it.
+func (g *KeyGate) answered(refusal *clerkclient.Error) {
+	if changed := g.Set(refusal != nil); !changed || refusal == nil {
 		return
 	}
 	select {
-	case g.refused <- struct{}{}:
+	case g.refused <- refusal:
 	default:
 	}
 }

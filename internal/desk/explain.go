@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/schedule"
 	"example.com/usher/internal/settings"
@@ -60,9 +61,15 @@ func PartlyDone(done int, err error) error {
 	return &PartlyDoneError{done, err}
 }
 
+// AsksForRedis is what to ask where Redis cannot be reached.
+const AsksForRedis = "is it running, and REDIS_URL right?"
+
 // RedisFault says in a few words what is wrong with Redis itself, so that nothing can be read or written, and what a
 // person should ask. It is empty if nothing is. That it is full is another matter: then it can be read.
 func RedisFault(err error) (fault, ask string) {
+	if isA[*clerkclient.Error](err) {
+		return "", "" // the connection that failed is one to Clerk
+	}
 	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN"} {
 		if redis.HasErrorPrefix(err, prefix) {
 			return "Redis does not serve this at present", "does it start, or is it a replica?"
@@ -82,7 +89,7 @@ func RedisFault(err error) (fault, ask string) {
 	case isNet && unreachable.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "Redis does not answer", "is it overloaded, or REDIS_URL wrong?"
 	}
-	return "Redis cannot be reached", "is it running, and REDIS_URL right?"
+	return "Redis cannot be reached", AsksForRedis
 }
 
 // Unanswered tells that Redis has not answered, so that nobody knows whether it has done what it was asked.
@@ -142,6 +149,9 @@ func Explain(err error) (kind Kind, words string) {
 	}
 	if store.NoRight(err) {
 		return NoRight, "Redis refuses its user a command: " + words
+	}
+	if lost, ok := errors.AsType[*clerkclient.Error](err); ok && lost.Code == clerkclient.CodeDial {
+		return Failed, "Clerk cannot be reached (is CLERK_API_URL right?): " + words
 	}
 	if fault, ask := RedisFault(err); fault != "" {
 		return NoRedis, fault + " (" + ask + "): " + words

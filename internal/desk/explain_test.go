@@ -1,9 +1,12 @@
 package desk_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
@@ -55,6 +58,26 @@ func TestARedisThatWantsALoginIsExplained(t *testing.T) {
 		}
 		if kind, words := desk.Explain(err); kind != desk.NoRedis || !strings.Contains(words, "refuses the user") {
 			t.Errorf("%s: %s: %s", name, kind, words)
+		}
+	}
+}
+
+// TestAClerkThatDoesNotAnswerIsNotTakenForRedis, whether nobody listens or the connection breaks.
+func TestAClerkThatDoesNotAnswerIsNotTakenForRedis(t *testing.T) {
+	t.Parallel()
+	breaks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(breaks.Close)
+	for url, says := range map[string]string{
+		"http://127.0.0.1:1": "Clerk cannot be reached (is CLERK_API_URL right?): clerk: GET /users: dial",
+		breaks.URL:           "clerk: GET /users: connection_closed",
+	} {
+		clerk, err := clerkclient.New(clerkclient.Config{Key: "sk_test_x", BaseURL: url})
+		testkit.NoError(t, err)
+		t.Cleanup(clerk.Close)
+		_, _, err = clerk.UsersByEmail(t.Context(), []string{"ada@example.com"})
+		kind, words := desk.Explain(err)
+		if kind != desk.Failed || !strings.HasPrefix(words, says) {
+			t.Errorf("%s: %s: %s", url, kind, words)
 		}
 	}
 }

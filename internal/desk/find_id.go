@@ -225,10 +225,16 @@ func (f *finder) head(ctx context.Context, c ledger.Campaign) error {
 	if err != nil {
 		return err
 	}
-	end := map[bool]string{true: "cancelled", false: "done"}[c.State == ledger.Cancelled]
+	scheduled, end := Event{At: c.ScheduledAt, What: "scheduled"}, Event{At: c.FinishedAt, What: "done"}
+	if c.State == ledger.Cancelled {
+		end.What = "cancelled"
+		if c.ScheduledAt.After(c.FinishedAt) { // so it does not start
+			scheduled, end.Until = Event{}, c.ScheduledAt
+		}
+	}
 	for _, e := range []Event{
-		{At: c.CreatedAt, What: "enqueued"}, {At: c.ScheduledAt, What: "scheduled"}, {At: c.StartedAt, What: "started"},
-		{At: c.FinishedAt, What: end}, {What: "sent", Recipients: c.Sent}, {What: "dead", Recipients: c.Dead},
+		{At: c.CreatedAt, What: "enqueued"}, scheduled, {At: c.StartedAt, What: "started"}, end,
+		{What: "sent", Recipients: c.Sent}, {What: "dead", Recipients: c.Dead},
 		{What: "skipped", Recipients: c.Skipped}, {What: "mended", Recipients: mended},
 	} {
 		if e.Campaign = c.Name; !e.At.IsZero() || e.Recipients > 0 {

@@ -301,7 +301,8 @@ func (d *Desk) policyFor(ctx context.Context, kind string) (policy.Policy, error
 
 // why tells a refused key from other failures.
 func why(err error) error {
-	if refusal, ok := errors.AsType[*clerkclient.Error](err); ok && refusal.Outcome == clerkclient.Unauthorized {
+	refusal, ok := errors.AsType[*clerkclient.Error](err)
+	if ok && refusal.Outcome == clerkclient.Unauthorized && !refusal.NotClerk {
 		return ErrKeyRefused
 	}
 	return err

@@ -203,7 +203,7 @@ func (g *gallery) troubles() {
 	g.do(chromedp.SendKeys("#token", pagesToken+kb.Enter), chromedp.WaitVisible(`//h1[text()="Now"]`))
 	g.clerk.RevokeKey()
 	g.ok("sync-list")
-	g.look(scene{name: "now-refused", shows: "Calls that Clerk serves nobody"})
+	g.look(scene{name: "now-refused", shows: "Calls that rest"})
 	g.redis.Kill()
 	g.visit(scene{"redis-away", "/campaigns", "Try again", false})
 }

@@ -181,8 +181,8 @@ func TestForecastsSayWhatTheyRestOn(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	o.Trouble = &Standstill{Reason: RefusedKey, Message: saysKey}
-	if f := o.Foresee()["a"]; f.Standstill != o.Trouble || f.Assumption != "no ETA: "+saysKey {
+	o.Trouble = &Standstill{Reason: RefusedKey, Message: "Clerk refuses the key"}
+	if f := o.Foresee()["a"]; f.Standstill != o.Trouble || f.Assumption != "no ETA: "+o.Trouble.Message {
 		t.Errorf("%+v", f)
 	}
 	if f := (hourly().Hypothetical(330,

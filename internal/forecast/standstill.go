@@ -62,7 +62,6 @@ func (s *Standstill) Words(clock func(time.Time) string) string {
 const (
 	saysNeverRan = "no worker has run yet, so its limits are unknown"
 	saysNoWorker = "no worker runs"
-	saysKey      = "Clerk refuses the workers' key (replace it, or see Clerk's dashboard)"
 	saysFull     = "Redis is full, and workers cannot work (raise its maxmemory, or delete campaigns)"
 )
 
@@ -79,8 +78,8 @@ const standstill = time.Second
 // rest is the standstill of calls that rest because Clerk serves nobody.
 func rest(s policy.Standstill) *Standstill {
 	stands := &Standstill{Reason: Endpoint, Since: s.Since, Until: s.NextProbe, Message: s.Says()}
-	if s.KeyRefused() {
-		stands.Reason, stands.Message = RefusedKey, saysKey
+	if s.KeyRefused() && !s.NotClerk() {
+		stands.Reason = RefusedKey
 	}
 	return stands
 }

@@ -294,7 +294,7 @@ func TestAnActionWithoutARightDoesNothing(t *testing.T) {
 	b.campaign("spring", 3)
 	testkit.NoError(t, b.rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-srem").Err())
 	b.browser().post("/campaigns/spring/cancel").must(t, http.StatusServiceUnavailable, "<h1>Redis refuses this</h1>",
-		"Nothing was done. Redis refuses SREM; ACL SETUSER USER &#43;srem gives its user the right.")
+		"Nothing was done. Redis refuses SREM; ACL SETUSER default &#43;srem gives its user the right.")
 	if c, err := b.desk.Campaign(t.Context(), "spring"); err != nil || c.State != tasks.CampaignRunning {
 		t.Errorf("%+v, %v", c, err)
 	}

@@ -74,8 +74,11 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 	}
 	if !utf8.Valid(text) {
 		_, i, _ := encoding.UTF8Validator.Transform(text, text, true) // in place, up to the first wrong byte
-		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s, or say what it is, such as "+
-			"--encoding windows-1252", text[i], saveAs)
+		say := ", or say what it is, such as --encoding windows-1252"
+		if rd.corrects != nil { // nobody can say it there
+			say = ""
+		}
+		return nil, rd.fault(lineOf(text, i), "is not UTF-8 (byte 0x%02X): %s%s", text[i], saveAs, say)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, rd.fault(0, "is empty")

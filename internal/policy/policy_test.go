@@ -120,6 +120,7 @@ func TestAClerkThatIsNotReachedIsToldFromOneThatServesNobody(t *testing.T) {
 		clerkclient.CodeDial:                  "Clerk cannot be reached",
 		"503 maintenance_mode (trace id abc)": "Clerk serves nobody: 503 maintenance_mode",
 		"403 authorization_missing_scopes":    "Clerk serves nobody: 403 authorization_missing_scopes",
+		"403 not Clerk's API":                 "something else than Clerk's API answers",
 	} {
 		if got := (Standstill{Calls: "create", Why: why}).Says(); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %s, want %s", why, got, want)

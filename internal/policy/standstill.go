@@ -37,17 +37,29 @@ func (s Standstill) Reason() string {
 
 // Says tells what is wrong, without whom it concerns.
 func (s Standstill) Says() string {
-	if strings.HasPrefix(s.Why, unreachable) {
+	switch {
+	case strings.HasPrefix(s.Why, unreachable):
 		return "Clerk cannot be reached (is CLERK_API_URL right, and may the worker's machine connect to it?)"
+	case s.NotClerk():
+		return "something else than Clerk's API answers (is CLERK_API_URL right, or does a proxy or a firewall refuse " +
+			"this?): " + strings.TrimSuffix(s.Reason(), NotClerk)
+	case s.KeyRefused():
+		return "Clerk refuses the workers' key (replace it, or see Clerk's dashboard)"
 	}
 	return "Clerk serves nobody: " + s.Why
 }
+
+// NotClerk ends the reason of calls that something else than Clerk's API has answered.
+const NotClerk = " not Clerk's API"
+
+// NotClerk tells whether something else than Clerk's API has answered: a proxy, or Clerk's edge.
+func (s Standstill) NotClerk() bool { return strings.HasSuffix(s.Reason(), NotClerk) }
 
 // unreachable is clerkclient.CodeDial, but programs that use only the policy need no Clerk SDK.
 const unreachable = "dial"
 
 // String says it in a few words.
-func (s Standstill) String() string { return s.Calls + ": " + s.Why }
+func (s Standstill) String() string { return s.Calls + ": " + s.Says() }
 
 // Standstills are the kinds of calls that rest, by name. Whether an earlier key is still refused nobody finds out: it
 // is not told of when its rest is over.

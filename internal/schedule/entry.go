@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
 
@@ -118,9 +120,18 @@ func (e *entry) set(key string, value ast.Node) {
 		case "map":
 			e.columns(value)
 		default:
-			e.bad(key, "is no key of a schedule")
+			e.unknown(key, append(slices.Sorted(maps.Keys(fields)), "options", "map"))
 		}
 	}
+}
+
+// unknown tells of a key that a schedule does not have, and which one may be meant.
+func (e *entry) unknown(key string, known []string) {
+	meant := ""
+	if near := settings.Nearest(key, known); near != "" {
+		meant = "; do you mean " + near + "?"
+	}
+	e.bad(key, "is no key of a schedule%s", meant)
 }
 
 // columns reads which columns of the list set which fields.

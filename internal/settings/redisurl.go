@@ -56,7 +56,21 @@ func parseRedisURL(text string) (target, error) {
 	if text != "" {
 		got = Show(MaskURL(text))
 	}
+	if text != "" && !strings.Contains(text, "://") {
+		got = schemeless(text)
+	}
 	return target{}, &Error{Name: urlSetting, Got: got, Want: want}
+}
+
+// schemeless tells of a text that is no URL. It is shown if it is a server and a port, and nothing secret.
+func schemeless(text string) string {
+	const without = " without a scheme"
+	host, port, err := net.SplitHostPort(text)
+	if _, badPort := strconv.ParseUint(port, 10, 16); err != nil || badPort != nil ||
+		host != "localhost" && net.ParseIP(host) == nil {
+		return Show(hidden) + without
+	}
+	return Show(text) + without
 }
 
 // parseTarget reads a URL; want is what a bad one should have been.

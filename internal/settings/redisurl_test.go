@@ -86,8 +86,13 @@ func TestParseRedisURLRefuses(t *testing.T) {
 	)
 	for _, test := range []struct{ url, got, want string }{
 		{"", "nothing", schemes},
-		{"hunter2", `"…"`, schemes},
-		{"redis:hunter2@h", `"…"`, schemes},
+		{"hunter2", `"…" without a scheme`, schemes},
+		{"redis:hunter2@h", `"…" without a scheme`, schemes},
+		{"hunter2:6379", `"…" without a scheme`, schemes},
+		{"u:hunter2@127.0.0.1:6379", `"…" without a scheme`, schemes},
+		{"127.0.0.1:6379", `"127.0.0.1:6379" without a scheme`, schemes},
+		{"localhost:6379", `"localhost:6379" without a scheme`, schemes},
+		{"localhost:hunter2", `"…" without a scheme`, schemes},
 		{"http://u:hunter2@h", `"http://u:…@h"`, schemes},
 		{"valkey://h", `"valkey://h"`, schemes},
 		{"redis+http://u:hunter2@h", `"redis+http://u:…@h"`,

@@ -31,7 +31,7 @@ func UnknownVariables(environ []string) (warnings []string) {
 			continue
 		}
 		warning := fmt.Sprintf("%.60q is set, but no setting has that name", name)
-		if near := nearest(name); near != "" {
+		if near := Nearest(name, variables()); near != "" {
 			warning += "; do you mean " + near + "?"
 		}
 		warnings = append(warnings, warning)
@@ -40,10 +40,10 @@ func UnknownVariables(environ []string) (warnings []string) {
 	return warnings
 }
 
-// nearest is the known variable that is at most two letters away from a name; empty if there is none.
-func nearest(name string) (near string) {
+// Nearest is the known name that is at most two letters away from another; empty if there is none.
+func Nearest(name string, all []string) (near string) {
 	least := 3
-	for _, known := range variables() {
+	for _, known := range all {
 		if d := distance(name, known); d < least {
 			near, least = known, d
 		}

@@ -107,6 +107,9 @@ func SplitPartial(err error) (partial, other error) {
 		p, o := SplitPartial(one)
 		partial, other = errors.Join(partial, p), errors.Join(other, o)
 	}
+	if partial == nil {
+		return nil, err // in its own words
+	}
 	return partial, other
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ return 1
 // RightsError means that Redis refuses commands to its user.
 type RightsError struct {
 	Commands []string // such as SREM
+	User     string   // whom it refuses them
 	Err      error    // what Redis has said
 }
 
@@ -56,7 +58,7 @@ func (e *RightsError) Error() string {
 	for _, command := range e.Commands {
 		rules += " +" + strings.ToLower(command)
 	}
-	return fmt.Sprintf("Redis refuses %s; ACL SETUSER USER%s gives its user the right", all, rules)
+	return fmt.Sprintf("Redis refuses %s; ACL SETUSER %s%s gives its user the right", all, e.User, rules)
 }
 
 func (e *RightsError) Unwrap() error { return e.Err }
@@ -79,12 +81,31 @@ func NameRights(ctx context.Context, db DB, err error) error {
 	}
 	if found := refusedCommand.FindStringSubmatch(err.Error()); found != nil {
 		named := strings.ToUpper(strings.ReplaceAll(found[1], "|", " ")) + found[2]
-		return &RightsError{Commands: strings.Split(named, ", "), Err: err}
+		return &RightsError{Commands: strings.Split(named, ", "), User: userOf(db), Err: err}
 	}
 	if rights, named := errors.AsType[*RightsError](CheckRights(ctx, db)); named {
-		return &RightsError{Commands: rights.Commands, Err: err}
+		return &RightsError{Commands: rights.Commands, User: rights.User, Err: err}
 	}
 	return err
+}
+
+// userOf names the user with whom the connections of a client log in; USER if that cannot be told: it may change.
+func userOf(db DB) string {
+	user, changes := "", true
+	switch client := db.UniversalClient.(type) {
+	case interface{ Options() *redis.Options }:
+		of := client.Options()
+		user, changes = of.Username, of.CredentialsProvider != nil || of.CredentialsProviderContext != nil ||
+			of.StreamingCredentialsProvider != nil
+	case interface{ Options() *redis.ClusterOptions }:
+		of := client.Options()
+		user, changes = of.Username, of.CredentialsProvider != nil || of.CredentialsProviderContext != nil ||
+			of.StreamingCredentialsProvider != nil
+	}
+	if changes {
+		return "USER"
+	}
+	return cmp.Or(user, "default")
 }
 
 // CheckRights returns an error if Redis refuses a command that scripts need: a [RightsError] if its user has no right

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/policy"
 	"example.com/usher/internal/store"
 )
@@ -20,11 +22,11 @@ const (
 
 // Health knows whether a worker is ready for work.
 type Health struct {
-	running, stopping, keyRefused atomic.Bool
-	restored                      atomic.Bool
-	redisSeen                     atomic.Pointer[time.Time]
-	stops                         stops
-	refusals                      refusals
+	running, stopping, restored atomic.Bool
+	keyRefused                  atomic.Pointer[string] // in words; nil: it is not
+	redisSeen                   atomic.Pointer[time.Time]
+	stops                       stops
+	refusals                    refusals
 }
 
 // stops are the times in which Redis did not answer.
@@ -69,7 +71,7 @@ func NewHealth() *Health {
 func (h *Health) seeRedis() { h.redisSeen.Store(new(time.Now())) }
 
 func (h *Health) started() {
-	h.keyRefused.Store(false)
+	h.keyRefused.Store(nil)
 	h.running.Store(true)
 	h.stopping.Store(false)
 }
@@ -129,6 +131,7 @@ func (h *Health) Restored() bool { return h.restored.Load() }
 
 // NotReady gives the reason why the worker is not ready, or nothing. Waiting for a permit, 429 and 5xx are no reasons.
 func (h *Health) NotReady() string {
+	refused := h.keyRefused.Load()
 	switch {
 	case h.stopping.Load():
 		return "the worker is stopping"
@@ -138,8 +141,18 @@ func (h *Health) NotReady() string {
 		return "Redis refuses what a worker needs: " + h.refusals.why()
 	case !h.running.Load():
 		return "the worker waits for Redis"
-	case h.keyRefused.Load():
-		return "Clerk refuses the secret key"
+	case refused != nil:
+		return *refused
 	}
 	return ""
+}
+
+// refuses notes that the worker's calls are refused, and by whom.
+func (h *Health) refuses(refusal *clerkclient.Error) {
+	says := "Clerk refuses the secret key"
+	if refusal.NotClerk {
+		says = fmt.Sprintf("something else than Clerk's API refuses calls (%d): is CLERK_API_URL right, or is it a proxy or "+
+			"a firewall?", refusal.Status)
+	}
+	h.keyRefused.Store(&says)
 }

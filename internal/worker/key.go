@@ -15,13 +15,19 @@ var ErrKeyChanged = errors.New("the secret key has changed")
 // context ends when the worker begins to stop.
 func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) {
 	for {
+		var refusal *clerkclient.Error
 		select {
-		case <-w.caller.Gate.Refused():
+		case refusal = <-w.caller.Gate.Refused():
 		case <-ctx.Done():
 			return
 		}
-		w.Health.keyRefused.Store(true)
-		w.Log.Error().Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
+		w.Health.refuses(refusal)
+		said := w.Log.Error().Int("status", refusal.Status).Str("code", refusal.Code)
+		if refusal.NotClerk {
+			said.Msg("something else than Clerk's API refuses calls; they wait until it does no more")
+		} else {
+			said.Msg("Clerk refuses the secret key; calls wait until it works again or is changed")
+		}
 		for !w.caller.Gate.Open() {
 			if policy.Sleep(ctx, policy.KeyRest) != nil { // the limiter holds a probe back for longer each time
 				return
@@ -38,7 +44,7 @@ func (w *Worker) watchKey(ctx context.Context, changed context.CancelCauseFunc) 
 				w.Log.Debug().Err(err).Msg("probed the secret key")
 			}
 		}
-		w.Health.keyRefused.Store(false)
+		w.Health.keyRefused.Store(nil)
 		w.Log.Info().Msg("Clerk takes the secret key again")
 	}
 }

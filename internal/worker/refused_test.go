@@ -9,6 +9,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/clerkclient"
 	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/testkit"
 )
@@ -55,6 +56,25 @@ func TestAWorkerIsNotReadyWhileRedisRefusesWhatItNeeds(t *testing.T) {
 		health.seeRedis()
 		return health.NotReady() == ""
 	})
+}
+
+// TestARefusalThatIsNotClerksDoesNotBlameTheKey: a proxy or a firewall has answered.
+func TestARefusalThatIsNotClerksDoesNotBlameTheKey(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		refusal clerkclient.Error
+		says    string
+	}{
+		{clerkclient.Error{Status: 401, Code: "clerk_key_invalid"}, "Clerk refuses the secret key"},
+		{clerkclient.Error{Status: 403, NotClerk: true}, "something else than Clerk's API refuses calls (403): is " +
+			"CLERK_API_URL right, or is it a proxy or a firewall?"},
+	} {
+		health := NewHealth()
+		health.started()
+		if health.refuses(&test.refusal); health.NotReady() != test.says {
+			t.Errorf("%+v: %q", test.refusal, health.NotReady())
+		}
+	}
 }
 
 // TestARefusalMustLast: one that is not repeated, or of what may be refused, is none.
@@ -117,7 +137,7 @@ func TestWithoutPingTheMissingRightIsNamed(t *testing.T) {
 	health.started()
 	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "it is not ready", func() bool { return health.NotReady() != "" })
-	if got := health.NotReady(); !strings.Contains(got, "PING; ACL SETUSER USER +ping gives its user the right") {
+	if got := health.NotReady(); !strings.Contains(got, "PING; ACL SETUSER small +ping gives its user the right") {
 		t.Errorf("%q", got)
 	}
 }
@@ -140,7 +160,7 @@ func TestAScriptsMissingRightIsNamed(t *testing.T) {
 	refuse()
 	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "the right is named", func() bool {
-		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER USER +hset gives its user the right"
+		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER small +hset gives its user the right"
 	})
 	user(t, server, "+@all")
 	testkit.Eventually(t, "it is ready", func() bool { return health.NotReady() == "" })
