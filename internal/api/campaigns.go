@@ -155,7 +155,7 @@ func (s *Server) campaigns() {
 		Summary: "Write what became of each recipient, as CSV",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One row for each recipient. A CSV that lacks its last line broke off.",
-			Content:     map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Content:     map[string]*huma.MediaType{typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
 	}, operates, export)
 	for verb, change := range map[string]func(*asker) func(context.Context, string) (tasks.Campaign, error){

@@ -239,7 +239,7 @@ func (s *Server) needs(scopes []tokens.Scope) func(huma.Context, func(huma.Conte
 func (s *Server) body(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	wanted := ctx.Operation().RequestBody
-	if wanted != nil && wanted.Content["text/csv"] != nil {
+	if wanted != nil && wanted.Content[typeCSV] != nil {
 		next(ctx)
 		return
 	}

@@ -37,8 +37,9 @@ func (s *Server) documentUpload(op huma.Operation) {
 	s.api.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{
 		Required: true,
 		Content: map[string]*huma.MediaType{
-			"application/json": {Schema: &huma.Schema{Type: huma.TypeArray, Items: row, MinItems: &one, MaxItems: &most}},
-			"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString}},
+			typeJSON:     {Schema: &huma.Schema{Type: huma.TypeArray, Items: row, MinItems: &one, MaxItems: &most}},
+			typeCSV:      {Schema: &huma.Schema{Type: huma.TypeString}},
+			typeWorkbook: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 		},
 	}
 }

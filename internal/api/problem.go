@@ -158,13 +158,12 @@ func fromHuma(e *huma.ErrorModel) *Problem {
 func faultAt(e *huma.ErrorDetail) Fault {
 	where, name, _ := strings.Cut(e.Location, ".")
 	reason := e.Message
-	missing, isMissing := filledIn(validation.MsgExpectedRequiredProperty, reason)
-	_, noAddress := filledIn(validation.MsgExpectedRFC5322Email, reason)
+	before, after, _ := strings.Cut(validation.MsgExpectedRequiredProperty, "%s")
+	missing, begins := strings.CutPrefix(reason, before)
+	missing, ends := strings.CutSuffix(missing, after)
 	switch {
-	case isMissing:
+	case begins && ends:
 		name, reason = strings.TrimPrefix(name+"."+missing, "."), "is missing"
-	case noAddress:
-		reason = "is not an e-mail address"
 	case reason == validation.MsgUnexpectedProperty:
 		reason = "is no field of this request"
 	}
@@ -180,14 +179,6 @@ func faultAt(e *huma.ErrorDetail) Fault {
 		field = "body"
 	}
 	return Fault{Pointer: pointer, Field: field, Reason: reason}
-}
-
-// filledIn gives what one of huma's messages has in its gap, if a text is that message.
-func filledIn(message, text string) (gap string, is bool) {
-	before, after, _ := strings.Cut(message, message[strings.IndexByte(message, '%'):][:2])
-	gap, begins := strings.CutPrefix(text, before)
-	gap, ends := strings.CutSuffix(gap, after)
-	return gap, begins && ends
 }
 
 // inHTTP gives a text that was written for users of the command with the names of parameters instead of flags.

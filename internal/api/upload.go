@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +35,11 @@ type ListOptions struct {
 	EmailColumn     string   `query:"email_column" maxLength:"200" doc:"Column that holds the addresses."`
 	Map             []string `query:"map,explode" nullable:"false" maxItems:"50" example:"redirect_url=Link" doc:"Take a field from a column: FIELD=COLUMN."`
 	NoHeader        bool     `query:"no_header" doc:"The first line is a person; columns have numbers."`
+	Sheet           string   `query:"sheet" maxLength:"31" doc:"The sheet of an .xlsx."`
 	Encoding        string   `query:"encoding" maxLength:"40" example:"windows-1252" doc:"What a CSV is written in if not UTF-8."`
 	IgnoreColumns   bool     `query:"ignore_columns" doc:"Ignore columns that are no field of an invitation."`
 	Split           bool     `query:"split" doc:"Invite each address of a cell that holds several."`
 	IncludeOptedOut bool     `query:"include_opted_out" doc:"Invite also people whom the list marks as not to be written to."`
-	AcceptGuesses   bool     `query:"accept_guesses" doc:"Go on though the list can be read in more than one way."`
 	RetryDead       bool     `query:"retry_dead" doc:"Retry those of the list who are dead in the campaign."`
 
 	Metadata       string `query:"public_metadata" maxLength:"8192" example:"{\"plan\":\"pro\"}" doc:"For rows that say none, as JSON."`
@@ -56,7 +57,7 @@ func (l ListOptions) read() (peoplefile.Options, error) {
 	bad := func(field, reason string) error { return &tasks.InvalidError{Index: -1, Field: field, Reason: reason} }
 	o := peoplefile.Options{
 		Name: "the list", EmailColumn: l.EmailColumn, Map: map[string]string{}, NoHeader: l.NoHeader, Encoding: l.Encoding,
-		Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns, MaxBytes: mostUpload,
+		Sheet: l.Sheet, Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns, MaxBytes: mostUpload,
 		MaxRows: tasks.MaxRecipients,
 	}
 	for _, text := range l.Map {
@@ -142,6 +143,7 @@ type Checked struct {
 // Understood says how a list was read.
 type Understood struct {
 	Form       string   `json:"form"`
+	Sheet      *string  `json:"sheet"`
 	Export     *string  `json:"export" doc:"The known program that wrote it."`
 	Rows       int      `json:"rows"`
 	Columns    []Use    `json:"columns" nullable:"false"`
@@ -149,7 +151,14 @@ type Understood struct {
 	LeftOut    int      `json:"left_out" doc:"Rows that are no recipients, such as people who have opted out."`
 	Guesses    []string `json:"guesses" nullable:"false"`
 
-	LeftOutRows []Fault `json:"left_out_rows" nullable:"false" doc:"The first 1,000 of them, and why."`
+	LeftOutRows []Fault  `json:"left_out_rows" nullable:"false" doc:"The first 1,000 of them, and why."`
+	NotMapped   []Use    `json:"not_mapped" nullable:"false" doc:"Columns that look like options; only map takes them."`
+	Around      []int    `json:"passed_over_lines" nullable:"false" doc:"Lines in front of the list and at its end."`
+	Further     int      `json:"further_addresses" doc:"People who have more addresses than the one that counts."`
+	Cleaned     int      `json:"cleaned" doc:"Addresses that did not stand there as they are used."`
+	Notes       []Fault  `json:"notes" nullable:"false" doc:"The first 1,000 things to know about rows."`
+	Warnings    []string `json:"warnings" nullable:"false" doc:"What cannot be known."`
+	Sample      []string `json:"sample" nullable:"false" doc:"The first addresses."`
 }
 
 // Use is a column and the field that it sets.
@@ -162,7 +171,18 @@ func understood(f peoplefile.File) Understood {
 	u := Understood{
 		Form: f.Understood.Form, Export: known(f.Understood.Export), Rows: f.Understood.Rows, Columns: []Use{},
 		PassedOver: append([]string{}, f.Understood.PassedOver...), LeftOut: len(f.LeftOut), Guesses: []string{},
-		LeftOutRows: []Fault{},
+		LeftOutRows: []Fault{}, Sheet: known(f.Understood.Sheet), NotMapped: []Use{}, Notes: []Fault{}, Sample: []string{},
+		Around:  append(append([]int{}, f.Understood.Preamble...), f.Understood.Footer...),
+		Further: f.Understood.Further, Cleaned: len(f.Cleaned), Warnings: append([]string{}, f.Understood.Warnings...),
+	}
+	for _, c := range f.Understood.Options {
+		u.NotMapped = append(u.NotMapped, Use{c.Column, c.Field})
+	}
+	for _, n := range f.Notes[:min(mostFaults, len(f.Notes))] {
+		u.Notes = append(u.Notes, faultOf(n.Place, "", n.Text))
+	}
+	for _, r := range f.Sample() {
+		u.Sample = append(u.Sample, r.EmailAddress)
 	}
 	for _, l := range f.LeftOut[:min(mostFaults, len(f.LeftOut))] {
 		u.LeftOutRows = append(u.LeftOutRows, faultOf(l.Place, "", l.Reason))
@@ -216,9 +236,9 @@ func (s *Server) readList(
 ) (file peoplefile.File, err error) {
 	r, w := humago.Unwrap(in.ctx)
 	form, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || form != "application/json" && form != "text/csv" {
-		return file, problem(http.StatusUnsupportedMediaType, mediaType,
-			"the body must be JSON or CSV, and the header Content-Type must say so: application/json or text/csv").early()
+	if err != nil || !slices.Contains(listTypes(), form) {
+		return file, problem(http.StatusUnsupportedMediaType, mediaType, "the body must be JSON, CSV or .xlsx, and the "+
+			"header Content-Type must say so: %s", strings.Join(listTypes(), ", ")).early()
 	}
 	for _, places := range []chan struct{}{a.uploads, s.uploads} {
 		select {
@@ -232,13 +252,13 @@ func (s *Server) readList(
 		return file, problem(http.StatusRequestEntityTooLarge, tooLarge, "a list has at most %d bytes", mostUpload).early()
 	}
 	body := bufio.NewReader(httpd.Body(w, r, mostUpload))
-	first, err := firstOf(body)
+	is, err := formOf(body)
 	switch {
 	case err != nil:
 		return file, unread(err, mostUpload)
-	case form == "application/json" && first != '[', form == "text/csv" && (first == '[' || first == '{'):
+	case is != form:
 		return file, faulty(invalid, "the list cannot be read; nothing was enqueued", []Fault{{
-			Field: "body", Reason: "is not what its Content-Type says: a JSON array, or a CSV",
+			Field: "body", Reason: "is not what its Content-Type says: a JSON array, a CSV or an .xlsx",
 		}})
 	}
 	file, err = peoplefile.Read(body, options)
@@ -259,17 +279,35 @@ func unread(err error, most int64) *Problem {
 	return problem(http.StatusBadRequest, badRequest, "the body broke off; nothing was done").early()
 }
 
-// firstOf gives the first character of a text that is no space; 0 if there is none.
-func firstOf(body *bufio.Reader) (byte, error) {
+// The types of lists.
+const (
+	typeJSON     = "application/json"
+	typeCSV      = "text/csv"
+	typeWorkbook = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+)
+
+func listTypes() []string { return []string{typeJSON, typeCSV, typeWorkbook} }
+
+// formOf tells the type of a list by how it begins; empty if it is JSON and no array.
+func formOf(body *bufio.Reader) (string, error) {
+	if start, err := body.Peek(4); err == nil && peoplefile.IsWorkbook(start) {
+		return typeWorkbook, nil
+	}
 	for n := 1; ; n++ {
 		seen, err := body.Peek(n)
 		switch {
 		case len(seen) == n && !bytes.ContainsAny(seen[n-1:], " \t\r\n"):
-			return seen[n-1], nil
+			switch seen[n-1] {
+			case '[':
+				return typeJSON, nil
+			case '{':
+				return "", nil
+			}
+			return typeCSV, nil
 		case errors.Is(err, io.EOF), errors.Is(err, bufio.ErrBufferFull):
-			return 0, nil
+			return typeCSV, nil
 		case err != nil:
-			return 0, err
+			return "", err
 		}
 	}
 }
@@ -283,7 +321,7 @@ func (in *uploadInput) judge(file peoplefile.File) error {
 	case len(file.Rows) == 0:
 		return faulty(invalid, "nobody is left to invite; nothing was enqueued",
 			append([]Fault{{Field: "body", Reason: "has no valid row"}}, faults...))
-	case len(file.Guesses) > 0 && !in.AcceptGuesses && in.DryRun == "":
+	case len(file.Guesses) > 0 && in.DryRun == "":
 		var doubts []Fault
 		for _, g := range file.Guesses {
 			reason := g.What
@@ -292,8 +330,7 @@ func (in *uploadInput) judge(file peoplefile.File) error {
 			}
 			doubts = append(doubts, Fault{Line: g.Line, Field: "body", Reason: reason})
 		}
-		return faulty(guessed, "the list can be read in more than one way; nothing was enqueued "+
-			"(accept_guesses takes the reading)", doubts)
+		return faulty(guessed, "the list can be read in more than one way; nothing was enqueued", doubts)
 	}
 	return nil
 }
@@ -389,7 +426,7 @@ func (s *Server) addUploads() {
 	op := huma.Operation{
 		OperationID: "upload", Method: http.MethodPost, Path: "/v1/campaigns/{name}/recipients", Tags: []string{"create"},
 		Summary:       "Put a list of recipients into a campaign, all or none",
-		Description:   "A JSON array of invitations, or a CSV whose header names their fields. At most 200,000 rows.",
+		Description:   "A JSON array of invitations, or a CSV or .xlsx whose header names their fields. At most 200,000 rows.",
 		DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{
 			"200": s.response("With dry_run=true: what it would come to.", Checked{}),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -127,6 +128,40 @@ func TestBadLists(t *testing.T) {
 	p := s.call(signup, "POST", upload, csvBody("name,mail\nAda,ada@example.com\n"))
 	if p.status != 422 {
 		t.Errorf("a guessed column: %d %s", p.status, p.body)
+	}
+}
+
+// A guess is refused, and no parameter takes it: the list is made certain instead.
+func TestHTTPNeverGuesses(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	list := csvBody("mail\nada@example.com\n")
+	a := s.call(signup, "POST", upload, list).is(422, "guess")
+	if !strings.Contains(string(a.body), "to be certain, email_column: mail") {
+		t.Errorf("%s", a.body)
+	}
+	s.call(signup, "POST", upload+"?accept_guesses=true", list).is(422, "validation")
+	if n := s.queued(); n != 0 {
+		t.Errorf("%d tasks are queued", n)
+	}
+	s.call(signup, "POST", upload+"?email_column=mail", list).is(202)
+}
+
+func TestWorkbooks(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	data, err := os.ReadFile("../peoplefile/testdata/libreoffice.xlsx")
+	testkit.NoError(t, err)
+	const form = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	book := csvBody(data)
+	s.call(signup, "POST", upload, book).is(422, "validation") // as text/csv
+	s.call(signup, "POST", upload, csvBody("email\nada@example.com\n"), "Content-Type", form).is(422, "validation")
+	s.call(signup, "POST", upload+"?sheet=Nosuch", book, "Content-Type", form).is(422, "validation")
+	for sheet, want := range map[string]float64{"": 2, "?sheet=Old": 1} {
+		got := s.call(signup, "POST", upload+sheet, book, "Content-Type", form).is(202).object()
+		if got["added"] != want {
+			t.Errorf("of sheet %q: %v", sheet, got)
+		}
 	}
 }
 

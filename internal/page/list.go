@@ -161,8 +161,22 @@ func (v *visit) deadOf(
 	return plan, err
 }
 
-// asideOf tells of rows that are not invited as they stand there, as many as a page shows.
+// asideOf tells of rows that are not invited as they stand there, and of what else was passed over, as much as a page
+// shows.
 func asideOf(file peoplefile.File) (said []string) {
+	u := file.Understood
+	for _, line := range slices.Concat(u.Preamble, u.Footer) {
+		said = append(said, fmt.Sprintf("line %d stands around the list", line))
+	}
+	for _, c := range u.Options {
+		said = append(said, fmt.Sprintf("the column %q looks like %s and is not taken", c.Column, c.Field))
+	}
+	if u.Further > 0 {
+		said = append(said, count(u.Further)+" × further addresses of a person, which are not used")
+	}
+	if n := len(file.Cleaned); n > 0 {
+		said = append(said, count(n)+" × an address was cleaned")
+	}
 	for _, l := range file.LeftOut {
 		if l.Why != peoplefile.NoAddress {
 			said = append(said, l.Place.String()+" "+l.Reason)

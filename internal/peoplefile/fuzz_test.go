@@ -58,7 +58,7 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		if !isZip(data) {
+		if !IsWorkbook(data) {
 			f.Add(data, byte(0))
 		}
 	}

@@ -172,7 +172,7 @@ func Read(r io.Reader, opts Options) (File, error) {
 
 // read finds out the form of the content, and reads it.
 func (rd *reader) read(data []byte) error {
-	if isZip(data) {
+	if IsWorkbook(data) {
 		return rd.workbook(data)
 	}
 	if rd.opts.Sheet != "" {

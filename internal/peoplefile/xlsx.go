@@ -29,7 +29,8 @@ var (
 	errSlow   = errors.New("takes longer than a minute to read: split it")
 )
 
-func isZip(data []byte) bool {
+// IsWorkbook tells by how a list begins whether it is read as an .xlsx.
+func IsWorkbook(data []byte) bool {
 	return bytes.HasPrefix(data, []byte("PK\x03\x04")) || bytes.HasPrefix(data, []byte("PK\x05\x06"))
 }
 
