@@ -234,3 +234,100 @@ func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
 		t.Errorf("without an address: %s %s", got, describe(file))
 	}
 }
+
+// TestColumnsThatMayForbidAreObeyed: whatever stands there, but for what says no.
+func TestColumnsThatMayForbidAreObeyed(t *testing.T) {
+	t.Parallel()
+	for _, heading := range []string{
+		"Unsubscribed", "UNSUB_TIME", "Opt-out", "Email opted out", "Do not contact", "do_not_email", "Do Not Mail",
+		"Don't contact", "Dont email", "Hard bounces", "Cleaned", "Suppressed", "suppression list", "Blocked", "disabled",
+		"is banned", "deletedAt", "Blacklisted", "On blocklist", "Spam reports", "Complained",
+	} {
+		content := "email," + heading + "\n"
+		for i, says := range []string{
+			"", "false", "FALSE", "0", "no", " No ", "yes", "true", "1", "x", "2026-01-01", "unknown", "never", "-",
+		} {
+			content += fmt.Sprintf("p%d@example.com,%s\n", i, says)
+		}
+		for name, opts := range map[string]Options{"": {}, " with columns ignored": {IgnoreColumns: true}} {
+			file := read(t, content, opts)
+			if len(file.Rows) != 6 || len(file.LeftOut) != 8 || file.LeftOut[0].Line != 8 || len(file.Guesses) > 0 {
+				t.Errorf("%s%s: %s", heading, name, describe(file))
+			}
+		}
+		if file := read(t, content, Options{IncludeOptedOut: true}); len(file.Rows) != 14 {
+			t.Errorf("%s, included: %s", heading, describe(file))
+		}
+		object := fmt.Sprintf(`[{"email": "a@example.com", %q: false}, {"email": "b@example.com", %[1]q: "x"}]`, heading)
+		if file := read(t, object, Options{}); len(file.Rows) != 1 || len(file.LeftOut) != 1 {
+			t.Errorf("%s in JSON: %s", heading, describe(file))
+		}
+		if file := read(t, object, Options{IncludeOptedOut: true}); len(file.Rows) != 2 {
+			t.Errorf("%s in JSON, included: %s", heading, describe(file))
+		}
+	}
+	content := "email,Email Status\n"
+	for _, state := range []string{
+		"Unsubscribed", "opted out", "Opt-Out", "Do not contact", "bounced", "Hard Bounce", "hard-bounced", "CLEANED",
+		"suppressed", "blocked", "Disabled", "banned", "deleted", "complained", "subscribed", "active", "",
+	} {
+		content += foldHeading(state) + "@example.com," + state + "\n"
+	}
+	if file := read(t, strings.Replace(content, "\n@", "\nempty@", 1), Options{IgnoreColumns: true}); len(file.Rows) != 3 ||
+		file.Rows[0].Line != 16 {
+		t.Errorf("states: %s", describe(file))
+	}
+}
+
+// TestWhatIsPassedOverAroundAListIsShort, and set apart.
+func TestWhatIsPassedOverAroundAListIsShort(t *testing.T) {
+	t.Parallel()
+	const people = "email\nada@example.com\n"
+	for n, preamble := range map[int]int{19: 19, 20: 0} { // and a blank line
+		file := read(t, strings.Repeat("a list\n", n)+"\n"+people, Options{})
+		if len(file.Understood.Preamble) != preamble || (preamble == 0) != (file.BadRows() > 0) {
+			t.Errorf("%d lines in front: %+v %s", n, file.Understood, describe(file))
+		}
+	}
+	for n, footer := range map[int]int{20: 20, 21: 0} {
+		file := read(t, people+"\n"+strings.Repeat("the end\n", n), Options{})
+		if len(file.Understood.Footer) != footer || len(file.Rows) != 1 || len(file.Invalid) != n-footer {
+			t.Errorf("%d lines at the end: %+v %s", n, file.Understood, describe(file))
+		}
+	}
+	if file := read(t, "a list\n"+people, Options{}); len(file.Understood.Preamble) > 0 || file.BadRows() != 1 {
+		t.Errorf("a line in front that nothing sets apart: %+v %s", file.Understood, describe(file))
+	}
+	for _, end := range []string{"the end\n", "\nthe end,of it\n"} {
+		file := read(t, strings.Replace(people, "email", "email,notify", 1)+end, Options{})
+		if len(file.Understood.Footer) > 0 || file.BadRows() != 1 {
+			t.Errorf("%q: %+v %s", end, file.Understood, describe(file))
+		}
+	}
+	linked := headers()[6].header + "\nAda,,,ada@example.com,,,\n"
+	if file := read(t, "Notes:\n"+linked, Options{}); len(file.Rows) != 1 || len(file.Understood.Preamble) != 1 {
+		t.Errorf("a line that the program writes: %+v %s", file.Understood, describe(file))
+	}
+	if _, err := Read(strings.NewReader("x,Ada\n"+headers()[0].header+"\n"), Options{}); err == nil {
+		t.Error("a line in front is passed over that the program does not write")
+	}
+}
+
+// TestColumnsWithoutHeadingsHaveNumbers.
+func TestColumnsWithoutHeadingsHaveNumbers(t *testing.T) {
+	t.Parallel()
+	opts := Options{NoHeader: true, EmailColumn: "2", Map: map[string]string{fieldRedirect: "3", fieldNotify: "1"}}
+	want(t, describe(read(t, "no,ada@example.com,/a\nyes,bob@example.com,\n", opts)),
+		`line 1: {"email_address":"ada@example.com","redirect_url":"/a","no_notify":true}`,
+		`line 2: {"email_address":"bob@example.com"}`)
+	want(t, describe(read(t, "a@example.com,b@example.com\n", Options{NoHeader: true, EmailColumn: "2"})),
+		`line 1: {"email_address":"b@example.com"}`)
+	want(t, describe(read(t, "a@example.com\nb@example.com\n", Options{})), // one column is certain
+		`line 1: {"email_address":"a@example.com"}`, `line 2: {"email_address":"b@example.com"}`)
+	for _, column := range []string{"0", "4", "x"} {
+		opts.EmailColumn = column
+		if _, err := Read(strings.NewReader("no,ada@example.com,/a\n"), opts); err == nil {
+			t.Errorf("there is a column %s", column)
+		}
+	}
+}
