@@ -31,3 +31,30 @@ func TestInvite(t *testing.T) {
 		t.Errorf("%v: the payload is %q", err, payload)
 	}
 }
+
+// TestAddressesAreCleaned as they come out of a web page, wherever one is given.
+func TestAddressesAreCleaned(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	pasted := object{"email_address": "\u00A0mailto:ada@example.com\u200B\uFEFF "}
+	for path, queue := range map[string]string{
+		"/v1/invitations": "interactive", "/v1/revocations": "housekeeping", "/v1/deletions": "housekeeping",
+	} {
+		task := s.call(people, "POST", path, pasted).is(http.StatusAccepted).object()["task_id"].(string)
+		key := "asynq:{usher:" + queue + "}:t:" + task
+		payload, err := s.rdb.HGet(t.Context(), key, "msg").Result()
+		if err != nil || !strings.Contains(payload, `"email_address":"ada@example.com"`) {
+			t.Errorf("%s: the payload is %q, %v", path, payload, err)
+		}
+	}
+	story := s.call(people, "POST", "/v1/find", object{"what": pasted["email_address"]}).is(http.StatusOK).object()
+	if story["email_address"] != "ada@example.com" || len(story["events"].([]any)) == 0 {
+		t.Errorf("found is %v", story)
+	}
+	s = setup(t)
+	s.call(people, "POST", "/v1/invitations", pasted).is(http.StatusAccepted)
+	s.call(people, "POST", "/v1/forgets", pasted).is(http.StatusOK)
+	if n := s.queued(); n != 0 {
+		t.Errorf("%d tasks have the address still", n)
+	}
+}

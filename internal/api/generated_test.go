@@ -63,7 +63,7 @@ func (g *generator) value(field string, ref *openapi3.SchemaRef) any {
 			list = append(list, g.value("", s.Items))
 		}
 		return list
-	case s.Format == "email", field == "what":
+	case field == "email_address", field == "what":
 		g.n++
 		return fmt.Sprintf("person%d@example.com", g.n)
 	case field == "redirect_url":

@@ -107,7 +107,7 @@ func (a *asker) created(task tasks.Task, exists bool) *created {
 
 // Invitation is an invitation as it is asked for: the fields of Clerk's own request, and two of ours.
 type Invitation struct {
-	EmailAddress   string         `json:"email_address" maxLength:"254" format:"email" doc:"Whom to invite."`
+	EmailAddress   string         `json:"email_address" maxLength:"254" doc:"Whom to invite."`
 	PublicMetadata map[string]any `json:"public_metadata,omitempty" doc:"At most 8 KiB of JSON."`
 	RedirectURL    string         `json:"redirect_url,omitempty" maxLength:"4096" doc:"Where the link in the e-mail leads."`
 	Notify         *bool          `json:"notify,omitempty" doc:"Whether to send the e-mail. Default: true."`
@@ -133,19 +133,19 @@ func (i Invitation) recipient() tasks.Recipient {
 // Revocation says what to revoke: exactly one of these.
 type Revocation struct {
 	InvitationID string `json:"invitation_id,omitempty" maxLength:"64" example:"inv_2bF7"`
-	EmailAddress string `json:"email_address,omitempty" maxLength:"254" format:"email" doc:"Every pending invitation of it."`
+	EmailAddress string `json:"email_address,omitempty" maxLength:"254" doc:"Every pending invitation of it."`
 	Campaign     string `json:"campaign,omitempty" maxLength:"64" doc:"Every pending invitation that it has sent."`
 }
 
 // Deletion says what to delete at Clerk: exactly one of these.
 type Deletion struct {
 	InvitationID string `json:"invitation_id,omitempty" maxLength:"64" example:"inv_2bF7"`
-	EmailAddress string `json:"email_address,omitempty" maxLength:"254" format:"email" doc:"Every invitation of it, in any status."`
+	EmailAddress string `json:"email_address,omitempty" maxLength:"254" doc:"Every invitation of it, in any status."`
 }
 
 // Forget says what to forget.
 type Forget struct {
-	EmailAddress string `json:"email_address" maxLength:"254" format:"email"`
+	EmailAddress string `json:"email_address" maxLength:"254"`
 	AtClerk      bool   `json:"at_clerk,omitempty" doc:"Have a worker delete its invitations at Clerk first, for good."`
 	Lift         bool   `json:"lift,omitempty" doc:"Let the address be written down again instead."`
 }
