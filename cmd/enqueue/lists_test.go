@@ -168,6 +168,12 @@ func (s *stage) guessed(file string, guess bool) {
 	if a.exit != 2 || len(s.keys()) > 0 {
 		s.t.Errorf("a program was asked: %+v", a)
 	}
+	list, err := os.ReadFile(file)
+	testkit.NoError(s.t, err)
+	a = s.asked(s.t.Context(), string(list), "bulk-invite", "-") // nobody can answer where the list was typed
+	if a.exit != 2 || strings.Contains(a.stderr, question) || len(s.keys()) > 0 {
+		s.t.Errorf("asked on standard input: %+v", a)
+	}
 	if a = s.asked(s.t.Context(), "y\n", "bulk-invite", file); a.exit != 0 {
 		s.t.Errorf("asked and told: %+v", a)
 	}
@@ -270,7 +276,8 @@ func TestWhatWasUnderstoodIsTold(t *testing.T) {
 			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n\nThe end\n",
 			nil, `: CSV, Clerk dashboard (2026), 5 rows, header in line 2. Columns: "primary_email_address" is ` +
 				`email_address, "banned" is who must not be written to.
-Passed over: columns "id", "first_name", "last_name", "username", "verified_email_addresses", "unverified_email_addresses".
+Passed over: columns "id", "first_name", "last_name", "username", "verified_email_addresses", ` +
+				`"unverified_email_addresses".
 Passed over: lines 1, 9.
 Left out: 1 not to be written to, 1 without an address.
 line 6 must not be written to, as the column "banned" says
@@ -278,8 +285,8 @@ line 5 is the address of line 4, once it is cleaned: counted once
 People with further addresses, which are not used: 1.
 Addresses that were cleaned: 1.
 The first: ada@example.com, bob@example.com.
-`, `{"form":"CSV","export":"Clerk dashboard (2026)","encoding":null,"sheet":null,"header_line":2,"rows":5,"recipients":2,` +
-				`"columns":[{"column":"primary_email_address","field":"email_address"},` +
+`, `{"form":"CSV","export":"Clerk dashboard (2026)","encoding":null,"sheet":null,"header_line":2,"rows":5,` +
+				`"recipients":2,"columns":[{"column":"primary_email_address","field":"email_address"},` +
 				`{"column":"banned","field":"who must not be written to"}],"not_mapped":[],"passed_over":["id","first_name",` +
 				`"last_name","username","verified_email_addresses","unverified_email_addresses"],"preamble_lines":[1],` +
 				`"footer_lines":[9],"left_out":{"hidden":0,"no_address":1,"opted_out":1,"struck":0},"left_out_rows":[` +
@@ -309,14 +316,15 @@ The first: a@example.com.
 Not taken unless --map says so: "Redirection url [inviteRedirectURL] Required" is redirect_url.
 Passed over: line 1.
 The first: a@example.com.
-`, `{"not_mapped":[{"column":"Redirection url [inviteRedirectURL] Required","field":"redirect_url"}],"passed_over":[]}`},
+`, `{"not_mapped":[{"column":"Redirection url [inviteRedirectURL] Required","field":"redirect_url"}],` +
+				`"passed_over":[]}`},
 		"firebase.csv": {"u1,a@example.com" + none + "\n", nil, `: CSV, Firebase (2026), 1 row. Columns: "2" is email_address.
 Note: column 27 may say who is disabled, but has no heading to be sure by.
 Guess: in line 1 there is no header, and column 2 is taken for the addresses
 To be certain, say --no-header --email-column 2, or --accept-guesses.
 The first: a@example.com.
-`, `{"header_line":null,"warnings":["column 27 may say who is disabled, but has no heading to be sure by"],"guesses":[` +
-			`{"line":1,"guess":"there is no header, and column 2 is taken for the addresses","flags":["--no-header",` +
+`, `{"header_line":null,"warnings":["column 27 may say who is disabled, but has no heading to be sure by"],` +
+			`"guesses":[{"line":1,"guess":"there is no header, and column 2 is taken for the addresses","flags":["--no-header",` +
 			`"--email-column 2"]}]}`},
 	} {
 		path := s.write(name, c.file)

@@ -273,8 +273,8 @@ func TestColumnsThatMayForbidAreObeyed(t *testing.T) {
 	} {
 		content += foldHeading(state) + "@example.com," + state + "\n"
 	}
-	if file := read(t, strings.Replace(content, "\n@", "\nempty@", 1), Options{IgnoreColumns: true}); len(file.Rows) != 3 ||
-		file.Rows[0].Line != 16 {
+	file := read(t, strings.Replace(content, "\n@", "\nempty@", 1), Options{IgnoreColumns: true})
+	if len(file.Rows) != 3 || file.Rows[0].Line != 16 {
 		t.Errorf("states: %s", describe(file))
 	}
 }
