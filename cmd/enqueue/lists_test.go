@@ -317,15 +317,15 @@ Not taken unless --map says so: "Redirection url [inviteRedirectURL] Required" i
 Passed over: line 1.
 The first: a@example.com.
 `, `{"not_mapped":[{"column":"Redirection url [inviteRedirectURL] Required","field":"redirect_url"}],` +
-				`"passed_over":[]}`},
+			`"passed_over":[]}`},
 		"firebase.csv": {"u1,a@example.com" + none + "\n", nil, `: CSV, Firebase (2026), 1 row. Columns: "2" is email_address.
 Note: column 27 may say who is disabled, but has no heading to be sure by.
 Guess: in line 1 there is no header, and column 2 is taken for the addresses
 To be certain, say --no-header --email-column 2, or --accept-guesses.
 The first: a@example.com.
 `, `{"header_line":null,"warnings":["column 27 may say who is disabled, but has no heading to be sure by"],` +
-			`"guesses":[{"line":1,"guess":"there is no header, and column 2 is taken for the addresses","flags":["--no-header",` +
-			`"--email-column 2"]}]}`},
+			`"guesses":[{"line":1,"guess":"there is no header, and column 2 is taken for the addresses",` +
+			`"flags":["--no-header","--email-column 2"]}]}`},
 	} {
 		path := s.write(name, c.file)
 		args := append([]string{"bulk-invite", path, "--dry-run", "--campaign", "c"}, c.flags...)
