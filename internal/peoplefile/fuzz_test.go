@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -321,10 +323,10 @@ func zipped(t testing.TB, parts map[string]string) []byte {
 	}
 	var out bytes.Buffer
 	archive := zip.NewWriter(&out)
-	for name, content := range all {
+	for _, name := range slices.Sorted(maps.Keys(all)) { // the same archive each time
 		w, err := archive.Create(name)
 		if err == nil {
-			_, err = io.WriteString(w, content)
+			_, err = io.WriteString(w, all[name])
 		}
 		if err != nil {
 			t.Fatal(err)
