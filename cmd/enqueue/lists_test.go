@@ -350,6 +350,10 @@ func TestAddressesAreCleanedEverywhere(t *testing.T) {
 	want(t, forgotten["removed"].(map[string]any), map[string]any{"campaigns": 1})
 	s.ok("revoke", "--email", pasted, "--yes", "--id", "two")
 	want(t, s.ok("revoke", "--email", "ada@example.com", "--yes", "--id", "two"), map[string]any{"exists": true})
+	want(t, s.ok("revoke", "--email", pasted, "--dry-run"), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("delete", "--email", pasted, "--dry-run"), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("find", pasted), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("forget", pasted, "--lift"), map[string]any{"lifted": true})
 	if a := s.enqueue("invite", "da\u00ADvid@example.com"); a.exit != 2 || !strings.Contains(a.stderr,
 		`(U+00AD) after "da"`) {
 		t.Errorf("%+v", a)
