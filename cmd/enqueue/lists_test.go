@@ -273,25 +273,26 @@ func TestWhatWasUnderstoodIsTold(t *testing.T) {
 	}{
 		"users.csv": {"# Users\nid,first_name,last_name,username,primary_email_address,verified_email_addresses," +
 			"unverified_email_addresses,banned\n1,,,,ada@example.com,ada@example.com|countess@example.com,,\n" +
-			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n\nThe end\n",
-			nil, `: CSV, Clerk dashboard (2026), 5 rows, header in line 2. Columns: "primary_email_address" is ` +
+			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n6,,,,,,,\n\nThe end\n",
+			nil, `: CSV, Clerk dashboard (2026), 6 rows, header in line 2. Columns: "primary_email_address" is ` +
 				`email_address, "banned" is who must not be written to.
 Passed over: columns "id", "first_name", "last_name", "username", "verified_email_addresses", ` +
 				`"unverified_email_addresses".
-Passed over: lines 1, 9.
-Left out: 1 not to be written to, 1 without an address.
+Passed over: lines 1, 10.
+Left out: 2 without an address, 1 not to be written to.
 line 6 must not be written to, as the column "banned" says
 line 5 is the address of line 4, once it is cleaned: counted once
 People with further addresses, which are not used: 1.
 Addresses that were cleaned: 1.
 The first: ada@example.com, bob@example.com.
-`, `{"form":"CSV","export":"Clerk dashboard (2026)","encoding":null,"sheet":null,"header_line":2,"rows":5,` +
+`, `{"form":"CSV","export":"Clerk dashboard (2026)","encoding":null,"sheet":null,"header_line":2,"rows":6,` +
 				`"recipients":2,"columns":[{"column":"primary_email_address","field":"email_address"},` +
 				`{"column":"banned","field":"who must not be written to"}],"not_mapped":[],"passed_over":["id","first_name",` +
 				`"last_name","username","verified_email_addresses","unverified_email_addresses"],"preamble_lines":[1],` +
-				`"footer_lines":[9],"left_out":{"hidden":0,"no_address":1,"opted_out":1,"struck":0},"left_out_rows":[` +
+				`"footer_lines":[10],"left_out":{"hidden":0,"no_address":2,"opted_out":1,"struck":0},"left_out_rows":[` +
 				`{"line":6,"why":"opted_out","reason":"must not be written to, as the column \"banned\" says"},` +
-				`{"line":7,"why":"no_address","reason":"has no address"}],` +
+				`{"line":7,"why":"no_address","reason":"has no address"},` +
+				`{"line":8,"why":"no_address","reason":"has no address"}],` +
 				`"duplicate_rows":[{"line":5,"first_line":4,"cleaned":true}],"further_addresses":1,"cleaned_lines":[4],` +
 				`"notes":[],"warnings":[],"guesses":[],` +
 				`"sample":[{"email_address":"ada@example.com"},{"email_address":"bob@example.com"}]}`},
