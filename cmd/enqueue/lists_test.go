@@ -273,7 +273,8 @@ func TestWhatWasUnderstoodIsTold(t *testing.T) {
 	}{
 		"users.csv": {"# Users\nid,first_name,last_name,username,primary_email_address,verified_email_addresses," +
 			"unverified_email_addresses,banned\n1,,,,ada@example.com,ada@example.com|countess@example.com,,\n" +
-			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n6,,,,,,,\n\nThe end\n",
+			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n6,,,,,,,\n" +
+			"\nThe end\n",
 			nil, `: CSV, Clerk dashboard (2026), 6 rows, header in line 2. Columns: "primary_email_address" is ` +
 				`email_address, "banned" is who must not be written to.
 Passed over: columns "id", "first_name", "last_name", "username", "verified_email_addresses", ` +
