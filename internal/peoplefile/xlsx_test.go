@@ -218,6 +218,10 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 			"<worksheet><sheetData>"+strings.Repeat(`<row><c/><c t="str"><v>x</v></c>`+
 				`<c t="str"><v>y</v></c></row>`, 3)+
 				`<row r="1048577"/></sheetData></worksheet>`), "is a broken .xlsx"},
+		"more cells than a row has": {sheetOf(t, `<worksheet><sheetData><row>`+strings.Repeat("<c/>", excelize.MaxColumns)+
+			`<c t="str"><v>x</v></c></row></sheetData></worksheet>`), "row 1 has more than 16384 cells"},
+		"parts that are large together": {declared(t, 200<<20, 200<<20), "unpacks to more than is taken"},
+
 		"no workbook":  {zipOf(t, map[string]string{"a.txt": "email\n"}), "is a zip archive and no .xlsx"},
 		"an empty one": {"PK\x05\x06" + strings.Repeat("\x00", 18), "is a zip archive and no .xlsx"},
 		"ods": {zipOf(t, map[string]string{"mimetype": "application/vnd.oasis.opendocument.spreadsheet"}),
@@ -295,6 +299,20 @@ func packed(t *testing.T, part string, stream []byte, size uint64) string {
 	must(t, err)
 	_, err = w.Write(stream)
 	must(t, err)
+	must(t, archive.Close())
+	return out.String()
+}
+
+// declared is an archive of parts that are said to have a size.
+func declared(t *testing.T, sizes ...uint64) string {
+	t.Helper()
+	var out bytes.Buffer
+	archive := zip.NewWriter(&out)
+	for i, size := range sizes {
+		header := &zip.FileHeader{Name: fmt.Sprint(i), Method: zip.Deflate, UncompressedSize64: size}
+		_, err := archive.CreateRaw(header)
+		must(t, err)
+	}
 	must(t, archive.Close())
 	return out.String()
 }
