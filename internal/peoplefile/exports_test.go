@@ -215,6 +215,19 @@ func TestANameThatHoldsAnotherAddressIsAFault(t *testing.T) {
 	}
 }
 
+// TestSeveralAddressesOfACell, whatever stands between them.
+func TestSeveralAddressesOfACell(t *testing.T) {
+	t.Parallel()
+	for _, between := range []string{" ::: ", ":::", "|", ";", "; ", ",", ", ", "\n", "\r\n", ";\n"} {
+		content := "email\tnotify\n\"Ada <ada@example.com>" + between + "bob@example.com\"\tno\n"
+		want(t, describe(read(t, content, Options{})),
+			"bad line 2: email_address: holds 2 addresses (--split makes a recipient of each)")
+		want(t, describe(read(t, content, Options{Split: true})),
+			`line 2: {"email_address":"ada@example.com","no_notify":true}`,
+			`line 2: {"email_address":"bob@example.com","no_notify":true}`)
+	}
+}
+
 // A line with an address in the column that counts is never passed over, however it is set apart.
 func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
 	t.Parallel()
