@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -212,6 +213,40 @@ func TestANameThatHoldsAnotherAddressIsAFault(t *testing.T) {
 	same := read(t, "email\nBob@example.com <bob@example.com>\n", Options{})
 	if len(same.Rows) != 1 {
 		t.Errorf("a name that is the same address: %s", describe(same))
+	}
+}
+
+// TestPeopleWithoutAnAddressAreUsualInSomeExports, and a fault in any other file.
+func TestPeopleWithoutAnAddressAreUsualInSomeExports(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{
+		"Salesforce report": "First Name,Email\nAda,ada@example.com\nBob,\n\nCopyright (c) Salesforce\n",
+		"ours":              "email,notify\nada@example.com,\n,no\n",
+	}
+	for _, h := range headers() {
+		e := exportOf(strings.Split(h.header, ","), false, signs{})
+		var with, without []string
+		told := false // something, so that the row is not blank
+		for _, name := range strings.Split(h.header, ",") {
+			switch {
+			case foldHeading(name) == e.address:
+				with, without = append(with, "ada@example.com"), append(without, "")
+			case !told && forbidsOf(name) == never:
+				with, without, told = append(with, "x"), append(without, "x"), true
+			default:
+				with, without = append(with, ""), append(without, "")
+			}
+		}
+		files[h.program+h.year] = h.header + "\n" + strings.Join(with, ",") + "\n" + strings.Join(without, ",") + "\n"
+	}
+	for name, content := range files {
+		file := read(t, content, Options{})
+		faulty := slices.Contains([]string{"Mailchimp2026", "HubSpot unsubscribes and bounces2026", "Entra bulk invite2026",
+			"ours"}, name)
+		if len(file.Rows) != 1 || faulty != (file.BadRows() == 1) || !faulty && (len(file.LeftOut) != 1 ||
+			file.LeftOut[0].Why != NoAddress) {
+			t.Errorf("%s: %s", name, describe(file))
+		}
 	}
 }
 
