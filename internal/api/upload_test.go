@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -132,6 +133,27 @@ func TestDryRun(t *testing.T) {
 	s.call(people, "GET", "/v1/campaigns/spring", nil).is(404, "not-found")
 	without := setup(t)
 	without.call(signup, "POST", upload+"?dry_run=clerk", list).is(409, "no-clerk-key")
+}
+
+// What was understood is told before anything is enqueued, and after.
+func TestWhatWasUnderstoodIsAnswered(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	exported := csvBody("Record ID,First Name,Last Name,Email,Unsubscribed\n1,,,ada@example.com,\n2,,,b\u00ADob@example.com,\n" +
+		"3,,,eve@example.com,yes\n")
+	for path, status := range map[string]int{upload + "?dry_run=true": 200, upload + "?accept_guesses=true": 202} {
+		got := s.call(signup, "POST", path, exported).is(status).object()["understood"].(object)
+		want := object{
+			"form": "CSV", "export": "HubSpot (2026)", "rows": 3.0, "left_out": 1.0,
+			"columns": []any{object{"column": "Email", "field": "email_address"},
+				object{"column": "Unsubscribed", "field": "who must not be written to"}},
+			"passed_over": []any{"Record ID", "First Name", "Last Name"},
+			"guesses":     []any{`in line 3 a soft hyphen (U+00AD) after "b" is taken out of the address`},
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: understood is %v, want %v", path, got, want)
+		}
+	}
 }
 
 func TestCampaigns(t *testing.T) {
