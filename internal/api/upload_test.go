@@ -139,8 +139,8 @@ func TestDryRun(t *testing.T) {
 func TestWhatWasUnderstoodIsAnswered(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	exported := csvBody("Record ID,First Name,Last Name,Email,Unsubscribed\n1,,,ada@example.com,\n2,,,b\u00ADob@example.com,\n" +
-		"3,,,eve@example.com,yes\n")
+	exported := csvBody("Record ID,First Name,Last Name,Email,Unsubscribed\n1,,,ada@example.com,\n" +
+		"2,,,b\u00ADob@example.com,\n3,,,eve@example.com,yes\n")
 	for path, status := range map[string]int{upload + "?dry_run=true": 200, upload + "?accept_guesses=true": 202} {
 		got := s.call(signup, "POST", path, exported).is(status).object()["understood"].(object)
 		want := object{
