@@ -282,6 +282,39 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestAddressesAreCleaned: the same address, as it comes out of a web page, makes the same task.
+func TestAddressesAreCleaned(t *testing.T) {
+	t.Parallel()
+	b, ctx := setup(t), t.Context()
+	const pasted = "\u00A0mailto:ada@example.com\u200B\uFEFF "
+	for id, enqueue := range map[string]func(address string) (tasks.Task, error){
+		"invite": func(address string) (tasks.Task, error) {
+			return b.client.Invite(ctx, tasks.Recipient{EmailAddress: address}, tasks.ID("invite"))
+		},
+		"revoke": func(address string) (tasks.Task, error) {
+			return b.client.RevokeEmail(ctx, address, tasks.ID("revoke"))
+		},
+		"delete": func(address string) (tasks.Task, error) {
+			return b.client.DeleteEmail(ctx, address, tasks.ID("delete"))
+		},
+		"bulk": func(address string) (tasks.Task, error) {
+			people := []tasks.Recipient{{EmailAddress: address}}
+			task, err := b.client.BulkInvite(ctx, tasks.BulkRequest{Campaign: "bulk", Recipients: people})
+			if err == nil && task.Bulk.Known > 0 {
+				err = tasks.ErrExists
+			}
+			return task, err
+		},
+	} {
+		if _, err := enqueue(pasted); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+		if _, err := enqueue("ada@example.com"); !errors.Is(err, tasks.ErrExists) {
+			t.Errorf("%s again: %v", id, err)
+		}
+	}
+}
+
 func TestAMalformedNamespaceIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "a b", "a:b", "{a}", strings.Repeat("a", 33)} {

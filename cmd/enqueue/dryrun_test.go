@@ -61,6 +61,9 @@ func TestADryRunTellsWhatWouldBeSentAndSendsNothing(t *testing.T) {
 	if rows := got["refused_rows"].([]any); len(rows) != 17 || rows[0].(map[string]any)["line"] != 2.0 {
 		t.Errorf("refused rows: %v", rows)
 	}
+	want(t, rehearse(file, "--campaign", "load", "--on-existing-user", "skip"), map[string]any{
+		"skipped": 12, "would_send": 283, "refused": 5, "refused_by_code": map[string]any{"duplicate_record": 5},
+	})
 	for _, key := range s.keys() { // the limits' logs, and nothing else
 		if !strings.Contains(key, "{limits}") {
 			t.Errorf("a dry run has written %s", key)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -351,6 +352,25 @@ func TestWaitingForRedisIsTold(t *testing.T) {
 	next(t, out.lines, has("Waiting for Redis"))
 	cancel()
 	exits(t, ended, exitInterrupted)
+}
+
+// TestReadingAFIFOIsTold at a terminal, where nothing may come for a while.
+func TestReadingAFIFOIsTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	path := filepath.Join(s.dir, "fifo")
+	testkit.NoError(t, syscall.Mkfifo(path, 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	out, ended := changes{make(chan string, 100), true}, make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--redis-url", s.url, "bulk-invite", path}, strings.NewReader(""), new(bytes.Buffer), out)
+	}()
+	next(t, out.lines, has("Reading from "+path+" …"))
+	cancel()
+	exits(t, ended, exitInterrupted)
+	writer, err := os.OpenFile(path, os.O_RDWR, 0) // whoever opens it goes on
+	testkit.NoError(t, err)
+	testkit.NoError(t, writer.Close())
 }
 
 // TestAnInterruptLeavesNothingInTheWay of repeating the command.

@@ -221,6 +221,9 @@ func numbers(lines []int) string {
 	for i, line := range lines {
 		texts[i] = fmt.Sprint(line)
 	}
+	if len(lines) == 1 {
+		return "line " + texts[0]
+	}
 	return "lines " + strings.Join(texts, ", ")
 }
 

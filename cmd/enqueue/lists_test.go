@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,6 +168,12 @@ func (s *stage) guessed(file string, guess bool) {
 	if a.exit != 2 || len(s.keys()) > 0 {
 		s.t.Errorf("a program was asked: %+v", a)
 	}
+	list, err := os.ReadFile(file)
+	testkit.NoError(s.t, err)
+	a = s.asked(s.t.Context(), string(list), "bulk-invite", "-") // nobody can answer where the list was typed
+	if a.exit != 2 || strings.Contains(a.stderr, question) || len(s.keys()) > 0 {
+		s.t.Errorf("asked on standard input: %+v", a)
+	}
 	if a = s.asked(s.t.Context(), "y\n", "bulk-invite", file); a.exit != 0 {
 		s.t.Errorf("asked and told: %+v", a)
 	}
@@ -247,6 +255,91 @@ func TestSamplesAreRehearsedWithoutFlags(t *testing.T) {
 	}
 }
 
+// TestWhatWasUnderstoodIsTold: all of it, to a person and to a program.
+func TestWhatWasUnderstoodIsTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	sheets := workbook(func(b *excelize.File) error {
+		_, err := b.NewSheet("Empty")
+		return errors.Join(err, b.SetCellStr("Sheet1", "A3", "A@example.com"), b.SetRowVisible("Sheet1", 3, false),
+			b.SetCellStr("Sheet1", "A4", "b\u00ADob@example.com"))
+	})
+	none := strings.Repeat(",", 27) // of the other cells of Firebase's
+	for name, c := range map[string]struct {
+		file  string
+		flags []string
+		says  string
+		json  string // of what is understood, some fields of which are named
+	}{
+		"users.csv": {"# Users\nid,first_name,last_name,username,primary_email_address,verified_email_addresses," +
+			"unverified_email_addresses,banned\n1,,,,ada@example.com,ada@example.com|countess@example.com,,\n" +
+			"2,,,,mailto:bob@example.com,,,\n3,,,,bob@example.com,,,\n4,,,,eve@example.com,,,yes\n5,,,,,,,\n6,,,,,,,\n" +
+			"\nThe end\n",
+			nil, `: CSV, Clerk dashboard (2026), 6 rows, header in line 2. Columns: "primary_email_address" is ` +
+				`email_address, "banned" is who must not be written to.
+Passed over: columns "id", "first_name", "last_name", "username", "verified_email_addresses", ` +
+				`"unverified_email_addresses".
+Passed over: lines 1, 10.
+Left out: 2 without an address, 1 not to be written to.
+line 6 must not be written to, as the column "banned" says
+line 5 is the address of line 4, once it is cleaned: counted once
+People with further addresses, which are not used: 1.
+Addresses that were cleaned: 1.
+The first: ada@example.com, bob@example.com.
+`, `{"form":"CSV","export":"Clerk dashboard (2026)","encoding":null,"sheet":null,"header_line":2,"rows":6,` +
+				`"recipients":2,"columns":[{"column":"primary_email_address","field":"email_address"},` +
+				`{"column":"banned","field":"who must not be written to"}],"not_mapped":[],"passed_over":["id","first_name",` +
+				`"last_name","username","verified_email_addresses","unverified_email_addresses"],"preamble_lines":[1],` +
+				`"footer_lines":[10],"left_out":{"hidden":0,"no_address":2,"opted_out":1,"struck":0},"left_out_rows":[` +
+				`{"line":6,"why":"opted_out","reason":"must not be written to, as the column \"banned\" says"},` +
+				`{"line":7,"why":"no_address","reason":"has no address"},` +
+				`{"line":8,"why":"no_address","reason":"has no address"}],` +
+				`"duplicate_rows":[{"line":5,"first_line":4,"cleaned":true}],"further_addresses":1,"cleaned_lines":[4],` +
+				`"notes":[],"warnings":[],"guesses":[],` +
+				`"sample":[{"email_address":"ada@example.com"},{"email_address":"bob@example.com"}]}`},
+		"people.xlsx": {sheets, nil, `: .xlsx, sheet "Sheet1", 3 rows. Columns: "Email" is email_address.
+Left out: 1 hidden or filtered.
+line 3 is hidden
+line 2 stands also in line 3, which is left out
+Addresses that were cleaned: 1.
+Guess: in line 4 a soft hyphen (U+00AD) after "b" is taken out of the address
+To be certain, correct the lines, or say --accept-guesses.
+The first: a@example.com, bob@example.com.
+`, `{"form":".xlsx","sheet":"Sheet1","left_out":{"hidden":1,"no_address":0,"opted_out":0,"struck":0},` +
+			`"notes":[{"line":2,"text":"stands also in line 3, which is left out"}],"guesses":[{"line":4,` +
+			`"guess":"a soft hyphen (U+00AD) after \"b\" is taken out of the address","flags":[]}]}`},
+		"names.csv": {"email,public_metadata.n\na@example.com,Zo\xEB\n", []string{"--encoding", "windows-1252"},
+			`: CSV, windows-1252, 1 row. Columns: "email" is email_address, "public_metadata.n" is public_metadata.n.
+The first: a@example.com.
+`, `{"encoding":"windows-1252","sample":[{"email_address":"a@example.com","public_metadata":{"n":"Zoë"}}]}`},
+		"entra.csv": {"version:v1.0\nEmail address to invite [inviteeEmail] Required,Redirection url [inviteRedirectURL] " +
+			"Required\na@example.com,https://x.example.com\n", nil, `: CSV, Entra bulk invite (2026), 1 row, header in ` +
+			`line 2. Columns: "Email address to invite [inviteeEmail] Required" is email_address.
+Not taken unless --map says so: "Redirection url [inviteRedirectURL] Required" is redirect_url.
+Passed over: line 1.
+The first: a@example.com.
+`, `{"not_mapped":[{"column":"Redirection url [inviteRedirectURL] Required","field":"redirect_url"}],` +
+			`"passed_over":[]}`},
+		"firebase.csv": {"u1,a@example.com" + none + "\n", nil, `: CSV, Firebase (2026), 1 row. Columns: "2" is email_address.
+Note: column 27 may say who is disabled, but has no heading to be sure by.
+Guess: in line 1 there is no header, and column 2 is taken for the addresses
+To be certain, say --no-header --email-column 2, or --accept-guesses.
+The first: a@example.com.
+`, `{"header_line":null,"warnings":["column 27 may say who is disabled, but has no heading to be sure by"],` +
+			`"guesses":[{"line":1,"guess":"there is no header, and column 2 is taken for the addresses",` +
+			`"flags":["--no-header","--email-column 2"]}]}`},
+	} {
+		path := s.write(name, c.file)
+		args := append([]string{"bulk-invite", path, "--dry-run", "--campaign", "c"}, c.flags...)
+		if a := s.enqueue(args...); !strings.HasPrefix(a.stdout, path+c.says+path+": ") {
+			t.Errorf("%s\n got %s\nwant %s", a.stderr, a.stdout, c.says)
+		}
+		var fields map[string]any
+		testkit.NoError(t, json.Unmarshal([]byte(c.json), &fields))
+		want(t, s.ok(args...)["understood"].(map[string]any), fields)
+	}
+}
+
 // TestAddressesAreCleanedEverywhere: the same address, as it comes out of a web page.
 func TestAddressesAreCleanedEverywhere(t *testing.T) {
 	t.Parallel()
@@ -259,6 +352,10 @@ func TestAddressesAreCleanedEverywhere(t *testing.T) {
 	want(t, forgotten["removed"].(map[string]any), map[string]any{"campaigns": 1})
 	s.ok("revoke", "--email", pasted, "--yes", "--id", "two")
 	want(t, s.ok("revoke", "--email", "ada@example.com", "--yes", "--id", "two"), map[string]any{"exists": true})
+	want(t, s.ok("revoke", "--email", pasted, "--dry-run"), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("delete", "--email", pasted, "--dry-run"), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("find", pasted), map[string]any{"email_address": "ada@example.com"})
+	want(t, s.ok("forget", pasted, "--lift"), map[string]any{"lifted": true})
 	if a := s.enqueue("invite", "da\u00ADvid@example.com"); a.exit != 2 || !strings.Contains(a.stderr,
 		`(U+00AD) after "da"`) {
 		t.Errorf("%+v", a)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -286,7 +287,7 @@ func TestEmptyCellsClearAndMissingColumnsLeave(t *testing.T) {
 func TestFaultsOfAFileAreAllNamedByLine(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	s.deadOnes("spring", 10, 8)
+	s.deadOnes("spring", 10, 9)
 	s.ok("forget", "gone@example.com", "--yes")
 	header, rows := s.exported()
 	sent := ""
@@ -302,7 +303,9 @@ func TestFaultsOfAFileAreAllNamedByLine(t *testing.T) {
 	rows[5]["id"] = "spring:00000000000000000000000000000000"
 	rows[6]["failed_at"] = "2026-01-01T00:00:00Z"
 	rows[7]["email_address"], rows[7]["expires_in_days"] = "fine@example.com", "x"
-	rows = append(rows, rows[0])
+	rows[8]["email_address"] = "new@example.com"
+	rows = append(rows, maps.Clone(rows[8])) // of one letter, with another address
+	rows[9]["email_address"] = "newer@example.com"
 	before := s.mini.Dump()
 	a := s.enqueue("dead-letter", "retry", "--from", s.corrected("c.csv", header, rows), "--json")
 	if a.exit != 2 || a.stdout != "" || s.mini.Dump() != before {
@@ -316,7 +319,7 @@ func TestFaultsOfAFileAreAllNamedByLine(t *testing.T) {
 	for _, row := range failure.Rows {
 		lines = append(lines, row.Line)
 	}
-	if !slices.Equal(lines, []int{2, 3, 5, 6, 7, 8, 9, 10}) {
+	if !slices.Equal(lines, []int{2, 3, 5, 6, 7, 8, 9, 11}) {
 		t.Errorf("lines %v\n%s", lines, a.stderr)
 	}
 	for what, text := range map[string]string{

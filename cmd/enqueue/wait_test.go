@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -151,6 +152,26 @@ func TestAWatchTellsAPersonEveryTenth(t *testing.T) {
 	exits(t, exit, 0)
 	if len(lines) != 0 {
 		t.Errorf("and then %q", <-lines)
+	}
+}
+
+// TestAWatchTellsWhyACampaignStandsStill once for each reason, but for a window that is closed as usual.
+func TestAWatchTellsWhyACampaignStandsStill(t *testing.T) {
+	t.Parallel()
+	var told bytes.Buffer
+	p := progress{out: &output{stderr: &told}}
+	c := tasks.Campaign{State: tasks.CampaignRunning, Recipients: 10, Remaining: 10, ETA: time.Now().Add(time.Hour)}
+	for _, s := range []*tasks.Standstill{
+		nil, {Reason: "endpoint", Message: "Clerk serves nobody"}, nil, {Reason: "endpoint", Message: "Clerk serves nobody"},
+		{Reason: "window", Message: "the limits are used up"}, {Reason: "key", Message: "the key is refused"},
+	} {
+		c.Standstill = s
+		testkit.NoError(t, p.show(c, 0))
+	}
+	lines := strings.Split(strings.TrimSpace(told.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[1], "Clerk serves nobody") ||
+		!strings.Contains(lines[2], "key is refused") {
+		t.Errorf("told is %q", lines)
 	}
 }
 

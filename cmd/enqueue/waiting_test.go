@@ -233,12 +233,12 @@ func TestAnInviteKnowsItsPlace(t *testing.T) {
 			t.Errorf("invite %d: its turn is in %s", i, left)
 		}
 	}
-	if told := s.enqueue("status", "3").stdout; !strings.Contains(told, "3 invites before it") {
+	told := s.enqueue("status", "3").stdout
+	if !strings.Contains(told, "3 invites before it.") || !strings.Contains(told, "It should be sent at ") {
 		t.Errorf("a person reads: %s", told)
 	}
 }
 
-// TestStatusTellsWhoWorks: and since when nobody does.
 // TestStatusTellsThatThereAreNoLimits, where they are switched off.
 func TestStatusTellsThatThereAreNoLimits(t *testing.T) {
 	t.Parallel()
@@ -254,6 +254,7 @@ func TestStatusTellsThatThereAreNoLimits(t *testing.T) {
 	}
 }
 
+// TestStatusTellsWhoWorks: and since when nobody does.
 func TestStatusTellsWhoWorks(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

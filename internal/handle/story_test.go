@@ -105,6 +105,29 @@ func TestALongCampaignIsToldInAFewLines(t *testing.T) {
 	}
 }
 
+// TestEachQuarterIsTold, and until when a window is closed.
+func TestEachQuarterIsTold(t *testing.T) {
+	t.Parallel()
+	s := newTeller()
+	s.begin(ledger.Campaign{Recipients: 100_000}, true)
+	for _, sent := range []int{10_000, 25_000, 49_000, 50_000, 75_000, 99_000} {
+		s.after(time.Second, running(sent, 0))
+	}
+	until := time.Date(2026, 11, 28, 13, 0, 0, 0, time.UTC)
+	s.forecast.Standstill = &forecast.Standstill{Reason: forecast.ClosedWindow, Until: until, Message: "used up"}
+	s.after(5*time.Second, running(99_000, 0))
+	want := []string{
+		"campaign started", "campaign is at a quarter", "campaign is at a half", "campaign is at three quarters",
+		"campaign waits: its window is closed used up",
+	}
+	if told := s.told(); !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	if log := s.log.String(); !strings.Contains(log, `"until":"2026-11-28T13:00:00Z"`) {
+		t.Errorf("it is not said until when: %s", log)
+	}
+}
+
 // TestANewDriverTellsOnlyWhatIsNew: its predecessor has told the rest.
 func TestANewDriverTellsOnlyWhatIsNew(t *testing.T) {
 	t.Parallel()

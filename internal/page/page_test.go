@@ -385,6 +385,7 @@ func TestAWholeAddressIsFoundAtOnce(t *testing.T) {
 	if seen != often {
 		t.Errorf("%d of %d are seen", seen, often)
 	}
+	w.post("/invitations", "query", "\u00A0mailto:ada@example.com\u200B").must(t, http.StatusOK, "/invitations/revoke?id=")
 	none := w.post("/invitations", "query", "bob@example.com").must(t, http.StatusOK, "No invitation has this address.")
 	if strings.Contains(none.body, "Go on") {
 		t.Error(none.body)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -215,6 +216,53 @@ func TestANameThatHoldsAnotherAddressIsAFault(t *testing.T) {
 	}
 }
 
+// TestPeopleWithoutAnAddressAreUsualInSomeExports, and a fault in any other file.
+func TestPeopleWithoutAnAddressAreUsualInSomeExports(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{
+		"Salesforce report": "First Name,Email\nAda,ada@example.com\nBob,\n\n\"Copyright (c) 2026 salesforce.com, inc.\"\n",
+		"ours":              "email,notify\nada@example.com,\n,no\n",
+	}
+	for _, h := range headers() {
+		e := exportOf(strings.Split(h.header, ","), false, signs{})
+		var with, without []string
+		told := false // something, so that the row is not blank
+		for _, name := range strings.Split(h.header, ",") {
+			switch {
+			case foldHeading(name) == e.address:
+				with, without = append(with, "ada@example.com"), append(without, "")
+			case !told && forbidsOf(name) != ifAnything:
+				with, without, told = append(with, "x"), append(without, "x"), true
+			default:
+				with, without = append(with, ""), append(without, "")
+			}
+		}
+		files[h.program+h.year] = h.header + "\n" + strings.Join(with, ",") + "\n" + strings.Join(without, ",") + "\n"
+	}
+	for name, content := range files {
+		file := read(t, content, Options{})
+		faulty := slices.Contains([]string{"Mailchimp2026", "HubSpot unsubscribes and bounces2026", "Entra bulk invite2026",
+			"ours"}, name)
+		if len(file.Rows) != 1 || faulty != (file.BadRows() == 1) || !faulty && (len(file.LeftOut) != 1 ||
+			file.LeftOut[0].Why != NoAddress) {
+			t.Errorf("%s: %s", name, describe(file))
+		}
+	}
+}
+
+// TestSeveralAddressesOfACell, whatever stands between them.
+func TestSeveralAddressesOfACell(t *testing.T) {
+	t.Parallel()
+	for _, between := range []string{" ::: ", ":::", "|", ";", "; ", ",", ", ", "\n", "\r\n", ";\n"} {
+		content := "email\tnotify\n\"Ada <ada@example.com>" + between + "bob@example.com\"\tno\n"
+		want(t, describe(read(t, content, Options{})),
+			"bad line 2: email_address: holds 2 addresses (--split makes a recipient of each)")
+		want(t, describe(read(t, content, Options{Split: true})),
+			`line 2: {"email_address":"ada@example.com","no_notify":true}`,
+			`line 2: {"email_address":"bob@example.com","no_notify":true}`)
+	}
+}
+
 // A line with an address in the column that counts is never passed over, however it is set apart.
 func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
 	t.Parallel()
@@ -232,5 +280,102 @@ func TestLinesWithAddressesAreNotPassedOver(t *testing.T) {
 	file := read(t, "a list\n\nemail\nada@example.com\n\nthe end\n", Options{})
 	if got := aside(file); got != "lines [1] [6]\n" || len(file.Rows) != 1 {
 		t.Errorf("without an address: %s %s", got, describe(file))
+	}
+}
+
+// TestColumnsThatMayForbidAreObeyed: whatever stands there, but for what says no.
+func TestColumnsThatMayForbidAreObeyed(t *testing.T) {
+	t.Parallel()
+	for _, heading := range []string{
+		"Unsubscribed", "UNSUB_TIME", "Opt-out", "Email opted out", "Do not contact", "do_not_email", "Do Not Mail",
+		"Don't contact", "Dont email", "Hard bounces", "Cleaned", "Suppressed", "suppression list", "Blocked", "disabled",
+		"is banned", "deletedAt", "Blacklisted", "On blocklist", "Spam reports", "Complained",
+	} {
+		content := "email," + heading + "\n"
+		for i, says := range []string{
+			"", "false", "FALSE", "0", "no", " No ", "yes", "true", "1", "x", "2026-01-01", "unknown", "never", "-",
+		} {
+			content += fmt.Sprintf("p%d@example.com,%s\n", i, says)
+		}
+		object := fmt.Sprintf(`[{"email": "a@example.com", %q: false}, {"email": "b@example.com", %[1]q: "x"}]`, heading)
+		for name, opts := range map[string]Options{"": {}, " with columns ignored": {IgnoreColumns: true}} {
+			file := read(t, content, opts)
+			if len(file.Rows) != 6 || len(file.LeftOut) != 8 || file.LeftOut[0].Line != 8 || len(file.Guesses) > 0 {
+				t.Errorf("%s%s: %s", heading, name, describe(file))
+			}
+			if file := read(t, object, opts); len(file.Rows) != 1 || len(file.LeftOut) != 1 {
+				t.Errorf("%s in JSON%s: %s", heading, name, describe(file))
+			}
+		}
+		if file := read(t, content, Options{IncludeOptedOut: true}); len(file.Rows) != 14 {
+			t.Errorf("%s, included: %s", heading, describe(file))
+		}
+		if file := read(t, object, Options{IncludeOptedOut: true}); len(file.Rows) != 2 {
+			t.Errorf("%s in JSON, included: %s", heading, describe(file))
+		}
+	}
+	content := "email,Email Status\n"
+	for _, state := range []string{
+		"Unsubscribed", "opted out", "Opt-Out", "Do not contact", "bounced", "Hard Bounce", "hard-bounced", "CLEANED",
+		"suppressed", "blocked", "Disabled", "banned", "deleted", "complained", "subscribed", "active", "",
+	} {
+		content += foldHeading(state) + "@example.com," + state + "\n"
+	}
+	file := read(t, strings.Replace(content, "\n@", "\nempty@", 1), Options{IgnoreColumns: true})
+	if len(file.Rows) != 3 || file.Rows[0].Line != 16 {
+		t.Errorf("states: %s", describe(file))
+	}
+}
+
+// TestWhatIsPassedOverAroundAListIsShort, and set apart.
+func TestWhatIsPassedOverAroundAListIsShort(t *testing.T) {
+	t.Parallel()
+	const people = "email\nada@example.com\n"
+	for n, preamble := range map[int]int{19: 19, 20: 0} { // and a blank line
+		file := read(t, strings.Repeat("a list\n", n)+"\n"+people, Options{})
+		if len(file.Understood.Preamble) != preamble || (preamble == 0) != (file.BadRows() > 0) {
+			t.Errorf("%d lines in front: %+v %s", n, file.Understood, describe(file))
+		}
+	}
+	for n, footer := range map[int]int{20: 20, 21: 0} {
+		file := read(t, people+"\n"+strings.Repeat("the end\n", n), Options{})
+		if len(file.Understood.Footer) != footer || len(file.Rows) != 1 || len(file.Invalid) != n-footer {
+			t.Errorf("%d lines at the end: %+v %s", n, file.Understood, describe(file))
+		}
+	}
+	if file := read(t, "a list\n"+people, Options{}); len(file.Understood.Preamble) > 0 || file.BadRows() != 1 {
+		t.Errorf("a line in front that nothing sets apart: %+v %s", file.Understood, describe(file))
+	}
+	for _, end := range []string{"the end\n", "\nthe end,of it\n"} {
+		file := read(t, strings.Replace(people, "email", "email,notify", 1)+end, Options{})
+		if len(file.Understood.Footer) > 0 || file.BadRows() != 1 {
+			t.Errorf("%q: %+v %s", end, file.Understood, describe(file))
+		}
+	}
+	linked := headers()[6].header + "\nAda,,,ada@example.com,,,\n"
+	if file := read(t, "Notes:\n"+linked, Options{}); len(file.Rows) != 1 || len(file.Understood.Preamble) != 1 {
+		t.Errorf("a line that the program writes: %+v %s", file.Understood, describe(file))
+	}
+	if _, err := Read(strings.NewReader("x,Ada\n"+headers()[0].header+"\n"), Options{}); err == nil {
+		t.Error("a line in front is passed over that the program does not write")
+	}
+}
+
+// TestColumnsWithoutHeadingsHaveNumbers.
+func TestColumnsWithoutHeadingsHaveNumbers(t *testing.T) {
+	t.Parallel()
+	opts := Options{NoHeader: true, EmailColumn: "2", Map: map[string]string{fieldRedirect: "3", fieldNotify: "1"}}
+	want(t, describe(read(t, "no,ada@example.com,/a\nyes,bob@example.com,\n", opts)),
+		`line 1: {"email_address":"ada@example.com","redirect_url":"/a","no_notify":true}`,
+		`line 2: {"email_address":"bob@example.com"}`)
+	want(t, describe(read(t, "a@example.com,b@example.com\n", Options{NoHeader: true, EmailColumn: "2"})),
+		`line 1: {"email_address":"b@example.com"}`)
+	want(t, describe(read(t, "a@example.com\nb@example.com\n", Options{})), // one column is certain
+		`line 1: {"email_address":"a@example.com"}`, `line 2: {"email_address":"b@example.com"}`)
+	for _, column := range []string{"0", "4", "x"} {
+		opts.EmailColumn = column
+		if _, err := Read(strings.NewReader("no,ada@example.com,/a\n"), opts); err == nil {
+			t.Errorf("there is a column %s", column)
+		}
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -174,6 +177,79 @@ func checkInvalid(t *testing.T, file File, opts Options) {
 	}
 }
 
+// FuzzObjects reads anything that begins like a list in JSON, and like JSON lines.
+func FuzzObjects(f *testing.F) {
+	for _, seed := range []string{
+		"{\"email\": \"a@example.com\", \"public_metadata.x\": [1]},\n 7, {\"email\": null}]",
+		"\"email\": \"a@example.com\", \"notify\": false}\n{\"E_mail\": \"b@example.com\", \"email\": \"\"}\n{",
+		"\"users\": [{\"localId\": \"a\", \"email\": \"a@example.com\", \"disabled\": true}, {\"localId\": 1}]}",
+		"\"email\": \"a@example.com\", \"email_verified\": true, \"blocked\": \"no\", \"secret\": {\"x\": {}}}\n",
+	} {
+		f.Add([]byte(seed), byte(0))
+		f.Add([]byte(seed), byte(fuzzIgnore|fuzzSplit))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, flags byte) {
+		opts := fuzzOptions(flags)
+		for _, begin := range []string{"[", "{"} {
+			file, err := Read(bytes.NewReader(append([]byte(begin), data...)), opts)
+			if err != nil {
+				checkError(t, err)
+				continue
+			}
+			checkFile(t, file, opts, len(data)+1)
+		}
+	})
+}
+
+// FuzzCorrections corrects a request as any text says: what comes out is valid, and a row that names no field changes
+// nothing.
+func FuzzCorrections(f *testing.F) {
+	for _, seed := range []string{
+		"id,failed_at,email_address,notify\n1,now,b@example.com,no\n2,now,,maybe\n,,x\n",
+		"id;failed_at;public_metadata;public_metadata.a;usher_format\n1;now;\"{\"\"b\"\": 1}\";'=1;1\n",
+		"[{\"id\": \"1\", \"failed_at\": \"now\", \"public_metadata\": {\"a\": [1.50]}, \"redirect_url\": null}, 7]",
+		"{\"id\": \"1\", \"failed_at\": \"now\", \"expires_in_days\": 7, \"Expires in days\": 8}\n{\n",
+		"id,failed_at,code,other\n1,now,x,y\n",
+	} {
+		f.Add([]byte(seed), byte(0))
+		f.Add([]byte(seed), byte(fuzzIgnore))
+	}
+	f.Add(zipped(f, map[string]string{"xl/worksheets/sheet1.xml": `<worksheet><sheetData><row><c t="str"><v>id</v></c>` +
+		`<c t="str"><v>failed_at</v></c><c t="str"><v>email</v></c></row><row><c><v>1</v></c><c s="1"><v>45000</v></c>` +
+		`<c t="str"><v>b@example.com</v></c></row></sheetData></worksheet>`}), byte(0))
+	request := tasks.Recipient{EmailAddress: "a@example.com", PublicMetadata: map[string]any{"a": "b"}, NoNotify: true}
+	f.Fuzz(func(t *testing.T, data []byte, flags byte) {
+		corrections, err := ReadCorrections(bytes.NewReader(data), fuzzOptions(flags), []string{"id", "failed_at"},
+			[]string{"code"})
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		last := Place{}
+		for _, c := range corrections {
+			if c.compare(last) <= 0 {
+				t.Fatalf("place %+v after %+v", c.Place, last)
+			}
+			last = c.Place
+			corrected, faults := c.Apply(request)
+			switch err := corrected.Validate(); {
+			case err != nil:
+				t.Fatalf("%s: %v", c.Place, err)
+			case len(c.Faults) > 0 && len(faults) == 0:
+				t.Fatalf("%s: %v is applied", c.Place, c.Faults)
+			case (len(faults) > 0 || len(c.given) == 0) && !reflect.DeepEqual(corrected, request):
+				t.Fatalf("%s: %+v, though %v", c.Place, corrected, faults)
+			}
+			if len(faults) == 0 && (c.Keys["id"] == "" || c.Keys["failed_at"] == "") {
+				t.Fatalf("%s: %v says of nobody", c.Place, c.Keys)
+			}
+		}
+		if request.PublicMetadata["a"] != "b" || len(request.PublicMetadata) != 1 {
+			t.Fatalf("the request was changed: %v", request)
+		}
+	})
+}
+
 // FuzzWorkbook puts any XML where the sheet of a workbook is, and the texts that its cells share.
 func FuzzWorkbook(f *testing.F) {
 	f.Add(`<worksheet><sheetData><row r="1"><c r="A1" t="s"><v>0</v></c></row><row r="2" hidden="1"><c t="str">`+
@@ -247,10 +323,10 @@ func zipped(t testing.TB, parts map[string]string) []byte {
 	}
 	var out bytes.Buffer
 	archive := zip.NewWriter(&out)
-	for name, content := range all {
+	for _, name := range slices.Sorted(maps.Keys(all)) { // the same archive each time
 		w, err := archive.Create(name)
 		if err == nil {
-			_, err = io.WriteString(w, content)
+			_, err = io.WriteString(w, all[name])
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -452,4 +454,92 @@ func TestAFormatHidesNoOptOut(t *testing.T) {
 	})
 	want(t, describe(read(t, text, Options{})), `line 2: {"email_address":"ada@example.com"}`,
 		`out line 3: must not be written to, as the column "unsubscribed" says`)
+}
+
+// declared is an archive of parts that are said to have a size.
+func declared(t *testing.T, sizes ...uint64) string {
+	t.Helper()
+	var out bytes.Buffer
+	archive := zip.NewWriter(&out)
+	for i, size := range sizes {
+		header := &zip.FileHeader{Name: fmt.Sprint(i), Method: zip.Deflate, UncompressedSize64: size}
+		_, err := archive.CreateRaw(header)
+		must(t, err)
+	}
+	must(t, archive.Close())
+	return out.String()
+}
+
+// inSheet is a workbook of one sheet: an address in each row, with attributes of the row and what else is in the sheet.
+func inSheet(t *testing.T, before, after string, rows ...string) string {
+	t.Helper()
+	cells := `<row><c t="str"><v>email</v></c><c t="str"><v>note</v></c></row>`
+	for i, row := range rows {
+		if row == "" || row[0] != '<' {
+			row = fmt.Sprintf(`<row %s><c t="str"><v>p%d@example.com</v></c><c t="str"><v>x</v></c></row>`, row, i)
+		}
+		cells += row
+	}
+	return sheetOf(t, "<worksheet>"+before+"<sheetData>"+cells+"</sheetData>"+after+"</worksheet>")
+}
+
+// TestWhatASheetHides in other ways than spreadsheets usually do.
+func TestWhatASheetHides(t *testing.T) {
+	t.Parallel()
+	struck := `<row><c t="inlineStr"><is><r><rPr><strike/></rPr><t>s@example.com</t></r></is></c></row>`
+	want(t, describe(read(t, inSheet(t, "", "", "", `ht="0"`, struck, `hidden="true"`), Options{IgnoreColumns: true})),
+		`line 2: {"email_address":"p0@example.com"}`, `out line 3: is hidden`, `out line 4: is struck through`,
+		`out line 5: is hidden`)
+	const narrow = `<cols><col min="1" max="1" width="0"/></cols>`
+	want(t, describe(read(t, inSheet(t, narrow, "", ""), Options{IgnoreColumns: true})),
+		`line 2: {"email_address":"p0@example.com"}`,
+		`guess 0: the column "email" is hidden, and taken for the addresses all the same [--email-column email]`)
+	for _, state := range []string{"hidden", "veryHidden"} {
+		text := string(zipped(t, map[string]string{
+			"xl/workbook.xml": `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="r">` +
+				`<sheets><sheet name="Old" sheetId="1" state="` + state + `" r:id="r1"/></sheets></workbook>`,
+			"xl/worksheets/sheet1.xml": `<worksheet><sheetData><row><c t="str"><v>email</v></c></row><row><c t="str">` +
+				`<v>stranger@example.com</v></c></row></sheetData></worksheet>`,
+		}))
+		_, err := Read(strings.NewReader(text), Options{Name: "f"})
+		want(t, fmt.Sprint(err), "f: has no sheet that is seen and holds anything")
+	}
+}
+
+// TestMergedCellsAreFaultsOverRowsOfWhatIsUsed, and nowhere else.
+func TestMergedCellsAreFaultsOverRowsOfWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	merged := func(area string) string { return `<mergeCells><mergeCell ref="` + area + `"/></mergeCells>` }
+	for area, bad := range map[string]int{"A2:B2": 0, "B2:B3": 0, "A2:A3": 2, "A3:B4": 1} {
+		file := read(t, inSheet(t, "", merged(area), "", ""), Options{IgnoreColumns: true})
+		if file.BadRows() != bad || len(file.Rows) != 2-bad {
+			t.Errorf("%s: %s", area, describe(file))
+		}
+	}
+}
+
+// TestTheTimeForAWorkbookIsBounded.
+func TestTheTimeForAWorkbookIsBounded(t *testing.T) {
+	t.Parallel()
+	data := zipped(t, nil)
+	b, err := openBook(data)
+	must(t, err)
+	defer b.close()
+	b.begun = time.Now().Add(-maxReading)
+	if _, err := b.read(newReader(Options{}), b.sheets[0]); !errors.Is(err, errSlow) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestATableIsBounded in cells and in text, whatever it is read from.
+func TestATableIsBounded(t *testing.T) {
+	t.Parallel()
+	full := &table{ends: make([]uint32, maxCells-1, maxCells)}
+	if !full.add(tableRow{}, []string{"a"}) || full.add(tableRow{}, []string{"b"}) {
+		t.Errorf("%d cells", len(full.ends))
+	}
+	long := strings.Repeat("x", maxTextBytes/8)
+	if (&table{}).add(tableRow{}, append(slices.Repeat([]string{long}, 8), "x")) {
+		t.Error("more text is taken than has a bound")
+	}
 }

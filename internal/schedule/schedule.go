@@ -170,11 +170,7 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 
 // settle says what is guessed, and what makes it certain. Nobody is there to be asked.
 func settle(guesses []peoplefile.Guess) string {
-	first, remedy := guesses[0], "correct the list"
-	text := first.What
-	if first.Line > 0 {
-		text = fmt.Sprintf("in line %d %s", first.Line, text)
-	}
+	remedy := "correct the list"
 	if flags, all := peoplefile.Certain(guesses); all {
 		keys := make([]string, len(flags))
 		for i, flag := range flags {
@@ -182,5 +178,5 @@ func settle(guesses []peoplefile.Guess) string {
 		}
 		remedy = "set " + strings.Join(keys, ", ")
 	}
-	return text + "; " + remedy
+	return guesses[0].String() + "; " + remedy
 }

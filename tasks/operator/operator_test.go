@@ -47,6 +47,24 @@ func TestAMendedLetterIsChecked(t *testing.T) {
 	}
 }
 
+// TestAForgottenAddressIsCleaned as it comes out of a web page.
+func TestAForgottenAddressIsCleaned(t *testing.T) {
+	t.Parallel()
+	client, op, closeAll := connect()
+	defer closeAll()
+	dies(client, "a", "ada@example.com")
+	const pasted = "\u00A0mailto:ada@example.com\u200B "
+	if story, err := op.Find(t.Context(), pasted); err != nil || len(story.Events) == 0 {
+		t.Errorf("%+v, %v", story, err)
+	}
+	if removed, err := op.Forget(t.Context(), pasted); err != nil || removed.DeadLetters != 1 {
+		t.Errorf("%+v, %v", removed, err)
+	}
+	if lifted, err := op.Lift(t.Context(), pasted); err != nil || !lifted {
+		t.Errorf("%v, %v", lifted, err)
+	}
+}
+
 // TestAnIterationEnds: with an error as its last pair, or when nobody wants more.
 func TestAnIterationEnds(t *testing.T) {
 	t.Parallel()
