@@ -275,6 +275,10 @@ func TestARefusedKeyEndsWhatIsAsked(t *testing.T) {
 			t.Errorf("%v took %s to end", args, took)
 		}
 	}
+	a := s.withKey("bulk-invite", file, "--dry-run", "--json")
+	if a.exit != 1 || !strings.Contains(a.stdout, `"unknown":2000`) || !strings.Contains(a.stderr, "unknown: 2000") {
+		t.Errorf("%+v", a)
+	}
 }
 
 // TestMetadataThatClerkRefusesIsFoundBeforeItIsSent: in a file by its line, in an invite, and in what is mended.

@@ -56,7 +56,7 @@ type RefusedRow struct {
 // RehearseBulk tells what would become of the rows of a file if they were put into a campaign that starts at an
 // instant, or at once if that is zero. A campaign without a name is a new one. It tells of Clerk's answers as they
 // come, unless told is nil. Without a key to ask Clerk with it gives nil. The error is that of enqueuing the rows where
-// the campaign takes none, ErrKeyRefused, or policy.ErrNamespace.
+// the campaign takes none, ErrKeyRefused, which comes with what is known, or policy.ErrNamespace.
 func (d *Desk) RehearseBulk(
 	ctx context.Context, clerk settings.Instance, campaign string, rows []peoplefile.Row, start time.Time,
 	told func(ask.Progress),
@@ -72,7 +72,7 @@ func (d *Desk) RehearseBulk(
 		return nil, err
 	}
 	findings, err := questions.Survey(ctx, peoplefile.File{Rows: fresh}.Recipients(), told)
-	if r.Why = why(err); errors.Is(r.Why, ErrKeyRefused) || ctx.Err() != nil {
+	if r.Why = why(err); ctx.Err() != nil {
 		return nil, r.Why
 	}
 	for i, f := range findings {
@@ -85,6 +85,9 @@ func (d *Desk) RehearseBulk(
 			return nil, err
 		}
 		r.Forecast = outlook.Hypothetical(n, start)
+	}
+	if errors.Is(r.Why, ErrKeyRefused) {
+		return r, r.Why
 	}
 	return r, nil
 }

@@ -328,6 +328,11 @@ func TestAListSaysWhatBecomesOfItsRows(t *testing.T) {
 	if strings.Contains(p.body, "bob@example.com") {
 		t.Error("the page has the address of who is left out")
 	}
+	w.post("/list/drop").must(t, http.StatusOK)
+	google := "Exported\n\nFirst Name,Last Name,E-mail 1 - Label,E-mail 1 - Value,E-mail 2 - Value\n" +
+		"Ada,L,Home, mailto:ada@example.com ,a@example.org\n"
+	w.upload(google, "campaign", "rows").must(t, http.StatusOK, "line 1 stands around the list",
+		"1 × further addresses of a person, which are not used", "1 × an address was cleaned")
 }
 
 // TestAListIsItsBrowsersAlone: not another operator's, nor that of another browser, nor after a log-out. No stream of

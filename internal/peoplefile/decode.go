@@ -88,11 +88,17 @@ func (rd *reader) decode(data []byte) ([]byte, error) {
 			return nil, rd.fault(0, notList, f.kind, saveAs)
 		}
 	}
-	if mark := misread(text); mark != "" {
-		return nil, rd.fault(1, "begins with %s: a spreadsheet took UTF-8 for another encoding, so other characters are "+
-			"wrong too. Open the file from before again, say there that it is Unicode (UTF-8), and save it anew", show(mark))
+	return text, rd.misreadFault(text)
+}
+
+// misreadFault refuses a text that was written in UTF-8 and saved by a program that took it for another encoding.
+func (rd *reader) misreadFault(text []byte) error {
+	mark := misread(text)
+	if mark == "" {
+		return nil
 	}
-	return text, nil
+	return rd.fault(1, "begins with %s: a spreadsheet took UTF-8 for another encoding, so other characters are "+
+		"wrong too. Open the file from before again, say there that it is Unicode (UTF-8), and save it anew", show(mark))
 }
 
 // misread gives what a byte order mark has become if the text was written in UTF-8 and saved by a program that took it

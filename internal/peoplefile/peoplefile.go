@@ -455,8 +455,12 @@ func (rd *reader) unknownFault() error {
 	if len(rd.unknown) > maxNames {
 		names += " and more"
 	}
-	const format = "has unknown columns: %s; known are %s; --ignore-columns passes over the others"
-	return rd.fault(0, format, names, rd.opts.known())
+	const format = "has unknown columns: %s; known are %s; --ignore-columns passes over the others%s"
+	keep := ", and --map public_metadata.KEY=COLUMN keeps one"
+	if rd.corrects != nil { // which have no such flag
+		keep = ""
+	}
+	return rd.fault(0, format, names, rd.opts.known(), keep)
 }
 
 // show quotes something from the file for a message.

@@ -359,7 +359,7 @@ func TestReadFaults(t *testing.T) {
 	const (
 		known = `known are email_address (or email), public_metadata, public_metadata.KEY, redirect_url, notify, ` +
 			`ignore_existing, expires_in_days, template_slug, on_duplicate, on_existing_user; ` +
-			`--ignore-columns passes over the others`
+			`--ignore-columns passes over the others, and --map public_metadata.KEY=COLUMN keeps one`
 		save = `save it as “CSV UTF-8” (in a spreadsheet: File, Save as) and give that file`
 		anew = `a spreadsheet took UTF-8 for another encoding, so other characters are wrong too. Open the file ` +
 			`from before again, say there that it is Unicode (UTF-8), and save it anew`

@@ -204,6 +204,22 @@ func TestWhatFewProgramsWriteIsReadAsItShows(t *testing.T) {
 	want(t, describe(read(t, string(zipped(t, parts)), Options{})), people...)
 }
 
+// A spreadsheet that took UTF-8 for another encoding has changed other characters, too.
+func TestWhatASpreadsheetMisreadIsRefused(t *testing.T) {
+	t.Parallel()
+	text := newBook(t, func(b *excelize.File) {
+		rows(t, b, "Sheet1", []any{"ï»¿email", "id"}, []any{"jos\u00C3\u00A9@example.com", "1"})
+	})
+	const fault = `f, line 1: begins with "ï»¿": a spreadsheet took UTF-8 for another encoding`
+	_, err := Read(strings.NewReader(text), Options{Name: "f", IgnoreColumns: true})
+	_, corrections := ReadCorrections(strings.NewReader(text), Options{Name: "f"}, []string{"id"}, nil)
+	for _, err := range []error{err, corrections} {
+		if !strings.HasPrefix(fmt.Sprint(err), fault) {
+			t.Error(err)
+		}
+	}
+}
+
 // Archives that are not what they seem: refused quickly, in little memory.
 func TestHostileArchivesAreRefused(t *testing.T) {
 	t.Parallel()
@@ -246,6 +262,10 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 			"<worksheet><sheetData>"+strings.Repeat(`<row><c/><c t="str"><v>x</v></c>`+
 				`<c t="str"><v>y</v></c></row>`, 3)+
 				`<row r="1048577"/></sheetData></worksheet>`), "is a broken .xlsx"},
+		"more cells than a row has": {sheetOf(t, `<worksheet><sheetData><row>`+strings.Repeat("<c/>", excelize.MaxColumns)+
+			`<c t="str"><v>x</v></c></row></sheetData></worksheet>`), "row 1 has more than 16384 cells"},
+		"parts that are large together": {declared(t, 200<<20, 200<<20), "unpacks to more than is taken"},
+
 		"no workbook":  {zipOf(t, map[string]string{"a.txt": "email\n"}), "is a zip archive and no .xlsx"},
 		"an empty one": {"PK\x05\x06" + strings.Repeat("\x00", 18), "is a zip archive and no .xlsx"},
 		"ods": {zipOf(t, map[string]string{"mimetype": "application/vnd.oasis.opendocument.spreadsheet"}),
