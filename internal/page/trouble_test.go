@@ -150,7 +150,7 @@ func TestAnActionThatAStopBreaksOffIsNoted(t *testing.T) {
 			t.Parallel()
 			b := setup(t, nil)
 			at := time.Now().Add(-time.Hour)
-			const all, done = 250, 200 // the stop comes in the second hundred, which is finished
+			const all, least = 1000, 200 // the stop comes in the second hundred, which is finished
 			for i := range all {
 				id := fmt.Sprint("n", i)
 				b.letter(id, id+"@example.com", "duplicate_record", "is pending", at.Add(time.Duration(i)*time.Second))
@@ -160,11 +160,12 @@ func TestAnActionThatAStopBreaksOffIsNoted(t *testing.T) {
 			b.server.Wait()
 			noted, err := b.server.audit.List(t.Context())
 			testkit.NoError(t, err)
-			if len(noted) != 1 || noted[0].What != do+" some of all dead letters" || noted[0].N != done {
-				t.Errorf("%+v", noted)
-			}
-			if left := b.letters(); left != all-done {
+			left := b.letters()
+			if left == 0 || left > all-least || left%100 != 0 { // the action learns of the stop a moment later
 				t.Errorf("%d letters are left", left)
+			}
+			if len(noted) != 1 || noted[0].What != do+" some of all dead letters" || noted[0].N != all-left {
+				t.Errorf("%+v, and %d letters are left", noted, left)
 			}
 			b.browser().post(path, "cut", exact(time.Now())).must(t, http.StatusServiceUnavailable, "This worker stops")
 		})
