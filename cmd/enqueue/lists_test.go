@@ -264,7 +264,7 @@ func TestWhatWasUnderstoodIsTold(t *testing.T) {
 		return errors.Join(err, b.SetCellStr("Sheet1", "A3", "A@example.com"), b.SetRowVisible("Sheet1", 3, false),
 			b.SetCellStr("Sheet1", "A4", "b\u00ADob@example.com"))
 	})
-	none := strings.Repeat(",", 27) // of the other cells of Firebase's
+	none := ",true" + strings.Repeat(",", 26) // of the other cells of Firebase's
 	for name, c := range map[string]struct {
 		file  string
 		flags []string
