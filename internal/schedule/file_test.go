@@ -333,7 +333,7 @@ func TestListsAreNeverGuessed(t *testing.T) {
 	text := instead("sync-list", "bulk-invite") + "    file: list.csv\n"
 	_, err := parse([]byte(text), "s.yaml", dir)
 	if err == nil || !strings.Contains(err.Error(),
-		"bad rows (1), the first at line 2: email_address: holds 2 addresses") {
+		"bad rows (1), the first at line 2: email_address: holds 2 addresses (split makes a recipient of each)") {
 		t.Errorf("%v", err)
 	}
 	text += "    split: true\n"
@@ -354,6 +354,12 @@ func TestListsAreNeverGuessed(t *testing.T) {
 	recipients, err := s.list.read(s.recipient)
 	if err != nil || len(recipients) != 3 || recipients[2].PublicMetadata["team"] != "b" {
 		t.Errorf("%+v, %v", recipients, err)
+	}
+	write("colour.csv", "email,colour\nada@example.com,red\n")
+	coloured := list{path: filepath.Join(dir, "colour.csv"), file: "colour.csv"}
+	if _, err := coloured.read(s.recipient); err == nil || !strings.Contains(err.Error(), "; ignore_columns passes over") ||
+		strings.Contains(err.Error(), "--") {
+		t.Errorf("%v", err)
 	}
 	guessed := list{path: filepath.Join(dir, "soft.csv"), file: "soft.csv"} // as a tick may find it
 	if recipients, err := guessed.read(s.recipient); err == nil {
