@@ -206,7 +206,8 @@ func (s *sheetReader) open(tag xml.StartElement) error {
 			}
 		})
 	case "hyperlink":
-		target := s.relations[attribute(tag, "id")].target
+		// tealeg/xlsx 3.3.13 writes a mail link as a place in the workbook.
+		target := cmp.Or(s.relations[attribute(tag, "id")].target, attribute(tag, "location"))
 		return s.area(attribute(tag, "ref"), func(a area) { s.link(a, target) })
 	}
 	return nil

@@ -429,6 +429,18 @@ func withFormula(t *testing.T, formula string) File {
 		`<c t="str"><f>`+escaped.String()+`</f><v>ada@example.com</v></c></row></sheetData></worksheet>`), Options{})
 }
 
+// A program writes mail links as places in the workbook.
+func TestMailLinksAreReadWhereverTheyStand(t *testing.T) {
+	t.Parallel()
+	text := sheetOf(t, `<worksheet><sheetData><row><c t="str"><v>email</v></c></row><row><c t="str"><v>Ada</v></c></row>`+
+		`<row><c t="str"><v>bob@example.com</v></c></row></sheetData><hyperlinks>`+
+		`<hyperlink ref="A2" location="mailto:ada@example.com"/>`+
+		`<hyperlink ref="A3" location="mailto:eve@example.com"/></hyperlinks></worksheet>`)
+	want(t, describe(read(t, text, Options{})), `line 2: {"email_address":"ada@example.com"}`,
+		`bad line 3: email_address: is one address, and the link behind it leads to another`,
+		`guess 2: the address is taken from the link behind a text that is none []`)
+}
+
 // A link to a web page makes no list of a sheet.
 func TestOnlyMailLinksAreAddresses(t *testing.T) {
 	t.Parallel()
