@@ -105,7 +105,7 @@ func (f *formats) struck(number int) bool {
 	return style != nil && style.Font != nil && style.Font.Strike
 }
 
-// showDate gives a date as its style shows it. Workbooks of the strict kind write dates as text.
+// showDate gives a date as its style shows it. Some programs write dates as text.
 func (f *formats) showDate(number int, value string) (string, error) {
 	for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z"} {
 		if at, err := time.Parse(layout, value); err == nil && f.hasFormat(number) {

@@ -177,7 +177,7 @@ func TestCellsAreReadAsTheyShow(t *testing.T) {
 			`"d":"\u003c\u0026\u003e"}}`)
 }
 
-// Japanese workbooks keep how a text is read beside it, and workbooks of the strict kind have dates as text.
+// Japanese workbooks keep how a text is read beside it, and SheetJS writes dates as text.
 func TestWhatFewProgramsWriteIsReadAsItShows(t *testing.T) {
 	t.Parallel()
 	const (
