@@ -27,7 +27,7 @@ var optOutWords = []string{
 }
 
 // stateWords are parts of folded headings whose columns may say it in words, such as a status (state, statut).
-var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "consent", "permission"}
+var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "permission"}
 
 // optOutHeadings are whole folded headings that say it, and are too short to be looked for in others.
 var optOutHeadings = []string{"dnc", "noemail", "noemails", "nomail", "nomailing"}
