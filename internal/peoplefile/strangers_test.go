@@ -88,7 +88,7 @@ func TestOptOutsCountForAddressesThatAreNotClean(t *testing.T) {
 	t.Parallel()
 	for _, cell := range []string{
 		"bob@exam\u200Bple.com", "b\u200Dob@example.com", "\u202Abob@example.com\u202C", "bob@example.com.",
-		"mailto:bob@example.com?subject=x", "Bob\u00A0bob@example.com",
+		"mailto:bob@example.com?subject=x", "Bob\u00A0bob@example.com", "bob\uFF20example.com",
 	} {
 		file := read(t, "email,unsubscribed\nbob@example.com,\n"+cell+",yes\nada@example.com,\n", Options{})
 		want(t, describe(file), `line 4: {"email_address":"ada@example.com"}`,
