@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/tasks"
 )
 
@@ -152,12 +153,15 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		Map: l.more.Map, Sheet: l.more.Sheet, Encoding: l.more.Encoding, NoHeader: l.more.NoHeader,
 		Split: l.more.Split, IncludeOptedOut: l.more.IncludeOptedOut, MaxRows: tasks.MaxRecipients,
 	})
+	if fault, is := errors.AsType[*peoplefile.Error](err); is {
+		fault.Reason = settings.FlagsAsKeys(fault.Reason)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if bad := file.BadRows(); bad > 0 && !l.skipInvalid {
 		const format = "%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true"
-		return nil, fmt.Errorf(format, l.file, bad, file.Invalid[0])
+		return nil, fmt.Errorf(format, l.file, bad, settings.FlagsAsKeys(file.Invalid[0].String()))
 	}
 	if len(file.Guesses) > 0 {
 		return nil, fmt.Errorf("%s can be read in more than one way: %s", l.file, settle(file.Guesses))
