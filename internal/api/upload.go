@@ -58,8 +58,8 @@ func (l ListOptions) read() (peoplefile.Options, error) {
 	bad := func(field, reason string) error { return &tasks.InvalidError{Index: -1, Field: field, Reason: reason} }
 	o := peoplefile.Options{
 		Name: "the list", EmailColumn: l.EmailColumn, Map: map[string]string{}, NoHeader: l.NoHeader, Encoding: l.Encoding,
-		Sheet: l.Sheet, Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns, MaxBytes: mostUpload,
-		MaxRows: tasks.MaxRecipients,
+		Sheet: l.Sheet, Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns,
+		MaxBytes: mostUpload, MaxRows: tasks.MaxRecipients,
 	}
 	for _, text := range l.Map {
 		field, column, err := peoplefile.ParseMap(text)
