@@ -14,6 +14,7 @@ import (
 
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/deadletter"
 	"example.com/usher/internal/tokens"
 )
@@ -177,7 +178,7 @@ func (a *asker) retry(ctx context.Context, in *retryInput) (string, error) {
 	}
 	var faults []Fault
 	for _, f := range plan.Faults {
-		fault := Fault{Pointer: "/set", Field: "set", Reason: inHTTP(f.Reason)}
+		fault := Fault{Pointer: "/set", Field: "set", Reason: settings.FlagsAsKeys(f.Reason)}
 		if f.Field != "" {
 			fault = Fault{Pointer: "/set/" + f.Field, Field: f.Field, Reason: fault.Reason}
 		}
@@ -213,7 +214,7 @@ func correction(set map[string]any) (c peoplefile.Correction, err error) {
 	slices.Sort(texts)
 	if c, err = peoplefile.ParseCorrection(texts); err != nil {
 		err = faulty(invalid, "the dead letter cannot be sent so; nothing was done",
-			[]Fault{{Pointer: "/set", Field: "set", Reason: inHTTP(err.Error())}})
+			[]Fault{{Pointer: "/set", Field: "set", Reason: settings.FlagsAsKeys(err.Error())}})
 	}
 	return c, err
 }

@@ -181,11 +181,6 @@ func faultAt(e *huma.ErrorDetail) Fault {
 	return Fault{Pointer: pointer, Field: field, Reason: reason}
 }
 
-// inHTTP gives a text that was written for users of the command with the names of parameters instead of flags.
-func inHTTP(text string) string {
-	return settings.ReplaceFlags(text, func(flag string) string { return strings.ReplaceAll(flag, "-", "_") })
-}
-
 // problemOf makes a problem of an error.
 func problemOf(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
@@ -204,14 +199,14 @@ func problemOf(err error) *Problem {
 	}
 	if e, ok := errors.AsType[*settings.Error](err); ok {
 		return faulty(invalid, "the request is not as it must be; nothing was done", []Fault{{
-			Field: strings.TrimPrefix(e.Name, "--"), Reason: inHTTP("got " + e.Got + ", want " + e.Want),
+			Field: strings.TrimPrefix(e.Name, "--"), Reason: settings.FlagsAsKeys("got " + e.Got + ", want " + e.Want),
 		}})
 	}
 	if e, ok := errors.AsType[*peoplefile.Error](err); ok {
 		return faulty(invalid, "the list cannot be read; nothing was enqueued",
-			[]Fault{{Line: e.Line, Field: "body", Reason: inHTTP(e.Reason)}})
+			[]Fault{{Line: e.Line, Field: "body", Reason: settings.FlagsAsKeys(e.Reason)}})
 	}
-	said := inHTTP(err.Error())
+	said := settings.FlagsAsKeys(err.Error())
 	switch {
 	case is(tasks.ErrNotFound, deadletter.ErrNotFound, ledger.ErrNotFound):
 		return problem(http.StatusNotFound, notFound, "%s", said)
@@ -253,7 +248,7 @@ func faultsOf(found []*tasks.InvalidError) (faults []Fault) {
 		if f.Index >= 0 {
 			pointer = fmt.Sprintf("/%d%s", f.Index, pointer)
 		}
-		faults = append(faults, Fault{Pointer: pointer, Field: f.Field, Reason: inHTTP(f.Reason)})
+		faults = append(faults, Fault{Pointer: pointer, Field: f.Field, Reason: settings.FlagsAsKeys(f.Reason)})
 	}
 	return faults
 }

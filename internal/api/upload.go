@@ -21,6 +21,7 @@ import (
 	"example.com/usher/internal/desk"
 	"example.com/usher/internal/httpd"
 	"example.com/usher/internal/peoplefile"
+	"example.com/usher/internal/settings"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/tokens"
 	"example.com/usher/tasks"
@@ -57,13 +58,13 @@ func (l ListOptions) read() (peoplefile.Options, error) {
 	bad := func(field, reason string) error { return &tasks.InvalidError{Index: -1, Field: field, Reason: reason} }
 	o := peoplefile.Options{
 		Name: "the list", EmailColumn: l.EmailColumn, Map: map[string]string{}, NoHeader: l.NoHeader, Encoding: l.Encoding,
-		Sheet: l.Sheet, Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns, MaxBytes: mostUpload,
-		MaxRows: tasks.MaxRecipients,
+		Sheet: l.Sheet, Split: l.Split, IncludeOptedOut: l.IncludeOptedOut, IgnoreColumns: l.IgnoreColumns,
+		MaxBytes: mostUpload, MaxRows: tasks.MaxRecipients,
 	}
 	for _, text := range l.Map {
 		field, column, err := peoplefile.ParseMap(text)
 		if err != nil {
-			return o, bad("map", inHTTP(err.Error()))
+			return o, bad("map", settings.FlagsAsKeys(err.Error()))
 		}
 		if _, twice := o.Map[field]; twice || field == "email_address" && l.EmailColumn != "" {
 			return o, bad("map", "two columns are named for "+field)
@@ -339,7 +340,7 @@ func (in *uploadInput) judge(file peoplefile.File) error {
 func rowFaults(file peoplefile.File) []Fault {
 	faults := make([]Fault, 0, len(file.Invalid))
 	for _, row := range file.Invalid {
-		faults = append(faults, faultOf(row.Place, row.Field, inHTTP(row.Reason)))
+		faults = append(faults, faultOf(row.Place, row.Field, settings.FlagsAsKeys(row.Reason)))
 	}
 	return faults
 }

@@ -166,7 +166,7 @@ func (v *visit) deadOf(
 func asideOf(file peoplefile.File) (said []string) {
 	u := file.Understood
 	for _, line := range slices.Concat(u.Preamble, u.Footer) {
-		said = append(said, fmt.Sprintf("line %d stands around the list", line))
+		said = append(said, fmt.Sprintf("line %d was passed over", line))
 	}
 	for _, c := range u.Options {
 		said = append(said, fmt.Sprintf("the column %q looks like %s and is not taken", c.Column, c.Field))

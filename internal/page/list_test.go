@@ -331,7 +331,7 @@ func TestAListSaysWhatBecomesOfItsRows(t *testing.T) {
 	w.post("/list/drop").must(t, http.StatusOK)
 	google := "Exported\n\nFirst Name,Last Name,E-mail 1 - Label,E-mail 1 - Value,E-mail 2 - Value\n" +
 		"Ada,L,Home, mailto:ada@example.com ,a@example.org\n"
-	w.upload(google, "campaign", "rows").must(t, http.StatusOK, "line 1 stands around the list",
+	w.upload(google, "campaign", "rows").must(t, http.StatusOK, "line 1 was passed over",
 		"1 × further addresses of a person, which are not used", "1 × an address was cleaned")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"example.com/usher/internal/address"
 	"example.com/usher/tasks"
+	"golang.org/x/text/unicode/norm"
 )
 
 // person is an address from a cell.
@@ -21,10 +22,10 @@ type person struct {
 // addressPattern finds what looks like an address within a text. A dot after it is none of its own.
 var addressPattern = regexp.MustCompile(`[^\s\p{Z}<>"'(),;:|\[\]]+@[\p{L}\p{M}\p{N}.-]*[\p{L}\p{N}]`)
 
-// mentioned finds what looks like an address within a text, also where something invisible stands in it.
+// mentioned finds what looks like an address within a text, also where something invisible or a wide @ stands in it.
 func mentioned(text string) []string {
 	return slices.Concat(addressPattern.FindAllString(text, -1),
-		addressPattern.FindAllString(address.Visible(text), -1))
+		addressPattern.FindAllString(address.Visible(norm.NFKC.String(text)), -1))
 }
 
 // peopleOf finds the addresses in a cell. Several are a fault unless they may be split.

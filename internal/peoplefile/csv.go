@@ -133,7 +133,7 @@ func (rd *reader) person(t *table, l *layout, number int, cells []string) error 
 		if nameless && l.export == nil && strings.TrimSpace(cell) != "" && !rd.opts.IgnoreColumns {
 			d.bad("", "has something in column %d, which has no name", i+1)
 		}
-		if h.forbids.by(cell) && !rd.opts.IncludeOptedOut {
+		if h.bars(cell) && !rd.opts.IncludeOptedOut {
 			d.forbidden(h)
 		}
 		if h.used() || h.forbids != never {

@@ -30,6 +30,11 @@ type heading struct {
 // used tells whether a cell of the column may show in messages.
 func (h heading) used() bool { return h.field != "" }
 
+// bars tells whether a cell of the column forbids to write to the person. The empty box of a consent says no.
+func (h heading) bars(cell string) bool {
+	return h.forbids.by(cell) || h.forbids == ifDenied && h.ticked && strings.TrimSpace(cell) == ""
+}
+
 // survey counts what the columns of a file hold.
 type survey struct {
 	addresses []int // cells that are an address
@@ -300,7 +305,13 @@ func (rd *reader) assign(l *layout, names []string, seen *survey, at Place) erro
 	if err := rd.askedFor(byColumn, names, at); err != nil {
 		return err
 	}
-	return rd.chooseAddress(l, seen, unknown, at)
+	if err := rd.chooseAddress(l, seen, unknown, at); err != nil {
+		return err
+	}
+	if l.address >= 0 && l.columns[l.address].forbids != ifAnything {
+		l.columns[l.address].forbids = never // complaints@ under Subscriber Email is an address and no status
+	}
+	return nil
 }
 
 // heading finds out what a column means.

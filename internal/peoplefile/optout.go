@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -26,7 +27,7 @@ var optOutWords = []string{
 }
 
 // stateWords are parts of folded headings whose columns may say it in words, such as a status (state, statut).
-var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "consent", "permission"}
+var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "permission"}
 
 // optOutHeadings are whole folded headings that say it, and are too short to be looked for in others.
 var optOutHeadings = []string{"dnc", "noemail", "noemails", "nomail", "nomailing"}
@@ -38,10 +39,17 @@ var consentWords = []string{
 	"toestemming", "accountenabled",
 }
 
-// denials are what such a column says of somebody who may not. One that says nothing denies nothing.
+// denials are how such a column begins to say that somebody may not. One that says nothing denies nothing.
 var denials = []string{
-	"false", "0", "no", "n", "nein", "non", "nao", "nee", "falsch", "faux", "falso", "never", "off", "denied", "declined",
-	"refused", "rejected", "withdrawn", "revoked", "expired",
+	"false", "0", "no", "n", "not", "none", "nein", "nicht", "kein", "keine", "non", "nao", "nee", "niet", "falsch", "faux",
+	"falso", "never", "off", "denied", "declined", "refused", "rejected", "withdrawn", "revoked", "expired",
+}
+
+// denies tells whether a text begins with one of the words, accents aside.
+func denies(text string) bool {
+	outside := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.Is(unicode.Mn, r) }
+	words := strings.FieldsFunc(norm.NFD.String(text), outside)
+	return len(words) > 0 && slices.Contains(denials, foldHeading(words[0]))
 }
 
 // forbidding tells whether a text has one of the words, accents aside.
@@ -59,6 +67,17 @@ const (
 	ifState            // a status such as unsubscribed
 	ifDenied           // a consent that is refused, or such a status
 )
+
+// String says what such a column is.
+func (f forbids) String() string {
+	switch f {
+	case ifState:
+		return "who must not be written to, if it says so"
+	case ifDenied:
+		return "who may be written to"
+	}
+	return "who must not be written to"
+}
 
 func forbidsOf(heading string) forbids {
 	folded := foldHeading(heading)
@@ -85,7 +104,7 @@ func (f forbids) by(cell string) bool {
 	case ifState:
 		return forbidding(cell)
 	case ifDenied:
-		return forbidding(cell) || slices.Contains(denials, foldHeading(norm.NFD.String(cell)))
+		return forbidding(cell) || denies(cell)
 	}
 	return false
 }

@@ -172,7 +172,7 @@ func (rd *reader) understood(l *layout) {
 		case h.used():
 			u.Columns = append(u.Columns, Use{name, h.column.String()})
 		case h.forbids != never:
-			u.Columns = append(u.Columns, Use{name, "who must not be written to"})
+			u.Columns = append(u.Columns, Use{name, h.forbids.String()})
 		case strings.TrimSpace(h.name) == "", isFormat(h.name):
 		case l.export != nil && l.export.option(h.name) != "":
 			u.Options = append(u.Options, Use{name, l.export.option(h.name)})

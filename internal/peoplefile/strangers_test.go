@@ -25,7 +25,8 @@ func TestOptOutsAreObeyedInOtherWordsAndLanguages(t *testing.T) {
 		"Email Marketing": "unsubscribed", "User status": "Suspended", "Status ": "deactivated",
 		"Consent": "No", "Opt-in": "false", "Subscribed": "0", "Accepts Email Marketing": "no", "Einwilligung": "nein",
 		"Consentement": "Non", "Email Marketing Consent": "NEVER_SUBSCRIBED", "accountEnabled": "False",
-		"Marketing consent": "withdrawn",
+		"Marketing consent": "withdrawn", "Consent ": "No (by phone)", "Opt in": "not given", "Consent given": "0.0",
+		"Marketing opt-in": "none", "Einwilligung ": "nicht erteilt",
 	} {
 		content := "email," + heading + "\nada@example.com,active\nbob@example.com," + value + "\n"
 		file := read(t, content, Options{IgnoreColumns: true})
@@ -44,9 +45,41 @@ func TestConsentsForbidWhereTheyAreDenied(t *testing.T) {
 	want(t, describe(file), `line 2: {"email_address":"ada@example.com"}`, `line 4: {"email_address":"cy@example.com"}`,
 		`line 5: {"email_address":"di@example.com"}`,
 		`out line 3: must not be written to, as the column "Marketing consent" says`)
-	const columns = "[{Email email_address} {Marketing consent who must not be written to}]"
+	const columns = "[{Email email_address} {Marketing consent who may be written to}]"
 	if got := fmt.Sprint(file.Understood.Columns); got != columns {
 		t.Errorf("understood: %s", got)
+	}
+}
+
+// Airtable writes an empty box as nothing.
+func TestAnEmptyBoxIsNoConsent(t *testing.T) {
+	t.Parallel()
+	file := read(t, "Email,Opt-in,Status\nada@example.com,checked,\nbob@example.com,,\n", Options{})
+	want(t, describe(file), `line 2: {"email_address":"ada@example.com"}`,
+		`out line 3: must not be written to, as the column "Opt-in" says`)
+	const columns = "[{Email email_address} {Opt-in who may be written to} " +
+		"{Status who must not be written to, if it says so}]"
+	if got := fmt.Sprint(file.Understood.Columns); got != columns {
+		t.Errorf("understood: %s", got)
+	}
+}
+
+// An address is no status, whatever words are in it. A column of people who have unsubscribed says so of each.
+func TestAnAddressSaysNotThatNobodyMayWriteToIt(t *testing.T) {
+	t.Parallel()
+	const complaints, never = "complaints@example.com", "never@example.com"
+	for heading, lines := range map[string]string{
+		"Subscriber email": `line 2: {"email_address":"complaints@example.com"}|line 3: {"email_address":"never@example.com"}`,
+		"Subscribed email": `line 2: {"email_address":"complaints@example.com"}|line 3: {"email_address":"never@example.com"}`,
+		"Unsubscribed email": `out line 2: must not be written to, as the column "Unsubscribed email" says|` +
+			`out line 3: must not be written to, as the column "Unsubscribed email" says`,
+	} {
+		file := read(t, heading+"\n"+complaints+"\n"+never+"\n", Options{EmailColumn: heading})
+		want(t, describe(file), strings.Split(lines, "|")...)
+		text := fmt.Sprintf(`[{%q:%q},{%[1]q:%[3]q}]`, heading, complaints, never)
+		if got := read(t, text, Options{EmailColumn: heading}); len(got.Rows) != len(file.Rows) {
+			t.Errorf("%s: %d of JSON", heading, len(got.Rows))
+		}
 	}
 }
 
@@ -55,7 +88,7 @@ func TestOptOutsCountForAddressesThatAreNotClean(t *testing.T) {
 	t.Parallel()
 	for _, cell := range []string{
 		"bob@exam\u200Bple.com", "b\u200Dob@example.com", "\u202Abob@example.com\u202C", "bob@example.com.",
-		"mailto:bob@example.com?subject=x", "Bob\u00A0bob@example.com",
+		"mailto:bob@example.com?subject=x", "Bob\u00A0bob@example.com", "bob\uFF20example.com",
 	} {
 		file := read(t, "email,unsubscribed\nbob@example.com,\n"+cell+",yes\nada@example.com,\n", Options{})
 		want(t, describe(file), `line 4: {"email_address":"ada@example.com"}`,

@@ -19,6 +19,7 @@ func folder(t testing.TB) string {
 	for name, content := range map[string]string{
 		"people.csv": "email,notify\nada@example.com,no\ngrace@example.com,\n",
 		"bad.csv":    "email,notify\nada@example.com,no\nx,maybe\n",
+		"both.csv":   "email\nada@example.com;bob@example.com\n",
 		"odd.csv":    "who,wish\nada@example.com,none\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
@@ -375,7 +376,10 @@ func TestKeysAboutAListAreChecked(t *testing.T) {
 		"no field": {bulk + "    map: {shoe: x}\n",
 			[]string{`s.yaml:6: schedule "a": map.shoe: "shoe" is no field`}},
 		"no such column": {bulk + "    map: {notify: x}\n",
-			[]string{`s.yaml:5: schedule "a": file: people.csv, line 1: has no column "x"`}},
+			[]string{`s.yaml:5: schedule "a": file: people.csv, line 1: has no column "x", as map asks`}},
+		"two in a cell": {strings.ReplaceAll(bulk, "people", "both"),
+			[]string{`s.yaml:5: schedule "a": file: both.csv has bad rows (1), the first at line 2: email_address: ` +
+				`holds 2 addresses (split makes a recipient of each); correct them, or set skip_invalid: true`}},
 		"no workbook": {bulk + "    sheet: x\n",
 			[]string{`s.yaml:5: schedule "a": file: people.csv: is no workbook`}},
 		"encoding": {bulk + "    encoding: x\n",

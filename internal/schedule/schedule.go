@@ -153,15 +153,15 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		Map: l.more.Map, Sheet: l.more.Sheet, Encoding: l.more.Encoding, NoHeader: l.more.NoHeader,
 		Split: l.more.Split, IncludeOptedOut: l.more.IncludeOptedOut, MaxRows: tasks.MaxRecipients,
 	})
-	if fault, ok := errors.AsType[*peoplefile.Error](err); ok {
-		fault.Reason = inKeys(fault.Reason)
+	if fault, is := errors.AsType[*peoplefile.Error](err); is {
+		fault.Reason = settings.FlagsAsKeys(fault.Reason)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if bad := file.BadRows(); bad > 0 && !l.skipInvalid {
 		const format = "%s has bad rows (%d), the first at %s; correct them, or set skip_invalid: true"
-		return nil, fmt.Errorf(format, l.file, bad, inKeys(file.Invalid[0].String()))
+		return nil, fmt.Errorf(format, l.file, bad, settings.FlagsAsKeys(file.Invalid[0].String()))
 	}
 	if len(file.Guesses) > 0 {
 		return nil, fmt.Errorf("%s can be read in more than one way: %s", l.file, settle(file.Guesses))
@@ -170,11 +170,6 @@ func (l list) read(defaults tasks.Recipient) ([]tasks.Recipient, error) {
 		return nil, fmt.Errorf("%s has no valid row", l.file)
 	}
 	return file.Recipients(), nil
-}
-
-// inKeys gives a text that was written for users of the command with the keys of a schedule instead of flags.
-func inKeys(text string) string {
-	return settings.ReplaceFlags(text, func(flag string) string { return strings.ReplaceAll(flag, "-", "_") })
 }
 
 // settle says what is guessed, and what makes it certain. Nobody is there to be asked.

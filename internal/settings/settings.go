@@ -132,3 +132,8 @@ var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
 func ReplaceFlags(text string, with func(flag string) string) string {
 	return flagInText.ReplaceAllStringFunc(text, func(flag string) string { return with(flag[2:]) })
 }
+
+// FlagsAsKeys gives such a text with keys such as skip_invalid, as files and requests have them, instead of flags.
+func FlagsAsKeys(text string) string {
+	return ReplaceFlags(text, func(flag string) string { return strings.ReplaceAll(flag, "-", "_") })
+}
