@@ -77,11 +77,6 @@ func (rd *reader) tableRow(t *table, row tableRow, cells []string) error {
 
 // table takes the people of a table.
 func (rd *reader) table(t *table) error {
-	if len(t.rows) > 0 && len(t.raw(0, nil)) > 0 {
-		if err := rd.misreadFault([]byte(t.raw(0, nil)[0])); err != nil {
-			return err
-		}
-	}
 	t.undo = t.marked()
 	if rd.corrects != nil {
 		return rd.correctTable(t)

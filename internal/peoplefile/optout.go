@@ -27,7 +27,7 @@ var optOutWords = []string{
 }
 
 // stateWords are parts of folded headings whose columns may say it in words, such as a status (state, statut).
-var stateWords = []string{"stat", "subscri", "marketing", "newsletter", "mailing", "permission"}
+var stateWords = []string{"stat", "subscri", "marketing", "mailing", "permission"}
 
 // optOutHeadings are whole folded headings that say it, and are too short to be looked for in others.
 var optOutHeadings = []string{"dnc", "noemail", "noemails", "nomail", "nomailing"}
@@ -36,7 +36,7 @@ var optOutHeadings = []string{"dnc", "noemail", "noemails", "nomail", "nomailing
 // may not.
 var consentWords = []string{
 	"optin", "optedin", "consen", "subscribed", "acceptsmarketing", "acceptsemail", "einwilligung", "zustimmung",
-	"toestemming", "accountenabled",
+	"toestemming", "accountenabled", "newsletter",
 }
 
 // denials are how such a column begins to say that somebody may not. One that says nothing denies nothing.

@@ -23,7 +23,7 @@ func TestOptOutsAreObeyedInOtherWordsAndLanguages(t *testing.T) {
 		"Status": "Unsubscribed by admin", "Email status": "bounced (hard)", "State": "unsubscribed",
 		"Statut": "désabonné", "Marketing status": "Non-subscribed", "Subscription": "do not email",
 		"Email Marketing": "unsubscribed", "User status": "Suspended", "Status ": "deactivated",
-		"Consent": "No", "Opt-in": "false", "Subscribed": "0", "Accepts Email Marketing": "no", "Einwilligung": "nein",
+		"Newsletter": "no", "Consent": "No", "Opt-in": "false", "Subscribed": "0", "Accepts Email Marketing": "no", "Einwilligung": "nein",
 		"Consentement": "Non", "Email Marketing Consent": "NEVER_SUBSCRIBED", "accountEnabled": "False",
 		"Marketing consent": "withdrawn", "Consent ": "No (by phone)", "Opt in": "not given", "Consent given": "0.0",
 		"Marketing opt-in": "none", "Einwilligung ": "nicht erteilt",

@@ -45,7 +45,10 @@ func (rd *reader) workbook(data []byte) error {
 	if err == nil {
 		defer b.close()
 		var t *table
-		if t, err = rd.chooseSheet(b); err == nil {
+		if t, err = rd.chooseSheet(b); err == nil && len(t.rows) > 0 {
+			err = rd.misreadFault([]byte(t.raw(0, nil)[0]))
+		}
+		if err == nil {
 			return rd.table(t)
 		}
 	}
