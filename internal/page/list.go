@@ -190,7 +190,10 @@ func asideOf(file peoplefile.File) (said []string) {
 	for _, n := range file.Notes {
 		said = append(said, n.Place.String()+" "+n.Text)
 	}
-	return firstOf(said, pageRows)
+	if more := len(said) - pageRows; more > 0 {
+		said = append(said[:pageRows], "and "+count(more)+" more")
+	}
+	return said
 }
 
 func firstOf[T any](list []T, most int) []T { return list[:min(most, len(list))] }

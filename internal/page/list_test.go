@@ -329,6 +329,9 @@ func TestAListSaysWhatBecomesOfItsRows(t *testing.T) {
 		t.Error("the page has the address of who is left out")
 	}
 	w.post("/list/drop").must(t, http.StatusOK)
+	many := "email,unsubscribed\nada@example.com,\n" + strings.Repeat("bob@example.com,yes\n", pageRows+7)
+	w.upload(many, "campaign", "rows").must(t, http.StatusOK, "<li>and 7 more</li>")
+	w.post("/list/drop").must(t, http.StatusOK)
 	google := "Exported\n\nFirst Name,Last Name,E-mail 1 - Label,E-mail 1 - Value,E-mail 2 - Value\n" +
 		"Ada,L,Home, mailto:ada@example.com ,a@example.org\n"
 	w.upload(google, "campaign", "rows").must(t, http.StatusOK, "line 1 was passed over",
