@@ -14,8 +14,8 @@ import (
 )
 
 // Standstill is why a campaign or a task makes no call at present: a reason of a fixed set (window, reserve, endpoint,
-// key, doubt, paused, no_worker, redis, restored, backoff, look_up, upload, queue, no_queue), since and until when as far as is known,
-// and the same in words.
+// key, doubt, paused, no_worker, redis, restored, backoff, look_up, upload, queue, no_queue), since and until when as
+// far as is known, and the same in words.
 type Standstill = forecast.Standstill
 
 // Waiting is why a task that has not ended makes no call at present, and when it should.
