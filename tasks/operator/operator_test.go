@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
+
 	"example.com/usher/clerkclient"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store/deadletter"
@@ -174,6 +176,26 @@ func TestTasksAreChosen(t *testing.T) {
 		if got := all(t, op.Tasks(t.Context(), chosen)); len(got) != 1 || got[0].ID != want {
 			t.Errorf("%+v chooses %+v", chosen, got)
 		}
+	}
+}
+
+// TestACancelledTaskLeavesItsQueue at once, not when its time comes.
+func TestACancelledTaskLeavesItsQueue(t *testing.T) {
+	t.Parallel()
+	client, op, closeAll := connect()
+	defer closeAll()
+	recipient := tasks.Recipient{EmailAddress: "ada@example.com"}
+	task, err := client.Invite(t.Context(), recipient, tasks.ID("later"), tasks.In(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := op.Cancel(t.Context(), "later"); err != nil {
+		t.Fatal(err)
+	}
+	rdb, _ := client.Connection()
+	info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(task.Queue, "later")
+	if !errors.Is(err, asynq.ErrTaskNotFound) {
+		t.Errorf("it is there still: %+v, %v", info, err)
 	}
 }
 
