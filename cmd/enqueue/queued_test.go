@@ -140,7 +140,7 @@ func TestNothingIsCancelledIfOneCannotBe(t *testing.T) {
 func (s *stage) begins(id string, lane queues.Lane) {
 	s.t.Helper()
 	queue := "asynq:{" + queues.Name(tasks.DefaultNamespace, lane) + "}:"
-	moved, err := s.rdb.RPopLPush(s.t.Context(), queue+"pending", queue+"active").Result()
+	moved, err := s.rdb.LMove(s.t.Context(), queue+"pending", queue+"active", "RIGHT", "LEFT").Result()
 	testkit.NoError(s.t, err)
 	if moved != id {
 		s.t.Fatalf("%s has begun", moved)
