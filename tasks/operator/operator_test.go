@@ -253,7 +253,8 @@ func TestACampaignIsPausedResumedAndCancelled(t *testing.T) {
 	defer closeAll()
 	request := tasks.BulkRequest{Campaign: "spring"}
 	for i := range 600 { // several pages
-		request.Recipients = append(request.Recipients, tasks.Recipient{EmailAddress: fmt.Sprintf("p%d@example.com", i*7919%600)})
+		address := fmt.Sprintf("p%d@example.com", i*7919%600)
+		request.Recipients = append(request.Recipients, tasks.Recipient{EmailAddress: address})
 	}
 	if _, err := client.BulkInvite(t.Context(), request); err != nil {
 		t.Fatal(err)
