@@ -216,7 +216,7 @@ func (o *oracle) foretold(ctx context.Context, head ledger.Campaign) Campaign {
 		campaign.ETA, campaign.Assumption = f.ETA, f.Assumption
 		campaign.Standstill, campaign.Unsure = f.Standstill, f.Unsure
 	default: // it changed its state just now, or there are too many
-		campaign.Assumption = "no ETA: it is not among those that can be foretold"
+		campaign.Assumption = "no ETA: its state changed just now, or too many campaigns run"
 	}
 	return campaign
 }

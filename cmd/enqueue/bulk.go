@@ -356,7 +356,9 @@ func rehearsed(r *desk.Rehearsal, out *output) {
 	}
 	more := len(r.Refused) - most
 	out.sayIf(more > 0, "… and %s more (--json shows all).", plural(more, "refused row"))
-	some, ends := r.Send+r.Unknown > 0, !r.Forecast.ETA.IsZero()
-	out.sayIf(some && !ends, "When it would finish cannot be foretold: %s.", r.Forecast.Assumption)
-	out.sayIf(some && ends, "It would finish at %s: %s.", local(r.Forecast.ETA), r.Forecast.Assumption)
+	if f := r.Forecast; !f.ETA.IsZero() {
+		out.say("It would finish at %s: %s.", local(f.ETA), f.Assumption)
+	} else if f.Assumption != "" {
+		out.say("%s", sentence(f.Assumption))
+	}
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"example.com/usher/internal/desk"
 	"example.com/usher/internal/fate"
 	"example.com/usher/internal/store"
 	"example.com/usher/internal/store/intent"
+	"example.com/usher/internal/store/queues"
 	"example.com/usher/internal/store/record"
 	"example.com/usher/internal/testkit"
 	"example.com/usher/tasks"
@@ -116,8 +118,12 @@ func TestNothingIsCancelledIfOneCannotBe(t *testing.T) {
 	s.ok("invite", "cyd@example.com", "--id", "over")
 	s.ended("over", record.Record{State: record.Done})
 	s.ok("bulk-invite", s.write("p.csv", people("p", 3)), "--campaign", "spring", "--in", "3h")
-	a := s.enqueue("task", "cancel", "now", "over", "bulk:spring:1", "nobody", "--yes")
-	for _, says := range []string{"nothing was cancelled", "over is done", "campaign cancel spring", "nobody"} {
+	s.ok("sync-list", "--id", "begun")
+	s.begins("begun", queues.Housekeeping)
+	a := s.enqueue("task", "cancel", "now", "over", "begun", "bulk:spring:1", "nobody", "--yes")
+	for _, says := range []string{
+		"nothing was cancelled", "over is done", "begun: " + desk.ErrTaskAtWork.Error(), "campaign cancel spring", "nobody",
+	} {
 		if a.exit != 1 || !strings.Contains(a.stderr, says) || strings.Contains(a.stderr, "now") {
 			t.Errorf("exit %d, want %q: %s", a.exit, says, a.stderr)
 		}
@@ -128,6 +134,18 @@ func TestNothingIsCancelledIfOneCannotBe(t *testing.T) {
 			t.Errorf("task cancel %s: %+v", args, a)
 		}
 	}
+}
+
+// begins lets the task that waits last in a lane begin, as asynq does for a worker.
+func (s *stage) begins(id string, lane queues.Lane) {
+	s.t.Helper()
+	queue := "asynq:{" + queues.Name(tasks.DefaultNamespace, lane) + "}:"
+	moved, err := s.rdb.LMove(s.t.Context(), queue+"pending", queue+"active", "RIGHT", "LEFT").Result()
+	testkit.NoError(s.t, err)
+	if moved != id {
+		s.t.Fatalf("%s has begun", moved)
+	}
+	testkit.NoError(s.t, s.rdb.HSet(s.t.Context(), queue+"t:"+id, "state", "active").Err())
 }
 
 func TestScheduledTasksAreCancelled(t *testing.T) {

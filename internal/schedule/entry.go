@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -127,11 +128,15 @@ func (e *entry) set(key string, value ast.Node) {
 
 // unknown tells of a key that a schedule does not have, and which one may be meant.
 func (e *entry) unknown(key string, known []string) {
-	meant := ""
-	if near := settings.Nearest(key, known); near != "" {
-		meant = "; do you mean " + near + "?"
+	e.bad(key, "is no key of a schedule%s", meant(key, known))
+}
+
+// meant asks whether a known name is meant by another, if one is near.
+func meant(name string, known []string) string {
+	if near := settings.Nearest(name, known); near != "" {
+		return "; do you mean " + near + "?"
 	}
-	e.bad(key, "is no key of a schedule%s", meant)
+	return ""
 }
 
 // columns reads which columns of the list set which fields.
@@ -201,6 +206,8 @@ func (e *entry) options(node ast.Node) {
 			e.bad("options."+key, "is nothing")
 		case key == "expires_in_days" && fmt.Sprint(value) == "0":
 			e.bad("options."+key, "0 is not between 1 and %d", tasks.MaxExpiresInDays)
+		case errors.Is(err, errNoOption):
+			e.bad("options."+key, "%v%s", err, meant(key, optionNames()))
 		case err != nil:
 			e.bad("options."+key, "%v", err)
 		}
@@ -226,6 +233,16 @@ func (m misread) check(node ast.Node, number any) {
 	if text := node.GetToken().Value; !json.Valid([]byte(text)) {
 		m(lineOf(node), text, number)
 	}
+}
+
+// optionNames are the names of what decodeOption sets.
+func optionNames() (names []string) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[tasks.Recipient]()) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "email_address" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // decodeOption sets one field of a recipient by the name that it has in JSON.

@@ -209,7 +209,7 @@ func TestFaultsOfATasksKeysAreTold(t *testing.T) {
 		"bad options": {instead("sync-list", "invite") +
 			"    email_address: ada@example.com\n    options:\n      expires_in_days: 0\n      no_notify: please\n" +
 			"      wish: 1\n      REDIRECT_URL: /x\n      email_address: x\n      redirect_url: x\n      " +
-			"template_slug: nice\n      public_metadata: [1]\n", []string{
+			"template_slug: nice\n      public_metadata: [1]\n      redirecturl: /x\n", []string{
 			`s.yaml:7: schedule "a": options.expires_in_days: 0 is not between 1 and 365`,
 			`s.yaml:8: schedule "a": options.no_notify: is string, not bool`,
 			`s.yaml:9: schedule "a": options.wish: is no option`,
@@ -218,6 +218,7 @@ func TestFaultsOfATasksKeysAreTold(t *testing.T) {
 			`s.yaml:12: schedule "a": redirect_url: is neither`,
 			`s.yaml:13: schedule "a": template_slug: "nice" is not one of`,
 			`s.yaml:14: schedule "a": options.public_metadata: is array, not map`,
+			`s.yaml:15: schedule "a": options.redirecturl: is no option of an invitation; do you mean redirect_url?`,
 		}},
 		"numbers that are read as others": {instead("sync-list", "invite") + "    email_address: ada@example.com\n" +
 			"    options:\n      expires_in_days: 012\n      public_metadata:\n        postcode: 01067\n" +

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -142,6 +143,45 @@ func TestAPanicIsAFailedAttemptAndNeverASuccess(t *testing.T) {
 	}
 	if strings.Contains(b.log.String(), "ada@") {
 		t.Errorf("the log holds an address:\n%s", b.log.String())
+	}
+}
+
+// TestATaskThatHasEndedSaysHowLongItHasWaited: of the time that it took, that between its attempts.
+func TestATaskThatHasEndedSaysHowLongItHasWaited(t *testing.T) {
+	t.Parallel()
+	attempts := 0
+	clerk := &fakeClerk{create: func(p *invitation.CreateParams) (clerkclient.Invitation, error) {
+		if attempts++; attempts < 5 {
+			return clerkclient.Invitation{}, &clerkclient.Error{Outcome: clerkclient.Transient, Status: 503, Sent: true}
+		}
+		return invitations([]*invitation.CreateParams{p})[0], nil
+	}}
+	b := setup(t, clerk, func(p *policy.Policy) { p.BackoffMin, p.BackoffMax = 50*time.Millisecond, 50*time.Millisecond })
+	task, err := b.client.Invite(t.Context(), tasks.Recipient{EmailAddress: "ada@example.com"})
+	b.wait(t, task, err)
+	backoffs, waited, took, ended := 0.0, 0.0, 0.0, false
+	testkit.Eventually(t, "the end is logged", func() bool {
+		backoffs = 0
+		for text := range strings.Lines(b.log.String()) {
+			var line struct {
+				Message         string
+				BackoffSeconds  float64 `json:"backoff_seconds"`
+				WaitSeconds     float64 `json:"wait_seconds"`
+				DurationSeconds float64 `json:"duration_seconds"`
+			}
+			if err := json.Unmarshal([]byte(text), &line); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			backoffs += line.BackoffSeconds
+			if line.Message == "task ended" {
+				waited, took, ended = line.WaitSeconds, line.DurationSeconds, true
+			}
+		}
+		return ended
+	})
+	const rounded = 1e-6
+	if backoffs <= 0 || waited < backoffs-rounded || waited > took {
+		t.Errorf("it has waited %f s of %f s, want %f s at least", waited, took, backoffs)
 	}
 }
 
