@@ -85,8 +85,8 @@ func (c *Client) Waiting(ctx context.Context, task Task) (Waiting, error) {
 	return w, nil
 }
 
-const saysUnqueued = "no queue has it, because its enqueuing broke off or another program, such as asynqmon, has deleted " +
-	"it: enqueue it again under its id, or cancel it"
+const saysUnqueued = "no queue has it, because its enqueuing broke off or another program, such as asynqmon, has " +
+	"deleted it: enqueue it again under its id, or cancel it"
 
 // backoff is the standstill of a task whose last attempt has failed.
 func backoff(task Task) *Standstill {

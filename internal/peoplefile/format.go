@@ -78,7 +78,9 @@ func newFormats(data []byte, sheet string) (f *formats, err error) {
 	if props, err := file.GetWorkbookProps(); err == nil && props.Date1904 != nil && *props.Date1904 {
 		epoch = time.Date(1904, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	return &formats{file: file, sheet: sheet, epoch: epoch, styles: map[int]*excelize.Style{}, shown: map[styled]string{}}, nil
+	return &formats{
+		file: file, sheet: sheet, epoch: epoch, styles: map[int]*excelize.Style{}, shown: map[styled]string{},
+	}, nil
 }
 
 func caught(err *error) {

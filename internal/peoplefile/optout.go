@@ -41,8 +41,8 @@ var consentWords = []string{
 
 // denials are how such a column begins to say that somebody may not. One that says nothing denies nothing.
 var denials = []string{
-	"false", "0", "no", "n", "not", "none", "nein", "nicht", "kein", "keine", "non", "nao", "nee", "niet", "falsch", "faux",
-	"falso", "never", "off", "denied", "declined", "refused", "rejected", "withdrawn", "revoked", "expired",
+	"false", "0", "no", "n", "not", "none", "nein", "nicht", "kein", "keine", "non", "nao", "nee", "niet", "falsch",
+	"faux", "falso", "never", "off", "denied", "declined", "refused", "rejected", "withdrawn", "revoked", "expired",
 }
 
 // denies tells whether a text begins with one of the words, accents aside.
