@@ -84,9 +84,11 @@ func (c *campaignCancelCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	left := plural(campaign.Remaining, "recipient")
-	if err := a.confirm(c.Yes, "Cancel campaign "+c.Name+" with "+left+" to go?"); err != nil {
-		return err
+	if !campaign.State.Over() { // or else there is nothing to ask
+		left := plural(campaign.Remaining, "recipient")
+		if err := a.confirm(c.Yes, "Cancel campaign "+c.Name+" with "+left+" to go?"); err != nil {
+			return err
+		}
 	}
 	return a.toCampaign(c.Name, a.desk.Cancel)
 }

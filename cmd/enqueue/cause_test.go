@@ -36,3 +36,16 @@ func TestFailuresWithoutACode(t *testing.T) {
 		t.Errorf("the attempts:\n%s", told)
 	}
 }
+
+// TestACauseMayEndASentence: Clerk's messages end with a full stop of their own.
+func TestACauseMayEndASentence(t *testing.T) {
+	t.Parallel()
+	for _, f := range []tasks.Failure{
+		{Reason: "rejected", HTTPStatus: 422, Message: "no such thing."}, {Reason: "rejected"},
+	} {
+		want := map[bool]string{true: "rejected: 422: no such thing", false: "rejected"}[f.Message != ""]
+		if got := cause(&f); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

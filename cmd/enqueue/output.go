@@ -512,7 +512,7 @@ func cause(f *tasks.Failure) string {
 		return "an attempt failed: " + f.Message
 	}
 	said := fate.Failure{HTTPStatus: f.HTTPStatus, Code: f.Code, Message: f.Message}
-	return strings.TrimSuffix(f.Reason+": "+said.Words(), ": ")
+	return strings.TrimRight(f.Reason+": "+said.Words(), ": .")
 }
 
 // codeOr is a code, or says that there is none.

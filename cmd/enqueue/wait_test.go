@@ -134,6 +134,25 @@ func TestAWatchTellsAProgramEveryChange(t *testing.T) {
 	}
 }
 
+// TestACampaignThatIsOverIsNotAskedAbout: a finished one cannot be cancelled, and a cancelled one stays so.
+func TestACampaignThatIsOverIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for _, name := range []string{"done", "gone"} {
+		s.ok("bulk-invite", s.write(name+".csv", people(name, 2)), "--campaign", name)
+	}
+	s.sent("done", 2)
+	s.finish("done")
+	if a := s.enqueue("campaign", "cancel", "done"); a.exit != 1 || strings.Contains(a.stderr, "to go?") {
+		t.Errorf("%+v", a)
+	}
+	if a := s.enqueue("campaign", "cancel", "gone"); a.exit != 2 || !strings.Contains(a.stderr, "2 recipients to go?") {
+		t.Errorf("%+v", a)
+	}
+	s.ok("campaign", "cancel", "gone", "--yes")
+	want(t, s.ok("campaign", "cancel", "gone"), map[string]any{"state": "cancelled"})
+}
+
 func TestAWatchTellsAPersonEveryTenth(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
