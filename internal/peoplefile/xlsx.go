@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"example.com/usher/internal/visible"
 )
 
 // Bounds of a workbook.
@@ -55,7 +57,7 @@ func (rd *reader) workbook(data []byte) error {
 	if _, told := errors.AsType[*Error](err); told {
 		return err
 	}
-	return rd.fault(0, "%v", err)
+	return rd.fault(0, "%s", visible.Text(err.Error())) // it may quote what is no text
 }
 
 // chooseSheet reads the sheet that is asked for, or the only one that can be meant.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/xuri/excelize/v2"
 )
@@ -216,6 +217,19 @@ func TestWhatASpreadsheetMisreadIsRefused(t *testing.T) {
 	for _, err := range []error{err, corrections} {
 		if !strings.HasPrefix(fmt.Sprint(err), fault) {
 			t.Error(err)
+		}
+	}
+}
+
+// What is said of a broken workbook is text, whatever the workbook holds.
+func TestFaultsOfAWorkbookAreText(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sy\x8bs", "s\u202ey;"} {
+		text := zipped(t, map[string]string{"xl/sharedStrings.xml": "<" + name + "*"})
+		_, err := Read(bytes.NewReader(text), Options{Name: "f"})
+		if said := fmt.Sprint(err); !utf8.ValidString(said) || strings.Contains(said, "\u202e") ||
+			!strings.HasPrefix(said, "f: is a broken .xlsx") {
+			t.Errorf("%q", said)
 		}
 	}
 }
