@@ -142,7 +142,8 @@ func TestACorrectionInAnotherEncodingIsAdvisedWhatThereIs(t *testing.T) {
 	s := setup(t)
 	file := s.write("latin.csv", "id,failed_at,redirect_url\na,2026-11-28T06:34:20Z,/\xfc\n")
 	if a := s.enqueue("dead-letter", "retry", "--from", file); a.exit != 2 ||
-		!strings.Contains(a.stderr, "line 2: is not UTF-8 (byte 0xFC): save it as") || strings.Contains(a.stderr, "--encoding") {
+		!strings.Contains(a.stderr, "line 2: is not UTF-8 (byte 0xFC): save it as") ||
+		strings.Contains(a.stderr, "--encoding") {
 		t.Errorf("%+v", a)
 	}
 }

@@ -426,8 +426,9 @@ func (a *asker) retryDead(ctx context.Context, in *uploadInput, r tasks.BulkRequ
 func (s *Server) addUploads() {
 	op := huma.Operation{
 		OperationID: "upload", Method: http.MethodPost, Path: "/v1/campaigns/{name}/recipients", Tags: []string{"create"},
-		Summary:       "Put a list of recipients into a campaign, all or none",
-		Description:   "A JSON array of invitations, a CSV or an .xlsx whose header names their fields. At most 200,000 rows.",
+		Summary: "Put a list of recipients into a campaign, all or none",
+		Description: "A JSON array of invitations, a CSV or an .xlsx whose header names their fields. At most 200,000 " +
+			"rows.",
 		DefaultStatus: http.StatusAccepted,
 		Responses: map[string]*huma.Response{
 			"200": s.response("With dry_run=true: what it would come to.", Checked{}),

@@ -65,7 +65,9 @@ func TestARedisThatWantsALoginIsExplained(t *testing.T) {
 // TestAClerkThatDoesNotAnswerIsNotTakenForRedis, whether nobody listens or the connection breaks.
 func TestAClerkThatDoesNotAnswerIsNotTakenForRedis(t *testing.T) {
 	t.Parallel()
-	breaks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	breaks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler)
+	}))
 	t.Cleanup(breaks.Close)
 	for url, says := range map[string]string{
 		"http://127.0.0.1:1": "Clerk cannot be reached (is CLERK_API_URL right?): clerk: GET /users: dial",

@@ -257,6 +257,7 @@ func FuzzWorkbook(f *testing.F) {
 		`ref="A1:A2"/>`+
 		`</mergeCells><hyperlinks><hyperlink ref="A2" id="rId1"/></hyperlinks></worksheet>`,
 		`<sst><si><t>email</t></si><si><r><rPr><strike/></rPr><t>b@example.com</t></r></si></sst>`, byte(0))
+	f.Add(`<worksheet><sheetData><row><c><f>B1</f></c></row></sheetData></worksheet>`, `<sst/>`, byte(0))
 	f.Add(`<x:worksheet xmlns:x="y"><cols><col min="1" max="2" hidden="1"/></cols><x:sheetData><x:row><x:c `+
 		`t="inlineStr">`+
 		`<is><t>a@example.com</t></is></x:c></x:row></x:sheetData></x:worksheet>`, `<sst/>`, byte(fuzzNoHeader))

@@ -70,8 +70,10 @@ func TestAnAddressSaysNotThatNobodyMayWriteToIt(t *testing.T) {
 	t.Parallel()
 	const complaints, never = "complaints@example.com", "never@example.com"
 	for heading, lines := range map[string]string{
-		"Subscriber email": `line 2: {"email_address":"complaints@example.com"}|line 3: {"email_address":"never@example.com"}`,
-		"Subscribed email": `line 2: {"email_address":"complaints@example.com"}|line 3: {"email_address":"never@example.com"}`,
+		"Subscriber email": `line 2: {"email_address":"complaints@example.com"}|` +
+			`line 3: {"email_address":"never@example.com"}`,
+		"Subscribed email": `line 2: {"email_address":"complaints@example.com"}|` +
+			`line 3: {"email_address":"never@example.com"}`,
 		"Unsubscribed email": `out line 2: must not be written to, as the column "Unsubscribed email" says|` +
 			`out line 3: must not be written to, as the column "Unsubscribed email" says`,
 	} {

@@ -48,7 +48,7 @@ func (rd *reader) workbook(data []byte) error {
 		defer b.close()
 		var t *table
 		if t, err = rd.chooseSheet(b); err == nil && len(t.rows) > 0 {
-			err = rd.misreadFault([]byte(t.raw(0, nil)[0]))
+			err = rd.misreadFault([]byte(strings.Join(t.raw(0, nil), ""))) // a row may have no cells
 		}
 		if err == nil {
 			return rd.table(t)

@@ -234,6 +234,17 @@ func TestFaultsOfAWorkbookAreText(t *testing.T) {
 	}
 }
 
+// The first row may hold nothing but a formula without a value.
+func TestAWorkbookMayBeginWithAFormulaThatHasNoValue(t *testing.T) {
+	t.Parallel()
+	text := sheetOf(t, `<worksheet><sheetData><row r="1"><c r="A1"><f>B1</f></c></row><row r="2"><c t="str"><v>email</v></c>`+
+		`</row><row r="3"><c t="str"><v>ada@example.com</v></c></row></sheetData></worksheet>`)
+	_, err := Read(strings.NewReader(text), Options{Name: "f"})
+	if !strings.HasPrefix(fmt.Sprint(err), "f, line 1: has no column email_address") {
+		t.Error(err)
+	}
+}
+
 // Archives that are not what they seem: refused quickly, in little memory.
 func TestHostileArchivesAreRefused(t *testing.T) {
 	t.Parallel()

@@ -121,14 +121,10 @@ func (e *entry) set(key string, value ast.Node) {
 		case "map":
 			e.columns(value)
 		default:
-			e.unknown(key, append(slices.Sorted(maps.Keys(fields)), "options", "map"))
+			known := append(slices.Sorted(maps.Keys(fields)), "options", "map")
+			e.bad(key, "is no key of a schedule%s", meant(key, known))
 		}
 	}
-}
-
-// unknown tells of a key that a schedule does not have, and which one may be meant.
-func (e *entry) unknown(key string, known []string) {
-	e.bad(key, "is no key of a schedule%s", meant(key, known))
 }
 
 // meant asks whether a known name is meant by another, if one is near.

@@ -160,7 +160,8 @@ func TestAScriptsMissingRightIsNamed(t *testing.T) {
 	refuse()
 	go health.Watch(t.Context(), small, "test")
 	testkit.Eventually(t, "the right is named", func() bool {
-		return health.NotReady() == "Redis refuses what a worker needs: HSET; ACL SETUSER small +hset gives its user the right"
+		return health.NotReady() ==
+			"Redis refuses what a worker needs: HSET; ACL SETUSER small +hset gives its user the right"
 	})
 	user(t, server, "+@all")
 	testkit.Eventually(t, "it is ready", func() bool { return health.NotReady() == "" })
