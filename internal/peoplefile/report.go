@@ -119,13 +119,13 @@ func (f Flag) Key() string {
 	return strings.ReplaceAll(f.Name, "-", "_") + ": " + value
 }
 
-// shortened is a heading as long as a message can bear.
-func shortened(heading string) string {
+// shortened is a text of the file as long as a message can bear.
+func shortened(text string) string {
 	const most = 1_000
-	if len(heading) > most {
-		heading = strings.ToValidUTF8(heading[:most], "") + "…"
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
-	return heading
+	return text
 }
 
 func flagsOf(flags []Flag) string {

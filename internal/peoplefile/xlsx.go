@@ -57,7 +57,7 @@ func (rd *reader) workbook(data []byte) error {
 	if _, told := errors.AsType[*Error](err); told {
 		return err
 	}
-	return rd.fault(0, "%s", visible.Text(err.Error())) // it may quote what is no text
+	return rd.fault(0, "%s", shortened(visible.Text(err.Error()))) // it may quote what is no text, or long
 }
 
 // chooseSheet reads the sheet that is asked for, or the only one that can be meant.
